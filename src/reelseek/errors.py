@@ -1,0 +1,78 @@
+"""Every exception that Reelseek raises on purpose.
+
+ReelseekError
+├── UsageError            what was asked for contradicts itself or names something unknown
+├── MediaError            something is wrong with one media file
+│   ├── DecodeError         it cannot be opened or decoded
+│   └── LimitError          decoding it would take more time, memory or pixels than allowed
+├── ExpertUnavailable     an expert cannot run here: a package or its weights are missing
+├── FeatureError          features have the wrong width, hold NaN, or belong to another expert
+├── LibraryError          the library is missing, locked, damaged or of another version
+├── CollectionError       a table, list or folder of videos cannot be read
+├── ModelError            a model cannot be loaded, or was given what it was not built for
+├── RecipeError           a training recipe is wrong
+└── QueryError            a query cannot be understood
+"""
+
+__all__ = [
+    "CollectionError",
+    "DecodeError",
+    "ExpertUnavailable",
+    "FeatureError",
+    "LibraryError",
+    "LimitError",
+    "MediaError",
+    "ModelError",
+    "QueryError",
+    "RecipeError",
+    "ReelseekError",
+    "UsageError",
+]
+
+
+class ReelseekError(Exception):
+    """Root of the tree; its text says what was given, what was wanted and what to do next."""
+
+
+class UsageError(ReelseekError):
+    """The request contradicts itself or names something unknown."""
+
+
+class MediaError(ReelseekError):
+    """Something is wrong with one media file."""
+
+
+class DecodeError(MediaError):
+    """The file cannot be opened or decoded."""
+
+
+class LimitError(MediaError):
+    """Decoding the file would take more time, memory, pixels or duration than allowed."""
+
+
+class ExpertUnavailable(ReelseekError):
+    """An expert cannot run here: a package or its weights are missing."""
+
+
+class FeatureError(ReelseekError):
+    """Features have the wrong width, hold NaN where present, or belong to another expert."""
+
+
+class LibraryError(ReelseekError):
+    """The library is missing, locked, damaged, full or of another version."""
+
+
+class CollectionError(ReelseekError):
+    """A table, list or folder of videos cannot be read."""
+
+
+class ModelError(ReelseekError):
+    """A model cannot be loaded, or was given what it was not built for."""
+
+
+class RecipeError(ReelseekError):
+    """A training recipe is wrong."""
+
+
+class QueryError(ReelseekError):
+    """A query cannot be understood."""

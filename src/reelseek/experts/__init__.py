@@ -1,0 +1,69 @@
+"""Frames, sound and text -> a feature track per modality.
+
+`EXPERTS` names every expert: a function from an optional model (folder or hub name) to an Expert. A package adds its
+own by an entry point in the group `reelseek.experts`, `name = "package.module:function"`.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from reelseek.errors import ExpertUnavailable, UsageError
+from reelseek.experts.expert import MODALITIES, Expert, Session, Text, Track
+
+__all__ = ["DEFAULT_EXPERTS", "EXPERTS", "MODALITIES", "Expert", "Session", "Text", "Track", "available", "known_experts", "load_expert"]
+
+EXPERTS: dict[str, str] = {
+    "appearance": "reelseek.experts.efficientnet:appearance",
+    "object": "reelseek.experts.efficientnet:object_labels",
+    "motion": "reelseek.experts.flow:motion",
+    "audio": "reelseek.experts.logmel:audio",
+    "speech": "reelseek.experts.speech:speech",
+    "ocr": "reelseek.experts.ocr:ocr",
+    "face": "reelseek.experts.face:face",
+    "clip": "reelseek.experts.clip:clip",
+    "video": "reelseek.experts.windows:video",
+    "scene": "reelseek.experts.scene:scene",
+    "detection": "reelseek.experts.detection:detection",
+    "sound": "reelseek.experts.sound:sound",
+    "clap": "reelseek.experts.sound:clap",
+}
+DEFAULT_EXPERTS = ("appearance", "object", "motion", "audio", "speech", "ocr")
+
+
+@cache
+def known_experts() -> dict[str, str]:
+    """EXPERTS and what installed packages add to them."""
+    added = {point.name: point.value for point in entry_points(group="reelseek.experts")}
+    return {**added, **EXPERTS}
+
+
+@cache
+def load_expert(spec: str) -> Expert:
+    """An expert by name, or `name@model` with a folder or hub name.
+
+    Raises:
+        UsageError: no expert of that name.
+        ExpertUnavailable: it cannot run here; the text says why.
+    """
+    name, _, model = spec.partition("@")
+    if name not in known_experts():
+        raise UsageError(f"no expert named {name!r}; there are {', '.join(sorted(known_experts()))}")
+    module, _, function = known_experts()[name].partition(":")
+    try:
+        create: Callable[[str | None], Expert] = getattr(import_module(module), function)
+        return create(model or None)
+    except ImportError as error:
+        raise ExpertUnavailable(f"{name} cannot run here: {error}") from error
+
+
+def available(specs: Iterable[str]) -> tuple[list[Expert], dict[str, str]]:
+    """The experts that can run here, and why each of the others cannot."""
+    experts, missing = [], {}
+    for spec in specs:
+        try:
+            experts.append(load_expert(spec))
+        except ExpertUnavailable as error:
+            missing[spec] = str(error)
+    return experts, missing

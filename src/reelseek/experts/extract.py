@@ -1,0 +1,100 @@
+"""One video through all its experts in one pass over the file: what a worker process does."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reelseek.errors import MediaError
+from reelseek.experts import load_expert
+from reelseek.experts.expert import Session, Track
+from reelseek.media.container import Limits
+from reelseek.media.decode import decode
+from reelseek.media.picture import THUMBNAIL_STREAM, Thumbnails
+from reelseek.media.shots import SHOT_STREAM, ShotDetector
+from reelseek.media.streams import Stream
+
+__all__ = ["Extracted", "extract", "prepare_worker"]
+
+
+@dataclass
+class Extracted:
+    """Tracks by expert spec, errors by expert spec, and what the pass itself found.
+
+    `damage` says what of the file could not be decoded; the rest was.
+    """
+
+    tracks: dict[str, Track] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+    end_seconds: float = 0.0
+    cuts: list[float] = field(default_factory=list)
+    thumbnails: list[tuple[float, bytes]] = field(default_factory=list)
+    damage: str = ""
+
+
+def prepare_worker(specs: Sequence[str]) -> None:
+    """Load what can be loaded before the memory limit is drawn: one thread each, since files run side by side."""
+    import torch
+
+    torch.set_num_threads(1)
+    for spec in specs:
+        load_expert(spec)
+
+
+class _Fed:
+    """A session that stops listening after its first error, so that one expert's failure is its own."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.error = ""
+
+    def feed(self, batch: Any) -> None:
+        if not self.error:
+            try:
+                self.session.feed(batch)
+            except MemoryError:
+                raise
+            except Exception as error:  # an expert is foreign code: whatever it raises is its failure, not the run's
+                self.error = f"{type(error).__name__}: {error}"
+
+
+def extract(path: Path, specs: Sequence[str], limits: Limits, *, pictures: bool = True) -> Extracted:
+    """Run experts over one file.
+
+    Args:
+        specs: experts, `name` or `name@model`.
+        pictures: also find shot cuts and keep thumbnails.
+
+    Raises:
+        MediaError: the file cannot be decoded at all.
+    """
+    sessions = {spec: _Fed(load_expert(spec).open()) for spec in specs}
+    wants: dict[Stream, list[Any]] = {}
+    for spec, session in sessions.items():
+        for stream in load_expert(spec).streams:
+            wants.setdefault(stream, []).append(session.feed)
+    shots, thumbnails = ShotDetector(), Thumbnails()
+    if pictures:
+        wants.setdefault(SHOT_STREAM, []).append(shots.feed)
+        wants.setdefault(THUMBNAIL_STREAM, []).append(thumbnails.feed)
+    found = decode(path, wants, limits=limits)
+    result = Extracted(end_seconds=found.end_seconds, cuts=shots.cuts(), thumbnails=thumbnails.pictures)
+    if found.packet_errors:
+        result.damage = f"damaged: {found.packet_errors} packets could not be decoded; the rest was used"
+    elif found.notes:
+        result.damage = "; ".join(found.notes)
+    for spec, session in sessions.items():
+        _close(spec, session, result)
+    return result
+
+
+def _close(spec: str, session: _Fed, result: Extracted) -> None:
+    try:
+        if not session.error:
+            result.tracks[spec] = session.session.close(result.end_seconds)
+            return
+    except (MemoryError, MediaError):
+        raise
+    except Exception as error:  # see _Fed
+        session.error = f"{type(error).__name__}: {error}"
+    result.errors[spec] = session.error

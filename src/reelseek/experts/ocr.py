@@ -1,0 +1,146 @@
+"""What is written on screen: a cheap text detector first, then OCR on at most three frames of every eight seconds,
+and only where the picture changed.
+
+A step is one frame's text: its sentence embedding, for as long as the same words stay on screen.
+"""
+
+import difflib
+import re
+from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reelseek.errors import ExpertUnavailable
+from reelseek.experts.expert import Session, Text, Track, fingerprint
+from reelseek.experts.sentence import SENTENCE_DIM, sentence_encoder
+from reelseek.media.streams import FrameBatch, FrameStream, Stream
+
+__all__ = ["looks_written", "ocr"]
+
+_STREAM = FrameStream(fps=1, short_side=480)
+_CLIP_SECONDS = 8.0
+_FRAMES_A_CLIP = 3
+_CHANGED = 6.0  # mean difference of two 32 x 32 grey pictures, of 255
+_SURE = 0.75
+
+
+@cache
+def _reader() -> Any:
+    from rapidocr_onnxruntime import RapidOCR
+
+    return RapidOCR(intra_op_num_threads=1, inter_op_num_threads=1, det_limit_side_len=480, det_limit_type="min")
+
+
+def looks_written(pixels: npt.NDArray[np.uint8]) -> bool:
+    """Whether a picture could hold a line of text: rows of dense, short, strong edges of the height of letters.
+
+    Meant to be cheap and to miss little; what it lets through, OCR judges.
+    """
+    import cv2
+
+    gray = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    edges = cv2.morphologyEx(gray, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+    strong = (edges > 60).astype(np.uint8)
+    lines = cv2.morphologyEx(strong, cv2.MORPH_CLOSE, np.ones((1, 15), np.uint8))
+    count, labels, boxes, _ = cv2.connectedComponentsWithStats(lines, connectivity=4)
+    for x, y, width, height, _ in boxes[1:count]:
+        if not (7 <= height <= gray.shape[0] // 3 and width >= 1.5 * height and width >= 20):
+            continue
+        inside = strong[y : y + height, x : x + width]
+        changes = np.abs(np.diff(inside.astype(np.int8), axis=1)).sum(axis=1).max()
+        if 0.12 < inside.mean() < 0.95 and changes >= 6:
+            return True
+    return False
+
+
+class _OcrSession:
+    def __init__(self) -> None:
+        self._texts: list[Text] = []
+        self._seen: npt.NDArray[np.float32] | None = None
+        self._clip = -1
+        self._read_in_clip = 0
+        self._open = False  # the last text is still on screen
+
+    def feed(self, batch: FrameBatch) -> None:
+        for pixels, seconds in zip(batch.pixels, batch.cells, strict=True):
+            self._frame(pixels, float(seconds))
+
+    def _frame(self, pixels: npt.NDArray[np.uint8], seconds: float) -> None:
+        import cv2
+
+        clip = int(seconds // _CLIP_SECONDS)
+        if clip != self._clip:
+            self._clip, self._read_in_clip = clip, 0
+        small = cv2.resize(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), (32, 32), interpolation=cv2.INTER_AREA)
+        small = small.astype(np.float32)
+        changed = self._seen is None or float(np.abs(small - self._seen).mean()) > _CHANGED
+        if not changed or self._read_in_clip >= _FRAMES_A_CLIP:
+            return
+        self._seen = small
+        text, score = "", 0.0
+        if looks_written(pixels):
+            self._read_in_clip += 1
+            text, score = _read(pixels)
+        self._extend(seconds)
+        last = self._texts[-1].text if self._texts and self._open else ""
+        if text and difflib.SequenceMatcher(None, text.lower(), last.lower()).ratio() > 0.85:
+            return
+        self._open = bool(text)
+        if text:
+            self._texts.append(Text(text, seconds, seconds, "written", score))
+
+    def _extend(self, seconds: float) -> None:
+        if self._open and self._texts:
+            last = self._texts.pop()
+            self._texts.append(Text(last.text, last.start_seconds, seconds, last.kind, last.score))
+
+    def close(self, end_seconds: float) -> Track:
+        self._extend(max(end_seconds, self._texts[-1].start_seconds if self._texts else 0.0))
+        if not self._texts:
+            return Track(np.zeros((0, SENTENCE_DIM), np.float16), np.zeros((0, 2)), note="nothing is written")
+        values = sentence_encoder().encode([text.text for text in self._texts]).astype(np.float16)
+        spans = np.array([[text.start_seconds, text.end_seconds] for text in self._texts])
+        return Track(values, spans, tuple(self._texts))
+
+
+def _read(pixels: npt.NDArray[np.uint8]) -> tuple[str, float]:
+    """Lines of text from top to bottom in one string, and the least score among them."""
+    lines, _ = _reader()(np.ascontiguousarray(pixels[..., ::-1]), use_cls=False)
+    words = [
+        (min(y for _, y in box), " ".join(text.split()), float(score))
+        for box, text, score in lines or []
+        if float(score) >= _SURE and len(re.sub(r"\W", "", text)) >= 2
+    ]
+    words.sort(key=lambda line: line[0])
+    return " ".join(text for _, text, _ in words), min((score for *_, score in words), default=0.0)
+
+
+class _Ocr:
+    name = "ocr"
+    modality = "ocr"
+    dim = SENTENCE_DIM
+    streams: Sequence[Stream] = (_STREAM,)
+
+    def __init__(self) -> None:
+        if find_spec("rapidocr_onnxruntime") is None or find_spec("cv2") is None:
+            raise ExpertUnavailable("ocr needs RapidOCR; install it with: pip install 'reelseek[ocr]'")
+        self.fingerprint = fingerprint(
+            "ocr",
+            reader="rapidocr-onnxruntime 1.4.4",
+            text=sentence_encoder().fingerprint,
+            stream=_STREAM,
+            policy=[_CLIP_SECONDS, _FRAMES_A_CLIP, _CHANGED, _SURE],
+            dtype="float16",
+        )
+
+    def open(self) -> Session:
+        return _OcrSession()
+
+
+def ocr(model: str | None = None) -> _Ocr:
+    """Sentence embeddings of what is written on screen."""
+    return _Ocr()

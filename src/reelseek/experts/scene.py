@@ -1,0 +1,63 @@
+"""Scenes by an image classifier (Places-like) from a folder or hub name (`scene@/models/places`).
+
+One frame a second; size and crop as the model's own configuration says. A step holds the class probabilities.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reelseek.errors import ExpertUnavailable
+from reelseek.experts.expert import PerFrame, Session, Text, fingerprint
+from reelseek.experts.hub import labels_of, load_pretrained, preprocessing, pretrained_folder, rows, weights_hash
+from reelseek.media.streams import FrameBatch, Stream
+
+__all__ = ["scene"]
+
+_LABEL_AT_LEAST = 0.25
+
+
+class _Scene:
+    name = "scene"
+    modality = "scene"
+
+    def __init__(self, model: str | None) -> None:
+        if model is None:
+            raise ExpertUnavailable("scene needs a model: --experts scene@FOLDER (an image classifier such as Places)")
+        from transformers import AutoConfig
+
+        self._folder = pretrained_folder(model)
+        self._preprocessing = preprocessing(self._folder)
+        self.dim = int(AutoConfig.from_pretrained(self._folder, local_files_only=True).num_labels)
+        self.streams: Sequence[Stream] = (self._preprocessing.stream(fps=1),)
+        self.fingerprint = fingerprint(
+            "scene", weights=weights_hash(self._folder), preprocessing=self._preprocessing, fps=1, dtype="float16"
+        )
+
+    def open(self) -> Session:
+        return PerFrame(self._encode, self.dim, self._describe)
+
+    def _model(self) -> Any:
+        return load_pretrained("AutoModelForImageClassification", str(self._folder))
+
+    def _encode(self, batch: FrameBatch) -> npt.NDArray[np.float32]:
+        import torch
+
+        with torch.inference_mode():
+            return rows(self._model()(pixel_values=self._preprocessing.tensor(batch)).logits.softmax(-1))
+
+    def _describe(self, values: npt.NDArray[Any], spans: npt.NDArray[np.float64]) -> tuple[Text, ...]:
+        labels = labels_of(self._model())
+        best = values.astype(np.float32).argmax(axis=1)
+        return tuple(
+            Text(labels[index], float(start), float(end), "label", float(row[index]))
+            for row, index, (start, end) in zip(values, best, spans, strict=True)
+            if row[index] >= _LABEL_AT_LEAST
+        )
+
+
+def scene(model: str | None = None) -> _Scene:
+    """Class probabilities of an image classifier, one step a second."""
+    return _Scene(model)

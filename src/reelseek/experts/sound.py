@@ -1,0 +1,118 @@
+"""Sound by learned models: an audio classifier (AST-like, `sound@FOLDER`) or CLAP (`clap@FOLDER`).
+
+Windows and rates are the model's own. A step of `sound` holds class probabilities, one of `clap` a unit embedding in
+the space of its text tower.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reelseek.errors import ExpertUnavailable
+from reelseek.experts.expert import Session, Text, Track, fingerprint
+from reelseek.experts.hub import labels_of, load_pretrained, pretrained_folder, rows, weights_hash
+from reelseek.media.streams import SoundBatch, SoundStream, Stream
+
+__all__ = ["clap", "sound"]
+
+_WINDOW_SECONDS = 5.0
+_LABEL_AT_LEAST = 0.3
+
+
+@cache
+def _extractor(folder: str) -> Any:
+    from transformers import AutoFeatureExtractor
+
+    return AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
+
+
+class _Learned:
+    modality = "audio"
+
+    def __init__(self, name: str, model: str | None, auto_class: str) -> None:
+        if model is None:
+            raise ExpertUnavailable(f"{name} needs a model: --experts {name}@FOLDER")
+        from transformers import AutoConfig
+
+        self.name, self._auto_class = name, auto_class
+        self._folder = pretrained_folder(model)
+        config = AutoConfig.from_pretrained(self._folder, local_files_only=True)
+        self.dim = int(config.projection_dim if name == "clap" else config.num_labels)
+        self._rate = int(_extractor(str(self._folder)).sampling_rate)
+        self.streams: Sequence[Stream] = (SoundStream(self._rate),)
+        self.fingerprint = fingerprint(
+            name, weights=weights_hash(self._folder), window=_WINDOW_SECONDS, rate=self._rate, dtype="float16"
+        )
+
+    def open(self) -> Session:
+        return _WindowSession(self, self._rate)
+
+    def encode(self, samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """One row [dim] for one window of samples."""
+        import torch
+
+        model = load_pretrained(self._auto_class, str(self._folder))
+        inputs = _extractor(str(self._folder))(samples, sampling_rate=self._rate, return_tensors="pt")
+        with torch.inference_mode():
+            if self.name == "clap":
+                output = model.get_audio_features(**inputs)
+                output = getattr(output, "pooler_output", output)
+                return rows(torch.nn.functional.normalize(output, dim=-1))[0]
+            return rows(model(**inputs).logits.softmax(-1))[0]
+
+    def describe(self, values: npt.NDArray[Any], spans: npt.NDArray[np.float64]) -> tuple[Text, ...]:
+        """Labels a classifier is fairly sure of."""
+        if self.name == "clap":
+            return ()
+        labels = labels_of(load_pretrained(self._auto_class, str(self._folder)))
+        return tuple(
+            Text(labels[int(row.argmax())], float(start), float(end), "label", float(row.max()))
+            for row, (start, end) in zip(values, spans, strict=True)
+            if row.max() >= _LABEL_AT_LEAST
+        )
+
+
+class _WindowSession:
+    def __init__(self, expert: _Learned, rate: int) -> None:
+        self._expert, self._rate = expert, rate
+        self._rest = np.zeros(0, np.float32)
+        self._next: float | None = None
+        self._rows: list[npt.NDArray[np.float32]] = []
+        self._spans: list[tuple[float, float]] = []
+
+    def feed(self, batch: SoundBatch) -> None:
+        if self._next is None:
+            self._next = batch.start_seconds
+        self._rest = np.concatenate([self._rest, batch.samples])
+        size = int(_WINDOW_SECONDS * self._rate)
+        while len(self._rest) >= size:
+            self._encode(self._rest[:size])
+            self._rest = self._rest[size:]
+
+    def _encode(self, samples: npt.NDArray[np.float32]) -> None:
+        assert self._next is not None
+        seconds = len(samples) / self._rate
+        self._rows.append(self._expert.encode(samples))
+        self._spans.append((self._next, self._next + seconds))
+        self._next += seconds
+
+    def close(self, end_seconds: float) -> Track:
+        if len(self._rest) >= self._rate // 2 or (len(self._rest) >= 400 and not self._rows):
+            self._encode(self._rest)
+        if not self._rows:
+            return Track(np.zeros((0, self._expert.dim), np.float16), np.zeros((0, 2)), note="no sound")
+        values, spans = np.stack(self._rows).astype(np.float16), np.array(self._spans)
+        return Track(values, spans, self._expert.describe(values, spans))
+
+
+def sound(model: str | None = None) -> _Learned:
+    """Class probabilities of an audio classifier, one step every five seconds."""
+    return _Learned("sound", model, "AutoModelForAudioClassification")
+
+
+def clap(model: str | None = None) -> _Learned:
+    """Unit audio embeddings of CLAP, one step every five seconds."""
+    return _Learned("clap", model, "AutoModel")

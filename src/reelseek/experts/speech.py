@@ -1,0 +1,140 @@
+"""What is said: subtitles where there are any, else where somebody speaks, and the words if a recogniser is at hand.
+
+A step is one line: its sentence embedding. Where speech is only detected, the step is the embedding of
+"someone is speaking", which is all that is known. A recogniser is a Whisper-like folder or hub name
+(`speech@/models/whisper-tiny.en`), loaded by transformers.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reelseek.errors import ExpertUnavailable
+from reelseek.experts.expert import Session, Text, Track, fingerprint
+from reelseek.experts.hub import pretrained_folder, weights_hash
+from reelseek.experts.sentence import SENTENCE_DIM, sentence_encoder
+from reelseek.media.streams import SoundBatch, SoundStream, Stream, Subtitle, SubtitleStream
+
+__all__ = ["DETECTED", "speech"]
+
+DETECTED = "someone is speaking"
+_RATE = 16_000
+_PIECE_SECONDS = 600
+
+
+@cache
+def _detector() -> Any:
+    from silero_vad import load_silero_vad
+
+    return load_silero_vad(onnx=True)
+
+
+@cache
+def _recogniser(folder: str) -> tuple[Any, Any]:
+    from transformers import AutoModelForSpeechSeq2Seq, AutoProcessor
+
+    processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+    return processor, AutoModelForSpeechSeq2Seq.from_pretrained(folder, local_files_only=True).eval()
+
+
+def _detect(samples: npt.NDArray[np.int16]) -> list[tuple[float, float]]:
+    """Spans in seconds in which somebody speaks."""
+    import torch
+    from silero_vad import get_speech_timestamps
+
+    spans: list[tuple[float, float]] = []
+    for begin in range(0, len(samples), _PIECE_SECONDS * _RATE):
+        piece = torch.from_numpy(samples[begin : begin + _PIECE_SECONDS * _RATE].astype(np.float32) / 32768)
+        for found in get_speech_timestamps(piece, _detector(), sampling_rate=_RATE):
+            spans.append(((begin + found["start"]) / _RATE, (begin + found["end"]) / _RATE))
+    return spans
+
+
+class _SpeechSession:
+    def __init__(self, recogniser: str | None) -> None:
+        self._recogniser = recogniser
+        self._lines: list[Subtitle] = []
+        self._sound: list[npt.NDArray[np.int16]] = []
+        self._start = 0.0
+
+    def feed(self, batch: SoundBatch | list[Subtitle]) -> None:
+        if isinstance(batch, list):
+            self._lines += batch
+            self._sound.clear()
+        elif not self._lines:
+            if not self._sound:
+                self._start = batch.start_seconds
+            self._sound.append((batch.samples * 32767).astype(np.int16))
+
+    def close(self, end_seconds: float) -> Track:
+        if self._lines:
+            said = [Text(s.text, s.start_seconds, s.end_seconds, "said") for s in self._lines]
+            return _track(said, f"{self._lines[0].source} subtitles")
+        if not self._sound:
+            return _track([], "no sound and no subtitles")
+        samples = np.concatenate(self._sound)
+        self._sound.clear()
+        spans = _detect(samples)
+        said = [self._words(samples, start, end) for start, end in spans]
+        how = "recognised" if self._recogniser else "detected, not recognised (no recogniser was given)"
+        return _track(said, how if said else "nobody speaks")
+
+    def _words(self, samples: npt.NDArray[np.int16], start: float, end: float) -> Text:
+        text = ""
+        if self._recogniser is not None:
+            processor, model = _recogniser(self._recogniser)
+            text = _transcribe(processor, model, samples[int(start * _RATE) : int(end * _RATE)])
+        kind = "said" if text else "label"
+        return Text(text or DETECTED, self._start + start, self._start + end, kind)  # type: ignore[arg-type]
+
+
+def _transcribe(processor: Any, model: Any, samples: npt.NDArray[np.int16]) -> str:
+    import torch
+
+    words: list[str] = []
+    for begin in range(0, len(samples), 30 * _RATE):
+        piece = samples[begin : begin + 30 * _RATE].astype(np.float32) / 32768
+        inputs = processor(piece, sampling_rate=_RATE, return_tensors="pt")
+        with torch.inference_mode():
+            ids = model.generate(inputs.input_features, max_new_tokens=128, do_sample=False)
+        words.append(processor.batch_decode(ids, skip_special_tokens=True)[0].strip())
+    return " ".join(word for word in words if word)
+
+
+def _track(texts: list[Text], note: str) -> Track:
+    if not texts:
+        return Track(np.zeros((0, SENTENCE_DIM), np.float16), np.zeros((0, 2)), note=note)
+    values = sentence_encoder().encode([text.text for text in texts]).astype(np.float16)
+    spans = np.array([[text.start_seconds, text.end_seconds] for text in texts])
+    return Track(values, spans, tuple(texts), note)
+
+
+class _Speech:
+    name = "speech"
+    modality = "speech"
+    dim = SENTENCE_DIM
+    streams: Sequence[Stream] = (SubtitleStream(), SoundStream(_RATE))
+
+    def __init__(self, model: str | None) -> None:
+        if find_spec("silero_vad") is None:
+            raise ExpertUnavailable("speech needs silero-vad; install it with: pip install silero-vad")
+        self._recogniser = None if model is None else str(pretrained_folder(model))
+        self.fingerprint = fingerprint(
+            "speech",
+            text=sentence_encoder().fingerprint,
+            detector="silero-vad",
+            recogniser=weights_hash(pretrained_folder(model)) if model else None,
+            dtype="float16",
+        )
+
+    def open(self) -> Session:
+        return _SpeechSession(self._recogniser)
+
+
+def speech(model: str | None = None) -> _Speech:
+    """Sentence embeddings of what is said; `model` is a recogniser's folder or hub name."""
+    return _Speech(model)

@@ -1,0 +1,92 @@
+"""Learned motion: a video classifier (VideoMAE-like) over windows of frames (`video@/models/videomae`).
+
+Frames: eight a second, so that a window of 16 lasts two seconds (frames every 1/8 s, near the sampling VideoMAE was
+trained with); size and crop as the model's own configuration says. A step is the mean of the last hidden layer.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from reelseek.errors import ExpertUnavailable
+from reelseek.experts.expert import Session, Track, fingerprint, spans_of_cells
+from reelseek.experts.hub import load_pretrained, preprocessing, pretrained_folder, weights_hash
+from reelseek.media.streams import FrameBatch, Stream
+
+__all__ = ["video"]
+
+_FPS = 8
+
+
+class _Video:
+    name = "video"
+    modality = "motion"
+
+    def __init__(self, model: str | None) -> None:
+        if model is None:
+            raise ExpertUnavailable("video needs a model: --experts video@FOLDER (a video classifier such as VideoMAE)")
+        from transformers import AutoConfig
+
+        self._folder = pretrained_folder(model)
+        self._preprocessing = preprocessing(self._folder)
+        config = AutoConfig.from_pretrained(self._folder, local_files_only=True)
+        self.dim, self._frames = int(config.hidden_size), int(config.num_frames)
+        self.streams: Sequence[Stream] = (self._preprocessing.stream(_FPS),)
+        self.fingerprint = fingerprint(
+            "video", weights=weights_hash(self._folder), preprocessing=self._preprocessing, fps=_FPS, dtype="float16"
+        )
+
+    def open(self) -> Session:
+        return _Windows(self)
+
+    def encode(self, batch: FrameBatch) -> npt.NDArray[np.float16]:
+        """One row [dim] for one window of frames."""
+        import torch
+
+        model = load_pretrained("AutoModelForVideoClassification", str(self._folder))
+        with torch.inference_mode():
+            output = model(self._preprocessing.tensor(batch)[None], output_hidden_states=True)
+            row: npt.NDArray[np.float16] = output.hidden_states[-1].mean(dim=1)[0].numpy().astype(np.float16)
+        return row
+
+    @property
+    def frames(self) -> int:
+        """Frames a window."""
+        return self._frames
+
+
+class _Windows:
+    def __init__(self, expert: _Video) -> None:
+        self._expert = expert
+        self._pixels: list[npt.NDArray[np.uint8]] = []
+        self._seconds: list[float] = []
+        self._rows: list[npt.NDArray[np.float16]] = []
+        self._starts: list[float] = []
+
+    def feed(self, batch: FrameBatch) -> None:
+        for pixels, seconds in zip(batch.pixels, batch.cells, strict=True):
+            self._pixels.append(pixels)
+            self._seconds.append(float(seconds))
+            if len(self._pixels) == self._expert.frames:
+                self._encode()
+
+    def _encode(self) -> None:
+        missing = self._expert.frames - len(self._pixels)
+        pixels = np.stack(self._pixels + [self._pixels[-1]] * missing)  # a last, short window holds its last frame
+        times = np.arange(len(pixels), dtype=np.float64)
+        self._rows.append(self._expert.encode(FrameBatch(pixels, times, times)))
+        self._starts.append(self._seconds[0])
+        self._pixels, self._seconds = [], []
+
+    def close(self, end_seconds: float) -> Track:
+        if self._pixels and (not self._rows or len(self._pixels) >= self._expert.frames // 2):
+            self._encode()
+        if not self._rows:
+            return Track(np.zeros((0, self._expert.dim), np.float16), np.zeros((0, 2)), note="no pictures")
+        return Track(np.stack(self._rows), spans_of_cells(np.array(self._starts), end_seconds))
+
+
+def video(model: str | None = None) -> _Video:
+    """Mean last hidden state of a video classifier, one step a window."""
+    return _Video(model)

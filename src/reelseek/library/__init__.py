@@ -1,0 +1,6 @@
+"""What is kept: videos, captions, splits, tracks, failures; and how it is read back as tokens."""
+
+from reelseek.library.ingest import AddReport, add
+from reelseek.library.store import Caption, Library, Video
+
+__all__ = ["AddReport", "Caption", "Library", "Video", "add"]

@@ -1,0 +1,50 @@
+-- One row a path (or a table's id); byte-identical files share what belongs to their content.
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE videos (
+  id TEXT PRIMARY KEY,
+  path BLOB UNIQUE,           -- bytes of the absolute path, NULL where the file is not at hand
+  content TEXT,               -- SHA-256 of the file's bytes, NULL until it was read
+  size INTEGER, mtime_ns INTEGER,
+  duration REAL,              -- seconds
+  split TEXT                  -- for videos without captions
+) WITHOUT ROWID;
+CREATE INDEX videos_content ON videos(content);
+CREATE TABLE captions (
+  video TEXT NOT NULL REFERENCES videos(id) ON DELETE CASCADE,
+  position INTEGER NOT NULL,
+  text TEXT NOT NULL,
+  start_seconds REAL, end_seconds REAL,
+  split TEXT,
+  PRIMARY KEY (video, position)
+) WITHOUT ROWID;
+CREATE TABLE contents (hash TEXT PRIMARY KEY, info TEXT NOT NULL, end_seconds REAL NOT NULL, cuts TEXT NOT NULL) WITHOUT ROWID;
+-- owner: a content's hash, or 'id:' and a video id for imported features
+CREATE TABLE tracks (
+  owner TEXT NOT NULL, expert TEXT NOT NULL,
+  fingerprint TEXT NOT NULL, modality TEXT NOT NULL,
+  shard INTEGER NOT NULL, first_row INTEGER NOT NULL, steps INTEGER NOT NULL,
+  dim INTEGER NOT NULL, dtype TEXT NOT NULL,
+  sha256 TEXT NOT NULL, note TEXT NOT NULL,
+  PRIMARY KEY (owner, expert)
+) WITHOUT ROWID;
+CREATE INDEX tracks_expert ON tracks(expert);
+CREATE TABLE texts (
+  id INTEGER PRIMARY KEY,
+  owner TEXT NOT NULL, expert TEXT NOT NULL, kind TEXT NOT NULL,
+  text TEXT NOT NULL, start_seconds REAL NOT NULL, end_seconds REAL NOT NULL, score REAL NOT NULL
+);
+CREATE INDEX texts_owner ON texts(owner, expert);
+CREATE VIRTUAL TABLE texts_fts USING fts5(text, content='texts', content_rowid='id', tokenize='porter unicode61 remove_diacritics 2');
+CREATE TRIGGER texts_added AFTER INSERT ON texts BEGIN
+  INSERT INTO texts_fts(rowid, text) VALUES (new.id, new.text);
+END;
+CREATE TRIGGER texts_removed AFTER DELETE ON texts BEGIN
+  INSERT INTO texts_fts(texts_fts, rowid, text) VALUES ('delete', old.id, old.text);
+END;
+CREATE TABLE thumbnails (owner TEXT NOT NULL, seconds REAL NOT NULL, jpeg BLOB NOT NULL, PRIMARY KEY (owner, seconds)) WITHOUT ROWID;
+CREATE TABLE failures (
+  video TEXT NOT NULL, expert TEXT NOT NULL,   -- expert '' is the file itself
+  path BLOB, size INTEGER, mtime_ns INTEGER,
+  reason TEXT NOT NULL, attempts INTEGER NOT NULL,
+  PRIMARY KEY (video, expert)
+) WITHOUT ROWID;

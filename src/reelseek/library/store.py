@@ -1,0 +1,449 @@
+"""A library: videos, captions, tracks, texts and failures in one folder. SQLite is the one truth.
+
+Bytes of a track are on disk before the row that names them commits, so a crash at any instant loses at most the item
+in hand. Many readers, one writer.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reelseek.errors import LibraryError, UsageError
+from reelseek.experts.expert import Text, Track
+from reelseek.library.shards import Place, Shards
+
+__all__ = ["FORMAT_VERSION", "Caption", "Library", "TrackRow", "Video"]
+
+FORMAT_VERSION = 1
+_APPLICATION = 0x5265656C  # "Reel"
+
+
+@dataclass(frozen=True)
+class Video:
+    """One row of the collection; `path` is None where the file is not at hand."""
+
+    id: str
+    path: Path | None
+    content: str | None
+    duration: float | None
+    split: str | None = None
+
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """Whose tracks are this video's: its content's, and those imported under its id."""
+        return (*((self.content,) if self.content else ()), f"id:{self.id}")
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A caption of a video, or of a span of it."""
+
+    video: str
+    text: str
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class TrackRow:
+    """Where a track lies and what it is."""
+
+    owner: str
+    expert: str
+    fingerprint: str
+    modality: str
+    place: Place
+    steps: int
+    dim: int
+    dtype: str
+    note: str
+
+
+class Library:
+    """An open library.
+
+    Args:
+        path: its folder.
+        connection: of its library.db.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self.db = connection
+        self._shards: dict[str, Shards] = {}
+        self._lock: int | None = None
+
+    # Opening
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, create: bool = False) -> "Library":
+        """Open a library, or begin one.
+
+        Raises:
+            LibraryError: there is none (and `create` is not set), it is of another version, or cannot be read.
+        """
+        folder = Path(path).absolute()
+        database = folder / "library.db"
+        if not database.is_file() and not create:
+            raise LibraryError(f"{folder} is not a library; begin one with: reelseek add {folder} VIDEOS")
+        if create and not database.is_file():
+            if folder.is_dir() and any(p.name != "library.db" for p in folder.iterdir()):
+                raise LibraryError(f"{folder} exists and is not a library; name an empty or a new folder")
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise LibraryError(f"{folder} cannot be made: {error.strerror}") from error
+        try:
+            return cls(folder, _connect(database))
+        except (sqlite3.Error, OSError) as error:
+            raise LibraryError(f"{database} cannot be opened: {error}") from error
+
+    def close(self) -> None:
+        self.db.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> "Library":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the one writer.
+
+        Raises:
+            LibraryError: another process is; or the disk is full or the folder read-only. Nothing is lost by it.
+        """
+        if self._lock is not None:
+            yield
+            return
+        try:
+            self._lock = os.open(self.path / "library.lock", os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._unlock()
+            raise LibraryError(f"another process is writing to {self.path}; wait for it to end") from error
+        except OSError as error:
+            self._unlock()
+            raise LibraryError(f"{self.path} cannot be written: {error.strerror}") from error
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise LibraryError(f"{self.path} cannot be written: {error}; what was finished is kept") from error
+        except OSError as error:
+            if error.filename is None or str(error.filename).startswith(str(self.path)):
+                raise LibraryError(f"{self.path} cannot be written: {error}; what was finished is kept") from error
+            raise
+        finally:
+            self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+        self._lock = None
+
+    # Reading
+
+    def meta(self, key: str) -> str | None:
+        row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def set_meta(self, key: str, value: str) -> None:
+        with self.db:
+            self.db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def videos(self) -> list[Video]:
+        """All videos in order of id."""
+        rows = self.db.execute("SELECT id, path, content, duration, split FROM videos ORDER BY id")
+        return [_video(row) for row in rows]
+
+    def video(self, name: str) -> Video:
+        """A video by its id, its path, or the end of its path where that names just one.
+
+        Raises:
+            UsageError: no such video, or several.
+        """
+        columns = "SELECT id, path, content, duration, split FROM videos"
+        row = self.db.execute(f"{columns} WHERE id = ?", (name,)).fetchone()
+        row = row or self.db.execute(f"{columns} WHERE path = ?", (os.fsencode(os.path.abspath(name)),)).fetchone()
+        if row:
+            return _video(row)
+        near = [v for v in self.videos() if v.path and (v.path.name == name or str(v.path).endswith(f"/{name}"))]
+        if len(near) == 1:
+            return near[0]
+        several = f"; it could be {', '.join(v.id for v in near[:5])}" if near else ""
+        raise UsageError(f"{self.path} has no video {name!r}{several}; list them with: reelseek info --videos")
+
+    def captions(self, split: str | None = None) -> list[Caption]:
+        """Captions in order of video and position, of one split or of all."""
+        query = "SELECT video, text, start_seconds, end_seconds, split FROM captions"
+        rows = self.db.execute(
+            f"{query} WHERE split = ? ORDER BY video, position" if split else f"{query} ORDER BY video, position",
+            (split,) if split else (),
+        )
+        return [Caption(*row) for row in rows]
+
+    def splits(self) -> dict[str, int]:
+        """Captions by split."""
+        rows = self.db.execute("SELECT coalesce(split, ''), count(*) FROM captions GROUP BY 1 ORDER BY 1")
+        return dict(rows.fetchall())
+
+    def track_rows(self, expert: str | None = None) -> list[TrackRow]:
+        """Every track's row, of one expert or of all."""
+        query = "SELECT owner, expert, fingerprint, modality, shard, first_row, steps, dim, dtype, note FROM tracks"
+        rows = self.db.execute(f"{query} WHERE expert = ?" if expert else query, (expert,) if expert else ())
+        return [TrackRow(*row[:4], (row[4], row[5]), *row[6:]) for row in rows]
+
+    def read(self, row: TrackRow) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
+        """Memory-mapped values [step, dim] and spans [step, 2] of a track."""
+        return self._shards_of(row.fingerprint, row.dim, row.dtype).read(row.place, row.steps)
+
+    def texts(self, owner: str) -> list[tuple[str, Text]]:
+        """Expert and text of all words of one owner, in order of time."""
+        rows = self.db.execute(
+            "SELECT expert, text, start_seconds, end_seconds, kind, score FROM texts WHERE owner = ?"
+            " ORDER BY start_seconds, end_seconds, text",
+            (owner,),
+        )
+        return [(expert, Text(*rest)) for expert, *rest in rows]
+
+    def thumbnail(self, owner: str, seconds: float) -> bytes | None:
+        """The stored picture nearest to a time."""
+        row = self.db.execute(
+            "SELECT jpeg FROM thumbnails WHERE owner = ? ORDER BY abs(seconds - ?) LIMIT 1", (owner, seconds)
+        ).fetchone()
+        return row[0] if row else None
+
+    def failures(self) -> list[dict[str, Any]]:
+        """What failed and why, in order of video."""
+        rows = self.db.execute("SELECT video, expert, reason, attempts FROM failures ORDER BY video, expert")
+        return [
+            {"video": video, "expert": expert or None, "reason": reason, "attempts": attempts}
+            for video, expert, reason, attempts in rows
+        ]
+
+    def cuts(self, content: str) -> list[float]:
+        row = self.db.execute("SELECT cuts FROM contents WHERE hash = ?", (content,)).fetchone()
+        return list(json.loads(row[0])) if row else []
+
+    def digest(self, *, verify: bool = False) -> str:
+        """SHA-256 over ids, captions, content hashes, fingerprints and track bytes, in an order of its own.
+
+        Args:
+            verify: hash the bytes on disk again instead of trusting the hashes noted when they were written.
+
+        Raises:
+            LibraryError: with `verify`, bytes on disk are not what was written.
+        """
+        digest = hashlib.sha256()
+        for row in self.db.execute("SELECT id, content, split FROM videos ORDER BY id"):
+            digest.update(json.dumps(["video", *row]).encode())
+        for caption in self.captions():
+            digest.update(json.dumps(["caption", *vars(caption).values()]).encode())
+        rows = self.db.execute("SELECT owner, expert, fingerprint, sha256 FROM tracks ORDER BY owner, expert")
+        for row in rows.fetchall():
+            digest.update(json.dumps(["track", *row]).encode())
+        if verify:
+            self._verify()
+        return digest.hexdigest()
+
+    def _verify(self) -> None:
+        known = dict(self.db.execute("SELECT owner || char(10) || expert, sha256 FROM tracks").fetchall())
+        for track in self.track_rows():
+            if _track_hash(*self.read(track)) != known[f"{track.owner}\n{track.expert}"]:
+                raise LibraryError(f"the bytes of {track.expert} for {track.owner} on disk are not what was written")
+
+    # Writing
+
+    def put_track(self, owner: str, expert: str, fingerprint: str, modality: str, track: Track) -> None:
+        """Store one track, replacing what the expert had for this owner, in the transaction at hand."""
+        dim, dtype = track.values.shape[1], track.values.dtype.name
+        shards = self._shards_of(fingerprint, dim, dtype)
+        end = self.db.execute(
+            "SELECT shard, first_row + steps FROM tracks WHERE fingerprint = ? ORDER BY 1 DESC, 2 DESC LIMIT 1",
+            (fingerprint,),
+        ).fetchone() or (0, 0)
+        shard, row = shards.append(track.values, track.spans, end) if len(track.values) else end
+        self.drop_track(owner, expert)
+        self.db.execute(
+            "INSERT INTO tracks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (owner, expert, fingerprint, modality, shard, row, len(track.values), dim, dtype)
+            + (_track_hash(track.values, track.spans), track.note),
+        )
+        self.db.executemany(
+            "INSERT INTO texts(owner, expert, kind, text, start_seconds, end_seconds, score) VALUES (?,?,?,?,?,?,?)",
+            [(owner, expert, t.kind, t.text, t.start_seconds, t.end_seconds, t.score) for t in track.texts],
+        )
+
+    def drop_track(self, owner: str, expert: str) -> None:
+        """Forget one track and its words (its bytes stay until the shard is compacted)."""
+        self.db.execute("DELETE FROM tracks WHERE owner = ? AND expert = ?", (owner, expert))
+        self.db.execute("DELETE FROM texts WHERE owner = ? AND expert = ?", (owner, expert))
+
+    def drop_content(self, content: str) -> None:
+        """Forget everything derived from a content that no video has any more."""
+        if not self.db.execute("SELECT 1 FROM videos WHERE content = ?", (content,)).fetchone():
+            self._drop_owner(content)
+            self.db.execute("DELETE FROM contents WHERE hash = ?", (content,))
+
+    def _drop_owner(self, owner: str) -> None:
+        for table in ("tracks", "texts", "thumbnails"):
+            self.db.execute(f"DELETE FROM {table} WHERE owner = ?", (owner,))
+
+    def remove(self, names: Sequence[str]) -> list[str]:
+        """Forget videos and everything derived from them; sources are not touched.
+
+        Returns:
+            The ids removed.
+
+        Raises:
+            UsageError: a name is not a video here; then nothing is removed.
+        """
+        failed = {failure["video"] for failure in self.failures()}
+        found = [self.video(name) if name not in failed else None for name in names]
+        with self.writing():
+            with self.db:
+                for name, video in zip(names, found, strict=True):
+                    self.db.execute("DELETE FROM failures WHERE video = ?", (video.id if video else name,))
+                    self.db.execute("DELETE FROM videos WHERE id = ?", (video.id if video else name,))
+                    self._drop_owner(f"id:{video.id if video else name}")
+                    if video is not None and video.content:
+                        self.drop_content(video.content)
+            self.compact()
+        return [video.id if video else name for name, video in zip(names, found, strict=True)]
+
+    def remove_expert(self, expert: str) -> int:
+        """Erase all tracks and words of one expert; says how many tracks there were.
+
+        Raises:
+            UsageError: the library has no tracks of that expert.
+        """
+        rows = self.track_rows(expert)
+        if not rows:
+            raise UsageError(f"{self.path} has no tracks of {expert!r}; it has {', '.join(self.experts()) or 'none'}")
+        with self.writing():
+            with self.db:
+                for row in rows:
+                    self.drop_track(row.owner, expert)
+                self.db.execute("DELETE FROM failures WHERE expert = ?", (expert,))
+                kept = [s for s in json.loads(self.meta("experts") or "[]") if s.partition("@")[0] != expert]
+                self.db.execute("INSERT OR REPLACE INTO meta VALUES ('experts', ?)", (json.dumps(kept),))
+            self.compact()
+        return len(rows)
+
+    def compact(self) -> None:
+        """Rewrite shards that hold bytes no row names, so that what was removed is gone from the disk."""
+        with self.writing():
+            named: dict[str, list[TrackRow]] = {}
+            for row in self.track_rows():
+                named.setdefault(_folder_name(row.fingerprint), []).append(row)
+            for folder in sorted((self.path / "tracks").glob("*")):
+                self._compact(folder, sorted(named.get(folder.name, []), key=lambda row: row.place))
+            self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self.db.execute("VACUUM")
+
+    def _compact(self, folder: Path, rows: list[TrackRow]) -> None:
+        old = sorted(int(path.stem) for path in folder.glob("*.values"))
+        if not rows:
+            Shards(folder, 1, np.float16).drop(old)
+            self._shards.clear()
+            return
+        shards = self._shards_of(rows[0].fingerprint, rows[0].dim, rows[0].dtype)
+        size = sum(path.stat().st_size for path in folder.glob("*.values"))
+        if size == sum(row.steps for row in rows) * rows[0].dim * np.dtype(rows[0].dtype).itemsize:
+            return
+        places = shards.compact((row.place, row.steps) for row in rows)
+        with self.db:
+            self.db.executemany(
+                "UPDATE tracks SET shard = ?, first_row = ? WHERE owner = ? AND expert = ?",
+                [(*place, row.owner, row.expert) for place, row in zip(places, rows, strict=True)],
+            )
+        shards.drop(old)
+
+    def experts(self) -> dict[str, dict[str, Any]]:
+        """By expert: modality, dim, fingerprints, tracks, and how many of them have steps."""
+        rows = self.db.execute(
+            "SELECT expert, min(modality), min(dim), count(*), sum(steps > 0), group_concat(DISTINCT fingerprint)"
+            " FROM tracks GROUP BY expert ORDER BY expert"
+        )
+        return {
+            expert: {
+                "modality": modality,
+                "dim": dim,
+                "tracks": tracks,
+                "present": present,
+                "fingerprints": sorted(prints.split(",")),
+            }
+            for expert, modality, dim, tracks, present, prints in rows
+        }
+
+    def _shards_of(self, fingerprint: str, dim: int, dtype: str) -> Shards:
+        if fingerprint not in self._shards:
+            self._shards[fingerprint] = Shards(self.path / "tracks" / _folder_name(fingerprint), dim, dtype)
+        return self._shards[fingerprint]
+
+
+def _folder_name(fingerprint: str) -> str:
+    return fingerprint.replace(":", "-").replace("/", "_")
+
+
+def _video(row: Iterable[Any]) -> Video:
+    identifier, path, content, duration, split = row
+    return Video(identifier, Path(os.fsdecode(path)) if path is not None else None, content, duration, split)
+
+
+def _track_hash(values: npt.NDArray[Any], spans: npt.NDArray[np.float64]) -> str:
+    digest = hashlib.sha256(f"{values.dtype.name}{values.shape}".encode())
+    digest.update(np.ascontiguousarray(values).tobytes())
+    digest.update(np.ascontiguousarray(spans).tobytes())
+    return digest.hexdigest()
+
+
+def _connect(database: Path) -> sqlite3.Connection:
+    fresh = not database.is_file() or database.stat().st_size == 0
+    connection = sqlite3.connect(database, timeout=30, check_same_thread=False)
+    if not fresh:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        fresh = version == 0 and application == 0
+        if not fresh and (version != FORMAT_VERSION or application != _APPLICATION):
+            connection.close()
+            raise LibraryError(
+                f"{database} has format version {version}; this Reelseek reads version {FORMAT_VERSION}. "
+                "Use the release that made it, or begin a new library"
+            )
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA secure_delete = ON")
+    if fresh:
+        _create(connection)
+    return connection
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    schema = files("reelseek.library").joinpath("schema.sql").read_text("utf-8")
+    try:
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {schema} PRAGMA application_id = {_APPLICATION};"
+            f" PRAGMA user_version = {FORMAT_VERSION}; COMMIT;"
+        )
+    except sqlite3.OperationalError:
+        connection.rollback()
+        if connection.execute("PRAGMA user_version").fetchone()[0] != FORMAT_VERSION:
+            raise

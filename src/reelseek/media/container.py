@@ -1,0 +1,165 @@
+"""Opening one local media file, and nothing else, with what can be known before decoding."""
+
+import math
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import av.error
+
+from reelseek.errors import DecodeError, LimitError
+
+__all__ = ["MEDIA_SUFFIXES", "Limits", "MediaInfo", "open_media", "probe"]
+
+# Self-contained formats only: playlists and scripts (hls, dash, concat, image sequences ...) open other files, and
+# `protocol_whitelist=file` alone does not stop them.
+FORMATS = (
+    "3g2,3gp,aac,ac3,aiff,amr,apng,asf,avi,caf,dv,eac3,f4v,flac,flv,gif,h264,hevc,ivf,live_flv,m4a,m4v,matroska,mj2,"
+    "mov,mp3,mp4,mpeg,mpegts,mpegvideo,mxf,nut,obu,ogg,oga,ogv,opus,rm,tta,voc,vc1,w64,wav,webm,wv,wtv,yuv4mpegpipe"
+)
+MEDIA_SUFFIXES = frozenset(
+    ".3g2 .3gp .aac .aif .aiff .amr .asf .avi .dv .f4v .flac .flv .gif .h264 .hevc .ivf .m2ts .m2v .m4a .m4v .mka .mkv "
+    ".mov .mp3 .mp4 .mpe .mpeg .mpg .mts .mxf .nut .obu .oga .ogg .ogm .ogv .opus .qt .rm .rmvb .ts .vob .wav .webm "
+    ".wma .wmv .wtv .y4m".split()
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one file may cost before its worker gives up on it.
+
+    Args:
+        base_seconds, seconds_per_second: wall time allowed, `base + factor * duration`.
+        memory_bytes: address space that decoding and experts may add to a worker.
+        pixels: width times height of a frame.
+        duration_seconds: longest presentation.
+        streams: most streams in one file.
+    """
+
+    base_seconds: float = 120.0
+    seconds_per_second: float = 15.0
+    memory_bytes: int = 6 * 2**30
+    pixels: int = 8192 * 4608
+    duration_seconds: float = 24 * 3600.0
+    streams: int = 64
+
+    def wall_seconds(self, duration: float | None) -> float:
+        """Seconds that a file of `duration` seconds (None: unknown) may take."""
+        known = 3600.0 if duration is None else min(duration, self.duration_seconds)
+        return self.base_seconds + self.seconds_per_second * known
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """What a file says of itself; `duration` in seconds, None where it does not say."""
+
+    format: str
+    duration: float | None
+    width: int | None
+    height: int | None
+    fps: float | None
+    video_codec: str | None
+    audio_codec: str | None
+    audio_streams: int
+    subtitle_streams: int
+
+
+def _address(path: Path) -> str:
+    """A name FFmpeg reads as a local file whatever it begins with or holds."""
+    absolute = os.path.abspath(path)
+    try:
+        absolute.encode("utf-8")
+    except UnicodeEncodeError:
+        # PyAV encodes names as UTF-8; one that is not UTF-8 is reached through its directory's entry instead.
+        absolute = f"/proc/self/fd/{os.open(absolute, os.O_RDONLY)}"
+    return f"file:{absolute}"
+
+
+def _require_regular_file(path: Path) -> None:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DecodeError(f"{str(path)!r}: cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise DecodeError(f"{str(path)!r}: not a regular file (a device, pipe or folder cannot be a video)")
+    if status.st_size == 0:
+        raise DecodeError(f"{str(path)!r}: the file is empty (0 bytes)")
+
+
+def _check(container: av.container.InputContainer, path: Path, limits: Limits) -> None:
+    if len(container.streams) > limits.streams:
+        raise LimitError(f"{str(path)!r}: {len(container.streams)} streams; at most {limits.streams} are read")
+    if not container.streams.video and not container.streams.audio:
+        kinds = sorted({stream.type for stream in container.streams}) or ["none"]
+        raise DecodeError(f"{str(path)!r}: no video or audio stream; streams are {', '.join(kinds)}")
+    for stream in container.streams.video:
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if width * height > limits.pixels:
+            raise LimitError(f"{str(path)!r}: frames of {width}x{height}; at most {limits.pixels} pixels are decoded")
+    duration = _duration(container)
+    if duration is not None and duration > limits.duration_seconds:
+        raise LimitError(
+            f"{str(path)!r}: says it lasts {duration:.0f} s; at most {limits.duration_seconds:.0f} s are read"
+        )
+
+
+@contextmanager
+def open_media(path: Path, limits: Limits | None = None) -> Iterator[av.container.InputContainer]:
+    """Open one local file for reading; FFmpeg may open nothing but it.
+
+    Raises:
+        DecodeError: not a regular file, not a known self-contained format, or without video and audio.
+        LimitError: too many streams or pixels, or too long.
+    """
+    limits = limits or Limits()
+    _require_regular_file(path)
+    address = _address(path)
+    options = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "max_streams": str(limits.streams * 4)}
+    try:
+        container = av.open(address, mode="r", options=options, metadata_errors="replace")
+    except (av.error.FFmpegError, ValueError, OverflowError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DecodeError(f"{str(path)!r}: not a readable media file: {reason}") from error
+    finally:
+        if address.startswith("file:/proc/self/fd/"):
+            os.close(int(address.rsplit("/", 1)[1]))
+    with container:
+        _check(container, path, limits)
+        yield container
+
+
+def _duration(container: av.container.InputContainer) -> float | None:
+    if container.duration is not None and container.duration > 0:
+        return float(container.duration / av.time_base)
+    lengths = [
+        float(stream.duration * stream.time_base) for stream in container.streams if stream.duration and stream.time_base
+    ]
+    longest = max(lengths, default=0.0)
+    return longest if longest > 0 and math.isfinite(longest) else None
+
+
+def probe(path: Path, limits: Limits | None = None) -> MediaInfo:
+    """What the file says of itself, without decoding a frame.
+
+    Raises:
+        DecodeError, LimitError: as `open_media`.
+    """
+    with open_media(path, limits) as container:
+        video = container.streams.best("video")
+        audio = container.streams.best("audio")
+        rate = video.average_rate if video else None
+        return MediaInfo(
+            format=container.format.name,
+            duration=_duration(container),
+            width=video.codec_context.width if video else None,
+            height=video.codec_context.height if video else None,
+            fps=float(rate) if rate else None,
+            video_codec=video.codec_context.name if video else None,
+            audio_codec=audio.codec_context.name if audio else None,
+            audio_streams=len(container.streams.audio),
+            subtitle_streams=len(container.streams.subtitles),
+        )
