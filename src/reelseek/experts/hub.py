@@ -18,6 +18,7 @@ import platformdirs
 
 from reelseek.errors import ExpertUnavailable
 from reelseek.experts.expert import hash_files
+from reelseek.experts.quiet import quiet_transformers
 from reelseek.media.streams import FrameBatch, FrameStream
 
 __all__ = ["Preprocessing", "labels_of", "load_pretrained", "models_folder", "preprocessing", "pretrained_folder", "pull", "rows", "weights_hash"]
@@ -77,6 +78,7 @@ def load_pretrained(auto_class: str, folder: str) -> Any:
     """
     import transformers
 
+    quiet_transformers()
     try:
         model = getattr(transformers, auto_class).from_pretrained(folder, local_files_only=True, use_safetensors=True)
     except (OSError, ValueError) as error:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable, ModelError
 from reelseek.experts.expert import fingerprint, hash_files
+from reelseek.experts.quiet import quiet_transformers
 
 __all__ = ["SENTENCE_DIM", "SentenceEncoder", "sentence_encoder"]
 
@@ -43,6 +44,8 @@ class SentenceEncoder:
     def _load(self) -> tuple[object, object]:
         from tokenizers import Tokenizer
         from transformers import BertModel
+
+        quiet_transformers()
 
         tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
         tokenizer.no_padding()

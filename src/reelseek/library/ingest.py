@@ -27,7 +27,10 @@ Progress = Callable[[str, int, int, str], None]
 
 @dataclass
 class AddReport:
-    """What one call of `add` did. `failed` holds (video, expert or '', reason) of this run only."""
+    """What one call of `add` did. `failed` holds (video, expert or '', reason) of this run only.
+
+    `unmatched` are names in a captions table that are no video here, nor a file that could become one.
+    """
 
     videos_seen: int = 0
     videos_new: int = 0
@@ -37,7 +40,7 @@ class AddReport:
     experts: list[str] = field(default_factory=list)
     failed: list[tuple[str, str, str]] = field(default_factory=list)
     known_failures: int = 0
-    unmatched_captions: int = 0
+    unmatched: list[str] = field(default_factory=list)
 
     @property
     def nothing_new(self) -> bool:
@@ -135,11 +138,8 @@ def _write_rows(library: Library, collection: Collection, report: AddReport, *, 
     entries = {entry.id for entry in collection.entries}
     rows = {c.id for c in collection.entries if c.path is None or c.id in named or not media}
     unmatched = named - known - entries
-    report.captions = 0
     report.failed += [(name, "", reason) for name, reason in collection.problems]
-    report.unmatched_captions = sum(caption.video in unmatched for caption in collection.captions)
-    for name in sorted(unmatched):
-        report.failed.append((name, "", "a caption names this video, and there is no such video or file"))
+    report.unmatched = sorted(unmatched)
     with library.db:
         for identifier in sorted(rows - known):
             library.db.execute("INSERT INTO videos(id) VALUES (?)", (identifier,))

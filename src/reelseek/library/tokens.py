@@ -1,0 +1,145 @@
+"""Tracks of a batch of clips as padded tensors, read straight from memory-mapped shards."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from reelseek.errors import FeatureError, UsageError
+from reelseek.library.store import Library, TrackRow, Video
+
+__all__ = ["Clip", "Steps", "TokenReader", "Tokens"]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A time span `[start, end)` of a video in seconds; None stands for the video's own start or end."""
+
+    video: str
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Steps:
+    """One modality of a batch, padded. What is absent is `present == False` and nothing else.
+
+    Raises:
+        FeatureError: shapes disagree, or a present value is not finite.
+    """
+
+    values: Float[Tensor, "video step dim"]
+    present: Bool[Tensor, "video step"]
+    spans: Float[Tensor, "video step 2"]
+
+    def __post_init__(self) -> None:
+        if self.values.shape[:2] != self.present.shape or self.spans.shape != (*self.present.shape, 2):
+            raise FeatureError(
+                f"values {tuple(self.values.shape)}, present {tuple(self.present.shape)} and spans "
+                f"{tuple(self.spans.shape)} do not fit together"
+            )
+        if not torch.isfinite(self.values[self.present]).all():
+            raise FeatureError("a present step holds NaN or infinity")
+
+    @property
+    def clean(self) -> Float[Tensor, "video step dim"]:
+        """Values with zeros where absent, whatever stood there."""
+        return torch.where(self.present[..., None], self.values, torch.zeros((), dtype=self.values.dtype))
+
+
+Tokens = Mapping[str, Steps]
+
+
+class TokenReader:
+    """Reads clips of a library as tokens, an entry an expert.
+
+    Args:
+        library: open; its tracks are read as they are now.
+        experts: which experts; None takes all that have at least one step.
+        most_steps: a longer track is averaged into this many equal pieces.
+
+    Raises:
+        UsageError: an expert has no tracks, or the library has none at all.
+    """
+
+    def __init__(self, library: Library, experts: Sequence[str] | None = None, *, most_steps: int = 30) -> None:
+        self._library = library
+        self._most = most_steps
+        self._videos: dict[str, Video] = {video.id: video for video in library.videos()}
+        known = library.experts()
+        chosen = list(experts) if experts is not None else [name for name, about in known.items() if about["present"]]
+        for name in chosen:
+            if name not in known:
+                raise UsageError(f"{library.path} has no tracks of {name!r}; it has {', '.join(known) or 'none'}")
+            if len(known[name]["fingerprints"]) > 1:
+                raise UsageError(
+                    f"{library.path} has tracks of {name!r} made in {len(known[name]['fingerprints'])} different ways, "
+                    "whose vectors cannot be compared; run `reelseek add` over its videos again to renew the old ones"
+                )
+        self.dims: dict[str, int] = {name: int(known[name]["dim"]) for name in chosen}
+        self.modalities: dict[str, str] = {name: str(known[name]["modality"]) for name in chosen}
+        self.fingerprints: dict[str, str] = {name: str(known[name]["fingerprints"][0]) for name in chosen}
+        self._rows: dict[tuple[str, str], TrackRow] = {
+            (row.owner, row.expert): row for name in chosen for row in library.track_rows(name)
+        }
+
+    def row(self, video: str, expert: str) -> TrackRow | None:
+        """The track's row, or None where the expert was never run (which is not the same as finding nothing)."""
+        found = [self._rows.get((owner, expert)) for owner in self._videos[video].owners]
+        return next((row for row in reversed(found) if row is not None), None)
+
+    def steps(self, clip: Clip, expert: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+        """Values [step, dim] and spans [step, 2] of one clip, all of them."""
+        row = self.row(clip.video, expert)
+        if row is None or row.steps == 0:
+            return np.zeros((0, self.dims[expert]), np.float32), np.zeros((0, 2))
+        values, spans = self._library.read(row)
+        if clip.start_seconds is not None or clip.end_seconds is not None:
+            start = clip.start_seconds or 0.0
+            end = np.inf if clip.end_seconds is None else clip.end_seconds
+            touched = (spans[:, 0] < end) & ((spans[:, 1] > start) | (spans[:, 0] >= start))
+            values, spans = values[touched], spans[touched]
+        return np.asarray(values, np.float32), np.asarray(spans)
+
+    def _shortened(self, clip: Clip, expert: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+        values, spans = self.steps(clip, expert)
+        if len(values) <= self._most:
+            return values, spans
+        edges = np.linspace(0, len(values), self._most + 1).astype(int)
+        sums = np.add.reduceat(values, edges[:-1], axis=0)
+        means = (sums / np.diff(edges)[:, None]).astype(np.float32)
+        return means, np.stack([spans[edges[:-1], 0], spans[edges[1:] - 1, 1]], axis=1)
+
+    def batch(self, clips: Sequence[Clip]) -> dict[str, Steps]:
+        """Tokens of some clips; times count from each clip's start.
+
+        Raises:
+            FeatureError: a track holds NaN.
+        """
+        return {expert: self._pad([self._at_zero(clip, expert) for clip in clips], expert) for expert in self.dims}
+
+    def _at_zero(self, clip: Clip, expert: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+        values, spans = self._shortened(clip, expert)
+        return values, np.maximum(spans - (clip.start_seconds or 0.0), 0.0)
+
+    def _pad(self, rows: Sequence[tuple[Any, Any]], expert: str) -> Steps:
+        longest = max(1, max((len(values) for values, _ in rows), default=1))
+        values = np.zeros((len(rows), longest, self.dims[expert]), np.float32)
+        present = np.zeros((len(rows), longest), bool)
+        spans = np.zeros((len(rows), longest, 2), np.float32)
+        for index, (row, span) in enumerate(rows):
+            values[index, : len(row)], spans[index, : len(row)] = row, span
+            present[index, : len(row)] = True
+        return Steps(torch.from_numpy(values), torch.from_numpy(present), torch.from_numpy(spans))
+
+    def present(self, clips: Iterable[Clip]) -> dict[str, npt.NDArray[np.bool_]]:
+        """For each expert, which clips have at least one step."""
+        clips = list(clips)
+        return {
+            expert: np.array([len(self.steps(clip, expert)[0]) > 0 for clip in clips], bool) for expert in self.dims
+        }

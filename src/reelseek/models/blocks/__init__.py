@@ -1,0 +1,1 @@
+"""Blocks that systems are composed of: project, arrange, mix, pool, heads."""

@@ -1,0 +1,1 @@
+"""Checkpoints that other projects published, read as tensors only."""

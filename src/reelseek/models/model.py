@@ -1,0 +1,178 @@
+"""The one face of every system: tokens and texts in, embeddings out, similarity between them."""
+
+import json
+import os
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from reelseek.errors import ModelError
+from reelseek.library.tokens import Tokens
+
+__all__ = ["Embedding", "RetrievalModel", "load_model", "similarity"]
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Vectors, one a slot; a slot without evidence is not present.
+
+    `weights` say how much each slot matters: captions set them, videos leave them at 1.
+    """
+
+    values: Float[Tensor, "item slot dim"]
+    present: Bool[Tensor, "item slot"]
+    weights: Float[Tensor, "item slot"]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @classmethod
+    def concat(cls, parts: Sequence["Embedding"]) -> "Embedding":
+        """Items of several embeddings in one."""
+        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in ("values", "present", "weights")))
+
+
+def similarity(texts: Embedding, videos: Embedding, *, renormalise: bool = True) -> Float[Tensor, "text video"]:
+    """`sum_s w_s p_s <t_s, v_s>`, divided by `sum_s w_s p_s` if `renormalise`; 0 where no slot is present.
+
+    Source: Miech et al. 2018 (MEE); Gabeur et al. 2020, section 3.3. Plain sums serve systems whose slots are evidence
+    that adds up.
+    """
+    weights = texts.weights * texts.present
+    present = videos.present.to(weights.dtype) * videos.weights
+    values = torch.where(videos.present[..., None], videos.values, torch.zeros((), dtype=videos.values.dtype))
+    scores = (weights[..., None] * texts.values).flatten(1) @ (present[..., None] * values).flatten(1).T
+    if not renormalise:
+        return scores
+    total = weights @ present.T
+    return torch.where(total > 0, scores / total.clamp(min=1e-12), torch.zeros((), dtype=scores.dtype))
+
+
+class RetrievalModel(nn.Module):
+    """What every system is: `encode_videos`, `encode_texts`, `similarity`, `save`.
+
+    Attributes:
+        system: its name in SYSTEMS.
+        config: a frozen dataclass that rebuilds it.
+        slots: names of the slots, usually experts.
+        renormalise: how `similarity` treats absent slots.
+    """
+
+    system: str = ""
+    renormalise: bool = True
+    slots: tuple[str, ...] = ()
+    config: Any = None
+
+    @property
+    @abstractmethod
+    def experts(self) -> Mapping[str, int]:
+        """The experts it can take and their dims."""
+
+    @abstractmethod
+    def encode_videos(self, tokens: Tokens) -> Embedding:
+        """Embeddings of videos (or clips) from any subset of its experts.
+
+        Raises:
+            ModelError: an expert it was not built for, or features of another width.
+        """
+
+    @abstractmethod
+    def encode_texts(self, texts: Sequence[str]) -> Embedding:
+        """Embeddings of captions or queries.
+
+        Raises:
+            ModelError: a text is empty.
+        """
+
+    def fit_inputs(self, tokens: Tokens) -> None:  # noqa: B027 - most systems have nothing to fit
+        """Learn the scale of each expert's features from a sample of training videos, before the first step."""
+
+    def similarity(self, texts: Embedding, videos: Embedding) -> Float[Tensor, "text video"]:
+        """Higher is nearer."""
+        return similarity(texts, videos, renormalise=self.renormalise)
+
+    def check(self, tokens: Tokens) -> None:
+        """Refuse what the model was not built for.
+
+        Raises:
+            ModelError: says what was given and what is wanted.
+        """
+        known = self.experts
+        if not tokens:
+            raise ModelError(f"{self.system} was given no features; it takes {', '.join(known)}")
+        for name, steps in tokens.items():
+            if name not in known:
+                raise ModelError(f"{self.system} was not built for {name!r}; it takes {', '.join(known)}")
+            if steps.values.shape[2] != known[name]:
+                raise ModelError(
+                    f"{self.system} wants {name} of width {known[name]}, and was given width {steps.values.shape[2]}"
+                )
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the system and its exact weights and configuration; embeddings of two fingerprints never meet."""
+        import hashlib
+
+        digest = hashlib.sha256(json.dumps(_plain(self.config), sort_keys=True).encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return f"{self.system}:{digest.hexdigest()[:16]}"
+
+    def save(self, path: str | os.PathLike[str], *, card: str = "", about: Mapping[str, Any] | None = None) -> None:
+        """Write config.json, model.safetensors and a card; each appears whole or not at all."""
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / "model.safetensors.partial"
+        save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, partial)
+        os.replace(partial, folder / "model.safetensors")
+        config = {"format": 1, "system": self.system, "config": _plain(self.config), **(about or {})}
+        _write(folder / "config.json", json.dumps(config, indent=2) + "\n")
+        _write(folder / "README.md", card or f"# {self.system}\n\nA Reelseek retrieval model.\n")
+
+
+def _plain(config: Any) -> Any:
+    return asdict(config) if is_dataclass(config) and not isinstance(config, type) else config
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, "utf-8")
+    os.replace(partial, path)
+
+
+def load_model(path: str | os.PathLike[str], **settings: Any) -> RetrievalModel:
+    """A model from its folder, or an untrained system by name.
+
+    Args:
+        path: a folder with config.json and model.safetensors, or a name in SYSTEMS that needs no training.
+        settings: given to the system's configuration when it is built by name.
+
+    Raises:
+        ModelError: neither; or the folder's files do not fit together.
+    """
+    from reelseek.models.systems import SYSTEMS
+
+    folder = Path(path)
+    if not folder.is_dir() and str(path) in SYSTEMS and SYSTEMS[str(path)].trained is False:
+        return SYSTEMS[str(path)].build(settings)
+    if not (folder / "config.json").is_file():
+        names = ", ".join(name for name, system in SYSTEMS.items() if not system.trained)
+        raise ModelError(f"{folder} is not a model: no config.json there, nor a system that needs no training ({names})")
+    try:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        system = SYSTEMS[config["system"]]
+        model = system.build(config["config"])
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+    except KeyError as error:
+        raise ModelError(f"{folder / 'config.json'} names no system that is known here: {error}") from error
+    except Exception as error:  # safetensors and torch have no common root for a damaged or foreign file
+        raise ModelError(f"{folder} cannot be loaded: {error}") from error
+    return model.eval()

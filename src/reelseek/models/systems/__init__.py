@@ -1,0 +1,57 @@
+"""Published systems, a file each; `SYSTEMS` is the one list of them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from reelseek.errors import ModelError
+from reelseek.models.model import RetrievalModel
+from reelseek.models.systems import concepts, mmt
+
+__all__ = ["SYSTEMS", "System"]
+
+
+@dataclass(frozen=True)
+class System:
+    """One entry: its configuration, how to build it, and what `models list` says of it."""
+
+    config: type[Any]
+    create: Callable[[Any], RetrievalModel]
+    trained: bool
+    paper: str
+    composition: str
+    missing: str
+
+    def build(self, settings: Mapping[str, Any]) -> RetrievalModel:
+        """A model from plain settings.
+
+        Raises:
+            ModelError: a misspelt or wrong setting; says which.
+        """
+        try:
+            return self.create(TypeAdapter(self.config).validate_python(dict(settings)))
+        except ValidationError as error:
+            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise ModelError(f"settings of the model are wrong: {problems}") from error
+
+
+SYSTEMS: dict[str, System] = {
+    "concepts": System(
+        concepts.ConceptsConfig,
+        concepts.Concepts,
+        trained=False,
+        paper="none: labels, speech, on-screen text and the query meet in one frozen sentence-embedding space",
+        composition="labels/text -> sentence space, mean over steps, plain sum of slots",
+        missing="mask: an absent modality adds nothing",
+    ),
+    "mmt": System(
+        mmt.MMTConfig,
+        mmt.MMT,
+        trained=True,
+        paper="Gabeur, Sun, Alahari, Schmid. Multi-modal Transformer for Video Retrieval. ECCV 2020",
+        composition="linear+L2 -> [CLS], aggregate + steps a expert -> transformer, full -> aggregates; gated text unit a slot",
+        missing="mask (default): key mask and zero weight, renormalised; keep: as released, absent experts still score",
+    ),
+}

@@ -1,0 +1,155 @@
+"""Search without training: what labels, speech and on-screen text say meets the query in one sentence space.
+
+Object labels are text, speech is text, writing on screen is text; a frozen sentence encoder puts them all where the
+query is. With CLIP weights at hand appearance joins by its own space. Slots are evidence that adds up: vectors are
+centred on what any text looks like, so that evidence for something unrelated adds about nothing, and an absent
+modality adds nothing at all.
+"""
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+import torch
+from jaxtyping import Float
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+from torch.nn import functional
+
+from reelseek.errors import ModelError
+from reelseek.experts.clip import clip, clip_text
+from reelseek.experts.efficientnet import imagenet_labels
+from reelseek.experts.hub import pretrained_folder
+from reelseek.experts.sentence import SENTENCE_DIM, sentence_encoder
+from reelseek.library.tokens import Steps, Tokens
+from reelseek.models.model import Embedding, RetrievalModel
+
+__all__ = ["Concepts", "ConceptsConfig", "background_queries", "label_vectors"]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class ConceptsConfig:
+    """Args:
+    object, speech, ocr, clip: weight of each slot in the sum.
+    labels: how many of the likeliest labels of a frame count.
+    clip_model: folder or hub name of the CLIP whose `clip` tracks the library has.
+    """
+
+    object: float = Field(default=1.0, ge=0)
+    speech: float = Field(default=0.5, ge=0)
+    ocr: float = Field(default=0.5, ge=0)
+    clip: float = Field(default=2.0, ge=0)
+    labels: int = Field(default=5, ge=1, le=1000)
+    clip_model: str | None = None
+
+
+@cache
+def background_queries() -> list[str]:
+    """A fixed set of everyday queries, none of them about any library in particular."""
+    return files("reelseek.models").joinpath("background.txt").read_text("utf-8").split("\n")[:-1]
+
+
+class Concepts(RetrievalModel):
+    """Frozen: there is nothing to train, and its state is its configuration."""
+
+    system = "concepts"
+    renormalise = False
+
+    def __init__(self, config: ConceptsConfig) -> None:
+        super().__init__()
+        self.config = config
+        self._experts = {"object": 1000, "speech": SENTENCE_DIM, "ocr": SENTENCE_DIM}
+        if config.clip_model is not None:
+            self._experts["clip"] = clip(config.clip_model).dim
+        self.slots = tuple(self._experts)
+        self._dim = max(SENTENCE_DIM, self._experts.get("clip", 0))
+
+    @property
+    def experts(self) -> Mapping[str, int]:
+        return self._experts
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{super().fingerprint}-{sentence_encoder().fingerprint.partition(':')[2]}"
+
+    def encode_videos(self, tokens: Tokens) -> Embedding:
+        self.check(tokens)
+        videos = len(next(iter(tokens.values())).present)
+        values = torch.zeros(videos, len(self.slots), self._dim)
+        present = torch.zeros(videos, len(self.slots), dtype=torch.bool)
+        for index, name in enumerate(self.slots):
+            if name in tokens:
+                steps = tokens[name]
+                row = self._labels(steps) if name == "object" else self._said(steps, centred=name != "clip")
+                present[:, index] = steps.present.any(1)
+                values[:, index, : row.shape[1]] = torch.where(present[:, index, None], row, torch.zeros(()))
+        return Embedding(values, present, torch.ones(values.shape[:2]))
+
+    def _labels(self, steps: Steps) -> Float[Tensor, "video dim"]:
+        """Mean over frames of the likeliest labels' vectors, each weighted by its probability."""
+        chances, best = steps.clean.topk(self.config.labels, dim=-1)
+        chances = chances / chances.sum(-1, keepdim=True).clamp(min=1e-6)
+        frames = torch.einsum("vsk,vskd->vsd", chances, label_vectors()[best])
+        return functional.normalize(_mean(frames, steps), dim=-1)
+
+    def _said(self, steps: Steps, *, centred: bool) -> Float[Tensor, "video dim"]:
+        mean = _mean(steps.clean, steps)
+        return functional.normalize(mean - text_centre() if centred else mean, dim=-1)
+
+    def encode_texts(self, texts: Sequence[str]) -> Embedding:
+        if any(not text.strip() for text in texts):
+            raise ModelError("an empty text has no embedding; give at least one word")
+        sentences = functional.normalize(torch.from_numpy(sentence_encoder().encode(texts)) - text_centre(), dim=-1)
+        values = torch.zeros(len(texts), len(self.slots), self._dim)
+        weights = torch.zeros(len(texts), len(self.slots))
+        for index, name in enumerate(self.slots):
+            if name == "clip":
+                rows = torch.from_numpy(clip_text(self._clip_folder(), texts))
+            else:
+                rows = sentences
+            values[:, index, : rows.shape[1]] = rows
+            weights[:, index] = getattr(self.config, name)
+        return Embedding(values, torch.ones(weights.shape, dtype=torch.bool), weights)
+
+    def _clip_folder(self) -> Path:
+        assert self.config.clip_model is not None
+        return pretrained_folder(self.config.clip_model)
+
+
+def _mean(values: Float[Tensor, "video step dim"], steps: Steps) -> Float[Tensor, "video dim"]:
+    there = steps.present[..., None].to(values.dtype)
+    return (values * there).sum(1) / there.sum(1).clamp(min=1)
+
+
+@cache
+def text_centre() -> Float[Tensor, " dim"]:
+    """The mean of the background queries' vectors: what any query looks like."""
+    return torch.from_numpy(sentence_encoder().encode(background_queries()).mean(axis=0))
+
+
+@cache
+def label_vectors() -> Float[Tensor, "label dim"]:
+    """A centred unit vector for each ImageNet class: the mean over its synonyms.
+
+    Encoding them takes seconds, so the result is kept in the user's cache under the encoder's fingerprint.
+    """
+    encoder = sentence_encoder()
+    folder = Path(platformdirs.user_cache_dir("reelseek"))
+    kept = folder / f"labels-{encoder.fingerprint.replace(':', '-')}.npy"
+    try:
+        vectors = torch.from_numpy(np.load(kept, allow_pickle=False))
+    except (OSError, ValueError):
+        rows = [encoder.encode([name.strip() for name in label.split(",")]).mean(axis=0) for label in imagenet_labels()]
+        vectors = torch.from_numpy(np.stack(rows))
+        with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
+            folder.mkdir(parents=True, exist_ok=True)
+            partial = kept.with_suffix(f".{os.getpid()}.npy")
+            np.save(partial, vectors.numpy())
+            os.replace(partial, kept)
+    return functional.normalize(vectors - vectors.mean(dim=0), dim=-1)

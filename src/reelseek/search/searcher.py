@@ -1,0 +1,472 @@
+"""A query walks through: parse -> embed -> nearest clips of each presence pattern -> full text -> moments -> reasons."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from reelseek.errors import LibraryError, UsageError
+from reelseek.experts import MODALITIES
+from reelseek.experts.efficientnet import imagenet_labels
+from reelseek.experts.sentence import sentence_encoder
+from reelseek.library.collection import printable
+from reelseek.library.store import Library, Video
+from reelseek.library.tokens import Clip, TokenReader
+from reelseek.models.model import RetrievalModel, load_model
+from reelseek.models.systems.concepts import background_queries, label_vectors
+from reelseek.search.clips import ClipRule
+from reelseek.search.fulltext import Line, lines_with_phrase, matching_lines
+from reelseek.search.index import Index, build_index, flat_vectors, open_index, state_of
+from reelseek.search.query import Query, parse_query
+
+__all__ = ["Hit", "Miss", "Searcher", "Why"]
+
+_LITERAL = 0.5  # what a line that holds all of the query's words adds to the similarity
+_MERGE = 0.9  # a neighbouring clip joins a moment if it scores at least this share of the moment's best
+_LONGEST_MOMENT = 60.0
+_FEWEST_BACKGROUND = 50
+Matrix = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Why:
+    """One reason: how much a modality gave to the score, and the label, word or line that matched best."""
+
+    modality: str
+    gave: float
+    matched: str = ""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A moment that answers a query."""
+
+    query_id: str
+    query: str
+    rank: int
+    video: str
+    path: str | None
+    start: float
+    end: float | None
+    similarity: float
+    confidence: float | None
+    why: tuple[Why, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values in the documented order."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Miss:
+    """Why a video is not higher: its rank among videos, and for each modality what it had and what it gave."""
+
+    query: str
+    video: str
+    rank: int | None
+    videos: int
+    similarity: float | None
+    best_similarity: float | None
+    modalities: tuple[dict[str, Any], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Clip rows with their scores, best first."""
+
+    rows: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float64]
+    lines: Mapping[int, Line] = field(default_factory=dict)
+
+
+class Searcher:
+    """Answers queries over one library with one model; its index is brought up to date when it is opened.
+
+    Args:
+        library: open.
+        model: a model, its folder, or the name of a system that needs no training.
+        rule: how clips are cut; None keeps the index's own.
+        update: False takes the index as it is.
+
+    Raises:
+        LibraryError: there is no index and another process is writing.
+        UsageError, ModelError: the model cannot be used with this library.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        model: RetrievalModel | str | Path = "concepts",
+        *,
+        rule: ClipRule | None = None,
+        update: bool = True,
+    ) -> None:
+        self.library = library
+        self.model = model if isinstance(model, RetrievalModel) else load_model(model)
+        self.index = self._open(rule, update)
+        self._videos = {video.id: video for video in library.videos()}
+        self._background: dict[tuple[float, ...], npt.NDArray[np.float64]] = {}
+
+    def _open(self, rule: ClipRule | None, update: bool) -> Index:
+        index = open_index(self.library, self.model)
+        rule = rule or (index.rule if index else ClipRule())
+        if index is None or (update and index.state != state_of(self.library, rule)):
+            try:
+                return build_index(self.library, self.model, rule)
+            except LibraryError:
+                if index is None:
+                    raise
+        return index  # another process is writing: the index on disk still answers
+
+    # The walk
+
+    def search(
+        self,
+        query: str,
+        *,
+        k: int = 10,
+        group_by: Literal["moment", "video"] = "moment",
+        without: Sequence[str] = (),
+        weights: Mapping[str, float] | None = None,
+        video: str | None = None,
+        query_id: str = "1",
+    ) -> list[Hit]:
+        """The best moments, or the best moment of each of the best videos.
+
+        Args:
+            without: modalities or experts that shall not count.
+            weights: factors for modalities or experts.
+            video: look only inside this video.
+
+        Raises:
+            QueryError, UsageError: what is wrong and what to do.
+        """
+        if k < 1:
+            raise UsageError(f"-k is {k}; ask for at least one hit")
+        parsed = parse_query(query)
+        factors = self._factors(without, weights or {})
+        only = self.index.rows_of(self.library.video(video).id) if video is not None else None
+        vectors, scale = self._embed(parsed, factors)
+        count = 4 * k + 40
+        while True:
+            scored = self._score(parsed, vectors, scale, count, only)
+            moments = self._moments(scored, k, group_by)
+            if len(moments) >= k or count >= len(self.index.clips) or only is not None or parsed.phrases:
+                break
+            count *= 4
+        background = self._background_scores(factors)
+        return [
+            self._hit(parsed, vectors, scale, scored, moment, rank, background, query_id)
+            for rank, moment in enumerate(moments, 1)
+        ]
+
+    def _factors(self, without: Sequence[str], weights: Mapping[str, float]) -> npt.NDArray[np.float32]:
+        """A factor a slot.
+
+        Raises:
+            UsageError: an unknown modality, one both weighed and left out, or nothing left.
+        """
+        modality = {name: about["modality"] for name, about in self.library.experts().items()}
+        known = set(MODALITIES) | set(modality) | set(self.index.slots)
+        for name in (*without, *weights):
+            if name not in known:
+                raise UsageError(f"unknown modality or expert {name!r}; there are {', '.join(sorted(known))}")
+        for name, factor in weights.items():
+            if name in without:
+                raise UsageError(f"{name!r} is both left out and weighed; choose one")
+            if not (np.isfinite(factor) and factor >= 0):
+                raise UsageError(f"the weight of {name!r} is {factor}; wanted a number of at least 0")
+        factors = []
+        for slot in self.index.slots:
+            names = {slot, modality.get(slot, slot)}
+            given = [weights[name] for name in names if name in weights]
+            factors.append(0.0 if names & set(without) else float(np.prod(given)) if given else 1.0)
+        if not any(factors):
+            raise UsageError(f"nothing is left to search by: {self.model.system} has {', '.join(self.index.slots)}")
+        return np.array(factors, np.float32)
+
+    def _embed(self, query: Query, factors: npt.NDArray[np.float32]) -> tuple[Matrix, npt.NDArray[np.float32]]:
+        """The query as weighted slots [slot, dim], and the weight of each slot for the mean of what is present."""
+        with torch.inference_mode():
+            texts = self.model.encode_texts([term.text for term in query.terms])
+        values, weights = texts.values.numpy(), texts.weights.numpy() * factors
+        signed = np.array([term.weight for term in query.terms], np.float32)
+        wanted = float(signed[signed > 0].sum())
+        vectors = (values * weights[..., None] * signed[:, None, None]).sum(axis=0) / wanted
+        scale = (weights * np.maximum(signed, 0)[:, None]).sum(axis=0) / wanted
+        return vectors.astype(np.float32), scale.astype(np.float32)
+
+    def _denominator(self, pattern: Sequence[bool], scale: npt.NDArray[np.float32]) -> float:
+        return max(float(scale[list(pattern)].sum()), 1e-9) if self.model.renormalise else 1.0
+
+    def _nearest(self, vectors: Matrix, scale: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.int64]:
+        found = []
+        for pattern, neighbours in self.index.patterns.items():
+            if not scale[list(pattern)].any():
+                continue  # nothing of what these clips have is asked for
+            _, rows = neighbours.search(flat_vectors(vectors[None], pattern), count)
+            found.append(rows[0][rows[0] >= 0])
+        return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+    def _similarities(
+        self, rows: npt.NDArray[np.int64], vectors: Matrix, scale: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float64]:
+        present = self.index.present[rows]
+        values = np.where(present[..., None], self.index.values[rows], 0).astype(np.float32)
+        scores = np.einsum("csd,sd->c", values, vectors).astype(np.float64)
+        if self.model.renormalise:
+            total = present @ scale
+            scores = np.where(total > 0, scores / np.maximum(total, 1e-9), 0.0)
+        return scores
+
+    def _score(
+        self,
+        query: Query,
+        vectors: Matrix,
+        scale: npt.NDArray[np.float32],
+        count: int,
+        only: Sequence[int] | None,
+    ) -> _Scored:
+        """Candidates from vectors and from full text, all scored alike."""
+        lines = self._lines(query)
+        if query.phrases:
+            rows = self._rows_with(query.phrases)
+        else:
+            nearest = np.array(only, np.int64) if only is not None else self._nearest(vectors, scale, count)
+            literal = np.fromiter(lines, np.int64) if lines else np.zeros(0, np.int64)
+            rows = np.unique(np.concatenate([nearest, literal]))
+        if only is not None:
+            rows = np.intersect1d(rows, np.array(only, np.int64))
+        if query.refused:
+            rows = np.setdiff1d(rows, np.concatenate([self._rows_with([phrase]) for phrase in query.refused]))
+        scores = self._similarities(rows, vectors, scale)
+        scores += [_LITERAL * lines[int(row)].coverage if int(row) in lines else 0.0 for row in rows]
+        order = np.lexsort((rows, -scores))
+        return _Scored(rows[order], scores[order], lines)
+
+    def _lines(self, query: Query) -> dict[int, Line]:
+        """For each clip the best line that holds words of the query."""
+        best: dict[int, Line] = {}
+        for line in matching_lines(self.library, query.words):
+            for row in self._touched(line):
+                if row not in best:
+                    best[row] = line
+        return best
+
+    def _rows_with(self, phrases: Sequence[str]) -> npt.NDArray[np.int64]:
+        sets = [
+            {row for line in lines_with_phrase(self.library, phrase) for row in self._touched(line)}
+            for phrase in phrases
+        ]
+        return np.array(sorted(set.intersection(*sets)), np.int64)
+
+    @cached_property
+    def _of_owner(self) -> dict[str, list[str]]:
+        owners: dict[str, list[str]] = {}
+        for video in self._videos.values():
+            for owner in video.owners:
+                owners.setdefault(owner, []).append(video.id)
+        return owners
+
+    def _touched(self, line: Line) -> list[int]:
+        rows = []
+        for video in self._of_owner.get(line.owner, ()):
+            for row in self.index.rows_of(video):
+                clip = self.index.clips[row]
+                start, end = clip.start_seconds or 0.0, clip.end_seconds
+                if line.end_seconds > start and (end is None or line.start_seconds < end):
+                    rows.append(row)
+        return rows
+
+    # Moments
+
+    def _moments(self, scored: _Scored, k: int, group_by: str) -> list[list[int]]:
+        """Places in `scored` of each moment's clips, the best clip first."""
+        place = {int(row): index for index, row in enumerate(scored.rows)}
+        taken: set[int] = set()
+        videos: set[str] = set()
+        moments: list[list[int]] = []
+        for index, row in enumerate(scored.rows):
+            clip = self.index.clips[row]
+            if int(row) in taken or (group_by == "video" and clip.video in videos):
+                continue
+            moment = [index, *self._neighbours(scored, place, taken, index)]
+            taken |= {int(scored.rows[i]) for i in moment}
+            videos.add(clip.video)
+            moments.append(moment)
+            if len(moments) == k:
+                break
+        return moments
+
+    def _neighbours(self, scored: _Scored, place: Mapping[int, int], taken: set[int], index: int) -> list[int]:
+        row, floor = int(scored.rows[index]), _MERGE * scored.scores[index]
+        clips, joined = self.index.clips, []
+        first = last = clips[row]
+        for step in (-1, 1):
+            near = row + step
+            while near in place and near not in taken and clips[near].video == first.video:
+                start = min(first.start_seconds or 0.0, clips[near].start_seconds or 0.0)
+                end = max(last.end_seconds or 0.0, clips[near].end_seconds or 0.0)
+                if scored.scores[index] <= 0 or scored.scores[place[near]] < floor or end - start > _LONGEST_MOMENT:
+                    break
+                first, last = (clips[near], last) if step < 0 else (first, clips[near])
+                joined.append(place[near])
+                near += step
+        return joined
+
+    def _hit(
+        self,
+        query: Query,
+        vectors: Matrix,
+        scale: npt.NDArray[np.float32],
+        scored: _Scored,
+        moment: Sequence[int],
+        rank: int,
+        background: npt.NDArray[np.float64],
+        query_id: str,
+    ) -> Hit:
+        clips = [self.index.clips[scored.rows[index]] for index in moment]
+        video = self._videos[clips[0].video]
+        score = float(scored.scores[moment[0]])
+        row = int(scored.rows[moment[0]])
+        confidence = None
+        if len(background) >= _FEWEST_BACKGROUND:
+            confidence = round(1 - (int((background >= score).sum()) + 1) / (len(background) + 1), 4)
+        ends = [clip.end_seconds for clip in clips if clip.end_seconds is not None]
+        return Hit(
+            query_id=query_id,
+            query=query.text,
+            rank=rank,
+            video=video.id,
+            path=printable(video.path) if video.path else None,
+            start=round(min(clip.start_seconds or 0.0 for clip in clips), 3),
+            end=round(max(ends), 3) if ends else None,
+            similarity=round(score, 6),
+            confidence=confidence,
+            why=self._why(row, query, vectors, scale, scored.lines.get(row)),
+        )
+
+    def _background_scores(self, factors: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """The best score that each query of a fixed, unrelated set reaches on this library."""
+        key = tuple(float(factor) for factor in factors)
+        if key not in self._background:
+            kept = self.index.folder / f"background-{'-'.join(f'{factor:g}' for factor in key)}.npy"
+            if kept.is_file():
+                self._background[key] = np.load(kept)
+                return self._background[key]
+            scores = []
+            for text in background_queries():
+                query = parse_query(text)
+                scored = self._score(query, *self._embed(query, factors), 5, None)
+                scores.append(float(scored.scores[0]) if len(scored.scores) else 0.0)
+            self._background[key] = np.array(scores)
+            try:
+                np.save(kept, self._background[key])
+            except OSError:
+                pass  # a library that cannot be written still answers
+        return self._background[key]
+
+    # Reasons
+
+    @cached_property
+    def _reader(self) -> TokenReader:
+        have = self.library.experts()
+        names = [n for n in (*self.index.slots, "object", "speech", "ocr") if n in have]
+        return TokenReader(self.library, list(dict.fromkeys(names)))
+
+    def _why(
+        self, row: int, query: Query, vectors: Matrix, scale: npt.NDArray[np.float32], line: Line | None
+    ) -> tuple[Why, ...]:
+        """What each modality gave, the most first; a line found word for word comes as a reason of its own."""
+        clip, present = self.index.clips[row], self.index.present[row]
+        total = self._denominator(present.tolist(), scale)
+        given = (self.index.values[row].astype(np.float32) * vectors).sum(axis=1) / total
+        sentence = sentence_encoder().encode([query.words])[0]
+        reasons = [
+            Why(slot, round(float(given[index]), 4), self._matched(clip, slot, sentence))
+            for index, slot in enumerate(self.index.slots)
+            if present[index] and scale[index] > 0
+        ]
+        if line is not None:
+            reasons.append(Why({"said": "speech", "written": "ocr"}[line.kind], round(_LITERAL * line.coverage, 4), line.text))
+        return tuple(sorted(reasons, key=lambda why: -why.gave))
+
+    def _matched(self, clip: Clip, slot: str, query: npt.NDArray[np.float32]) -> str:
+        """The label or line of this slot that is nearest to the query."""
+        if slot not in self._reader.dims or slot not in ("object", "speech", "ocr"):
+            return ""
+        values, spans = self._reader.steps(clip, slot)
+        if not len(values):
+            return ""
+        if slot == "object":
+            chances = values.mean(axis=0)
+            best = np.argsort(-chances)[:5]
+            nearest = best[int(np.argmax((label_vectors().numpy()[best] @ query) * chances[best]))]
+            return imagenet_labels()[nearest].partition(",")[0]
+        start, _ = spans[int(np.argmax(values @ query))]
+        owners = self._videos[clip.video].owners
+        texts = [t for owner in owners for expert, t in self.library.texts(owner) if expert == slot]
+        return next((text.text for text in texts if text.start_seconds == start), "")
+
+    def why_not(
+        self, query: str, video: str, *, without: Sequence[str] = (), weights: Mapping[str, float] | None = None
+    ) -> Miss:
+        """Explain a miss: a video's rank among all videos, and for each modality what it had and what it gave."""
+        found = self.library.video(video)
+        parsed = parse_query(query)
+        vectors, scale = self._embed(parsed, self._factors(without, weights or {}))
+        rows = np.arange(len(self.index.clips))
+        scores = self._similarities(rows, vectors, scale)
+        for row, line in self._lines(parsed).items():
+            scores[row] += _LITERAL * line.coverage
+        best: dict[str, int] = {}
+        for row in np.argsort(-scores, kind="stable"):
+            best.setdefault(self.index.clips[row].video, int(row))
+        ranking = list(best)
+        allowed = {self.index.clips[r].video for r in self._rows_with(parsed.phrases)} if parsed.phrases else set(ranking)
+        note = "" if found.id in allowed else f"none of its lines holds the phrase {' and '.join(parsed.phrases)!r}"
+        own = best.get(found.id)
+        return Miss(
+            query=parsed.text,
+            video=found.id,
+            rank=ranking.index(found.id) + 1 if own is not None else None,
+            videos=len(ranking),
+            similarity=round(float(scores[own]), 6) if own is not None else None,
+            best_similarity=round(float(scores[best[ranking[0]]]), 6) if ranking else None,
+            modalities=tuple(self._had(found, own, vectors, scale)),
+            note=note,
+        )
+
+    def _had(
+        self, video: Video, row: int | None, vectors: Matrix, scale: npt.NDArray[np.float32]
+    ) -> list[dict[str, Any]]:
+        told = []
+        for index, slot in enumerate(self.index.slots):
+            track = self._reader.row(video.id, slot) if slot in self._reader.dims else None
+            gave = 0.0
+            if row is not None and self.index.present[row, index]:
+                had = self._evidence(self.index.clips[row], slot)
+                gave = float((self.index.values[row, index].astype(np.float32) * vectors[index]).sum())
+            elif track is None:
+                had = "never extracted"
+            else:
+                had = track.note or "nothing in this clip"
+            weight = round(float(scale[index]), 4)
+            told.append({"modality": slot, "had": had, "gave": round(gave, 4), "wanted_weight": weight})
+        return told
+
+    def _evidence(self, clip: Clip, slot: str) -> str:
+        """What a slot of a clip says, for people."""
+        if slot == "object":
+            values, _ = self._reader.steps(clip, slot)
+            best = np.argsort(-values.mean(axis=0))[:5]
+            return ", ".join(imagenet_labels()[index].partition(",")[0] for index in best)
+        owners = self._videos[clip.video].owners
+        lines = [t.text for owner in owners for expert, t in self.library.texts(owner) if expert == slot]
+        return " / ".join(lines)[:300] or "present"

@@ -1,0 +1,113 @@
+"""Which clips and captions a split holds, and how a training part is divided where no validation split is given."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reelseek.errors import UsageError
+from reelseek.library.store import Caption, Library
+from reelseek.library.tokens import Clip
+
+__all__ = ["Split", "read_split", "split_names", "training_splits"]
+
+_VALIDATION = ("val", "validation", "valid", "dev")
+
+
+@dataclass(frozen=True)
+class Split:
+    """A gallery of clips and its captions; `clip_of_text[i]` is the clip that caption i describes."""
+
+    name: str
+    clips: tuple[Clip, ...]
+    texts: tuple[str, ...]
+    clip_of_text: tuple[int, ...]
+
+    @property
+    def hash(self) -> str:
+        """Twelve digits that name the exact gallery and queries."""
+        digest = hashlib.sha256()
+        for clip in self.clips:
+            digest.update(repr((clip.video, clip.start_seconds, clip.end_seconds)).encode())
+        for text, clip_index in zip(self.texts, self.clip_of_text, strict=True):
+            digest.update(repr((text, clip_index)).encode())
+        return digest.hexdigest()[:12]
+
+    def captions_by_clip(self) -> list[list[int]]:
+        """Indexes of the captions of each clip."""
+        rows: list[list[int]] = [[] for _ in self.clips]
+        for index, clip in enumerate(self.clip_of_text):
+            rows[clip].append(index)
+        return rows
+
+    def subset(self, keep: Sequence[int], name: str) -> "Split":
+        """The split with some of its clips, and their captions."""
+        place = {clip: index for index, clip in enumerate(keep)}
+        texts = [index for index, clip in enumerate(self.clip_of_text) if clip in place]
+        return Split(
+            name,
+            tuple(self.clips[clip] for clip in keep),
+            tuple(self.texts[index] for index in texts),
+            tuple(place[self.clip_of_text[index]] for index in texts),
+        )
+
+
+def split_names(library: Library) -> list[str]:
+    """Names of the splits that captions or videos carry."""
+    named = {name for name in library.splits() if name}
+    return sorted(named | {video.split for video in library.videos() if video.split})
+
+
+def read_split(library: Library, name: str | None) -> Split:
+    """A split by name; None takes every caption.
+
+    Raises:
+        UsageError: no caption is in it; says which splits there are.
+    """
+    of_video = {video.id: video.split for video in library.videos()}
+    captions = [c for c in library.captions() if name is None or (c.split or of_video.get(c.video)) == name]
+    if not captions:
+        there = ", ".join(split_names(library)) or "none"
+        raise UsageError(f"{library.path} has no caption in the split {name!r}; its splits are: {there}")
+    clips: dict[Clip, int] = {}
+    for caption in captions:
+        clips.setdefault(_clip(caption), len(clips))
+    captioned = {clip.video for clip in clips}
+    for video, split in sorted(of_video.items()):
+        if name is not None and split == name and video not in captioned:
+            clips.setdefault(Clip(video), len(clips))
+    return Split(
+        name or "all", tuple(clips), tuple(c.text for c in captions), tuple(clips[_clip(c)] for c in captions)
+    )
+
+
+def _clip(caption: Caption) -> Clip:
+    return Clip(caption.video, caption.start_seconds, caption.end_seconds)
+
+
+def training_splits(library: Library, train: str, validation: str | None, fraction: float) -> tuple[Split, Split]:
+    """The split to learn from and the one to choose the best epoch on, which share no video.
+
+    Without a validation split, a fraction of the training videos is set aside, the same ones every time.
+
+    Raises:
+        UsageError: a split is empty, or the two share videos.
+    """
+    names = split_names(library)
+    given = validation or next((name for name in _VALIDATION if name in names), None)
+    whole = read_split(library, train if names else None)
+    if given is not None:
+        chosen = read_split(library, given)
+        shared = {clip.video for clip in whole.clips} & {clip.video for clip in chosen.clips}
+        if shared:
+            raise UsageError(
+                f"{len(shared)} videos are in both {whole.name!r} and {chosen.name!r}, such as {min(shared)!r}; "
+                "a validation split must not be trained on"
+            )
+        return whole, chosen
+    videos = sorted({clip.video for clip in whole.clips}, key=lambda v: hashlib.sha256(v.encode()).digest())
+    aside = set(videos[: max(1, round(len(videos) * fraction))])
+    if len(aside) == len(videos):
+        raise UsageError(f"{whole.name!r} has {len(videos)} videos; training needs at least two")
+    keep = [index for index, clip in enumerate(whole.clips) if clip.video not in aside]
+    rest = [index for index, clip in enumerate(whole.clips) if clip.video in aside]
+    return whole.subset(keep, whole.name), whole.subset(rest, f"{round(fraction * 100)}% of {whole.name}")

@@ -1,0 +1,273 @@
+"""The one training loop: epochs over clips, a caption each, the best epoch kept by the validation split."""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from reelseek.errors import RecipeError, UsageError
+from reelseek.library.store import Library
+from reelseek.library.tokens import Steps, TokenReader, Tokens
+from reelseek.models.losses import max_margin
+from reelseek.models.model import RetrievalModel
+from reelseek.models.systems import SYSTEMS
+from reelseek.training.data import Split, training_splits
+from reelseek.training.measure import Measured, evaluate_split
+from reelseek.training.recipe import Recipe, TrainRecipe
+
+__all__ = ["Epoch", "train"]
+
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of the log."""
+
+    epoch: int
+    loss: float
+    recall_at_1: float
+    recall_at_5: float
+    recall_at_10: float
+    median_rank: float
+    mean_rank: float
+    best: bool
+
+
+Report = Callable[[Epoch, int], None]
+
+
+def train(recipe: Recipe, library: Library, out: Path, *, report: Report | None = None) -> RetrievalModel:
+    """Train a system on a library; a run that was stopped goes on where it was, and ends with the same weights.
+
+    Args:
+        out: folder for the model (best epoch), the log and the state to resume from.
+        report: called after every epoch with its line and the number of epochs.
+
+    Raises:
+        RecipeError: unknown system or settings, or `out` holds a run of another recipe.
+        UsageError: the library lacks captions or experts.
+    """
+    torch.manual_seed(recipe.train.seed)
+    reader = TokenReader(library, recipe.data.experts)
+    data = training_splits(library, recipe.data.train, recipe.data.validation, recipe.data.validation_fraction)
+    if recipe.data.validation == "test" or data[1].name == "test":
+        raise RecipeError("the validation split is the test split; choosing on it would make the test score worthless")
+    model = _build(recipe, reader)
+    sample = np.random.default_rng(recipe.train.seed).permutation(len(data[0].clips))[:512]
+    model.fit_inputs(reader.batch([data[0].clips[index] for index in sample]))
+    run = _Run(recipe, model, reader, data, out)
+    run.resume()
+    run.go(report or (lambda *_: None))
+    run.keep_best()
+    return model.eval()
+
+
+def _build(recipe: Recipe, reader: TokenReader) -> RetrievalModel:
+    settings = dict(recipe.model)
+    name = settings.pop("system", None)
+    if name not in SYSTEMS or not SYSTEMS[name].trained:
+        trained = ", ".join(key for key, system in SYSTEMS.items() if system.trained)
+        raise RecipeError(f"model.system is {name!r}; systems that can be trained are: {trained}")
+    settings.setdefault("experts", reader.dims)
+    return SYSTEMS[name].build(settings)
+
+
+class _Run:
+    """State of one training run."""
+
+    def __init__(
+        self, recipe: Recipe, model: RetrievalModel, reader: TokenReader, data: tuple[Split, Split], out: Path
+    ) -> None:
+        self.recipe, self.how, self.model, self.reader, self.out = recipe, recipe.train, model, reader, out
+        self.train, self.validation = data
+        self.captions = self.train.captions_by_clip()
+        self.optimizer = _optimizer(model, recipe.train)
+        self.average = {k: v.detach().clone() for k, v in model.state_dict().items()} if self.how.average else {}
+        self.epoch, self.best_score, self.log = 0, float("-inf"), [Epoch(0, 0, 0, 0, 0, 0, 0, False)][:0]
+        self.order = [index for index, rows in enumerate(self.captions) if rows]
+        if len(self.order) < 2:
+            raise UsageError(f"the split {self.train.name!r} has {len(self.order)} captioned clips; training needs two")
+        self.identity = json.dumps(
+            [asdict(recipe), self.train.hash, self.validation.hash, reader.fingerprints], sort_keys=True, default=str
+        )
+
+    # One epoch
+
+    def go(self, report: Report) -> None:
+        total = self.how.epochs
+        while self.epoch < total and not self._patience_is_over():
+            loss = self._learn()
+            self.epoch += 1
+            measured = self._validate()
+            line = self._judge(loss, measured)
+            self.log.append(line)
+            self._save()
+            report(line, total)
+
+    def _patience_is_over(self) -> bool:
+        since = next((i for i, line in enumerate(reversed(self.log)) if line.best), 0)
+        return self.how.patience is not None and since >= self.how.patience
+
+    def _learn(self) -> float:
+        """One pass over the clips; every number drawn depends on the seed and the epoch alone."""
+        drawn = np.random.default_rng([self.how.seed, self.epoch])
+        torch.manual_seed(self.how.seed * 100_003 + self.epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["start"] * self.how.decay**self.epoch
+        order = drawn.permutation(self.order)
+        losses = []
+        self.model.train()
+        for begin in range(0, len(order), self.how.batch):
+            clips = order[begin : begin + self.how.batch]
+            if len(clips) < 2:
+                break
+            losses.append(self._step(clips, drawn))
+        return float(np.mean(losses))
+
+    def _step(self, clips: Sequence[int], drawn: np.random.Generator) -> float:
+        tokens = self.reader.batch([self.train.clips[clip] for clip in clips])
+        tokens = _drop(tokens, self.how.drop, drawn)
+        texts = [self.train.texts[drawn.choice(self.captions[clip])] for clip in clips]
+        videos = np.array([self.train.clips[clip].video for clip in clips])
+        valid = torch.from_numpy(videos[:, None] != videos[None, :])
+        scores = self.model.similarity(self.model.encode_texts(texts), self.model.encode_videos(tokens))
+        loss = max_margin(scores, margin=self.how.margin, valid=valid)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        for name, value in self.model.state_dict().items() if self.average else ():
+            if value.dtype.is_floating_point:
+                self.average[name].lerp_(value, 1 - self.how.average)
+            else:
+                self.average[name].copy_(value)
+        return float(loss.detach())
+
+    def _validate(self) -> Measured:
+        if not self.average:
+            return evaluate_split(self.model, self.reader, self.validation)
+        own = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.model.load_state_dict(self.average)
+        measured = evaluate_split(self.model, self.reader, self.validation)
+        self.model.load_state_dict(own)
+        return measured
+
+    def _judge(self, loss: float, measured: Measured) -> Epoch:
+        found = measured.text_to_video
+        score = -found.mean_rank if self.how.metric == "mean_rank" else float(getattr(found, self.how.metric))
+        best = score > self.best_score
+        if best:
+            self.best_score = score
+        recalls = (found.recall_at_1, found.recall_at_5, found.recall_at_10)
+        return Epoch(self.epoch, loss, *recalls, found.median_rank, found.mean_rank, best)
+
+    # Keeping and resuming
+
+    def _save(self) -> None:
+        self.out.mkdir(parents=True, exist_ok=True)
+        if self.log[-1].best:
+            _write_tensors(self.out / "best.safetensors", self.average or self.model.state_dict())
+        state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        state |= {f"average.{name}": value for name, value in self.average.items()}
+        for index, slots in self.optimizer.state_dict()["state"].items():
+            state |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in slots.items()}
+        about = {"epoch": self.epoch, "best": self.best_score, "log": [asdict(line) for line in self.log]}
+        metadata = {"identity": self.identity, "about": json.dumps(about)}
+        _write_tensors(self.out / "state.safetensors", state, metadata)
+
+    def resume(self) -> None:
+        path = self.out / "state.safetensors"
+        if not path.is_file():
+            if self.out.is_dir() and any(self.out.iterdir()):
+                known = {"best.safetensors", "state.safetensors.partial", "best.safetensors.partial"}
+                if {p.name for p in self.out.iterdir()} - known:
+                    raise RecipeError(f"{self.out} is not empty and holds no run to resume; name another folder")
+            return
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+            state = load_file(path)
+        except SafetensorError as error:
+            raise RecipeError(f"{path} cannot be read: {error}; remove the folder to begin again") from error
+        if metadata.get("identity") != self.identity:
+            raise RecipeError(
+                f"{self.out} holds a run of another recipe, split or features; name another folder, or remove it"
+            )
+        about = json.loads(metadata["about"])
+        self.epoch, self.best_score = about["epoch"], about["best"]
+        self.log = [Epoch(**line) for line in about["log"]]
+        self.model.load_state_dict(_under(state, "model."))
+        self.average = _under(state, "average.")
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, value in _under(state, "optimizer.").items():
+            index, _, slot = name.partition(".")
+            slots.setdefault(int(index), {})[slot] = value
+        whole = self.optimizer.state_dict()
+        self.optimizer.load_state_dict({"state": slots, "param_groups": whole["param_groups"]})
+
+    def keep_best(self) -> None:
+        """Put the best epoch's weights into the model and write it out with what is known of it."""
+        self.model.load_state_dict(load_file(self.out / "best.safetensors"))
+        best = next(line for line in reversed(self.log) if line.best)
+        about: dict[str, Any] = {
+            "recipe": asdict(self.recipe),
+            "fingerprints": self.reader.fingerprints,
+            "validation": {"split": self.validation.name, "split_hash": self.validation.hash, **asdict(best)},
+            "log": [asdict(line) for line in self.log],
+        }
+        self.model.save(self.out, card=_card(self.model, self.train, self.validation, best), about=about)
+
+
+def _under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _optimizer(model: RetrievalModel, how: TrainRecipe) -> torch.optim.Optimizer:
+    text = [p for name, p in model.named_parameters() if name.startswith("text_")]
+    video = [p for name, p in model.named_parameters() if not name.startswith("text_")]
+    text_rate = how.rate if how.text_rate is None else how.text_rate
+    groups = [{"params": video, "start": how.rate}, {"params": text, "start": text_rate}]
+    groups = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(groups, lr=how.rate, weight_decay=how.weight_decay)
+
+
+def _drop(tokens: Tokens, chance: float, drawn: np.random.Generator) -> Tokens:
+    """Leave out experts of single videos by chance, never all that a video has."""
+    if chance == 0 or len(tokens) < 2:
+        return tokens
+    names = list(tokens)
+    there = torch.stack([tokens[name].present.any(1) for name in names], dim=1)
+    kept = torch.from_numpy(drawn.random(there.shape) >= chance) & there
+    kept = torch.where(kept.any(1, keepdim=True), kept, there)
+    return {
+        name: Steps(tokens[name].values, tokens[name].present & kept[:, index, None], tokens[name].spans)
+        for index, name in enumerate(names)
+    }
+
+
+def _write_tensors(path: Path, state: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    partial = path.with_name(path.name + ".partial")
+    save_file({name: value.contiguous().clone() for name, value in state.items()}, partial, metadata)
+    os.replace(partial, path)
+
+
+def _card(model: RetrievalModel, train: Split, validation: Split, best: Epoch) -> str:
+    parameters = sum(p.numel() for p in model.parameters())
+    return (
+        f"# {model.system}\n\n{SYSTEMS[model.system].paper}.\n\n"
+        f"- experts: {', '.join(f'{name} ({dim})' for name, dim in model.experts.items())}\n"
+        f"- parameters: {parameters:,}\n"
+        f"- trained on {len(train.clips)} clips and {len(train.texts)} captions of `{train.name}` ({train.hash})\n"
+        f"- best epoch {best.epoch} by `{validation.name}` ({validation.hash}, {len(validation.clips)} clips), "
+        f"text to video: R@1 {best.recall_at_1:.3f}, R@5 {best.recall_at_5:.3f}, R@10 {best.recall_at_10:.3f}, "
+        f"MdR {best.median_rank:g}, MnR {best.mean_rank:.1f}\n\n"
+        f"Where an expert is absent: {SYSTEMS[model.system].missing}.\n"
+    )

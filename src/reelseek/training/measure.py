@@ -1,0 +1,146 @@
+"""A model on a split: both directions, by modality, with what was compared said beside every number."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from reelseek.errors import UsageError
+from reelseek.evaluation.ranks import Direction, metrics, text_to_video_ranks, video_to_text_ranks
+from reelseek.library.store import Library
+from reelseek.library.tokens import Clip, TokenReader, Tokens
+from reelseek.models.model import Embedding, RetrievalModel
+from reelseek.training.data import Split, read_split, split_names
+
+__all__ = ["Measured", "embed_clips", "embed_texts", "evaluate", "evaluate_split", "reader_for"]
+
+PROTOCOL = "every caption a query, every clip of the split a candidate; ties take the mean rank; no evidence is a miss"
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Both directions on one gallery; `by_modalities` holds text to video by what the right clip had."""
+
+    text_to_video: Direction
+    video_to_text: Direction
+    gallery: int
+    queries: int
+    protocol: str
+    split: str
+    split_hash: str
+    experts: tuple[str, ...]
+    without_evidence: int
+    by_modalities: dict[str, Direction] = field(default_factory=dict)
+    ranks: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0), repr=False)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; recalls are fractions."""
+        plain = asdict(self)
+        del plain["ranks"]
+        return plain
+
+
+def reader_for(model: RetrievalModel, library: Library, experts: Sequence[str] | None = None) -> TokenReader:
+    """A reader of those of the model's experts that the library has.
+
+    Raises:
+        UsageError: an expert asked for is not the model's, or the library has none of them.
+    """
+    have = library.experts()
+    for name in experts or ():
+        if name not in model.experts:
+            raise UsageError(f"{model.system} takes no expert {name!r}; it takes {', '.join(model.experts)}")
+    chosen = [name for name in (experts or model.experts) if name in have]
+    if not chosen:
+        raise UsageError(
+            f"{library.path} has none of the experts {', '.join(experts or model.experts)}; "
+            f"it has {', '.join(have) or 'none'}. Extract them with: reelseek add {library.path} VIDEOS"
+        )
+    return TokenReader(library, chosen)
+
+
+def embed_clips(
+    model: RetrievalModel,
+    reader: TokenReader,
+    clips: Sequence[Clip],
+    progress: Callable[[int, int], None] | None = None,
+) -> Embedding:
+    """Embeddings of clips in batches, in evaluation mode."""
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    parts = []
+    model.eval()
+    with torch.inference_mode():
+        for begin in range(0, len(clips), _BATCH):
+            tokens = _to(reader.batch(clips[begin : begin + _BATCH]), device)
+            part = model.encode_videos(tokens)
+            parts.append(Embedding(part.values.cpu(), part.present.cpu(), part.weights.cpu()))
+            if progress:
+                progress(min(begin + _BATCH, len(clips)), len(clips))
+    return Embedding.concat(parts)
+
+
+def embed_texts(model: RetrievalModel, texts: Sequence[str]) -> Embedding:
+    """Embeddings of texts, in evaluation mode."""
+    model.eval()
+    with torch.inference_mode():
+        part = model.encode_texts(texts)
+        return Embedding(part.values.cpu(), part.present.cpu(), part.weights.cpu())
+
+
+def _to(tokens: Tokens, device: torch.device) -> Tokens:
+    if device.type == "cpu":
+        return tokens
+    return {
+        name: type(steps)(steps.values.to(device), steps.present.to(device), steps.spans.to(device))
+        for name, steps in tokens.items()
+    }
+
+
+def evaluate(
+    model: RetrievalModel,
+    library: Library,
+    *,
+    split: str | None = None,
+    experts: Sequence[str] | None = None,
+) -> Measured:
+    """Measure a model on a split of a library.
+
+    Args:
+        split: None takes `test` if there is one, else every caption.
+        experts: use only these of the model's experts.
+    """
+    if split is None and "test" in split_names(library):
+        split = "test"
+    return evaluate_split(model, reader_for(model, library, experts), read_split(library, split))
+
+
+def evaluate_split(model: RetrievalModel, reader: TokenReader, split: Split) -> Measured:
+    """Measure a model on a split that was read before."""
+    videos, texts = embed_clips(model, reader, split.clips), embed_texts(model, split.texts)
+    scores = model.similarity(texts, videos).numpy()
+    scorable = videos.present.any(1).numpy()
+    ranks = text_to_video_ranks(scores, split.clip_of_text, scorable)
+    present = reader.present(split.clips)
+    patterns = [_pattern(present, index) for index in range(len(split.clips))]
+    of_query = np.array([patterns[clip] for clip in split.clip_of_text])
+    return Measured(
+        text_to_video=metrics(ranks),
+        video_to_text=metrics(video_to_text_ranks(scores, split.clip_of_text, scorable)),
+        gallery=len(split.clips),
+        queries=len(split.texts),
+        protocol=PROTOCOL,
+        split=split.name,
+        split_hash=split.hash,
+        experts=tuple(reader.dims),
+        without_evidence=int((~scorable).sum()),
+        by_modalities={name: metrics(ranks[of_query == name]) for name in sorted(set(patterns) & set(of_query))},
+        ranks=ranks,
+    )
+
+
+def _pattern(present: dict[str, npt.NDArray[np.bool_]], index: int) -> str:
+    return "+".join(name for name, there in present.items() if there[index]) or "nothing"

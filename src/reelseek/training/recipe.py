@@ -1,0 +1,92 @@
+"""Recipes: one TOML file a training run; a misspelt key is an error."""
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from reelseek.errors import RecipeError
+
+__all__ = ["DataRecipe", "Recipe", "TrainRecipe", "read_recipe"]
+
+_STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DataRecipe:
+    """Which captions to learn from; `validation` None takes a split named so, else a fraction of the training videos."""
+
+    train: str = "train"
+    validation: str | None = None
+    validation_fraction: float = Field(default=0.1, gt=0, lt=1)
+    experts: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TrainRecipe:
+    """How to learn. Times `decay` an epoch; `average` is the rate of a moving average of weights, 0 for none.
+
+    `drop` is the chance that an expert of a training video is left out, so that the model learns to do without.
+    """
+
+    seed: int = 0
+    epochs: int = Field(default=50, ge=1)
+    batch: int = Field(default=64, ge=2)
+    rate: float = Field(default=5e-5, gt=0)
+    text_rate: float | None = Field(default=None, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    decay: float = Field(default=0.95, gt=0, le=1)
+    margin: float = Field(default=0.05, gt=0)
+    average: float = Field(default=0.0, ge=0, lt=1)
+    drop: float = Field(default=0.0, ge=0, lt=1)
+    patience: int | None = Field(default=None, ge=1)
+    metric: Literal["geometric_mean", "recall_at_1", "recall_at_5", "recall_at_10", "mean_rank"] = "mean_rank"
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Recipe:
+    """A whole recipe. `model` holds `system` and its settings."""
+
+    model: dict[str, Any]
+    data: DataRecipe = Field(default_factory=DataRecipe)
+    train: TrainRecipe = Field(default_factory=TrainRecipe)
+
+
+def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
+    """Read a TOML recipe and apply `section.key=value` changes.
+
+    Raises:
+        RecipeError: it cannot be read, or a key or value is wrong; says which.
+    """
+    try:
+        raw = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not TOML: {error}") from error
+    for change in changes:
+        _apply(raw, change)
+    try:
+        return TypeAdapter(Recipe).validate_python(raw)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise RecipeError(f"{path}: {problems}") from error
+
+
+def _apply(raw: dict[str, Any], change: str) -> None:
+    name, equals, value = change.partition("=")
+    keys = name.strip().split(".")
+    if not equals or len(keys) < 2:
+        raise RecipeError(f"--set {change!r}: wanted section.key=value, such as train.epochs=10")
+    table = raw
+    for key in keys[:-1]:
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            raise RecipeError(f"--set {change!r}: {key} is a value, not a section")
+    try:
+        table[keys[-1]] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        table[keys[-1]] = value
