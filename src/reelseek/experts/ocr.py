@@ -5,6 +5,7 @@ A step is one frame's text: its sentence embedding, for as long as the same word
 """
 
 import difflib
+import math
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -26,6 +27,7 @@ _CLIP_SECONDS = 8.0
 _FRAMES_A_CLIP = 3
 _CHANGED = 6.0  # mean difference of two 32 x 32 grey pictures, of 255
 _SURE = 0.75
+_SHORT = frozenset("a i am an as at be by do go he if in is it me my no of on or so to up us we".split())
 
 
 @cache
@@ -107,16 +109,47 @@ class _OcrSession:
         return Track(values, spans, tuple(self._texts))
 
 
+@cache
+def _vocabulary() -> dict[str, float]:
+    """Whole words of the sentence encoder's vocabulary, which is in order of frequency, with the cost of each."""
+    names = (sentence_encoder().folder / "vocab.txt").read_text("utf-8").split("\n")
+    words = [(word, rank) for rank, word in enumerate(names) if word.isalpha() and (len(word) > 2 or word in _SHORT)]
+    return {word: math.log(rank + 2) + 2 for word, rank in words}
+
+
+def _spaced(text: str) -> str:
+    """Words apart again: the reader runs English words together (`BREAKINGNEWS`). Likeliest split by vocabulary."""
+    return " ".join(_split(word) for word in text.split())
+
+
+def _split(word: str) -> str:
+    lower, costs = word.lower(), _vocabulary()
+    if len(word) < 6 or len(word) > 60 or not lower.isascii() or not lower.isalpha() or lower in costs:
+        return word
+    best: list[tuple[float, int]] = [(0.0, 0)]
+    for end in range(1, len(lower) + 1):
+        ways = [(best[start][0] + costs[lower[start:end]], start) for start in range(end) if lower[start:end] in costs]
+        best.append(min(ways, default=(math.inf, 0)))
+    if math.isinf(best[-1][0]):
+        return word
+    pieces, end = [], len(word)
+    while end:
+        start = best[end][1]
+        pieces.append(word[start:end])
+        end = start
+    return " ".join(reversed(pieces))
+
+
 def _read(pixels: npt.NDArray[np.uint8]) -> tuple[str, float]:
     """Lines of text from top to bottom in one string, and the least score among them."""
     lines, _ = _reader()(np.ascontiguousarray(pixels[..., ::-1]), use_cls=False)
     words = [
         (min(y for _, y in box), " ".join(text.split()), float(score))
         for box, text, score in lines or []
-        if float(score) >= _SURE and len(re.sub(r"\W", "", text)) >= 2
+        if float(score) >= _SURE and (re.search(r"[^\W\d_]{3}", text) or len(re.sub(r"\D", "", text)) >= 3)
     ]
     words.sort(key=lambda line: line[0])
-    return " ".join(text for _, text, _ in words), min((score for *_, score in words), default=0.0)
+    return " ".join(_spaced(text) for _, text, _ in words), min((score for *_, score in words), default=0.0)
 
 
 class _Ocr:
@@ -133,7 +166,7 @@ class _Ocr:
             reader="rapidocr-onnxruntime 1.4.4",
             text=sentence_encoder().fingerprint,
             stream=_STREAM,
-            policy=[_CLIP_SECONDS, _FRAMES_A_CLIP, _CHANGED, _SURE],
+            policy=[_CLIP_SECONDS, _FRAMES_A_CLIP, _CHANGED, _SURE, "spaced by vocabulary"],
             dtype="float16",
         )
 

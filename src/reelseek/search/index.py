@@ -25,7 +25,7 @@ from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.models.systems.concepts import background_queries
 from reelseek.search.clips import ClipRule, clips_of
 
-__all__ = ["Index", "Neighbours", "build_index", "flat_vectors", "index_folder", "open_index", "state_of"]
+__all__ = ["Index", "Neighbours", "build_index", "drop_derived", "flat_vectors", "index_folder", "open_index", "state_of"]
 
 _EXACT_UP_TO = 20_000
 _RECALL_WANTED = 0.995
@@ -291,6 +291,13 @@ def _write(index: Index, signatures: Sequence[str]) -> None:
         os.rename(index.folder, old)
     os.rename(partial, index.folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def drop_derived(library: Library) -> None:
+    """Delete every index and browser copy: after videos were forgotten, nothing derived from them may stay."""
+    with library.writing():
+        for name in ("index", "copies"):
+            shutil.rmtree(library.path / name, ignore_errors=True)
 
 
 def open_index(library: Library, model: RetrievalModel) -> Index | None:

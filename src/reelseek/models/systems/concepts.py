@@ -42,10 +42,10 @@ class ConceptsConfig:
     """
 
     object: float = Field(default=1.0, ge=0)
-    speech: float = Field(default=0.5, ge=0)
-    ocr: float = Field(default=0.5, ge=0)
+    speech: float = Field(default=0.3, ge=0)
+    ocr: float = Field(default=0.3, ge=0)
     clip: float = Field(default=2.0, ge=0)
-    labels: int = Field(default=5, ge=1, le=1000)
+    labels: int = Field(default=10, ge=1, le=1000)
     clip_model: str | None = None
 
 
@@ -141,12 +141,12 @@ def label_vectors() -> Float[Tensor, "label dim"]:
     """
     encoder = sentence_encoder()
     folder = Path(platformdirs.user_cache_dir("reelseek"))
-    kept = folder / f"labels-{encoder.fingerprint.replace(':', '-')}.npy"
+    kept = folder / f"labels-2-{encoder.fingerprint.replace(':', '-')}.npy"
     try:
         vectors = torch.from_numpy(np.load(kept, allow_pickle=False))
     except (OSError, ValueError):
         rows = [encoder.encode([name.strip() for name in label.split(",")]).mean(axis=0) for label in imagenet_labels()]
-        vectors = torch.from_numpy(np.stack(rows))
+        vectors = functional.normalize(torch.from_numpy(np.stack(rows)), dim=-1)
         with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
             folder.mkdir(parents=True, exist_ok=True)
             partial = kept.with_suffix(f".{os.getpid()}.npy")

@@ -1,0 +1,81 @@
+"""`reelseek add`."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reelseek.cli.show import bars, say
+from reelseek.errors import UsageError
+
+__all__ = ["register", "update_indexes"]
+
+
+def add(
+    library: Annotated[Path, typer.Argument(help="Folder of the library; begun if it does not exist.")],
+    paths: Annotated[list[Path], typer.Argument(help="Folders, video files, lists (.txt) or tables (.csv .tsv .jsonl .parquet).")],
+    captions: Annotated[Path | None, typer.Option(help="Table: video, caption(s), and if known start, end, split.")] = None,
+    media: Annotated[bool, typer.Option("--media/--no-media", help="Rows only, from a table; look for no files.")] = True,
+    experts: Annotated[str | None, typer.Option(help="Comma-separated, name or name@model. Default: all that run here.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
+) -> None:
+    """Ingest, extract and index what is new. Interrupted, it goes on where it was."""
+    from reelseek.library import Library
+    from reelseek.library import add as add_videos
+
+    if not media and experts:
+        raise UsageError("--no-media extracts nothing, so --experts contradicts it; leave one out")
+    started = time.monotonic()
+    with Library.open(library, create=True) as opened, bars() as progress:
+        report = add_videos(
+            opened,
+            paths,
+            captions=captions,
+            media=media,
+            experts=[name.strip() for name in experts.split(",") if name.strip()] if experts else None,
+            workers=workers,
+            retry_failed=retry_failed,
+            progress=progress,
+        )
+        update_indexes(opened, progress)
+    for name, reason in report.skipped_experts.items():
+        say(f"skipped expert {name}: {reason}")
+    for video, expert, reason in report.failed:
+        say(f"failed: {video}{f' ({expert})' if expert else ''}: {reason}")
+    if report.unmatched:
+        shown = ", ".join(report.unmatched[:5]) + (" ..." if len(report.unmatched) > 5 else "")
+        say(f"{len(report.unmatched)} names in the table are no video here and were left out: {shown}")
+    if report.known_failures:
+        say(f"{report.known_failures} files failed before and were not tried again; use --retry-failed to do so")
+    if report.nothing_new:
+        print(f"nothing new: {report.videos_seen} files are as they were")
+    else:
+        print(
+            f"{report.videos_new} new videos, {report.captions} new captions, {report.extracted} files extracted, "
+            f"{len(report.failed)} failed, in {time.monotonic() - started:.1f} s"
+        )
+    raise typer.Exit(1 if report.failed else 0)
+
+
+def update_indexes(library: object, progress: object = None) -> None:
+    """Bring the index of `concepts` up to date, if the library has anything it can read."""
+    from reelseek.library import Library
+    from reelseek.models import load_model
+    from reelseek.search import ClipRule, build_index, open_index
+    from reelseek.search.index import state_of
+
+    assert isinstance(library, Library)
+    model = load_model("concepts")
+    if not set(model.experts) & {name for name, about in library.experts().items() if about["present"]}:
+        return
+    index = open_index(library, model)
+    rule = index.rule if index else ClipRule()
+    if index is None or index.state != state_of(library, rule):
+        tell = progress if callable(progress) else (lambda *_: None)
+        build_index(library, model, rule, lambda done, total: tell("indexing", done, total, ""))
+
+
+def register(app: typer.Typer) -> None:
+    app.command(epilog="Example: reelseek add my.library ~/Videos --captions captions.csv")(add)

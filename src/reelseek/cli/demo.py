@@ -1,0 +1,160 @@
+"""`reelseek demo`: the main job on real video files, with the time of each stage."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from reelseek.cli.add import update_indexes
+from reelseek.cli.evaluate import METRICS, metric_cells
+from reelseek.cli.show import bars, clock, print_table, say
+
+if TYPE_CHECKING:
+    from reelseek.evaluation.report import Picture, ReportTable
+    from reelseek.library import Library
+    from reelseek.search import Searcher
+
+__all__ = ["register"]
+
+_QUERIES = (
+    "a cat looking at the camera",
+    "a motorcycle in a garage -cat",
+    "waves on the sea at sunset",
+    '"happy birthday"',
+    "someone says the train leaves at seven",
+    "people riding bikes in the city",
+)
+
+
+class _Stages:
+    """Times of stages, printed as they end."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, str]] = []
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        say(f"== {name}")
+        started = time.monotonic()
+        yield
+        spent = time.monotonic() - started
+        self.rows.append((name, f"{spent:.1f} s"))
+        say(f"== {name}: {spent:.1f} s")
+
+
+def demo(
+    out: Annotated[Path, typer.Argument(help="Folder for everything the demonstration makes.")] = Path("demo"),
+    videos: Annotated[Path | None, typer.Option(help="Your own folder of videos instead of the studio's films.")] = None,
+    films: Annotated[int, typer.Option(min=24, help="How many films the studio shoots.")] = 160,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of training.")] = 40,
+) -> None:
+    """Film (or take) real videos, ingest, train, measure, search, report."""
+    from reelseek.library import Library
+    from reelseek.search import Searcher
+    from reelseek.studio import write_archive
+
+    stages = _Stages()
+    folder = videos or out / "videos"
+    out.mkdir(parents=True, exist_ok=True)
+    if videos is None:
+        with stages("filming"), bars() as progress:
+            write_archive(folder, films, progress=lambda done, total: progress("filming", done, total, ""))
+    with Library.open(out / "library", create=True) as library:
+        with stages("ingest and extraction"), bars() as progress:
+            _ingest(library, folder, None if videos else folder / "captions.csv", progress)
+        tables: list[ReportTable] = []
+        if videos is None:
+            tables = _learn(library, out, epochs, stages)
+        with stages("search"):
+            searcher = Searcher(library)
+            queries = _QUERIES if videos is None else _own_queries(library)
+            rows = [(query, _found(searcher, query)) for query in queries]
+        _report(out, stages, tables, rows)
+    print(f"\nThe report: {(out / 'report.html').resolve()}")
+    print(f"The page:   .venv/bin/reelseek serve {out / 'library'}")
+    print("With your own videos: make demo VIDEOS=~/Videos")
+
+
+def _ingest(library: "Library", folder: Path, captions: Path | None, progress: Any) -> None:
+    from reelseek.library import add
+
+    report = add(library, [folder], captions=captions, progress=progress)
+    update_indexes(library, progress)
+    for name, reason in report.skipped_experts.items():
+        say(f"skipped expert {name}: {reason}")
+    for video, expert, reason in report.failed:
+        say(f"failed: {video} {expert}: {reason}")
+    cells = [(n, e["modality"], e["tracks"], e["present"]) for n, e in library.experts().items()]
+    print_table(["expert", "modality", "videos examined", "with evidence"], cells)
+
+
+def _learn(library: "Library", out: Path, epochs: int, stages: _Stages) -> list["ReportTable"]:
+    """Train MMT, then measure it and the untrained concepts on the test split: together and by modality."""
+    from pydantic import TypeAdapter
+
+    from reelseek.evaluation.report import ReportTable
+    from reelseek.models import load_model
+    from reelseek.training import Recipe, evaluate, train
+
+    how = {"epochs": epochs, "batch": 32, "rate": 5e-4, "text_rate": 5e-5, "margin": 0.2, "average": 0.9, "drop": 0.2}
+    model = {"system": "mmt", "width": 256, "depth": 2, "heads": 4, "inner": 512, "dropout": 0.2}
+    recipe = TypeAdapter(Recipe).validate_python({"model": model, "train": how})
+    with stages("training mmt"), bars() as progress:
+        train(recipe, library, out / "mmt", report=lambda line, total: progress("training", line.epoch, total, ""))
+    rows: list[list[object]] = []
+    with stages("evaluation"):
+        for name, place in (("concepts (no training)", "concepts"), ("mmt (trained here)", str(out / "mmt"))):
+            system = load_model(place)
+            together = evaluate(system, library, split="test")
+            rows.append([f"{name}: all, text to video", *metric_cells(together.text_to_video)])
+            rows.append([f"{name}: all, video to text", *metric_cells(together.video_to_text)])
+            for expert in together.experts if len(together.experts) > 1 else ():
+                alone = evaluate(system, library, split="test", experts=[expert])
+                rows.append([f"  {expert} alone, text to video", *metric_cells(alone.text_to_video)])
+    title = f"Test split: {together.queries} queries, gallery of {together.gallery}"
+    print_table(["", *METRICS], rows, title)
+    note = f"Recalls in per cent. {together.protocol}. Split {together.split_hash}; seed 0; {epochs} epochs."
+    return [ReportTable(title, ["", *METRICS], rows, note)]
+
+
+def _own_queries(library: "Library") -> Sequence[str]:
+    """What the videos themselves speak of most: their commonest labels and a few of their words."""
+    rows = library.db.execute(
+        "SELECT text FROM texts WHERE kind = 'label' AND expert = 'object' GROUP BY text ORDER BY count(*) DESC LIMIT 4"
+    )
+    labels = [row[0].partition(",")[0] for row in rows]
+    rows = library.db.execute("SELECT text FROM texts WHERE kind != 'label' ORDER BY score DESC, id LIMIT 2")
+    words = [" ".join(row[0].replace('"', " ").split()[:6]) for row in rows]
+    return [*labels, *(word for word in words if word)] or ["people talking"]
+
+
+def _found(searcher: "Searcher", query: str) -> list["Picture"]:
+    from reelseek.evaluation.report import Picture
+
+    pictures = []
+    hits = searcher.search(query, k=5)
+    cells = []
+    for hit in hits:
+        video = searcher.library.video(hit.video)
+        jpeg = searcher.library.thumbnail(video.content, (hit.start + (hit.end or hit.start)) / 2) if video.content else None
+        why = "; ".join(f"{w.modality}{f': {w.matched[:60]}' if w.matched else ''}" for w in hit.why[:2])
+        moment = f"{clock(hit.start)}-{clock(hit.end)}"
+        pictures.append(Picture(jpeg, f"{hit.video} {moment} ({hit.similarity:.2f}) {why}"))
+        cells.append((hit.video, moment, f"{hit.similarity:.2f}", why))
+    print_table(["video", "moment", "similarity", "why"], cells, f"\n{query}")
+    return pictures
+
+
+def _report(out: Path, stages: _Stages, tables: list["ReportTable"], rows: list[tuple[str, list["Picture"]]]) -> None:
+    from reelseek.evaluation.report import ReportTable, html_report
+
+    times = ReportTable("Time of each stage", ["stage", "wall time"], stages.rows)
+    (out / "report.html").write_text(html_report("Reelseek: from raw video to a ranked moment", [*tables, times], rows), "utf-8")
+    print_table(["stage", "wall time"], stages.rows)
+
+
+def register(app: typer.Typer) -> None:
+    app.command(epilog="Example: reelseek demo demo --videos ~/Videos")(demo)

@@ -1,0 +1,42 @@
+"""`reelseek features import`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reelseek.cli.show import bars, say
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Features that you already have.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def features() -> None:
+    """Features that you already have."""
+
+
+@app.command("import", epilog="Example: reelseek features import my.library s3d features/s3d --modality motion --fps 1")
+def import_(
+    library: Annotated[Path, typer.Argument(help="Folder of the library.")],
+    expert: Annotated[str, typer.Argument(help="The name to give these features.")],
+    paths: Annotated[list[Path], typer.Argument(help=".npy files named after the videos, folders of them, .npz, HDF5.")],
+    modality: Annotated[str, typer.Option(help="appearance, motion, object, scene, face, audio, speech or ocr.")],
+    fps: Annotated[float | None, typer.Option(help="Steps a second; without it steps spread evenly.")] = None,
+) -> None:
+    """Add an expert's tracks from arrays [step, dim] named after the videos, whose files need not be at hand."""
+    from reelseek.cli.add import update_indexes
+    from reelseek.library import Library
+    from reelseek.library.arrays import import_features
+
+    with Library.open(library) as opened, bars() as progress:
+        report = import_features(opened, expert, paths, modality=modality, fps=fps, progress=progress)
+        update_indexes(opened, progress)
+    for name, reason in report.failed:
+        say(f"failed: {name}: {reason}")
+    if report.unmatched:
+        shown = ", ".join(report.unmatched[:5]) + (" ..." if len(report.unmatched) > 5 else "")
+        say(f"{len(report.unmatched)} arrays are named after no video of the library: {shown}")
+    print(f"{report.imported} tracks of {expert} imported, {len(report.failed)} failed")
+    raise typer.Exit(1 if report.failed or not report.imported else 0)

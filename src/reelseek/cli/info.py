@@ -1,0 +1,53 @@
+"""`reelseek info`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reelseek.cli.show import clock, print_json, print_table
+
+__all__ = ["register"]
+
+
+def info(
+    library: Annotated[Path, typer.Argument(help="Folder of the library.")],
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    videos: Annotated[bool, typer.Option("--videos", help="List the videos.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Read every byte of every track again.")] = False,
+) -> None:
+    """What a library holds: videos, tracks of each expert, failures with reasons, and its digest."""
+    from reelseek.library import Library
+    from reelseek.library.collection import printable
+
+    with Library.open(library) as opened:
+        rows, experts, failures = opened.videos(), opened.experts(), opened.failures()
+        about = {
+            "videos": len(rows),
+            "with_media": sum(video.content is not None for video in rows),
+            "seconds": round(sum(video.duration or 0 for video in rows), 3),
+            "captions": sum(opened.splits().values()),
+            "splits": opened.splits(),
+            "tracks": {name: about["tracks"] for name, about in experts.items()},
+            "experts": experts,
+            "failures": failures,
+            "digest": opened.digest(verify=verify),
+        }
+    if json:
+        listed = [{"id": v.id, "path": printable(v.path) if v.path else None, "duration": v.duration} for v in rows]
+        print_json({**about, **({"list": listed} if videos else {})})
+        return
+    if videos:
+        print_table(["video", "length"], [(v.id, clock(v.duration) if v.duration else "") for v in rows])
+        return
+    print(f"{about['videos']} videos ({about['with_media']} with files), {clock(about['seconds'])}")  # type: ignore[arg-type]
+    print(f"{about['captions']} captions; splits: {about['splits']}")
+    cells = [(n, e["modality"], e["dim"], e["tracks"], e["present"], e["tracks"] - e["present"]) for n, e in experts.items()]
+    print_table(["expert", "modality", "dim", "tracks", "with evidence", "without"], cells)
+    if failures:
+        print_table(["failed", "expert", "reason"], [(f["video"], f["expert"] or "", f["reason"]) for f in failures])
+    print(f"digest {about['digest']}")
+
+
+def register(app: typer.Typer) -> None:
+    app.command(epilog="Example: reelseek info my.library --json")(info)

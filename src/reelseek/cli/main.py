@@ -1,0 +1,60 @@
+"""`reelseek`: verbs on a library. Results go to standard output, progress to standard error.
+
+Exit codes: 0 done, 1 something failed (the rest of the work is done), 2 wrong usage.
+"""
+
+import os
+import sqlite3
+import sys
+
+import click
+import typer
+
+from reelseek.cli import add, demo, doctor, evaluate, features, info, models, remove, search, serve, train
+from reelseek.cli.show import say
+from reelseek.errors import QueryError, RecipeError, ReelseekError, UsageError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="reelseek",
+    help="Find the moment in a video collection by what is seen, heard, said, written or done.",
+    epilog="Begin with: reelseek add my.library ~/Videos, then: reelseek search my.library 'a dog on a beach'",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for module in (add, remove, train, evaluate, search, serve, info, doctor, demo):
+    module.register(app)
+app.add_typer(features.app, name="features")
+app.add_typer(models.app, name="models")
+
+
+def main() -> None:
+    """Run the command line; every expected error is one sentence on standard error."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        code = app(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        say("stopped; what was finished is kept, and the same command goes on from there")
+        code = 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 0
+    except (UsageError, QueryError, RecipeError) as error:
+        say(f"error: {error}")
+        code = 2
+    except (ReelseekError, sqlite3.Error) as error:
+        say(f"error: {error}")
+        code = 1
+    sys.exit(code or 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""`reelseek remove`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reelseek.cli.add import update_indexes
+from reelseek.errors import UsageError
+
+__all__ = ["register"]
+
+
+def remove(
+    library: Annotated[Path, typer.Argument(help="Folder of the library.")],
+    videos: Annotated[list[str] | None, typer.Argument(help="Ids or paths of videos to forget.")] = None,
+    expert: Annotated[str | None, typer.Option(help="Erase every track of one expert, such as face.")] = None,
+) -> None:
+    """Forget videos, or an expert, and everything derived from them. Source files are never touched."""
+    from reelseek.library import Library
+    from reelseek.search.index import drop_derived
+
+    if bool(videos) == bool(expert):
+        raise UsageError("name videos to forget, or one expert with --expert")
+    with Library.open(library) as opened:
+        if expert:
+            print(f"erased {opened.remove_expert(expert)} tracks of {expert}")
+        else:
+            print(f"forgot {len(opened.remove(videos or []))} videos")
+        drop_derived(opened)
+        update_indexes(opened)
+
+
+def register(app: typer.Typer) -> None:
+    app.command(epilog="Example: reelseek remove my.library holiday/clip7.mp4")(remove)

@@ -1,0 +1,138 @@
+"""`reelseek search`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+from urllib.parse import quote
+
+import typer
+
+from reelseek.cli.show import clock, print_json, print_table, say
+from reelseek.errors import QueryError, UsageError
+
+if TYPE_CHECKING:
+    from reelseek.search import Hit, Searcher
+
+__all__ = ["register"]
+
+
+def search(
+    library: Annotated[Path, typer.Argument(help="Folder of the library.")],
+    query: Annotated[str | None, typer.Argument(help="What to look for: words, -without, word^2, \"must occur\".")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 10,
+    group_by: Annotated[str, typer.Option(help="moment or video.")] = "moment",
+    model: Annotated[str, typer.Option(help="A model's folder, or concepts.")] = "concepts",
+    without: Annotated[list[str] | None, typer.Option(help="Leave out a modality or expert.")] = None,
+    weights: Annotated[list[str] | None, typer.Option(help="Weigh a modality or expert: ocr=2.")] = None,
+    video: Annotated[str | None, typer.Option(help="Look only inside this video.")] = None,
+    why_not: Annotated[str | None, typer.Option(help="Explain why this video is not higher.")] = None,
+    queries: Annotated[Path | None, typer.Option(help="A file: one query a line, or id<TAB>query.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Write a TREC run here.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON line a hit.")] = False,
+) -> None:
+    """Find moments. A query that begins with '-' comes after '--'."""
+    from reelseek.library import Library
+    from reelseek.search import Searcher
+
+    if (query is None) == (queries is None):
+        raise UsageError("give one query, or a file of them with --queries")
+    if group_by not in ("moment", "video"):
+        raise UsageError(f"--group-by is {group_by!r}; wanted moment or video")
+    if why_not is not None and query is None:
+        raise UsageError("--why-not explains one query; give it instead of --queries")
+    how = {"without": without or [], "weights": _weights(weights or [])}
+    asked = [("1", query)] if query is not None else _read_queries(queries)  # type: ignore[arg-type]
+    with Library.open(library) as opened:
+        searcher = Searcher(opened, model)
+        if why_not is not None:
+            _explain(searcher, query or "", why_not, how, json)
+            return
+        hits: list[Hit] = []
+        grouping: Literal["moment", "video"] = "video" if group_by == "video" else "moment"
+        failed = 0
+        for query_id, text in asked:
+            try:
+                found = searcher.search(text, k=k, group_by=grouping, video=video, query_id=query_id, **how)  # type: ignore[arg-type]
+            except QueryError as error:
+                if query is not None:
+                    raise
+                say(f"failed: query {query_id}: {error}")
+                failed += 1
+                continue
+            hits += found
+            if json:
+                for hit in found:
+                    print_json(hit.as_json())
+    if run is not None:
+        _write_run(run, hits, grouping, model)
+    if not json:
+        _show(hits, several=query is None)
+    raise typer.Exit(1 if failed else 0)
+
+
+def _weights(given: list[str]) -> dict[str, float]:
+    weights = {}
+    for piece in (piece for text in given for piece in text.split(",")):
+        name, equals, value = piece.partition("=")
+        try:
+            weights[name.strip()] = float(value)
+        except ValueError as error:
+            raise UsageError(f"--weights {piece!r}: wanted modality=number, such as ocr=2") from error
+    return weights
+
+
+def _read_queries(path: Path) -> Iterator[tuple[str, str]]:
+    try:
+        lines = path.read_text("utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            identifier, tab, text = line.partition("\t")
+            yield (identifier.strip(), text) if tab else (str(number), line)
+
+
+def _write_run(path: Path, hits: "list[Hit]", group_by: str, model: str) -> None:
+    """TREC run: `query Q0 document rank score tag`; blanks in names are percent-encoded."""
+    tag = quote(f"reelseek-{Path(model).name}", safe="")
+    lines = []
+    for hit in hits:
+        document = quote(hit.video, safe="/!$&'()*+,:;=@~")
+        if group_by == "moment":
+            document += f"@{hit.start:g}-{'end' if hit.end is None else f'{hit.end:g}'}"
+        query_id = quote(hit.query_id, safe="/!$&'()*+,:;=@~")
+        lines.append(f"{query_id} Q0 {document} {hit.rank} {hit.similarity:.6f} {tag}\n")
+    try:
+        path.write_text("".join(lines), "utf-8")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _show(hits: "list[Hit]", *, several: bool) -> None:
+    rows = []
+    for hit in hits:
+        why = "; ".join(f"{w.modality} {w.gave:+.2f}{f': {w.matched[:48]}' if w.matched else ''}" for w in hit.why[:3])
+        sure = "" if hit.confidence is None else f"{hit.confidence:.0%}"
+        first = [f"{hit.query_id} {hit.query}"] if several else []
+        rows.append([*first, hit.video, f"{clock(hit.start)}-{clock(hit.end)}", f"{hit.similarity:.3f}", sure, why])
+    print_table([*(["query"] if several else []), "video", "moment", "similarity", "confidence", "why"], rows)
+    if hits and not several and hits[0].confidence is not None and hits[0].confidence < 0.5:
+        say("weak matches: unrelated queries score as high as these on this library")
+
+
+def _explain(searcher: "Searcher", query: str, video: str, how: dict[str, object], json: bool) -> None:
+    from dataclasses import asdict
+
+    miss = searcher.why_not(query, video, **how)  # type: ignore[arg-type]
+    if json:
+        print_json(asdict(miss))
+        return
+    rank = f"rank {miss.rank} of {miss.videos}" if miss.rank else "not indexed"
+    print(f"{miss.video}: {rank} for {miss.query!r}, similarity {miss.similarity} (the best has {miss.best_similarity})")
+    if miss.note:
+        print(miss.note)
+    print_table(["modality", "weight", "gave", "had"], [(m["modality"], m["wanted_weight"], m["gave"], m["had"]) for m in miss.modalities])
+
+
+def register(app: typer.Typer) -> None:
+    app.command(epilog="Example: reelseek search my.library 'red car -people' -k 5 --weights ocr=2")(search)

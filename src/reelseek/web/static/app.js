@@ -1,0 +1,107 @@
+"use strict";
+const by = (id) => document.getElementById(id);
+const make = (tag, className, text) => {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  if (text !== undefined) node.textContent = text; // text only: what videos say is never read as HTML
+  return node;
+};
+const clock = (seconds) => {
+  if (seconds === null) return "end";
+  const whole = Math.floor(seconds), pad = (n) => String(n).padStart(2, "0");
+  return whole >= 3600 ? `${Math.floor(whole / 3600)}:${pad(Math.floor(whole / 60) % 60)}:${pad(whole % 60)}` : `${Math.floor(whole / 60)}:${pad(whole % 60)}`;
+};
+let asked = 0;
+
+async function fetchJson(address) {
+  const response = await fetch(address);
+  const body = await response.json();
+  if (!response.ok) throw new Error(body.detail || body.title);
+  return body;
+}
+
+function reasons(hit) {
+  const box = make("div", "why");
+  for (const why of hit.why.slice(0, 3)) {
+    box.append(make("span", "", why.modality));
+    const right = make("span", "", why.matched ? why.matched.slice(0, 90) : "");
+    const bar = make("i");
+    bar.style.width = `${Math.max(2, Math.min(100, Math.round(why.gave * 120)))}%`;
+    right.append(bar);
+    box.append(right);
+  }
+  return box;
+}
+
+function card(hit) {
+  const item = make("li"), button = make("button", "hit"), picture = make("div", "picture"), words = make("div", "words");
+  button.type = "button";
+  const image = make("img");
+  image.alt = "";
+  image.loading = "lazy";
+  image.src = hit.thumbnail;
+  image.addEventListener("error", () => image.remove());
+  picture.append(image, make("time", "", hit.end === null ? "whole video" : `${clock(hit.start)}–${clock(hit.end)}`));
+  const sure = hit.confidence === null ? "" : ` · confidence ${Math.round(hit.confidence * 100)}%`;
+  words.append(make("div", "name", hit.video), make("div", "score", `similarity ${hit.similarity.toFixed(2)}${sure}`), reasons(hit));
+  button.append(picture, words);
+  button.addEventListener("click", () => play(hit));
+  item.append(button);
+  return item;
+}
+
+function play(hit) {
+  if (!hit.play) { by("status").textContent = "This video's file is not at hand: only its features are in the library."; return; }
+  const video = by("video");
+  by("player").hidden = false;
+  by("title").textContent = `${hit.video}  ${clock(hit.start)}–${clock(hit.end)}`;
+  by("reasons").replaceChildren(...hit.why.map((why) => make("li", "", `${why.modality} ${why.gave.toFixed(2)}${why.matched ? `: ${why.matched}` : ""}`)));
+  by("status").textContent = "Opening the video…";
+  video.onloadedmetadata = () => { video.currentTime = hit.start; video.play().catch(() => {}); by("status").textContent = ""; };
+  video.onerror = () => { by("status").textContent = "The video cannot be played: its file is gone or cannot be decoded."; };
+  if (video.getAttribute("src") === hit.play && video.readyState > 0) video.onloadedmetadata();
+  else video.src = hit.play;
+  window.scrollTo({ top: 0, behavior: "smooth" });
+}
+
+function closePlayer() {
+  by("video").pause();
+  by("player").hidden = true;
+}
+
+async function search() {
+  const query = by("query").value.trim(), mine = ++asked;
+  if (!query) return;
+  const parameters = new URLSearchParams({ q: query, group_by: by("group").checked ? "video" : "moment" });
+  for (const box of document.querySelectorAll("#slots input:not(:checked)")) parameters.append("without", box.value);
+  history.replaceState(null, "", `#${encodeURIComponent(query)}`);
+  by("status").textContent = "Searching…";
+  try {
+    const { data } = await fetchJson(`/api/search?${parameters}`);
+    if (mine !== asked) return;
+    const cards = data.map(card), weak = data.findIndex((hit) => hit.confidence !== null && hit.confidence < 0.5);
+    if (weak >= 0) cards.splice(weak, 0, make("li", "weak", "Weak matches: unrelated queries score as high as these on this library"));
+    by("hits").replaceChildren(...cards);
+    by("status").textContent = data.length ? "" : "Nothing found. Quoted words must occur in speech or on screen; try without quotes.";
+  } catch (error) {
+    if (mine === asked) { by("hits").replaceChildren(); by("status").textContent = error.message; }
+  }
+}
+
+by("form").addEventListener("submit", (event) => { event.preventDefault(); search(); });
+by("options").addEventListener("change", search);
+by("close").addEventListener("click", closePlayer);
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") closePlayer();
+  if (event.key === "/" && document.activeElement !== by("query")) { event.preventDefault(); by("query").select(); }
+});
+fetchJson("/api/library").then((about) => {
+  by("status").textContent = `${about.videos} videos, ${about.clips} clips in ${about.name}`;
+  by("slots").replaceChildren(...about.slots.map((slot) => {
+    const label = make("label"), box = make("input");
+    box.type = "checkbox"; box.checked = true; box.value = slot;
+    label.append(box, ` ${slot}`);
+    return label;
+  }));
+  if (location.hash.length > 1) { by("query").value = decodeURIComponent(location.hash.slice(1)); search(); }
+}).catch((error) => { by("status").textContent = error.message; });
