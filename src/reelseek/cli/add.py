@@ -14,10 +14,18 @@ __all__ = ["register", "update_indexes"]
 
 def add(
     library: Annotated[Path, typer.Argument(help="Folder of the library; begun if it does not exist.")],
-    paths: Annotated[list[Path], typer.Argument(help="Folders, video files, lists (.txt) or tables (.csv .tsv .jsonl .parquet).")],
-    captions: Annotated[Path | None, typer.Option(help="Table: video, caption(s), and if known start, end, split.")] = None,
-    media: Annotated[bool, typer.Option("--media/--no-media", help="Rows only, from a table; look for no files.")] = True,
-    experts: Annotated[str | None, typer.Option(help="Comma-separated, name or name@model. Default: all that run here.")] = None,
+    paths: Annotated[
+        list[Path], typer.Argument(help="Folders, video files, lists (.txt) or tables (.csv .tsv .jsonl .parquet).")
+    ],
+    captions: Annotated[
+        Path | None, typer.Option(help="Table: video, caption(s), and if known start, end, split.")
+    ] = None,
+    media: Annotated[
+        bool, typer.Option("--media/--no-media", help="Rows only, from a table; look for no files.")
+    ] = True,
+    experts: Annotated[
+        str | None, typer.Option(help="Comma-separated, name or name@model. Default: all that run here.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
 ) -> None:

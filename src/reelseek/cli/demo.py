@@ -47,7 +47,9 @@ class _Stages:
 
 def demo(
     out: Annotated[Path, typer.Argument(help="Folder for everything the demonstration makes.")] = Path("demo"),
-    videos: Annotated[Path | None, typer.Option(help="Your own folder of videos instead of the studio's films.")] = None,
+    videos: Annotated[
+        Path | None, typer.Option(help="Your own folder of videos instead of the studio's films.")
+    ] = None,
     films: Annotated[int, typer.Option(min=24, help="How many films the studio shoots.")] = 160,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of training.")] = 40,
 ) -> None:
@@ -100,14 +102,15 @@ def _learn(library: "Library", out: Path, epochs: int, stages: _Stages) -> list[
     from reelseek.training import Recipe, evaluate, train
 
     how = {"epochs": epochs, "batch": 32, "rate": 5e-4, "text_rate": 5e-5, "margin": 0.2, "average": 0.9, "drop": 0.2}
+    place = out / f"mmt-{library.digest()[:12]}"  # other videos, another model
     model = {"system": "mmt", "width": 256, "depth": 2, "heads": 4, "inner": 512, "dropout": 0.2}
     recipe = TypeAdapter(Recipe).validate_python({"model": model, "train": how})
     with stages("training mmt"), bars() as progress:
-        train(recipe, library, out / "mmt", report=lambda line, total: progress("training", line.epoch, total, ""))
+        train(recipe, library, place, report=lambda line, total: progress("training", line.epoch, total, ""))
     rows: list[list[object]] = []
     with stages("evaluation"):
-        for name, place in (("concepts (no training)", "concepts"), ("mmt (trained here)", str(out / "mmt"))):
-            system = load_model(place)
+        for name, model_path in (("concepts (no training)", "concepts"), ("mmt (trained here)", str(place))):
+            system = load_model(model_path)
             together = evaluate(system, library, split="test")
             rows.append([f"{name}: all, text to video", *metric_cells(together.text_to_video)])
             rows.append([f"{name}: all, video to text", *metric_cells(together.video_to_text)])
@@ -139,7 +142,11 @@ def _found(searcher: "Searcher", query: str) -> list["Picture"]:
     cells = []
     for hit in hits:
         video = searcher.library.video(hit.video)
-        jpeg = searcher.library.thumbnail(video.content, (hit.start + (hit.end or hit.start)) / 2) if video.content else None
+        jpeg = (
+            searcher.library.thumbnail(video.content, (hit.start + (hit.end or hit.start)) / 2)
+            if video.content
+            else None
+        )
         why = "; ".join(f"{w.modality}{f': {w.matched[:60]}' if w.matched else ''}" for w in hit.why[:2])
         moment = f"{clock(hit.start)}-{clock(hit.end)}"
         pictures.append(Picture(jpeg, f"{hit.video} {moment} ({hit.similarity:.2f}) {why}"))
@@ -152,7 +159,9 @@ def _report(out: Path, stages: _Stages, tables: list["ReportTable"], rows: list[
     from reelseek.evaluation.report import ReportTable, html_report
 
     times = ReportTable("Time of each stage", ["stage", "wall time"], stages.rows)
-    (out / "report.html").write_text(html_report("Reelseek: from raw video to a ranked moment", [*tables, times], rows), "utf-8")
+    (out / "report.html").write_text(
+        html_report("Reelseek: from raw video to a ranked moment", [*tables, times], rows), "utf-8"
+    )
     print_table(["stage", "wall time"], stages.rows)
 
 

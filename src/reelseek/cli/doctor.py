@@ -34,7 +34,10 @@ def doctor(
             rows.append((name, "does not run", str(error)))
             broken |= name in DEFAULT_EXPERTS
     print_table(["expert", "state", "about"], rows)
-    tools = [("browser copies", "PyAV with H.264"), ("chromium", shutil.which("chromium") or "absent: page tests are skipped")]
+    tools = [
+        ("browser copies", "PyAV with H.264"),
+        ("chromium", shutil.which("chromium") or "absent: page tests are skipped"),
+    ]
     tools.append(("espeak-ng", shutil.which("espeak-ng") or "absent: the studio films without spoken words"))
     print_table(["tool", "about"], [("python", sys.version.split()[0]), ("cores", str(os.cpu_count())), *tools])
     if path is not None:
@@ -45,22 +48,21 @@ def doctor(
 def _predict(path: Path) -> None:
     import tempfile
 
+    from reelseek.errors import MediaError
     from reelseek.library import Library, add
     from reelseek.library.collection import read_collection
     from reelseek.media.container import probe
-    from reelseek.errors import MediaError
 
     files = [entry.path for entry in read_collection([path]).entries if entry.path]
     if not files:
         say(f"{path} holds no video")
         return
     sample = random.Random(0).sample(files, min(_SAMPLE, len(files)))
-    with tempfile.TemporaryDirectory() as folder:
-        with Library.open(Path(folder) / "trial", create=True) as trial:
-            add(trial, sample[:1])  # loading models once is not what is measured
-            started = time.monotonic()
-            report = add(trial, sample)
-            spent = time.monotonic() - started
+    with tempfile.TemporaryDirectory() as folder, Library.open(Path(folder) / "trial", create=True) as trial:
+        add(trial, sample[:1])  # loading models once is not what is measured
+        started = time.monotonic()
+        report = add(trial, sample)
+        spent = time.monotonic() - started
     seconds = 0.0
     for file in sample:
         try:
@@ -71,7 +73,8 @@ def _predict(path: Path) -> None:
     share = sum(bytes_of[file] for file in sample) / max(1, sum(bytes_of.values()))
     hours = spent / max(share, 1e-9) / 3600
     print(
-        f"{len(files)} files; {len(sample)} of them ({seconds:.0f} s of video) took {spent:.1f} s, {len(report.failed)} failed; "
+        f"{len(files)} files; {len(sample)} of them ({seconds:.0f} s of video) took {spent:.1f} s, "
+        f"{len(report.failed)} failed; "
         f"all will take about {hours:.2f} hours on {os.cpu_count()} cores"
     )
 

@@ -18,7 +18,12 @@ METRICS = ["R@1", "R@5", "R@10", "R@50", "MdR", "MnR", "queries"]
 def metric_cells(found: "Direction") -> list[str]:
     """Recalls in per cent, ranks as they are."""
     recalls = (found.recall_at_1, found.recall_at_5, found.recall_at_10, found.recall_at_50)
-    return [*(f"{100 * r:.1f}" for r in recalls), f"{found.median_rank:g}", f"{found.mean_rank:.1f}", str(found.queries)]
+    return [
+        *(f"{100 * r:.1f}" for r in recalls),
+        f"{found.median_rank:g}",
+        f"{found.mean_rank:.1f}",
+        str(found.queries),
+    ]
 
 
 def evaluate(

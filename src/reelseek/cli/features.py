@@ -21,7 +21,9 @@ def features() -> None:
 def import_(
     library: Annotated[Path, typer.Argument(help="Folder of the library.")],
     expert: Annotated[str, typer.Argument(help="The name to give these features.")],
-    paths: Annotated[list[Path], typer.Argument(help=".npy files named after the videos, folders of them, .npz, HDF5.")],
+    paths: Annotated[
+        list[Path], typer.Argument(help=".npy files named after the videos, folders of them, .npz, HDF5.")
+    ],
     modality: Annotated[str, typer.Option(help="appearance, motion, object, scene, face, audio, speech or ocr.")],
     fps: Annotated[float | None, typer.Option(help="Steps a second; without it steps spread evenly.")] = None,
 ) -> None:

@@ -42,7 +42,9 @@ def info(
         return
     print(f"{about['videos']} videos ({about['with_media']} with files), {clock(about['seconds'])}")  # type: ignore[arg-type]
     print(f"{about['captions']} captions; splits: {about['splits']}")
-    cells = [(n, e["modality"], e["dim"], e["tracks"], e["present"], e["tracks"] - e["present"]) for n, e in experts.items()]
+    cells = [
+        (n, e["modality"], e["dim"], e["tracks"], e["present"], e["tracks"] - e["present"]) for n, e in experts.items()
+    ]
     print_table(["expert", "modality", "dim", "tracks", "with evidence", "without"], cells)
     if failures:
         print_table(["failed", "expert", "reason"], [(f["video"], f["expert"] or "", f["reason"]) for f in failures])

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import quote
 
 import typer
@@ -18,7 +18,9 @@ __all__ = ["register"]
 
 def search(
     library: Annotated[Path, typer.Argument(help="Folder of the library.")],
-    query: Annotated[str | None, typer.Argument(help="What to look for: words, -without, word^2, \"must occur\".")] = None,
+    query: Annotated[
+        str | None, typer.Argument(help='What to look for: words, -without, word^2, "must occur".')
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 10,
     group_by: Annotated[str, typer.Option(help="moment or video.")] = "moment",
     model: Annotated[str, typer.Option(help="A model's folder, or concepts.")] = "concepts",
@@ -40,7 +42,7 @@ def search(
         raise UsageError(f"--group-by is {group_by!r}; wanted moment or video")
     if why_not is not None and query is None:
         raise UsageError("--why-not explains one query; give it instead of --queries")
-    how = {"without": without or [], "weights": _weights(weights or [])}
+    how: dict[str, Any] = {"without": without or [], "weights": _weights(weights or [])}
     asked = [("1", query)] if query is not None else _read_queries(queries)  # type: ignore[arg-type]
     with Library.open(library) as opened:
         searcher = Searcher(opened, model)
@@ -52,7 +54,7 @@ def search(
         failed = 0
         for query_id, text in asked:
             try:
-                found = searcher.search(text, k=k, group_by=grouping, video=video, query_id=query_id, **how)  # type: ignore[arg-type]
+                found = searcher.search(text, k=k, group_by=grouping, video=video, query_id=query_id, **how)
             except QueryError as error:
                 if query is not None:
                     raise
@@ -73,7 +75,7 @@ def search(
 def _weights(given: list[str]) -> dict[str, float]:
     weights = {}
     for piece in (piece for text in given for piece in text.split(",")):
-        name, equals, value = piece.partition("=")
+        name, _, value = piece.partition("=")
         try:
             weights[name.strip()] = float(value)
         except ValueError as error:
@@ -120,18 +122,23 @@ def _show(hits: "list[Hit]", *, several: bool) -> None:
         say("weak matches: unrelated queries score as high as these on this library")
 
 
-def _explain(searcher: "Searcher", query: str, video: str, how: dict[str, object], json: bool) -> None:
+def _explain(searcher: "Searcher", query: str, video: str, how: dict[str, Any], json: bool) -> None:
     from dataclasses import asdict
 
-    miss = searcher.why_not(query, video, **how)  # type: ignore[arg-type]
+    miss = searcher.why_not(query, video, **how)
     if json:
         print_json(asdict(miss))
         return
     rank = f"rank {miss.rank} of {miss.videos}" if miss.rank else "not indexed"
-    print(f"{miss.video}: {rank} for {miss.query!r}, similarity {miss.similarity} (the best has {miss.best_similarity})")
+    print(
+        f"{miss.video}: {rank} for {miss.query!r}, similarity {miss.similarity} (the best has {miss.best_similarity})"
+    )
     if miss.note:
         print(miss.note)
-    print_table(["modality", "weight", "gave", "had"], [(m["modality"], m["wanted_weight"], m["gave"], m["had"]) for m in miss.modalities])
+    print_table(
+        ["modality", "weight", "gave", "had"],
+        [(m["modality"], m["wanted_weight"], m["gave"], m["had"]) for m in miss.modalities],
+    )
 
 
 def register(app: typer.Typer) -> None:

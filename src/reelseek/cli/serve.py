@@ -14,9 +14,13 @@ __all__ = ["register"]
 
 def serve(
     library: Annotated[Path, typer.Argument(help="Folder of the library.")],
-    host: Annotated[str, typer.Option(help="Address to listen on; any but this machine's own needs --token.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; any but this machine's own needs --token.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port.")] = 8000,
-    token: Annotated[str | None, typer.Option(envvar="REELSEEK_TOKEN", help="Secret that every request must carry.")] = None,
+    token: Annotated[
+        str | None, typer.Option(envvar="REELSEEK_TOKEN", help="Secret that every request must carry.")
+    ] = None,
     model: Annotated[str, typer.Option(help="A model's folder, or concepts.")] = "concepts",
 ) -> None:
     """A page to search the library and play its moments."""
@@ -27,7 +31,9 @@ def serve(
     from reelseek.web.app import create_app
 
     if not _loopback(host) and not token:
-        raise UsageError(f"{host} can be reached from other machines; choose a secret with --token, or leave --host out")
+        raise UsageError(
+            f"{host} can be reached from other machines; choose a secret with --token, or leave --host out"
+        )
     if token is not None and len(token) < 8:
         raise UsageError("--token needs at least 8 characters")
     with Library.open(library) as opened:

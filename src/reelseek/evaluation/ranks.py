@@ -16,7 +16,9 @@ def _checked(similarity: Matrix, texts: int, videos: int) -> npt.NDArray[np.floa
         raise ValueError(f"similarity must be [text, video] = [{texts}, {videos}], got {similarity.shape}")
     if np.isnan(similarity).any():
         rows = np.flatnonzero(np.isnan(similarity).any(axis=1))
-        raise ValueError(f"similarity holds NaN in {len(rows)} rows, the first is row {rows[0]}; a NaN cannot be ranked")
+        raise ValueError(
+            f"similarity holds NaN in {len(rows)} rows, the first is row {rows[0]}; a NaN cannot be ranked"
+        )
     return similarity.astype(np.float64)
 
 
@@ -94,5 +96,5 @@ def metrics(ranks: npt.NDArray[np.float64]) -> Direction:
     """
     if not len(ranks):
         raise ValueError("there is no query to rank")
-    recalls = [float((ranks <= k).mean()) for k in (1, 5, 10, 50)]
-    return Direction(*recalls, float(np.median(ranks)), float(ranks.mean()), len(ranks))
+    at_1, at_5, at_10, at_50 = (float((ranks <= k).mean()) for k in (1, 5, 10, 50))
+    return Direction(at_1, at_5, at_10, at_50, float(np.median(ranks)), float(ranks.mean()), len(ranks))

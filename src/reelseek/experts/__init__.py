@@ -12,7 +12,18 @@ from importlib.metadata import entry_points
 from reelseek.errors import ExpertUnavailable, UsageError
 from reelseek.experts.expert import MODALITIES, Expert, Session, Text, Track
 
-__all__ = ["DEFAULT_EXPERTS", "EXPERTS", "MODALITIES", "Expert", "Session", "Text", "Track", "available", "known_experts", "load_expert"]
+__all__ = [
+    "DEFAULT_EXPERTS",
+    "EXPERTS",
+    "MODALITIES",
+    "Expert",
+    "Session",
+    "Text",
+    "Track",
+    "available",
+    "known_experts",
+    "load_expert",
+]
 
 EXPERTS: dict[str, str] = {
     "appearance": "reelseek.experts.efficientnet:appearance",

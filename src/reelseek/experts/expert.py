@@ -11,9 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from reelseek.errors import FeatureError
-from reelseek.media.streams import FrameBatch, FrameStream, Stream
+from reelseek.media.streams import FrameBatch, Stream
 
-__all__ = ["MODALITIES", "Expert", "PerFrame", "Session", "Text", "Track", "fingerprint", "hash_files", "spans_of_cells"]
+__all__ = [
+    "MODALITIES",
+    "Expert",
+    "PerFrame",
+    "Session",
+    "Text",
+    "Track",
+    "fingerprint",
+    "hash_files",
+    "spans_of_cells",
+]
 
 MODALITIES = ("appearance", "motion", "object", "scene", "face", "audio", "speech", "ocr")
 
@@ -120,22 +130,19 @@ class PerFrame:
         encode: Callable[[FrameBatch], npt.NDArray[Any]],
         dim: int,
         describe: Callable[[npt.NDArray[Any], npt.NDArray[np.float64]], tuple[Text, ...]] | None = None,
-        dtype: type[np.float16] | type[np.float32] = np.float16,
     ) -> None:
-        self._encode, self._dim, self._describe, self._dtype = encode, dim, describe, dtype
-        self._rows: list[npt.NDArray[Any]] = []
+        self._encode, self._dim, self._describe = encode, dim, describe
+        self._rows: list[npt.NDArray[np.float16]] = []
         self._cells: list[npt.NDArray[np.float64]] = []
 
     def feed(self, batch: FrameBatch) -> None:
-        self._rows.append(self._encode(batch).astype(self._dtype))
+        self._rows.append(self._encode(batch).astype(np.float16))
         self._cells.append(batch.cells)
 
     def close(self, end_seconds: float) -> Track:
         if not self._rows:
-            return Track(np.zeros((0, self._dim), self._dtype), np.zeros((0, 2)), note="no pictures")
+            return Track(np.zeros((0, self._dim), np.float16), np.zeros((0, 2)), note="no pictures")
         values = np.concatenate(self._rows)
         spans = spans_of_cells(np.concatenate(self._cells), end_seconds)
         texts = self._describe(values, spans) if self._describe else ()
         return Track(values, spans, texts)
-
-

@@ -25,7 +25,7 @@ _MOST_FACES = 8
 
 def _weights() -> tuple[Path, Path]:
     spec = find_spec("face_recognition_models")
-    if find_spec("dlib") is None and find_spec("_dlib_pybind11") is None or spec is None or spec.origin is None:
+    if (find_spec("dlib") is None and find_spec("_dlib_pybind11") is None) or spec is None or spec.origin is None:
         raise ExpertUnavailable("face needs dlib and its models; install them with: pip install 'reelseek[face]'")
     folder = Path(spec.origin).parent / "models"
     return folder / "shape_predictor_5_face_landmarks.dat", folder / "dlib_face_recognition_resnet_model_v1.dat"

@@ -6,6 +6,7 @@ Frames: five a second, 112 on the short side. Speeds are in picture heights a se
 """
 
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -48,8 +49,8 @@ class _FlowSession:
         import cv2
 
         cv2.setNumThreads(1)
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-        self._gray = lambda pixels: cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+        self._flow: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        self._gray: Any = partial(cv2.cvtColor, code=cv2.COLOR_RGB2GRAY)
         self._last: npt.NDArray[np.uint8] | None = None
         self._last_seconds = 0.0
         self._rows: list[tuple[float, npt.NDArray[np.float64]]] = []

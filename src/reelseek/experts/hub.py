@@ -21,7 +21,17 @@ from reelseek.experts.expert import hash_files
 from reelseek.experts.quiet import quiet_transformers
 from reelseek.media.streams import FrameBatch, FrameStream
 
-__all__ = ["Preprocessing", "labels_of", "load_pretrained", "models_folder", "preprocessing", "pretrained_folder", "pull", "rows", "weights_hash"]
+__all__ = [
+    "Preprocessing",
+    "labels_of",
+    "load_pretrained",
+    "models_folder",
+    "preprocessing",
+    "pretrained_folder",
+    "pull",
+    "rows",
+    "weights_hash",
+]
 
 
 def models_folder() -> Path:

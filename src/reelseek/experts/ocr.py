@@ -48,7 +48,7 @@ def looks_written(pixels: npt.NDArray[np.uint8]) -> bool:
     edges = cv2.morphologyEx(gray, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
     strong = (edges > 60).astype(np.uint8)
     lines = cv2.morphologyEx(strong, cv2.MORPH_CLOSE, np.ones((1, 15), np.uint8))
-    count, labels, boxes, _ = cv2.connectedComponentsWithStats(lines, connectivity=4)
+    count, _, boxes, _ = cv2.connectedComponentsWithStats(lines, connectivity=4)
     for x, y, width, height, _ in boxes[1:count]:
         if not (7 <= height <= gray.shape[0] // 3 and width >= 1.5 * height and width >= 20):
             continue

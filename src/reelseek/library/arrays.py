@@ -4,7 +4,9 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -103,12 +105,12 @@ def _track(array: npt.NDArray[np.generic], video: Video, fps: float | None, dim:
     if array.dtype.kind not in "fiu" or array.ndim not in (1, 2):
         raise FeatureError(f"holds {array.dtype} {array.shape}; wanted numbers [step, dim] or [dim]")
     whole = array.ndim == 1
-    values = array[None] if whole else array
-    if values.shape[1] == 0:
+    rows = array[None] if whole else array
+    if rows.shape[1] == 0:
         raise FeatureError("has no columns")
-    if dim is not None and values.shape[1] != dim:
-        raise FeatureError(f"has {values.shape[1]} columns where this expert's other arrays have {dim}")
-    values = values.astype(np.float16 if array.dtype == np.float16 else np.float32)
+    if dim is not None and rows.shape[1] != dim:
+        raise FeatureError(f"has {rows.shape[1]} columns where this expert's other arrays have {dim}")
+    values: Any = rows.astype(np.float16 if array.dtype == np.float16 else np.float32)
     length = video.duration or (len(values) / fps if fps else float(max(1, len(values))))
     steps = np.arange(len(values) + 1, dtype=np.float64)
     edges = steps / fps if fps and not whole else steps * (length / max(1, len(values)))
@@ -138,13 +140,17 @@ def _file(path: Path, name: str) -> Iterator[tuple[str, Callable[[], npt.NDArray
         elif path.suffix.lower() == ".npz":
             with np.load(path, allow_pickle=False) as archive:
                 for key in archive.files:
-                    yield key, lambda key=key: archive[key]
+                    yield key, partial(archive.__getitem__, key)
         elif path.suffix.lower() in (".h5", ".hdf5"):
             yield from _hdf5(path)
         else:
             raise CollectionError(f"{path}: features come as .npy, .npz, .h5 or .hdf5")
     except (OSError, ValueError) as error:
         raise CollectionError(f"{path} cannot be read: {error}") from error
+
+
+def _dataset(file: Any, name: str) -> npt.NDArray[np.generic]:
+    return np.asarray(file[name])
 
 
 def _hdf5(path: Path) -> Iterator[tuple[str, Callable[[], npt.NDArray[np.generic]]]]:
@@ -154,4 +160,4 @@ def _hdf5(path: Path) -> Iterator[tuple[str, Callable[[], npt.NDArray[np.generic
         names: list[str] = []
         file.visititems(lambda name, node: names.append(name) if isinstance(node, h5py.Dataset) else None)
         for name in names:
-            yield name, lambda name=name: np.asarray(file[name])
+            yield name, partial(_dataset, file, name)

@@ -1,5 +1,6 @@
 """A collection as people have it: a folder, files, a list of paths, or a table (CSV, TSV, JSONL, Parquet)."""
 
+import contextlib
 import csv
 import json
 import math
@@ -209,10 +210,8 @@ def _text(row: dict[str, Any], column: str | None) -> str:
 def _captions(video: str, row: dict[str, Any], named: dict[str, str | None]) -> list[Caption]:
     value = row.get(named["captions"]) if named["captions"] else None
     if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
+        with contextlib.suppress(ValueError):  # else it is a caption that begins with a bracket
             value = json.loads(value)
-        except ValueError:
-            pass  # a caption that begins with a bracket
     texts = value if isinstance(value, list) else [value]
     start, end = _number(row, named["start"]), _number(row, named["end"])
     if start is not None and end is not None and end <= start:

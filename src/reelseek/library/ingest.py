@@ -241,7 +241,7 @@ def _record_examined(library: Library, entry: Entry, outcome: _Examined | Except
 
 
 def _place(library: Library, entry: Entry, content: str) -> tuple[str, bool]:
-    """The id of the row for a file: its path's, else a moved file's with these bytes, else the table's, else a new one."""
+    """The id of the row for a file: its path's, a moved file's with these bytes, the table's, or a new one."""
     assert entry.path is not None
     row = library.db.execute("SELECT id FROM videos WHERE path = ?", (os.fsencode(entry.path),)).fetchone()
     if row:
@@ -368,5 +368,3 @@ def _put_pictures(library: Library, content: str, outcome: Extracted) -> None:
         "INSERT OR REPLACE INTO thumbnails VALUES (?, ?, ?)",
         [(content, seconds, jpeg) for seconds, jpeg in outcome.thumbnails],
     )
-
-

@@ -207,7 +207,7 @@ class Library:
         """Every track's row, of one expert or of all."""
         query = "SELECT owner, expert, fingerprint, modality, shard, first_row, steps, dim, dtype, note FROM tracks"
         rows = self.db.execute(f"{query} WHERE expert = ?" if expert else query, (expert,) if expert else ())
-        return [TrackRow(*row[:4], (row[4], row[5]), *row[6:]) for row in rows]
+        return [_track_row(row) for row in rows]
 
     def read(self, row: TrackRow) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
         """Memory-mapped values [step, dim] and spans [step, 2] of a track."""
@@ -270,6 +270,12 @@ class Library:
 
     # Writing
 
+    def add(self, paths: Sequence[str | os.PathLike[str]], **how: Any) -> Any:
+        """Ingest and extract what is new; see `reelseek.library.ingest.add`."""
+        from reelseek.library.ingest import add
+
+        return add(self, paths, **how)
+
     def put_track(self, owner: str, expert: str, fingerprint: str, modality: str, track: Track) -> None:
         """Store one track, replacing what the expert had for this owner, in the transaction at hand."""
         dim, dtype = track.values.shape[1], track.values.dtype.name
@@ -282,8 +288,10 @@ class Library:
         self.drop_track(owner, expert)
         self.db.execute(
             "INSERT INTO tracks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (owner, expert, fingerprint, modality, shard, row, len(track.values), dim, dtype)
-            + (_track_hash(track.values, track.spans), track.note),
+            (
+                *(owner, expert, fingerprint, modality, shard, row, len(track.values), dim, dtype),
+                *(_track_hash(track.values, track.spans), track.note),
+            ),
         )
         self.db.executemany(
             "INSERT INTO texts(owner, expert, kind, text, start_seconds, end_seconds, score) VALUES (?,?,?,?,?,?,?)",
@@ -405,6 +413,11 @@ def _folder_name(fingerprint: str) -> str:
 def _video(row: Iterable[Any]) -> Video:
     identifier, path, content, duration, split = row
     return Video(identifier, Path(os.fsdecode(path)) if path is not None else None, content, duration, split)
+
+
+def _track_row(row: Sequence[Any]) -> TrackRow:
+    owner, expert, fingerprint, modality, shard, first, steps, dim, dtype, note = row
+    return TrackRow(owner, expert, fingerprint, modality, (shard, first), steps, dim, dtype, note)
 
 
 def _track_hash(values: npt.NDArray[Any], spans: npt.NDArray[np.float64]) -> str:

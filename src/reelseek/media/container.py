@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
 
 from reelseek.errors import DecodeError, LimitError
 
-__all__ = ["MEDIA_SUFFIXES", "Limits", "MediaInfo", "open_media", "probe"]
+__all__ = ["MEDIA_SUFFIXES", "Limits", "MediaInfo", "best_stream", "open_media", "probe"]
 
 # Self-contained formats only: playlists and scripts (hls, dash, concat, image sequences ...) open other files, and
 # `protocol_whitelist=file` alone does not stop them.
@@ -22,9 +23,11 @@ FORMATS = (
     "mov,mp3,mp4,mpeg,mpegts,mpegvideo,mxf,nut,obu,ogg,oga,ogv,opus,rm,tta,voc,vc1,w64,wav,webm,wv,wtv,yuv4mpegpipe"
 )
 MEDIA_SUFFIXES = frozenset(
-    ".3g2 .3gp .aac .aif .aiff .amr .asf .avi .dv .f4v .flac .flv .gif .h264 .hevc .ivf .m2ts .m2v .m4a .m4v .mka .mkv "
-    ".mov .mp3 .mp4 .mpe .mpeg .mpg .mts .mxf .nut .obu .oga .ogg .ogm .ogv .opus .qt .rm .rmvb .ts .vob .wav .webm "
-    ".wma .wmv .wtv .y4m".split()
+    (
+        ".3g2 .3gp .aac .aif .aiff .amr .asf .avi .dv .f4v .flac .flv .gif .h264 .hevc .ivf .m2ts .m2v .m4a .m4v .mka "
+        ".mkv .mov .mp3 .mp4 .mpe .mpeg .mpg .mts .mxf .nut .obu .oga .ogg .ogm .ogv .opus .qt .rm .rmvb .ts .vob "
+        ".wav .webm .wma .wmv .wtv .y4m"
+    ).split()
 )
 
 
@@ -93,10 +96,12 @@ def _require_regular_file(path: Path) -> None:
 def _check(container: av.container.InputContainer, path: Path, limits: Limits) -> None:
     if len(container.streams) > limits.streams:
         raise LimitError(f"{str(path)!r}: {len(container.streams)} streams; at most {limits.streams} are read")
-    if not container.streams.video and not container.streams.audio:
+    if best_stream(container, "video") is None and best_stream(container, "audio") is None:
         kinds = sorted({stream.type for stream in container.streams}) or ["none"]
-        raise DecodeError(f"{str(path)!r}: no video or audio stream; streams are {', '.join(kinds)}")
+        raise DecodeError(f"{str(path)!r}: no video or audio stream that can be decoded; streams are {', '.join(kinds)}")
     for stream in container.streams.video:
+        if stream.codec_context is None:
+            continue
         width, height = stream.codec_context.width, stream.codec_context.height
         if width * height > limits.pixels:
             raise LimitError(f"{str(path)!r}: frames of {width}x{height}; at most {limits.pixels} pixels are decoded")
@@ -132,11 +137,21 @@ def open_media(path: Path, limits: Limits | None = None) -> Iterator[av.containe
         yield container
 
 
+def best_stream(container: av.container.InputContainer, kind: str) -> Any:
+    """FFmpeg's choice among the streams of a kind that have a decoder, or None."""
+    chosen = container.streams.best(kind)
+    if chosen is not None and chosen.codec_context is not None:
+        return chosen
+    return next((s for s in container.streams if s.type == kind and s.codec_context is not None), None)
+
+
 def _duration(container: av.container.InputContainer) -> float | None:
     if container.duration is not None and container.duration > 0:
         return float(container.duration / av.time_base)
     lengths = [
-        float(stream.duration * stream.time_base) for stream in container.streams if stream.duration and stream.time_base
+        float(stream.duration * stream.time_base)
+        for stream in container.streams
+        if stream.duration and stream.time_base
     ]
     longest = max(lengths, default=0.0)
     return longest if longest > 0 and math.isfinite(longest) else None
@@ -149,8 +164,7 @@ def probe(path: Path, limits: Limits | None = None) -> MediaInfo:
         DecodeError, LimitError: as `open_media`.
     """
     with open_media(path, limits) as container:
-        video = container.streams.best("video")
-        audio = container.streams.best("audio")
+        video, audio = best_stream(container, "video"), best_stream(container, "audio")
         rate = video.average_rate if video else None
         return MediaInfo(
             format=container.format.name,

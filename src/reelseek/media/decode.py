@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reelseek.errors import DecodeError, LimitError
-from reelseek.media.container import Limits, open_media
+from reelseek.media.container import Limits, best_stream, open_media
 from reelseek.media.streams import FrameBatch, FrameStream, SoundBatch, SoundStream, Stream, Subtitle, SubtitleStream
 from reelseek.media.subtitles import plain_text, sidecar_subtitles
 
@@ -171,7 +171,7 @@ class _Pass:
         self.frames = [_Frames(s, c) for s, c in wants.items() if isinstance(s, FrameStream)]
         self.sounds = [_Sound(s, c) for s, c in wants.items() if isinstance(s, SoundStream)]
         self.lines: list[Subtitle] = []
-        video, audio = container.streams.best("video"), container.streams.best("audio")
+        video, audio = best_stream(container, "video"), best_stream(container, "audio")
         self.found.has_video, self.found.has_audio = video is not None, audio is not None
         self.streams: list[Any] = []
         if video is not None and self.frames:
@@ -184,7 +184,9 @@ class _Pass:
 
     def video(self, frame: av.VideoFrame) -> None:
         if frame.width * frame.height > self.limits.pixels:
-            raise LimitError(f"a frame of {frame.width}x{frame.height}; at most {self.limits.pixels} pixels are decoded")
+            raise LimitError(
+                f"a frame of {frame.width}x{frame.height}; at most {self.limits.pixels} pixels are decoded"
+            )
         length = 0.0
         if frame.duration and frame.time_base:
             length = float(frame.duration * frame.time_base)

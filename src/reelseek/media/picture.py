@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from reelseek.errors import DecodeError
-from reelseek.media.container import Limits, open_media, probe
+from reelseek.media.container import Limits, best_stream, open_media, probe
 from reelseek.media.streams import FrameBatch, FrameStream
 
 __all__ = ["THUMBNAIL_STREAM", "Thumbnails", "browser_plays", "jpeg", "make_proxy"]
@@ -67,7 +67,7 @@ def make_proxy(task: tuple[Path, Path]) -> None:
         pictures = _proxy_video(media, out)
         sound = _proxy_audio(media, out)
         written = 0
-        for packet in media.demux([s for s in (media.streams.best("video"), media.streams.best("audio")) if s]):
+        for packet in media.demux([s for s in (best_stream(media, "video"), best_stream(media, "audio")) if s]):
             try:
                 frames = packet.decode()
             except av.error.FFmpegError:
@@ -90,7 +90,7 @@ def make_proxy(task: tuple[Path, Path]) -> None:
 
 
 def _proxy_video(media: av.container.InputContainer, out: av.container.OutputContainer) -> av.VideoStream | None:
-    source = media.streams.best("video")
+    source = best_stream(media, "video")
     if source is None:
         return None
     stream = out.add_stream("libx264", rate=Fraction(source.average_rate or 25).limit_denominator(1001))
@@ -104,7 +104,7 @@ def _proxy_video(media: av.container.InputContainer, out: av.container.OutputCon
 
 
 def _proxy_audio(media: av.container.InputContainer, out: av.container.OutputContainer) -> av.AudioStream | None:
-    source = media.streams.best("audio")
+    source = best_stream(media, "audio")
     if source is None:
         return None
     stream: av.AudioStream = out.add_stream("aac", rate=48_000)

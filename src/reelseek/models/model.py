@@ -91,7 +91,7 @@ class RetrievalModel(nn.Module):
             ModelError: a text is empty.
         """
 
-    def fit_inputs(self, tokens: Tokens) -> None:  # noqa: B027 - most systems have nothing to fit
+    def fit_inputs(self, tokens: Tokens) -> None:
         """Learn the scale of each expert's features from a sample of training videos, before the first step."""
 
     def similarity(self, texts: Embedding, videos: Embedding) -> Float[Tensor, "text video"]:
@@ -165,7 +165,9 @@ def load_model(path: str | os.PathLike[str], **settings: Any) -> RetrievalModel:
         return SYSTEMS[str(path)].build(settings)
     if not (folder / "config.json").is_file():
         names = ", ".join(name for name, system in SYSTEMS.items() if not system.trained)
-        raise ModelError(f"{folder} is not a model: no config.json there, nor a system that needs no training ({names})")
+        raise ModelError(
+            f"{folder} is not a model: no config.json there, nor a system that needs no training ({names})"
+        )
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
         system = SYSTEMS[config["system"]]

@@ -1,6 +1,7 @@
 """Cutting videos into the clips that are indexed: of fixed length, or along the camera's cuts."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Literal
 
 from pydantic import ConfigDict, Field
@@ -38,7 +39,7 @@ def clips_of(library: Library, rule: ClipRule) -> Iterator[Clip]:
 def _cut(video: Video, cuts: Sequence[float], seconds: float) -> Iterator[Clip]:
     assert video.duration is not None
     edges = [0.0, *(cut for cut in cuts if 0.5 < cut < video.duration - 0.5), video.duration]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         pieces = max(1, round((end - start) / seconds))
         step = (end - start) / pieces
         for piece in range(pieces):

@@ -5,6 +5,7 @@ import re
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from reelseek.library.store import Library
 
@@ -13,8 +14,10 @@ __all__ = ["Line", "lines_with_phrase", "matching_lines"]
 _TOKENIZER = "porter unicode61 remove_diacritics 2"
 _LINES = 100
 _STOP = frozenset(
-    "a an and are as at be by for from has he her his how i in into is it its me my of on or our over she so some that "
-    "the their them then there they this to up us was we were what when where which who will with you your".split()
+    (
+        "a an and are as at be by for from has he her his how i in into is it its me my of on or our over she so some "
+        "that the their them then there they this to up us was we were what when where which who will with you your"
+    ).split()
 )
 
 
@@ -81,8 +84,13 @@ def matching_lines(library: Library, text: str) -> list[Line]:
         hits = [index for index, stem in enumerate(wanted) if stem and stem <= there]
         coverage = sum(weight[index] for index in hits) / total
         if hits:
-            lines.append(Line(*row, coverage, tuple(words[index] for index in hits)))
+            lines.append(_line(row, coverage, tuple(words[index] for index in hits)))
     return sorted(lines, key=lambda line: (-line.coverage, line.owner, line.start_seconds))
+
+
+def _line(row: Sequence[Any], coverage: float, words: tuple[str, ...]) -> Line:
+    owner, kind, text, start, end = row
+    return Line(owner, kind, text, start, end, coverage, words)
 
 
 def _information(library: Library, words: Sequence[str]) -> list[float]:
@@ -105,7 +113,7 @@ def lines_with_phrase(library: Library, phrase: str) -> list[Line]:
         ('"' + phrase.replace('"', '""') + '"',),
     ).fetchall()
     wanted = _plain(phrase)
-    return [Line(*row, 1.0, (phrase,)) for row in rows if wanted in _plain(row[2])]
+    return [_line(row, 1.0, (phrase,)) for row in rows if wanted in _plain(row[2])]
 
 
 def _plain(text: str) -> str:

@@ -25,7 +25,16 @@ from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.models.systems.concepts import background_queries
 from reelseek.search.clips import ClipRule, clips_of
 
-__all__ = ["Index", "Neighbours", "build_index", "drop_derived", "flat_vectors", "index_folder", "open_index", "state_of"]
+__all__ = [
+    "Index",
+    "Neighbours",
+    "build_index",
+    "drop_derived",
+    "flat_vectors",
+    "index_folder",
+    "open_index",
+    "state_of",
+]
 
 _EXACT_UP_TO = 20_000
 _RECALL_WANTED = 0.995

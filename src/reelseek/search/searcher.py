@@ -1,5 +1,6 @@
-"""A query walks through: parse -> embed -> nearest clips of each presence pattern -> full text -> moments -> reasons."""
+"""A query walks through: parse -> embed -> nearest clips of each pattern -> full text -> moments -> reasons."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -366,10 +367,8 @@ class Searcher:
                 scored = self._score(query, *self._embed(query, factors), 5, None)
                 scores.append(float(scored.scores[0]) if len(scored.scores) else 0.0)
             self._background[key] = np.array(scores)
-            try:
+            with contextlib.suppress(OSError):  # a library that cannot be written still answers
                 np.save(kept, self._background[key])
-            except OSError:
-                pass  # a library that cannot be written still answers
         return self._background[key]
 
     # Reasons
@@ -394,7 +393,9 @@ class Searcher:
             if present[index] and scale[index] > 0
         ]
         if line is not None:
-            reasons.append(Why({"said": "speech", "written": "ocr"}[line.kind], round(_LITERAL * line.coverage, 4), line.text))
+            reasons.append(
+                Why({"said": "speech", "written": "ocr"}[line.kind], round(_LITERAL * line.coverage, 4), line.text)
+            )
         return tuple(sorted(reasons, key=lambda why: -why.gave))
 
     def _matched(self, clip: Clip, slot: str, query: npt.NDArray[np.float32]) -> str:
@@ -429,7 +430,9 @@ class Searcher:
         for row in np.argsort(-scores, kind="stable"):
             best.setdefault(self.index.clips[row].video, int(row))
         ranking = list(best)
-        allowed = {self.index.clips[r].video for r in self._rows_with(parsed.phrases)} if parsed.phrases else set(ranking)
+        allowed = (
+            {self.index.clips[r].video for r in self._rows_with(parsed.phrases)} if parsed.phrases else set(ranking)
+        )
         note = "" if found.id in allowed else f"none of its lines holds the phrase {' and '.join(parsed.phrases)!r}"
         own = best.get(found.id)
         return Miss(

@@ -137,9 +137,13 @@ def _caption(film: Film, subjects: dict[str, Subject], rng: np.random.Generator)
     parts = [pick(("{}", "a video of {}", "this shows {}")).format(seen)]
     if moving and rng.random() < 0.35:
         shot, name = pick(moving)
-        parts = [pick(MOVES[shot.move]).format(name)] if len(named) == 1 else [seen, pick(MOVES[shot.move]).format("it")]
+        parts = (
+            [pick(MOVES[shot.move]).format(name)] if len(named) == 1 else [seen, pick(MOVES[shot.move]).format("it")]
+        )
     if film.title and rng.random() < 0.55:
-        parts.append(pick(("the words {} appear on screen", "a sign says {}", "with the title {}")).format(film.title.lower()))
+        parts.append(
+            pick(("the words {} appear on screen", "a sign says {}", "with the title {}")).format(film.title.lower())
+        )
     if film.sound and rng.random() < 0.5:
         parts.append(pick(SOUNDS[film.sound][1]))
     if film.line and rng.random() < 0.55:

@@ -75,9 +75,7 @@ def read_split(library: Library, name: str | None) -> Split:
     for video, split in sorted(of_video.items()):
         if name is not None and split == name and video not in captioned:
             clips.setdefault(Clip(video), len(clips))
-    return Split(
-        name or "all", tuple(clips), tuple(c.text for c in captions), tuple(clips[_clip(c)] for c in captions)
-    )
+    return Split(name or "all", tuple(clips), tuple(c.text for c in captions), tuple(clips[_clip(c)] for c in captions))
 
 
 def _clip(caption: Caption) -> Clip:

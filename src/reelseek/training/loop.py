@@ -2,12 +2,13 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -23,7 +24,6 @@ from reelseek.training.measure import Measured, evaluate_split
 from reelseek.training.recipe import Recipe, TrainRecipe
 
 __all__ = ["Epoch", "train"]
-
 
 
 @dataclass(frozen=True)
@@ -131,9 +131,9 @@ class _Run:
             losses.append(self._step(clips, drawn))
         return float(np.mean(losses))
 
-    def _step(self, clips: Sequence[int], drawn: np.random.Generator) -> float:
-        tokens = self.reader.batch([self.train.clips[clip] for clip in clips])
-        tokens = _drop(tokens, self.how.drop, drawn)
+    def _step(self, clips: npt.NDArray[np.int64], drawn: np.random.Generator) -> float:
+        batch = self.reader.batch([self.train.clips[clip] for clip in clips])
+        tokens = _drop(batch, self.how.drop, drawn)
         texts = [self.train.texts[drawn.choice(self.captions[clip])] for clip in clips]
         videos = np.array([self.train.clips[clip].video for clip in clips])
         valid = torch.from_numpy(videos[:, None] != videos[None, :])

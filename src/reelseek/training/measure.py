@@ -137,7 +137,9 @@ def evaluate_split(model: RetrievalModel, reader: TokenReader, split: Split) -> 
         split_hash=split.hash,
         experts=tuple(reader.dims),
         without_evidence=int((~scorable).sum()),
-        by_modalities={name: metrics(ranks[of_query == name]) for name in sorted(set(patterns) & set(of_query.tolist()))},
+        by_modalities={
+            name: metrics(ranks[of_query == name]) for name in sorted(set(patterns) & set(of_query.tolist()))
+        },
         ranks=ranks,
     )
 

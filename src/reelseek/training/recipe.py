@@ -17,7 +17,7 @@ _STRICT = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True, config=_STRICT)
 class DataRecipe:
-    """Which captions to learn from; `validation` None takes a split named so, else a fraction of the training videos."""
+    """Which captions to learn from; `validation` None takes a split named so, else a part of the training videos."""
 
     train: str = "train"
     validation: str | None = None

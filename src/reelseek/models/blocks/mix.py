@@ -19,7 +19,8 @@ class PostNormLayer(nn.Module):
         self.fc1, self.fc2 = nn.Linear(width, inner), nn.Linear(inner, width)
 
     def _split(self, values: Tensor) -> Tensor:
-        return values.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        videos, tokens, width = values.shape
+        return values.view(videos, tokens, self.heads, width // self.heads).transpose(1, 2)
 
     def forward(
         self, values: Float[Tensor, "video token dim"], mask: Bool[Tensor, "video token token"]

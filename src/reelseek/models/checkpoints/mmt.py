@@ -45,6 +45,8 @@ def from_released(state: Mapping[str, Tensor], experts: Mapping[str, int]) -> di
                 ours[f"text_heads.{name}.gate.{part}"] = state[f"text_GU.{name}.cg.fc.{part}"]
             ours[f"text_weights.scores.{part}"] = torch.cat([state[f"moe_fc_txt.{name}.{part}"] for name in experts])
         for name in experts:
+            width = state[f"video_dim_reduce.{name}.fc.weight"].shape[1]
+            ours[f"shift_{name}"], ours[f"scale_{name}"] = torch.zeros(width), torch.ones(width)
             for part in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
                 ours[f"text_heads.{name}.norm.{part}"] = state[f"text_GU.{name}.cg.batch_norm.{part}"]
     except KeyError as error:

@@ -51,7 +51,7 @@ SYSTEMS: dict[str, System] = {
         mmt.MMT,
         trained=True,
         paper="Gabeur, Sun, Alahari, Schmid. Multi-modal Transformer for Video Retrieval. ECCV 2020",
-        composition="linear+L2 -> [CLS], aggregate + steps a expert -> transformer, full -> aggregates; gated text unit a slot",
+        composition="linear+L2 -> [CLS], aggregate + steps -> transformer, full -> aggregates; gated text unit a slot",
         missing="mask (default): key mask and zero weight, renormalised; keep: as released, absent experts still score",
     ),
 }

@@ -89,7 +89,7 @@ class MMT(RetrievalModel):
 
     @property
     def experts(self) -> Mapping[str, int]:
-        return self.config.experts  # type: ignore[no-any-return]
+        return self.config.experts
 
     # Video side
 

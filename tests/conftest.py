@@ -1,0 +1,97 @@
+"""What tests share: real encoded films, a library made of them, and small media files made on the spot."""
+
+import os
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from reelseek.library import Library, add
+from reelseek.studio import write_archive
+
+torch.set_num_threads(1)
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    if not SHARED.is_dir():
+        pytest.skip(f"the folder of real sample media is absent ({SHARED})")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight short films with captions.csv, no real clips."""
+    folder = tmp_path_factory.mktemp("archive")
+    write_archive(folder, 8, seed=3, clips=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def library_path(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("made") / "library"
+    with Library.open(path, create=True) as library:
+        report = add(library, [archive], captions=archive / "captions.csv", workers=1)
+        assert not report.failed
+    return path
+
+
+@pytest.fixture
+def library(library_path: Path) -> Iterator[Library]:
+    with Library.open(library_path) as opened:
+        yield opened
+
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def make_video(tmp_path: Path) -> Make:
+    """Encode a small video: frame i is of one colour that tells i (`value = 8 * i`)."""
+
+    def make(
+        name: str = "film.mp4",
+        *,
+        times: list[float] | None = None,
+        size: tuple[int, int] = (64, 48),
+        codec: str = "libx264",
+        pix_fmt: str = "yuv420p",
+        sound_seconds: float = 0.0,
+        sounds: int = 1,
+        options: dict[str, str] | None = None,
+        video: bool = True,
+        tone: float = 440.0,
+    ) -> Path:
+        path = tmp_path / name
+        times = [i / 10 for i in range(20)] if times is None else times
+        with av.open(str(path), "w") as out:
+            stream = None
+            if video:
+                stream = out.add_stream(codec, rate=10, options=options or {})
+                stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
+                stream.codec_context.time_base = Fraction(1, 1000)
+            tracks = [out.add_stream("aac", rate=16_000, layout="mono") for _ in range(sounds if sound_seconds else 0)]
+            for index, seconds in enumerate(times if stream is not None else []):
+                pixels = np.full((size[1], size[0], 3), min(255, 8 * index + 10), np.uint8)
+                frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                frame.pts, frame.time_base = round(seconds * 1000), Fraction(1, 1000)
+                out.mux(stream.encode(frame))
+            if stream is not None:
+                out.mux(stream.encode(None))
+            for number, track in enumerate(tracks):
+                samples = np.sin(np.arange(int(sound_seconds * 16_000)) * 2 * np.pi * tone * (number + 1) / 16_000)
+                frame = av.AudioFrame.from_ndarray(samples.astype(np.float32)[None] / 2, format="fltp", layout="mono")
+                frame.rate, frame.pts = 16_000, 0
+                out.mux(track.encode(frame))
+                out.mux(track.encode(None))
+        return path
+
+    return make

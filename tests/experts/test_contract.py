@@ -1,0 +1,124 @@
+"""One contract for every expert, packaged or from a folder: tiny random models stand for the hub's."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from reelseek.errors import ExpertUnavailable, FeatureError, UsageError
+from reelseek.experts import DEFAULT_EXPERTS, EXPERTS, available, load_expert
+from reelseek.experts.clip import clip_text
+from reelseek.experts.expert import MODALITIES, Track
+from reelseek.experts.extract import extract
+from reelseek.experts.logmel import log_mel
+from reelseek.media.container import Limits
+from tests.experts.tiny import TINY, save_tiny
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    for name in TINY:
+        save_tiny(name, folder / name)
+    return folder
+
+
+def _specs(models: Path) -> list[str]:
+    return [*DEFAULT_EXPERTS, *(f"{kind}@{models / name}" for name, kind in TINY.items() if kind != "speech")]
+
+
+def test_every_expert_keeps_the_contract(models: Path, archive: Path) -> None:
+    films = sorted(p for p in archive.iterdir() if p.suffix in (".mp4", ".mkv", ".webm"))[:2]
+    for film in films:
+        first, second = (extract(film, _specs(models), Limits()) for _ in range(2))
+        assert not first.errors
+        for spec in _specs(models):
+            track, expert = first.tracks[spec], load_expert(spec)
+            assert track.values.shape == (len(track.spans), expert.dim), spec
+            assert expert.modality in MODALITIES
+            assert expert.fingerprint.startswith(f"{expert.name}:")
+            assert np.isfinite(track.values).all()
+            assert (track.spans[:, 1] >= track.spans[:, 0]).all()
+            assert (np.diff(track.spans[:, 0]) >= 0).all()
+            assert track.spans[:, 0].max(initial=0) <= first.end_seconds + 0.1
+            assert track.values.tobytes() == second.tracks[spec].values.tobytes(), spec
+            assert len(track.values) or track.note
+    assert set(TINY.values()) | set(DEFAULT_EXPERTS) | {"face"} == set(EXPERTS)
+
+
+def test_a_file_without_sound_or_pictures_has_no_steps(make_video) -> None:
+    experts = [spec for spec in DEFAULT_EXPERTS if spec in ("appearance", "motion", "audio", "speech")]
+    silent = extract(make_video("silent.mp4"), experts, Limits()).tracks
+    assert len(silent["appearance"].values) == 2
+    assert len(silent["audio"].values) == 0
+    assert silent["audio"].note
+    dark = extract(make_video("dark.m4a", video=False, sound_seconds=2), experts, Limits()).tracks
+    assert len(dark["appearance"].values) == len(dark["motion"].values) == 0
+    assert len(dark["audio"].values) > 150
+
+
+def test_recognised_words_come_from_a_folder(models: Path, archive: Path) -> None:
+    spec = f"speech@{models / 'whisper'}"
+    film = next(p for p in sorted(archive.iterdir()) if p.suffix in (".mp4", ".mkv") and not p.with_suffix(".srt").exists())
+    extracted = extract(film, [spec], Limits())
+    assert not extracted.errors
+    assert load_expert(spec).fingerprint != load_expert("speech").fingerprint
+
+
+def test_text_and_pictures_of_clip_share_a_space(models: Path) -> None:
+    for name in ("clip", "siglip"):
+        rows = clip_text(models / name, ["a cat", "a dog"])
+        assert rows.shape == (2, load_expert(f"clip@{models / name}").dim)
+        np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+
+
+def test_preprocessing_is_never_guessed(models: Path, tmp_path: Path) -> None:
+    save_tiny("vit", tmp_path / "bare")
+    (tmp_path / "bare" / "preprocessor_config.json").unlink()
+    with pytest.raises(ExpertUnavailable, match="never guessed"):
+        load_expert(f"scene@{tmp_path / 'bare'}")
+
+
+def test_what_cannot_run_says_why() -> None:
+    experts, missing = available(["appearance", "clip", "scene@/nowhere"])
+    assert [expert.name for expert in experts] == ["appearance"]
+    assert "needs a model" in missing["clip"]
+    assert "models pull" in missing["scene@/nowhere"]
+    with pytest.raises(UsageError, match="no expert named"):
+        load_expert("smell")
+
+
+def test_a_failing_expert_fails_alone(make_video, monkeypatch: pytest.MonkeyPatch) -> None:
+    from reelseek.experts import flow
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("no flow today")
+
+    monkeypatch.setattr(flow, "_statistics", broken)
+    extracted = extract(make_video(), ["motion", "appearance"], Limits())
+    assert "no flow today" in extracted.errors["motion"]
+    assert len(extracted.tracks["appearance"].values) == 2
+
+
+def test_log_mel_equals_a_plain_loop() -> None:
+    from reelseek.experts.logmel import mel_bands
+
+    samples = np.random.default_rng(0).normal(size=2000).astype(np.float32) / 10
+    emphasised = np.append(samples[0], samples[1:] - 0.97 * samples[:-1])
+    rows = []
+    for start in range(0, len(samples) - 400 + 1, 160):
+        windowed = emphasised[start : start + 400] * np.hamming(400)
+        power = [abs(np.sum(windowed * np.exp(-2j * np.pi * k * np.arange(400) / 400))) ** 2 for k in range(201)]
+        rows.append(10 * np.log10(np.maximum(np.array(power) @ mel_bands(), 1e-10)))
+    np.testing.assert_allclose(log_mel(samples), np.array(rows), atol=1e-3)
+
+
+def test_a_track_refuses_nan_and_spans_that_do_not_fit() -> None:
+    with pytest.raises(FeatureError, match="NaN"):
+        Track(np.full((1, 2), np.nan, np.float32), np.zeros((1, 2)))
+    with pytest.raises(FeatureError, match="spans"):
+        Track(np.zeros((2, 2), np.float32), np.zeros((1, 2)))
+    with pytest.raises(FeatureError, match="before it starts"):
+        Track(np.zeros((1, 2), np.float32), np.array([[2.0, 1.0]]))
+    assert torch.get_num_threads() >= 1

@@ -1,0 +1,89 @@
+"""Features that users already have."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from reelseek.errors import CollectionError, FeatureError, UsageError
+from reelseek.library import Library, add
+from reelseek.library.arrays import import_features
+from reelseek.library.tokens import Clip, Steps, TokenReader
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Library:
+    table = tmp_path / "rows.csv"
+    table.write_text("video,caption\na,one\nb.mp4,two\nc,three\n")
+    library = Library.open(tmp_path / "lib", create=True)
+    add(library, [table], media=False)
+    return library
+
+
+def _write(folder: Path, **arrays: np.ndarray) -> Path:
+    folder.mkdir()
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    return folder
+
+
+def test_npy_npz_and_hdf5(rows: Library, tmp_path: Path) -> None:
+    values = np.arange(12, dtype=np.float32).reshape(4, 3)
+    report = import_features(rows, "s3d", [_write(tmp_path / "f", a=values, b=values[0], z=values)], modality="motion", fps=2)
+    assert (report.imported, report.unmatched, report.failed) == (2, ["z"], [])
+    reader = TokenReader(rows, ["s3d"])
+    found, spans = reader.steps(Clip("a"), "s3d")
+    np.testing.assert_array_equal(found, values)
+    np.testing.assert_allclose(spans[:, 0], [0, 0.5, 1, 1.5])
+    assert reader.steps(Clip("b.mp4"), "s3d")[1].tolist() == [[0.0, 0.5]]
+    np.savez(tmp_path / "all.npz", a=values, c=values)
+    assert import_features(rows, "zip", [tmp_path / "all.npz"], modality="object").imported == 2
+    with h5py.File(tmp_path / "all.h5", "w") as file:
+        file["group/a"], file["c"] = values, values
+    report = import_features(rows, "h5", [tmp_path / "all.h5"], modality="audio")
+    assert (report.imported, report.unmatched) == (1, ["group/a"])
+
+
+def test_what_cannot_be_imported_says_why(rows: Library, tmp_path: Path) -> None:
+    bad = np.full((2, 3), np.nan, np.float32)
+    folder = _write(tmp_path / "f", a=bad, b=np.zeros((2, 4)), c=np.zeros((2, 5)))
+    report = import_features(rows, "mixed", [folder], modality="scene")
+    assert report.imported == 1
+    assert "NaN" in dict(report.failed)["a"]
+    assert "5 columns where this expert's other arrays have 4" in dict(report.failed)["c"]
+    np.save(tmp_path / "f" / "a.npy", np.array([{"x": 1}], object), allow_pickle=True)
+    assert "pickle" in str(dict(import_features(rows, "mixed", [folder], modality="scene").failed)["a"])
+    with pytest.raises(UsageError, match="unknown modality"):
+        import_features(rows, "x", [folder], modality="smell")
+    with pytest.raises(CollectionError, match="no such file"):
+        import_features(rows, "x", [tmp_path / "nowhere"], modality="scene")
+    (tmp_path / "broken.h5").write_bytes(b"not hdf5")
+    with pytest.raises(CollectionError, match="cannot be read"):
+        import_features(rows, "x", [tmp_path / "broken.h5"], modality="scene")
+
+
+def test_an_extracting_expert_is_not_overwritten(library: Library, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="name of their own"):
+        import_features(library, "motion", [tmp_path], modality="motion")
+
+
+def test_long_tracks_are_averaged_and_spans_cut_to_the_clip(rows: Library, tmp_path: Path) -> None:
+    values = np.repeat(np.arange(6, dtype=np.float32), 10)[:, None]
+    import_features(rows, "long", [_write(tmp_path / "f", a=values)], modality="audio", fps=10)
+    batch = TokenReader(rows, ["long"], most_steps=6).batch([Clip("a"), Clip("c"), Clip("a", 2.0, 3.0)])["long"]
+    np.testing.assert_allclose(batch.values[0, :, 0], [0, 1, 2, 3, 4, 5])
+    assert batch.present.sum(1).tolist() == [6, 0, 6]
+    assert (batch.values[2][batch.present[2]] == 2).all()
+    assert float(batch.spans[2].max()) <= 1.0 + 1e-6
+
+
+def test_steps_refuse_nan_where_present() -> None:
+    import torch
+
+    values, present, spans = torch.full((1, 1, 2), torch.nan), torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1, 2)
+    with pytest.raises(FeatureError, match="NaN"):
+        Steps(values, present, spans)
+    assert (Steps(values, ~present, spans).clean == 0).all()
+    with pytest.raises(FeatureError, match="do not fit"):
+        Steps(values, present, spans[:, :0])

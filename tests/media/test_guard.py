@@ -1,0 +1,81 @@
+"""A worker may die, hang or swallow memory: the run goes on, and nothing hangs past its limit."""
+
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from reelseek.errors import LimitError, MediaError
+from reelseek.media.container import Limits
+from reelseek.media.decode import decode
+from reelseek.media.guard import Workers
+from reelseek.media.streams import FrameStream, SoundStream
+
+
+def _behave(item: str) -> str:
+    if item == "die":
+        os.abort()
+    if item == "hang":
+        time.sleep(600)
+    if item == "eat":
+        return str(len(bytearray(2**34)))
+    if item == "raise":
+        raise MediaError("of its own")
+    return item.upper()
+
+
+def test_one_bad_item_ends_at_most_its_own_worker() -> None:
+    items = ["a", "die", "b", "hang", "c", "eat", "d", "raise", "e"]
+    started = time.monotonic()
+    with Workers(_behave, workers=2, memory_bytes=2**30) as pool:
+        outcomes = dict(pool.map(items, lambda _: 6.0))
+    assert {outcomes[i] for i in "abcde"} == set("ABCDE")
+    assert isinstance(outcomes["die"], MediaError)
+    assert isinstance(outcomes["hang"], LimitError)
+    assert isinstance(outcomes["eat"], LimitError)
+    assert str(outcomes["raise"]) == "of its own"
+    assert time.monotonic() - started < 60
+
+
+def _decode(path: Path) -> int:
+    return decode(path, {FrameStream(5, 64): [lambda _: None], SoundStream(): [lambda _: None]}).frames
+
+
+def test_mutated_files_crash_nothing(archive: Path, tmp_path: Path) -> None:
+    rng = random.Random(5)
+    sources = [path for path in sorted(archive.iterdir()) if path.suffix in (".mp4", ".webm", ".mkv", ".mov", ".avi")]
+    files = []
+    for number in range(120):
+        data = bytearray(rng.choice(sources).read_bytes())
+        for _ in range(rng.choice([1, 4, 40, 400])):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        if rng.random() < 0.2:
+            data = data[: rng.randrange(1, len(data))]
+        if rng.random() < 0.3:  # the head of a file says most of what can go wrong
+            for _ in range(30):
+                data[rng.randrange(min(2000, len(data)))] = rng.randrange(256)
+        path = tmp_path / f"{number}.{rng.choice(['mp4', 'webm', 'mkv', 'avi'])}"
+        path.write_bytes(data)
+        files.append(path)
+    limit = Limits(base_seconds=20, seconds_per_second=0)
+    with Workers(_decode, workers=2, memory_bytes=limit.memory_bytes) as pool:
+        outcomes = dict(pool.map(files, lambda _: 25.0))
+    assert set(outcomes) == set(files)
+    for path, outcome in outcomes.items():
+        assert isinstance(outcome, int | MediaError), (path.name, outcome)
+    assert any(isinstance(outcome, int) for outcome in outcomes.values())
+
+
+def test_an_interrupted_pool_does_not_wait() -> None:
+    def use() -> None:
+        with Workers(_behave, workers=1, memory_bytes=2**30) as pool:
+            for item, _ in pool.map(["a", "hang"], lambda _: 500.0):
+                if item == "a":
+                    raise KeyboardInterrupt
+
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        use()
+    assert time.monotonic() - started < 60
