@@ -16,7 +16,10 @@ def test_examples_in_the_docstrings() -> None:
     assert doctest.testmod(ranks).failed == 0
 
 
-@given(arrays(np.float64, (6, 4), elements=st.integers(0, 3).map(float)), st.lists(st.integers(0, 3), min_size=6, max_size=6))
+@given(
+    arrays(np.float64, (6, 4), elements=st.integers(0, 3).map(float)),
+    st.lists(st.integers(0, 3), min_size=6, max_size=6),
+)
 def test_ranks_equal_the_mean_over_all_orders_of_ties(scores: np.ndarray, owners: list[int]) -> None:
     found = text_to_video_ranks(scores, owners)
     for row, owner in enumerate(owners):

@@ -60,7 +60,9 @@ def test_a_file_without_sound_or_pictures_has_no_steps(make_video) -> None:
 
 def test_recognised_words_come_from_a_folder(models: Path, archive: Path) -> None:
     spec = f"speech@{models / 'whisper'}"
-    film = next(p for p in sorted(archive.iterdir()) if p.suffix in (".mp4", ".mkv") and not p.with_suffix(".srt").exists())
+    film = next(
+        p for p in sorted(archive.iterdir()) if p.suffix in (".mp4", ".mkv") and not p.with_suffix(".srt").exists()
+    )
     extracted = extract(film, [spec], Limits())
     assert not extracted.errors
     assert load_expert(spec).fingerprint != load_expert("speech").fingerprint

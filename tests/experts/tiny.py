@@ -80,7 +80,9 @@ def save_tiny(name: str, folder: Path) -> None:
         ViTForImageClassification(ViTConfig(**picture, num_labels=3)).save_pretrained(folder)
         _pictures(folder, {"height": 32, "width": 32})
     elif name == "yolos":
-        YolosForObjectDetection(YolosConfig(**{**picture, "image_size": [32, 32]}, num_labels=3)).save_pretrained(folder)
+        YolosForObjectDetection(YolosConfig(**{**picture, "image_size": [32, 32]}, num_labels=3)).save_pretrained(
+            folder
+        )
         _pictures(folder, {"shortest_edge": 32})
     elif name == "ast":
         ASTForAudioClassification(ASTConfig(**_SMALL, max_length=128, num_labels=3)).save_pretrained(folder)

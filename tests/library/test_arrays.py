@@ -30,7 +30,9 @@ def _write(folder: Path, **arrays: np.ndarray) -> Path:
 
 def test_npy_npz_and_hdf5(rows: Library, tmp_path: Path) -> None:
     values = np.arange(12, dtype=np.float32).reshape(4, 3)
-    report = import_features(rows, "s3d", [_write(tmp_path / "f", a=values, b=values[0], z=values)], modality="motion", fps=2)
+    report = import_features(
+        rows, "s3d", [_write(tmp_path / "f", a=values, b=values[0], z=values)], modality="motion", fps=2
+    )
     assert (report.imported, report.unmatched, report.failed) == (2, ["z"], [])
     reader = TokenReader(rows, ["s3d"])
     found, spans = reader.steps(Clip("a"), "s3d")

@@ -27,7 +27,7 @@ def videos(make_video, tmp_path: Path) -> Path:
     folder = tmp_path / "videos"
     (folder / "deep").mkdir(parents=True)
     make_video("one.mp4", sound_seconds=2).rename(folder / "one.mp4")
-    make_video("two.mp4", size=(80, 48), sound_seconds=1).rename(folder / "deep" / "two.mp4")
+    make_video("two.mp4", size=(80, 48), sound_seconds=1, tone=1500.0).rename(folder / "deep" / "two.mp4")
     return folder
 
 
@@ -123,7 +123,11 @@ def test_tables_lists_and_captions(videos: Path, tmp_path: Path) -> None:
         report = _add(library, videos, captions=table)
         assert not report.failed
         told = [(c.video, c.text, c.start_seconds, c.split) for c in library.captions()]
-        assert told == [("one.mp4", "first, quoted", 0.0, "test"), ("two", "a", None, "train"), ("two", "b", None, "train")]
+        assert told == [
+            ("one.mp4", "first, quoted", 0.0, "test"),
+            ("two", "a", None, "train"),
+            ("two", "b", None, "train"),
+        ]
         assert _add(library, videos, captions=table).nothing_new
     (tmp_path / "list.txt").write_text("videos/one.mp4\n")
     assert [entry.id for entry in read_collection([tmp_path / "list.txt"]).entries] == ["videos/one.mp4"]
@@ -131,7 +135,13 @@ def test_tables_lists_and_captions(videos: Path, tmp_path: Path) -> None:
 
 def test_bad_rows_of_a_table_are_told_and_the_rest_is_used(videos: Path, tmp_path: Path) -> None:
     table = tmp_path / "bad.csv"
-    rows = ["one.mp4,fine,,", f"one.mp4,{'x' * 10**6},,", "one.mp4,nul\0here,,", "one.mp4,late,5,1", "one.mp4,when,soon,"]
+    rows = [
+        "one.mp4,fine,,",
+        f"one.mp4,{'x' * 10**6},,",
+        "one.mp4,nul\0here,,",
+        "one.mp4,late,5,1",
+        "one.mp4,when,soon,",
+    ]
     table.write_text("video,caption,start,end\n" + "\n".join(rows) + "\n,nobody,,\n")
     with Library.open(tmp_path / "lib", create=True) as library:
         report = _add(library, videos, captions=table)

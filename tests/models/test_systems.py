@@ -45,7 +45,8 @@ def model(request: pytest.FixtureRequest) -> RetrievalModel:
 def test_absent_values_change_nothing_bitwise(model: RetrievalModel) -> None:
     tokens = _tokens()
     spoiled = {
-        name: Steps(torch.where(s.present[..., None], s.values, torch.nan), s.present, s.spans) for name, s in tokens.items()
+        name: Steps(torch.where(s.present[..., None], s.values, torch.nan), s.present, s.spans)
+        for name, s in tokens.items()
     }
     one, two = model.encode_videos(tokens), model.encode_videos(spoiled)
     assert torch.equal(one.present, two.present)
@@ -68,7 +69,10 @@ def test_padding_and_company_change_nothing(model: RetrievalModel) -> None:
     longer = model.encode_videos(padded)
     torch.testing.assert_close(longer.values[whole.present], whole.values[whole.present], atol=1e-5, rtol=0)
     for row in range(4):
-        alone = {n: Steps(s.values[row : row + 1], s.present[row : row + 1], s.spans[row : row + 1]) for n, s in tokens.items()}
+        alone = {
+            n: Steps(s.values[row : row + 1], s.present[row : row + 1], s.spans[row : row + 1])
+            for n, s in tokens.items()
+        }
         single = model.encode_videos(alone)
         there = whole.present[row : row + 1]
         torch.testing.assert_close(single.values[there], whole.values[row : row + 1][there], atol=1e-5, rtol=0)
@@ -226,5 +230,7 @@ def test_concepts_put_labels_near_the_words_for_them() -> None:
     values = torch.zeros(2, 1, 1000)
     values[0, 0, 281] = values[1, 0, 504] = 1.0  # tabby, coffee mug
     steps = Steps(values, torch.ones(2, 1, dtype=torch.bool), torch.zeros(2, 1, 2))
-    scores = model.similarity(model.encode_texts(["a cat on a chair", "a cup of coffee"]), model.encode_videos({"object": steps}))
+    scores = model.similarity(
+        model.encode_texts(["a cat on a chair", "a cup of coffee"]), model.encode_videos({"object": steps})
+    )
     assert scores.argmax(1).tolist() == [0, 1]

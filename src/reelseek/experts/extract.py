@@ -12,7 +12,7 @@ from reelseek.media.container import Limits
 from reelseek.media.decode import decode
 from reelseek.media.picture import THUMBNAIL_STREAM, Thumbnails
 from reelseek.media.shots import SHOT_STREAM, ShotDetector
-from reelseek.media.streams import Stream
+from reelseek.media.streams import FrameStream, Stream
 
 __all__ = ["Extracted", "extract", "prepare_worker"]
 
@@ -84,14 +84,15 @@ def extract(path: Path, specs: Sequence[str], limits: Limits, *, pictures: bool 
     elif found.notes:
         result.damage = "; ".join(found.notes)
     for spec, session in sessions.items():
-        _close(spec, session, result)
+        seen = any(isinstance(stream, FrameStream) for stream in load_expert(spec).streams)
+        _close(spec, session, found.picture_end if seen else found.sound_end, result)
     return result
 
 
-def _close(spec: str, session: _Fed, result: Extracted) -> None:
+def _close(spec: str, session: _Fed, end_seconds: float, result: Extracted) -> None:
     try:
         if not session.error:
-            result.tracks[spec] = session.session.close(result.end_seconds)
+            result.tracks[spec] = session.session.close(end_seconds)
             return
     except (MemoryError, MediaError):
         raise

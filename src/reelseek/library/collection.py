@@ -147,11 +147,11 @@ def _add_table(found: Collection, path: Path, *, media: bool, only_known: bool =
     rows = list(read_table(path))
     if not rows:
         raise CollectionError(f"{printable(path)} has no rows")
-    columns = {name.strip().lower(): name for name in rows[0] if name is not None}
-    named = {field: next((columns[n] for n in names if n in columns), None) for field, names in _COLUMNS.items()}
-    if named["video"] is None and named["path"] is None:
+    columns = {name.strip().lower(): name for row in rows for name in row if name is not None}
+    named = {field: [columns[name] for name in names if name in columns] for field, names in _COLUMNS.items()}
+    if not named["video"] and not named["path"]:
         raise CollectionError(
-            f"{printable(path)} has no column that names the video; columns are {', '.join(map(str, rows[0]))}; "
+            f"{printable(path)} has no column that names the video; columns are {', '.join(columns)}; "
             "wanted: video (and caption, start, end, split)"
         )
     rename = _Names(found.entries, path.parent)
@@ -186,7 +186,7 @@ class _Names:
                 for name in {entry.id, entry.path.name, entry.path.stem, os.path.splitext(entry.id)[0]}:
                     self._by_name.setdefault(name, []).append(entry.path)
 
-    def entry(self, row: dict[str, Any], named: dict[str, str | None], *, media: bool) -> Entry:
+    def entry(self, row: dict[str, Any], named: dict[str, list[str]], *, media: bool) -> Entry:
         identifier, file = _text(row, named["video"]), _text(row, named["path"])
         name = identifier or file
         if not name:
@@ -202,13 +202,18 @@ class _Names:
         return Entry(name, path if media and (file or path.exists()) else None)
 
 
-def _text(row: dict[str, Any], column: str | None) -> str:
-    value = row.get(column) if column is not None else None
+def _value(row: dict[str, Any], columns: Sequence[str]) -> Any:
+    """The first of some columns that the row fills."""
+    return next((row[column] for column in columns if row.get(column) not in (None, "")), None)
+
+
+def _text(row: dict[str, Any], columns: Sequence[str]) -> str:
+    value = _value(row, columns)
     return "" if value is None else str(value).strip()
 
 
-def _captions(video: str, row: dict[str, Any], named: dict[str, str | None]) -> list[Caption]:
-    value = row.get(named["captions"]) if named["captions"] else None
+def _captions(video: str, row: dict[str, Any], named: dict[str, list[str]]) -> list[Caption]:
+    value = _value(row, named["captions"])
     if isinstance(value, str) and value.lstrip().startswith("["):
         with contextlib.suppress(ValueError):  # else it is a caption that begins with a bracket
             value = json.loads(value)
@@ -229,14 +234,14 @@ def _captions(video: str, row: dict[str, Any], named: dict[str, str | None]) -> 
     return captions
 
 
-def _number(row: dict[str, Any], column: str | None) -> float | None:
-    value = _text(row, column)
+def _number(row: dict[str, Any], columns: Sequence[str]) -> float | None:
+    value = _text(row, columns)
     if not value:
         return None
     try:
         number = float(value)
     except ValueError as error:
-        raise ValueError(f"{column} is {value!r}, not a number of seconds") from error
+        raise ValueError(f"{columns[0]} is {value!r}, not a number of seconds") from error
     if not math.isfinite(number) or number < 0:
-        raise ValueError(f"{column} is {value!r}, not a time in seconds")
+        raise ValueError(f"{columns[0]} is {value!r}, not a time in seconds")
     return number

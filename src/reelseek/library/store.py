@@ -362,8 +362,11 @@ class Library:
                 named.setdefault(_folder_name(row.fingerprint), []).append(row)
             for folder in sorted((self.path / "tracks").glob("*")):
                 self._compact(folder, sorted(named.get(folder.name, []), key=lambda row: row.place))
+            with self.db:  # full text keeps deleted words until it is built anew
+                self.db.execute("INSERT INTO texts_fts(texts_fts) VALUES ('rebuild')")
             self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self.db.execute("VACUUM")
+            self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _compact(self, folder: Path, rows: list[TrackRow]) -> None:
         old = sorted(int(path.stem) for path in folder.glob("*.values"))

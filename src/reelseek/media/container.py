@@ -98,7 +98,9 @@ def _check(container: av.container.InputContainer, path: Path, limits: Limits) -
         raise LimitError(f"{str(path)!r}: {len(container.streams)} streams; at most {limits.streams} are read")
     if best_stream(container, "video") is None and best_stream(container, "audio") is None:
         kinds = sorted({stream.type for stream in container.streams}) or ["none"]
-        raise DecodeError(f"{str(path)!r}: no video or audio stream that can be decoded; streams are {', '.join(kinds)}")
+        raise DecodeError(
+            f"{str(path)!r}: no video or audio stream that can be decoded; streams are {', '.join(kinds)}"
+        )
     for stream in container.streams.video:
         if stream.codec_context is None:
             continue

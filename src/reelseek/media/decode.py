@@ -35,16 +35,23 @@ _MOST_PACKET_ERRORS_IN_A_ROW = 500
 class Decoded:
     """What a pass over a file found, beside what it fed to consumers.
 
-    `end_seconds` is the end of the last frame or sample; `packet_errors` counts packets that could not be decoded.
+    `picture_end` and `sound_end` are where the last frame and the last sample end; each is 0 unless that kind was asked
+    for, so that what one consumer learns does not depend on what others want. `packet_errors` counts packets that could
+    not be decoded.
     """
 
-    end_seconds: float = 0.0
+    picture_end: float = 0.0
+    sound_end: float = 0.0
     frames: int = 0
     sound_seconds: float = 0.0
     packet_errors: int = 0
     has_video: bool = False
     has_audio: bool = False
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def end_seconds(self) -> float:
+        return max(self.picture_end, self.sound_end)
 
 
 class _Frames:
@@ -191,10 +198,10 @@ class _Pass:
         if frame.duration and frame.time_base:
             length = float(frame.duration * frame.time_base)
         if frame.pts is None or frame.time_base is None:
-            seconds = self.found.end_seconds  # no timestamp at all: it follows the one before
+            seconds = self.found.picture_end  # no timestamp at all: it follows the one before
         else:
             seconds = float(frame.pts * frame.time_base) - self.start
-        self._advance(seconds, length if 0 < length < 60 else 0.0)
+        self.found.picture_end = self._end(self.found.picture_end, seconds, length if 0 < length < 60 else 0.0)
         self.found.frames += 1
         if seconds < 0:
             return
@@ -205,15 +212,16 @@ class _Pass:
     def audio(self, frame: av.AudioFrame) -> None:
         seconds = None if frame.pts is None or not frame.time_base else float(frame.pts * frame.time_base) - self.start
         length = frame.samples / frame.sample_rate
-        self._advance(seconds if seconds is not None else self.found.sound_seconds, length)
+        begin = seconds if seconds is not None else self.found.sound_seconds
+        self.found.sound_end = self._end(self.found.sound_end, begin, length)
         self.found.sound_seconds += length
         for sound in self.sounds:
             sound.take(frame, seconds)
 
-    def _advance(self, seconds: float, length: float) -> None:
+    def _end(self, known: float, seconds: float, length: float) -> float:
         if seconds + length > self.limits.duration_seconds:
             raise LimitError(f"timestamps reach {seconds:.0f} s; at most {self.limits.duration_seconds:.0f} s are read")
-        self.found.end_seconds = max(self.found.end_seconds, seconds + length)
+        return max(known, seconds + length)
 
     def subtitle(self, packet: av.Packet) -> None:
         if packet.pts is None or packet.time_base is None:

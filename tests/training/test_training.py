@@ -1,0 +1,130 @@
+"""Training resumes to the same bits, refuses leaks, and measures what it says."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pydantic import TypeAdapter
+from safetensors.torch import load_file
+
+from reelseek.errors import RecipeError, UsageError
+from reelseek.library import Library, add
+from reelseek.library.arrays import import_features
+from reelseek.models import load_model
+from reelseek.training import Recipe, evaluate, read_recipe, train
+from reelseek.training.data import read_split, training_splits
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+WORDS = ["cat", "dog", "car", "tree", "boat", "house", "river", "guitar", "bread", "snow"]
+SMALL = {"system": "mmt", "width": 32, "depth": 1, "heads": 2, "inner": 32}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """120 videos of two imported experts; a caption names the two things whose directions the features hold."""
+    folder = tmp_path_factory.mktemp("world")
+    rng = np.random.default_rng(0)
+    directions = rng.normal(size=(len(WORDS), 16)).astype(np.float32)
+    rows = ["video,caption,split"]
+    for name in ("see", "hear"):
+        (folder / name).mkdir()
+    for index in range(120):
+        first, second = rng.choice(len(WORDS), 2, replace=False)
+        split = "train" if index < 80 else "test"
+        rows.append(f"v{index},a {WORDS[first]} and a {WORDS[second]},{split}")
+        rows.append(f"v{index},the {WORDS[second]} is beside the {WORDS[first]},{split}")
+        for name, what in (("see", first), ("hear", second)):
+            if not (name == "hear" and index % 5 == 0):
+                values = directions[what] + 0.3 * rng.normal(size=(int(rng.integers(1, 6)), 16))
+                np.save(folder / name / f"v{index}.npy", values.astype(np.float32))
+    (folder / "rows.csv").write_text("\n".join(rows) + "\n")
+    with Library.open(folder / "lib", create=True) as library:
+        add(library, [folder / "rows.csv"], media=False)
+        import_features(library, "see", [folder / "see"], modality="appearance")
+        import_features(library, "hear", [folder / "hear"], modality="audio")
+    return folder / "lib"
+
+
+def _recipe(**how: object) -> Recipe:
+    settings = {"epochs": 4, "batch": 32, "rate": 3e-3, "margin": 0.2, "average": 0.9, "drop": 0.2, **how}
+    return TypeAdapter(Recipe).validate_python({"model": SMALL, "train": settings})
+
+
+def test_it_learns_what_is_there_and_both_experts_help(world: Path, tmp_path: Path) -> None:
+    with Library.open(world) as library:
+        train(_recipe(epochs=30), library, tmp_path / "m")
+        model = load_model(tmp_path / "m")
+        both = evaluate(model, library)
+        one = evaluate(model, library, experts=["see"])
+    assert both.split == "test"
+    assert both.gallery == 40
+    assert both.queries == 80
+    assert both.text_to_video.recall_at_5 > 0.5
+    assert both.text_to_video.recall_at_5 > one.text_to_video.recall_at_5
+    assert set(both.by_modalities) == {"see", "hear+see"}
+    assert sum(part.queries for part in both.by_modalities.values()) == 80
+    told = both.as_json()
+    assert json.loads(json.dumps(told))["text_to_video"]["recall_at_1"] == both.text_to_video.recall_at_1
+    assert "best epoch" in (tmp_path / "m" / "README.md").read_text()
+
+
+def test_stopped_and_resumed_the_weights_are_equal_to_the_bit(world: Path, tmp_path: Path) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop_at_two(line: object, _: int) -> None:
+        if getattr(line, "epoch", 0) == 2:
+            raise Stop
+
+    with Library.open(world) as library:
+        train(_recipe(), library, tmp_path / "calm")
+        with pytest.raises(Stop):
+            train(_recipe(), library, tmp_path / "stopped", report=stop_at_two)
+        train(_recipe(), library, tmp_path / "stopped")
+        calm, stopped = (load_file(tmp_path / n / "model.safetensors") for n in ("calm", "stopped"))
+        assert calm.keys() == stopped.keys()
+        assert all(torch.equal(calm[key], stopped[key]) for key in calm)
+        with pytest.raises(RecipeError, match="another recipe"):
+            train(_recipe(rate=1e-3), library, tmp_path / "calm")
+
+
+def test_validation_is_set_aside_and_never_shared(world: Path) -> None:
+    with Library.open(world) as library:
+        learn, choose = training_splits(library, "train", None, 0.1)
+        assert len(choose.clips) == 8
+        assert not {c.video for c in learn.clips} & {c.video for c in choose.clips}
+        assert training_splits(library, "train", None, 0.1)[1].hash == choose.hash
+        with pytest.raises(UsageError, match="must not be trained on"):
+            training_splits(library, "train", "train", 0.1)
+        with pytest.raises(UsageError, match="no caption in the split 'dev'"):
+            read_split(library, "dev")
+
+
+def test_the_test_split_cannot_choose(world: Path, tmp_path: Path) -> None:
+    recipe = TypeAdapter(Recipe).validate_python({"model": SMALL, "data": {"validation": "test"}})
+    with Library.open(world) as library, pytest.raises(RecipeError, match="worthless"):
+        train(recipe, library, tmp_path / "m")
+
+
+def test_recipes_are_read_changed_and_checked(tmp_path: Path) -> None:
+    for path in sorted(RECIPES.glob("*.toml")):
+        assert read_recipe(path).model["system"] == "mmt"
+    read = read_recipe(RECIPES / "mmt.toml", ["train.epochs=2", "model.width=64", "data.train=learn"])
+    assert (read.train.epochs, read.model["width"], read.data.train) == (2, 64, "learn")
+    with pytest.raises(RecipeError, match=r"train\.epoch"):
+        read_recipe(RECIPES / "mmt.toml", ["train.epoch=2"])
+    with pytest.raises(RecipeError, match=r"section\.key=value"):
+        read_recipe(RECIPES / "mmt.toml", ["epochs=2"])
+    (tmp_path / "bad.toml").write_text("[model\n")
+    with pytest.raises(RecipeError, match="not TOML"):
+        read_recipe(tmp_path / "bad.toml")
+
+
+def test_what_a_model_was_not_built_for_is_refused(world: Path) -> None:
+    with Library.open(world) as library:
+        with pytest.raises(UsageError, match="none of the experts"):
+            evaluate(load_model("concepts"), library)
+        with pytest.raises(UsageError, match="takes no expert 'see'"):
+            evaluate(load_model("concepts"), library, experts=["see"])
