@@ -149,8 +149,8 @@ def test_bad_rows_of_a_table_are_told_and_the_rest_is_used(videos: Path, tmp_pat
         reasons = " ".join(reason for _, _, reason in report.failed)
         for words in ("1000000 characters", "NUL", "before or where it starts", "not a number", "names no video"):
             assert words in reasons
+    (tmp_path / "odd.csv").write_text("colour\nred\n")
     with pytest.raises(CollectionError, match="no column that names the video"):
-        (tmp_path / "odd.csv").write_text("colour\nred\n")
         read_collection([tmp_path / "odd.csv"])
     with pytest.raises(CollectionError, match="no such file"):
         read_collection([tmp_path / "missing"])
@@ -202,7 +202,7 @@ def test_a_full_disk_loses_nothing(videos: Path, tmp_path: Path, monkeypatch: py
             with pytest.raises(LibraryError, match="No space left"):
                 _add(library, videos / "deep" / "two.mp4")
         library.digest(verify=True)
-        assert len([r for r in library.track_rows()]) == 2
+        assert len(library.track_rows()) == 2
         assert _add(library, videos / "deep" / "two.mp4").extracted == 1
         assert before != library.digest(verify=True)
 

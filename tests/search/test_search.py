@@ -1,5 +1,6 @@
 """From a query line to ranked moments with reasons; approximate search against exact search."""
 
+import contextlib
 from itertools import pairwise
 
 import numpy as np
@@ -46,10 +47,8 @@ def test_queries_that_cannot_be_answered(text: str) -> None:
 
 @given(st.text(max_size=60))
 def test_any_text_is_a_query_or_a_query_error(text: str) -> None:
-    try:
+    with contextlib.suppress(QueryError):
         assert isinstance(parse_query(text), Query)
-    except QueryError as error:
-        assert str(error)
 
 
 def _truth(searcher: Searcher, kind: str) -> tuple[str, str]:

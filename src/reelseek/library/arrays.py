@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from reelseek.experts.expert import Track
 from reelseek.library.store import Library, Video
 
 __all__ = ["ImportReport", "import_features"]
+
+
+_ARRAYS_A_TRANSACTION = 256
 
 
 @dataclass
@@ -63,23 +67,25 @@ def import_features(
     names = _by_name(library)
     with library.writing():
         dim = int(known["dim"]) if known else None
-        for count, (name, load) in enumerate(_arrays(paths), 1):
-            video = names.get(name)
-            if video is None:
-                report.unmatched.append(name)
-                continue
-            try:
-                track = _track(load(), video, fps, dim)
-            except (FeatureError, ValueError, OSError) as error:
-                report.failed.append((name, str(error)))
-                continue
-            dim = track.values.shape[1]
-            with library.db:
-                print_ = _fingerprint(expert, modality, fps, dim, track.values.dtype.name)
-                library.put_track(f"id:{video.id}", expert, print_, modality, track)
-            report.imported += 1
+        arrays = iter(_arrays(paths))
+        while block := list(islice(arrays, _ARRAYS_A_TRANSACTION)):
+            with library.saving():
+                for name, load in block:
+                    video = names.get(name)
+                    if video is None:
+                        report.unmatched.append(name)
+                        continue
+                    try:
+                        track = _track(load(), video, fps, dim)
+                    except (FeatureError, ValueError, OSError) as error:
+                        report.failed.append((name, str(error)))
+                        continue
+                    dim = track.values.shape[1]
+                    print_ = _fingerprint(expert, modality, fps, dim, track.values.dtype.name)
+                    library.put_track(f"id:{video.id}", expert, print_, modality, track)
+                    report.imported += 1
             if progress:
-                progress("importing", count, 0, name)
+                progress("importing", report.imported, 0, block[-1][0])
     return report
 
 

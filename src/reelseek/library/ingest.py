@@ -338,7 +338,7 @@ def _extract_contents(
 def _record_extracted(library: Library, task: _Task, outcome: Extracted | Exception, report: AddReport) -> None:
     if isinstance(outcome, OSError) and not isinstance(outcome, MediaError):
         outcome = MediaError(f"{printable(task.path)} cannot be read: {outcome}")
-    with library.db:
+    with library.saving():
         if isinstance(outcome, Exception):
             report.failed.append((task.video, "", _reason(outcome)))
             _put_failure(library, task.video, "", _reason(outcome), task.path)

@@ -28,6 +28,7 @@ CREATE TABLE tracks (
   PRIMARY KEY (owner, expert)
 ) WITHOUT ROWID;
 CREATE INDEX tracks_expert ON tracks(expert);
+CREATE INDEX tracks_place ON tracks(fingerprint, shard, first_row, steps);
 CREATE TABLE texts (
   id INTEGER PRIMARY KEY,
   owner TEXT NOT NULL, expert TEXT NOT NULL, kind TEXT NOT NULL,

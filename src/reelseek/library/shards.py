@@ -18,12 +18,13 @@ Place = tuple[int, int]  # shard number, first row
 class Shards:
     """Rows of `dim` values and their spans under one folder, in numbered pairs of files.
 
-    Bytes are on disk when `append` returns; what no database row names after a crash is cut off by `reclaim`.
+    Bytes are on disk when `sync` returns; what no database row names after a crash is cut off by the next `append`.
     """
 
     def __init__(self, folder: Path, dim: int, dtype: npt.DTypeLike) -> None:
         self.folder, self.dim, self.dtype = folder, dim, np.dtype(dtype)
         self._maps: dict[int, tuple[npt.NDArray[np.generic], npt.NDArray[np.float64]]] = {}
+        self._unsynced: set[Path] = set()
 
     def _files(self, shard: int) -> tuple[Path, Path]:
         return self.folder / f"{shard:04d}.values", self.folder / f"{shard:04d}.spans"
@@ -40,10 +41,15 @@ class Shards:
                 file.truncate(row * width * array.dtype.itemsize)
                 file.seek(0, os.SEEK_END)
                 file.write(np.ascontiguousarray(array).tobytes())
-                file.flush()
-                os.fsync(file.fileno())
+            self._unsynced.add(path)
         self._maps.pop(shard, None)
         return shard, row
+
+    def sync(self) -> None:
+        """Put what was appended on disk."""
+        while self._unsynced:
+            with self._unsynced.pop().open("r+b") as file:
+                os.fsync(file.fileno())
 
     def read(self, place: Place, steps: int) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.float64]]:
         """Views of values [step, dim] and spans [step, 2]; nothing is copied.
@@ -81,6 +87,7 @@ class Shards:
             at = self.append(values, spans, end)
             places.append(at)
             end = (at[0], at[1] + steps)
+        self.sync()
         return places
 
     def drop(self, shards: Iterable[int]) -> None:

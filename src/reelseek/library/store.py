@@ -276,12 +276,21 @@ class Library:
 
         return add(self, paths, **how)
 
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """One transaction: the bytes of its tracks are on disk before the rows that name them commit."""
+        with self.db:
+            yield
+            for shards in self._shards.values():
+                shards.sync()
+
     def put_track(self, owner: str, expert: str, fingerprint: str, modality: str, track: Track) -> None:
-        """Store one track, replacing what the expert had for this owner, in the transaction at hand."""
+        """Store one track, replacing what the expert had for this owner; call it inside `saving`."""
         dim, dtype = track.values.shape[1], track.values.dtype.name
         shards = self._shards_of(fingerprint, dim, dtype)
         end = self.db.execute(
-            "SELECT shard, first_row + steps FROM tracks WHERE fingerprint = ? ORDER BY 1 DESC, 2 DESC LIMIT 1",
+            "SELECT shard, first_row + steps FROM tracks WHERE fingerprint = ?"
+            " ORDER BY shard DESC, first_row DESC, steps DESC LIMIT 1",
             (fingerprint,),
         ).fetchone() or (0, 0)
         shard, row = shards.append(track.values, track.spans, end) if len(track.values) else end
