@@ -20,8 +20,13 @@ DIMS = {"object": 1000, "speech": 384, "ocr": 384}
 
 def _build(name: str) -> RetrievalModel:
     torch.manual_seed(0)
-    small = {"experts": DIMS, "width": 32, "depth": 2, "heads": 2, "inner": 64} if name == "mmt" else {}
-    return SYSTEMS[name].build(small).eval()
+    system, _, linear = name.partition("+")
+    small = {"experts": DIMS, "width": 32, "depth": 2, "heads": 2, "inner": 64, "linear": bool(linear)}
+    model = SYSTEMS[system].build(small if system == "mmt" else {}).eval()
+    if linear:
+        model.fit_inputs(_tokens(), [["a cat", "a tabby"], ["a dog"], ["a car"], ["two trees"]])
+        model.state_dict()["linear.share"].fill_(0.5)
+    return model
 
 
 def _tokens(videos: int = 4, steps: int = 5) -> dict[str, Steps]:
@@ -36,7 +41,7 @@ def _tokens(videos: int = 4, steps: int = 5) -> dict[str, Steps]:
     return tokens
 
 
-@pytest.fixture(params=sorted(SYSTEMS))
+@pytest.fixture(params=[*sorted(SYSTEMS), "mmt+linear"])
 def model(request: pytest.FixtureRequest) -> RetrievalModel:
     return _build(request.param)
 
@@ -92,7 +97,8 @@ def test_one_modality_alone_and_none_at_all(model: RetrievalModel) -> None:
     for name in DIMS:
         found = model.encode_videos({name: tokens[name]})
         assert torch.equal(found.present[:, model.slots.index(name)], tokens[name].present.any(1))
-        assert found.present.sum() == tokens[name].present.any(1).sum()
+        slots = 1 + ("linear" in model.slots)
+        assert found.present.sum() == slots * tokens[name].present.any(1).sum()
     nothing = {n: Steps(s.values, torch.zeros_like(s.present), s.spans) for n, s in tokens.items()}
     texts = model.encode_texts(["a cat", "a dog"])
     scores = model.similarity(texts, model.encode_videos(nothing))
@@ -234,3 +240,28 @@ def test_concepts_put_labels_near_the_words_for_them() -> None:
         model.encode_texts(["a cat on a chair", "a cup of coffee"]), model.encode_videos({"object": steps})
     )
     assert scores.argmax(1).tolist() == [0, 1]
+
+
+def test_ridge_equals_its_normal_equations_and_ignores_what_is_absent() -> None:
+    from reelseek.models.blocks.linear import PENALTIES, ridge
+
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(60, 7, generator=generator)
+    targets = inputs @ torch.randn(7, 3, generator=generator) + torch.randn(60, 3, generator=generator)
+    found = ridge(inputs, targets)
+    scale = torch.linalg.svdvals(inputs).square().mean()
+    ways = [torch.linalg.solve(inputs.T @ inputs + p * scale * torch.eye(7), inputs.T @ targets) for p in PENALTIES]
+    assert min(float((found - way).abs().max()) for way in ways) < 1e-4
+    ranks = []
+    for penalty in PENALTIES:  # leave one out by hand: fit without each row, rank its own target by its prediction
+        alone = []
+        for row in range(60):
+            keep = [i for i in range(60) if i != row]
+            x, y = inputs[keep].double(), targets[keep].double()
+            matrix = torch.linalg.solve(x.T @ x + penalty * scale * torch.eye(7).double(), x.T @ y)
+            alone.append(inputs[row].double() @ matrix)
+        unit = torch.nn.functional.normalize
+        scores = unit(targets.double(), dim=-1) @ unit(torch.stack(alone), dim=-1).T
+        ranks.append(float((scores > scores.diagonal()[:, None]).sum(1).double().mean()))
+    best = min(range(len(PENALTIES)), key=ranks.__getitem__)
+    torch.testing.assert_close(found, ways[best], atol=1e-4, rtol=1e-3)

@@ -128,3 +128,15 @@ def test_what_a_model_was_not_built_for_is_refused(world: Path) -> None:
             evaluate(load_model("concepts"), library)
         with pytest.raises(UsageError, match="takes no expert 'see'"):
             evaluate(load_model("concepts"), library, experts=["see"])
+
+
+def test_a_linear_slot_is_fitted_chosen_and_kept(world: Path, tmp_path: Path) -> None:
+    model = {**SMALL, "linear": True}
+    recipe = TypeAdapter(Recipe).validate_python({"model": model, "train": {"epochs": 2, "batch": 32}})
+    lines = []
+    with Library.open(world) as library:
+        trained = train(recipe, library, tmp_path / "m", report=lambda line, _: lines.append(line))
+        measured = evaluate(load_model(tmp_path / "m"), library)
+    assert [line.epoch for line in lines] == [0, 1, 2]
+    assert float(trained.state_dict()["linear.share"]) in (0.0, 0.25, 0.5, 0.75, 1.0)
+    assert measured.text_to_video.recall_at_5 > 0.4

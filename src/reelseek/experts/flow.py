@@ -2,7 +2,7 @@
 
 For every second: mean flow, mean speed and its spread in a 3 x 3 grid, a histogram of directions weighted by speed,
 an affine fit that tells camera moves (pan, zoom, turn) from what moves on its own, and how still the picture is.
-Frames: five a second, 112 on the short side. Speeds are in picture heights a second.
+Frames: four a second, 96 on the short side. Speeds are in picture heights a second.
 """
 
 from collections.abc import Sequence

@@ -15,6 +15,7 @@ import av
 import av.error
 import numpy as np
 import numpy.typing as npt
+from av.video.reformatter import VideoReformatter
 
 from reelseek.errors import DecodeError, LimitError
 from reelseek.media.container import Limits, best_stream, open_media
@@ -60,8 +61,8 @@ class _Frames:
     def __init__(self, stream: FrameStream, consumers: list[Consumer]) -> None:
         self.stream = stream
         self.consumers = consumers
+        self.reformatter = VideoReformatter()  # kept, since it builds its tables anew for every new one
         self.next_cell = -math.inf
-        self.size: tuple[int, int] | None = None
         self.pixels: list[npt.NDArray[np.uint8]] = []
         self.seconds: list[float] = []
 
@@ -70,7 +71,7 @@ class _Frames:
 
     def take(self, frame: av.VideoFrame, seconds: float) -> None:
         self.next_cell = (math.floor(seconds * self.stream.fps + 1e-6) + 1) / self.stream.fps - 1e-9
-        pixels = _upright(frame, self.stream)
+        pixels = _upright(frame, self.stream, self.reformatter)
         if self.pixels and pixels.shape != self.pixels[0].shape:
             self.flush()  # the picture's size may change in mid-stream
         self.pixels.append(pixels)
@@ -88,12 +89,12 @@ class _Frames:
                 consumer(batch)
 
 
-def _upright(frame: av.VideoFrame, stream: FrameStream) -> npt.NDArray[np.uint8]:
+def _upright(frame: av.VideoFrame, stream: FrameStream, reformatter: VideoReformatter) -> npt.NDArray[np.uint8]:
     """The frame as RGB, resized and cropped as the stream says, turned as its display matrix says."""
     width, height = stream.size(frame.width, frame.height)
-    pixels: npt.NDArray[np.uint8] = frame.to_ndarray(
-        format="rgb24", width=width, height=height, interpolation="BICUBIC" if stream.crop else "AREA"
-    )
+    smooth = "BILINEAR" if stream.crop else "FAST_BILINEAR"  # what networks see is averaged; the rest may be coarser
+    resized = reformatter.reformat(frame, width=width, height=height, format="rgb24", interpolation=smooth)
+    pixels: Any = resized.to_ndarray()
     if stream.crop is not None:
         top, left = (height - stream.crop) // 2, (width - stream.crop) // 2
         pixels = pixels[top : top + stream.crop, left : left + stream.crop]
@@ -124,14 +125,15 @@ class _Sound:
 
     def _push(self, samples: npt.NDArray[np.float32]) -> None:
         assert self.clock is not None
-        self.blocks.append(np.nan_to_num(samples.astype(np.float32, copy=False)).clip(-1, 1))
+        self.blocks.append(samples)
         self.pending += len(samples)
         self.clock += len(samples) / self.rate
         if self.pending >= _SOUND_SECONDS_A_BATCH * self.rate:
             self._emit()
 
     def _emit(self) -> None:
-        batch = SoundBatch(np.concatenate(self.blocks), self.batch_start, self.rate)
+        samples = np.nan_to_num(np.concatenate(self.blocks).astype(np.float32, copy=False)).clip(-1, 1)
+        batch = SoundBatch(samples, self.batch_start, self.rate)
         self.blocks, self.pending = [], 0
         self.batch_start = batch.start_seconds + len(batch.samples) / self.rate
         for consumer in self.consumers:
@@ -178,6 +180,7 @@ class _Pass:
         self.frames = [_Frames(s, c) for s, c in wants.items() if isinstance(s, FrameStream)]
         self.sounds = [_Sound(s, c) for s, c in wants.items() if isinstance(s, SoundStream)]
         self.lines: list[Subtitle] = []
+        self._ticks: dict[Any, float] = {}
         video, audio = best_stream(container, "video"), best_stream(container, "audio")
         self.found.has_video, self.found.has_audio = video is not None, audio is not None
         self.streams: list[Any] = []
@@ -195,12 +198,13 @@ class _Pass:
                 f"a frame of {frame.width}x{frame.height}; at most {self.limits.pixels} pixels are decoded"
             )
         length = 0.0
-        if frame.duration and frame.time_base:
-            length = float(frame.duration * frame.time_base)
-        if frame.pts is None or frame.time_base is None:
+        tick = self._tick(frame)
+        if frame.duration:
+            length = frame.duration * tick
+        if frame.pts is None or not tick:
             seconds = self.found.picture_end  # no timestamp at all: it follows the one before
         else:
-            seconds = float(frame.pts * frame.time_base) - self.start
+            seconds = frame.pts * tick - self.start
         self.found.picture_end = self._end(self.found.picture_end, seconds, length if 0 < length < 60 else 0.0)
         self.found.frames += 1
         if seconds < 0:
@@ -210,13 +214,21 @@ class _Pass:
                 chooser.take(frame, seconds)
 
     def audio(self, frame: av.AudioFrame) -> None:
-        seconds = None if frame.pts is None or not frame.time_base else float(frame.pts * frame.time_base) - self.start
+        tick = self._tick(frame)
+        seconds = None if frame.pts is None or not tick else frame.pts * tick - self.start
         length = frame.samples / frame.sample_rate
         begin = seconds if seconds is not None else self.found.sound_seconds
         self.found.sound_end = self._end(self.found.sound_end, begin, length)
         self.found.sound_seconds += length
         for sound in self.sounds:
             sound.take(frame, seconds)
+
+    def _tick(self, frame: av.VideoFrame | av.AudioFrame) -> float:
+        """Seconds of one unit of a stream's clock, asked once: fractions a frame would cost as much as resizing."""
+        kind = type(frame)
+        if not self._ticks.get(kind):
+            self._ticks[kind] = float(frame.time_base or 0)
+        return self._ticks[kind]
 
     def _end(self, known: float, seconds: float, length: float) -> float:
         if seconds + length > self.limits.duration_seconds:

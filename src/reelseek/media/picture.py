@@ -16,7 +16,7 @@ from reelseek.media.streams import FrameBatch, FrameStream
 
 __all__ = ["THUMBNAIL_STREAM", "Thumbnails", "browser_plays", "jpeg", "make_proxy"]
 
-THUMBNAIL_STREAM = FrameStream(fps=0.5, short_side=180)
+THUMBNAIL_STREAM = FrameStream(fps=0.25, short_side=180)
 _BROWSER_VIDEO = {"h264", "vp8", "vp9", "av1", "libdav1d", "libvpx-vp9"}
 _BROWSER_AUDIO = {None, "aac", "mp3", "mp3float", "opus", "vorbis", "flac"}
 

@@ -7,7 +7,7 @@ from reelseek.media.streams import FrameBatch, FrameStream
 
 __all__ = ["SHOT_STREAM", "ShotDetector"]
 
-SHOT_STREAM = FrameStream(fps=5, short_side=112)
+SHOT_STREAM = FrameStream(fps=4, short_side=96)
 _LOWEST_DIFFERENCE = 0.35  # of two histograms, half the L1 distance: 0 equal, 1 disjoint
 _STANDS_OUT = 3.0  # times the median difference of the neighbourhood
 _SHORTEST_SHOT_SECONDS = 1.0

@@ -91,8 +91,15 @@ class RetrievalModel(nn.Module):
             ModelError: a text is empty.
         """
 
-    def fit_inputs(self, tokens: Tokens) -> None:
-        """Learn the scale of each expert's features from a sample of training videos, before the first step."""
+    def fit_inputs(self, tokens: Tokens, texts: Sequence[Sequence[str]]) -> None:
+        """Learn what is known in closed form from training clips and their captions, before the first step."""
+
+    def refit(self, tokens: Tokens, texts: Sequence[Sequence[str]]) -> None:
+        """Fit the closed form again, to all training clips, once the best epoch has been chosen on some of them."""
+
+    def choices(self) -> Mapping[str, Sequence[float]]:
+        """State of one number each that is chosen on validation clips after every epoch, with what may be chosen."""
+        return {}
 
     def similarity(self, texts: Embedding, videos: Embedding) -> Float[Tensor, "text video"]:
         """Higher is nearer."""

@@ -112,6 +112,7 @@ class Searcher:
         self.model = model if isinstance(model, RetrievalModel) else load_model(model)
         self.index = self._open(rule, update)
         self._videos = {video.id: video for video in library.videos()}
+        self._modality = {name: str(about["modality"]) for name, about in library.experts().items()}
         self._background: dict[tuple[float, ...], npt.NDArray[np.float64]] = {}
 
     def _open(self, rule: ClipRule | None, update: bool) -> Index:
@@ -173,7 +174,7 @@ class Searcher:
         Raises:
             UsageError: an unknown modality, one both weighed and left out, or nothing left.
         """
-        modality = {name: about["modality"] for name, about in self.library.experts().items()}
+        modality = self._modality
         known = set(MODALITIES) | set(modality) | set(self.index.slots)
         for name in (*without, *weights):
             if name not in known:

@@ -21,6 +21,7 @@ class Split:
     clips: tuple[Clip, ...]
     texts: tuple[str, ...]
     clip_of_text: tuple[int, ...]
+    set_aside_from: str = ""
 
     @property
     def hash(self) -> str:
@@ -39,7 +40,7 @@ class Split:
             rows[clip].append(index)
         return rows
 
-    def subset(self, keep: Sequence[int], name: str) -> "Split":
+    def subset(self, keep: Sequence[int], name: str, set_aside_from: str = "") -> "Split":
         """The split with some of its clips, and their captions."""
         place = {clip: index for index, clip in enumerate(keep)}
         texts = [index for index, clip in enumerate(self.clip_of_text) if clip in place]
@@ -48,6 +49,7 @@ class Split:
             tuple(self.clips[clip] for clip in keep),
             tuple(self.texts[index] for index in texts),
             tuple(place[self.clip_of_text[index]] for index in texts),
+            set_aside_from,
         )
 
 
@@ -108,4 +110,4 @@ def training_splits(library: Library, train: str, validation: str | None, fracti
         raise UsageError(f"{whole.name!r} has {len(videos)} videos; training needs at least two")
     keep = [index for index, clip in enumerate(whole.clips) if clip.video not in aside]
     rest = [index for index, clip in enumerate(whole.clips) if clip.video in aside]
-    return whole.subset(keep, whole.name), whole.subset(rest, f"{round(fraction * 100)}% of {whole.name}")
+    return whole.subset(keep, whole.name), whole.subset(rest, f"{round(fraction * 100)}% of {whole.name}", whole.name)

@@ -19,8 +19,8 @@ from reelseek.library.tokens import Steps, TokenReader, Tokens
 from reelseek.models.losses import max_margin
 from reelseek.models.model import RetrievalModel
 from reelseek.models.systems import SYSTEMS
-from reelseek.training.data import Split, training_splits
-from reelseek.training.measure import Measured, evaluate_split
+from reelseek.training.data import Split, read_split, split_names, training_splits
+from reelseek.training.measure import Measured, embed_clips, measure_embedded
 from reelseek.training.recipe import Recipe, TrainRecipe
 
 __all__ = ["Epoch", "train"]
@@ -31,7 +31,7 @@ class Epoch:
     """One line of the log."""
 
     epoch: int
-    loss: float
+    loss: float  # NaN for epoch 0
     recall_at_1: float
     recall_at_5: float
     recall_at_10: float
@@ -40,6 +40,7 @@ class Epoch:
     best: bool
 
 
+_FIT = 8192  # clips that what is fitted in closed form looks at
 Report = Callable[[Epoch, int], None]
 
 
@@ -60,13 +61,24 @@ def train(recipe: Recipe, library: Library, out: Path, *, report: Report | None 
     if recipe.data.validation == "test" or data[1].name == "test":
         raise RecipeError("the validation split is the test split; choosing on it would make the test score worthless")
     model = _build(recipe, reader)
-    sample = np.random.default_rng(recipe.train.seed).permutation(len(data[0].clips))[:512]
-    model.fit_inputs(reader.batch([data[0].clips[index] for index in sample]))
+    model.fit_inputs(*_sample(reader, data[0], recipe.train.seed))
     run = _Run(recipe, model, reader, data, out)
     run.resume()
     run.go(report or (lambda *_: None))
+    run.take_best()
+    if data[1].set_aside_from == data[0].name:  # these clips were lent for choosing; now all of them may be learnt from
+        whole = read_split(library, data[0].name if split_names(library) else None)
+        model.refit(*_sample(reader, whole, recipe.train.seed))
     run.keep_best()
     return model.eval()
+
+
+def _sample(reader: TokenReader, split: Split, seed: int) -> tuple[Tokens, list[list[str]]]:
+    """Clips with captions, at most _FIT of them, and the captions of each."""
+    captions = split.captions_by_clip()
+    chosen = np.random.default_rng(seed).permutation([clip for clip, rows in enumerate(captions) if rows])[:_FIT]
+    texts = [[split.texts[row] for row in captions[clip]] for clip in chosen]
+    return reader.batch([split.clips[clip] for clip in chosen]), texts
 
 
 def _build(recipe: Recipe, reader: TokenReader) -> RetrievalModel:
@@ -102,12 +114,13 @@ class _Run:
 
     def go(self, report: Report) -> None:
         total = self.how.epochs
-        while self.epoch < total and not self._patience_is_over():
-            loss = self._learn()
-            self.epoch += 1
+        while self.epoch <= total and not self._patience_is_over():
+            # Epoch 0 is the model before its first step: what is fitted in closed form may be the best there is.
+            loss = self._learn() if self.epoch else float("nan")
             measured = self._validate()
             line = self._judge(loss, measured)
             self.log.append(line)
+            self.epoch += 1
             self._save()
             report(line, total)
 
@@ -120,7 +133,7 @@ class _Run:
         drawn = np.random.default_rng([self.how.seed, self.epoch])
         torch.manual_seed(self.how.seed * 100_003 + self.epoch)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["start"] * self.how.decay**self.epoch
+            group["lr"] = group["start"] * self.how.decay ** (self.epoch - 1)
         order = drawn.permutation(self.order)
         losses = []
         self.model.train()
@@ -150,17 +163,33 @@ class _Run:
         return float(loss.detach())
 
     def _validate(self) -> Measured:
-        if not self.average:
-            return evaluate_split(self.model, self.reader, self.validation)
+        """Measure the averaged weights if there are any, with the best of what the model leaves to be chosen."""
         own = {name: value.clone() for name, value in self.model.state_dict().items()}
-        self.model.load_state_dict(self.average)
-        measured = evaluate_split(self.model, self.reader, self.validation)
+        if self.average:
+            self.model.load_state_dict(self.average)
+        videos = embed_clips(self.model, self.reader, self.validation.clips)
+        measured = measure_embedded(self.model, self.reader, self.validation, videos)
+        for name, values in self.model.choices().items():
+            state = self.model.state_dict()[name]
+            tried = []
+            for value in values:
+                state.fill_(value)
+                found = measure_embedded(self.model, self.reader, self.validation, videos)
+                tried.append((self._score(found), value, found))
+            _, chosen, measured = max(tried, key=lambda row: (row[0], -row[1]))
+            for weights in (own, self.average):
+                if name in weights:
+                    weights[name].fill_(chosen)
         self.model.load_state_dict(own)
         return measured
 
+    def _score(self, measured: Measured) -> float:
+        found = measured.text_to_video
+        return -found.mean_rank if self.how.metric == "mean_rank" else float(getattr(found, self.how.metric))
+
     def _judge(self, loss: float, measured: Measured) -> Epoch:
         found = measured.text_to_video
-        score = -found.mean_rank if self.how.metric == "mean_rank" else float(getattr(found, self.how.metric))
+        score = self._score(measured)
         best = score > self.best_score
         if best:
             self.best_score = score
@@ -213,9 +242,12 @@ class _Run:
         whole = self.optimizer.state_dict()
         self.optimizer.load_state_dict({"state": slots, "param_groups": whole["param_groups"]})
 
-    def keep_best(self) -> None:
-        """Put the best epoch's weights into the model and write it out with what is known of it."""
+    def take_best(self) -> None:
+        """Put the best epoch's weights into the model."""
         self.model.load_state_dict(load_file(self.out / "best.safetensors"))
+
+    def keep_best(self) -> None:
+        """Write the model out with what is known of it."""
         best = next(line for line in reversed(self.log) if line.best)
         about: dict[str, Any] = {
             "recipe": asdict(self.recipe),

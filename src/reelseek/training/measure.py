@@ -15,7 +15,7 @@ from reelseek.library.tokens import Clip, TokenReader, Tokens
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.training.data import Split, read_split, split_names
 
-__all__ = ["Measured", "embed_clips", "embed_texts", "evaluate", "evaluate_split", "reader_for"]
+__all__ = ["Measured", "embed_clips", "embed_texts", "evaluate", "evaluate_split", "measure_embedded", "reader_for"]
 
 PROTOCOL = "every caption a query, every clip of the split a candidate; ties take the mean rank; no evidence is a miss"
 _BATCH = 64
@@ -120,7 +120,12 @@ def evaluate(
 
 def evaluate_split(model: RetrievalModel, reader: TokenReader, split: Split) -> Measured:
     """Measure a model on a split that was read before."""
-    videos, texts = embed_clips(model, reader, split.clips), embed_texts(model, split.texts)
+    return measure_embedded(model, reader, split, embed_clips(model, reader, split.clips))
+
+
+def measure_embedded(model: RetrievalModel, reader: TokenReader, split: Split, videos: Embedding) -> Measured:
+    """Measure a model on a split whose clips were embedded before."""
+    texts = embed_texts(model, split.texts)
     scores = model.similarity(texts, videos).numpy()
     scorable = videos.present.any(1).numpy()
     ranks = text_to_video_ranks(scores, split.clip_of_text, scorable)

@@ -18,6 +18,7 @@ from reelseek.errors import ModelError
 from reelseek.library.tokens import Steps, Tokens
 from reelseek.models.blocks.arrange import Arranged, everything, masked_max, may_attend, thin
 from reelseek.models.blocks.heads import GatedUnit, MixtureWeights
+from reelseek.models.blocks.linear import LinearSlot, side_by_side
 from reelseek.models.blocks.mix import PostNormTransformer
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.models.text import text_features, text_width
@@ -35,6 +36,8 @@ class MMTConfig:
         missing: `mask` leaves absent experts out of the similarity; `keep` scores them, as the released code does.
         longer: which steps of a long track are kept, see `thin`.
         text: `sentence`, or the folder or hub name of a BERT-like encoder, frozen.
+        linear: add a slot beside the experts': a ridge regression from mean features to the text encoder's space, in
+            closed form. It is not in the paper; a few hundred clips suffice for it, a transformer needs thousands.
         text_start: `isometry` begins the text side as a rotation of the encoder's space, which holds what is known of
             captions that were never seen in training; `random` as the released code.
     """
@@ -52,6 +55,7 @@ class MMTConfig:
     text: str = "sentence"
     text_dim: int | None = None
     text_start: Literal["isometry", "random"] = "isometry"
+    linear: bool = False
 
 
 class MMT(RetrievalModel):
@@ -64,20 +68,23 @@ class MMT(RetrievalModel):
         if not config.experts:
             raise ModelError("mmt needs at least one expert")
         self.config = config
-        self.slots = tuple(config.experts)
+        self.names = tuple(config.experts)
+        self.slots = (*self.names, "linear") if config.linear else self.names
         text_dim = config.text_dim or text_width(config.text)
         self.project = nn.ModuleDict({_key(e): nn.Linear(dim, config.width) for e, dim in config.experts.items()})
         for name, dim in config.experts.items():  # what `fit_inputs` learns; identity until then, as released
             self.register_buffer(f"shift_{_key(name)}", torch.zeros(dim))
             self.register_buffer(f"scale_{_key(name)}", torch.ones(dim))
         self.position = nn.Embedding(config.positions, config.width)
-        self.expert = nn.Embedding(len(self.slots) + 1, config.width)  # 0 is [CLS]
+        self.expert = nn.Embedding(len(self.names) + 1, config.width)  # 0 is [CLS]
         self.norm = nn.LayerNorm(config.width, 1e-12)
         self.mix = PostNormTransformer(
             depth=config.depth, width=config.width, heads=config.heads, inner=config.inner, dropout=config.dropout
         )
-        self.text_heads = nn.ModuleDict({_key(e): GatedUnit(text_dim, config.width) for e in self.slots})
-        self.text_weights = MixtureWeights(text_dim, len(self.slots))
+        self.text_heads = nn.ModuleDict({_key(e): GatedUnit(text_dim, config.width) for e in self.names})
+        self.text_weights = MixtureWeights(text_dim, len(self.names))
+        if config.linear:
+            self.linear = LinearSlot(config.experts, text_dim)
         for table in (self.position, self.expert):
             nn.init.normal_(table.weight, std=0.02)
         if config.text_start == "isometry":
@@ -101,7 +108,7 @@ class MMT(RetrievalModel):
         present = [torch.ones(videos, 1, dtype=torch.bool, device=device)]
         positions = [torch.zeros(videos, 1, dtype=torch.long, device=device)]
         groups = [0]
-        for index, name in enumerate(self.slots, 1):
+        for index, name in enumerate(self.names, 1):
             steps = tokens.get(name) or _nothing(videos, self.experts[name], device)
             full, steps = steps, thin(steps, self.config.most_steps, self.config.longer)
             inputs = torch.cat([masked_max(full)[:, None], steps.clean], dim=1)
@@ -121,8 +128,9 @@ class MMT(RetrievalModel):
         position = torch.where(known, middle + 2, torch.ones(()))
         return position.clamp(0, self.config.positions - 1).long()
 
-    def fit_inputs(self, tokens: Tokens) -> None:
-        """Learn to bring each expert's features to zero mean and unit deviation, from a sample of training videos."""
+    @torch.no_grad()
+    def fit_inputs(self, tokens: Tokens, texts: Sequence[Sequence[str]]) -> None:
+        """Bring each expert's features to zero mean and unit deviation, and fit the linear slot if there is one."""
         for name, steps in tokens.items():
             there = steps.values[steps.present]
             if len(there) > 1:
@@ -130,6 +138,17 @@ class MMT(RetrievalModel):
                 deviation = there.std(0)
                 usual = deviation.mean().clamp(min=1e-6)
                 getattr(self, f"scale_{_key(name)}").copy_(1 / (deviation + 0.1 * usual))
+        self.refit(tokens, texts)
+
+    @torch.no_grad()
+    def refit(self, tokens: Tokens, texts: Sequence[Sequence[str]]) -> None:
+        if self.config.linear:
+            features = text_features(self.config.text, [text for some in texts for text in some])
+            parts = torch.split(features, [len(some) for some in texts])
+            self.linear.fit(self.means(tokens), torch.stack([part.mean(0) for part in parts]))
+
+    def choices(self) -> Mapping[str, Sequence[float]]:
+        return {"linear.share": (0.0, 0.25, 0.5, 0.75, 1.0)} if self.config.linear else {}
 
     def encode_rows(self, tokens: Tokens) -> tuple[Tensor, Arranged]:
         """Mixed values of every token that the aggregates need, with what went in."""
@@ -137,17 +156,31 @@ class MMT(RetrievalModel):
         values = self.norm(arranged.values + self.position(positions) + self.expert(arranged.group))
         rate = self.config.dropout
         values = functional.dropout(values, rate, self.training)
-        return self.mix(values, may_attend(arranged, everything(len(self.slots) + 1))), arranged
+        return self.mix(values, may_attend(arranged, everything(len(self.names) + 1))), arranged
 
     def encode_videos(self, tokens: Tokens) -> Embedding:
         self.check(tokens)
         mixed, arranged = self.encode_rows(tokens)
-        starts = [int((arranged.group == index).nonzero()[0, 0]) for index in range(1, len(self.slots) + 1)]
+        starts = [int((arranged.group == index).nonzero()[0, 0]) for index in range(1, len(self.names) + 1)]
         values = functional.normalize(mixed[:, starts], dim=-1)
         present = arranged.present[:, starts]
         if self.config.missing == "keep":
             present = torch.ones_like(present)
+        if self.config.linear:
+            row, there = self.linear(self.means(tokens))
+            values, present = side_by_side(values, row), torch.cat([present, there[:, None]], 1)
         return Embedding(values, present, torch.ones_like(values[..., 0]))
+
+    def means(self, tokens: Tokens) -> dict[str, tuple[Tensor, Tensor]]:
+        """For each expert the mean of its scaled steps [video, dim], and where there is one [video]."""
+        found = {}
+        for name, steps in tokens.items():
+            there = steps.present[..., None].to(steps.values.dtype)
+            mean = (steps.clean * there).sum(1) / there.sum(1).clamp(min=1)
+            mean = (mean - getattr(self, f"shift_{_key(name)}")) * getattr(self, f"scale_{_key(name)}")
+            present = steps.present.any(1)
+            found[name] = torch.where(present[:, None], mean, torch.zeros(())), present
+        return found
 
     # Text side
 
@@ -157,10 +190,17 @@ class MMT(RetrievalModel):
 
     def encode_text_features(self, features: Float[Tensor, "text width"]) -> Embedding:
         """The text side after its frozen encoder."""
-        features = functional.dropout(features, self.config.dropout, self.training)
-        values = torch.stack([self.text_heads[_key(name)](features) for name in self.slots], dim=1)
+        dropped = functional.dropout(features, self.config.dropout, self.training)
+        values = torch.stack([self.text_heads[_key(name)](dropped) for name in self.names], dim=1)
+        weights = self.text_weights(dropped)
+        if self.config.linear:
+            values = side_by_side(values, self.linear.encode_text(features))
+            # While training the transformer's slots learn alone: on the clips it was fitted to, a closed form is too
+            # good to leave them anything.
+            share = torch.zeros(()) if self.training else self.linear.share
+            weights = torch.cat([(1 - share) * weights, share.expand(len(weights), 1)], dim=1)
         present = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
-        return Embedding(values, present, self.text_weights(features))
+        return Embedding(values, present, weights)
 
 
 def _key(expert: str) -> str:
