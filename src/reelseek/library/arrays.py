@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -67,25 +66,25 @@ def import_features(
     names = _by_name(library)
     with library.writing():
         dim = int(known["dim"]) if known else None
-        arrays = iter(_arrays(paths))
-        while block := list(islice(arrays, _ARRAYS_A_TRANSACTION)):
-            with library.saving():
-                for name, load in block:
-                    video = names.get(name)
-                    if video is None:
-                        report.unmatched.append(name)
-                        continue
-                    try:
-                        track = _track(load(), video, fps, dim)
-                    except (FeatureError, ValueError, OSError) as error:
-                        report.failed.append((name, str(error)))
-                        continue
-                    dim = track.values.shape[1]
-                    print_ = _fingerprint(expert, modality, fps, dim, track.values.dtype.name)
-                    library.put_track(f"id:{video.id}", expert, print_, modality, track)
-                    report.imported += 1
-            if progress:
-                progress("importing", report.imported, 0, block[-1][0])
+        with library.saving():
+            for count, (name, load) in enumerate(_arrays(paths), 1):
+                video = names.get(name)
+                if video is None:
+                    report.unmatched.append(name)
+                    continue
+                try:
+                    track = _track(load(), video, fps, dim)
+                except (FeatureError, ValueError, OSError) as error:
+                    report.failed.append((name, str(error)))
+                    continue
+                dim = track.values.shape[1]
+                print_ = _fingerprint(expert, modality, fps, dim, track.values.dtype.name)
+                library.put_track(f"id:{video.id}", expert, print_, modality, track)
+                report.imported += 1
+                if count % _ARRAYS_A_TRANSACTION == 0:
+                    library.commit()
+                if progress:
+                    progress("importing", count, 0, name)
     return report
 
 

@@ -279,10 +279,18 @@ class Library:
     @contextmanager
     def saving(self) -> Iterator[None]:
         """One transaction: the bytes of its tracks are on disk before the rows that name them commit."""
-        with self.db:
+        try:
             yield
-            for shards in self._shards.values():
-                shards.sync()
+            self.commit()
+        except BaseException:
+            self.db.rollback()
+            raise
+
+    def commit(self) -> None:
+        """End the transaction at hand, bytes first; for long imports inside `saving`."""
+        for shards in self._shards.values():
+            shards.sync()
+        self.db.commit()
 
     def put_track(self, owner: str, expert: str, fingerprint: str, modality: str, track: Track) -> None:
         """Store one track, replacing what the expert had for this owner; call it inside `saving`."""
