@@ -89,3 +89,19 @@ def test_steps_refuse_nan_where_present() -> None:
     assert (Steps(values, ~present, spans).clean == 0).all()
     with pytest.raises(FeatureError, match="do not fit"):
         Steps(values, present, spans[:, :0])
+
+
+def test_one_broken_archive_in_a_folder_ends_nothing(rows: Library, tmp_path: Path) -> None:
+    folder = _write(tmp_path / "f", a=np.ones((2, 3)))
+    (folder / "broken.npz").write_bytes(b"PK\x03\x04 no archive")
+    (folder / "b.npy").write_bytes(
+        b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', 'fortran_order': False, 'shape': (2000000000000,)}"
+    )
+    report = import_features(rows, "mix", [folder], modality="scene")
+    assert report.imported == 1
+    assert report.failed or report.unmatched
+    table = tmp_path / "lines.jsonl"
+    table.write_text('{"video": "a", "caption": "new"}\n{bad\n')
+    added = add(rows, [table], media=False)
+    assert (added.captions, len(added.failed)) == (1, 1)
+    assert "line 2" in added.failed[0][2]

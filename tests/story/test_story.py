@@ -78,3 +78,28 @@ def test_wrong_usage_is_two_and_failures_are_one(tmp_path: Path, archive: Path) 
 @pytest.mark.parametrize("verb", ["add", "remove", "train", "evaluate", "search", "serve", "info", "doctor", "demo"])
 def test_every_verb_has_help_with_an_example(verb: str) -> None:
     assert "Example: reelseek" in _run(verb, "--help").stdout
+
+
+@pytest.mark.parametrize(
+    "words", [("info", "x", "--bogus"), ("add",), ("search", "x", "dog", "-k", "0"), ("nonsense",)]
+)
+def test_a_misspelt_command_line_is_two_without_a_traceback(words: tuple[str, ...]) -> None:
+    assert _run(*words, code=2).stderr
+
+
+def test_what_was_lost_is_made_again(archive: Path, tmp_path: Path) -> None:
+    import shutil
+
+    library, videos = tmp_path / "lib", tmp_path / "videos"
+    videos.mkdir()
+    shutil.copy(next(p for p in sorted(archive.iterdir()) if p.suffix in (".mp4", ".mkv", ".webm")), videos)
+    _run("add", library, videos, "--experts", "object,motion")
+    digest = json.loads(_run("info", library, "--json").stdout)["digest"]
+    for file in (library / "index").rglob("*.*"):
+        file.write_text("junk")
+    _run("search", library, "a cat")
+    shutil.rmtree(library / "tracks")
+    assert "1 files extracted" in _run("add", library, videos).stdout
+    assert json.loads(_run("info", library, "--json", "--verify").stdout)["digest"] == digest
+    (library / "library.db").write_bytes(b"")
+    assert "damaged" in _run("info", library, code=1).stderr

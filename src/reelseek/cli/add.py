@@ -33,6 +33,10 @@ def add(
     from reelseek.library import Library
     from reelseek.library import add as add_videos
 
+    if experts is not None and not experts.strip(" ,"):
+        raise UsageError("--experts names none; name some, or leave it out for all that run here")
+    if not media and not captions and all(path.is_dir() for path in paths):
+        raise UsageError("--no-media takes rows from a table; name one (CSV, TSV, JSONL or Parquet)")
     if not media and experts:
         raise UsageError("--no-media extracts nothing, so --experts contradicts it; leave one out")
     started = time.monotonic()

@@ -7,7 +7,6 @@ import os
 import sqlite3
 import sys
 
-import click
 import typer
 
 from reelseek.cli import add, demo, doctor, evaluate, features, info, models, remove, search, serve, train
@@ -36,23 +35,27 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         code = app(standalone_mode=False)
-    except click.exceptions.Exit as stop:
+        sys.stdout.flush()
+    except typer.Exit as stop:
         code = stop.exit_code
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         say("stopped; what was finished is kept, and the same command goes on from there")
         code = 130
     except BrokenPipeError:
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read the results has enough of them
         code = 0
     except (UsageError, QueryError, RecipeError) as error:
         say(f"error: {error}")
         code = 2
-    except (ReelseekError, sqlite3.Error) as error:
+    except (ReelseekError, sqlite3.Error, OSError) as error:
         say(f"error: {error}")
         code = 1
+    except Exception as error:
+        # typer carries its own copy of click, whose usage errors are known by what they can do
+        if not (hasattr(error, "show") and hasattr(error, "exit_code")):
+            raise
+        error.show()
+        code = error.exit_code
     sys.exit(code or 0)
 
 

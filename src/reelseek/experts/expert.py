@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reelseek.errors import FeatureError
+from reelseek.media.decode import DECODE_VERSION
 from reelseek.media.streams import FrameBatch, Stream
 
 __all__ = [
@@ -104,7 +105,7 @@ def hash_files(paths: Sequence[Path]) -> str:
 
 def fingerprint(name: str, **identity: Any) -> str:
     """Expert, weights' hash, preprocessing and dtype in one short string; vectors of two fingerprints never meet."""
-    text = json.dumps(identity, sort_keys=True, default=str)
+    text = json.dumps({"media": DECODE_VERSION, **identity}, sort_keys=True, default=str)
     return f"{name}:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 

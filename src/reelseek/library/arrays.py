@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -74,8 +75,8 @@ def import_features(
                     continue
                 try:
                     track = _track(load(), video, fps, dim)
-                except (FeatureError, ValueError, OSError) as error:
-                    report.failed.append((name, str(error)))
+                except (FeatureError, ValueError, OSError, EOFError, MemoryError, KeyError, BadZipFile) as error:
+                    report.failed.append((name, str(error) or type(error).__name__))
                     continue
                 dim = track.values.shape[1]
                 print_ = _fingerprint(expert, modality, fps, dim, track.values.dtype.name)
@@ -131,11 +132,18 @@ def _arrays(paths: Sequence[Path]) -> Iterator[tuple[str, Callable[[], npt.NDArr
                 raise CollectionError(f"{path} holds no .npy, .npz, .h5 or .hdf5 file")
             for file in inside:
                 name = str(file.relative_to(path).with_suffix(""))
-                yield from _file(file, name)
+                try:
+                    yield from _file(file, name)
+                except CollectionError as error:
+                    yield name, partial(_raise, error)
         elif path.is_file():
             yield from _file(path, path.stem)
         else:
             raise CollectionError(f"{path}: no such file or folder")
+
+
+def _raise(error: Exception) -> npt.NDArray[np.generic]:
+    raise FeatureError(str(error))
 
 
 def _file(path: Path, name: str) -> Iterator[tuple[str, Callable[[], npt.NDArray[np.generic]]]]:
@@ -150,7 +158,7 @@ def _file(path: Path, name: str) -> Iterator[tuple[str, Callable[[], npt.NDArray
             yield from _hdf5(path)
         else:
             raise CollectionError(f"{path}: features come as .npy, .npz, .h5 or .hdf5")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise CollectionError(f"{path} cannot be read: {error}") from error
 
 

@@ -19,6 +19,7 @@ __all__ = ["Collection", "Entry", "read_collection", "read_table"]
 _TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _LISTS = (".txt", ".lst", ".list")
 _LONGEST_CAPTION = 20_000
+_BROKEN = "\0broken"  # stands for a line that could not be read; no table can have such a column
 _COLUMNS = {
     "video": ("video", "video_id", "videoid", "id", "name", "clip"),
     "path": ("path", "file", "filename", "file_name", "video_path"),
@@ -117,6 +118,8 @@ def read_table(path: Path) -> Iterable[dict[str, Any]]:
         CollectionError: it cannot be read; says where.
     """
     suffix = path.suffix.lower()
+    if not path.is_file():
+        raise CollectionError(f"{printable(path)}: no such file, or not a regular one")
     try:
         if suffix == ".parquet":
             import pyarrow.parquet
@@ -136,10 +139,11 @@ def _json_lines(path: Path) -> list[dict[str, Any]]:
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError(f"line {number} is not an object")
-                rows.append(row)
+                try:
+                    row = json.loads(line)
+                except ValueError as error:
+                    row = {_BROKEN: f"line {number} is not JSON: {error}"}
+                rows.append(row if isinstance(row, dict) else {_BROKEN: f"line {number} is not an object"})
     return rows
 
 
@@ -147,17 +151,19 @@ def _add_table(found: Collection, path: Path, *, media: bool, only_known: bool =
     rows = list(read_table(path))
     if not rows:
         raise CollectionError(f"{printable(path)} has no rows")
-    columns = {name.strip().lower(): name for row in rows for name in row if name is not None}
+    columns = {name.strip().lower(): name for row in rows for name in row if name is not None and name != _BROKEN}
     named = {field: [columns[name] for name in names if name in columns] for field, names in _COLUMNS.items()}
     if not named["video"] and not named["path"]:
         raise CollectionError(
-            f"{printable(path)} has no column that names the video; columns are {', '.join(columns)}; "
+            f"{printable(path)} has no column that names the video; columns are {', '.join(columns)[:300]!r}; "
             "wanted: video (and caption, start, end, split)"
         )
     rename = _Names(found.entries, path.parent)
     seen = {entry.id for entry in found.entries}
     for number, row in enumerate(rows, 2):
         try:
+            if _BROKEN in row:
+                raise ValueError(row[_BROKEN])
             entry = rename.entry(row, named, media=media)
             captions = _captions(entry.id, row, named)
         except ValueError as error:

@@ -105,6 +105,7 @@ def add(
     report = AddReport()
     collection = read_collection([Path(p) for p in paths], Path(captions) if captions else None, media=media)
     with library.writing():
+        library.drop_lost_tracks()
         _write_rows(library, collection, report, media=media)
         if media:
             specs = _specs(library, experts, report)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -156,6 +157,19 @@ class Library:
         if self._lock is not None:
             os.close(self._lock)
         self._lock = None
+
+    def drop_lost_tracks(self) -> int:
+        """Forget tracks whose bytes are gone from the disk, so that they are made again; says how many."""
+        lost = []
+        for row in self.track_rows():
+            try:
+                self.read(row)
+            except LibraryError:
+                lost.append(row)
+        with self.saving():
+            for row in lost:
+                self.drop_track(row.owner, row.expert)
+        return len(lost)
 
     # Reading
 
@@ -449,6 +463,11 @@ def _track_hash(values: npt.NDArray[Any], spans: npt.NDArray[np.float64]) -> str
 
 def _connect(database: Path) -> sqlite3.Connection:
     fresh = not database.is_file() or database.stat().st_size == 0
+    if fresh and (database.parent / "tracks").is_dir():
+        raise LibraryError(f"{database} is empty, though there are tracks beside it: it was damaged; restore it")
+    if not fresh and not os.access(database.parent, os.W_OK):
+        address = f"file:{quote(str(database))}?mode=ro&immutable=1"  # nobody can write there, so nothing changes
+        return sqlite3.connect(address, uri=True, check_same_thread=False)
     connection = sqlite3.connect(database, timeout=30, check_same_thread=False)
     if not fresh:
         version = connection.execute("PRAGMA user_version").fetchone()[0]

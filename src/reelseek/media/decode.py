@@ -22,7 +22,10 @@ from reelseek.media.container import Limits, best_stream, open_media
 from reelseek.media.streams import FrameBatch, FrameStream, SoundBatch, SoundStream, Stream, Subtitle, SubtitleStream
 from reelseek.media.subtitles import plain_text, sidecar_subtitles
 
-__all__ = ["Decoded", "decode", "read_frames", "read_sound"]
+__all__ = ["DECODE_VERSION", "Decoded", "decode", "read_frames", "read_sound"]
+
+DECODE_VERSION = 1
+"""Part of every expert's fingerprint: raise it whenever frames or samples could come out differently."""
 
 Batch = FrameBatch | SoundBatch | list[Subtitle]
 Consumer = Callable[[Any], None]

@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from reelseek.errors import LibraryError
 from reelseek.library.store import Library
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.model import Embedding, RetrievalModel
@@ -254,7 +253,7 @@ def _old_rows(folder: Path) -> tuple[dict[str, int], npt.NDArray[np.float16], np
         about = json.loads((folder / "index.json").read_text("utf-8"))
         signatures = {signature: row for row, signature in enumerate(about["signatures"])}
         return signatures, np.load(folder / "values.npy"), np.load(folder / "present.npy")
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, EOFError):
         return {}, np.zeros((0, 0, 0), np.float16), np.zeros((0, 0), bool)
 
 
@@ -310,11 +309,7 @@ def drop_derived(library: Library) -> None:
 
 
 def open_index(library: Library, model: RetrievalModel) -> Index | None:
-    """The index on disk, or None where there is none.
-
-    Raises:
-        LibraryError: it is there and cannot be read.
-    """
+    """The index on disk, or None where there is none that can be read: it is derived, and built again at will."""
     folder = index_folder(library, model)
     if not (folder / "index.json").is_file():
         return None
@@ -331,5 +326,5 @@ def open_index(library: Library, model: RetrievalModel) -> Index | None:
             ClipRule(**about["rule"]),
             about["state"],
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise LibraryError(f"{folder} cannot be read: {error}; remove that folder to have it built again") from error
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError):
+        return None

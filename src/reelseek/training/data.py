@@ -69,6 +69,8 @@ def read_split(library: Library, name: str | None) -> Split:
     captions = [c for c in library.captions() if name is None or (c.split or of_video.get(c.video)) == name]
     if not captions:
         there = ", ".join(split_names(library)) or "none"
+        if name is None:
+            raise UsageError(f"{library.path} has no captions; add some with: reelseek add ... --captions TABLE")
         raise UsageError(f"{library.path} has no caption in the split {name!r}; its splits are: {there}")
     clips: dict[Clip, int] = {}
     for caption in captions:
