@@ -15,8 +15,9 @@ __all__ = ["register", "update_indexes"]
 def add(
     library: Annotated[Path, typer.Argument(help="Folder of the library; begun if it does not exist.")],
     paths: Annotated[
-        list[Path], typer.Argument(help="Folders, video files, lists (.txt) or tables (.csv .tsv .jsonl .parquet).")
-    ],
+        list[Path] | None,
+        typer.Argument(help="Folders, video files, lists (.txt) or tables (.csv .tsv .jsonl .parquet)."),
+    ] = None,
     captions: Annotated[
         Path | None, typer.Option(help="Table: video, caption(s), and if known start, end, split.")
     ] = None,
@@ -33,9 +34,12 @@ def add(
     from reelseek.library import Library
     from reelseek.library import add as add_videos
 
+    paths = paths or []
+    if not paths and captions is None:
+        raise UsageError("name at least one folder, file, list or table to add")
     if experts is not None and not experts.strip(" ,"):
         raise UsageError("--experts names none; name some, or leave it out for all that run here")
-    if not media and not captions and all(path.is_dir() for path in paths):
+    if not media and captions is None and all(path.is_dir() for path in paths):
         raise UsageError("--no-media takes rows from a table; name one (CSV, TSV, JSONL or Parquet)")
     if not media and experts:
         raise UsageError("--no-media extracts nothing, so --experts contradicts it; leave one out")
