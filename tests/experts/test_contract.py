@@ -124,3 +124,9 @@ def test_a_track_refuses_nan_and_spans_that_do_not_fit() -> None:
     with pytest.raises(FeatureError, match="before it starts"):
         Track(np.zeros((1, 2), np.float32), np.array([[2.0, 1.0]]))
     assert torch.get_num_threads() >= 1
+
+
+def test_a_picture_too_small_for_flow_has_no_motion(make_video) -> None:
+    tracks = extract(make_video("dot.mp4", size=(2, 2)), ["motion", "appearance"], Limits())
+    assert not tracks.errors
+    assert "16 pixels" in tracks.tracks["motion"].note

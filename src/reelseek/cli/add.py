@@ -1,5 +1,6 @@
 """`reelseek add`."""
 
+import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +8,7 @@ from typing import Annotated
 import typer
 
 from reelseek.cli.show import bars, say
-from reelseek.errors import UsageError
+from reelseek.errors import CollectionError, UsageError
 
 __all__ = ["register", "update_indexes"]
 
@@ -43,6 +44,9 @@ def add(
         raise UsageError("--no-media takes rows from a table; name one (CSV, TSV, JSONL or Parquet)")
     if not media and experts:
         raise UsageError("--no-media extracts nothing, so --experts contradicts it; leave one out")
+    for path in paths:  # before a library is begun for nothing
+        if not os.path.lexists(path):
+            raise CollectionError(f"{path}: no such file or folder")
     started = time.monotonic()
     with Library.open(library, create=True) as opened, bars() as progress:
         report = add_videos(

@@ -22,6 +22,7 @@ __all__ = ["motion"]
 
 _GRID = 3
 _DIRECTIONS = 8
+_SMALLEST = 16  # pixels a side; the flow has nothing to match in less
 _DIM = _GRID * _GRID * 4 + _DIRECTIONS + 6 + 6
 
 
@@ -58,6 +59,8 @@ class _FlowSession:
     def feed(self, batch: FrameBatch) -> None:
         for pixels, seconds in zip(batch.pixels, batch.seconds, strict=True):
             gray = self._gray(pixels)
+            if min(gray.shape) < _SMALLEST:
+                continue
             if self._last is not None and self._last.shape == gray.shape and seconds > self._last_seconds:
                 flow = self._flow.calc(self._last, gray, None).astype(np.float64)
                 flow /= gray.shape[0] * (seconds - self._last_seconds)
@@ -67,7 +70,11 @@ class _FlowSession:
 
     def close(self, end_seconds: float) -> Track:
         if not self._rows:
-            return Track(np.zeros((0, _DIM), np.float16), np.zeros((0, 2)), note="fewer than two pictures")
+            return Track(
+                np.zeros((0, _DIM), np.float16),
+                np.zeros((0, 2)),
+                note="fewer than two pictures of at least 16 pixels a side",
+            )
         cells = np.floor(np.array([seconds for seconds, _ in self._rows]))
         rows = np.stack([row for _, row in self._rows])
         starts = np.unique(cells)
