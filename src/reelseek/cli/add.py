@@ -3,12 +3,15 @@
 import os
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reelseek.cli.show import bars, say
 from reelseek.errors import CollectionError, UsageError
+
+if TYPE_CHECKING:
+    from reelseek.library import AddReport
 
 __all__ = ["register", "update_indexes"]
 
@@ -60,6 +63,12 @@ def add(
             progress=progress,
         )
         update_indexes(opened, progress)
+    _tell(report, time.monotonic() - started)
+    raise typer.Exit(1 if report.failed else 0)
+
+
+def _tell(report: "AddReport", seconds: float) -> None:
+    """What was done on standard output, what was not on standard error."""
     for name, reason in report.skipped_experts.items():
         say(f"skipped expert {name}: {reason}")
     for video, expert, reason in report.failed:
@@ -74,9 +83,8 @@ def add(
     else:
         print(
             f"{report.videos_new} new videos, {report.captions} new captions, {report.extracted} files extracted, "
-            f"{len(report.failed)} failed, in {time.monotonic() - started:.1f} s"
+            f"{len(report.failed)} failed, in {seconds:.1f} s"
         )
-    raise typer.Exit(1 if report.failed else 0)
 
 
 def update_indexes(library: object, progress: object = None) -> None:

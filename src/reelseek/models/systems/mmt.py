@@ -28,7 +28,7 @@ __all__ = ["MMT", "MMTConfig"]
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class MMTConfig:
-    """Defaults are the paper's for MSR-VTT, but for the text side, which is the frozen sentence encoder.
+    """Sizes default to the paper's for MSR-VTT; the text side, its start and the treatment of absence are ours.
 
     Args:
         experts: width of each expert's features, in the order of the slots.
