@@ -6,17 +6,24 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import pydantic.dataclasses
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
+from pydantic import ConfigDict, Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from reelseek.errors import ModelError
-from reelseek.library.tokens import Tokens
+from reelseek.library.tokens import Steps, Tokens
+from reelseek.models.blocks.project import Inputs
+from reelseek.models.losses import LossConfig
+from reelseek.models.text import TextConfig, TextEncoder
 
-__all__ = ["Embedding", "RetrievalModel", "load_model", "similarity"]
+__all__ = ["STRICT", "Batch", "Embedding", "LearnedModel", "RetrievalModel", "SystemConfig", "load_model", "similarity"]
+
+STRICT = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,26 @@ class Embedding:
     def concat(cls, parts: Sequence["Embedding"]) -> "Embedding":
         """Items of several embeddings in one."""
         return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in ("values", "present", "weights")))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clips with a caption each.
+
+    Attributes:
+        video: numbers the videos that they come from.
+        pseudo: what another model would have predicted for each clip (UMI's second branch).
+    """
+
+    tokens: Tokens
+    texts: Sequence[str]
+    video: Int[Tensor, " clip"]
+    pseudo: Float[Tensor, "clip dim"] | None = None
+
+    @property
+    def negatives(self) -> Bool[Tensor, "text clip"]:
+        """Pairs of different videos: another moment of the same video is no negative of a caption."""
+        return self.video[:, None] != self.video[None, :]
 
 
 def similarity(texts: Embedding, videos: Embedding, *, renormalise: bool = True) -> Float[Tensor, "text video"]:
@@ -71,6 +98,11 @@ class RetrievalModel(nn.Module):
     config: Any = None
 
     @property
+    def most_steps(self) -> Mapping[str, int]:
+        """Experts whose tracks it wants in more or fewer steps than a reader gives."""
+        return {}
+
+    @property
     @abstractmethod
     def experts(self) -> Mapping[str, int]:
         """The experts it can take and their dims."""
@@ -90,6 +122,10 @@ class RetrievalModel(nn.Module):
         Raises:
             ModelError: a text is empty.
         """
+
+    def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """Terms whose sum a training step makes smaller, each times its weight."""
+        raise ModelError(f"{self.system} is not trained")
 
     def fit_inputs(self, tokens: Tokens, texts: Sequence[Sequence[str]]) -> None:
         """Learn what is known in closed form from training clips and their captions, before the first step."""
@@ -143,6 +179,66 @@ class RetrievalModel(nn.Module):
         config = {"format": 1, "system": self.system, "config": _plain(self.config), **(about or {})}
         _write(folder / "config.json", json.dumps(config, indent=2) + "\n")
         _write(folder / "README.md", card or f"# {self.system}\n\nA Reelseek retrieval model.\n")
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=STRICT, kw_only=True)
+class SystemConfig:
+    """What every trained system is told.
+
+    Args:
+        experts: width of each expert's features, in the order of the slots.
+        text: what captions are turned into first; every system takes every text side.
+        loss: over its similarities; systems with losses of their own say what they do with it.
+        missing: what becomes of an expert that a video lacks. `mask` leaves it out and weighs the rest alone; `refuse`
+            raises an error, as systems do that were published without a way; `token` and `keep` where a system has
+            them.
+    """
+
+    experts: dict[str, int] = Field(min_length=1)
+    text: TextConfig = Field(default_factory=TextConfig)
+    loss: LossConfig = Field(default_factory=LossConfig)
+    missing: Literal["mask", "token", "keep", "refuse"] = "mask"
+
+
+class LearnedModel(RetrievalModel):
+    """A system that is trained: standardised inputs, a text encoder, a loss. Systems fill in `encode`."""
+
+    def __init__(self, config: SystemConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.slots = tuple(config.experts)
+        self.inputs = Inputs(config.experts)
+        self.text = TextEncoder(config.text)
+        self.score_loss = config.loss.build()
+
+    @property
+    def experts(self) -> Mapping[str, int]:
+        experts: Mapping[str, int] = self.config.experts
+        return experts
+
+    @abstractmethod
+    def encode(self, steps: Mapping[str, Steps]) -> Embedding:
+        """Embeddings from every expert's steps, absent ones among them; zeros stand where nothing is present."""
+
+    def encode_videos(self, tokens: Tokens) -> Embedding:
+        self.check(tokens)
+        steps = self.inputs(tokens)
+        if self.config.missing == "refuse":
+            for name, each in steps.items():
+                lacking = int((~each.present.any(1)).sum())
+                if lacking:
+                    raise ModelError(
+                        f"{self.system} as published needs every modality, and {lacking} of {len(each.present)} videos "
+                        f"lack {name}; set model.missing to mask to go without"
+                    )
+        return self.encode(steps)
+
+    def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        scores = self.similarity(self.encode_texts(batch.texts), self.encode_videos(batch.tokens))
+        return {self.config.loss.name: self.score_loss(scores, negatives=batch.negatives)}
+
+    def fit_inputs(self, tokens: Tokens, texts: Sequence[Sequence[str]]) -> None:
+        self.inputs.fit(tokens)
 
 
 def _plain(config: Any) -> Any:

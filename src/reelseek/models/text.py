@@ -1,46 +1,208 @@
-"""Frozen text encoders that systems build their text side on."""
+"""The text side: captions -> one vector each, or one a token; frozen or trained along.
 
+Text is one more modality: a caption's tokens are `Steps`, as a video's are. Every system takes every encoder.
+"""
+
+import logging
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from torch.nn import functional
 
-from reelseek.errors import ModelError
+from reelseek.errors import ExpertUnavailable, ModelError
 from reelseek.experts.hub import load_pretrained, pretrained_folder
 from reelseek.experts.sentence import SENTENCE_DIM, sentence_encoder
+from reelseek.library.tokens import Steps
+from reelseek.models.words import split_words, word_vectors
 
-__all__ = ["text_features", "text_width"]
+__all__ = ["TextConfig", "TextEncoder"]
 
-
-def text_width(name: str) -> int:
-    """Width of `text_features`. `name` is `sentence`, or a folder or hub name of a BERT-like encoder."""
-    return SENTENCE_DIM if name == "sentence" else int(_encoder(name)[1].config.hidden_size)
-
-
-@cache
-def _encoder(name: str) -> tuple[Any, Any]:
-    from transformers import AutoTokenizer
-
-    folder = pretrained_folder(name)
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True), load_pretrained("AutoModel", str(folder))
+_log = logging.getLogger("reelseek")
+_VECTORS = (".txt", ".vec", ".bin")
 
 
-def text_features(name: str, texts: Sequence[str]) -> Float[Tensor, "text width"]:
-    """One vector a text: the packaged sentence encoder's, or the first token's ([CLS]) of a BERT-like encoder.
-
-    Raises:
-        ModelError: a text is empty.
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class TextConfig:
+    """Args:
+    encoder: `sentence` (packaged), a folder or pulled hub name of a BERT- or CLIP-like model, or a file of word
+        vectors (GloVe or word2vec, .txt .vec .bin).
+    trained: learn its weights too; they are then part of the model.
+    most_tokens: later tokens are left out, and counted in `TextEncoder.left_out`.
+    dim: width of its vectors; None asks the encoder, which must then be on this machine.
     """
+
+    encoder: str = "sentence"
+    trained: bool = False
+    most_tokens: int = Field(default=64, ge=1)
+    dim: int | None = Field(default=None, ge=1)
+
+
+class TextEncoder(nn.Module):
+    """Texts -> vectors, by the encoder that the configuration names.
+
+    Attributes:
+        width: of its vectors.
+        left_out: tokens beyond `most_tokens` so far; each time it grows a warning says so.
+    """
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.left_out = 0
+        if config.trained:
+            if config.encoder.endswith(_VECTORS):
+                raise ModelError("word vectors are not trained along; the projection after them is")
+            self.encoder = _fresh(config.encoder)
+        self.width = config.dim or _width(config.encoder)
+
+    def pooled(self, texts: Sequence[str]) -> Float[Tensor, "text width"]:
+        """One vector a text: the sentence encoder's mean, BERT's [CLS], CLIP's projection, or the mean of word vectors.
+
+        Raises:
+            ModelError: a text is empty.
+        """
+        _refuse_empty(texts)
+        if self.config.encoder == "sentence" and not self.config.trained:
+            return torch.from_numpy(sentence_encoder().encode(texts)).to(self._device)
+        steps, pooled = self._encode(texts)
+        if pooled is not None:
+            return pooled
+        return steps.clean.sum(1) / steps.present.sum(1, keepdim=True).clamp(min=1)
+
+    def words(self, texts: Sequence[str]) -> Steps:
+        """One vector a token. A text of which a file of word vectors knows no word has none.
+
+        Raises:
+            ModelError: a text is empty.
+        """
+        _refuse_empty(texts)
+        return self._encode(texts)[0]
+
+    @property
+    def _device(self) -> torch.device:
+        return next((p.device for p in self.parameters()), torch.device("cpu"))
+
+    def _encode(self, texts: Sequence[str]) -> tuple[Steps, Tensor | None]:
+        if self.config.encoder.endswith(_VECTORS):
+            return self._vectors(texts), None
+        tokenizer, frozen = _loaded(self.config.encoder)
+        model = self.encoder if self.config.trained else frozen
+        rows = [tokenizer(text)["input_ids"] for text in texts]
+        room = min(self.config.most_tokens + 2, _positions(model))
+        self._count(sum(max(0, len(row) - room) for row in rows), room)
+        rows = [row if len(row) <= room else [*row[: room - 1], row[-1]] for row in rows]
+        ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long, device=self._device)
+        there = torch.zeros_like(ids, dtype=torch.bool)
+        for index, row in enumerate(rows):
+            ids[index, : len(row)], there[index, : len(row)] = torch.tensor(row, device=ids.device), True
+        with torch.set_grad_enabled(self.config.trained and torch.is_grad_enabled()):
+            values, pooled = _run(model, ids, there, sentence=self.config.encoder == "sentence")
+        if _is_clip(model):
+            there = there.clone()
+            there[:, 0] = False  # the first token is the same for every text; the last one stays (EAO, section 4.1)
+        return Steps(values, there, values.new_zeros(*there.shape, 2)), pooled
+
+    def _vectors(self, texts: Sequence[str]) -> Steps:
+        vectors = word_vectors(self.config.encoder)
+        found = [[row for row in map(vectors.get, split_words(text)) if row is not None] for text in texts]
+        most = self.config.most_tokens
+        self._count(sum(max(0, len(rows) - most) for rows in found), most)
+        found = [rows[:most] for rows in found]
+        values = np.zeros((len(texts), max(1, *map(len, found)), vectors.width), np.float32)
+        there = np.zeros(values.shape[:2], bool)
+        for index, rows in enumerate(found):
+            if rows:
+                values[index, : len(rows)], there[index, : len(rows)] = np.stack(rows), True
+        device = self._device
+        return Steps(
+            torch.from_numpy(values).to(device),
+            torch.from_numpy(there).to(device),
+            torch.zeros(*there.shape, 2, device=device),
+        )
+
+    def _count(self, tokens: int, most: int) -> None:
+        if tokens:
+            self.left_out += tokens
+            _log.warning("texts longer than %d tokens: %d tokens were left out", most, tokens)
+
+
+def _refuse_empty(texts: Sequence[str]) -> None:
     for text in texts:
         if not text.strip():
             raise ModelError("an empty text has no embedding; give at least one word")
+
+
+def _folder(name: str) -> Path:
+    return sentence_encoder().folder if name == "sentence" else pretrained_folder(name)
+
+
+@cache
+def _loaded(name: str) -> tuple[Any, Any]:
+    """Tokenizer and frozen model, one copy a process."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    folder = _folder(name)
     if name == "sentence":
-        return torch.from_numpy(sentence_encoder().encode(texts))
-    tokenizer, encoder = _encoder(name)
-    tokens = tokenizer(list(texts), padding=True, truncation=True, max_length=512, return_tensors="pt")
-    with torch.inference_mode():
-        hidden: Tensor = encoder(**tokens).last_hidden_state[:, 0]
-    return hidden.clone()
+        tokenizer: Any = PreTrainedTokenizerFast(
+            tokenizer_file=str(folder / "tokenizer.json"), pad_token="[PAD]", model_max_length=int(1e9)
+        )
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, model_max_length=int(1e9))
+    return tokenizer, load_pretrained("AutoModel", str(folder))
+
+
+def _fresh(name: str) -> nn.Module:
+    """A copy of the encoder's text part that may be trained."""
+    from copy import deepcopy
+
+    model = deepcopy(_loaded(name)[1])
+    if _is_clip(model):
+        model.vision_model = nn.Identity()
+        model.visual_projection = nn.Identity()
+    for unused in ("pooler",):
+        if hasattr(model, unused):
+            setattr(model, unused, None)
+    return model.requires_grad_(True)
+
+
+def _is_clip(model: Any) -> bool:
+    return hasattr(model, "text_projection")
+
+
+def _positions(model: Any) -> int:
+    config = getattr(model.config, "text_config", model.config)
+    return int(getattr(config, "max_position_embeddings", 512))
+
+
+def _width(name: str) -> int:
+    if name == "sentence":
+        return SENTENCE_DIM
+    if name.endswith(_VECTORS):
+        return word_vectors(name).width
+    try:
+        model = _loaded(name)[1]
+    except ExpertUnavailable as error:
+        raise ModelError(f"the text encoder {error}") from error
+    return int(model.config.projection_dim if _is_clip(model) else model.config.hidden_size)
+
+
+def _run(model: Any, ids: Tensor, there: Tensor, *, sentence: bool) -> tuple[Tensor, Tensor]:
+    mask = there.long()
+    if _is_clip(model):
+        hidden = model.text_model(input_ids=ids, attention_mask=mask).last_hidden_state
+        values: Tensor = model.text_projection(hidden)
+        return values, values[torch.arange(len(ids)), there.sum(1) - 1]
+    hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
+    if sentence:
+        return hidden, functional.normalize((hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True), dim=-1)
+    return hidden, hidden[:, 0]

@@ -1,28 +1,18 @@
 """Heads that turn pooled values into slots of an embedding."""
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["GatedUnit", "MixtureWeights"]
+from reelseek.library.tokens import Steps
+from reelseek.models.blocks.pool import NetVLAD
+from reelseek.models.blocks.project import GatedUnit, per_expert
+from reelseek.models.text import TextEncoder
 
-
-class GatedUnit(nn.Module):
-    """Gated embedding unit: linear, times the sigmoid of a (batch-normalised) linear of itself, then unit length.
-
-    Source: Miech et al. 2018, section 3.2; with batch normalisation as MEE, CE and MMT release it.
-    """
-
-    def __init__(self, width_in: int, width_out: int, *, batch_norm: bool = True) -> None:
-        super().__init__()
-        self.fc = nn.Linear(width_in, width_out)
-        self.gate = nn.Linear(width_out, width_out)
-        self.norm = nn.BatchNorm1d(width_out) if batch_norm else nn.Identity()
-
-    def forward(self, values: Float[Tensor, "item width"]) -> Float[Tensor, "item dim"]:
-        values = self.fc(values)
-        return functional.normalize(values * torch.sigmoid(self.norm(self.gate(values))), dim=-1)
+__all__ = ["ExpertText", "MixtureWeights", "side_by_side"]
 
 
 class MixtureWeights(nn.Module):
@@ -35,3 +25,45 @@ class MixtureWeights(nn.Module):
     def forward(self, values: Float[Tensor, "item width"]) -> Float[Tensor, "item slot"]:
         weights: Tensor = self.scores(values).softmax(-1)
         return weights
+
+
+def side_by_side(rows: Sequence[Float[Tensor, "item _"]]) -> Float[Tensor, "item slot dim"]:
+    """A slot a row, narrower ones filled up with zeros (which change no dot product)."""
+    width = max(row.shape[1] for row in rows)
+    return torch.stack([functional.pad(row, (0, width - row.shape[1])) for row in rows], dim=1)
+
+
+class ExpertText(nn.Module):
+    """The text side of mixtures of experts: a caption's vector, a gated unit of it for each expert, and weights.
+
+    Args:
+        width: of the text encoder's vectors.
+        widths: of each expert's slot.
+        clusters: of NetVLAD over a caption's tokens; 0 takes the encoder's one vector.
+        ghosts, count_padding: see NetVLAD.
+
+    Source: Miech et al. 2018, section 3; NetVLAD over words as MEE and CE, the encoder's vector as MMT.
+    """
+
+    def __init__(
+        self, width: int, widths: Mapping[str, int], *, clusters: int = 0, ghosts: int = 0, count_padding: bool = False
+    ) -> None:
+        super().__init__()
+        self.vlad = NetVLAD(width, clusters, ghosts=ghosts, count_padding=count_padding) if clusters else None
+        pooled = self.vlad.width if self.vlad is not None else width
+        self.heads = per_expert({name: GatedUnit(pooled, dim) for name, dim in widths.items()})
+        self.weights = MixtureWeights(pooled, len(widths))
+
+    def pooled(self, encoder: TextEncoder, texts: Sequence[str]) -> Float[Tensor, "text pooled"]:
+        return encoder.pooled(texts) if self.vlad is None else self.vlad(encoder.words(texts))
+
+    def pool(self, words: Steps) -> Float[Tensor, "text pooled"]:
+        """NetVLAD of words that are encoded already."""
+        assert self.vlad is not None
+        return self.vlad(words)
+
+    def forward(
+        self, pooled: Float[Tensor, "text pooled"]
+    ) -> tuple[Float[Tensor, "text slot dim"], Float[Tensor, "text slot"]]:
+        """Slots and their weights."""
+        return side_by_side([head(pooled) for head in self.heads.values()]), self.weights(pooled)

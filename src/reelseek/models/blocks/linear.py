@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["LinearSlot", "ridge", "side_by_side"]
+__all__ = ["LinearSlot", "ridge"]
 
 Means = Mapping[str, tuple[Tensor, Tensor]]
 PENALTIES = tuple(10.0 ** (exponent / 2) for exponent in range(-2, 11))
@@ -78,11 +78,3 @@ def ridge(inputs: Float[Tensor, "row input"], targets: Float[Tensor, "row output
     inverse = torch.where(scales > 1e-9, chosen / scales.clamp(min=1e-9), torch.zeros((), dtype=scales.dtype))
     return (right.T @ (inverse[:, None] * turned)).to(inputs.dtype)
 
-
-def side_by_side(
-    values: Float[Tensor, "item slot dim"], row: Float[Tensor, "item other"]
-) -> Float[Tensor, "item more width"]:
-    """One more slot, whichever is narrower filled up with zeros (which change no dot product)."""
-    width = max(values.shape[2], row.shape[1])
-    values = functional.pad(values, (0, width - values.shape[2]))
-    return torch.cat([values, functional.pad(row, (0, width - row.shape[1]))[:, None]], dim=1)

@@ -1,55 +1,282 @@
-"""A transformer whose only notion of structure is which token may attend to which."""
+"""A transformer whose only notion of structure is which token may attend to which.
 
-from jaxtyping import Bool, Float
+Nothing is spent on padding: the tokens that are there are packed into rows, every linear layer sees those rows alone,
+and attention gathers them once for each distinct set of keys. A mask is never built.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["PostNormLayer", "PostNormTransformer"]
+from reelseek.models.blocks.arrange import Arranged
+
+__all__ = ["Attention", "FeedForward", "Layer", "Plan", "Transformer", "UnbiasedLayerNorm", "plan"]
 
 
-class PostNormLayer(nn.Module):
-    """BERT's layer: attention, then a feed-forward net, each added and then normalised (Devlin et al. 2019)."""
+@dataclass(frozen=True)
+class _Pass:
+    """Tokens that share their keys: row numbers of queries and of keys, and which of either are more than padding."""
 
-    def __init__(self, width: int, heads: int, inner: int, dropout: float, eps: float) -> None:
+    queries: Int[Tensor, "video query"]
+    asked: Bool[Tensor, "video query"]
+    keys: Int[Tensor, "video key"]
+    there: Bool[Tensor, "video key"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which tokens are computed, as packed rows, and what each may read; built once for all layers.
+
+    Attributes:
+        entering: place of each entering row in `values`, flattened.
+        rows: place of each computed row among the tokens, flattened.
+        begins: the entering row that each computed row begins as; None where they are the same.
+        places: position of each entering row, for rotary attention.
+    """
+
+    entering: Int[Tensor, " source_row"]
+    rows: Int[Tensor, " row"]
+    begins: Int[Tensor, " row"] | None
+    passes: tuple[_Pass, ...]
+    videos: int
+    tokens: int
+    places: Int[Tensor, " source_row"] | None = None
+
+    def enter(self, values: Float[Tensor, "video source dim"]) -> Float[Tensor, "source_row dim"]:
+        return values.flatten(0, 1)[self.entering]
+
+    def expand(self, rows: Float[Tensor, "source_row dim"]) -> Float[Tensor, "row dim"]:
+        return rows if self.begins is None else rows[self.begins]
+
+    def leave(self, rows: Float[Tensor, "row dim"]) -> Float[Tensor, "video token dim"]:
+        """Zeros where nothing was computed."""
+        flat = rows.new_zeros(self.videos * self.tokens, rows.shape[1]).index_copy(0, self.rows, rows)
+        return flat.unflatten(0, (self.videos, self.tokens))
+
+
+def plan(
+    row: Arranged, relation: Bool[Tensor, "group group"], also: Bool[Tensor, "video token"] | None = None
+) -> Plan:
+    """What a transformer will do with a row.
+
+    Args:
+        relation: which group reads which, see `arrange`.
+        also: tokens that are computed although they are absent and nobody may read them.
+    """
+    computed = row.present if also is None else row.present | also
+    videos, tokens = computed.shape
+    rows = computed.flatten().nonzero()[:, 0]
+    number = torch.zeros(videos * tokens, dtype=torch.long, device=rows.device)
+    number[rows] = torch.arange(len(rows), device=rows.device)
+    number = number.view(videos, tokens)
+    entering, begins = rows, None
+    if row.source is not None:
+        width = row.values.shape[1]
+        place = (rows // tokens) * width + row.source[rows % tokens]
+        entering, begins = torch.unique(place, return_inverse=True)
+    places = None if row.place is None else row.place[entering % row.values.shape[1]]
+    relation = relation.to(row.group.device)
+    passes = []
+    for keys in torch.unique(relation, dim=0):
+        readers = (relation == keys).all(1)
+        asking, giving = readers[row.group].nonzero()[:, 0], keys[row.group].nonzero()[:, 0]
+        if not len(asking):
+            continue
+        queries, asked = _packed(number, computed, asking)
+        same = also is None and torch.equal(asking, giving)
+        keyed = (queries, asked) if same else _packed(number, row.present, giving)
+        passes.append(_Pass(queries, asked, *keyed))
+    return Plan(entering, rows, begins, tuple(passes), videos, tokens, places)
+
+
+def _packed(number: Tensor, chosen: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Row numbers of the chosen tokens among some columns, left in order, and which are more than padding."""
+    there = chosen[:, columns]
+    longest = max(1, int(there.sum(1).max()))
+    order = there.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :longest]
+    return number[:, columns].gather(1, order), there.gather(1, order)
+
+
+class Attention(nn.Module):
+    """Multi-head attention (Vaswani et al. 2017, section 3.2.2) over packed rows.
+
+    Args:
+        head_dim: width of a head; None divides the width among the heads.
+        bias: whether queries, keys and values have biases.
+    """
+
+    def __init__(
+        self, width: int, heads: int, *, head_dim: int | None = None, bias: bool = True, dropout: float = 0.0
+    ) -> None:
         super().__init__()
-        self.heads = heads
-        self.dropout = dropout
-        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
-        self.norm1, self.norm2 = nn.LayerNorm(width, eps), nn.LayerNorm(width, eps)
-        self.fc1, self.fc2 = nn.Linear(width, inner), nn.Linear(inner, width)
+        if head_dim is None and width % heads:
+            raise ValueError(f"a width of {width} cannot be divided among {heads} heads")
+        self.heads, self.head_dim, self.dropout = heads, head_dim or width // heads, dropout
+        self.qkv = nn.Linear(width, 3 * heads * self.head_dim, bias=bias)
+        self.out = nn.Linear(heads * self.head_dim, width)
 
-    def _split(self, values: Tensor) -> Tensor:
-        videos, tokens, width = values.shape
-        return values.view(videos, tokens, self.heads, width // self.heads).transpose(1, 2)
+    def _heads(self, rows: Tensor) -> Tensor:
+        """[video, token, heads * dim] -> [video, head, token, dim]."""
+        return rows.unflatten(2, (self.heads, self.head_dim)).transpose(1, 2)
 
-    def forward(
-        self, values: Float[Tensor, "video token dim"], mask: Bool[Tensor, "video token token"]
-    ) -> Float[Tensor, "video token dim"]:
+    def _scaled(self, queries: Tensor, keys: Tensor, values: Tensor, there: Tensor) -> Tensor:
+        """[video, head, query, dim] -> [video, query, heads * dim]; zeros where there is nothing to read."""
+        something = there.any(1)
+        mask = None if bool(there.all()) else (there | ~something[:, None])[:, None, None, :]
         rate = self.dropout if self.training else 0.0
-        attended = functional.scaled_dot_product_attention(
-            self._split(self.query(values)),
-            self._split(self.key(values)),
-            self._split(self.value(values)),
-            attn_mask=mask[:, None],
-            dropout_p=rate,
-        )
-        attended = self.out(attended.transpose(1, 2).flatten(2))
-        values = self.norm1(values + functional.dropout(attended, rate, self.training))
-        inner = self.fc2(functional.gelu(self.fc1(values)))
-        mixed: Tensor = self.norm2(values + functional.dropout(inner, rate, self.training))
-        return mixed
+        read = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, dropout_p=rate)
+        read = read.transpose(1, 2).flatten(2)
+        return read if bool(something.all()) else read * something[:, None, None]
+
+    def forward(self, rows: Float[Tensor, "source_row dim"], how: Plan, *, first: bool) -> Float[Tensor, "row dim"]:
+        """Args:
+        first: whether `rows` are the entering ones, which views share.
+        """
+        mixed = self.qkv(rows)
+        inner = self.heads * self.head_dim
+        begins = how.begins if first else None
+        if how.places is not None:
+            places = how.places if first or how.begins is None else how.places[how.begins]
+            turned = _rotated(mixed[:, : 2 * inner].unflatten(1, (-1, self.head_dim)), places).flatten(1)
+            mixed = torch.cat([turned, mixed[:, 2 * inner :]], 1)
+        out = mixed.new_zeros(len(how.rows), inner)
+        for each in how.passes:
+            asking = each.queries if begins is None else begins[each.queries]
+            giving = each.keys if begins is None else begins[each.keys]
+            if each.keys is each.queries:
+                queries, keys, values = mixed[asking].chunk(3, dim=2)
+            else:
+                queries, (keys, values) = mixed[:, :inner][asking], mixed[:, inner:][giving].chunk(2, dim=2)
+            read = self._scaled(self._heads(queries), self._heads(keys), self._heads(values), each.there)
+            out = out.index_copy(0, each.queries[each.asked], read[each.asked])
+        return self.out(out)
+
+    def cross(
+        self,
+        queries: Float[Tensor, "video query dim"],
+        keys: Float[Tensor, "video key dim"],
+        there: Bool[Tensor, "video key"],
+    ) -> Float[Tensor, "video query dim"]:
+        """Queries of one sequence read another."""
+        asked, keyed, valued = self.qkv.weight.chunk(3)
+        biases = (None, None, None) if self.qkv.bias is None else self.qkv.bias.chunk(3)
+        parts = [
+            self._heads(functional.linear(rows, weight, bias))
+            for rows, weight, bias in zip((queries, keys, keys), (asked, keyed, valued), biases, strict=True)
+        ]
+        return self.out(self._scaled(*parts, there))
 
 
-class PostNormTransformer(nn.Module):
-    """Layers of PostNormLayer over one mask. No row of the mask may be empty."""
+def _rotated(rows: Float[Tensor, "row head dim"], places: Int[Tensor, " row"]) -> Float[Tensor, "row head dim"]:
+    """Rotary position embedding (Su et al. 2021): each pair of features turned by an angle that grows with position."""
+    half = rows.shape[-1] // 2
+    rates = 10000.0 ** (-torch.arange(half, device=rows.device, dtype=rows.dtype) / half)
+    angles = (places[:, None].to(rows.dtype) * rates)[:, None]
+    one, two, rest = rows[..., :half], rows[..., half : 2 * half], rows[..., 2 * half :]
+    return torch.cat(
+        [one * angles.cos() - two * angles.sin(), one * angles.sin() + two * angles.cos(), rest], -1
+    )
 
-    def __init__(self, *, depth: int, width: int, heads: int, inner: int, dropout: float, eps: float = 1e-12) -> None:
+
+class FeedForward(nn.Module):
+    """Two linear layers with a GELU between; `gated` multiplies by the GELU of a second half (GEGLU, Shazeer 2020)."""
+
+    def __init__(self, width: int, inner: int, *, gated: bool = False) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(PostNormLayer(width, heads, inner, dropout, eps) for _ in range(depth))
+        self.gated = gated
+        self.fc1, self.fc2 = nn.Linear(width, 2 * inner if gated else inner), nn.Linear(inner, width)
+
+    def forward(self, rows: Float[Tensor, "*row dim"]) -> Float[Tensor, "*row dim"]:
+        inner = self.fc1(rows)
+        if self.gated:
+            value, gate = inner.chunk(2, dim=-1)
+            return self.fc2(value * functional.gelu(gate))
+        return self.fc2(functional.gelu(inner))
+
+
+class UnbiasedLayerNorm(nn.Module):
+    """`gain (x - mean) / (std + eps) + bias` with the unbiased standard deviation and eps outside, as COOT releases."""
+
+    def __init__(self, width: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width)), eps
+
+    def forward(self, rows: Float[Tensor, "*row dim"]) -> Float[Tensor, "*row dim"]:
+        centred = rows - rows.mean(-1, keepdim=True)
+        # The gradient of std at a constant row is infinite; that of the root of a clamped variance is not.
+        deviation = rows.var(-1, keepdim=True).clamp(min=1e-24).sqrt()
+        return self.weight * centred / (deviation + self.eps) + self.bias
+
+
+class Layer(nn.Module):
+    """Attention and a feed-forward net, each added to what came in.
+
+    Args:
+        order: `post` normalises after each sum (Vaswani et al. 2017, BERT), `pre` before each part (ViT).
+        norm: makes a normalisation of a width.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        inner: int,
+        *,
+        order: Literal["pre", "post"],
+        norm: Callable[[int], nn.Module] = nn.LayerNorm,
+        head_dim: int | None = None,
+        qkv_bias: bool = True,
+        gated: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.order, self.dropout = order, dropout
+        self.attention = Attention(width, heads, head_dim=head_dim, bias=qkv_bias, dropout=dropout)
+        self.feed = FeedForward(width, inner, gated=gated)
+        self.norm1, self.norm2 = norm(width), norm(width)
+
+    def add(self, rows: Tensor, read: Tensor) -> Tensor:
+        """Rows after what they have read, and then the feed-forward net."""
+        if self.order == "pre":
+            rows = rows + self._drop(read)
+            return rows + self._drop(self.feed(self.norm2(rows)))
+        rows = self.norm1(rows + self._drop(read))
+        return self.norm2(rows + self._drop(self.feed(rows)))
+
+    def _drop(self, rows: Tensor) -> Tensor:
+        return functional.dropout(rows, self.dropout, self.training)
+
+    def forward(self, rows: Float[Tensor, "source_row dim"], how: Plan, *, first: bool) -> Float[Tensor, "row dim"]:
+        read = self.attention(self.norm1(rows) if self.order == "pre" else rows, how, first=first)
+        return self.add(how.expand(rows) if first else rows, read)
+
+    def cross(self, queries: Tensor, keys: Tensor, there: Tensor) -> Tensor:
+        """Queries [video, query, dim] read another sequence [video, key, dim] (post-norm)."""
+        return self.add(queries, self.attention.cross(queries, keys, there))
+
+
+class Transformer(nn.Module):
+    """Layers over one row of tokens; a token that is absent comes out as zeros unless it is in `also`."""
+
+    def __init__(self, depth: int, width: int, heads: int, inner: int, **layer: object) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Layer(width, heads, inner, **layer) for _ in range(depth))  # type: ignore[arg-type]
 
     def forward(
-        self, values: Float[Tensor, "video token dim"], mask: Bool[Tensor, "video token token"]
+        self,
+        row: Arranged,
+        relation: Bool[Tensor, "group group"],
+        also: Bool[Tensor, "video token"] | None = None,
     ) -> Float[Tensor, "video token dim"]:
-        for layer in self.layers:
-            values = layer(values, mask)
-        return values
+        how = plan(row, relation, also)
+        rows = how.enter(row.values)
+        if not len(self.layers):
+            rows = how.expand(rows)
+        for index, layer in enumerate(self.layers):
+            rows = layer(rows, how, first=index == 0)
+        return how.leave(rows)

@@ -1,5 +1,80 @@
-"""Losses: functions over similarity matrices."""
+"""Losses: functions of similarity matrices and of embeddings. `SCORE_LOSSES` are those a configuration can name."""
 
-from reelseek.models.losses.max_margin import max_margin
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import field
+from functools import partial
+from typing import Any
 
-__all__ = ["max_margin"]
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from reelseek.errors import ModelError
+from reelseek.models.losses.consistency import (
+    cycle_consistency,
+    half_cycle,
+    prototype_alignment,
+    pseudo_supervision,
+    regression,
+    soft_nearest,
+)
+from reelseek.models.losses.contrastive import info_nce, mil_nce, mms, nce
+from reelseek.models.losses.crossclr import CrossCLR, CrossCLRConfig, crossclr_published
+from reelseek.models.losses.margin import max_margin, rank_weights, ranked_max_margin, triplet, within_video_max_margin
+
+__all__ = [
+    "SCORE_LOSSES",
+    "CrossCLR",
+    "CrossCLRConfig",
+    "LossConfig",
+    "crossclr_published",
+    "cycle_consistency",
+    "half_cycle",
+    "info_nce",
+    "max_margin",
+    "mil_nce",
+    "mms",
+    "nce",
+    "prototype_alignment",
+    "pseudo_supervision",
+    "rank_weights",
+    "ranked_max_margin",
+    "regression",
+    "soft_nearest",
+    "triplet",
+    "within_video_max_margin",
+]
+
+SCORE_LOSSES: dict[str, Callable[..., Tensor]] = {
+    "max_margin": max_margin,
+    "info_nce": info_nce,
+    "nce": nce,
+    "mms": mms,
+    "ranked_max_margin": ranked_max_margin,
+    "within_video_max_margin": within_video_max_margin,
+}
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class LossConfig:
+    """A loss over scores [text, video] by its name in SCORE_LOSSES, with its settings."""
+
+    name: str = "max_margin"
+    settings: Mapping[str, float | bool] = field(default_factory=lambda: {"margin": 0.2})
+
+    def build(self) -> Callable[..., Tensor]:
+        """The loss, wanting `similarity` and `negatives`.
+
+        Raises:
+            ModelError: no such loss, or it has no such setting.
+        """
+        loss = SCORE_LOSSES.get(self.name)
+        if loss is None:
+            raise ModelError(f"no loss is called {self.name!r}; there are {', '.join(SCORE_LOSSES)}")
+        known = [name for name, each in inspect.signature(loss).parameters.items() if each.kind is each.KEYWORD_ONLY]
+        wrong = sorted(set(self.settings) - (set(known) - {"negatives", "weights"}))
+        if wrong:
+            raise ModelError(f"the loss {self.name} has no setting {wrong[0]!r}; it has {', '.join(known)}")
+        settings: dict[str, Any] = dict(self.settings)
+        return partial(loss, **settings)

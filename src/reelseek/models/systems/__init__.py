@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from reelseek.errors import ModelError
 from reelseek.models.model import RetrievalModel
-from reelseek.models.systems import concepts, mmt
+from reelseek.models.systems import ce, concepts, coot, eao, mdmmt, mee, mmt, umi
 
 __all__ = ["SYSTEMS", "System"]
 
@@ -54,4 +54,11 @@ SYSTEMS: dict[str, System] = {
         composition="linear+L2 -> [CLS], aggregate + steps -> transformer, full -> aggregates; gated text unit a slot",
         missing="mask (default): key mask and zero weight, renormalised; keep: as released, absent experts still score",
     ),
+    "mdmmt": System(mdmmt.MDMMTConfig, mdmmt.MDMMT, trained=True, paper="", composition="", missing=""),
+    "mee": System(mee.MEEConfig, mee.MEE, trained=True, paper="", composition="", missing=""),
+    "ce": System(ce.CEConfig, ce.CE, trained=True, paper="", composition="", missing=""),
+    "eao": System(eao.EAOConfig, eao.EAO, trained=True, paper="", composition="", missing=""),
+    "coot": System(coot.COOTConfig, coot.COOT, trained=True, paper="", composition="", missing=""),
+    "crossclr": System(coot.CrossCLRModelConfig, coot.CrossCLRModel, trained=True, paper="", composition="", missing=""),
+    "umi": System(umi.UMIConfig, umi.UMI, trained=True, paper="", composition="", missing=""),
 }

@@ -1,0 +1,115 @@
+"""From an expert's features to a model's width."""
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reelseek.library.tokens import Steps, Tokens
+
+__all__ = ["Affine", "GatedUnit", "Inputs", "RowNorm", "key", "per_expert", "present_rows"]
+
+
+def key(expert: str) -> str:
+    """A module's name for an expert: torch allows no dots."""
+    return expert.replace(".", "__")
+
+
+class Inputs(nn.Module):
+    """Every expert's steps, brought to zero mean and unit deviation once `fit` has seen training clips.
+
+    The identity until then, as all published systems have it.
+    """
+
+    def __init__(self, experts: Mapping[str, int]) -> None:
+        super().__init__()
+        self.experts = dict(experts)
+        for name, dim in experts.items():
+            self.register_buffer(f"shift_{key(name)}", torch.zeros(dim))
+            self.register_buffer(f"scale_{key(name)}", torch.ones(dim))
+
+    def forward(self, tokens: Tokens) -> dict[str, Steps]:
+        """All experts in their order; one that was not given is absent in every video. Zeros where absent."""
+        some = next(iter(tokens.values())).values
+        found = {}
+        for name, dim in self.experts.items():
+            steps = tokens.get(name)
+            if steps is None:
+                videos = len(some)
+                nothing = torch.zeros(videos, 1, dtype=torch.bool, device=some.device)
+                found[name] = Steps(some.new_zeros(videos, 1, dim), nothing, some.new_zeros(videos, 1, 2))
+                continue
+            shift, scale = getattr(self, f"shift_{key(name)}"), getattr(self, f"scale_{key(name)}")
+            values = torch.where(steps.present[..., None], (steps.clean - shift) * scale, torch.zeros(()))
+            found[name] = Steps(values, steps.present, steps.spans)
+        return found
+
+    @torch.no_grad()
+    def fit(self, tokens: Tokens) -> None:
+        """Learn each feature's mean and deviation; one that hardly varies is not blown up."""
+        for name, steps in tokens.items():
+            there = steps.values[steps.present]
+            if len(there) > 1:
+                getattr(self, f"shift_{key(name)}").copy_(there.mean(0))
+                deviation = there.std(0)
+                usual = deviation.mean().clamp(min=1e-6)
+                getattr(self, f"scale_{key(name)}").copy_(1 / (deviation + 0.1 * usual))
+
+
+class RowNorm(nn.BatchNorm1d):
+    """Batch normalisation that falls back to its running statistics where a batch has a single row."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.training and len(input) < 2:
+            return functional.batch_norm(
+                input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+            )
+        return super().forward(input)
+
+
+def present_rows(unit: nn.Module, values: Float[Tensor, "item width"], present: Bool[Tensor, " item"]) -> Tensor:
+    """`unit` of the rows that are there, so that absent ones stay out of batch statistics; zeros elsewhere.
+
+    In evaluation rows do not meet, and all of them are computed.
+    """
+    if not unit.training or bool(present.all()):
+        return unit(values)
+    rows = unit(values[present])
+    return rows.new_zeros(len(values), *rows.shape[1:]).index_copy(0, present.nonzero()[:, 0], rows)
+
+
+class GatedUnit(nn.Module):
+    """Gated embedding unit: linear, times the sigmoid of a linear of itself.
+
+    Args:
+        batch_norm: normalise what goes into the sigmoid, as MEE, CE and MMT release it.
+        unit: bring the result to unit length; at the head of a slot, not where tokens are projected.
+
+    Source: Miech et al. 2018, section 3.2.
+    """
+
+    def __init__(self, width_in: int, width_out: int, *, batch_norm: bool = True, unit: bool = True) -> None:
+        super().__init__()
+        self.fc = nn.Linear(width_in, width_out)
+        self.gate = nn.Linear(width_out, width_out)
+        self.norm = RowNorm(width_out) if batch_norm else nn.Identity()
+        self.unit = unit
+
+    def forward(self, values: Float[Tensor, "*item width"]) -> Float[Tensor, "*item dim"]:
+        values = self.fc(values)
+        values = values * torch.sigmoid(self.norm(self.gate(values)))
+        return functional.normalize(values, dim=-1) if self.unit else values
+
+
+class Affine(nn.Sequential):
+    """LayerNorm, linear, LayerNorm (UMI)."""
+
+    def __init__(self, width_in: int, width_out: int) -> None:
+        super().__init__(nn.LayerNorm(width_in), nn.Linear(width_in, width_out), nn.LayerNorm(width_out))
+
+
+def per_expert(modules: Mapping[str, nn.Module]) -> nn.ModuleDict:
+    """Modules under their experts' names."""
+    return nn.ModuleDict({key(name): module for name, module in modules.items()})

@@ -1,0 +1,117 @@
+"""Which tensors of a published checkpoint make up each of ours; the same table reads and writes them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from reelseek.errors import ModelError
+
+__all__ = ["KeyMap", "Source"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Released tensors of one of ours.
+
+    Args:
+        keys: their names; several are joined along the first axis.
+        lead: axes of length 1 that stand before ours.
+        rows: the rows of the released table that we have, of `of` rows in all.
+    """
+
+    keys: tuple[str, ...]
+    lead: int = 0
+    rows: tuple[int, ...] | None = None
+    of: int = 0
+
+    def read(self, state: Mapping[str, Tensor]) -> Tensor:
+        parts = [state[key] for key in self.keys]
+        parts = [part.reshape(part.shape[self.lead :]) for part in parts]
+        whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return whole if self.rows is None else whole[list(self.rows)]
+
+    def write(self, ours: Tensor) -> dict[str, Tensor]:
+        """The released tensors again; rows of a table that we do not have are zeros."""
+        if self.rows is not None:
+            table = ours.new_zeros(self.of, *ours.shape[1:])
+            table[list(self.rows)] = ours
+            ours = table
+        parts = ours.chunk(len(self.keys)) if len(self.keys) > 1 else (ours,)
+        return {
+            key: part.reshape((1,) * self.lead + tuple(part.shape)) for key, part in zip(self.keys, parts, strict=True)
+        }
+
+
+@dataclass
+class KeyMap:
+    """The whole table of one checkpoint.
+
+    Attributes:
+        sources: for each tensor of ours, where it comes from.
+        unused: released keys that no output of the released model depends on, with the reason.
+    """
+
+    system: str
+    sources: dict[str, Source] = field(default_factory=dict)
+    unused: dict[str, str] = field(default_factory=dict)
+
+    def same(self, ours: str, theirs: str, *parts: str, lead: int = 0) -> None:
+        """One tensor, or each part (`weight`, `bias`) of one module."""
+        for part in parts or ("",):
+            dot = f".{part}" if part else ""
+            self.sources[ours + dot] = Source((theirs + dot,), lead)
+
+    def linear(self, ours: str, theirs: str, *, bias: bool = True) -> None:
+        self.same(ours, theirs, *(("weight", "bias") if bias else ("weight",)))
+
+    def norm(self, ours: str, theirs: str) -> None:
+        """Batch normalisation with its statistics."""
+        self.same(ours, theirs, "weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
+    def joined(self, ours: str, theirs: tuple[str, ...], *, bias: bool = True) -> None:
+        """Several modules of theirs, one of ours."""
+        for part in ("weight", "bias") if bias else ("weight",):
+            self.sources[f"{ours}.{part}"] = Source(tuple(f"{key}.{part}" for key in theirs))
+
+    def gated(self, ours: str, theirs: str, *, batch_norm: bool) -> None:
+        """A gated embedding unit."""
+        self.linear(f"{ours}.fc", f"{theirs}.fc")
+        self.linear(f"{ours}.gate", f"{theirs}.cg.fc")
+        if batch_norm:
+            self.norm(f"{ours}.norm", f"{theirs}.cg.batch_norm")
+
+    def drop(self, keys: str, why: str, *parts: str) -> None:
+        for part in parts or ("weight", "bias"):
+            self.unused[f"{keys}.{part}"] = why
+
+    def read(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Released tensors under our names.
+
+        Raises:
+            ModelError: keys are absent, or there are keys that are not of this system.
+        """
+        wanted = {key for source in self.sources.values() for key in source.keys}
+        optional = {key for key in wanted if key.endswith("num_batches_tracked")}
+        absent = sorted(wanted - optional - set(state))
+        if absent:
+            raise ModelError(
+                f"not a released {self.system} checkpoint of these sizes: {len(absent)} keys are absent, "
+                f"such as {absent[0]!r}; it has {', '.join(sorted(state)[:3])}, ..."
+            )
+        foreign = sorted(set(state) - wanted - set(self.unused))
+        if foreign:
+            raise ModelError(
+                f"not a released {self.system} checkpoint of these sizes: {len(foreign)} keys are not known there, "
+                f"such as {foreign[0]!r}"
+            )
+        return {ours: source.read(state) for ours, source in self.sources.items() if set(source.keys) <= set(state)}
+
+    def write(self, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Our tensors under the released names."""
+        state: dict[str, Tensor] = {}
+        for name, source in self.sources.items():
+            if name in ours:
+                state |= source.write(ours[name])
+        return state

@@ -1,0 +1,86 @@
+"""Contrastive losses over a similarity matrix: the own pair must hold the softmax of its row and of its column."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from reelseek.models.losses.margin import other_pairs
+
+__all__ = ["info_nce", "mil_nce", "mms", "nce"]
+
+
+def nce(
+    similarity: Float[Tensor, "text video"],
+    *,
+    temperature: float,
+    negatives: Bool[Tensor, "text video"] | None = None,
+) -> Float[Tensor, ""]:
+    """Cross entropy of rows plus cross entropy of columns: a sum, as Everything at Once releases it.
+
+    Args:
+        similarity: cosines; row i is a text, column i its video.
+        temperature: > 0; .05 in Shvetsova et al. 2022.
+        negatives: pairs that count; None takes all off the diagonal.
+
+    Raises:
+        ValueError: similarity is not square.
+
+    Source: Shvetsova et al., "Everything at Once", CVPR 2022, equation 3.
+    """
+    counted = other_pairs(similarity, negatives)
+    counted = counted | torch.eye(len(counted), dtype=torch.bool, device=counted.device)
+    logits = (similarity / temperature).masked_fill(~counted, -torch.inf)
+    labels = torch.arange(len(logits), device=logits.device)
+    return functional.cross_entropy(logits, labels) + functional.cross_entropy(logits.T, labels)
+
+
+def info_nce(
+    similarity: Float[Tensor, "text video"],
+    *,
+    temperature: float,
+    negatives: Bool[Tensor, "text video"] | None = None,
+) -> Float[Tensor, ""]:
+    """Symmetric InfoNCE, the mean of both directions (van den Oord et al. 2018; CLIP, CLIP4Clip). See `nce`."""
+    return nce(similarity, temperature=temperature, negatives=negatives) / 2
+
+
+def mms(
+    similarity: Float[Tensor, "text video"],
+    *,
+    margin: float = 0.001,
+    negatives: Bool[Tensor, "text video"] | None = None,
+) -> Float[Tensor, ""]:
+    """Masked margin softmax: `nce` without a temperature, the margin taken off the own pairs' scores.
+
+    Source: Ilharco et al. 2019; .001 in AVLnet (Rouditchenko et al. 2021), section 3.3.
+    """
+    own = margin * torch.eye(len(similarity), dtype=similarity.dtype, device=similarity.device)
+    return nce(similarity - own, temperature=1.0, negatives=negatives)
+
+
+def mil_nce(
+    similarity: Float[Tensor, "text video"], *, video_of_text: Int[Tensor, " text"] | None = None
+) -> Float[Tensor, ""]:
+    """Of all candidate captions of a video, some must hold the softmax over its row and its candidates' columns.
+
+    `mean_v logsumexp(all texts with v, all videos with v's texts) - logsumexp(v's texts with v)`; positives stand twice
+    in the first sum, as released. Scores are taken as they are: neither normalised nor divided by a temperature.
+
+    Args:
+        similarity: several texts a video.
+        video_of_text: the column of each row's video; None pairs row i with column i.
+
+    Source: Miech et al. 2020 (MIL-NCE), equation 1.
+    """
+    if video_of_text is None:
+        other_pairs(similarity, None)
+        video_of_text = torch.arange(len(similarity), device=similarity.device)
+    videos = similarity.shape[1]
+    own = video_of_text[:, None] == torch.arange(videos, device=similarity.device)[None, :]
+    lowest = -torch.inf
+    positive = similarity.masked_fill(~own, lowest).logsumexp(0)
+    row = similarity.logsumexp(0)
+    # For each video, all scores of its own texts with any video.
+    of_texts = similarity.logsumexp(1)[:, None].expand_as(similarity).masked_fill(~own, lowest).logsumexp(0)
+    return (torch.logaddexp(row, of_texts) - positive).mean()

@@ -1,0 +1,113 @@
+"""Ranking losses over a similarity matrix: the own pair must beat every other by a margin."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+__all__ = ["max_margin", "other_pairs", "rank_weights", "ranked_max_margin", "triplet", "within_video_max_margin"]
+
+
+def other_pairs(similarity: Float[Tensor, "text video"], negatives: Tensor | None) -> Bool[Tensor, "text video"]:
+    """Every pair off the diagonal, of those in `negatives` if that is given.
+
+    Raises:
+        ValueError: similarity is not square.
+    """
+    if similarity.shape[0] != similarity.shape[1]:
+        raise ValueError(f"similarity must be square, texts and videos paired; got {tuple(similarity.shape)}")
+    others = ~torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
+    return others if negatives is None else others & negatives
+
+
+def max_margin(
+    similarity: Float[Tensor, "text video"],
+    *,
+    margin: float,
+    negatives: Bool[Tensor, "text video"] | None = None,
+    hardest: bool = False,
+    diagonal: bool = False,
+    weights: Float[Tensor, "text video"] | None = None,
+) -> Float[Tensor, ""]:
+    """Mean of `max(0, margin - s_ii + s_ij)` and `max(0, margin - s_ii + s_ji)` over all j != i.
+
+    Args:
+        similarity: row i is a text, column i its video.
+        margin: .05 in MMT, .2 in MEE, COOT and VSE++.
+        negatives: pairs that count; None takes all off the diagonal. A video with two captions in the batch is not its
+            own negative.
+        hardest: only the largest violation of each row and each column (VSE++), their mean over rows and columns.
+        diagonal: count the own pairs too, whose violation is the margin itself, as MEE releases it; it changes the
+            value and no gradient but its scale.
+        weights: multiplies each pair's violations (HT's intra-video negatives).
+
+    Raises:
+        ValueError: similarity is not square.
+
+    Source: Karpathy et al. 2014; over 2B(B-1) terms as CE and MMT release it; hardest from Faghri et al. 2018.
+    """
+    counted = other_pairs(similarity, negatives)
+    if diagonal:
+        counted = counted | torch.eye(len(counted), dtype=torch.bool, device=counted.device)
+    own = similarity.diagonal()
+    nothing = torch.zeros((), dtype=similarity.dtype, device=similarity.device)
+    by_row = torch.where(counted, (margin - own[:, None] + similarity).relu(), nothing)
+    by_column = torch.where(counted, (margin - own[None, :] + similarity).relu(), nothing)
+    if weights is not None:
+        by_row, by_column = by_row * weights, by_column * weights
+    if hardest:
+        return (by_row.amax(1).sum() + by_column.amax(0).sum()) / (2 * len(similarity))
+    return (by_row + by_column).sum() / (2 * counted.sum()).clamp(min=1)
+
+
+def rank_weights(similarity: Float[Tensor, "text video"]) -> Float[Tensor, "text video"]:
+    """`1 + 1 / (N - rank + 1)` of each text's own video, for all of its row: worse ranks weigh more.
+
+    Source: Mithun et al. 2018 (Learning joint embedding with multimodal cues), section 3.3.
+    """
+    ranks = 1 + (similarity > similarity.diagonal()[:, None]).sum(1)
+    return (1 + 1 / (len(similarity) - ranks + 1).to(similarity.dtype))[:, None].expand_as(similarity).detach()
+
+
+def ranked_max_margin(
+    similarity: Float[Tensor, "text video"], *, margin: float, negatives: Bool[Tensor, "text video"] | None = None
+) -> Float[Tensor, ""]:
+    """The hardest violations, weighted by the rank of the right answer (Multi Cues). See `rank_weights`."""
+    weights = rank_weights(similarity)
+    by_row = max_margin(similarity, margin=margin, negatives=negatives, hardest=True, weights=weights)
+    by_column = max_margin(
+        similarity, margin=margin, negatives=negatives, hardest=True, weights=rank_weights(similarity.T).T
+    )
+    return (by_row + by_column) / 2
+
+
+def within_video_max_margin(
+    similarity: Float[Tensor, "text video"],
+    *,
+    margin: float,
+    weight: float = 1.0,
+    negatives: Bool[Tensor, "text video"] | None = None,
+) -> Float[Tensor, ""]:
+    """`max_margin` in which other moments of the same video are negatives as well, times `weight`.
+
+    Args:
+        negatives: pairs of different videos; what is left off the diagonal is within a video.
+
+    Source: Miech et al. 2019 (HowTo100M), section 4.1.
+    """
+    weights = torch.ones_like(similarity)
+    if negatives is not None:
+        weights = torch.where(negatives, weights, torch.full_like(weights, weight))
+    return max_margin(similarity, margin=margin, weights=weights)
+
+
+def triplet(
+    anchors: Float[Tensor, "item dim"], others: Float[Tensor, "item dim"], *, margin: float
+) -> Float[Tensor, ""]:
+    """Mean of `max(0, margin + |a_i - p_i|^2 - |a_i - n|^2)`, row i of the others its positive and all else negatives.
+
+    Source: Wray et al. 2019 (JPose), equation 2, over all triplets of a batch instead of a sample of them.
+    """
+    distances = torch.cdist(anchors, others).square()
+    violations = (margin + distances.diagonal()[:, None] - distances).relu()
+    counted = other_pairs(distances, None)
+    return torch.where(counted, violations, torch.zeros(())).sum() / counted.sum().clamp(min=1)

@@ -1,0 +1,118 @@
+"""Collaborative Experts (Liu, Albanie, Nagrani, Zisserman, BMVC 2019): MEE whose experts gate each other first."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reelseek.library.tokens import Steps
+from reelseek.models.blocks.heads import ExpertText
+from reelseek.models.blocks.project import RowNorm, key, per_expert, present_rows
+from reelseek.models.losses import LossConfig
+from reelseek.models.model import STRICT, Embedding, LearnedModel
+from reelseek.models.systems.mee import MEEConfig, VladPools
+
+__all__ = ["CE", "CEConfig"]
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class CEConfig(MEEConfig):
+    """Args:
+    width: of the space in which experts meet, and of every slot.
+    pair_layers, gate_layers: layers of the net g of a pair, and of the net h of their mean.
+    with_self: an expert is paired with itself too.
+    sequential: gated experts stand in for raw ones while the loop goes on, so that the order of experts matters, as
+        released; the paper gates all of them at once. Only for comparing with released weights.
+    """
+
+    width: int = 768
+    pair_layers: int = Field(default=3, ge=1)
+    gate_layers: int = Field(default=0, ge=0)
+    with_self: bool = True
+    sequential: bool = False
+    text_clusters: int = Field(default=28, ge=0)
+    ghosts: int = Field(default=1, ge=0)
+    loss: LossConfig = Field(default_factory=lambda: LossConfig("max_margin", {"margin": 0.09381614}))
+
+
+class PairGate(nn.Module):
+    """`x * sigmoid(BN(h(mean_j g(x, x_j))) + BN(Wx))`: what the other experts make of this one (section 3.1)."""
+
+    def __init__(self, config: CEConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.pair = nn.Sequential(nn.Linear(2 * width, width), *_hidden(width, config.pair_layers - 1))
+        self.gate = nn.Sequential(*_hidden(width, config.gate_layers))
+        self.own = per_expert({name: nn.Linear(width, width) for name in config.experts})
+        self.norm1 = per_expert({name: RowNorm(width) for name in config.experts})
+        self.norm2 = per_expert({name: RowNorm(width) for name in config.experts})
+        self.with_self = config.with_self
+
+    def forward(
+        self,
+        name: str,
+        experts: Mapping[str, tuple[Float[Tensor, "video dim"], Bool[Tensor, " video"]]],
+    ) -> Float[Tensor, "video dim"]:
+        values, present = experts[name]
+        total, count = torch.zeros_like(values), values.new_zeros(len(values), 1)
+        for other, (row, there) in experts.items():
+            if other == name and not self.with_self:
+                continue
+            both = present & there
+            found = present_rows(self.pair, torch.cat([values, row], 1), both)
+            total = total + torch.where(both[:, None], found, torch.zeros(()))
+            count = count + both[:, None]
+        said = present_rows(self.gate, total / (count + 1e-11), present)
+        gate = present_rows(self.norm1[key(name)], said, present)
+        own = present_rows(self.norm2[key(name)], self.own[key(name)](values), present)
+        return functional.normalize(values * torch.sigmoid(gate + own), dim=-1)
+
+
+def _hidden(width: int, layers: int) -> list[nn.Module]:
+    return [part for _ in range(layers) for part in (RowNorm(width), nn.Mish(), nn.Linear(width, width))]
+
+
+class CE(LearnedModel):
+    """pool (mean, NetVLAD) -> project (linear, unit length) -> mix (pair gate) -> similarity weighted by the caption."""
+
+    system = "ce"
+    config: CEConfig
+
+    def __init__(self, config: CEConfig) -> None:
+        super().__init__(config)
+        self.renormalise = config.missing != "keep"
+        self.pools = VladPools(config.experts, config.vlad, count_padding=config.count_padding)
+        self.project = per_expert({e: nn.Linear(width, config.width) for e, width in self.pools.widths.items()})
+        self.mix = PairGate(config)
+        self.captions = ExpertText(
+            self.text.width, dict.fromkeys(config.experts, config.width), clusters=config.text_clusters,
+            ghosts=config.ghosts, count_padding=config.count_padding,
+        )  # fmt: skip
+
+    def encode(self, steps: Mapping[str, Steps]) -> Embedding:
+        experts = {}
+        for name, each in steps.items():
+            values = functional.normalize(self.project[key(name)](self.pools(name, each)), dim=-1)
+            experts[name] = (values, each.present.any(1))
+        gated = dict(experts)
+        for name in experts:
+            gated[name] = (self.mix(name, gated if self.config.sequential else experts), experts[name][1])
+        values = torch.stack([row for row, _ in gated.values()], 1)
+        present = torch.stack([there for _, there in gated.values()], 1)
+        if self.config.missing == "keep":
+            present = torch.ones_like(present)
+        return Embedding(values, present, torch.ones_like(values[..., 0]))
+
+    def encode_texts(self, texts: Sequence[str]) -> Embedding:
+        return self.encode_pooled(self.captions.pooled(self.text, texts))
+
+    def encode_pooled(self, pooled: Float[Tensor, "text pooled"]) -> Embedding:
+        """The text side after its pooling."""
+        values, weights = self.captions(pooled)
+        if self.config.missing == "keep":
+            weights = torch.ones_like(weights)
+        return Embedding(values, torch.ones_like(weights, dtype=torch.bool), weights)

@@ -1,0 +1,354 @@
+"""COOT (Ging, Zolfaghari, Pirsiavash, Brox, NeurIPS 2020) and CrossCLR (Zolfaghari et al., ICCV 2021) on top of it.
+
+Video and text have the same shape: a local transformer reads each clip or sentence, and once the whole, whose vector is
+the context; a global transformer reads the clips' vectors, and the context asks it a question.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reelseek.errors import ModelError
+from reelseek.library.tokens import Steps
+from reelseek.models.blocks.arrange import Arranged, aligned, everything, left
+from reelseek.models.blocks.mix import Layer, Transformer, UnbiasedLayerNorm
+from reelseek.models.blocks.pool import WeightedPool, masked_max, masked_mean
+from reelseek.models.losses import CrossCLR, CrossCLRConfig, LossConfig, cycle_consistency, max_margin
+from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, SystemConfig
+
+__all__ = ["COOT", "COOTConfig", "CrossCLRModel", "CrossCLRModelConfig", "Level", "hierarchy_loss"]
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class COOTConfig(SystemConfig):
+    """Sizes default to the released ones for ActivityNet and YouCook2.
+
+    Args:
+        together: experts that are fed side by side ("+"), in groups; the groups are trained apart and their embeddings
+            concatenated. None feeds all together.
+        level: what `encode_videos` and `encode_texts` give: embeddings of a `clip` and a sentence, or of a whole `video`
+            and a paragraph, of which clips are runs of `clip_steps` steps and sentences end with a full stop.
+        pooler: `attention` is the attention-aware one, `max` for LSMDC in CrossCLR.
+        average: the global level's mean over clips: `masked`, or `released`, whose sum runs over padding too so that
+            it depends on the batch; only for comparing with released weights.
+        cycle: weight of cycle consistency; .01 for ActivityNet, .001 for YouCook2.
+    """
+
+    width: int = 384
+    heads: int = 8
+    global_heads: int | None = None
+    inner: int = 384
+    local_layers: int = Field(default=1, ge=1)
+    global_layers: int = Field(default=1, ge=1)
+    context_layers: int = Field(default=1, ge=1)
+    pooler: Literal["attention", "max"] = "attention"
+    pool_inner: int = 768
+    pool_heads: int = 2
+    dropout: float = Field(default=0.05, ge=0, lt=1)
+    together: tuple[tuple[str, ...], ...] | None = None
+    level: Literal["clip", "video"] = "clip"
+    clip_steps: int = Field(default=8, ge=1)
+    average: Literal["masked", "released"] = "masked"
+    cycle: float = Field(default=0.001, ge=0)
+    missing: Literal["mask", "refuse"] = "mask"
+    loss: LossConfig = Field(default_factory=lambda: LossConfig("max_margin", {"margin": 0.2}))
+
+    @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        return self.together or (tuple(self.experts),)
+
+
+@dataclass(frozen=True, config={"arbitrary_types_allowed": True})
+class Level:
+    """One side of a hierarchy: parts (clips, sentences), wholes (videos, paragraphs) and their contexts."""
+
+    parts: Tensor  # [part, dim]
+    wholes: Tensor  # [whole, 2 dim]
+    contexts: Tensor  # [whole, dim]
+    grouped: Tensor  # [whole, part, dim], padded
+    present: Tensor  # [whole, part]
+
+
+def sinusoids(length: int, width: int) -> Float[Tensor, "place dim"]:
+    """Position codes whose frequency falls with the raw index of the feature, as COOT releases them."""
+    index = torch.arange(width)
+    angles = torch.arange(length)[:, None] / 10000 ** (2 * index / width)
+    return torch.where(index % 2 == 0, angles.sin(), angles.cos()).float()
+
+
+class _Reader(nn.Module):
+    """What local and global readers share: normalise, add positions, mix."""
+
+    def __init__(self, width_in: int, config: COOTConfig, *, heads: int, layers: int) -> None:
+        super().__init__()
+        self.norm = UnbiasedLayerNorm(width_in)
+        self.mix = Transformer(
+            layers, config.width, heads, config.inner, order="post", norm=UnbiasedLayerNorm, dropout=config.dropout
+        )
+        self.register_buffer("positions", sinusoids(1000, config.width), persistent=False)
+        self.positions: Tensor
+
+    def mixed(self, values: Tensor, present: Tensor, also: Tensor | None = None) -> Tensor:
+        length = values.shape[1]
+        if length > len(self.positions):
+            raise ModelError(f"a sequence of {length} steps; COOT has positions for {len(self.positions)}")
+        group = torch.zeros(length, dtype=torch.long, device=values.device)
+        return self.mix(Arranged(values + self.positions[:length], present, group), everything(1), also)
+
+
+class Local(_Reader):
+    """Steps of a clip, or tokens of a sentence -> one vector (section 3.1 and attention-aware pooling)."""
+
+    def __init__(self, width_in: int, config: COOTConfig) -> None:
+        super().__init__(width_in, config, heads=config.heads, layers=config.local_layers)
+        self.fc = nn.Linear(width_in, config.width)
+        self.pool = (
+            WeightedPool(config.width, config.pool_inner, config.pool_heads) if config.pooler == "attention" else None
+        )
+
+    def forward(self, steps: Steps) -> Float[Tensor, "item dim"]:
+        steps = left(steps)
+        mixed = self.mixed(functional.gelu(self.fc(self.norm(steps.clean))), steps.present)
+        return masked_max(mixed, steps.present) if self.pool is None else self.pool(mixed, steps.present)
+
+
+class Global(_Reader):
+    """Vectors of clips and a context -> the mean of what they become beside what the context reads in them."""
+
+    def __init__(self, config: COOTConfig) -> None:
+        heads = config.global_heads or config.heads
+        super().__init__(config.width, config, heads=heads, layers=config.global_layers)
+        self.average = config.average
+        self.context = nn.ModuleList(
+            Layer(config.width, heads, config.inner, order="post", norm=UnbiasedLayerNorm, dropout=config.dropout)
+            for _ in range(config.context_layers)
+        )
+
+    def forward(
+        self,
+        parts: Float[Tensor, "whole part dim"],
+        present: Bool[Tensor, "whole part"],
+        context: Float[Tensor, "whole dim"],
+    ) -> Float[Tensor, "whole width"]:
+        released = self.average == "released"
+        mixed = self.mixed(self.norm(parts), present, torch.ones_like(present) if released else None)
+        if released:
+            mean = mixed.sum(1) / present.sum(1, keepdim=True).clamp(min=1)
+        else:
+            mean = masked_mean(mixed, present)
+        query = context[:, None]
+        for layer in self.context:
+            query = layer.cross(query, mixed, present)
+        return torch.cat([mean, query[:, 0]], 1)
+
+
+class _Side(nn.Module):
+    """Local and global reader of video or of text."""
+
+    def __init__(self, width_in: int, config: COOTConfig) -> None:
+        super().__init__()
+        self.local_reader = Local(width_in, config)
+        self.global_reader = Global(config)
+
+    def forward(self, wholes: Steps, parts: Steps, owner: Int[Tensor, " part"]) -> Level:
+        """Args:
+        owner: the whole that each part belongs to, in order.
+        """
+        rows, contexts = self.local_reader(parts), self.local_reader(wholes)
+        counts = torch.bincount(owner, minlength=len(contexts))
+        longest = max(1, int(counts.max()))
+        present = torch.arange(longest, device=owner.device)[None, :] < counts[:, None]
+        grouped = rows.new_zeros(len(contexts), longest, rows.shape[1])
+        grouped = grouped.index_put((owner, _place(owner)), rows)
+        return Level(rows, self.global_reader(grouped, present, contexts), contexts, grouped, present)
+
+
+def _place(owner: Tensor) -> Tensor:
+    """How many parts of the same whole stand before each part."""
+    same = owner[:, None] == owner[None, :]
+    return same.tril(-1).sum(1)
+
+
+class COOT(LearnedModel):
+    """project (LayerNorm, MLP) -> mix (own clip) -> pool (attention) -> mix (full, context) -> pool (mean) -> cosine."""
+
+    system = "coot"
+    config: COOTConfig
+
+    def __init__(self, config: COOTConfig) -> None:
+        super().__init__(config)
+        used = [name for group in config.groups for name in group]
+        if sorted(used) != sorted(config.experts):
+            raise ModelError(f"together names {', '.join(used)}; the experts are {', '.join(config.experts)}")
+        self.slots = tuple("+".join(group) for group in config.groups)
+        self.video = nn.ModuleList(_Side(sum(config.experts[e] for e in group), config) for group in config.groups)
+        self.caption = nn.ModuleList(_Side(self.text.width, config) for _ in config.groups)
+        for name, parameter in self.named_parameters():
+            if ".norm" not in name and not name.startswith("text."):
+                nn.init.trunc_normal_(parameter, std=0.01)
+
+    def encode(self, steps: Mapping[str, Steps]) -> Embedding:
+        values, present = [], []
+        for side, group in zip(self.video, self.config.groups, strict=True):
+            fed = aligned(steps, group)
+            values.append(self._embed(side, fed, *_runs(fed, self.config.clip_steps)))
+            present.append(fed.present.any(1))
+        stacked = torch.stack(values, 1)
+        return Embedding(stacked, torch.stack(present, 1), torch.ones_like(stacked[..., 0]))
+
+    def _embed(self, side: nn.Module, wholes: Steps, parts: Steps, owner: Tensor) -> Tensor:
+        assert isinstance(side, _Side)
+        if self.config.level == "clip":
+            return functional.normalize(side.local_reader(wholes), dim=-1)
+        return functional.normalize(side(wholes, parts, owner).wholes, dim=-1)
+
+    def encode_texts(self, texts: Sequence[str]) -> Embedding:
+        words = self.text.words(texts)
+        sentences = [re.split(r"(?<=[.!?])\s+", text.strip()) for text in texts]
+        owner = torch.tensor([index for index, some in enumerate(sentences) for _ in some], device=words.values.device)
+        parts = self.text.words([each for some in sentences for each in some]) if self.config.level == "video" else words
+        values = torch.stack([self._embed(side, words, parts, owner) for side in self.caption], 1)
+        present = words.present.any(1, keepdim=True).expand(len(texts), len(self.slots))
+        return Embedding(values, present, torch.ones_like(values[..., 0]))
+
+    def levels(self, batch: Batch) -> list[tuple[Level, Level, Tensor, Tensor]]:
+        """Both sides of each group's hierarchy, with the pooled inputs of clips and of sentences.
+
+        A batch has clips; a whole video is its clips one after the other, a paragraph their captions.
+        """
+        self.check(batch.tokens)
+        steps = self.inputs(batch.tokens)
+        words = self.text.words(batch.texts)
+        owner = torch.unique(batch.video, return_inverse=True)[1]
+        order = owner.argsort(stable=True)
+        owner = owner[order]
+        words = _rows(words, order)
+        text_input = masked_mean(words.values, words.present)
+        found = []
+        for index, group in enumerate(self.config.groups):
+            clips = _rows(aligned(steps, group), order)
+            video = self.video[index](_joined(clips, owner), clips, owner)
+            text = self.caption[index](_joined(words, owner), words, owner)
+            found.append((video, text, masked_mean(clips.clean, clips.present), text_input))
+        return found
+
+    def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        margin = float(self.config.loss.settings.get("margin", 0.2))
+        found: dict[str, Tensor] = {}
+        for slot, (video, text, _, _) in zip(self.slots, self.levels(batch), strict=True):
+            terms = hierarchy_loss(video, text, margin=margin)
+            if self.config.cycle:
+                one = cycle_consistency(video.grouped, video.present, text.grouped, text.present)
+                two = cycle_consistency(text.grouped, text.present, video.grouped, video.present)
+                terms["cycle"] = self.config.cycle * (one + two)
+            found |= {f"{slot}.{name}": value for name, value in terms.items()}
+        return found
+
+
+def hierarchy_loss(video: Level, text: Level, *, margin: float) -> dict[str, Float[Tensor, ""]]:
+    """Max-margin at clip, video and context level, and half of it within each modality; all weighted 1 (equation 5)."""
+
+    def ranked(x: Tensor, y: Tensor) -> Tensor:
+        scores = functional.normalize(x, dim=-1) @ functional.normalize(y, dim=-1).T
+        # Published over n * n, of which the diagonal adds nothing.
+        return max_margin(scores, margin=margin) * (2 * (len(x) - 1) / len(x))
+
+    def within(x: Tensor, y: Tensor) -> Tensor:
+        return (ranked(x, x) + ranked(y, y)) / 2
+
+    return {
+        "high": ranked(video.wholes, text.wholes),
+        "low": ranked(video.parts, text.parts),
+        "context": ranked(video.contexts, text.contexts),
+        "high_internal": within(video.wholes, text.wholes),
+        "low_internal": within(video.parts, text.parts),
+    }
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class CrossCLRModelConfig(COOTConfig):
+    """CrossCLR's settings of table 1 of its supplement, for YouCook2; LSMDC has width 768, 16 heads, a max pooler,
+    dropout .01, kappa .0055, lambda .65 and a queue of 3,000.
+
+    Args:
+        local: the loss of clips and sentences.
+        everywhere: the loss of videos and paragraphs, times `global_weight`.
+    """
+
+    local: CrossCLRConfig = Field(default_factory=lambda: CrossCLRConfig(queue=5000))
+    everywhere: CrossCLRConfig = Field(default_factory=CrossCLRConfig)
+    global_weight: float = Field(default=0.6, ge=0)
+
+
+class CrossCLRModel(COOT):
+    """COOT without its losses: CrossCLR of clips and sentences, and of videos and paragraphs."""
+
+    system = "crossclr"
+    config: CrossCLRModelConfig
+
+    def __init__(self, config: CrossCLRModelConfig) -> None:
+        super().__init__(config)
+        inputs = [sum(config.experts[e] for e in group) for group in config.groups]
+        self.local_loss = nn.ModuleList(
+            CrossCLR(config.local, (config.width, dim, self.text.width)) for dim in inputs
+        )
+        self.global_loss = nn.ModuleList(
+            CrossCLR(config.everywhere, (2 * config.width, dim, self.text.width)) for dim in inputs
+        )
+
+    def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        found: dict[str, Tensor] = {}
+        for index, (video, text, clip_input, text_input) in enumerate(self.levels(batch)):
+            slot = self.slots[index]
+            found[f"{slot}.local"] = self.local_loss[index](video.parts, text.parts, clip_input, text_input)
+            if len(video.wholes) > 1:
+                owner = video.present.nonzero()[:, 0]
+                mean = [_mean_by(owner, rows, len(video.wholes)) for rows in (clip_input, text_input)]
+                everywhere = self.global_loss[index](video.wholes, text.wholes, *mean)
+                found[f"{slot}.global"] = self.config.global_weight * everywhere
+        return found
+
+
+def _mean_by(owner: Tensor, rows: Tensor, wholes: int) -> Tensor:
+    total = rows.new_zeros(wholes, rows.shape[1]).index_add(0, owner, rows)
+    return total / torch.bincount(owner, minlength=wholes).clamp(min=1)[:, None]
+
+
+def _rows(steps: Steps, order: Tensor) -> Steps:
+    return Steps(steps.values[order], steps.present[order], steps.spans[order])
+
+
+def _runs(steps: Steps, length: int) -> tuple[Steps, Tensor]:
+    """A video's steps cut into runs, each a clip, and the video of each."""
+    steps = left(steps)
+    more = -steps.present.shape[1] % length
+    values = functional.pad(steps.values, (0, 0, 0, more)).unflatten(1, (-1, length)).flatten(0, 1)
+    spans = functional.pad(steps.spans, (0, 0, 0, more)).unflatten(1, (-1, length)).flatten(0, 1)
+    present = functional.pad(steps.present, (0, more)).unflatten(1, (-1, length))
+    runs = present.shape[1]
+    present = present.flatten(0, 1)
+    owner = torch.arange(len(steps.present), device=present.device).repeat_interleave(runs)
+    # Each video keeps its first run even if it is empty, so that it has a row.
+    kept = present.any(1) | (torch.arange(len(present), device=present.device) % runs == 0)
+    return Steps(values[kept], present[kept], spans[kept]), owner[kept]
+
+
+def _joined(parts: Steps, owner: Tensor) -> Steps:
+    """The parts of each whole one after the other."""
+    counts = torch.bincount(owner)
+    most = int(counts.max())
+    shape = (len(counts), most, parts.present.shape[1])
+    place = (owner, _place(owner))
+    present = torch.zeros(shape, dtype=torch.bool, device=owner.device).index_put(place, parts.present)
+    values = parts.values.new_zeros(*shape, parts.values.shape[2]).index_put(place, parts.clean)
+    spans = parts.spans.new_zeros(*shape, 2).index_put(place, parts.spans)
+    joined = left(Steps(values.flatten(1, 2), present.flatten(1, 2), spans.flatten(1, 2)))
+    longest = max(1, int(joined.present.sum(1).max()))
+    return Steps(joined.values[:, :longest], joined.present[:, :longest], joined.spans[:, :longest])

@@ -1,0 +1,322 @@
+"""Everything at Once (Shvetsova et al., CVPR 2022): one fusion block that knows no modality, run on every subset.
+
+The six passes of the paper (t, v, a, tv, ta, va) are one row of six views, each a group that reads itself alone. In the
+first block a token's queries, keys and values are computed once and gathered into the views that it is in.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reelseek.errors import ModelError
+from reelseek.library.tokens import Steps
+from reelseek.models.blocks.arrange import Arranged, in_a_row, max_thin, own, thin, views
+from reelseek.models.blocks.audio import AudioCNN
+from reelseek.models.blocks.mix import Transformer
+from reelseek.models.blocks.pool import masked_mean
+from reelseek.models.blocks.project import GatedUnit, key, per_expert
+from reelseek.models.losses import LossConfig
+from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, SystemConfig
+from reelseek.models.text import TextConfig
+
+__all__ = ["EAO", "AudioConfig", "EAOConfig"]
+
+Part = tuple[Float[Tensor, "item token dim"], Bool[Tensor, "item token"]]
+TEXT = "text"
+
+
+@dataclass(frozen=True, config=STRICT)
+class AudioConfig:
+    """Channels and residual blocks of the stages of the spectrogram network.
+
+    The defaults are Everything at Once's six stages; AVLnet's four are (128, 128, 256, 512, 1024) and (2, 2, 2, 2).
+    """
+
+    widths: tuple[int, ...] = (128, 128, 256, 512, 1024, 2048, 4096)
+    blocks: tuple[int, ...] = (2, 2, 1, 1, 1, 1)
+    kernel: int = 9
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class EAOConfig(SystemConfig):
+    """Sizes default to the paper's.
+
+    Args:
+        spectrograms: experts whose steps are frames of a spectrogram, each with its trainable network.
+        depth: 0 is the ablation without a transformer.
+        projection, head: `gated` units as published, or `linear`.
+        shared_head: one head for all modalities; needed with `cls`.
+        pool: `mean` over each modality's tokens, or the output of a class token (`cls`).
+        positions: `none` as published, `learned` one a place and modality, or `rotary`.
+        fused: whether pairs of modalities are passed through the block together, or only one at a time.
+        combinatorial: whether the loss has the terms of fused pairs; without it only single modalities meet.
+        weights: of the loss's terms, by name such as `text|audio` or `text|video+audio`; 1 where not named.
+        missing: `token` puts a learned token in an absent modality's place, as published, and the loss skips it.
+        most_steps: tokens of one modality that the block sees at once.
+        longer: what becomes of longer tracks. `at_once` keeps the first; `nearest` and `max_pool` resample to
+            `most_steps`; `clips` cuts the video into windows of `clip_seconds` and averages their embeddings.
+        shift_seconds: a training clip's spectrogram is read so much earlier or later, by chance, so that text and
+            audio, which tells the same words, are not matched by their words alone (supplement, C.4).
+        released_audio: let the audio network see padding, and count mask windows as released; only for comparing.
+    """
+
+    spectrograms: dict[str, AudioConfig] = Field(default_factory=dict)
+    width: int = 4096
+    depth: int = Field(default=1, ge=0)
+    heads: int = 64
+    inner_ratio: float = 1.0
+    embedding: int = 6144
+    projection: Literal["gated", "linear"] = "gated"
+    head: Literal["gated", "linear"] = "gated"
+    shared_head: bool = False
+    pool: Literal["mean", "cls"] = "mean"
+    positions: Literal["none", "learned", "rotary"] = "none"
+    fused: bool = True
+    combinatorial: bool = True
+    weights: dict[str, float] = Field(default_factory=dict)
+    missing: Literal["token", "mask", "refuse"] = "token"
+    most_steps: int = Field(default=48, ge=1)
+    longer: Literal["at_once", "nearest", "max_pool", "clips"] = "at_once"
+    clip_seconds: float = Field(default=8.0, gt=0)
+    shift_seconds: float = Field(default=0.0, ge=0)
+    released_audio: bool = False
+    text: TextConfig = Field(default_factory=lambda: TextConfig(most_tokens=20))
+    loss: LossConfig = Field(default_factory=lambda: LossConfig("nce", {"temperature": 0.05}))
+
+
+class EAO(LearnedModel):
+    """project (gated unit, LayerNorm) -> arrange (views) -> mix (own view) -> pool (mean a modality) -> heads (one space)."""
+
+    system = "eao"
+    config: EAOConfig
+
+    def __init__(self, config: EAOConfig) -> None:
+        super().__init__(config)
+        self.slots = ("fused",)
+        if config.pool == "cls" and not config.shared_head:
+            raise ModelError("pool = cls has one output for all modalities, and needs shared_head = true")
+        self.audio = per_expert(
+            {e: AudioCNN(config.experts[e], c.widths, c.blocks, kernel=c.kernel) for e, c in self._nets(config)}
+        )
+        widths = config.experts | {e: c.widths[-1] for e, c in self._nets(config)} | {TEXT: self.text.width}
+        make = {"gated": _gated, "linear": nn.Linear}
+        self.project = per_expert({name: make[config.projection](dim, config.width) for name, dim in widths.items()})
+        self.norm = per_expert({name: nn.LayerNorm(config.width, 1e-6) for name in widths})
+        self.stand_in = nn.Parameter(torch.zeros(config.width)) if config.missing == "token" else None
+        self.cls = nn.Parameter(torch.zeros(config.width)) if config.pool == "cls" else None
+        self.mix = Transformer(
+            config.depth, config.width, config.heads, round(config.width * config.inner_ratio),
+            order="pre", norm=lambda width: nn.LayerNorm(width, 1e-6),
+        )  # fmt: skip
+        self.heads = per_expert(
+            {name: make[config.head](config.width, config.embedding) for name in (["any"] if config.shared_head else widths)}
+        )
+        if config.positions == "learned":
+            places = {name: config.text.most_tokens + 2 if name == TEXT else config.most_steps for name in widths}
+            self.place = nn.ParameterDict(
+                {key(name): nn.Parameter(torch.zeros(most, config.width)) for name, most in places.items()}
+            )
+        for parameter in (self.stand_in, self.cls, *getattr(self, "place", nn.ParameterDict()).values()):
+            if parameter is not None:
+                nn.init.trunc_normal_(parameter, std=0.02)
+
+    @staticmethod
+    def _nets(config: EAOConfig) -> list[tuple[str, AudioConfig]]:
+        unknown = sorted(set(config.spectrograms) - set(config.experts))
+        if unknown:
+            raise ModelError(f"spectrograms names {unknown[0]!r}, which is none of {', '.join(config.experts)}")
+        return list(config.spectrograms.items())
+
+    @property
+    def most_steps(self) -> Mapping[str, int]:
+        most = self.config.most_steps if self.config.longer == "at_once" else 100_000
+        return {
+            name: most * self.audio[key(name)].stride if key(name) in self.audio else most for name in self.experts
+        }
+
+    # Tokens
+
+    def project_tokens(self, name: str, steps: Steps) -> Part:
+        """Tokens of one modality as the fusion block takes them; the stand-in where there are none."""
+        values = self.norm[key(name)](self.project[key(name)](steps.clean))
+        present = steps.present
+        if self.stand_in is not None:
+            empty = ~present.any(1)
+            first = torch.zeros_like(present)
+            first[:, 0] = empty
+            values = torch.where(first[..., None], self.stand_in, values)
+            present = present | first
+        if self.config.positions == "learned":
+            places = self.place[key(name)]
+            if values.shape[1] > len(places):
+                raise ModelError(f"{name} has {values.shape[1]} tokens, and learned positions for {len(places)}")
+            values = values + places[: values.shape[1]]
+        return values, present
+
+    def tokens(self, steps: Mapping[str, Steps]) -> dict[str, Part]:
+        """Tokens of every expert, long ones shortened."""
+        found = {}
+        for name, each in steps.items():
+            if key(name) in self.audio:
+                each = self.listen(name, each)
+            if self.config.longer == "max_pool":
+                each = max_thin(each, self.config.most_steps)
+            else:
+                each = thin(each, self.config.most_steps, "nearest" if self.config.longer == "nearest" else "first")
+            found[name] = self.project_tokens(name, each)
+        return found
+
+    def listen(self, name: str, frames: Steps) -> Steps:
+        """Spectrogram frames -> tokens of the audio network."""
+        net = self.audio[key(name)]
+        assert isinstance(net, AudioCNN)
+        if not self.config.released_audio:
+            heard: Steps = net(frames)
+            return heard
+        values, present = net.features(frames.values), net.token_mask(frames.present)
+        return Steps(values, present, frames.spans.new_zeros(*present.shape, 2))
+
+    # Fusion
+
+    def embed(self, parts: Mapping[str, Part], wanted: Sequence[Sequence[str]]) -> list[Float[Tensor, "item dim"]]:
+        """An embedding for each wanted subset of modalities, not normalised where it is of one."""
+        names = list(parts)
+        row = in_a_row(list(parts.values()))
+        if self.cls is not None:
+            items = len(row.values)
+            token = self.cls.expand(items, 1, -1), torch.ones(items, 1, dtype=torch.bool, device=row.group.device)
+            row = in_a_row([token, *parts.values()])
+        if self.config.positions == "rotary":
+            place = torch.cat([torch.arange(int((row.group == g).sum())) for g in range(int(row.group.max()) + 1)])
+            row = Arranged(row.values, row.present, row.group, place=place.to(row.group.device))
+        shift = 0 if self.cls is None else 1
+        passes = wanted if self.config.fused else [[name] for name in dict.fromkeys(n for view in wanted for n in view)]
+        chosen = [[*([0] if shift else []), *(names.index(name) + shift for name in view)] for view in passes]
+        seen = views(row, chosen)
+        assert seen.source is not None
+        mixed = self.mix(seen, own(len(passes)))
+        of_token = row.group[seen.source]
+        found = []
+        for view in wanted:
+            each = []
+            for name in view:
+                index = next(i for i, names_of in enumerate(passes) if name in names_of and (
+                    list(names_of) == list(view) or not self.config.fused))  # fmt: skip
+                columns = (seen.group == index) & (of_token == (0 if shift else names.index(name)))
+                pooled = masked_mean(mixed[:, columns], seen.present[:, columns])
+                there = seen.present[:, (seen.group == index) & (of_token == names.index(name) + shift)].any(1)
+                each.append((self.heads["any" if self.config.shared_head else key(name)](pooled), there))
+                if shift and self.config.fused:
+                    break
+            found.append(each[0][0] if len(each) == 1 else _average(each))
+        return found
+
+    def encode(self, steps: Mapping[str, Steps]) -> Embedding:
+        present = torch.stack([each.present.any(1) for each in steps.values()], 1).any(1)
+        if self.config.longer == "clips":
+            values = self._windows(steps)
+        else:
+            values = functional.normalize(self.embed(self.tokens(steps), [list(steps)])[0], dim=-1)
+        return Embedding(values[:, None], present[:, None], torch.ones_like(values[:, :1]))
+
+    def _windows(self, steps: Mapping[str, Steps]) -> Float[Tensor, "video dim"]:
+        """The mean embedding of windows; a last one of 70 % or less of a window is left out unless it is the only one."""
+        length = self.config.clip_seconds
+        ends = torch.stack([torch.where(s.present, s.spans[..., 1], torch.zeros(())).amax(1) for s in steps.values()], 1).amax(1)
+        counts = ((ends / length).floor() + ((ends % length) > 0.7 * length)).clamp(min=1)
+        total: Tensor | float = 0.0
+        for index in range(int(counts.max())):
+            start = index * length
+            cut = {}
+            for name, each in steps.items():
+                inside = each.present & (each.spans[..., 0] < start + length) & (each.spans[..., 0] >= start)
+                cut[name] = Steps(each.values, inside, each.spans)
+            cut = {name: _packed(each) for name, each in cut.items()}
+            row = functional.normalize(self.embed(self.tokens(cut), [list(steps)])[0], dim=-1)
+            total = total + torch.where((index < counts)[:, None], row, torch.zeros(()))
+        assert isinstance(total, Tensor)
+        return functional.normalize(total, dim=-1)
+
+    # Text and loss
+
+    def encode_texts(self, texts: Sequence[str]) -> Embedding:
+        return self.encode_words(self.text.words(texts))
+
+    def encode_words(self, words: Steps) -> Embedding:
+        values = functional.normalize(self.embed({TEXT: self.project_tokens(TEXT, words)}, [[TEXT]])[0], dim=-1)
+        return Embedding(values[:, None], words.present.any(1, keepdim=True), torch.ones_like(values[:, :1]))
+
+    def terms(self) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+        """Pairs of views that the loss compares: of two modalities, of one and two, and text with everything."""
+        names = (TEXT, *self.experts)
+        singles = [((one,), (two,)) for one, two in combinations(names, 2)]
+        if not self.config.combinatorial:
+            return singles
+        fused = [((one,), pair) for pair in combinations(names, 2) for one in names if one not in pair]
+        if len(names) > 3:
+            fused.append(((TEXT,), tuple(self.experts)))
+        return singles + fused
+
+    def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """The weighted mean of the terms; each looks only at clips that have all of its modalities."""
+        self.check(batch.tokens)
+        steps = self.inputs(batch.tokens)
+        words = self.text.words(batch.texts)
+        parts = {TEXT: self.project_tokens(TEXT, words), **self.tokens(steps)}
+        there = {TEXT: words.present.any(1)} | {name: each.present.any(1) for name, each in steps.items()}
+        terms = self.terms()
+        wanted = list(dict.fromkeys(view for pair in terms for view in pair))
+        embedded = dict(zip(wanted, self.embed(parts, wanted), strict=True))
+        return combine(embedded, there, terms, self.config.weights, self.score_loss, batch.negatives)
+
+
+def combine(
+    embedded: Mapping[tuple[str, ...], Tensor],
+    there: Mapping[str, Tensor],
+    terms: Sequence[tuple[tuple[str, ...], tuple[str, ...]]],
+    weights: Mapping[str, float],
+    loss: object,
+    negatives: Tensor,
+) -> dict[str, Float[Tensor, ""]]:
+    """Each term over the rows that have its modalities, times its weight over the sum of weights (equation 4)."""
+    assert callable(loss)
+    found, total = {}, 0.0
+    for one, two in terms:
+        name = f"{'+'.join(one)}|{'+'.join(two)}"
+        weight = weights.get(name, 1.0)
+        rows = torch.stack([there[each] for each in (*one, *two)]).all(0).nonzero()[:, 0]
+        if len(rows) < 2 or not weight:
+            continue
+        x, y = (functional.normalize(embedded[view][rows], dim=-1, eps=1e-8) for view in (one, two))
+        found[name] = weight * loss(x @ y.T, negatives=negatives[rows][:, rows])
+        total += weight
+    if not found:  # no two clips share what any term needs; a sum of nothing still has to be differentiable
+        return {"nothing": sum(row.sum() * 0 for row in embedded.values())}  # type: ignore[dict-item]
+    return {name: value / total for name, value in found.items()}
+
+
+def _gated(width_in: int, width_out: int) -> GatedUnit:
+    return GatedUnit(width_in, width_out, batch_norm=False, unit=False)
+
+
+def _average(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Mean of unit vectors of the modalities that are there."""
+    there = torch.stack([each for _, each in parts], 1)[..., None]
+    rows = torch.stack([functional.normalize(row, dim=-1, eps=1e-8) for row, _ in parts], 1)
+    return torch.where(there, rows, torch.zeros(())).sum(1) / there.sum(1).clamp(min=1)
+
+
+def _packed(steps: Steps) -> Steps:
+    """Present steps at the left, and no more columns than are needed."""
+    from reelseek.models.blocks.arrange import left
+
+    steps = left(steps)
+    longest = max(1, int(steps.present.sum(1).max()))
+    return Steps(steps.values[:, :longest], steps.present[:, :longest], steps.spans[:, :longest])

@@ -1,0 +1,97 @@
+"""Mixture of Embedding Experts (Miech, Laptev, Sivic, 2018): each expert its own space, captions weigh them.
+
+`mee_coco` is the same model; still images are samples that have the appearance expert alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from reelseek.library.tokens import Steps
+from reelseek.models.blocks.heads import ExpertText, side_by_side
+from reelseek.models.blocks.pool import NetVLAD, masked_mean
+from reelseek.models.blocks.project import GatedUnit, key, per_expert, present_rows
+from reelseek.models.losses import LossConfig
+from reelseek.models.model import STRICT, Embedding, LearnedModel, SystemConfig
+
+__all__ = ["MEE", "MEEConfig", "VladPools"]
+
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class MEEConfig(SystemConfig):
+    """Args:
+    vlad: clusters of NetVLAD for experts that are pooled so; the others are averaged. The paper has 16 for audio.
+    widths: width of each expert's space; where one is not named, that of its pooled features.
+    text_clusters: clusters of NetVLAD over a caption's tokens; 0 takes the encoder's one vector. The paper has 32.
+    ghosts: clusters of the text's NetVLAD whose residuals are dropped (CE).
+    missing: `keep` scores absent experts with weight 1 as CE's `keep_missing` does.
+    count_padding: see NetVLAD; only for comparing with released weights.
+    """
+
+    vlad: dict[str, int] = Field(default_factory=dict)
+    widths: dict[str, int] = Field(default_factory=dict)
+    text_clusters: int = Field(default=32, ge=0)
+    ghosts: int = Field(default=0, ge=0)
+    missing: Literal["mask", "keep", "refuse"] = "mask"
+    count_padding: bool = False
+    loss: LossConfig = Field(default_factory=lambda: LossConfig("max_margin", {"margin": 0.2, "diagonal": True}))
+
+
+class VladPools(nn.Module):
+    """Each expert's steps -> one vector: NetVLAD where asked, else their mean. `widths` says how wide."""
+
+    def __init__(self, experts: Mapping[str, int], vlad: Mapping[str, int], *, count_padding: bool) -> None:
+        super().__init__()
+        self.vlad = per_expert(
+            {name: NetVLAD(experts[name], clusters, count_padding=count_padding) for name, clusters in vlad.items()}
+        )
+        self.widths = {name: dim * vlad.get(name, 1) for name, dim in experts.items()}
+
+    def forward(self, name: str, steps: Steps) -> Float[Tensor, "video dim"]:
+        if key(name) in self.vlad:
+            pooled: Tensor = self.vlad[key(name)](steps)
+            return pooled
+        return masked_mean(steps.values, steps.present)
+
+
+class MEE(LearnedModel):
+    """pool (mean, NetVLAD) -> heads (a gated unit an expert) -> similarity weighted by the caption."""
+
+    system = "mee"
+    config: MEEConfig
+
+    def __init__(self, config: MEEConfig) -> None:
+        super().__init__(config)
+        self.renormalise = config.missing != "keep"
+        self.pools = VladPools(config.experts, config.vlad, count_padding=config.count_padding)
+        widths = {name: config.widths.get(name, width) for name, width in self.pools.widths.items()}
+        self.heads = per_expert({name: GatedUnit(self.pools.widths[name], width) for name, width in widths.items()})
+        self.captions = ExpertText(
+            self.text.width, widths, clusters=config.text_clusters, ghosts=config.ghosts,
+            count_padding=config.count_padding,
+        )  # fmt: skip
+
+    def encode(self, steps: Mapping[str, Steps]) -> Embedding:
+        rows, present = [], []
+        for name, each in steps.items():
+            there = each.present.any(1)
+            rows.append(present_rows(self.heads[key(name)], self.pools(name, each), there))
+            present.append(there if self.config.missing != "keep" else torch.ones_like(there))
+        values = side_by_side(rows)
+        return Embedding(values, torch.stack(present, 1), torch.ones_like(values[..., 0]))
+
+    def encode_texts(self, texts: Sequence[str]) -> Embedding:
+        return self.encode_pooled(self.captions.pooled(self.text, texts))
+
+    def encode_pooled(self, pooled: Float[Tensor, "text pooled"]) -> Embedding:
+        """The text side after its pooling."""
+        values, weights = self.captions(pooled)
+        if self.config.missing == "keep":
+            weights = torch.ones_like(weights)
+        return Embedding(values, torch.ones_like(weights, dtype=torch.bool), weights)

@@ -1,0 +1,64 @@
+"""One recorded fixture, and small things that reading them takes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reelseek.library.tokens import Steps
+from reelseek.models import SYSTEMS
+from reelseek.models.checkpoints.keymap import KeyMap
+from reelseek.models.model import RetrievalModel
+
+__all__ = ["Fixture", "Found", "built", "scalar", "steps"]
+
+Found = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Fixture:
+    """Attributes:
+    config: sizes, switches and tolerance.
+    weights: the released state dict; empty for losses and metrics.
+    wanted: names of the recorded outputs.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    inputs: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor]
+    outputs: Mapping[str, Tensor]
+
+    def under(self, prefix: str) -> dict[str, Tensor]:
+        """Inputs whose name begins so, without that."""
+        return {name.removeprefix(prefix): value for name, value in self.inputs.items() if name.startswith(prefix)}
+
+
+def scalar(value: Tensor) -> Tensor:
+    """Scalars are recorded with shape [1]."""
+    return value.detach()[None]
+
+
+def steps(values: Tensor, present: Tensor | None = None) -> Steps:
+    """Features as steps without times; pooled ones are one step."""
+    if values.dim() == 2:
+        values = values[:, None]
+    if present is None:
+        present = torch.ones(values.shape[:2], dtype=torch.bool)
+    elif present.dim() == 1:
+        present = (present > 0)[:, None].expand(values.shape[:2])
+    return Steps(values, present > 0, values.new_zeros(*values.shape[:2], 2))
+
+
+def built(system: str, settings: dict[str, Any], table: KeyMap, weights: Mapping[str, Tensor]) -> Any:
+    """Our model with the released weights, in evaluation mode. What inputs are standardised by stays the identity."""
+    model: RetrievalModel = SYSTEMS[system].build(settings)
+    ours = table.read(weights)
+    absent, foreign = model.load_state_dict(ours, strict=False)
+    absent = [name for name in absent if not name.startswith("inputs.") and not name.endswith("num_batches_tracked")]
+    if absent or foreign:
+        raise KeyError(f"weights without a source: {absent}; weights without a place: {foreign}")
+    return model.eval()

@@ -1,0 +1,257 @@
+"""EAO with its audio network, UMI, and COOT against their recorded numbers."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from reelseek.library.tokens import Steps
+from reelseek.models.blocks.audio import AudioCNN
+from reelseek.models.checkpoints import released
+from reelseek.models.checkpoints.keymap import KeyMap
+from reelseek.models.losses import cycle_consistency, half_cycle, mms, nce, prototype_alignment, pseudo_supervision
+from reelseek.models.systems.coot import hierarchy_loss
+from reelseek.models.systems.eao import combine
+from reelseek.parity.fixture import Fixture, Found, built, scalar, steps
+
+__all__ = ["coot", "eao", "eao_audio", "umi"]
+
+_VIEWS = {"text": "t", "video": "v", "audio": "a"}
+
+
+def _short(view: tuple[str, ...]) -> str:
+    return "".join(_VIEWS[name] for name in sorted(view, key="text video audio".split().index))
+
+
+def eao(fixture: Fixture) -> Found:
+    config, inputs = fixture.config, fixture.inputs
+    gated, gated_head = config["token_projection"] == "gated", config["projection"] == "gated"
+    shared, cls = not config["individual_projections"], config["use_cls_token"]
+    audio = config["audio_cnn"]
+    learned = config["use_positional_emb"]
+    settings: dict[str, Any] = {
+        "experts": {"video": config["video_dim"], "audio": audio["mel_bins"]},
+        "spectrograms": {
+            "audio": {"widths": audio["widths"], "blocks": audio["blocks_per_stage"], "kernel": audio["kernel_width"]}
+        },
+        "width": config["embed_dim"],
+        "depth": config["depth"],
+        "heads": config["num_heads"],
+        "inner_ratio": config["mlp_ratio"],
+        "embedding": config["projection_dim"],
+        "projection": "gated" if gated else "linear",
+        "head": "gated" if gated_head else "linear",
+        "shared_head": shared,
+        "pool": "cls" if cls else "mean",
+        "positions": "learned" if learned else "none",
+        "most_steps": 4096,
+        "released_audio": True,
+        "text": {"dim": config["text_dim"], "most_tokens": 4094},
+        "loss": {"name": "nce", "settings": {"temperature": config["temperature"]}},
+    }
+    table = released.eao(
+        config["depth"], tuple(audio["blocks_per_stage"]), gated=gated, gated_head=gated_head, shared=shared, cls=cls,
+        learned=learned,
+    )  # fmt: skip
+    weights = dict(fixture.weights)
+    for name in _VIEWS if learned else ():  # ours have room for more places, which no input here reaches
+        places = weights[f"{name}_pos_embed"]
+        weights[f"{name}_pos_embed"] = functional.pad(places, (0, 0, 0, 4096 - places.shape[1]))
+    model = built("eao", settings, table, weights)
+    given = {
+        "video": steps(inputs["video"], inputs["video_mask"]),
+        "text": steps(inputs["text"], inputs["text_mask"]),
+        "audio": steps(inputs["audio"].transpose(1, 2), inputs["audio_mask"]),
+    }
+    parts = {"text": model.project_tokens("text", given["text"])}
+    parts |= model.tokens({name: given[name] for name in ("video", "audio")})
+    found: Found = {}
+    for name, (values, present) in parts.items():
+        # Places that nobody reads were recorded too, as the projection of whatever padding the input had there.
+        raw = model.listen(name, given[name]).values if name == "audio" else given[name].values
+        unread = model.norm[name](model.project[name](raw))
+        if learned:
+            unread = unread + model.place[name][: raw.shape[1]]
+        found[f"tokens.{name}"] = torch.where(present[..., None], values, unread)
+        found[f"token_mask.{name}"] = present.float()
+        found[f"{name}_nonempty_input_mask"] = given[name].present.any(1)
+    terms = model.terms()
+    views = list(dict.fromkeys(view for pair in terms for view in pair))
+    embedded = dict(zip(views, model.embed(parts, views), strict=True))
+    for view, values in embedded.items():
+        found[f"{view[0]}_embed" if len(view) == 1 else f"{_short(view)}_embed"] = values
+    unit = {name: functional.normalize(embedded[(name,)], dim=-1, eps=1e-8) for name in _VIEWS}
+    for name in ("t_plus_v", "t_plus_a", "v_plus_a"):
+        one, two = (next(long for long, short in _VIEWS.items() if short == part) for part in name.split("_plus_"))
+        found[f"{name}_embed"] = (unit[one] + unit[two]) / 2
+    both = next(values for view, values in embedded.items() if _short(view) == "va")
+    found["sims_t_va"] = unit["text"] @ functional.normalize(both, dim=-1, eps=1e-8).T
+    there = {name: given[name].present.any(1) for name in _VIEWS}
+    for loss_name, loss in (("nce", model.score_loss), ("mms", _mms(config["mms_margin"]))):
+        found |= _losses(f"loss_{loss_name}", embedded, there, terms, loss, config["loss_weights_pretrain"])
+    return found
+
+
+def _mms(margin: float) -> Any:
+    return lambda scores, negatives: mms(scores, margin=margin, negatives=negatives)
+
+
+def _losses(prefix: str, embedded: Any, there: Any, terms: Any, loss: Any, pretrain: dict[str, float]) -> Found:
+    """Every term alone, and both weighted means."""
+    everyone = torch.ones(len(there["text"]), len(there["text"]), dtype=torch.bool)
+    names = {}
+    for one, two in terms:
+        long = f"{'+'.join(one)}|{'+'.join(two)}"
+        pair = _short((*one, *two)) if len(one) == len(two) else f"{_short(one)}_{_short(two)}"
+        names[long] = pair
+    found = {}
+    for long, short in names.items():
+        alone = combine(embedded, there, terms, {name: float(name == long) for name in names}, loss, everyone)
+        found[f"{prefix}.{short}"] = scalar(torch.stack(list(alone.values())).sum())
+    weighted = {long: pretrain[f"{short}_weight"] for long, short in names.items()}
+    for total, weights in (("equal", {}), ("pretrain", weighted)):
+        parts = combine(embedded, there, terms, weights, loss, everyone)
+        found[f"{prefix}.total_{total}"] = scalar(torch.stack(list(parts.values())).sum())
+    return found
+
+
+def eao_audio(fixture: Fixture) -> Found:
+    about = fixture.config["audio_cnn"]
+    blocks = tuple(about["blocks_per_stage"])
+    net = AudioCNN(about["mel_bins"], about["widths"], blocks, kernel=about["kernel_width"])
+    table = KeyMap("audio network")
+    released.audio_cnn(table, "", "", blocks)
+    net.load_state_dict(table.read(fixture.weights), strict=False)
+    net.eval()
+    found: Found = {}
+    for frames in fixture.config["frame_counts"]:
+        present = fixture.inputs[f"mask.{frames}"]
+        found |= {
+            f"tokens.{frames}": net.features(fixture.inputs[f"spec.{frames}"].transpose(1, 2)),
+            f"token_mask.{frames}": net.token_mask(present).float(),
+            f"mask_kernel.{frames}": torch.tensor([net.kernel(frames)]),
+        }
+    return found
+
+
+def umi(fixture: Fixture) -> Found:
+    config, inputs = fixture.config, fixture.inputs
+    names = list(config["modalities"])
+    settings = {
+        "experts": {name: about["dim"] for name, about in config["modalities"].items()},
+        "width": config["dim"],
+        "heads": config["heads"],
+        "head_dim": config["dim_head"],
+        "inner": config["mlp_dim"],
+        "reorganise_depth": config["reorg_depth"],
+        "depth": config["fusion_depth"],
+        "slots": config["slots"],
+        "classes": config["num_classes"],
+        "prototypes": config["num_classes"],
+        "most_steps": max(about["tokens"] for about in config["modalities"].values()),
+        "reading": "released",
+        "text": {"dim": 8},
+    }
+    weights = dict(fixture.weights)
+    for name in names:
+        places = f"reorganization.{name}_pos_embedding"
+        more = settings["most_steps"] - weights[places].shape[1]
+        weights[places] = functional.pad(weights[places], (0, 0, 0, more))
+    table = released.umi(names, config["reorg_depth"], config["fusion_depth"])
+    model = built("umi", settings, table, weights)
+    tokens = {name: steps(inputs[name]) for name in names}
+    there = {name: inputs[f"{name}_mask"][:, 0, 0] > 0 for name in names}
+    found: Found = {}
+    for name in names:
+        found[f"O.{name}"] = model.reorganise[name].assign(tokens[name])
+        found[f"slots.{name}"] = model.reorganise[name](tokens[name])
+    branches = model.predict({name: found[f"slots.{name}"] for name in names}, there)
+    found["logits"] = branches
+    found["probs_mean"] = branches.softmax(-1).mean(1)
+    return found | _umi_losses(fixture, model.prototypes, branches, there)
+
+
+def _umi_losses(fixture: Fixture, prototypes: Tensor, branches: Tensor, there: dict[str, Tensor]) -> Found:
+    config, inputs = fixture.config, fixture.inputs
+    labels, dim = inputs["labels"], config["dim"]
+    found: Found = {}
+    means, of = [], []
+    for name, present in there.items():
+        mean = inputs[f"align.{name}"].mean(1)
+        distances = (mean[:, None] - prototypes[None]).square().mean(-1)
+        found[f"align.mean_sq_dist.{name}"] = distances
+        found[f"align.nearest_token.{name}"] = distances.argmin(1)
+        means.append(mean[present])
+        of.append(labels[present])
+    for form, chosen in (("class", torch.cat(of)), ("nearest", None)):
+        total = prototype_alignment(torch.cat(means), prototypes, labels=chosen)
+        found[f"loss.align_{form}_token.sum_over_dim"] = scalar(total)
+        found[f"loss.align_{form}_token.mean_over_dim"] = scalar(total / dim)
+    classes, smoothing = config["num_classes"], config["label_smoothing"]
+    target = torch.full_like(branches[:, 0], smoothing / (classes - 1))
+    target.scatter_(1, labels[:, None], 1 - smoothing)
+    supervised = functional.cross_entropy(branches[:, 0], target)
+    scaled, summed = torch.zeros(()), torch.zeros(())
+    for name, present in there.items():
+        count = int(present.sum())
+        divergence = pseudo_supervision(branches[present, 1], inputs[f"pseudo.{name}"][present])
+        summed = summed + divergence * count / len(labels)
+        # Released as the mean over elements, times how many are present, over the batch, times 3,000.
+        scaled = scaled + divergence / classes * count / len(labels) * 3000
+    found["loss.supervised_branch0"] = scalar(supervised)
+    found["loss.pseudo_kl_sum_over_instances_div_batch"] = scalar(summed)
+    found["loss.pseudo_released_scaled"] = scalar(scaled)
+    aligned = found["loss.align_class_token.mean_over_dim"][0]
+    found["loss.total_released_form"] = scalar(supervised + scaled + 0.001 * aligned)
+    return found
+
+
+def coot(fixture: Fixture) -> Found:
+    config, inputs = fixture.config, fixture.inputs
+    settings = {
+        "experts": {"video": config["video_dim"]},
+        "text": {"dim": config["text_dim"]},
+        "width": config["hidden_dim"],
+        "heads": config["num_heads"],
+        "inner": config["ff_dim"],
+        "local_layers": config["local_layers"],
+        "global_layers": config.get("global_layers", 1),
+        "context_layers": config["cross_layers"],
+        "pool_inner": config["pooler_hidden_dim"],
+        "pool_heads": config["pooler_heads"],
+        "average": "released",
+    }
+    layers = (settings["local_layers"], settings["global_layers"], settings["context_layers"])
+    model = built("coot", settings, released.coot(*layers), fixture.weights)
+
+    def given(name: str, rows: slice = slice(None)) -> Steps:
+        return steps(inputs[f"{name}_feat"][rows], ~inputs[f"{name}_feat_mask"][rows])
+
+    found: Found = {}
+    levels = {}
+    for side, net, whole, part, number in (
+        ("vid", model.video[0], "vid", "clip", "clip_num"), ("par", model.caption[0], "par", "sent", "sent_num")
+    ):  # fmt: skip
+        counts = inputs[number]
+        owner = torch.arange(len(counts)).repeat_interleave(counts)
+        level = net(given(whole), given(part), owner)
+        levels[side] = level
+        found |= {
+            f"{part}_emb": level.parts, f"{side}_emb": level.wholes, f"{side}_context": level.contexts,
+            f"{part}_emb_reshape": level.grouped, f"{part}_emb_mask": ~level.present, f"{part}_emb_lens": counts,
+        }  # fmt: skip
+        first = int(counts[0])
+        alone = net(given(whole, slice(0, 1)), given(part, slice(0, first)), owner[:first])
+        found[f"alone0.{side}_emb"] = alone.wholes
+        net.global_reader.average = "masked"
+        found[f"masked_average.{side}_emb"] = net(given(whole), given(part), owner).wholes
+    terms = hierarchy_loss(levels["vid"], levels["par"], margin=config["margin"])
+    found |= {f"loss.{name}": scalar(value) for name, value in terms.items()}
+    found["loss.contrastive_total"] = scalar(torch.stack(list(terms.values())).sum())
+    sides = {"clip": levels["vid"], "sent": levels["par"]}
+    for one, two in (("clip", "sent"), ("sent", "clip")):
+        given_both = (sides[one].grouped, sides[one].present, sides[two].grouped, sides[two].present)
+        found[f"loss.cycle.{one}_{one}"] = scalar(cycle_consistency(*given_both))
+        found[f"loss.cycle.{one}_{two}_half"] = scalar(half_cycle(*given_both))
+    return found
