@@ -48,7 +48,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _recipe(**how: object) -> Recipe:
-    settings = {"epochs": 4, "batch": 32, "rate": 3e-3, "margin": 0.2, "average": 0.9, "drop": 0.2, **how}
+    settings = {"epochs": 4, "batch": 32, "rate": 3e-3, "average": 0.9, "drop": 0.2, **how}
     return TypeAdapter(Recipe).validate_python({"model": SMALL, "train": settings})
 
 

@@ -2,13 +2,30 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Direction", "metrics", "text_to_video_ranks", "video_to_text_ranks"]
+__all__ = ["Direction", "TieRule", "metrics", "ranks_of", "text_to_video_ranks", "video_to_text_ranks"]
 
 Matrix = npt.NDArray[np.floating]
+TieRule = Literal["mean", "optimistic", "pessimistic"]
+
+
+def ranks_of(scores: Matrix, own: npt.NDArray[np.floating], ties: TieRule = "mean") -> npt.NDArray[np.float64]:
+    """Rank, from 1, of each row's own score among the row's scores, which hold it once.
+
+    Args:
+        ties: equal scores share the `mean` of their places, or the own one stands first or last among them.
+
+    >>> ranks_of(np.array([[.9, .9, .1]]), np.array([.9]))
+    array([1.5])
+    """
+    better = (scores > own[:, None]).sum(1)
+    equal = (scores == own[:, None]).sum(1) - 1
+    share = {"mean": 0.5, "optimistic": 0.0, "pessimistic": 1.0}[ties]
+    return 1.0 + better + share * equal
 
 
 def _checked(similarity: Matrix, texts: int, videos: int) -> npt.NDArray[np.float64]:
@@ -38,8 +55,7 @@ def text_to_video_ranks(
     scores = _checked(similarity, len(video_of_text), similarity.shape[1])
     if scorable is not None:
         scores[:, ~scorable] = -np.inf
-    own = scores[np.arange(len(scores)), list(video_of_text)][:, None]
-    ranks: npt.NDArray[np.float64] = 1 + (scores > own).sum(1) + ((scores == own).sum(1) - 1) / 2
+    ranks = ranks_of(scores, scores[np.arange(len(scores)), list(video_of_text)])
     if scorable is not None:
         ranks[~scorable[list(video_of_text)]] = scores.shape[1]
     return ranks

@@ -62,14 +62,23 @@ class TokenReader:
         library: open; its tracks are read as they are now.
         experts: which experts; None takes all that have at least one step.
         most_steps: a longer track is averaged into this many equal pieces.
+        step_by_step: experts whose steps are given as they are, the first so many of them (frames of a spectrogram).
 
     Raises:
         UsageError: an expert has no tracks, or the library has none at all.
     """
 
-    def __init__(self, library: Library, experts: Sequence[str] | None = None, *, most_steps: int = 30) -> None:
+    def __init__(
+        self,
+        library: Library,
+        experts: Sequence[str] | None = None,
+        *,
+        most_steps: int = 30,
+        step_by_step: Mapping[str, int] | None = None,
+    ) -> None:
         self._library = library
         self._most = most_steps
+        self.step_by_step = dict(step_by_step or {})
         self._videos: dict[str, Video] = {video.id: video for video in library.videos()}
         known = library.experts()
         chosen = list(experts) if experts is not None else [name for name, about in known.items() if about["present"]]
@@ -108,6 +117,9 @@ class TokenReader:
 
     def _shortened(self, clip: Clip, expert: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
         values, spans = self.steps(clip, expert)
+        if expert in self.step_by_step:
+            most = self.step_by_step[expert]
+            return values[:most], spans[:most]
         if len(values) <= self._most:
             return values, spans
         edges = np.linspace(0, len(values), self._most + 1).astype(int)
@@ -115,13 +127,23 @@ class TokenReader:
         means = (sums / np.diff(edges)[:, None]).astype(np.float32)
         return means, np.stack([spans[edges[:-1], 0], spans[edges[1:] - 1, 1]], axis=1)
 
-    def batch(self, clips: Sequence[Clip]) -> dict[str, Steps]:
+    def batch(self, clips: Sequence[Clip], shifts: Mapping[str, Sequence[float]] | None = None) -> dict[str, Steps]:
         """Tokens of some clips; times count from each clip's start.
+
+        Args:
+            shifts: for some experts by how many seconds each clip is read later (or earlier). A clip without a start
+                and an end is its whole video, and is not moved.
 
         Raises:
             FeatureError: a track holds NaN.
         """
-        return {expert: self._pad([self._at_zero(clip, expert) for clip in clips], expert) for expert in self.dims}
+        found = {}
+        for expert in self.dims:
+            moved: Sequence[Clip] = clips
+            if shifts and expert in shifts:
+                moved = [_moved(clip, seconds) for clip, seconds in zip(clips, shifts[expert], strict=True)]
+            found[expert] = self._pad([self._at_zero(clip, expert) for clip in moved], expert)
+        return found
 
     def _at_zero(self, clip: Clip, expert: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
         values, spans = self._shortened(clip, expert)
@@ -143,3 +165,9 @@ class TokenReader:
         return {
             expert: np.array([len(self.steps(clip, expert)[0]) > 0 for clip in clips], bool) for expert in self.dims
         }
+
+
+def _moved(clip: Clip, seconds: float) -> Clip:
+    if clip.start_seconds is None or clip.end_seconds is None:
+        return clip
+    return Clip(clip.video, clip.start_seconds + seconds, clip.end_seconds + seconds)

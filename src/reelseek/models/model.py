@@ -72,10 +72,10 @@ def similarity(texts: Embedding, videos: Embedding, *, renormalise: bool = True)
     Source: Miech et al. 2018 (MEE); Gabeur et al. 2020, section 3.3. Plain sums serve systems whose slots are evidence
     that adds up.
     """
-    weights = texts.weights * texts.present
-    present = videos.present.to(weights.dtype) * videos.weights
-    values = torch.where(videos.present[..., None], videos.values, torch.zeros((), dtype=videos.values.dtype))
-    scores = (weights[..., None] * texts.values).flatten(1) @ (present[..., None] * values).flatten(1).T
+    weights = (texts.weights * texts.present).float()
+    present = videos.present.float() * videos.weights.float()
+    values = torch.where(videos.present[..., None], videos.values.float(), torch.zeros(()))
+    scores = (weights[..., None] * texts.values.float()).flatten(1) @ (present[..., None] * values).flatten(1).T
     if not renormalise:
         return scores
     total = weights @ present.T
@@ -90,16 +90,25 @@ class RetrievalModel(nn.Module):
         config: a frozen dataclass that rebuilds it.
         slots: names of the slots, usually experts.
         renormalise: how `similarity` treats absent slots.
+        text_side: what names of parameters of the text side begin with; they may learn at a rate of their own.
+        unused: parameters that no loss reaches, by what their names begin with.
     """
 
     system: str = ""
+    text_side: tuple[str, ...] = ("text", "caption", "words")
+    unused: tuple[str, ...] = ()
     renormalise: bool = True
     slots: tuple[str, ...] = ()
     config: Any = None
 
     @property
-    def most_steps(self) -> Mapping[str, int]:
-        """Experts whose tracks it wants in more or fewer steps than a reader gives."""
+    def step_by_step(self) -> Mapping[str, int]:
+        """Experts whose steps it wants as they are and not averaged, and how many of them."""
+        return {}
+
+    @property
+    def shifts(self) -> Mapping[str, float]:
+        """Experts that are read earlier or later by so many seconds while it is trained."""
         return {}
 
     @property

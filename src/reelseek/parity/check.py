@@ -60,7 +60,9 @@ def find_fixtures(folders: Sequence[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for folder in folders:
-        inside = [folder] if (folder / "config.json").is_file() else sorted(p.parent for p in folder.glob("*/config.json"))
+        inside = (
+            [folder] if (folder / "config.json").is_file() else sorted(p.parent for p in folder.glob("*/config.json"))
+        )
         if not inside:
             raise UsageError(f"{folder} holds no fixture: no config.json in it or in a folder of it")
         found += inside

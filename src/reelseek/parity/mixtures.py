@@ -94,17 +94,10 @@ def mdmmt(fixture: Fixture) -> Found:
     config = fixture.config
     experts = {each["name"]: each["idx"] for each in config["experts"]}
     table = released.mdmmt(experts, config["num_layers"], types=config["type_vocab_size"])
-    if len(experts) == 1:  # the released model leaves its one weight unread
-        table.sources = {ours: source for ours, source in table.sources.items() if "captions.weights" not in ours}
     found: Found = {}
     models = {}
     for name, aggregate in (("vid_emb", "kept"), ("vid_emb_with_supplied_maxpool", "all")):
-        weights = dict(fixture.weights)
-        if len(experts) == 1:
-            (only,) = experts
-            for part in ("weight", "bias"):
-                table.unused[f"txt_state_dict.moe_fc_txt.{only}.{part}"] = "one modality has no weight"
-        models[name] = _mdmmt(_mmt_settings(config) | {"aggregate": aggregate}, table, weights, single=len(experts) == 1)
+        models[name] = built("mdmmt", _mmt_settings(config) | {"aggregate": aggregate}, table, fixture.weights)
         found[name] = models[name].encode_videos(_raw(fixture)).values.flatten(1)
     model = models["vid_emb"]
     rows, _ = _rows(fixture, model)
@@ -112,19 +105,6 @@ def mdmmt(fixture: Fixture) -> Found:
     found["txt_emb"] = (texts.values * texts.weights[..., None]).flatten(1)
     found["sims"] = model.similarity(texts, model.encode_videos(_raw(fixture)))
     return found | rows
-
-
-def _mdmmt(settings: dict[str, Any], table: Any, weights: Any, *, single: bool) -> Any:
-    if not single:
-        return built("mdmmt", settings, table, weights)
-    from reelseek.models.checkpoints.keymap import Source
-
-    # A softmax over one score is 1 whatever its weights are.
-    for part in ("weight", "bias"):
-        key_of = f"txt_state_dict.moe_fc_txt.{next(iter(settings['experts']))}.{part}"
-        table.sources[f"captions.weights.scores.{part}"] = Source((key_of,))
-        table.unused.pop(key_of, None)
-    return built("mdmmt", settings, table, weights)
 
 
 def _captions(model: Any, fixture: Fixture, captions: int) -> tuple[Found, Embedding, Tensor]:
@@ -171,7 +151,9 @@ def ce(fixture: Fixture) -> Found:
     videos = model.encode_videos(tokens)
     softmax = model.captions.weights(pooled)
     found["moe_softmax"] = softmax.unflatten(0, (-1, captions))
-    widths = {each["name"]: each["out_dim"] if not config["use_ce"] else config["shared_dim"] for each in config["experts"]}
+    widths = {
+        each["name"]: each["out_dim"] if not config["use_ce"] else config["shared_dim"] for each in config["experts"]
+    }
     for index, name in enumerate(experts):
         found[f"aggregated.{name}"] = model.pools(name, tokens[name])
         found[f"vid_embds.{name}"] = videos.values[:, index, : widths[name]]

@@ -10,7 +10,7 @@ from reelseek.library.tokens import Steps
 from reelseek.models.blocks.audio import AudioCNN
 from reelseek.models.checkpoints import released
 from reelseek.models.checkpoints.keymap import KeyMap
-from reelseek.models.losses import cycle_consistency, half_cycle, mms, nce, prototype_alignment, pseudo_supervision
+from reelseek.models.losses import cycle_consistency, half_cycle, mms, prototype_alignment, pseudo_supervision
 from reelseek.models.systems.coot import hierarchy_loss
 from reelseek.models.systems.eao import combine
 from reelseek.parity.fixture import Fixture, Found, built, scalar, steps
@@ -109,7 +109,7 @@ def _losses(prefix: str, embedded: Any, there: Any, terms: Any, loss: Any, pretr
     for long, short in names.items():
         alone = combine(embedded, there, terms, {name: float(name == long) for name in names}, loss, everyone)
         found[f"{prefix}.{short}"] = scalar(torch.stack(list(alone.values())).sum())
-    weighted = {long: pretrain[f"{short}_weight"] for long, short in names.items()}
+    weighted = {long: float(pretrain[f"{short}_weight"]) for long, short in names.items()}
     for total, weights in (("equal", {}), ("pretrain", weighted)):
         parts = combine(embedded, there, terms, weights, loss, everyone)
         found[f"{prefix}.total_{total}"] = scalar(torch.stack(list(parts.values())).sum())

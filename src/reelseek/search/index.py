@@ -197,7 +197,7 @@ def build_index(
             f"extract them with: reelseek add {library.path} VIDEOS"
         )
     with library.writing():
-        reader = TokenReader(library, chosen)
+        reader = TokenReader(library, chosen, step_by_step=model.step_by_step)
         clips = list(clips_of(library, rule))
         signatures = _signatures(library, reader, clips)
         embedding = _embed(library, model, reader, clips, signatures, progress)

@@ -16,8 +16,7 @@ from torch import Tensor
 from reelseek.errors import RecipeError, UsageError
 from reelseek.library.store import Library
 from reelseek.library.tokens import Steps, TokenReader, Tokens
-from reelseek.models.losses import max_margin
-from reelseek.models.model import RetrievalModel
+from reelseek.models.model import Batch, RetrievalModel
 from reelseek.models.systems import SYSTEMS
 from reelseek.training.data import Split, read_split, split_names, training_splits
 from reelseek.training.measure import Measured, embed_clips, measure_embedded
@@ -61,6 +60,7 @@ def train(recipe: Recipe, library: Library, out: Path, *, report: Report | None 
     if recipe.data.validation == "test" or data[1].name == "test":
         raise RecipeError("the validation split is the test split; choosing on it would make the test score worthless")
     model = _build(recipe, reader)
+    reader.step_by_step = dict(model.step_by_step)
     model.fit_inputs(*_sample(reader, data[0], recipe.train.seed))
     run = _Run(recipe, model, reader, data, out)
     run.resume()
@@ -145,15 +145,19 @@ class _Run:
         return float(np.mean(losses))
 
     def _step(self, clips: npt.NDArray[np.int64], drawn: np.random.Generator) -> float:
-        batch = self.reader.batch([self.train.clips[clip] for clip in clips])
+        shifts = {
+            expert: (drawn.choice([-1.0, 1.0], len(clips)) * seconds).tolist()
+            for expert, seconds in self.model.shifts.items()
+        }
+        batch = self.reader.batch([self.train.clips[clip] for clip in clips], shifts)
         tokens = _drop(batch, self.how.drop, drawn)
         texts = [self.train.texts[drawn.choice(self.captions[clip])] for clip in clips]
-        videos = np.array([self.train.clips[clip].video for clip in clips])
-        valid = torch.from_numpy(videos[:, None] != videos[None, :])
-        scores = self.model.similarity(self.model.encode_texts(texts), self.model.encode_videos(tokens))
-        loss = max_margin(scores, margin=self.how.margin, valid=valid)
+        names = np.array([self.train.clips[clip].video for clip in clips])
+        video = torch.from_numpy(np.unique(names, return_inverse=True)[1])
+        terms = self.model.loss(Batch(tokens, texts, video))
+        loss = torch.stack(list(terms.values())).sum()
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimizer.step()
         for name, value in self.model.state_dict().items() if self.average else ():
             if value.dtype.is_floating_point:
@@ -262,13 +266,22 @@ def _under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
+_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "radam": torch.optim.RAdam,
+    "sgd": torch.optim.SGD,
+}
+
+
 def _optimizer(model: RetrievalModel, how: TrainRecipe) -> torch.optim.Optimizer:
-    text = [p for name, p in model.named_parameters() if name.startswith("text_")]
-    video = [p for name, p in model.named_parameters() if not name.startswith("text_")]
+    text = [p for name, p in model.named_parameters() if name.startswith(model.text_side)]
+    video = [p for name, p in model.named_parameters() if not name.startswith(model.text_side)]
     text_rate = how.rate if how.text_rate is None else how.text_rate
     groups = [{"params": video, "start": how.rate}, {"params": text, "start": text_rate}]
     groups = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(groups, lr=how.rate, weight_decay=how.weight_decay)
+    more: dict[str, Any] = {"momentum": how.momentum} if how.optimizer == "sgd" else {}
+    return _OPTIMIZERS[how.optimizer](groups, lr=how.rate, weight_decay=how.weight_decay, **more)
 
 
 def _drop(tokens: Tokens, chance: float, drawn: np.random.Generator) -> Tokens:

@@ -60,7 +60,7 @@ def reader_for(model: RetrievalModel, library: Library, experts: Sequence[str] |
             f"{library.path} has none of the experts {', '.join(experts or model.experts)}; "
             f"it has {', '.join(have) or 'none'}. Extract them with: reelseek add {library.path} VIDEOS"
         )
-    return TokenReader(library, chosen)
+    return TokenReader(library, chosen, step_by_step=model.step_by_step)
 
 
 def embed_clips(

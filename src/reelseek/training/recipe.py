@@ -27,7 +27,8 @@ class DataRecipe:
 
 @dataclass(frozen=True, config=_STRICT)
 class TrainRecipe:
-    """How to learn. Times `decay` an epoch; `average` is the rate of a moving average of weights, 0 for none.
+    """How to learn. The rate is multiplied by `decay` every epoch; `average` is the rate of a moving average of
+    weights, 0 for none; `momentum` is SGD's.
 
     `drop` is the chance that an expert of a training video is left out, so that the model learns to do without.
     """
@@ -35,11 +36,12 @@ class TrainRecipe:
     seed: int = 0
     epochs: int = Field(default=50, ge=1)
     batch: int = Field(default=64, ge=2)
+    optimizer: Literal["adam", "adamw", "radam", "sgd"] = "adamw"
     rate: float = Field(default=5e-5, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
     text_rate: float | None = Field(default=None, ge=0)
     weight_decay: float = Field(default=0.0, ge=0)
     decay: float = Field(default=0.95, gt=0, le=1)
-    margin: float = Field(default=0.05, gt=0)
     average: float = Field(default=0.0, ge=0, lt=1)
     drop: float = Field(default=0.0, ge=0, lt=1)
     patience: int | None = Field(default=None, ge=1)

@@ -12,7 +12,20 @@ from torch.nn import functional
 
 from reelseek.library.tokens import Steps
 
-__all__ = ["Arranged", "Thinning", "aligned", "everything", "in_a_row", "left", "max_thin", "may_attend", "own", "reads", "thin", "views"]
+__all__ = [
+    "Arranged",
+    "Thinning",
+    "aligned",
+    "everything",
+    "in_a_row",
+    "left",
+    "max_thin",
+    "may_attend",
+    "own",
+    "reads",
+    "thin",
+    "views",
+]
 
 Thinning = Literal["even", "first", "nearest", "published"]
 
@@ -54,7 +67,9 @@ def views(row: Arranged, chosen: Sequence[Sequence[int]]) -> Arranged:
 
     The six passes of Everything at Once are one row of six views (Shvetsova et al. 2022, section 3.2).
     """
-    columns = [torch.isin(row.group, torch.tensor(groups, device=row.group.device)).nonzero()[:, 0] for groups in chosen]
+    columns = [
+        torch.isin(row.group, torch.tensor(groups, device=row.group.device)).nonzero()[:, 0] for groups in chosen
+    ]
     source = torch.cat(columns)
     lengths = torch.tensor([len(part) for part in columns])
     group = torch.arange(len(columns)).repeat_interleave(lengths).to(source.device)

@@ -25,9 +25,7 @@ class AudioCNN(nn.Module):
     Source: Harwath et al. 2018; Rouditchenko et al. 2021, section 3.2; Shvetsova et al. 2022, supplement C.
     """
 
-    def __init__(
-        self, bands: int, widths: Sequence[int], blocks: Sequence[int], *, kernel: int = 9
-    ) -> None:
+    def __init__(self, bands: int, widths: Sequence[int], blocks: Sequence[int], *, kernel: int = 9) -> None:
         super().__init__()
         if len(widths) != len(blocks) + 1:
             raise ValueError(f"{len(widths)} widths and {len(blocks)} stages: wanted one width more than stages")
@@ -88,7 +86,7 @@ class AudioCNN(nn.Module):
         values = self.norm(self.conv(frames.transpose(1, 2)[:, None])).relu() * there
         for stage in self.stages:
             there = functional.max_pool2d(there, (1, 2), ceil_mode=True)
-            for block in stage:
+            for block in stage.children():
                 values = block(values, there)
         tokens: Tensor = values[:, :, 0].transpose(1, 2)
         return tokens

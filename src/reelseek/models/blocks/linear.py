@@ -77,4 +77,3 @@ def ridge(inputs: Float[Tensor, "row input"], targets: Float[Tensor, "row output
             best, chosen = rank, shrink
     inverse = torch.where(scales > 1e-9, chosen / scales.clamp(min=1e-9), torch.zeros((), dtype=scales.dtype))
     return (right.T @ (inverse[:, None] * turned)).to(inputs.dtype)
-

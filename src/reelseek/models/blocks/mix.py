@@ -59,9 +59,7 @@ class Plan:
         return flat.unflatten(0, (self.videos, self.tokens))
 
 
-def plan(
-    row: Arranged, relation: Bool[Tensor, "group group"], also: Bool[Tensor, "video token"] | None = None
-) -> Plan:
+def plan(row: Arranged, relation: Bool[Tensor, "group group"], also: Bool[Tensor, "video token"] | None = None) -> Plan:
     """What a transformer will do with a row.
 
     Args:
@@ -145,7 +143,7 @@ class Attention(nn.Module):
             turned = _rotated(mixed[:, : 2 * inner].unflatten(1, (-1, self.head_dim)), places).flatten(1)
             mixed = torch.cat([turned, mixed[:, 2 * inner :]], 1)
         out = mixed.new_zeros(len(how.rows), inner)
-        for each in how.passes:
+        for each in how.passes if len(rows) else ():
             asking = each.queries if begins is None else begins[each.queries]
             giving = each.keys if begins is None else begins[each.keys]
             if each.keys is each.queries:
@@ -165,11 +163,11 @@ class Attention(nn.Module):
         """Queries of one sequence read another."""
         asked, keyed, valued = self.qkv.weight.chunk(3)
         biases = (None, None, None) if self.qkv.bias is None else self.qkv.bias.chunk(3)
-        parts = [
+        one, two, three = (
             self._heads(functional.linear(rows, weight, bias))
             for rows, weight, bias in zip((queries, keys, keys), (asked, keyed, valued), biases, strict=True)
-        ]
-        return self.out(self._scaled(*parts, there))
+        )
+        return self.out(self._scaled(one, two, three, there))
 
 
 def _rotated(rows: Float[Tensor, "row head dim"], places: Int[Tensor, " row"]) -> Float[Tensor, "row head dim"]:
@@ -178,9 +176,7 @@ def _rotated(rows: Float[Tensor, "row head dim"], places: Int[Tensor, " row"]) -
     rates = 10000.0 ** (-torch.arange(half, device=rows.device, dtype=rows.dtype) / half)
     angles = (places[:, None].to(rows.dtype) * rates)[:, None]
     one, two, rest = rows[..., :half], rows[..., half : 2 * half], rows[..., 2 * half :]
-    return torch.cat(
-        [one * angles.cos() - two * angles.sin(), one * angles.sin() + two * angles.cos(), rest], -1
-    )
+    return torch.cat([one * angles.cos() - two * angles.sin(), one * angles.sin() + two * angles.cos(), rest], -1)
 
 
 class FeedForward(nn.Module):
@@ -208,8 +204,9 @@ class UnbiasedLayerNorm(nn.Module):
 
     def forward(self, rows: Float[Tensor, "*row dim"]) -> Float[Tensor, "*row dim"]:
         centred = rows - rows.mean(-1, keepdim=True)
-        # The gradient of std at a constant row is infinite; that of the root of a clamped variance is not.
-        deviation = rows.var(-1, keepdim=True).clamp(min=1e-24).sqrt()
+        variance = centred.square().sum(-1, keepdim=True) / (rows.shape[-1] - 1)
+        # The gradient of a root at zero is infinite; clamped it is not.
+        deviation = variance.clamp(min=1e-24).sqrt()
         return self.weight * centred / (deviation + self.eps) + self.bias
 
 

@@ -52,7 +52,7 @@ class NetVLAD(nn.Module):
         values = steps.clean
         counted = torch.ones_like(steps.present) if self.count_padding else steps.present
         kept = self.centres.shape[1]
-        scores = self.norm(values[counted] @ self.clusters).softmax(-1)[:, :kept]
+        scores = self.norm(values[counted] @ self.clusters).softmax(-1)[:, :kept].to(values.dtype)
         shares = values.new_zeros(*values.shape[:2], kept)
         shares = shares.index_put((counted,), scores)
         residuals = values.transpose(1, 2) @ shares - shares.sum(1, keepdim=True) * self.centres
@@ -97,7 +97,7 @@ class QueryPool(nn.Module):
     def forward(
         self, values: Float[Tensor, "video step dim"], present: Bool[Tensor, "video step"]
     ) -> Float[Tensor, "video dim"]:
-        query = self.query.expand(len(values), 1, -1)
+        query = self.query.repeat(len(values), 1, 1)
         return self.attention.cross(query, self.norm(values), present)[:, 0]
 
 
@@ -139,10 +139,11 @@ class ConvMax(nn.Module):
 
     def forward(
         self, values: Float[Tensor, "video step dim"], present: Bool[Tensor, "video step"]
-    ) -> Float[Tensor, "video dim"]:
+    ) -> Float[Tensor, "video channels"]:
         counts = present.sum(1)
         found = []
         for conv in self.convs:
+            assert isinstance(conv, nn.Conv1d)
             out = conv(values.transpose(1, 2)).relu()
             # Windows that touch at least one step; those beyond are what padding alone would make.
             reach = counts + conv.kernel_size[0] - 1

@@ -16,7 +16,7 @@ class Source:
     """Released tensors of one of ours.
 
     Args:
-        keys: their names; several are joined along the first axis.
+        keys: their names; several are joined along `axis`, or `added`.
         lead: axes of length 1 that stand before ours.
         rows: the rows of the released table that we have, of `of` rows in all.
     """
@@ -25,20 +25,26 @@ class Source:
     lead: int = 0
     rows: tuple[int, ...] | None = None
     of: int = 0
+    axis: int = 0
+    added: bool = False
 
     def read(self, state: Mapping[str, Tensor]) -> Tensor:
         parts = [state[key] for key in self.keys]
         parts = [part.reshape(part.shape[self.lead :]) for part in parts]
-        whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+        if self.added:
+            return torch.stack(parts).sum(0)
+        whole = parts[0] if len(parts) == 1 else torch.cat(parts, self.axis)
         return whole if self.rows is None else whole[list(self.rows)]
 
     def write(self, ours: Tensor) -> dict[str, Tensor]:
-        """The released tensors again; rows of a table that we do not have are zeros."""
+        """The released tensors again; rows of a table that we do not have are zeros, and so are all but one addend."""
+        if self.added:
+            return {key: ours if index == 0 else torch.zeros_like(ours) for index, key in enumerate(self.keys)}
         if self.rows is not None:
             table = ours.new_zeros(self.of, *ours.shape[1:])
             table[list(self.rows)] = ours
             ours = table
-        parts = ours.chunk(len(self.keys)) if len(self.keys) > 1 else (ours,)
+        parts = ours.chunk(len(self.keys), self.axis) if len(self.keys) > 1 else (ours,)
         return {
             key: part.reshape((1,) * self.lead + tuple(part.shape)) for key, part in zip(self.keys, parts, strict=True)
         }

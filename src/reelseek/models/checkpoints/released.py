@@ -1,29 +1,10 @@
-"""Tables of keys and sizes of the checkpoints that other projects released."""
+"""Tables of keys of the checkpoints that other projects released."""
 
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
 
-from torch import Tensor
-
-from reelseek.errors import ModelError
 from reelseek.models.checkpoints.keymap import KeyMap, Source
 
-__all__ = ["RELEASED", "Released", "ce", "coot", "eao", "mdmmt", "mee", "mmt", "umi"]
-
-State = Mapping[str, Tensor]
-Settings = dict[str, Any]
-
-
-def _count(state: State, pattern: str) -> int:
-    """How many different numbers stand at the group of a pattern."""
-    return len({match[1] for key in state if (match := re.match(pattern, key))})
-
-
-def _names(state: State, pattern: str) -> list[str]:
-    """Different names at the group of a pattern, in the order in which they come."""
-    return list(dict.fromkeys(match[1] for key in state if (match := re.match(pattern, key))))
+__all__ = ["audio_cnn", "avlnet", "ce", "coot", "e2e", "eao", "ht", "mdmmt", "mee", "mmt", "umi"]
 
 
 def _bert_layers(table: KeyMap, prefix: str, depth: int) -> None:
@@ -223,7 +204,9 @@ def umi(modalities: list[str], reorganise_depth: int, depth: int) -> KeyMap:
         table.same(f"{ours}.position", f"{theirs}_pos_embedding", lead=1)
         for layer in range(reorganise_depth):
             at = f"{theirs}_transformer.layers.{layer}"
-            _umi_layer(table, f"{ours}.mix.layers.{layer}", (f"{at}.0.norm", f"{at}.0.fn", f"{at}.1.norm", f"{at}.1.fn"))
+            _umi_layer(
+                table, f"{ours}.mix.layers.{layer}", (f"{at}.0.norm", f"{at}.0.fn", f"{at}.1.norm", f"{at}.1.fn")
+            )
         for part in range(2):
             table.linear(f"{ours}.head.{part}", f"{theirs}_head.{part}")
     table.same("position", "model.pos_embedding", lead=1)
@@ -245,3 +228,43 @@ def _umi_layer(table: KeyMap, ours: str, theirs: tuple[str, str, str, str]) -> N
     table.linear(f"{ours}.norm2", norm2)
     table.linear(f"{ours}.feed.fc1", f"{feed}.net.0")
     table.linear(f"{ours}.feed.fc2", f"{feed}.net.3")
+
+
+def avlnet(blocks: tuple[int, ...], *, fused: bool) -> KeyMap:
+    """AVLnet's keys, with text."""
+    table = KeyMap("avlnet")
+    audio_cnn(table, "audio_net.", "DAVEnet.", blocks)
+    table.gated("audio_head.0", "GU_audio", batch_norm=False)
+    table.linear("audio_head.1", "DAVEnet_projection")
+    table.gated("video_head", "GU_video", batch_norm=False)
+    table.linear("words.fc", "text_pooling_caption.fc")
+    if fused:
+        # A linear of each half, added, is one linear of both side by side; the second bias is nothing of its own.
+        table.sources["fuse.fc.weight"] = Source(
+            ("GU_audio_text.fc_text.weight", "GU_audio_text.fc_audio.weight"), axis=1
+        )
+        table.sources["fuse.fc.bias"] = Source(
+            ("GU_audio_text.fc_text.bias", "GU_audio_text.fc_audio.bias"), added=True
+        )
+        table.linear("fuse.gate", "GU_audio_text.cg.fc")
+    else:
+        table.gated("text_head", "GU_text_captions", batch_norm=False)
+    return table
+
+
+def ht() -> KeyMap:
+    """HowTo100M's keys."""
+    table = KeyMap("ht")
+    table.gated("heads.0", "GU_video", batch_norm=False)
+    table.linear("text_read.0.fc", "text_pooling_caption.fc")
+    table.gated("text_heads.0", "GU_text_captions", batch_norm=False)
+    return table
+
+
+def e2e() -> KeyMap:
+    """The heads of MIL-NCE's S3D."""
+    table = KeyMap("e2e")
+    table.linear("heads.0", "fc")
+    table.linear("text_read.0.fc", "text_module.fc1")
+    table.linear("text_heads.0", "text_module.fc2")
+    return table

@@ -51,6 +51,7 @@ SCORE_LOSSES: dict[str, Callable[..., Tensor]] = {
     "info_nce": info_nce,
     "nce": nce,
     "mms": mms,
+    "mil_nce": mil_nce,
     "ranked_max_margin": ranked_max_margin,
     "within_video_max_margin": within_video_max_margin,
 }
@@ -73,7 +74,7 @@ class LossConfig:
         if loss is None:
             raise ModelError(f"no loss is called {self.name!r}; there are {', '.join(SCORE_LOSSES)}")
         known = [name for name, each in inspect.signature(loss).parameters.items() if each.kind is each.KEYWORD_ONLY]
-        wrong = sorted(set(self.settings) - (set(known) - {"negatives", "weights"}))
+        wrong = sorted(set(self.settings) - (set(known) - {"negatives", "weights", "video_of_text"}))
         if wrong:
             raise ModelError(f"the loss {self.name} has no setting {wrong[0]!r}; it has {', '.join(known)}")
         settings: dict[str, Any] = dict(self.settings)

@@ -75,15 +75,11 @@ def prototype_alignment(
     return chosen.sum() / max(1, len(means))
 
 
-def pseudo_supervision(
-    logits: Float[Tensor, "item label"], pseudo: Float[Tensor, "item label"]
-) -> Float[Tensor, ""]:
+def pseudo_supervision(logits: Float[Tensor, "item label"], pseudo: Float[Tensor, "item label"]) -> Float[Tensor, ""]:
     """Mean of `KL(pseudo || softmax(logits))` over samples (UMI, section 3.3; classification)."""
     return functional.kl_div(logits.log_softmax(1), pseudo, reduction="batchmean")
 
 
-def regression(
-    predicted: Float[Tensor, "item dim"], target: Float[Tensor, "item dim"]
-) -> Float[Tensor, ""]:
+def regression(predicted: Float[Tensor, "item dim"], target: Float[Tensor, "item dim"]) -> Float[Tensor, ""]:
     """Mean squared error of predicted features (Word2VisualVec, Dong et al. 2018, equation 4)."""
     return functional.mse_loss(predicted, target)

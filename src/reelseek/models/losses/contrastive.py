@@ -60,16 +60,21 @@ def mms(
 
 
 def mil_nce(
-    similarity: Float[Tensor, "text video"], *, video_of_text: Int[Tensor, " text"] | None = None
+    similarity: Float[Tensor, "text video"],
+    *,
+    video_of_text: Int[Tensor, " text"] | None = None,
+    temperature: float = 1.0,
+    negatives: Bool[Tensor, "text video"] | None = None,
 ) -> Float[Tensor, ""]:
     """Of all candidate captions of a video, some must hold the softmax over its row and its candidates' columns.
 
     `mean_v logsumexp(all texts with v, all videos with v's texts) - logsumexp(v's texts with v)`; positives stand twice
-    in the first sum, as released. Scores are taken as they are: neither normalised nor divided by a temperature.
+    in the first sum, as released, where scores are neither normalised nor divided by a temperature.
 
     Args:
         similarity: several texts a video.
         video_of_text: the column of each row's video; None pairs row i with column i.
+        negatives: pairs that count beside the positives; None takes all.
 
     Source: Miech et al. 2020 (MIL-NCE), equation 1.
     """
@@ -79,6 +84,9 @@ def mil_nce(
     videos = similarity.shape[1]
     own = video_of_text[:, None] == torch.arange(videos, device=similarity.device)[None, :]
     lowest = -torch.inf
+    similarity = similarity / temperature
+    if negatives is not None:
+        similarity = similarity.masked_fill(~(negatives | own), lowest)
     positive = similarity.masked_fill(~own, lowest).logsumexp(0)
     row = similarity.logsumexp(0)
     # For each video, all scores of its own texts with any video.

@@ -194,7 +194,8 @@ class CrossCLR(nn.Module):
 
     def derived(self, given: Tensor, inputs: Tensor, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Which places are kept as negatives, which samples are pruned, and the samples' weights, as released."""
-        assert self.config.prune is not None and self.config.sharpness is not None
+        assert self.config.prune is not None
+        assert self.config.sharpness is not None
         connected, of_queue = given @ mean, inputs @ mean
         share = (connected / connected.sum()).double()
         return (

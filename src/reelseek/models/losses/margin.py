@@ -59,25 +59,26 @@ def max_margin(
     return (by_row + by_column).sum() / (2 * counted.sum()).clamp(min=1)
 
 
-def rank_weights(similarity: Float[Tensor, "text video"]) -> Float[Tensor, "text video"]:
-    """`1 + 1 / (N - rank + 1)` of each text's own video, for all of its row: worse ranks weigh more.
+def rank_weights(similarity: Float[Tensor, "text video"]) -> Float[Tensor, " text"]:
+    """`1 + 1 / (N - rank + 1)` of each text's own video: worse ranks weigh more.
 
     Source: Mithun et al. 2018 (Learning joint embedding with multimodal cues), section 3.3.
     """
     ranks = 1 + (similarity > similarity.diagonal()[:, None]).sum(1)
-    return (1 + 1 / (len(similarity) - ranks + 1).to(similarity.dtype))[:, None].expand_as(similarity).detach()
+    return (1 + 1 / (len(similarity) - ranks + 1).to(similarity.dtype)).detach()
 
 
 def ranked_max_margin(
     similarity: Float[Tensor, "text video"], *, margin: float, negatives: Bool[Tensor, "text video"] | None = None
 ) -> Float[Tensor, ""]:
-    """The hardest violations, weighted by the rank of the right answer (Multi Cues). See `rank_weights`."""
-    weights = rank_weights(similarity)
-    by_row = max_margin(similarity, margin=margin, negatives=negatives, hardest=True, weights=weights)
-    by_column = max_margin(
-        similarity, margin=margin, negatives=negatives, hardest=True, weights=rank_weights(similarity.T).T
-    )
-    return (by_row + by_column) / 2
+    """The hardest violations, each direction weighted by the rank of the right answer (Multi Cues), averaged."""
+    counted = other_pairs(similarity, negatives)
+    total = torch.zeros((), dtype=similarity.dtype, device=similarity.device)
+    for scores, pairs in ((similarity, counted), (similarity.T, counted.T)):
+        violations = (margin - scores.diagonal()[:, None] + scores).relu()
+        hardest = torch.where(pairs, violations, torch.zeros((), dtype=scores.dtype, device=scores.device)).amax(1)
+        total = total + (rank_weights(scores) * hardest).sum()
+    return total / (2 * len(similarity))
 
 
 def within_video_max_margin(

@@ -1,28 +1,56 @@
-"""Published systems, a file each; `SYSTEMS` is the one list of them."""
+"""Published systems; `SYSTEMS` is the one list of them, `NOT_OFFERED` says what is missing and why."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from reelseek.errors import ModelError
 from reelseek.models.model import RetrievalModel
-from reelseek.models.systems import ce, concepts, coot, eao, mdmmt, mee, mmt, umi
+from reelseek.models.systems import (
+    avlnet,
+    ce,
+    clip_mean,
+    concepts,
+    coot,
+    eao,
+    joint,
+    jpose,
+    late_fusion,
+    mbt,
+    mdmmt,
+    mee,
+    mmt,
+    mmv,
+    token_fusion,
+    umi,
+    zorro,
+)
 
-__all__ = ["SYSTEMS", "System"]
+__all__ = ["NOT_OFFERED", "SYSTEMS", "System"]
 
 
 @dataclass(frozen=True)
 class System:
-    """One entry: its configuration, how to build it, and what `models list` says of it."""
+    """One entry.
+
+    Attributes:
+        config, create: its configuration, and how to build it.
+        paper, composition, missing: what `models show` says of it; `missing` is what becomes of an absent modality.
+        defaults: settings in which it differs from its configuration's defaults.
+        schedule: how it was trained when it was published, as far as `[train]` of a recipe can say it.
+        trained: whether it has to be.
+    """
 
     config: type[Any]
     create: Callable[[Any], RetrievalModel]
-    trained: bool
     paper: str
     composition: str
     missing: str
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    schedule: Mapping[str, Any] = field(default_factory=dict)
+    trained: bool = True
 
     def build(self, settings: Mapping[str, Any]) -> RetrievalModel:
         """A model from plain settings.
@@ -31,34 +59,292 @@ class System:
             ModelError: a misspelt or wrong setting; says which.
         """
         try:
-            return self.create(TypeAdapter(self.config).validate_python(dict(settings)))
+            config = TypeAdapter(self.config).validate_python({**self.defaults, **settings})
         except ValidationError as error:
             problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
             raise ModelError(f"settings of the model are wrong: {problems}") from error
+        try:
+            model = self.create(config)
+        except ValueError as error:  # a block refuses sizes that do not go together
+            raise ModelError(f"settings of the model are wrong: {error}") from error
+        model.system = next(name for name, system in SYSTEMS.items() if system is self)
+        return model
 
+
+_MASKED = "mask: key mask and zero weight, what is present is weighed alone"
+_OR_REFUSE = "mask (ours): what is absent is left out; refuse: as published, an error"
 
 SYSTEMS: dict[str, System] = {
     "concepts": System(
         concepts.ConceptsConfig,
         concepts.Concepts,
-        trained=False,
         paper="none: labels, speech, on-screen text and the query meet in one frozen sentence-embedding space",
         composition="labels/text -> sentence space, mean over steps, plain sum of slots",
         missing="mask: an absent modality adds nothing",
+        trained=False,
+    ),
+    "clip_mean": System(
+        clip_mean.ClipMeanConfig,
+        clip_mean.ClipMean,
+        paper="Portillo-Quintero et al. A Straightforward Framework for Video Retrieval Using CLIP. 2021",
+        composition="frozen CLIP frames -> mean of unit vectors (or the middle frame) -> cosine",
+        missing="one modality: a video without it is absent",
+        trained=False,
+    ),
+    "late_fusion": System(
+        late_fusion.LateFusionConfig,
+        late_fusion.LateFusion,
+        paper="the field's baseline: one unimodal model a modality, predictions averaged",
+        composition="linear -> transformer, own modality -> mean -> a space a modality; mean of cosines",
+        missing=_MASKED,
+        schedule={"optimizer": "adam", "rate": 1e-4, "batch": 128, "epochs": 50},
+    ),
+    "mee": System(
+        mee.MEEConfig,
+        mee.MEE,
+        paper="Miech, Laptev, Sivic. Learning a Text-Video Embedding from Incomplete and Heterogeneous Data. 2018",
+        composition="mean or NetVLAD -> gated unit a expert; NetVLAD of words -> gated unit and weight a expert",
+        missing=_MASKED,
+        schedule={"optimizer": "adam", "rate": 1e-4, "decay": 0.95, "batch": 128, "epochs": 50},
+    ),
+    "mee_coco": System(
+        mee.MEEConfig,
+        mee.MEE,
+        paper="Miech, Laptev, Sivic 2018, section 4.4: still images are samples with appearance alone",
+        composition="as mee; images are added to the training split, with one step of appearance and nothing else",
+        missing=_MASKED,
+        schedule={"optimizer": "adam", "rate": 1e-4, "decay": 0.95, "batch": 128, "epochs": 50},
+    ),
+    "ce": System(
+        ce.CEConfig,
+        ce.CE,
+        paper="Liu, Albanie, Nagrani, Zisserman. Use What You Have: Collaborative Experts. BMVC 2019",
+        composition="mean or NetVLAD -> linear+L2 -> gate from every pair of experts; text side as MEE",
+        missing=f"{_MASKED}; keep: as released, absent experts still score, all weights 1",
+        schedule={"optimizer": "radam", "rate": 0.01, "weight_decay": 1e-3, "decay": 0.95, "batch": 64, "epochs": 100},
     ),
     "mmt": System(
         mmt.MMTConfig,
         mmt.MMT,
-        trained=True,
         paper="Gabeur, Sun, Alahari, Schmid. Multi-modal Transformer for Video Retrieval. ECCV 2020",
         composition="linear+L2 -> [CLS], aggregate + steps -> transformer, full -> aggregates; gated text unit a slot",
         missing="mask (default): key mask and zero weight, renormalised; keep: as released, absent experts still score",
+        schedule={"optimizer": "adam", "rate": 5e-5, "decay": 0.95, "batch": 32, "epochs": 50},
     ),
-    "mdmmt": System(mdmmt.MDMMTConfig, mdmmt.MDMMT, trained=True, paper="", composition="", missing=""),
-    "mee": System(mee.MEEConfig, mee.MEE, trained=True, paper="", composition="", missing=""),
-    "ce": System(ce.CEConfig, ce.CE, trained=True, paper="", composition="", missing=""),
-    "eao": System(eao.EAOConfig, eao.EAO, trained=True, paper="", composition="", missing=""),
-    "coot": System(coot.COOTConfig, coot.COOT, trained=True, paper="", composition="", missing=""),
-    "crossclr": System(coot.CrossCLRModelConfig, coot.CrossCLRModel, trained=True, paper="", composition="", missing=""),
-    "umi": System(umi.UMIConfig, umi.UMI, trained=True, paper="", composition="", missing=""),
+    "mdmmt": System(
+        mdmmt.MDMMTConfig,
+        mdmmt.MDMMT,
+        paper="Dzabraev, Kalashnikov, Komkov, Petiushko. MDMMT: Multidomain Multimodal Transformer. CVPRW 2021",
+        composition="as mmt, nine layers of eight heads; slots concatenated are one dot product",
+        missing="mask (ours); keep: as released, an absent expert's empty token still scores",
+        schedule={"optimizer": "adam", "rate": 5e-5, "decay": 0.95, "batch": 256, "epochs": 50},
+    ),
+    "avlnet": System(
+        avlnet.AVLnetConfig,
+        avlnet.AVLnet,
+        paper="Rouditchenko et al. AVLnet: Learning Audio-Visual Language Representations. Interspeech 2021",
+        composition="max -> gated unit; spectrogram CNN -> mean -> gated unit; words' max -> gated unit; dot, a + v",
+        missing=_OR_REFUSE,
+        schedule={"optimizer": "adam", "rate": 1e-4, "batch": 128, "epochs": 15},
+    ),
+    "mcn": System(
+        avlnet.MCNConfig,
+        avlnet.MCN,
+        paper="Chen et al. Multimodal Clustering Networks for Self-Supervised Learning. ICCV 2021",
+        composition="avlnet's towers; k-means over the mean of modalities, contrast to centroids, reconstruction",
+        missing=_OR_REFUSE,
+        schedule={"optimizer": "adam", "rate": 1e-4, "batch": 128, "epochs": 30},
+    ),
+    "eao": System(
+        eao.EAOConfig,
+        eao.EAO,
+        paper="Shvetsova et al. Everything at Once: Multi-modal Fusion Transformer for Video Retrieval. CVPR 2022",
+        composition="gated unit -> views -> transformer, own view -> mean a modality -> gated unit; six NCE terms",
+        missing="token: one learned stand-in, its loss rows left out; mask; refuse",
+        schedule={"optimizer": "adam", "rate": 5e-5, "decay": 0.9, "batch": 224, "epochs": 15},
+    ),
+    "coot": System(
+        coot.COOTConfig,
+        coot.COOT,
+        paper="Ging, Zolfaghari, Pirsiavash, Brox. COOT: Cooperative Hierarchical Transformer. NeurIPS 2020",
+        composition="MLP -> transformer, own clip -> attention pool -> transformer, context -> mean; margin + cycle",
+        missing="experts are fed side by side: an absent one is zeros there; groups trained apart are masked; refuse",
+        schedule={"optimizer": "radam", "rate": 3.6e-4, "weight_decay": 2e-5, "batch": 64, "epochs": 100},
+    ),
+    "crossclr": System(
+        coot.CrossCLRModelConfig,
+        coot.CrossCLRModel,
+        paper="Zolfaghari, Zhu, Gehler, Brox. CrossCLR: Cross-modal Contrastive Learning. ICCV 2021",
+        composition="as coot; CrossCLR with a queue on clips, without one on videos times .6",
+        missing="as coot",
+        schedule={"optimizer": "radam", "rate": 7e-4, "batch": 64, "epochs": 100, "patience": 16},
+    ),
+    "crossclr_lsmdc": System(
+        coot.CrossCLRModelConfig,
+        coot.CrossCLRModel,
+        paper="Zolfaghari et al. 2021, supplement, table 1, LSMDC",
+        composition="as crossclr; 768 wide, 16 heads at the local level, maximum for a pooler",
+        missing="as coot",
+        defaults={
+            "width": 768, "heads": 16, "global_heads": 8, "inner": 768, "pooler": "max", "dropout": 0.01,
+            "local": {"queue": 3000, "sharpness": 0.0055, "intra": 0.65},
+            "everywhere": {"sharpness": 0.0055, "intra": 0.65},
+        },
+        schedule={"optimizer": "radam", "rate": 7e-4, "batch": 64, "epochs": 100, "patience": 16},
+    ),
+    "mmv": System(
+        mmv.MMVConfig,
+        mmv.MMV,
+        paper="Alayrac et al. Self-Supervised MultiModal Versatile Networks. NeurIPS 2020",
+        composition="mean, words' max -> a graph of heads: vision -> fine -> coarse, audio -> fine, text -> coarse",
+        missing="mask: the loss's terms skip clips without audio or text",
+        schedule={"optimizer": "adam", "rate": 2e-3, "batch": 4096, "epochs": 50},
+    ),
+    "mbt": System(
+        mbt.MBTConfig,
+        mbt.MBT,
+        paper="Nagrani et al. Attention Bottlenecks for Multimodal Fusion. NeurIPS 2021 (retrieval side ours)",
+        composition="linear -> transformers, own modality and its copy of the bottlenecks, copies averaged -> mean",
+        missing=_OR_REFUSE,
+        schedule={"optimizer": "sgd", "rate": 0.1, "batch": 64, "epochs": 50},
+    ),
+    "zorro": System(
+        zorro.ZorroConfig,
+        zorro.Zorro,
+        paper="Recasens et al. Zorro: the masked multimodal transformer. 2023",
+        composition="linear -> fusion tokens -> transformer, own stream, fusion reads all -> query pool a stream",
+        missing="mask: key mask; each modality's stream is exactly what it is alone",
+        schedule={"optimizer": "adam", "rate": 1e-4, "batch": 512, "epochs": 50},
+    ),
+    "token_fusion": System(
+        token_fusion.TokenFusionConfig,
+        token_fusion.TokenFusion,
+        paper="Wang et al. Multimodal Token Fusion for Vision Transformers. CVPR 2022 (retrieval side ours)",
+        composition="linear -> k tokens a stream -> shared transformer, low tokens exchanged -> mean a stream",
+        missing="mask (ours): nothing is borrowed from an absent stream; refuse: as published, an error",
+        schedule={"optimizer": "adam", "rate": 1e-4, "batch": 128, "epochs": 50},
+    ),
+    "umi": System(
+        umi.UMIConfig,
+        umi.UMI,
+        paper="Zhang, Doughty, Snoek. Learning Unseen Modality Interaction. NeurIPS 2023",
+        composition="tokens -> k slots, summed over modalities -> transformer, two branches -> class tokens",
+        missing="mask: the sum runs over what is present",
+        schedule={"optimizer": "sgd", "rate": 1e-2, "weight_decay": 5e-4, "batch": 128, "epochs": 50},
+    ),
+    "umi_reproduction": System(
+        umi.UMIConfig,
+        umi.UMI,
+        paper="Drys-Pentzakis et al. Reproducing Unseen Modality Interaction Results for MSR-VTT. 2024",
+        composition="as umi; slots are embedded once more, and the supervised branch ranks alone",
+        missing="mask: the sum runs over what is present",
+        defaults={"reading": "reproduction"},
+        schedule={"optimizer": "sgd", "rate": 1e-2, "weight_decay": 5e-4, "batch": 128, "epochs": 50},
+    ),
+    "vse": System(
+        joint.JointConfig,
+        joint.Joint,
+        paper="Kiros et al. 2014, as Faghri et al. 2018 (VSE++) compare with it",
+        composition="mean -> linear; GRU's last state -> linear; cosine; margin over all negatives",
+        missing=_MASKED,
+        defaults={"text_reader": "last_state", "loss": {"name": "max_margin", "settings": {"margin": 0.2}}},
+        schedule={"optimizer": "adam", "rate": 2e-4, "batch": 128, "epochs": 30},
+    ),
+    "vsepp": System(
+        joint.JointConfig,
+        joint.Joint,
+        paper="Faghri, Fleet, Kiros, Fidler. VSE++: Improving Visual-Semantic Embeddings. BMVC 2018",
+        composition="as vse; margin over the hardest negatives",
+        missing=_MASKED,
+        defaults={
+            "text_reader": "last_state",
+            "loss": {"name": "max_margin", "settings": {"margin": 0.2, "hardest": True}},
+        },
+        schedule={"optimizer": "adam", "rate": 2e-4, "batch": 128, "epochs": 30},
+    ),
+    "multi_cues": System(
+        joint.JointConfig,
+        joint.Joint,
+        paper="Mithun, Li, Metze, Roy-Chowdhury. Learning Joint Embedding with Multimodal Cues. ICMR 2018",
+        composition="two spaces (`spaces`: appearance; motion and sound), each as vsepp with ranks for weights; summed",
+        missing=_MASKED,
+        defaults={
+            "text_reader": "last_state",
+            "loss": {"name": "ranked_max_margin", "settings": {"margin": 0.2}},
+        },
+        schedule={"optimizer": "adam", "rate": 2e-4, "batch": 128, "epochs": 30},
+    ),
+    "w2vv": System(
+        joint.JointConfig,
+        joint.W2VV,
+        paper="Dong, Li, Snoek. Predicting Visual Features from Text (Word2VisualVec). 2018",
+        composition="frozen mean feature; text -> perceptron that predicts it; mean squared error, no negatives",
+        missing=_MASKED,
+        defaults={"head": "identity", "text_head": "perceptron"},
+        schedule={"optimizer": "adam", "rate": 1e-4, "batch": 100, "epochs": 100},
+    ),
+    "dual_encoding": System(
+        joint.JointConfig,
+        joint.Joint,
+        paper="Dong et al. Dual Encoding for Zero-Example Video Retrieval. CVPR 2019",
+        composition="mean, biGRU, convolutions side by side on both sides -> linear + BN; margin, hardest negatives",
+        missing=_MASKED,
+        defaults={
+            "video": "dual", "text_reader": "dual", "hidden": 512, "width": 2048, "head": "normed",
+            "text_head": "normed",
+            "loss": {"name": "max_margin", "settings": {"margin": 0.2, "hardest": True}},
+        },
+        schedule={"optimizer": "adam", "rate": 1e-4, "batch": 128, "epochs": 50},
+    ),
+    "jpose": System(
+        jpose.JPoseConfig,
+        jpose.JPose,
+        paper="Wray, Larlus, Csurka, Damen. Fine-Grained Action Retrieval Through Multiple Parts-of-Speech. ICCV 2019",
+        composition="mean -> gated unit a part of speech, side by side; triplets in squared distance",
+        missing=_MASKED,
+        schedule={"optimizer": "sgd", "rate": 0.01, "batch": 256, "epochs": 100},
+    ),
+    "ht": System(
+        joint.JointConfig,
+        joint.Joint,
+        paper="Miech et al. HowTo100M: Learning a Text-Video Embedding by Watching Narrated Clips. ICCV 2019",
+        composition="max -> gated unit; words' max -> gated unit; margin, moments of one video weighted",
+        missing=_MASKED,
+        defaults={
+            "video": "max", "text_reader": "word_max", "hidden": 4096, "width": 4096, "head": "gated",
+            "text_head": "gated", "loss": {"name": "within_video_max_margin", "settings": {"margin": 0.1}},
+        },
+        schedule={"optimizer": "adam", "rate": 1e-4, "batch": 32, "epochs": 15},
+    ),
+    "e2e": System(
+        joint.JointConfig,
+        joint.Joint,
+        paper="Miech et al. End-to-End Learning of Visual Representations (MIL-NCE), CVPR 2020; its heads on features",
+        composition="mean of S3D features -> linear; words' max -> linear; plain dot product, MIL-NCE",
+        missing=_MASKED,
+        defaults={
+            "text_reader": "word_max", "hidden": 2048, "width": 512, "unit": False,
+            "loss": {"name": "mil_nce", "settings": {}},
+        },
+        schedule={"optimizer": "adam", "rate": 1e-3, "batch": 512, "epochs": 15},
+    ),
+    "clip4clip": System(
+        joint.JointConfig,
+        joint.Joint,
+        paper="Luo et al. CLIP4Clip: An Empirical Study of CLIP for End to End Video Clip Retrieval. 2022",
+        composition="CLIP frames + transformer of four layers -> mean; CLIP text; symmetric cross entropy; on features",
+        missing=_MASKED,
+        defaults={
+            "video": "residual", "head": "identity", "text_head": "identity", "width": 512,
+            "loss": {"name": "info_nce", "settings": {"temperature": 0.01}},
+        },
+        schedule={"optimizer": "adam", "rate": 1e-4, "batch": 128, "epochs": 5},
+    ),
+}  # fmt: skip
+
+NOT_OFFERED: dict[str, str] = {
+    "jsfusion": "scores every pair of video and caption by a network of its own (Yu et al. 2018): nothing can be "
+    "indexed, a search over N clips costs N passes",
+    "ssb": "needs a T5 decoder that captions a video from other videos' embeddings (Patrick et al. 2021)",
+    "ct_san": "traces concepts over spatial feature maps (Yu et al. 2017), which pooled features no longer have",
 }

@@ -77,7 +77,7 @@ def _hidden(width: int, layers: int) -> list[nn.Module]:
 
 
 class CE(LearnedModel):
-    """pool (mean, NetVLAD) -> project (linear, unit length) -> mix (pair gate) -> similarity weighted by the caption."""
+    """pool (mean, NetVLAD) -> project (linear, unit length) -> mix (pair gate) -> weighted similarity."""
 
     system = "ce"
     config: CEConfig

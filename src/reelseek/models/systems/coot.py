@@ -33,8 +33,8 @@ class COOTConfig(SystemConfig):
     Args:
         together: experts that are fed side by side ("+"), in groups; the groups are trained apart and their embeddings
             concatenated. None feeds all together.
-        level: what `encode_videos` and `encode_texts` give: embeddings of a `clip` and a sentence, or of a whole `video`
-            and a paragraph, of which clips are runs of `clip_steps` steps and sentences end with a full stop.
+        level: what `encode_videos` and `encode_texts` give: embeddings of a `clip` and a sentence, or of a `video` and
+            a paragraph, of which clips are runs of `clip_steps` steps and sentences end with a full stop.
         pooler: `attention` is the attention-aware one, `max` for LSMDC in CrossCLR.
         average: the global level's mean over clips: `masked`, or `released`, whose sum runs over padding too so that
             it depends on the batch; only for comparing with released weights.
@@ -145,6 +145,7 @@ class Global(_Reader):
             mean = masked_mean(mixed, present)
         query = context[:, None]
         for layer in self.context:
+            assert isinstance(layer, Layer)
             query = layer.cross(query, mixed, present)
         return torch.cat([mean, query[:, 0]], 1)
 
@@ -177,7 +178,7 @@ def _place(owner: Tensor) -> Tensor:
 
 
 class COOT(LearnedModel):
-    """project (LayerNorm, MLP) -> mix (own clip) -> pool (attention) -> mix (full, context) -> pool (mean) -> cosine."""
+    """project (LayerNorm, MLP) -> mix (own clip) -> pool (attention) -> mix (full, context) -> pool (mean)."""
 
     system = "coot"
     config: COOTConfig
@@ -207,13 +208,16 @@ class COOT(LearnedModel):
         assert isinstance(side, _Side)
         if self.config.level == "clip":
             return functional.normalize(side.local_reader(wholes), dim=-1)
-        return functional.normalize(side(wholes, parts, owner).wholes, dim=-1)
+        level: Level = side(wholes, parts, owner)
+        return functional.normalize(level.wholes, dim=-1)
 
     def encode_texts(self, texts: Sequence[str]) -> Embedding:
         words = self.text.words(texts)
         sentences = [re.split(r"(?<=[.!?])\s+", text.strip()) for text in texts]
         owner = torch.tensor([index for index, some in enumerate(sentences) for _ in some], device=words.values.device)
-        parts = self.text.words([each for some in sentences for each in some]) if self.config.level == "video" else words
+        parts = (
+            self.text.words([each for some in sentences for each in some]) if self.config.level == "video" else words
+        )
         values = torch.stack([self._embed(side, words, parts, owner) for side in self.caption], 1)
         present = words.present.any(1, keepdim=True).expand(len(texts), len(self.slots))
         return Embedding(values, present, torch.ones_like(values[..., 0]))
@@ -296,9 +300,7 @@ class CrossCLRModel(COOT):
     def __init__(self, config: CrossCLRModelConfig) -> None:
         super().__init__(config)
         inputs = [sum(config.experts[e] for e in group) for group in config.groups]
-        self.local_loss = nn.ModuleList(
-            CrossCLR(config.local, (config.width, dim, self.text.width)) for dim in inputs
-        )
+        self.local_loss = nn.ModuleList(CrossCLR(config.local, (config.width, dim, self.text.width)) for dim in inputs)
         self.global_loss = nn.ModuleList(
             CrossCLR(config.everywhere, (2 * config.width, dim, self.text.width)) for dim in inputs
         )

@@ -4,7 +4,8 @@ The six passes of the paper (t, v, a, tv, ta, va) are one row of six views, each
 first block a token's queries, keys and values are computed once and gathered into the views that it is in.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Literal
 
@@ -17,7 +18,7 @@ from torch.nn import functional
 
 from reelseek.errors import ModelError
 from reelseek.library.tokens import Steps
-from reelseek.models.blocks.arrange import Arranged, in_a_row, max_thin, own, thin, views
+from reelseek.models.blocks.arrange import in_a_row, left, max_thin, own, thin, views
 from reelseek.models.blocks.audio import AudioCNN
 from reelseek.models.blocks.mix import Transformer
 from reelseek.models.blocks.pool import masked_mean
@@ -28,7 +29,8 @@ from reelseek.models.text import TextConfig
 
 __all__ = ["EAO", "AudioConfig", "EAOConfig"]
 
-Part = tuple[Float[Tensor, "item token dim"], Bool[Tensor, "item token"]]
+Part = tuple[Float[Tensor, "item _ dim"], Bool[Tensor, "item _"]]
+View = tuple[str, ...]
 TEXT = "text"
 
 
@@ -92,7 +94,7 @@ class EAOConfig(SystemConfig):
 
 
 class EAO(LearnedModel):
-    """project (gated unit, LayerNorm) -> arrange (views) -> mix (own view) -> pool (mean a modality) -> heads (one space)."""
+    """project (gated unit, LayerNorm) -> arrange (views) -> mix (own view) -> pool (mean) -> heads (one space)."""
 
     system = "eao"
     config: EAOConfig
@@ -106,7 +108,7 @@ class EAO(LearnedModel):
             {e: AudioCNN(config.experts[e], c.widths, c.blocks, kernel=c.kernel) for e, c in self._nets(config)}
         )
         widths = config.experts | {e: c.widths[-1] for e, c in self._nets(config)} | {TEXT: self.text.width}
-        make = {"gated": _gated, "linear": nn.Linear}
+        make: dict[str, Callable[[int, int], nn.Module]] = {"gated": _gated, "linear": nn.Linear}
         self.project = per_expert({name: make[config.projection](dim, config.width) for name, dim in widths.items()})
         self.norm = per_expert({name: nn.LayerNorm(config.width, 1e-6) for name in widths})
         self.stand_in = nn.Parameter(torch.zeros(config.width)) if config.missing == "token" else None
@@ -115,9 +117,8 @@ class EAO(LearnedModel):
             config.depth, config.width, config.heads, round(config.width * config.inner_ratio),
             order="pre", norm=lambda width: nn.LayerNorm(width, 1e-6),
         )  # fmt: skip
-        self.heads = per_expert(
-            {name: make[config.head](config.width, config.embedding) for name in (["any"] if config.shared_head else widths)}
-        )
+        heads = ["any"] if config.shared_head else list(widths)
+        self.heads = per_expert({name: make[config.head](config.width, config.embedding) for name in heads})
         if config.positions == "learned":
             places = {name: config.text.most_tokens + 2 if name == TEXT else config.most_steps for name in widths}
             self.place = nn.ParameterDict(
@@ -135,11 +136,14 @@ class EAO(LearnedModel):
         return list(config.spectrograms.items())
 
     @property
-    def most_steps(self) -> Mapping[str, int]:
+    def step_by_step(self) -> Mapping[str, int]:
         most = self.config.most_steps if self.config.longer == "at_once" else 100_000
-        return {
-            name: most * self.audio[key(name)].stride if key(name) in self.audio else most for name in self.experts
-        }
+        strides = {name: 2 ** len(about.blocks) for name, about in self.config.spectrograms.items()}
+        return {name: most * strides.get(name, 1) for name in self.experts}
+
+    @property
+    def shifts(self) -> Mapping[str, float]:
+        return dict.fromkeys(self.config.spectrograms, self.config.shift_seconds) if self.config.shift_seconds else {}
 
     # Tokens
 
@@ -185,38 +189,49 @@ class EAO(LearnedModel):
 
     # Fusion
 
-    def embed(self, parts: Mapping[str, Part], wanted: Sequence[Sequence[str]]) -> list[Float[Tensor, "item dim"]]:
-        """An embedding for each wanted subset of modalities, not normalised where it is of one."""
+    def embed(
+        self, parts: Mapping[str, Part], wanted: Sequence[Sequence[str]]
+    ) -> list[Float[Tensor, "item embedding"]]:
+        """An embedding for each wanted subset of modalities, not normalised where it is of one output."""
+        singles = list(dict.fromkeys(name for view in wanted for name in view))
+        if self.config.fused:
+            outputs = self._passes(parts, wanted)
+        else:
+            alone = dict(zip(singles, self._passes(parts, [[name] for name in singles]), strict=True))
+            outputs = [[alone[name][0] for name in view] for view in wanted]
+        return [each[0][0] if len(each) == 1 else _average(each) for each in outputs]
+
+    def _passes(self, parts: Mapping[str, Part], passes: Sequence[Sequence[str]]) -> list[list[tuple[Tensor, Tensor]]]:
+        """For each pass of the block its heads' outputs: one a modality, or the class token's; and where it is."""
         names = list(parts)
         row = in_a_row(list(parts.values()))
+        chosen = [[names.index(name) for name in view] for view in passes]
         if self.cls is not None:
-            items = len(row.values)
-            token = self.cls.expand(items, 1, -1), torch.ones(items, 1, dtype=torch.bool, device=row.group.device)
-            row = in_a_row([token, *parts.values()])
+            token = self.cls.expand(len(row.values), 1, -1), torch.ones_like(row.present[:, :1])
+            row = in_a_row([*parts.values(), token])  # attention knows no order, and the class token has no position
+            chosen = [[*view, len(names)] for view in chosen]
         if self.config.positions == "rotary":
-            place = torch.cat([torch.arange(int((row.group == g).sum())) for g in range(int(row.group.max()) + 1)])
-            row = Arranged(row.values, row.present, row.group, place=place.to(row.group.device))
-        shift = 0 if self.cls is None else 1
-        passes = wanted if self.config.fused else [[name] for name in dict.fromkeys(n for view in wanted for n in view)]
-        chosen = [[*([0] if shift else []), *(names.index(name) + shift for name in view)] for view in passes]
+            lengths = [int(count) for count in torch.bincount(row.group)]
+            row = replace(row, place=torch.cat([torch.arange(n, device=row.group.device) for n in lengths]))
         seen = views(row, chosen)
         assert seen.source is not None
-        mixed = self.mix(seen, own(len(passes)))
-        of_token = row.group[seen.source]
-        found = []
-        for view in wanted:
+        mixed, of_token = self.mix(seen, own(len(passes))), row.group[seen.source]
+        outputs = []
+        for index, view in enumerate(passes):
+            inside = seen.group == index
+            if self.cls is not None:
+                there = seen.present[:, inside & (of_token < len(names))].any(1)
+                last = (inside & (of_token == len(names))).nonzero()[0, 0]
+                outputs.append([(self.heads["any"](mixed[:, last]), there)])
+                continue
             each = []
             for name in view:
-                index = next(i for i, names_of in enumerate(passes) if name in names_of and (
-                    list(names_of) == list(view) or not self.config.fused))  # fmt: skip
-                columns = (seen.group == index) & (of_token == (0 if shift else names.index(name)))
+                columns = inside & (of_token == names.index(name))
                 pooled = masked_mean(mixed[:, columns], seen.present[:, columns])
-                there = seen.present[:, (seen.group == index) & (of_token == names.index(name) + shift)].any(1)
-                each.append((self.heads["any" if self.config.shared_head else key(name)](pooled), there))
-                if shift and self.config.fused:
-                    break
-            found.append(each[0][0] if len(each) == 1 else _average(each))
-        return found
+                head = self.heads["any" if self.config.shared_head else key(name)]
+                each.append((head(pooled), seen.present[:, columns].any(1)))
+            outputs.append(each)
+        return outputs
 
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
         present = torch.stack([each.present.any(1) for each in steps.values()], 1).any(1)
@@ -227,9 +242,11 @@ class EAO(LearnedModel):
         return Embedding(values[:, None], present[:, None], torch.ones_like(values[:, :1]))
 
     def _windows(self, steps: Mapping[str, Steps]) -> Float[Tensor, "video dim"]:
-        """The mean embedding of windows; a last one of 70 % or less of a window is left out unless it is the only one."""
+        """The mean embedding of windows. A last one of 70 % or less is left out unless it is the only one."""
         length = self.config.clip_seconds
-        ends = torch.stack([torch.where(s.present, s.spans[..., 1], torch.zeros(())).amax(1) for s in steps.values()], 1).amax(1)
+        ends = torch.stack(
+            [torch.where(s.present, s.spans[..., 1], torch.zeros(())).amax(1) for s in steps.values()], 1
+        ).amax(1)
         counts = ((ends / length).floor() + ((ends % length) > 0.7 * length)).clamp(min=1)
         total: Tensor | float = 0.0
         for index in range(int(counts.max())):
@@ -253,13 +270,15 @@ class EAO(LearnedModel):
         values = functional.normalize(self.embed({TEXT: self.project_tokens(TEXT, words)}, [[TEXT]])[0], dim=-1)
         return Embedding(values[:, None], words.present.any(1, keepdim=True), torch.ones_like(values[:, :1]))
 
-    def terms(self) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    def terms(self) -> list[tuple[View, View]]:
         """Pairs of views that the loss compares: of two modalities, of one and two, and text with everything."""
         names = (TEXT, *self.experts)
-        singles = [((one,), (two,)) for one, two in combinations(names, 2)]
+        singles: list[tuple[View, View]] = [((one,), (two,)) for one, two in combinations(names, 2)]
         if not self.config.combinatorial:
             return singles
-        fused = [((one,), pair) for pair in combinations(names, 2) for one in names if one not in pair]
+        fused: list[tuple[View, View]] = [
+            ((one,), pair) for pair in combinations(names, 2) for one in names if one not in pair
+        ]
         if len(names) > 3:
             fused.append(((TEXT,), tuple(self.experts)))
         return singles + fused
@@ -278,15 +297,14 @@ class EAO(LearnedModel):
 
 
 def combine(
-    embedded: Mapping[tuple[str, ...], Tensor],
+    embedded: Mapping[View, Tensor],
     there: Mapping[str, Tensor],
-    terms: Sequence[tuple[tuple[str, ...], tuple[str, ...]]],
+    terms: Sequence[tuple[View, View]],
     weights: Mapping[str, float],
-    loss: object,
+    loss: Callable[..., Tensor],
     negatives: Tensor,
 ) -> dict[str, Float[Tensor, ""]]:
     """Each term over the rows that have its modalities, times its weight over the sum of weights (equation 4)."""
-    assert callable(loss)
     found, total = {}, 0.0
     for one, two in terms:
         name = f"{'+'.join(one)}|{'+'.join(two)}"
@@ -315,8 +333,6 @@ def _average(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
 
 def _packed(steps: Steps) -> Steps:
     """Present steps at the left, and no more columns than are needed."""
-    from reelseek.models.blocks.arrange import left
-
     steps = left(steps)
     longest = max(1, int(steps.present.sum(1).max()))
     return Steps(steps.values[:, :longest], steps.present[:, :longest], steps.spans[:, :longest])

@@ -22,7 +22,6 @@ from reelseek.models.model import STRICT, Embedding, LearnedModel, SystemConfig
 __all__ = ["MEE", "MEEConfig", "VladPools"]
 
 
-
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class MEEConfig(SystemConfig):
     """Args:

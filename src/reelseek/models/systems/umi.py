@@ -104,6 +104,7 @@ class UMI(LearnedModel):
             self.embed = per_expert(
                 {name: Affine(width if aligned else dim, width) for name, dim in config.experts.items()}
             )
+        self.unused = () if aligned and config.align else ("prototypes",)
         self.prototypes = nn.Parameter(torch.randn(config.prototypes, width) * 0.02)
         self.cls = nn.Parameter(torch.randn(2, width) * 0.02)
         self.position = nn.Parameter(torch.randn(2 + config.slots, width) * 0.02)
@@ -143,7 +144,9 @@ class UMI(LearnedModel):
     def encode_texts(self, texts: Sequence[str]) -> Embedding:
         """The text encoder's vectors, in both branches: the text space is fixed."""
         rows = functional.normalize(self.text.pooled(texts), dim=-1)[:, None].expand(-1, len(self.slots), -1)
-        return Embedding(rows, torch.ones(rows.shape[:2], dtype=torch.bool, device=rows.device), torch.ones_like(rows[..., 0]))
+        return Embedding(
+            rows, torch.ones(rows.shape[:2], dtype=torch.bool, device=rows.device), torch.ones_like(rows[..., 0])
+        )
 
     def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Labels for the one branch, pseudo-labels for the other (labels where there are none), and alignment."""

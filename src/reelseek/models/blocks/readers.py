@@ -1,0 +1,128 @@
+"""A sequence -> one vector, the same for video steps and for words: readers by name, for systems that differ in these.
+
+A reader takes `Steps` and gives `[item, width]`; text is one more modality.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reelseek.library.tokens import Steps
+from reelseek.models.blocks.arrange import Arranged, everything, left
+from reelseek.models.blocks.mix import Transformer
+from reelseek.models.blocks.pool import BiGRU, ConvMax, masked_max, masked_mean
+
+__all__ = ["READERS", "Dual", "LastState", "Max", "Mean", "Reader", "Residual", "WordMax"]
+
+
+class Reader(nn.Module):
+    """Attributes:
+    width: of what it gives.
+    """
+
+    width: int
+
+
+class Mean(Reader):
+    """The mean of present steps."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, steps: Steps) -> Float[Tensor, "item dim"]:
+        return masked_mean(steps.values, steps.present)
+
+
+class Max(Mean):
+    """The maximum of present steps (HowTo100M, AVLnet)."""
+
+    def forward(self, steps: Steps) -> Float[Tensor, "item dim"]:
+        return masked_max(steps.values, steps.present)
+
+
+class WordMax(Reader):
+    """Linear, ReLU, maximum over words (HowTo100M, MIL-NCE, AVLnet)."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(width, hidden)
+        self.width = hidden
+
+    def forward(self, steps: Steps) -> Float[Tensor, "item dim"]:
+        return masked_max(self.fc(steps.clean).relu(), steps.present)
+
+
+class LastState(Reader):
+    """The last state of a recurrent reader (VSE)."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.gru = BiGRU(width, hidden, both=False)
+        self.width = hidden
+
+    def forward(self, steps: Steps) -> Float[Tensor, "item dim"]:
+        last = self.gru.last(left(steps))
+        return last * steps.present.any(1, keepdim=True)
+
+
+class Dual(Reader):
+    """Three levels side by side: mean, mean state of a bidirectional reader, and convolutions over its states.
+
+    Source: Dong et al. 2019 (Dual Encoding), section 3.
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.gru = BiGRU(width, hidden, both=True)
+        self.conv = ConvMax(self.gru.width, hidden)
+        self.width = width + self.gru.width + self.conv.width
+
+    def forward(self, steps: Steps) -> Float[Tensor, "item dim"]:
+        steps = left(steps)
+        states = self.gru.states(steps)
+        parts = [
+            masked_mean(steps.values, steps.present),
+            masked_mean(states, steps.present),
+            self.conv(states, steps.present),
+        ]
+        return torch.cat(parts, 1)
+
+
+class Residual(Reader):
+    """Frames, plus what a transformer of four layers makes of them in order; unit vectors, averaged.
+
+    Source: Luo et al. 2022 (CLIP4Clip), section 3.3, "sequential type".
+    """
+
+    def __init__(self, width: int, hidden: int, *, depth: int = 4, places: int = 128) -> None:
+        super().__init__()
+        heads = max(1, width // 64)
+        while width % heads:
+            heads -= 1
+        self.position = nn.Embedding(places, width)
+        self.mix = Transformer(depth, width, heads, 4 * width, order="pre")
+        self.width = width
+        nn.init.normal_(self.position.weight, std=0.01)
+
+    def forward(self, steps: Steps) -> Float[Tensor, "item dim"]:
+        steps = left(steps)
+        values = steps.clean
+        length = values.shape[1]
+        place = torch.arange(length, device=values.device).clamp(max=self.position.num_embeddings - 1)
+        row = Arranged(values + self.position(place), steps.present, torch.zeros_like(place))
+        mixed = functional.normalize(values + self.mix(row, everything(1)), dim=-1)
+        return masked_mean(mixed, steps.present)
+
+
+READERS: dict[str, Callable[[int, int], Reader]] = {
+    "mean": Mean,
+    "max": Max,
+    "word_max": WordMax,
+    "last_state": LastState,
+    "dual": Dual,
+    "residual": Residual,
+}

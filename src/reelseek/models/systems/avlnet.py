@@ -1,0 +1,224 @@
+"""AVLnet (Rouditchenko et al., Interspeech 2021) and MCN (Chen et al., ICCV 2021) on its towers.
+
+Pooled video, a spectrogram network and words meet in one space of raw dot products, by masked margin softmax.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reelseek.errors import ModelError
+from reelseek.library.tokens import Steps
+from reelseek.models.blocks.audio import AudioCNN
+from reelseek.models.blocks.pool import masked_max, masked_mean
+from reelseek.models.blocks.project import GatedUnit
+from reelseek.models.blocks.readers import WordMax
+from reelseek.models.losses import LossConfig
+from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, SystemConfig
+from reelseek.models.systems.eao import AudioConfig
+
+__all__ = ["MCN", "AVLnet", "AVLnetConfig", "MCNConfig"]
+
+Rows = tuple[Float[Tensor, "item _"], Tensor]
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class AVLnetConfig(SystemConfig):
+    """Args:
+    audio: the expert of sound; None takes the one called so, if there is one. All others are video, concatenated.
+    spectrogram: the network that reads it; None takes features that are ready, averaged.
+    width: of the space; 4096, and 6144 for MSR-VTT with text.
+    form: `tri` compares all three pairs and ranks by text with audio plus video; `fused` makes one embedding of text
+        and audio, and ranks videos by it.
+    missing: `refuse` as published, where videos without sound count as misses.
+    """
+
+    audio: str | None = None
+    spectrogram: AudioConfig | None = Field(
+        default_factory=lambda: AudioConfig((128, 128, 256, 512, 1024), (2, 2, 2, 2))
+    )
+    width: int = 4096
+    form: Literal["tri", "fused"] = "tri"
+    missing: Literal["mask", "refuse"] = "mask"
+    loss: LossConfig = Field(default_factory=lambda: LossConfig("mms", {"margin": 0.001}))
+
+    @property
+    def sound(self) -> str | None:
+        return self.audio or ("audio" if "audio" in self.experts else None)
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        return tuple(name for name in self.experts if name != self.sound)
+
+
+class AVLnet(LearnedModel):
+    """pool (max; network and mean; words' max) -> heads (gated units into one space) -> plain dot products, summed."""
+
+    system = "avlnet"
+    renormalise = False
+    config: AVLnetConfig
+
+    def __init__(self, config: AVLnetConfig) -> None:
+        super().__init__(config)
+        if config.audio is not None and config.audio not in config.experts:
+            raise ModelError(f"audio names {config.audio!r}, which is none of {', '.join(config.experts)}")
+        self.fused = config.form == "fused" and config.sound is not None
+        if self.fused and not config.seen:
+            raise ModelError("avlnet's fused form ranks videos, and needs an expert beside sound")
+        both = (("video", config.seen), ("audio", config.sound and not self.fused))
+        self.slots = tuple(name for name, given in both if given)
+        width = config.width
+        part = width // 2 if self.fused else width
+        if config.seen:
+            self.video_head = _gated(sum(config.experts[name] for name in config.seen), width)
+        if config.sound:
+            about = config.spectrogram
+            dim = config.experts[config.sound]
+            self.audio_net = AudioCNN(dim, about.widths, about.blocks, kernel=about.kernel) if about else None
+            heard = about.widths[-1] if about else dim
+            self.audio_head = nn.Sequential(_gated(heard, heard), nn.Linear(heard, part))
+        self.words = WordMax(self.text.width, part)
+        self.text_head: nn.Module = nn.Identity() if self.fused else _gated(width, width)
+        if self.fused:
+            self.fuse = _gated(2 * part, width)
+
+    @property
+    def step_by_step(self) -> Mapping[str, int]:
+        sound = self.config.sound
+        return {sound: 3072} if sound and self.config.spectrogram else {}
+
+    def towers(self, steps: Mapping[str, Steps]) -> dict[str, Rows]:
+        """Embeddings of video and of audio, and which clips have them."""
+        found: dict[str, Rows] = {}
+        if self.config.seen:
+            rows = [masked_max(steps[name].values, steps[name].present) for name in self.config.seen]
+            there = torch.stack([steps[name].present.any(1) for name in self.config.seen]).any(0)
+            found["video"] = (self.video_head(torch.cat(rows, 1)), there)
+        if self.config.sound:
+            heard = steps[self.config.sound]
+            there = heard.present.any(1)
+            if self.audio_net is not None:
+                heard = self.audio_net(heard)
+            found["audio"] = (self.audio_head(masked_mean(heard.values, heard.present)), there)
+        return found
+
+    def read(self, words: Steps) -> Rows:
+        """Embeddings of texts, and which have any word."""
+        return self.text_head(self.words(words)), words.present.any(1)
+
+    def encode(self, steps: Mapping[str, Steps]) -> Embedding:
+        towers = self.towers(steps)
+        values = torch.stack([towers[slot][0] for slot in self.slots], 1)
+        present = torch.stack([towers[slot][1] for slot in self.slots], 1)
+        return Embedding(values, present, torch.ones_like(values[..., 0]))
+
+    def encode_texts(self, texts: Sequence[str]) -> Embedding:
+        values, there = self.read(self.text.words(texts))
+        if self.fused:  # a query without sound
+            values = self.fuse(torch.cat([values, torch.zeros_like(values)], 1))
+        rows = values[:, None].expand(-1, len(self.slots), -1)
+        return Embedding(rows, there[:, None].expand(rows.shape[:2]), torch.ones_like(rows[..., 0]))
+
+    def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        self.check(batch.tokens)
+        parts = {**self.towers(self.inputs(batch.tokens)), "text": self.read(self.text.words(batch.texts))}
+        if self.fused:
+            (text, written), (audio, heard) = parts.pop("text"), parts.pop("audio")
+            sound = torch.where(heard[:, None], audio, torch.zeros(()))
+            parts["text+audio"] = (self.fuse(torch.cat([text, sound], 1)), written)
+        return self.pairs(parts, batch)
+
+    def pairs(self, parts: Mapping[str, Rows], batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """The loss of every pair of modalities, over the clips that have both."""
+        found: dict[str, Tensor] = {}
+        for one, two in combinations(parts, 2):
+            (x, x_there), (y, y_there) = parts[one], parts[two]
+            rows = (x_there & y_there).nonzero()[:, 0]
+            if len(rows) > 1:
+                scores = x[rows] @ y[rows].T
+                found[f"{one}|{two}"] = self.score_loss(scores, negatives=batch.negatives[rows][:, rows])
+        return found or {"nothing": sum(x.sum() * 0 for x, _ in parts.values())}  # type: ignore[dict-item]
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class MCNConfig(AVLnetConfig):
+    """Args:
+    clusters, queue: k-means over the mean embeddings of the latest `queue` clips.
+    temperature: of the contrast of each modality with the clip's centroid.
+    reconstruction: weight of rebuilding each modality's pooled input from its embedding.
+    """
+
+    clusters: int = Field(default=256, ge=2)
+    queue: int = Field(default=2048, ge=2)
+    temperature: float = Field(default=0.1, gt=0)
+    reconstruction: float = Field(default=50.0, ge=0)
+
+
+class MCN(AVLnet):
+    """AVLnet's three towers, whose clips are also drawn to the centroid of the cluster of their mean."""
+
+    system = "mcn"
+    config: MCNConfig
+
+    def __init__(self, config: MCNConfig) -> None:
+        super().__init__(config)
+        self.register_buffer("recent", torch.zeros(config.queue, config.width))
+        self.register_buffer("centroids", torch.zeros(config.clusters, config.width))
+        self.register_buffer("state", torch.zeros(2, dtype=torch.long))  # next place, places filled
+        self.recent: Tensor
+        self.centroids: Tensor
+        self.state: Tensor
+        if config.seen:
+            self.rebuild = nn.Linear(config.width, sum(config.experts[name] for name in config.seen))
+
+    def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        self.check(batch.tokens)
+        steps = self.inputs(batch.tokens)
+        parts = {**self.towers(steps), "text": self.read(self.text.words(batch.texts))}
+        found = self.pairs(parts, batch)
+        there = torch.stack([each for _, each in parts.values()], 1)[..., None]
+        unit = torch.stack([functional.normalize(row, dim=-1) for row, _ in parts.values()], 1)
+        mean = torch.where(there, unit, torch.zeros(())).sum(1) / there.sum(1).clamp(min=1)
+        self._cluster(mean.detach())
+        if int(self.state[1]) >= self.config.clusters:
+            nearest = (functional.normalize(mean, dim=-1) @ self.centroids.T).argmax(1).detach()
+            for index, name in enumerate(parts):
+                rows = there[:, index, 0]
+                logits = unit[rows, index] @ self.centroids.T / self.config.temperature
+                if bool(rows.any()):
+                    found[f"cluster.{name}"] = functional.cross_entropy(logits, nearest[rows])
+        if self.config.seen and self.config.reconstruction:
+            target = torch.cat([masked_max(steps[n].values, steps[n].present) for n in self.config.seen], 1)
+            error = functional.mse_loss(self.rebuild(parts["video"][0]), target)
+            found["reconstruction"] = self.config.reconstruction * error
+        return found
+
+    @torch.no_grad()
+    def _cluster(self, means: Tensor) -> None:
+        """Put the batch into the queue, and move the centroids by one round of spherical k-means."""
+        size, start = self.config.queue, int(self.state[0])
+        rows = functional.normalize(means, dim=-1)[:size]
+        self.recent[(start + torch.arange(len(rows), device=rows.device)) % size] = rows
+        before = int(self.state[1])
+        self.state[0], self.state[1] = (start + len(rows)) % size, min(size, before + len(rows))
+        filled = self.recent[: int(self.state[1])]
+        if len(filled) < self.config.clusters:
+            return
+        if before < self.config.clusters:
+            self.centroids.copy_(filled[: self.config.clusters])
+        nearest = (filled @ self.centroids.T).argmax(1)
+        sums = torch.zeros_like(self.centroids).index_add_(0, nearest, filled)
+        counts = torch.bincount(nearest, minlength=self.config.clusters)
+        moved = functional.normalize(sums, dim=-1)
+        self.centroids.copy_(torch.where(counts[:, None] > 0, moved, self.centroids))
+
+
+def _gated(width_in: int, width_out: int) -> GatedUnit:
+    return GatedUnit(width_in, width_out, batch_norm=False, unit=False)

@@ -1,0 +1,74 @@
+"""Frozen CLIP: the mean of a video's frame vectors, or its middle frame, against the caption's.
+
+Portillo-Quintero et al. 2021. MDMMT's table 7 has the middle frame; averaging is what most zero-shot rows of the field
+mean.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from pydantic.dataclasses import dataclass
+from torch.nn import functional
+
+from reelseek.errors import ModelError
+from reelseek.library.tokens import Tokens
+from reelseek.models.blocks.pool import masked_mean
+from reelseek.models.model import STRICT, Embedding, RetrievalModel
+from reelseek.models.text import TextConfig, TextEncoder
+
+__all__ = ["ClipMean", "ClipMeanConfig"]
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class ClipMeanConfig:
+    """Args:
+    experts: the one expert, and its width.
+    text: the text side of the same CLIP: its folder or pulled hub name.
+    frames: `mean` of unit vectors, or the `middle` one.
+    """
+
+    text: TextConfig
+    experts: dict[str, int] | None = None
+    frames: Literal["mean", "middle"] = "mean"
+
+
+class ClipMean(RetrievalModel):
+    """pool (mean of unit vectors, or the middle one) -> cosine."""
+
+    system = "clip_mean"
+    config: ClipMeanConfig
+
+    def __init__(self, config: ClipMeanConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.text = TextEncoder(config.text)
+        self._experts = config.experts or {"clip": self.text.width}
+        if len(self._experts) != 1 or next(iter(self._experts.values())) != self.text.width:
+            raise ModelError(
+                f"clip_mean takes one expert as wide as its text side, {self.text.width}; it was given {self._experts}"
+            )
+        self.slots = tuple(self._experts)
+
+    @property
+    def experts(self) -> Mapping[str, int]:
+        return self._experts
+
+    def encode_videos(self, tokens: Tokens) -> Embedding:
+        self.check(tokens)
+        (steps,) = tokens.values()
+        unit = functional.normalize(steps.clean, dim=-1)
+        present = steps.present.any(1, keepdim=True)
+        if self.config.frames == "mean":
+            rows = masked_mean(unit, steps.present)
+        else:
+            order = steps.present.int().argsort(dim=1, descending=True, stable=True)
+            middle = order.gather(1, (steps.present.sum(1, keepdim=True) // 2).clamp(max=order.shape[1] - 1))[:, 0]
+            rows = torch.where(present, unit[torch.arange(len(unit), device=unit.device), middle], torch.zeros(()))
+        values = functional.normalize(rows, dim=-1)[:, None]
+        return Embedding(values, present, torch.ones_like(values[..., 0]))
+
+    def encode_texts(self, texts: Sequence[str]) -> Embedding:
+        values = functional.normalize(self.text.pooled(texts), dim=-1)[:, None]
+        ones = torch.ones_like(values[..., 0])
+        return Embedding(values, ones > 0, ones)

@@ -1,0 +1,170 @@
+"""Joint embeddings: each side is read into one vector and headed into a common space, or into several.
+
+What the papers compare with is mostly this, read and headed in different ways: VSE and VSE++ (Faghri et al. 2018),
+Multi Cues (Mithun et al. 2018), Dual Encoding (Dong et al. 2019), HT (Miech et al. 2019), E2E's heads on frozen
+features (Miech et al. 2020), CLIP4Clip (Luo et al. 2022). `systems/__init__.py` has their settings.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reelseek.errors import ModelError
+from reelseek.library.tokens import Steps
+from reelseek.models.blocks.heads import side_by_side
+from reelseek.models.blocks.project import GatedUnit, RowNorm, present_rows
+from reelseek.models.blocks.readers import READERS
+from reelseek.models.losses import regression
+from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, SystemConfig
+
+__all__ = ["HEADS", "W2VV", "Joint", "JointConfig"]
+
+
+class _NormedLinear(nn.Sequential):
+    """Linear and batch normalisation (Dual Encoding)."""
+
+    def __init__(self, width_in: int, width_out: int) -> None:
+        super().__init__(nn.Linear(width_in, width_out), RowNorm(width_out))
+
+
+class _Identity(nn.Module):
+    """Nothing; both sides must already be in one space."""
+
+    def __init__(self, width_in: int, width_out: int) -> None:
+        super().__init__()
+        if width_in != width_out:
+            raise ModelError(f"head = identity keeps a width of {width_in}, and {width_out} is wanted")
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values
+
+
+class _Perceptron(nn.Sequential):
+    """Linear, ReLU, linear (Word2VisualVec)."""
+
+    def __init__(self, width_in: int, width_out: int) -> None:
+        super().__init__(nn.Linear(width_in, width_out), nn.ReLU(), nn.Linear(width_out, width_out))
+
+
+def _gated(width_in: int, width_out: int) -> GatedUnit:
+    return GatedUnit(width_in, width_out, batch_norm=False, unit=False)
+
+
+HEADS: dict[str, Callable[[int, int], nn.Module]] = {
+    "linear": nn.Linear,
+    "gated": _gated,
+    "normed": _NormedLinear,
+    "perceptron": _Perceptron,
+    "identity": _Identity,
+}
+_Read = Literal["mean", "max", "word_max", "last_state", "dual", "residual"]
+_Head = Literal["linear", "gated", "normed", "perceptron", "identity"]
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class JointConfig(SystemConfig):
+    """Args:
+    spaces: experts that are read and then concatenated for each space; None has one space for all.
+    width: of a space.
+    video, text_reader: how a sequence becomes a vector, see READERS; None takes the text encoder's own vector.
+    hidden: width inside readers that have one.
+    head, text_head: from the vector into the space, see HEADS.
+    unit: bring embeddings to unit length; without it similarity is a plain dot product.
+    """
+
+    spaces: tuple[tuple[str, ...], ...] | None = None
+    width: int = 1024
+    video: _Read = "mean"
+    text_reader: _Read | None = None
+    hidden: int = 1024
+    head: _Head = "linear"
+    text_head: _Head = "linear"
+    unit: bool = True
+    missing: Literal["mask", "refuse"] = "mask"
+
+    @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        return self.spaces or (tuple(self.experts),)
+
+
+class Joint(LearnedModel):
+    """pool (a reader a side) -> heads (one a space) -> similarity."""
+
+    system = "joint"
+    config: JointConfig
+
+    def __init__(self, config: JointConfig) -> None:
+        super().__init__(config)
+        used = [name for group in config.groups for name in group]
+        unknown = sorted(set(used) - set(config.experts)) or sorted(set(config.experts) - set(used))
+        if unknown:
+            raise ModelError(
+                f"spaces and experts disagree on {unknown[0]!r}; the experts are {', '.join(config.experts)}"
+            )
+        self.slots = tuple("+".join(group) for group in config.groups)
+        self.renormalise = config.unit
+        read = READERS[config.video]
+        spaces = [[read(config.experts[name], config.hidden) for name in group] for group in config.groups]
+        self.read = nn.ModuleList(nn.ModuleList(readers) for readers in spaces)
+        self.heads = nn.ModuleList(
+            HEADS[config.head](sum(reader.width for reader in readers), config.width) for readers in spaces
+        )
+        count = len(config.groups)
+        self.text_read: nn.ModuleList | None = None
+        width = self.text.width
+        if config.text_reader is not None:
+            readers = [READERS[config.text_reader](width, config.hidden) for _ in range(count)]
+            self.text_read, width = nn.ModuleList(readers), readers[0].width
+        self.text_heads = nn.ModuleList(HEADS[config.text_head](width, config.width) for _ in range(count))
+
+    def read_videos(self, steps: Mapping[str, Steps]) -> list[tuple[Float[Tensor, "video read"], Tensor]]:
+        """For each space what its readers make of the videos, and which have anything."""
+        found = []
+        for group, readers in zip(self.config.groups, self.read, strict=True):
+            assert isinstance(readers, nn.ModuleList)
+            rows = torch.cat([reader(steps[name]) for name, reader in zip(group, readers, strict=True)], 1)
+            found.append((rows, torch.stack([steps[name].present.any(1) for name in group]).any(0)))
+        return found
+
+    def encode(self, steps: Mapping[str, Steps]) -> Embedding:
+        read = self.read_videos(steps)
+        rows = [present_rows(head, values, there) for head, (values, there) in zip(self.heads, read, strict=True)]
+        return self._embedding(rows, torch.stack([there for _, there in read], 1))
+
+    def encode_texts(self, texts: Sequence[str]) -> Embedding:
+        if self.text_read is None:
+            pooled = self.text.pooled(texts)
+            rows = [head(pooled) for head in self.text_heads]
+            there = torch.ones(len(texts), 1, dtype=torch.bool, device=pooled.device)
+        else:
+            words = self.text.words(texts)
+            rows = [head(reader(words)) for head, reader in zip(self.text_heads, self.text_read, strict=True)]
+            there = words.present.any(1, keepdim=True)
+        return self._embedding(rows, there.expand(len(texts), len(rows)))
+
+    def _embedding(self, rows: Sequence[Tensor], present: Tensor) -> Embedding:
+        values = side_by_side(rows)
+        if self.config.unit:
+            values = functional.normalize(values, dim=-1)
+        return Embedding(values, present, torch.ones_like(values[..., 0]))
+
+
+class W2VV(Joint):
+    """Word2VisualVec (Dong, Li, Snoek 2018): predict the video's frozen pooled feature from text; no negatives."""
+
+    system = "w2vv"
+
+    def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        self.check(batch.tokens)
+        texts = self.encode_texts(batch.texts)
+        found = {}
+        for index, (rows, there) in enumerate(self.read_videos(self.inputs(batch.tokens))):
+            target = functional.normalize(rows[there], dim=-1) if self.config.unit else rows[there]
+            if len(target):
+                found[self.slots[index]] = regression(texts.values[there, index], target)
+        return found

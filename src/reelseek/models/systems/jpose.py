@@ -1,0 +1,114 @@
+"""JPose (Wray et al., ICCV 2019): captions are taken apart by part of speech; each part has a space of its own.
+
+A list of verbs stands in for the paper's tagger: words whose stem is on it are verbs, all others nouns.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reelseek.library.tokens import Steps
+from reelseek.models.blocks.pool import masked_mean
+from reelseek.models.blocks.project import GatedUnit, present_rows
+from reelseek.models.losses import triplet
+from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, SystemConfig
+from reelseek.models.words import split_words
+
+__all__ = ["JPose", "JPoseConfig", "parts_of_speech"]
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class JPoseConfig(SystemConfig):
+    """Args:
+    width: of each part's space.
+    margin: .1 in the paper, 1 in its code.
+    video_weight, text_weight: of triplets whose anchor is a video, and whose anchor is a text.
+    """
+
+    width: int = 256
+    margin: float = Field(default=1.0, gt=0)
+    video_weight: float = Field(default=2.0, ge=0)
+    text_weight: float = Field(default=1.0, ge=0)
+    missing: Literal["mask", "refuse"] = "mask"
+
+
+@cache
+def _verbs() -> frozenset[str]:
+    return frozenset((files("reelseek.models") / "verbs.txt").read_text("utf-8").split())
+
+
+def parts_of_speech(text: str) -> tuple[str, str]:
+    """A caption's verbs, and everything else.
+
+    >>> parts_of_speech("a man is cutting onions")
+    ('is cutting', 'a man onions')
+    """
+    verbs: list[str] = []
+    rest: list[str] = []
+    for word in split_words(text):
+        (verbs if _is_verb(word.lower()) else rest).append(word)
+    return " ".join(verbs), " ".join(rest)
+
+
+def _is_verb(word: str) -> bool:
+    known = _verbs()
+    stems = [word]
+    for ending in ("ing", "ed", "es", "s", "d"):
+        if word.endswith(ending):
+            stem = word[: -len(ending)]
+            stems += [stem, stem + "e", stem[:-1] if len(stem) > 2 and stem[-1] == stem[-2:-1] else stem]
+    return any(stem in known for stem in stems if len(stem) > 1)
+
+
+class JPose(LearnedModel):
+    """pool (mean) -> heads (a gated unit a part of speech) -> one space of the parts side by side."""
+
+    system = "jpose"
+    config: JPoseConfig
+
+    def __init__(self, config: JPoseConfig) -> None:
+        super().__init__(config)
+        self.slots = ("verb", "noun")
+        width = sum(config.experts.values())
+        self.heads = nn.ModuleList(GatedUnit(width, config.width) for _ in self.slots)
+        self.text_heads = nn.ModuleList(GatedUnit(self.text.width, config.width) for _ in self.slots)
+
+    def encode(self, steps: Mapping[str, Steps]) -> Embedding:
+        rows = torch.cat([masked_mean(each.values, each.present) for each in steps.values()], 1)
+        there = torch.stack([each.present.any(1) for each in steps.values()]).any(0)
+        values = torch.stack([present_rows(head, rows, there) for head in self.heads], 1)
+        return Embedding(values, there[:, None].expand(values.shape[:2]), torch.ones_like(values[..., 0]))
+
+    def encode_texts(self, texts: Sequence[str]) -> Embedding:
+        whole = self.text.pooled(texts)
+        rows, present = [], []
+        for part, head in zip(zip(*map(parts_of_speech, texts), strict=True), self.text_heads, strict=True):
+            there = torch.tensor([bool(words.strip()) for words in part], device=whole.device)
+            # A caption without a verb stands in its own stead, and that slot is absent.
+            given = self.text.pooled(
+                [words if words.strip() else text for words, text in zip(part, texts, strict=True)]
+            )
+            rows.append(head(given))
+            present.append(there)
+        values = torch.stack(rows, 1)
+        return Embedding(values, torch.stack(present, 1), torch.ones_like(values[..., 0]))
+
+    def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """Triplets in the joint space of both parts, in squared distance, both ways."""
+        texts, videos = self.encode_texts(batch.texts), self.encode_videos(batch.tokens)
+        rows = videos.present.any(1)
+        video = functional.normalize(videos.values[rows].flatten(1), dim=-1)
+        text = functional.normalize((texts.values * texts.present[..., None])[rows].flatten(1), dim=-1)
+        margin = self.config.margin
+        return {
+            "vt": self.config.video_weight * triplet(video, text, margin=margin),
+            "tv": self.config.text_weight * triplet(text, video, margin=margin),
+        }

@@ -1,0 +1,80 @@
+"""Late fusion: one model a modality, each in a space of its own; the predictions of those present are averaged."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reelseek.library.tokens import Steps
+from reelseek.models.blocks.arrange import in_a_row, own
+from reelseek.models.blocks.mix import Transformer
+from reelseek.models.blocks.pool import masked_mean
+from reelseek.models.blocks.project import key, per_expert
+from reelseek.models.losses import LossConfig
+from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, SystemConfig
+
+__all__ = ["LateFusion", "LateFusionConfig"]
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class LateFusionConfig(SystemConfig):
+    """Sizes are those UMI's experiments give every system: six layers of eight heads, 256 wide."""
+
+    width: int = 256
+    depth: int = Field(default=6, ge=0)
+    heads: int = 8
+    inner: int = 512
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    embedding: int = 256
+    missing: Literal["mask", "refuse"] = "mask"
+    loss: LossConfig = Field(default_factory=lambda: LossConfig("info_nce", {"temperature": 0.05}))
+
+
+class LateFusion(LearnedModel):
+    """project (linear) -> mix (own modality, own weights) -> pool (mean) -> heads (a space each) -> mean cosine."""
+
+    system = "late_fusion"
+    config: LateFusionConfig
+
+    def __init__(self, config: LateFusionConfig) -> None:
+        super().__init__(config)
+        self.project = per_expert({name: nn.Linear(dim, config.width) for name, dim in config.experts.items()})
+        self.mix = per_expert({name: self._transformer(config) for name in config.experts})
+        self.heads = per_expert({name: nn.Linear(config.width, config.embedding) for name in config.experts})
+        self.text_heads = per_expert({name: nn.Linear(self.text.width, config.embedding) for name in config.experts})
+
+    @staticmethod
+    def _transformer(config: LateFusionConfig) -> Transformer:
+        return Transformer(config.depth, config.width, config.heads, config.inner, order="pre", dropout=config.dropout)
+
+    def encode(self, steps: Mapping[str, Steps]) -> Embedding:
+        rows = []
+        for name, each in steps.items():
+            row = in_a_row([(self.project[key(name)](each.clean), each.present)])
+            pooled = masked_mean(self.mix[key(name)](row, own(1)), each.present)
+            rows.append(functional.normalize(self.heads[key(name)](pooled), dim=-1))
+        values = torch.stack(rows, 1)
+        present = torch.stack([each.present.any(1) for each in steps.values()], 1)
+        return Embedding(values, present, torch.ones_like(values[..., 0]))
+
+    def encode_texts(self, texts: Sequence[str]) -> Embedding:
+        pooled = self.text.pooled(texts)
+        values = functional.normalize(torch.stack([head(pooled) for head in self.text_heads.values()], 1), dim=-1)
+        ones = torch.ones_like(values[..., 0])
+        return Embedding(values, ones > 0, ones)
+
+    def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """Each modality learns alone, from the clips that have it."""
+        texts, videos = self.encode_texts(batch.texts), self.encode_videos(batch.tokens)
+        found: dict[str, Tensor] = {}
+        for slot, name in enumerate(self.slots):
+            rows = videos.present[:, slot].nonzero()[:, 0]
+            if len(rows) > 1:
+                scores = texts.values[rows, slot] @ videos.values[rows, slot].T
+                found[name] = self.score_loss(scores, negatives=batch.negatives[rows][:, rows])
+        return found or {"nothing": (videos.values * 0).sum()}

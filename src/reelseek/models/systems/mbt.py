@@ -1,0 +1,121 @@
+"""Multimodal Bottleneck Transformer (Nagrani et al., NeurIPS 2021): modalities meet in a few tokens alone.
+
+Up to a layer each modality is mixed by itself; from there each reads itself and a handful of bottleneck tokens, whose
+copies are averaged after every layer. The published system classifies; its text side and retrieval loss are ours.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reelseek.library.tokens import Steps
+from reelseek.models.blocks.arrange import everything, in_a_row, thin
+from reelseek.models.blocks.mix import Layer, plan
+from reelseek.models.blocks.pool import masked_mean
+from reelseek.models.blocks.project import key, per_expert
+from reelseek.models.losses import LossConfig
+from reelseek.models.model import STRICT, Embedding, LearnedModel, SystemConfig
+
+__all__ = ["MBT", "MBTConfig"]
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class MBTConfig(SystemConfig):
+    """Section 4: ViT-B, fusion from layer 8, four bottlenecks.
+
+    Args:
+        bottlenecks: 0 leaves modalities apart to the end; they can also be switched off after training.
+        missing: the published system needs every modality (`refuse`); `mask` averages the copies of those present.
+    """
+
+    width: int = 768
+    depth: int = Field(default=12, ge=1)
+    heads: int = 12
+    inner: int = 3072
+    fusion_layer: int = Field(default=8, ge=0)
+    bottlenecks: int = Field(default=4, ge=0)
+    most_steps: int = Field(default=64, ge=1)
+    embedding: int = 768
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    missing: Literal["mask", "refuse"] = "mask"
+    loss: LossConfig = Field(default_factory=lambda: LossConfig("info_nce", {"temperature": 0.05}))
+
+
+class MBT(LearnedModel):
+    """project (linear, positions) -> mix (own modality and bottleneck copies, tied) -> pool (mean) -> one space."""
+
+    system = "mbt"
+    config: MBTConfig
+
+    def __init__(self, config: MBTConfig) -> None:
+        super().__init__(config)
+        self.slots = ("fused",)
+        names = list(config.experts)
+        self.project = per_expert({name: nn.Linear(config.experts[name], config.width) for name in names})
+        self.place = nn.ParameterDict(
+            {key(name): nn.Parameter(torch.randn(config.most_steps, config.width) * 0.02) for name in names}
+        )
+        self.bottleneck = nn.Parameter(torch.randn(config.bottlenecks, config.width) * 0.02)
+        self.mix = nn.ModuleList(
+            per_expert(
+                {
+                    name: Layer(config.width, config.heads, config.inner, order="pre", dropout=config.dropout)
+                    for name in names
+                }
+            )
+            for _ in range(config.depth)
+        )
+        self.norm = per_expert({name: nn.LayerNorm(config.width) for name in names})
+        self.head = nn.Linear(config.width, config.embedding)
+        self.text_head = nn.Linear(self.text.width, config.embedding)
+
+    def mixed(self, steps: Mapping[str, Steps]) -> dict[str, Float[Tensor, "video step dim"]]:
+        """Every modality's tokens after all layers; zeros where a video lacks the modality."""
+        config = self.config
+        values = {n: self.project[key(n)](s.clean) + self.place[key(n)][: s.values.shape[1]] for n, s in steps.items()}
+        there = {name: each.present.any(1) for name, each in steps.items()}
+        shared = self.bottleneck.expand(len(next(iter(there.values()))), -1, -1)
+        for index, layers in enumerate(self.mix):
+            assert isinstance(layers, nn.ModuleDict)
+            fuse = index >= config.fusion_layer and config.bottlenecks > 0
+            copies = []
+            for name, each in steps.items():
+                parts = [(values[name], each.present)]
+                if fuse:
+                    parts.append((shared, there[name][:, None].expand(-1, config.bottlenecks)))
+                row = in_a_row(parts)
+                how = plan(row, everything(len(parts)))
+                out = how.leave(layers[key(name)](how.enter(row.values), how, first=True))
+                values[name] = out[:, : each.values.shape[1]]
+                copies.append(out[:, each.values.shape[1] :])
+            if fuse:
+                shared = self._tie(copies, list(there.values()))
+        return values
+
+    @staticmethod
+    def _tie(copies: Sequence[Tensor], there: Sequence[Tensor]) -> Tensor:
+        """The mean of the bottlenecks' copies, over the modalities that a video has (equation 9)."""
+        weights = torch.stack(list(there)).to(copies[0].dtype)[..., None, None]
+        return (torch.stack(list(copies)) * weights).sum(0) / weights.sum(0).clamp(min=1)
+
+    def encode(self, steps: Mapping[str, Steps]) -> Embedding:
+        steps = {name: thin(each, self.config.most_steps) for name, each in steps.items()}
+        mixed = self.mixed(steps)
+        total, count = torch.zeros(()), torch.zeros(())
+        for name, each in steps.items():
+            there = each.present.any(1, keepdim=True)
+            pooled = masked_mean(self.norm[key(name)](mixed[name]), each.present)
+            total, count = total + torch.where(there, pooled, torch.zeros(())), count + there
+        values = functional.normalize(self.head(total / count.clamp(min=1)), dim=-1)
+        return Embedding(values[:, None], count > 0, torch.ones_like(values[:, :1]))
+
+    def encode_texts(self, texts: Sequence[str]) -> Embedding:
+        values = functional.normalize(self.text_head(self.text.pooled(texts)), dim=-1)[:, None]
+        ones = torch.ones_like(values[..., 0])
+        return Embedding(values, ones > 0, ones)

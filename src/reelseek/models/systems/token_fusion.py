@@ -1,0 +1,172 @@
+"""TokenFusion (Wang et al., CVPR 2022): tokens that matter little in their own stream make room for another's.
+
+Streams share attention and feed-forward weights; each has its own normalisations and its own scorer. Where a token's
+score is under a threshold it takes what another stream's token at the same place has read.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reelseek.library.tokens import Steps
+from reelseek.models.blocks.arrange import Arranged, everything
+from reelseek.models.blocks.mix import Attention, FeedForward, plan
+from reelseek.models.blocks.project import key, per_expert
+from reelseek.models.losses import LossConfig
+from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, SystemConfig
+
+__all__ = ["TokenFusion", "TokenFusionConfig", "partners"]
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class TokenFusionConfig(SystemConfig):
+    """Args:
+    tokens: every stream is resampled to so many, since tokens are exchanged place by place.
+    threshold: a token whose score is lower is replaced (.02 as published).
+    sparsity: weight of the mean of all scores in the loss (1e-4).
+    missing: `refuse` as published; with `mask` nothing is ever borrowed from an absent stream.
+    """
+
+    width: int = 256
+    depth: int = Field(default=6, ge=1)
+    heads: int = 8
+    inner: int = 512
+    tokens: int = Field(default=16, ge=1)
+    threshold: float = 0.02
+    sparsity: float = Field(default=1e-4, ge=0)
+    embedding: int = 256
+    missing: Literal["mask", "refuse"] = "mask"
+    loss: LossConfig = Field(default_factory=lambda: LossConfig("info_nce", {"temperature": 0.05}))
+
+
+def partners(tokens: int, streams: int) -> list[list[int]]:
+    """For each stream and place, the stream that is borrowed from there: fixed, drawn once with a seed of 0.
+
+    With two streams it is the other one; with more, one of the others by chance (section 3.3).
+    """
+    drawn = torch.Generator().manual_seed(0)
+    rows = []
+    for stream in range(streams):
+        others = [other for other in range(streams) if other != stream] or [stream]
+        rows.append([others[int(i)] for i in torch.randint(len(others), (tokens,), generator=drawn)])
+    return rows
+
+
+class _Scorer(nn.Sequential):
+    """Token -> the chance that it is worth keeping."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(nn.LayerNorm(width), nn.Linear(width, width // 4), nn.GELU(), nn.Linear(width // 4, 2))
+
+    def forward(self, values: Tensor) -> Tensor:
+        for part in self:
+            values = part(values)
+        return values.softmax(-1)[..., 0]
+
+
+class _Block(nn.Module):
+    def __init__(self, config: TokenFusionConfig) -> None:
+        super().__init__()
+        self.attention = Attention(config.width, config.heads)
+        self.feed = FeedForward(config.width, config.inner)
+        self.norm1 = per_expert({name: nn.LayerNorm(config.width) for name in config.experts})
+        self.norm2 = per_expert({name: nn.LayerNorm(config.width) for name in config.experts})
+        self.score = per_expert({name: _Scorer(config.width) for name in config.experts})
+
+
+class TokenFusion(LearnedModel):
+    """project (linear) -> arrange (resample to k) -> mix (own stream, exchange) -> pool (mean) -> mean cosine."""
+
+    system = "token_fusion"
+    config: TokenFusionConfig
+
+    def __init__(self, config: TokenFusionConfig) -> None:
+        super().__init__(config)
+        self.project = per_expert({name: nn.Linear(dim, config.width) for name, dim in config.experts.items()})
+        self.place = nn.Parameter(torch.randn(config.tokens, config.width) * 0.02)
+        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.depth))
+        self.register_buffer("partner", torch.tensor(partners(config.tokens, len(config.experts))), persistent=False)
+        self.partner: Tensor
+        self.norm = per_expert({name: nn.LayerNorm(config.width) for name in config.experts})
+        self.heads = per_expert({name: nn.Linear(config.width, config.embedding) for name in config.experts})
+        self.text_heads = per_expert({name: nn.Linear(self.text.width, config.embedding) for name in config.experts})
+
+    def streams(self, steps: Mapping[str, Steps]) -> tuple[Float[Tensor, "stream video token dim"], Tensor, Tensor]:
+        """Every stream's tokens after all blocks, which streams a video has, and the mean score."""
+        names = list(steps)
+        there = torch.stack([each.present.any(1) for each in steps.values()])
+        rows = [self.project[key(n)](resampled(s, self.config.tokens)) + self.place for n, s in steps.items()]
+        values = torch.where(there[..., None, None], torch.stack(rows), torch.zeros(()))
+        total, count = torch.zeros(()), 0
+        for block in self.blocks:
+            assert isinstance(block, _Block)
+            reads, scores = [], []
+            for index, name in enumerate(names):
+                present = there[index][:, None].expand(-1, self.config.tokens)
+                row = Arranged(block.norm1[key(name)](values[index]), present, torch.zeros_like(self.partner[0]))
+                how = plan(row, everything(1))
+                score = block.score[key(name)](values[index])
+                reads.append(how.leave(block.attention(how.enter(row.values), how, first=True)) * score[..., None])
+                scores.append(score)
+            values = values + self._exchanged(torch.stack(reads), torch.stack(scores), there)
+            values = torch.stack(
+                [row + block.feed(block.norm2[key(name)](row)) for name, row in zip(names, values, strict=True)]
+            )
+            inside = torch.where(there[..., None], torch.stack(scores), torch.zeros(()))
+            total, count = total + inside.sum() / (there.sum() * self.config.tokens).clamp(min=1), count + 1
+        return values, there, total / count
+
+    def _exchanged(self, reads: Tensor, scores: Tensor, there: Tensor) -> Tensor:
+        """What each token has read, or what its partner has where its score is low and the partner is there."""
+        partner = self.partner[:, None].expand(-1, reads.shape[1], -1)
+        other = reads.gather(0, partner[..., None].expand_as(reads))
+        lent = there[..., None].expand_as(scores).gather(0, partner)
+        return torch.where(((scores < self.config.threshold) & lent)[..., None], other, reads)
+
+    def _embed(self, steps: Mapping[str, Steps]) -> tuple[Embedding, Tensor]:
+        values, there, score = self.streams(steps)
+        rows = [
+            self.heads[key(name)](self.norm[key(name)](each).mean(1)) for name, each in zip(steps, values, strict=True)
+        ]
+        unit = functional.normalize(torch.stack(rows, 1), dim=-1)
+        return Embedding(unit, there.T, torch.ones_like(unit[..., 0])), score
+
+    def encode(self, steps: Mapping[str, Steps]) -> Embedding:
+        return self._embed(steps)[0]
+
+    def encode_texts(self, texts: Sequence[str]) -> Embedding:
+        pooled = self.text.pooled(texts)
+        values = functional.normalize(torch.stack([head(pooled) for head in self.text_heads.values()], 1), dim=-1)
+        ones = torch.ones_like(values[..., 0])
+        return Embedding(values, ones > 0, ones)
+
+    def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        self.check(batch.tokens)
+        videos, score = self._embed(self.inputs(batch.tokens))
+        scores = self.similarity(self.encode_texts(batch.texts), videos)
+        return {
+            self.config.loss.name: self.score_loss(scores, negatives=batch.negatives),
+            "sparsity": self.config.sparsity * score,
+        }
+
+
+def resampled(steps: Steps, tokens: int) -> Float[Tensor, "video token dim"]:
+    """Each video's present steps at so many equal distances, between two steps a mixture of them; zeros if none."""
+    order = steps.present.int().argsort(dim=1, descending=True, stable=True)
+    values = steps.clean.gather(1, order[..., None].expand_as(steps.values))
+    last = (steps.present.sum(1) - 1).clamp(min=0)
+    place = torch.linspace(0, 1, tokens, device=values.device)[None] * last[:, None]
+    low = place.floor().long()
+    high = torch.minimum(low + 1, last[:, None])
+    share = (place - low)[..., None]
+
+    def at(index: Tensor) -> Tensor:
+        return values.gather(1, index[..., None].expand(-1, -1, values.shape[2]))
+
+    return at(low) * (1 - share) + at(high) * share

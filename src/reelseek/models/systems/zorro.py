@@ -1,0 +1,106 @@
+"""Zorro (Recasens et al. 2023): modality streams stay apart, fusion tokens read them all.
+
+One transformer over a row of streams; a stream reads itself alone, the fusion tokens read everything. So each
+modality's output is exactly what it would be without the others, and one model serves any subset.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reelseek.library.tokens import Steps
+from reelseek.models.blocks.arrange import in_a_row, reads
+from reelseek.models.blocks.mix import Transformer
+from reelseek.models.blocks.pool import QueryPool
+from reelseek.models.blocks.project import key, per_expert
+from reelseek.models.losses import LossConfig
+from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, SystemConfig
+
+__all__ = ["Zorro", "ZorroConfig"]
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class ZorroConfig(SystemConfig):
+    """Args:
+    fusion_tokens: how many tokens read all streams.
+    between: weight of the terms between streams (fusion with each modality, and modalities with each other), beside
+        those of text with each stream.
+    """
+
+    width: int = 512
+    depth: int = Field(default=6, ge=1)
+    heads: int = 8
+    inner: int = 2048
+    fusion_tokens: int = Field(default=16, ge=1)
+    embedding: int = 512
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    between: float = Field(default=1.0, ge=0)
+    missing: Literal["mask", "refuse"] = "mask"
+    loss: LossConfig = Field(default_factory=lambda: LossConfig("info_nce", {"temperature": 0.08}))
+
+
+class Zorro(LearnedModel):
+    """project (linear) -> arrange (fusion tokens) -> mix (own; fusion reads all) -> pool (query) -> one space."""
+
+    system = "zorro"
+    config: ZorroConfig
+
+    def __init__(self, config: ZorroConfig) -> None:
+        super().__init__(config)
+        self.slots = ("fusion",)
+        self.project = per_expert({name: nn.Linear(dim, config.width) for name, dim in config.experts.items()})
+        self.fusion = nn.Parameter(torch.randn(config.fusion_tokens, config.width) * 0.02)
+        self.mix = Transformer(
+            config.depth, config.width, config.heads, config.inner, order="pre", gated=True, dropout=config.dropout
+        )
+        streams = (*config.experts, "fusion")
+        self.norm = nn.LayerNorm(config.width)
+        self.pool = per_expert({name: QueryPool(config.width, config.heads) for name in streams})
+        self.heads = per_expert({name: nn.Linear(config.width, config.embedding) for name in streams})
+        self.text_head = nn.Linear(self.text.width, config.embedding)
+
+    def streams(self, steps: Mapping[str, Steps]) -> dict[str, tuple[Float[Tensor, "video dim"], Tensor]]:
+        """The unit embedding of each modality's stream and of fusion, and which videos have it."""
+        parts = [(self.project[key(name)](each.clean), each.present) for name, each in steps.items()]
+        some = torch.stack([there.any(1) for _, there in parts], 1).any(1)
+        fusion = self.fusion.expand(len(some), -1, -1)
+        row = in_a_row([*parts, (fusion, torch.ones(fusion.shape[:2], dtype=torch.bool, device=fusion.device))])
+        mixed = self.norm(self.mix(row, reads(len(parts) + 1, len(parts))))
+        found = {}
+        for index, name in enumerate((*steps, "fusion")):
+            columns = row.group == index
+            there = row.present[:, columns]
+            pooled = self.pool[key(name)](mixed[:, columns], there)
+            found[name] = (functional.normalize(self.heads[key(name)](pooled), dim=-1), there.any(1) & some)
+        return found
+
+    def encode(self, steps: Mapping[str, Steps]) -> Embedding:
+        values, present = self.streams(steps)["fusion"]
+        return Embedding(values[:, None], present[:, None], torch.ones_like(values[:, :1]))
+
+    def encode_texts(self, texts: Sequence[str]) -> Embedding:
+        values = functional.normalize(self.text_head(self.text.pooled(texts)), dim=-1)[:, None]
+        ones = torch.ones_like(values[..., 0])
+        return Embedding(values, ones > 0, ones)
+
+    def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """Contrast of text with every stream, and of streams with each other, where both are there."""
+        self.check(batch.tokens)
+        text = self.encode_texts(batch.texts)
+        streams = {"text": (text.values[:, 0], text.present[:, 0]), **self.streams(self.inputs(batch.tokens))}
+        found: dict[str, Tensor] = {}
+        for one, two in combinations(streams, 2):
+            (x, x_there), (y, y_there) = streams[one], streams[two]
+            rows = (x_there & y_there).nonzero()[:, 0]
+            weight = 1.0 if one == "text" else self.config.between
+            if len(rows) > 1 and weight:
+                loss = self.score_loss(x[rows] @ y[rows].T, negatives=batch.negatives[rows][:, rows])
+                found[f"{one}|{two}"] = weight * loss
+        return found or {"nothing": (text.values * 0).sum()}

@@ -1,0 +1,99 @@
+"""Small models of every system, and tokens to feed them."""
+
+import torch
+
+from reelseek.library.tokens import Steps
+from reelseek.models import SYSTEMS, RetrievalModel
+from reelseek.models.model import Batch
+
+DIMS = {"object": 1000, "speech": 384, "ocr": 384}  # what `concepts` takes
+_NET = {"widths": (8, 8, 16), "blocks": (1, 1)}
+_SMALL = {"width": 32, "depth": 2, "heads": 2, "inner": 48}
+_TWO = {"experts": {"object": 1000, "audio": 40}}
+_COOT = {"width": 32, "heads": 2, "inner": 48, "pool_inner": 32, "clip_steps": 2}
+_UMI = {"width": 32, "heads": 2, "inner": 48, "reorganise_depth": 1, "depth": 1, "slots": 4, "prototypes": 5}
+
+# Every entry of the registry, small. `name+variant` is the entry with other settings.
+SMALL: dict[str, dict[str, object]] = {
+    "concepts": {},
+    "clip_mean": {"experts": {"speech": 384}, "text": {"encoder": "sentence"}},
+    "late_fusion": {**_SMALL, "embedding": 16},
+    "mee": {"vlad": {"ocr": 2}, "text_clusters": 3},
+    "mee_coco": {"text_clusters": 0, "widths": {"object": 24}},
+    "ce": {"width": 32, "text_clusters": 3, "vlad": {"ocr": 2}, "gate_layers": 1},
+    "mmt": _SMALL,
+    "mmt+linear": {**_SMALL, "linear": True},
+    "mdmmt": _SMALL,
+    "avlnet": {**_TWO, "width": 32, "spectrogram": _NET},
+    "avlnet+fused": {**_TWO, "width": 32, "spectrogram": None, "form": "fused"},
+    "mcn": {**_TWO, "width": 32, "spectrogram": _NET, "clusters": 3, "queue": 8},
+    "eao": {**_TWO, "width": 32, "heads": 2, "embedding": 24, "spectrograms": {"audio": _NET}, "most_steps": 8},
+    "eao+mask": {"width": 32, "heads": 2, "embedding": 24, "missing": "mask", "depth": 2, "positions": "rotary"},
+    "eao+cls": {
+        "width": 32, "heads": 2, "embedding": 24, "pool": "cls", "shared_head": True, "positions": "learned",
+    },
+    "eao+single": {"width": 32, "heads": 2, "embedding": 24, "fused": False, "combinatorial": False},
+    "eao+clips": {"width": 32, "heads": 2, "embedding": 24, "longer": "clips", "clip_seconds": 2.0},
+    "eao+nothing": {"width": 32, "heads": 2, "embedding": 24, "depth": 0, "longer": "max_pool", "most_steps": 2},
+    "coot": _COOT,
+    "coot+apart": {**_COOT, "together": (("object",), ("speech", "ocr")), "pooler": "max"},
+    "coot+video": {**_COOT, "level": "video"},
+    "crossclr": {**_COOT, "local": {"queue": 16}},
+    "crossclr_lsmdc": {**_COOT, "global_heads": 2, "local": {"queue": 16}},
+    "mmv": {**_TWO, "fine": 32, "coarse": 16, "words": 24},
+    "mmv+shared": {**_TWO, "fine": 32, "graph": "shared", "words": 24},
+    "mmv+disjoint": {**_TWO, "fine": 32, "coarse": 16, "graph": "disjoint", "words": 24},
+    "mbt": {**_SMALL, "embedding": 16, "fusion_layer": 1},
+    "zorro": {**_SMALL, "embedding": 16, "fusion_tokens": 3},
+    "token_fusion": {**_SMALL, "embedding": 16, "tokens": 4, "threshold": 0.5},
+    "umi": _UMI,
+    "umi+tokens": {**_UMI, "over": "tokens"},
+    "umi+released": {**_UMI, "reading": "released"},
+    "umi_reproduction": _UMI,
+    "vse": {"width": 16, "hidden": 16},
+    "vsepp": {"width": 16, "hidden": 16},
+    "multi_cues": {"width": 16, "hidden": 16, "spaces": (("object", "ocr"), ("speech",))},
+    "w2vv": {"width": 1768},
+    "dual_encoding": {"width": 16, "hidden": 8},
+    "jpose": {"width": 16},
+    "ht": {"width": 16, "hidden": 16},
+    "e2e": {"width": 16, "hidden": 16},
+    "clip4clip": {"experts": {"speech": 384}, "width": 384},
+}  # fmt: skip
+
+
+def small(name: str, **settings: object) -> RetrievalModel:
+    """An entry of SMALL with random weights, in evaluation mode."""
+    torch.manual_seed(0)
+    system = name.partition("+")[0]
+    given = {**SMALL[name], **settings}
+    if system != "concepts":
+        given.setdefault("experts", DIMS)
+    model = SYSTEMS[system].build(given).eval()
+    if name == "mmt+linear":
+        model.fit_inputs(tokens_of(model), [["a cat", "a tabby"], ["a dog"], ["a car"], ["two trees"]])
+        model.state_dict()["linear.share"].fill_(0.5)
+    return model
+
+
+def tokens_of(model: RetrievalModel, videos: int = 4, steps: int = 5, seed: int = 1) -> dict[str, Steps]:
+    """Random steps of every expert, with holes; each expert is absent in one video, never all of them in one."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens = {}
+    for index, (name, dim) in enumerate(model.experts.items()):
+        length = 24 if name == "audio" else steps
+        values = torch.rand(videos, length, dim, generator=generator)
+        present = torch.rand(videos, length, generator=generator) > 0.3
+        present[:, 1] = True
+        present[index % videos] = False
+        spans = torch.arange(length).float()[None, :, None].expand(videos, length, 2).clone()
+        tokens[name] = Steps(values, present, spans + torch.tensor([0.0, 1.0]))
+    return tokens
+
+
+TEXTS = ("a cat sits on a chair", "two dogs run. they bark at a red car.", "a man is cooking", "music plays")
+
+
+def batch_of(model: RetrievalModel) -> Batch:
+    """Four clips of three videos with a caption each."""
+    return Batch(tokens_of(model), TEXTS, torch.tensor([0, 0, 1, 2]))
