@@ -229,7 +229,7 @@ def test_settings_that_do_not_fit_are_refused_in_words(tmp_path: Path) -> None:
         ("eao", {"pool": "cls"}, "shared_head"),
         ("coot", {"together": (("object",),)}, "together names object"),
         ("multi_cues", {"spaces": (("smell",),)}, "disagree on 'smell'"),
-        ("clip4clip", {"width": 10}, "identity keeps a width"),
+        ("clip4clip", {"experts": {"clip": 10}}, "keeps a width of 512, and the other side has 10"),
         ("mmt", {"experts": {}}, "experts"),
         ("mmt", {"text": {"encoder": "/no/such/folder"}}, "neither a folder"),
     ):

@@ -53,12 +53,12 @@ SMALL: dict[str, dict[str, object]] = {
     "vse": {"width": 16, "hidden": 16},
     "vsepp": {"width": 16, "hidden": 16},
     "multi_cues": {"width": 16, "hidden": 16, "spaces": (("object", "ocr"), ("speech",))},
-    "w2vv": {"width": 1768},
+    "w2vv": {},
     "dual_encoding": {"width": 16, "hidden": 8},
     "jpose": {"width": 16},
     "ht": {"width": 16, "hidden": 16},
     "e2e": {"width": 16, "hidden": 16},
-    "clip4clip": {"experts": {"speech": 384}, "width": 384},
+    "clip4clip": {"experts": {"speech": 384}, "text": {"encoder": "sentence"}},
 }  # fmt: skip
 
 

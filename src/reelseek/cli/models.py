@@ -1,6 +1,9 @@
 """`reelseek models`."""
 
-from typing import Annotated
+from dataclasses import asdict, fields
+from inspect import cleandoc
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -15,14 +18,132 @@ app = typer.Typer(help="Systems, and models of a hub.", no_args_is_help=True, ri
 def list_(json: Annotated[bool, typer.Option("--json", help="One JSON line a system.")] = False) -> None:
     """The systems that can be trained or used as they are."""
     from reelseek.models import SYSTEMS
+    from reelseek.models.systems import NOT_OFFERED
 
-    for name, system in SYSTEMS.items():
-        if json:
-            about = {"trained": system.trained, "paper": system.paper, "composition": system.composition}
-            print_json({"system": name, **about, "missing": system.missing})
-    if not json:
-        rows = [(name, "trained" if s.trained else "as it is", s.paper) for name, s in SYSTEMS.items()]
-        print_table(["system", "use", "paper"], rows)
+    if json:
+        for name in SYSTEMS:
+            print_json(_about(name))
+        for name, why in NOT_OFFERED.items():
+            print_json({"system": name, "offered": False, "why": why})
+        return
+    rows = [
+        (name, "trained" if s.trained else "as it is", f"{s.parameters:,}" if s.trained else "", s.paper)
+        for name, s in SYSTEMS.items()
+    ]
+    print_table(["system", "use", "parameters", "paper"], rows)
+    for name, why in NOT_OFFERED.items():
+        print(f"not offered: {name}: {why}")
+
+
+def _about(name: str) -> dict[str, Any]:
+    from reelseek.models import SYSTEMS
+
+    system = SYSTEMS[name]
+    return {
+        "system": name,
+        "offered": True,
+        "trained": system.trained,
+        "paper": system.paper,
+        "composition": system.composition,
+        "missing": system.missing,
+        "parameters": system.parameters,
+        "parameters_for": dict(system.experts) if system.trained else {},
+        "schedule": dict(system.schedule),
+    }
+
+
+@app.command(epilog="Example: reelseek models show eao --recipe > my-eao.toml")
+def show(
+    system: Annotated[str, typer.Argument(help="A system, as `models list` names it.")],
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    recipe: Annotated[bool, typer.Option("--recipe", help="A TOML recipe with every setting, to train from.")] = False,
+) -> None:
+    """What a system is made of, what it does without a modality, and every setting with its default."""
+    from reelseek.errors import UsageError
+    from reelseek.models import SYSTEMS
+    from reelseek.models.systems import NOT_OFFERED
+
+    if system in NOT_OFFERED:
+        raise UsageError(f"{system} is not offered: {NOT_OFFERED[system]}")
+    if system not in SYSTEMS:
+        raise UsageError(f"no system is called {system!r}; there are {', '.join(SYSTEMS)}")
+    if recipe:
+        print(_recipe(system), end="")
+        return
+    about = _about(system) | {"settings": _settings(system)}
+    if json:
+        print_json(about)
+        return
+    for name, label in (("paper", "paper"), ("composition", "made of"), ("missing", "without a modality")):
+        print(f"{label}: {about[name]}")
+    if about["trained"]:
+        widths = ", ".join(f"{name} {width}" for name, width in about["parameters_for"].items())
+        print(f"parameters: {about['parameters']:,} ({widths})")
+    print_table(["setting", "default"], [(name, value) for name, value in about["settings"].items()])
+    print(cleandoc(SYSTEMS[system].config.__doc__ or ""))
+
+
+def _settings(name: str) -> dict[str, Any]:
+    """Defaults of every setting but the experts, which a library decides."""
+    from dataclasses import MISSING
+
+    from pydantic import TypeAdapter
+
+    from reelseek.models import SYSTEMS
+
+    system = SYSTEMS[name]
+    given: dict[str, Any] = dict(system.defaults)
+    required = {f.name for f in fields(system.config) if f.default is MISSING and f.default_factory is MISSING}
+    if "experts" in required or system.trained:
+        given["experts"] = dict(system.experts)
+    if name == "clip_mean":
+        given |= {"text": {"encoder": "a CLIP folder"}}
+    config = TypeAdapter(system.config).validate_python(given)
+    plain: dict[str, Any] = _told(asdict(config))
+    plain.pop("experts", None)
+    return plain
+
+
+def _told(value: Any) -> Any:
+    """Without what is None, which TOML does not know and which is a default anyway."""
+    if not isinstance(value, dict):
+        return value
+    return {key: _told(part) for key, part in value.items() if part is not None}
+
+
+def _recipe(name: str) -> str:
+    import tomli_w
+
+    from reelseek.errors import UsageError
+    from reelseek.models import SYSTEMS
+
+    system = SYSTEMS[name]
+    if not system.trained:
+        raise UsageError(f"{name} is used as it is, and has no recipe")
+    text = tomli_w.dumps({"model": {"system": name, **_settings(name)}, "train": dict(system.schedule)})
+    return f"# {system.paper}\n# {system.composition}\n\n{text}"
+
+
+@app.command(
+    epilog="Example: reelseek models convert HowTo100M_audio_video_text_model.pth --format eao --out eao.model"
+)
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint that another project released.")],
+    format: Annotated[str, typer.Option(help="Whose: mmt, mdmmt, ce, mee, eao, coot, umi, avlnet, ht or e2e.")],
+    out: Annotated[Path, typer.Option(help="Folder for our model.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="What its tensors do not tell: key=value, such as heads=8.")
+    ] = None,
+) -> None:
+    """Turn a released checkpoint into a model; nothing in it is run, and only tensors are read."""
+    from reelseek.models.checkpoints import FORMATS, load_released
+    from reelseek.training.recipe import changed
+
+    settings = changed({}, set_ or ())
+    model = load_released(checkpoint, format, settings)
+    about = {"converted_from": checkpoint.name, "format": format, "as_published": FORMATS[format].note}
+    model.save(out, card=f"# {model.system}\n\nConverted from `{checkpoint.name}`.\n", about=about)
+    print(out)
 
 
 @app.command(epilog="Example: reelseek models pull openai/clip-vit-base-patch32")

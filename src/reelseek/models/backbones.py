@@ -13,7 +13,7 @@ from torch.nn import functional
 
 __all__ = ["S3DG", "TSMResNet50", "deflate", "relearn_norms"]
 
-Video = Float[Tensor, "video channel frame height width"]
+Video = Float[Tensor, "_ _ _ _ _"]  # video channel frame height width
 
 
 class _Conv(nn.Sequential):

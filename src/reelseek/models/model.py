@@ -52,13 +52,28 @@ class Batch:
 
     Attributes:
         video: numbers the videos that they come from.
+        clip: numbers the clips of the whole training split, the same in every epoch.
         pseudo: what another model would have predicted for each clip (UMI's second branch).
     """
 
     tokens: Tokens
     texts: Sequence[str]
     video: Int[Tensor, " clip"]
+    clip: Int[Tensor, " clip"] | None = None
     pseudo: Float[Tensor, "clip dim"] | None = None
+
+    def with_evidence(self) -> "Batch":
+        """The clips that have at least one step of some modality: nothing can be learnt from the others."""
+        there = torch.stack([steps.present.any(1) for steps in self.tokens.values()]).any(0)
+        if bool(there.all()):
+            return self
+        return self.rows(there.nonzero()[:, 0])
+
+    def rows(self, kept: Int[Tensor, " kept"]) -> "Batch":
+        """Some of the clips, in that order."""
+        tokens = {n: Steps(s.values[kept], s.present[kept], s.spans[kept]) for n, s in self.tokens.items()}
+        chosen = [part if part is None else part[kept] for part in (self.clip, self.pseudo)]
+        return Batch(tokens, [self.texts[int(row)] for row in kept], self.video[kept], chosen[0], chosen[1])
 
     @property
     def negatives(self) -> Bool[Tensor, "text clip"]:
@@ -243,8 +258,18 @@ class LearnedModel(RetrievalModel):
         return self.encode(steps)
 
     def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        scores = self.similarity(self.encode_texts(batch.texts), self.encode_videos(batch.tokens))
-        return {self.config.loss.name: self.score_loss(scores, negatives=batch.negatives)}
+        """The terms of the clips that have any evidence; one that is zero where there are none."""
+        self.check(batch.tokens)
+        batch = batch.with_evidence()
+        found = self.terms(batch) if len(batch.texts) else {}
+        if not found:
+            return {"nothing": torch.stack([(parameter * 0).sum() for parameter in self.parameters()]).sum()}
+        return found
+
+    def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """The terms of the loss, each times its weight; every clip has some modality. None if no term has clips."""
+        texts, videos = self.encode_texts(batch.texts), self.encode_videos(batch.tokens)
+        return {self.config.loss.name: self.score_loss(self.similarity(texts, videos), negatives=batch.negatives)}
 
     def fit_inputs(self, tokens: Tokens, texts: Sequence[Sequence[str]]) -> None:
         self.inputs.fit(tokens)

@@ -57,6 +57,10 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.left_out = 0
+        self.register_buffer(
+            "where", torch.zeros(()), persistent=False
+        )  # a frozen encoder has nothing else on a device
+        self.where: Tensor
         if config.trained:
             if config.encoder.endswith(_VECTORS):
                 raise ModelError("word vectors are not trained along; the projection after them is")
@@ -71,9 +75,12 @@ class TextEncoder(nn.Module):
         """
         _refuse_empty(texts)
         if self.config.encoder == "sentence" and not self.config.trained:
-            return torch.from_numpy(sentence_encoder().encode(texts)).to(self._device)
+            rows = torch.from_numpy(sentence_encoder().encode(texts)).to(self._device)
+            self._check(rows)
+            return rows
         steps, pooled = self._encode(texts)
         if pooled is not None:
+            self._check(pooled)
             return pooled
         return steps.clean.sum(1) / steps.present.sum(1, keepdim=True).clamp(min=1)
 
@@ -84,17 +91,26 @@ class TextEncoder(nn.Module):
             ModelError: a text is empty.
         """
         _refuse_empty(texts)
-        return self._encode(texts)[0]
+        steps = self._encode(texts)[0]
+        self._check(steps.values)
+        return steps
+
+    def _check(self, vectors: Tensor) -> None:
+        if vectors.shape[-1] != self.width:
+            raise ModelError(
+                f"the model was built for text vectors of width {self.width}, and {self.config.encoder!r} gives "
+                f"{vectors.shape[-1]}; set model.text.encoder"
+            )
 
     @property
     def _device(self) -> torch.device:
-        return next((p.device for p in self.parameters()), torch.device("cpu"))
+        return self.where.device
 
     def _encode(self, texts: Sequence[str]) -> tuple[Steps, Tensor | None]:
         if self.config.encoder.endswith(_VECTORS):
             return self._vectors(texts), None
         tokenizer, frozen = _loaded(self.config.encoder)
-        model = self.encoder if self.config.trained else frozen
+        model = self.encoder if self.config.trained else frozen.to(self._device)
         rows = [tokenizer(text)["input_ids"] for text in texts]
         room = min(self.config.most_tokens + 2, _positions(model))
         self._count(sum(max(0, len(row) - room) for row in rows), room)

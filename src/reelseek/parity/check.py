@@ -115,7 +115,8 @@ def _compare(name: str, output: str, ours: Tensor, wanted: Tensor, atol: float, 
     discrete = not wanted.is_floating_point()
     one, two = ours.double(), wanted.double()
     gap = (one - two).abs()
-    gap = torch.where(one == two, torch.zeros((), dtype=gap.dtype), gap)  # equal infinities
+    same = (one == two) | (one.isnan() & two.isnan())  # infinities and what was recorded as not a number
+    gap = torch.where(same, torch.zeros((), dtype=gap.dtype), gap)
     worst = float(gap.max()) if gap.numel() else 0.0
     ok = bool((gap == 0).all()) if discrete else bool((gap <= atol + rtol * two.abs()).all())
     return Difference(name, output, worst, ok)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reelseek.library.tokens import Steps
 from reelseek.models import SYSTEMS
@@ -53,12 +53,23 @@ def steps(values: Tensor, present: Tensor | None = None) -> Steps:
     return Steps(values, present > 0, values.new_zeros(*values.shape[:2], 2))
 
 
-def built(system: str, settings: dict[str, Any], table: KeyMap, weights: Mapping[str, Tensor]) -> Any:
-    """Our model with the released weights, in evaluation mode. What inputs are standardised by stays the identity."""
+def built(
+    system: str, settings: dict[str, Any], table: KeyMap, weights: Mapping[str, Tensor], config: Mapping[str, Any]
+) -> Any:
+    """Our model with the released weights, in evaluation mode. What inputs are standardised by stays the identity.
+
+    Args:
+        config: the fixture's, whose small constants (`layer_norm_eps`, `bn_eps`) are taken over.
+    """
     model: RetrievalModel = SYSTEMS[system].build(settings)
     ours = table.read(weights)
     absent, foreign = model.load_state_dict(ours, strict=False)
     absent = [name for name in absent if not name.startswith("inputs.") and not name.endswith("num_batches_tracked")]
     if absent or foreign:
         raise KeyError(f"weights without a source: {absent}; weights without a place: {foreign}")
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.eps = config.get("layer_norm_eps", module.eps)
+        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.eps = config.get("bn_eps", module.eps)
     return model.eval()

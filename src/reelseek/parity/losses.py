@@ -126,7 +126,7 @@ def crossclr_queue(fixture: Fixture) -> Found:
         found[f"step{step}.loss"] = scalar(loss(video, text, given["video"], given["text"]).double())
         found[f"step{step}.queue_ptr"] = loss.state[:1].clone()
         for side, queue in (("video", loss.input_x), ("text", loss.input_y)):
-            keep, pruned, share = loss.derived(given[side], queue, queue.mean(0))
+            keep, pruned, share = loss.derived(given[side], queue)
             prefix = f"step{step}.derived.{side}"
             found[f"{prefix}.intra_keep"], found[f"{prefix}.inter_pruned_columns"] = keep.long(), pruned.long()
             found[f"{prefix}.sample_weight"] = share

@@ -69,7 +69,7 @@ def mmt(fixture: Fixture) -> Found:
     table = released.mmt(experts, config["num_layers"], types=config["type_vocab_size"])
     settings = _mmt_settings(config) | {"longer": "published"}
     settings["missing"] = "keep" if config["keep_missing_modalities"] else "mask"
-    model = built("mmt", settings, table, fixture.weights)
+    model = built("mmt", settings, table, fixture.weights, config)
     found, vectors = _rows(fixture, model)
     videos = model.encode_videos(_raw(fixture))
     texts = model.encode_pooled(fixture.inputs["text_cls"].flatten(0, 1))
@@ -97,7 +97,7 @@ def mdmmt(fixture: Fixture) -> Found:
     found: Found = {}
     models = {}
     for name, aggregate in (("vid_emb", "kept"), ("vid_emb_with_supplied_maxpool", "all")):
-        models[name] = built("mdmmt", _mmt_settings(config) | {"aggregate": aggregate}, table, fixture.weights)
+        models[name] = built("mdmmt", _mmt_settings(config) | {"aggregate": aggregate}, table, fixture.weights, config)
         found[name] = models[name].encode_videos(_raw(fixture)).values.flatten(1)
     model = models["vid_emb"]
     rows, _ = _rows(fixture, model)
@@ -131,6 +131,7 @@ def ce(fixture: Fixture) -> Found:
         settings |= {
             "width": config["shared_dim"],
             "with_self": config["include_self"],
+            "activation": "mish" if config.get("use_mish", True) else "relu",
             "pair_layers": config["num_g_layers"],
             "gate_layers": config["num_h_layers"],
             "sequential": config["compat"]["sequential_gating"],
@@ -138,13 +139,13 @@ def ce(fixture: Fixture) -> Found:
         table = released.ce(
             list(experts), list(vlad), pair_layers=config["num_g_layers"], gate_layers=config["num_h_layers"]
         )
-        model = built("ce", settings, table, fixture.weights)
+        model = built("ce", settings, table, fixture.weights, config)
     else:
         settings["widths"] = {each["name"]: each["out_dim"] for each in config["experts"]}
         table = released.mee(
             list(experts), {name: f"pooling.{name}" for name in vlad}, list(experts), net="ce", text="text_pooling"
         )
-        model = built("mee", settings, table, fixture.weights)
+        model = built("mee", settings, table, fixture.weights, config)
     tokens = {name: steps(fixture.inputs[f"features.{name}"], fixture.inputs[f"ind.{name}"]) for name in experts}
     captions = config["captions_per_video"]
     found, texts, pooled = _captions(model, fixture, captions)
@@ -184,7 +185,7 @@ def mee(fixture: Fixture) -> Found:
         "count_padding": True,
     }
     vlad = {"audio": "audio_pooling"} if "audio" in experts else {}
-    model = built("mee", settings, released.mee(names, vlad, config["moe_column_order"]), fixture.weights)
+    model = built("mee", settings, released.mee(names, vlad, config["moe_column_order"]), fixture.weights, config)
     tokens = {name: steps(fixture.inputs[f"features.{name}"], fixture.inputs[f"ind.{name}"]) for name in names}
     pooled = model.captions.pool(steps(fixture.inputs["text"]))
     videos, texts = model.encode_videos(tokens), model.encode_pooled(pooled)

@@ -38,7 +38,7 @@ def eao(fixture: Fixture) -> Found:
         "width": config["embed_dim"],
         "depth": config["depth"],
         "heads": config["num_heads"],
-        "inner_ratio": config["mlp_ratio"],
+        "inner": int(config["embed_dim"] * config["mlp_ratio"]),
         "embedding": config["projection_dim"],
         "projection": "gated" if gated else "linear",
         "head": "gated" if gated_head else "linear",
@@ -58,7 +58,7 @@ def eao(fixture: Fixture) -> Found:
     for name in _VIEWS if learned else ():  # ours have room for more places, which no input here reaches
         places = weights[f"{name}_pos_embed"]
         weights[f"{name}_pos_embed"] = functional.pad(places, (0, 0, 0, 4096 - places.shape[1]))
-    model = built("eao", settings, table, weights)
+    model = built("eao", settings, table, weights, config)
     given = {
         "video": steps(inputs["video"], inputs["video_mask"]),
         "text": steps(inputs["text"], inputs["text_mask"]),
@@ -76,7 +76,7 @@ def eao(fixture: Fixture) -> Found:
         found[f"tokens.{name}"] = torch.where(present[..., None], values, unread)
         found[f"token_mask.{name}"] = present.float()
         found[f"{name}_nonempty_input_mask"] = given[name].present.any(1)
-    terms = model.terms()
+    terms = model.pairs()
     views = list(dict.fromkeys(view for pair in terms for view in pair))
     embedded = dict(zip(views, model.embed(parts, views), strict=True))
     for view, values in embedded.items():
@@ -159,7 +159,7 @@ def umi(fixture: Fixture) -> Found:
         more = settings["most_steps"] - weights[places].shape[1]
         weights[places] = functional.pad(weights[places], (0, 0, 0, more))
     table = released.umi(names, config["reorg_depth"], config["fusion_depth"])
-    model = built("umi", settings, table, weights)
+    model = built("umi", settings, table, weights, config)
     tokens = {name: steps(inputs[name]) for name in names}
     there = {name: inputs[f"{name}_mask"][:, 0, 0] > 0 for name in names}
     found: Found = {}
@@ -209,21 +209,25 @@ def _umi_losses(fixture: Fixture, prototypes: Tensor, branches: Tensor, there: d
 
 def coot(fixture: Fixture) -> Found:
     config, inputs = fixture.config, fixture.inputs
+    nets = (("net_video_local", "tf"), ("net_video_global", "tf"), ("net_video_global", "tf_context"))
+    layers = [
+        len({name.split(".")[3] for name in fixture.weights if name.startswith(f"{net}.{part}.encoder_layers.")})
+        for net, part in nets
+    ]
     settings = {
         "experts": {"video": config["video_dim"]},
         "text": {"dim": config["text_dim"]},
         "width": config["hidden_dim"],
         "heads": config["num_heads"],
         "inner": config["ff_dim"],
-        "local_layers": config["local_layers"],
-        "global_layers": config.get("global_layers", 1),
-        "context_layers": config["cross_layers"],
+        "local_layers": layers[0],
+        "global_layers": layers[1],
+        "context_layers": layers[2],
         "pool_inner": config["pooler_hidden_dim"],
         "pool_heads": config["pooler_heads"],
         "average": "released",
     }
-    layers = (settings["local_layers"], settings["global_layers"], settings["context_layers"])
-    model = built("coot", settings, released.coot(*layers), fixture.weights)
+    model = built("coot", settings, released.coot(*layers), fixture.weights, config)
 
     def given(name: str, rows: slice = slice(None)) -> Steps:
         return steps(inputs[f"{name}_feat"][rows], ~inputs[f"{name}_feat_mask"][rows])

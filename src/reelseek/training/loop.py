@@ -154,7 +154,7 @@ class _Run:
         texts = [self.train.texts[drawn.choice(self.captions[clip])] for clip in clips]
         names = np.array([self.train.clips[clip].video for clip in clips])
         video = torch.from_numpy(np.unique(names, return_inverse=True)[1])
-        terms = self.model.loss(Batch(tokens, texts, video))
+        terms = self.model.loss(Batch(tokens, texts, video, torch.from_numpy(clips.astype(np.int64))))
         loss = torch.stack(list(terms.values())).sum()
         self.optimizer.zero_grad()
         loss.backward()

@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from reelseek.errors import RecipeError
 
-__all__ = ["DataRecipe", "Recipe", "TrainRecipe", "read_recipe"]
+__all__ = ["DataRecipe", "Recipe", "TrainRecipe", "changed", "read_recipe"]
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -69,8 +69,7 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"{path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not TOML: {error}") from error
-    for change in changes:
-        _apply(raw, change)
+    changed(raw, changes, section=True)
     try:
         return TypeAdapter(Recipe).validate_python(raw)
     except ValidationError as error:
@@ -78,17 +77,28 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"{path}: {problems}") from error
 
 
-def _apply(raw: dict[str, Any], change: str) -> None:
-    name, equals, value = change.partition("=")
-    keys = name.strip().split(".")
-    if not equals or len(keys) < 2:
-        raise RecipeError(f"--set {change!r}: wanted section.key=value, such as train.epochs=10")
-    table = raw
-    for key in keys[:-1]:
-        table = table.setdefault(key, {})
-        if not isinstance(table, dict):
-            raise RecipeError(f"--set {change!r}: {key} is a value, not a section")
-    try:
-        table[keys[-1]] = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        table[keys[-1]] = value
+def changed(table: dict[str, Any], changes: Sequence[str], *, section: bool = False) -> dict[str, Any]:
+    """Put each `key.other=value` into nested tables, in place; a value that is not TOML is a string.
+
+    Args:
+        section: a key alone is not enough.
+
+    Raises:
+        RecipeError: says what was given and what is wanted.
+    """
+    for change in changes:
+        name, equals, value = change.partition("=")
+        keys = name.strip().split(".")
+        if not equals or not all(keys) or (section and len(keys) < 2):
+            wanted = "section.key=value, such as train.epochs=10" if section else "key=value, such as heads=8"
+            raise RecipeError(f"--set {change!r}: wanted {wanted}")
+        inner = table
+        for key in keys[:-1]:
+            inner = inner.setdefault(key, {})
+            if not isinstance(inner, dict):
+                raise RecipeError(f"--set {change!r}: {key} is a value, not a section")
+        try:
+            inner[keys[-1]] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            inner[keys[-1]] = value
+    return table

@@ -71,7 +71,13 @@ class AudioCNN(nn.Module):
         frames = functional.pad(steps.clean, (0, 0, 0, more))
         present = functional.pad(steps.present, (0, more))
         spans = functional.pad(steps.spans, (0, 0, 0, more))
-        values = self._masked(frames, present)
+        heard = present.any(1)
+        if self.training and not bool(heard.all()) and bool(heard.any()):
+            # Clips without sound stay out of batch statistics.
+            rows = self._masked(frames[heard], present[heard])
+            values = rows.new_zeros(len(frames), *rows.shape[1:]).index_copy(0, heard.nonzero()[:, 0], rows)
+        else:
+            values = self._masked(frames, present)
         tokens = present.unflatten(1, (-1, self.stride))
         there = tokens.any(2)
         spans = spans.unflatten(1, (-1, self.stride))

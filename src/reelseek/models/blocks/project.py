@@ -13,8 +13,9 @@ __all__ = ["Affine", "GatedUnit", "Inputs", "RowNorm", "key", "per_expert", "pre
 
 
 def key(expert: str) -> str:
-    """A module's name for an expert: torch allows no dots."""
-    return expert.replace(".", "__")
+    """A module's name for an expert: torch allows no dots, and no name that a module has already."""
+    name = expert.replace(".", "__")
+    return f"{name}_" if hasattr(nn.ModuleDict, name) or hasattr(nn.ParameterDict, name) else name
 
 
 class Inputs(nn.Module):
@@ -30,17 +31,21 @@ class Inputs(nn.Module):
             self.register_buffer(f"shift_{key(name)}", torch.zeros(dim))
             self.register_buffer(f"scale_{key(name)}", torch.ones(dim))
 
-    def forward(self, tokens: Tokens) -> dict[str, Steps]:
-        """All experts in their order; one that was not given is absent in every video. Zeros where absent."""
+    def filled(self, tokens: Tokens) -> dict[str, Steps]:
+        """All experts in their order, as they came; one that was not given is absent in every video."""
         some = next(iter(tokens.values())).values
+        nothing = torch.zeros(len(some), 1, dtype=torch.bool, device=some.device)
+        return {
+            name: tokens[name]
+            if name in tokens
+            else Steps(some.new_zeros(len(some), 1, dim), nothing, some.new_zeros(len(some), 1, 2))
+            for name, dim in self.experts.items()
+        }
+
+    def forward(self, tokens: Tokens) -> dict[str, Steps]:
+        """All experts in their order, standardised. Zeros where absent."""
         found = {}
-        for name, dim in self.experts.items():
-            steps = tokens.get(name)
-            if steps is None:
-                videos = len(some)
-                nothing = torch.zeros(videos, 1, dtype=torch.bool, device=some.device)
-                found[name] = Steps(some.new_zeros(videos, 1, dim), nothing, some.new_zeros(videos, 1, 2))
-                continue
+        for name, steps in self.filled(tokens).items():
             shift, scale = getattr(self, f"shift_{key(name)}"), getattr(self, f"scale_{key(name)}")
             values = torch.where(steps.present[..., None], (steps.clean - shift) * scale, torch.zeros(()))
             found[name] = Steps(values, steps.present, steps.spans)

@@ -89,7 +89,7 @@ def _bert(state: State, given: Settings, *, video: str, text: str, heads: int) -
             table.unused[name] = "the text encoder is not learnt here; name it with text.encoder and text.trained=true"
         else:
             table.same(f"text.encoder.{rest}", name)
-    width = next(tensor for name, tensor in state.items() if name.startswith(f"{text}moe_fc_txt.")).shape[1]
+    width = state[f"{text}moe_fc_txt.{names[0]}.weight"].shape[1]
     settings["text"] = {} if trained else {"dim": width}
     return settings, table
 
@@ -178,7 +178,7 @@ def _eao(state: State, given: Settings) -> tuple[Settings, KeyMap]:
         "width": first.shape[0],
         "depth": depth,
         "heads": max(1, first.shape[0] // 64),
-        "inner_ratio": state["fusion.blocks.0.mlp.fc1.weight"].shape[0] / first.shape[0] if depth else 1.0,
+        "inner": state["fusion.blocks.0.mlp.fc1.weight"].shape[0] if depth else first.shape[0],
         "embedding": last.shape[0],
         "projection": "gated" if gated else "linear",
         "head": "gated" if gated_head else "linear",
@@ -341,7 +341,7 @@ def convert(state: Mapping[str, Tensor], kind: str, settings: Mapping[str, Any] 
     tensors = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     try:
         found, table = FORMATS[kind].plan(tensors, given)
-    except (KeyError, StopIteration, IndexError) as error:
+    except (KeyError, ValueError, IndexError) as error:
         raise ModelError(
             f"not a released {kind} checkpoint: {error} is absent; it has {', '.join(sorted(state)[:4])}, ..."
         ) from error

@@ -77,7 +77,7 @@ def prototype_alignment(
 
 def pseudo_supervision(logits: Float[Tensor, "item label"], pseudo: Float[Tensor, "item label"]) -> Float[Tensor, ""]:
     """Mean of `KL(pseudo || softmax(logits))` over samples (UMI, section 3.3; classification)."""
-    return functional.kl_div(logits.log_softmax(1), pseudo, reduction="batchmean")
+    return functional.kl_div(logits.log_softmax(1), pseudo, reduction="sum") / max(1, len(logits))
 
 
 def regression(predicted: Float[Tensor, "item dim"], target: Float[Tensor, "item dim"]) -> Float[Tensor, ""]:

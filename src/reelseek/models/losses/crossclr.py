@@ -142,11 +142,11 @@ class CrossCLR(nn.Module):
         """Which places of the queue hold a sample itself, now or from earlier [item, place]."""
         if ids is not None:
             return ids[:, None] == self.ids[None, :filled]
-        place = torch.arange(filled, device=self.ids.device)[None, :]
-        if not self.training:
-            return torch.zeros(items, filled, dtype=torch.bool, device=self.ids.device)
-        start = (int(self.state[0]) - items) % self.config.queue
-        return place == ((start + torch.arange(items, device=place.device)) % self.config.queue)[:, None]
+        own = torch.zeros(items, filled, dtype=torch.bool, device=self.ids.device)
+        if self.training:
+            kept = torch.arange(min(items, self.config.queue), device=own.device)
+            own[kept, (int(self.state[0]) - items + kept) % self.config.queue] = True
+        return own
 
     def _influential(self, connected: Tensor) -> Tensor:
         """Section 3.3: connectivity over its maximum, above gamma."""
@@ -159,8 +159,8 @@ class CrossCLR(nn.Module):
         """Equation 6, in a form that cannot overflow: exp(w / kappa) over its sum is a softmax."""
         if self.config.sharpness is None:
             return torch.full_like(connected, 1 / len(connected))
-        total = connected.sum()
-        share = connected / torch.where(total.abs() > 1e-12, total, torch.ones((), dtype=total.dtype))
+        connected = connected.clamp(min=0)  # less than nothing in common is nothing in common
+        share = connected / connected.sum().clamp(min=1e-12)
         return (share / self.config.sharpness).softmax(0)
 
     def _more_positives(
@@ -183,8 +183,7 @@ class CrossCLR(nn.Module):
         diagonal = torch.arange(min(items, how.queue - start), device=x.device)
         mask[diagonal, start + diagonal] = 0
         intra = (x @ queue.T / how.temperature) * mask
-        mean = inputs.mean(0)
-        keep, pruned, weights = self.derived(given, inputs, mean)
+        keep, pruned, weights = self.derived(given, inputs)
         inter = x @ y.T / how.temperature
         own = torch.eye(items, dtype=torch.bool, device=x.device)
         inter = torch.where(pruned[None, :] & ~own, torch.zeros((), dtype=inter.dtype), inter)
@@ -192,11 +191,15 @@ class CrossCLR(nn.Module):
         each = functional.cross_entropy(logits, torch.arange(items, device=x.device), reduction="none")
         return (weights * each).sum()
 
-    def derived(self, given: Tensor, inputs: Tensor, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Which places are kept as negatives, which samples are pruned, and the samples' weights, as released."""
+    def derived(self, given: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Which places are kept as negatives, which samples are pruned, and the samples' weights, as released.
+
+        By way of all products, as released: kappa magnifies what rounding the mean first would change.
+        """
         assert self.config.prune is not None
         assert self.config.sharpness is not None
-        connected, of_queue = given @ mean, inputs @ mean
+        queue = inputs.T.contiguous()
+        connected, of_queue = (given @ queue).mean(1), (queue.T @ queue).mean(0)
         share = (connected / connected.sum()).double()
         return (
             of_queue / of_queue.max() < self.config.prune,

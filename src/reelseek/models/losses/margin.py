@@ -102,13 +102,20 @@ def within_video_max_margin(
 
 
 def triplet(
-    anchors: Float[Tensor, "item dim"], others: Float[Tensor, "item dim"], *, margin: float
+    anchors: Float[Tensor, "item dim"],
+    others: Float[Tensor, "item dim"],
+    *,
+    margin: float,
+    negatives: Bool[Tensor, "item item"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Mean of `max(0, margin + |a_i - p_i|^2 - |a_i - n|^2)`, row i of the others its positive and all else negatives.
+    """Mean of `max(0, margin + |a_i - p_i|^2 - |a_i - n|^2)`, row i of the others its positive.
+
+    Args:
+        negatives: pairs that count; None takes all but the positives.
 
     Source: Wray et al. 2019 (JPose), equation 2, over all triplets of a batch instead of a sample of them.
     """
     distances = torch.cdist(anchors, others).square()
     violations = (margin + distances.diagonal()[:, None] - distances).relu()
-    counted = other_pairs(distances, None)
+    counted = other_pairs(distances, negatives)
     return torch.where(counted, violations, torch.zeros(())).sum() / counted.sum().clamp(min=1)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from pydantic import TypeAdapter, ValidationError
 
 from reelseek.errors import ModelError
@@ -31,6 +32,9 @@ from reelseek.models.systems import (
 __all__ = ["NOT_OFFERED", "SYSTEMS", "System"]
 
 
+EXAMPLE = {"object": 1000, "motion": 224, "audio": 40, "speech": 384, "ocr": 384}
+
+
 @dataclass(frozen=True)
 class System:
     """One entry.
@@ -41,6 +45,7 @@ class System:
         defaults: settings in which it differs from its configuration's defaults.
         schedule: how it was trained when it was published, as far as `[train]` of a recipe can say it.
         trained: whether it has to be.
+        experts: widths by which its parameters are counted.
     """
 
     config: type[Any]
@@ -51,6 +56,16 @@ class System:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     schedule: Mapping[str, Any] = field(default_factory=dict)
     trained: bool = True
+    experts: Mapping[str, int] = field(default_factory=lambda: EXAMPLE)
+
+    @property
+    def parameters(self) -> int:
+        """How many it has for `experts` at its default sizes; nothing is allocated."""
+        if not self.trained:
+            return 0
+        with torch.device("meta"):
+            model = self.build({"experts": dict(self.experts)})
+        return sum(parameter.numel() for parameter in model.parameters())
 
     def build(self, settings: Mapping[str, Any]) -> RetrievalModel:
         """A model from plain settings.
@@ -281,6 +296,7 @@ SYSTEMS: dict[str, System] = {
         composition="frozen mean feature; text -> perceptron that predicts it; mean squared error, no negatives",
         missing=_MASKED,
         defaults={"head": "identity", "text_head": "perceptron"},
+        experts={"object": 2048},
         schedule={"optimizer": "adam", "rate": 1e-4, "batch": 100, "epochs": 100},
     ),
     "dual_encoding": System(
@@ -335,9 +351,11 @@ SYSTEMS: dict[str, System] = {
         composition="CLIP frames + transformer of four layers -> mean; CLIP text; symmetric cross entropy; on features",
         missing=_MASKED,
         defaults={
-            "video": "residual", "head": "identity", "text_head": "identity", "width": 512,
+            "video": "residual", "head": "identity", "text_head": "identity",
             "loss": {"name": "info_nce", "settings": {"temperature": 0.01}},
+            "text": {"dim": 512},
         },
+        experts={"clip": 512},
         schedule={"optimizer": "adam", "rate": 1e-4, "batch": 128, "epochs": 5},
     ),
 }  # fmt: skip

@@ -22,7 +22,7 @@ from reelseek.models.blocks.project import GatedUnit
 from reelseek.models.blocks.readers import WordMax
 from reelseek.models.losses import LossConfig
 from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, SystemConfig
-from reelseek.models.systems.eao import AudioConfig
+from reelseek.models.systems.eao import BANDS, AudioConfig
 
 __all__ = ["MCN", "AVLnet", "AVLnetConfig", "MCNConfig"]
 
@@ -33,7 +33,8 @@ Rows = tuple[Float[Tensor, "item _"], Tensor]
 class AVLnetConfig(SystemConfig):
     """Args:
     audio: the expert of sound; None takes the one called so, if there is one. All others are video, concatenated.
-    spectrogram: the network that reads it; None takes features that are ready, averaged.
+    spectrogram: the network that reads it; None takes features that are ready, averaged; `auto` the published network
+        if the expert is a spectrogram of 40 bands.
     width: of the space; 4096, and 6144 for MSR-VTT with text.
     form: `tri` compares all three pairs and ranks by text with audio plus video; `fused` makes one embedding of text
         and audio, and ranks videos by it.
@@ -41,9 +42,7 @@ class AVLnetConfig(SystemConfig):
     """
 
     audio: str | None = None
-    spectrogram: AudioConfig | None = Field(
-        default_factory=lambda: AudioConfig((128, 128, 256, 512, 1024), (2, 2, 2, 2))
-    )
+    spectrogram: AudioConfig | Literal["auto"] | None = "auto"
     width: int = 4096
     form: Literal["tri", "fused"] = "tri"
     missing: Literal["mask", "refuse"] = "mask"
@@ -52,6 +51,14 @@ class AVLnetConfig(SystemConfig):
     @property
     def sound(self) -> str | None:
         return self.audio or ("audio" if "audio" in self.experts else None)
+
+    @property
+    def network(self) -> AudioConfig | None:
+        """What reads sound, if it is a spectrogram."""
+        if self.spectrogram != "auto":
+            return self.spectrogram
+        bands = self.experts[self.sound] if self.sound else 0
+        return AudioConfig((128, 128, 256, 512, 1024), (2, 2, 2, 2)) if bands == BANDS else None
 
     @property
     def seen(self) -> tuple[str, ...]:
@@ -79,7 +86,7 @@ class AVLnet(LearnedModel):
         if config.seen:
             self.video_head = _gated(sum(config.experts[name] for name in config.seen), width)
         if config.sound:
-            about = config.spectrogram
+            about = config.network
             dim = config.experts[config.sound]
             self.audio_net = AudioCNN(dim, about.widths, about.blocks, kernel=about.kernel) if about else None
             heard = about.widths[-1] if about else dim
@@ -92,7 +99,7 @@ class AVLnet(LearnedModel):
     @property
     def step_by_step(self) -> Mapping[str, int]:
         sound = self.config.sound
-        return {sound: 3072} if sound and self.config.spectrogram else {}
+        return {sound: 3072} if sound and self.config.network else {}
 
     def towers(self, steps: Mapping[str, Steps]) -> dict[str, Rows]:
         """Embeddings of video and of audio, and which clips have them."""
@@ -126,8 +133,7 @@ class AVLnet(LearnedModel):
         rows = values[:, None].expand(-1, len(self.slots), -1)
         return Embedding(rows, there[:, None].expand(rows.shape[:2]), torch.ones_like(rows[..., 0]))
 
-    def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        self.check(batch.tokens)
+    def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         parts = {**self.towers(self.inputs(batch.tokens)), "text": self.read(self.text.words(batch.texts))}
         if self.fused:
             (text, written), (audio, heard) = parts.pop("text"), parts.pop("audio")
@@ -144,7 +150,7 @@ class AVLnet(LearnedModel):
             if len(rows) > 1:
                 scores = x[rows] @ y[rows].T
                 found[f"{one}|{two}"] = self.score_loss(scores, negatives=batch.negatives[rows][:, rows])
-        return found or {"nothing": sum(x.sum() * 0 for x, _ in parts.values())}  # type: ignore[dict-item]
+        return found
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -178,15 +184,15 @@ class MCN(AVLnet):
         if config.seen:
             self.rebuild = nn.Linear(config.width, sum(config.experts[name] for name in config.seen))
 
-    def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        self.check(batch.tokens)
+    def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         steps = self.inputs(batch.tokens)
         parts = {**self.towers(steps), "text": self.read(self.text.words(batch.texts))}
         found = self.pairs(parts, batch)
         there = torch.stack([each for _, each in parts.values()], 1)[..., None]
         unit = torch.stack([functional.normalize(row, dim=-1) for row, _ in parts.values()], 1)
         mean = torch.where(there, unit, torch.zeros(())).sum(1) / there.sum(1).clamp(min=1)
-        self._cluster(mean.detach())
+        if self.training:
+            self._cluster(mean.detach())
         if int(self.state[1]) >= self.config.clusters:
             nearest = (functional.normalize(mean, dim=-1) @ self.centroids.T).argmax(1).detach()
             for index, name in enumerate(parts):
@@ -195,10 +201,17 @@ class MCN(AVLnet):
                 if bool(rows.any()):
                     found[f"cluster.{name}"] = functional.cross_entropy(logits, nearest[rows])
         if self.config.seen and self.config.reconstruction:
+            # What was seen, and nothing of what was not.
             target = torch.cat([masked_max(steps[n].values, steps[n].present) for n in self.config.seen], 1)
-            error = functional.mse_loss(self.rebuild(parts["video"][0]), target)
-            found["reconstruction"] = self.config.reconstruction * error
+            known = torch.cat(
+                [s.present.any(1, keepdim=True).expand(-1, s.values.shape[2]) for s in self._seen(steps)], 1
+            )
+            error = torch.where(known, self.rebuild(parts["video"][0]) - target, torch.zeros(())).square()
+            found["reconstruction"] = self.config.reconstruction * error.sum() / known.sum().clamp(min=1)
         return found
+
+    def _seen(self, steps: Mapping[str, Steps]) -> list[Steps]:
+        return [steps[name] for name in self.config.seen]
 
     @torch.no_grad()
     def _cluster(self, means: Tensor) -> None:

@@ -1,6 +1,7 @@
 """Collaborative Experts (Liu, Albanie, Nagrani, Zisserman, BMVC 2019): MEE whose experts gate each other first."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -25,6 +26,7 @@ class CEConfig(MEEConfig):
     width: of the space in which experts meet, and of every slot.
     pair_layers, gate_layers: layers of the net g of a pair, and of the net h of their mean.
     with_self: an expert is paired with itself too.
+    activation: between those layers.
     sequential: gated experts stand in for raw ones while the loop goes on, so that the order of experts matters, as
         released; the paper gates all of them at once. Only for comparing with released weights.
     """
@@ -33,6 +35,7 @@ class CEConfig(MEEConfig):
     pair_layers: int = Field(default=3, ge=1)
     gate_layers: int = Field(default=0, ge=0)
     with_self: bool = True
+    activation: Literal["mish", "relu"] = "mish"
     sequential: bool = False
     text_clusters: int = Field(default=28, ge=0)
     ghosts: int = Field(default=1, ge=0)
@@ -45,8 +48,8 @@ class PairGate(nn.Module):
     def __init__(self, config: CEConfig) -> None:
         super().__init__()
         width = config.width
-        self.pair = nn.Sequential(nn.Linear(2 * width, width), *_hidden(width, config.pair_layers - 1))
-        self.gate = nn.Sequential(*_hidden(width, config.gate_layers))
+        self.pair = nn.Sequential(nn.Linear(2 * width, width), *_hidden(config, config.pair_layers - 1))
+        self.gate = nn.Sequential(*_hidden(config, config.gate_layers))
         self.own = per_expert({name: nn.Linear(width, width) for name in config.experts})
         self.norm1 = per_expert({name: RowNorm(width) for name in config.experts})
         self.norm2 = per_expert({name: RowNorm(width) for name in config.experts})
@@ -72,8 +75,9 @@ class PairGate(nn.Module):
         return functional.normalize(values * torch.sigmoid(gate + own), dim=-1)
 
 
-def _hidden(width: int, layers: int) -> list[nn.Module]:
-    return [part for _ in range(layers) for part in (RowNorm(width), nn.Mish(), nn.Linear(width, width))]
+def _hidden(config: CEConfig, layers: int) -> list[nn.Module]:
+    width, active = config.width, {"mish": nn.Mish, "relu": nn.ReLU}[config.activation]
+    return [part for _ in range(layers) for part in (RowNorm(width), active(), nn.Linear(width, width))]
 
 
 class CE(LearnedModel):

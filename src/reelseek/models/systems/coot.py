@@ -222,31 +222,28 @@ class COOT(LearnedModel):
         present = words.present.any(1, keepdim=True).expand(len(texts), len(self.slots))
         return Embedding(values, present, torch.ones_like(values[..., 0]))
 
-    def levels(self, batch: Batch) -> list[tuple[Level, Level, Tensor, Tensor]]:
-        """Both sides of each group's hierarchy, with the pooled inputs of clips and of sentences.
+    def levels(self, batch: Batch) -> list[tuple[Level, Level]]:
+        """Both sides of each group's hierarchy.
 
-        A batch has clips; a whole video is its clips one after the other, a paragraph their captions.
+        A batch has clips, those of a video together; a whole video is its clips one after the other, a paragraph their
+        captions.
         """
-        self.check(batch.tokens)
         steps = self.inputs(batch.tokens)
         words = self.text.words(batch.texts)
         owner = torch.unique(batch.video, return_inverse=True)[1]
-        order = owner.argsort(stable=True)
-        owner = owner[order]
-        words = _rows(words, order)
-        text_input = masked_mean(words.values, words.present)
         found = []
         for index, group in enumerate(self.config.groups):
-            clips = _rows(aligned(steps, group), order)
+            clips = aligned(steps, group)
             video = self.video[index](_joined(clips, owner), clips, owner)
             text = self.caption[index](_joined(words, owner), words, owner)
-            found.append((video, text, masked_mean(clips.clean, clips.present), text_input))
+            found.append((video, text))
         return found
 
-    def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+    def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        batch = batch.rows(batch.video.argsort(stable=True))
         margin = float(self.config.loss.settings.get("margin", 0.2))
         found: dict[str, Tensor] = {}
-        for slot, (video, text, _, _) in zip(self.slots, self.levels(batch), strict=True):
+        for slot, (video, text) in zip(self.slots, self.levels(batch), strict=True):
             terms = hierarchy_loss(video, text, margin=margin)
             if self.config.cycle:
                 one = cycle_consistency(video.grouped, video.present, text.grouped, text.present)
@@ -305,11 +302,18 @@ class CrossCLRModel(COOT):
             CrossCLR(config.everywhere, (2 * config.width, dim, self.text.width)) for dim in inputs
         )
 
-    def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+    def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        batch = batch.rows(batch.video.argsort(stable=True))
+        words = self.text.words(batch.texts)
+        text_input = functional.normalize(masked_mean(words.values, words.present), dim=-1)
+        # Connectivity is measured on features as they came: standardised ones have a mean of nothing to be near to.
+        raw = {name: masked_mean(s.values, s.present) for name, s in self.inputs.filled(batch.tokens).items()}
         found: dict[str, Tensor] = {}
-        for index, (video, text, clip_input, text_input) in enumerate(self.levels(batch)):
+        for index, (video, text) in enumerate(self.levels(batch)):
             slot = self.slots[index]
-            found[f"{slot}.local"] = self.local_loss[index](video.parts, text.parts, clip_input, text_input)
+            clip_input = functional.normalize(torch.cat([raw[e] for e in self.config.groups[index]], 1), dim=-1)
+            local = self.local_loss[index](video.parts, text.parts, clip_input, text_input, batch.clip)
+            found[f"{slot}.local"] = local
             if len(video.wholes) > 1:
                 owner = video.present.nonzero()[:, 0]
                 mean = [_mean_by(owner, rows, len(video.wholes)) for rows in (clip_input, text_input)]
@@ -321,10 +325,6 @@ class CrossCLRModel(COOT):
 def _mean_by(owner: Tensor, rows: Tensor, wholes: int) -> Tensor:
     total = rows.new_zeros(wholes, rows.shape[1]).index_add(0, owner, rows)
     return total / torch.bincount(owner, minlength=wholes).clamp(min=1)[:, None]
-
-
-def _rows(steps: Steps, order: Tensor) -> Steps:
-    return Steps(steps.values[order], steps.present[order], steps.spans[order])
 
 
 def _runs(steps: Steps, length: int) -> tuple[Steps, Tensor]:

@@ -27,11 +27,12 @@ from reelseek.models.losses import LossConfig
 from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, SystemConfig
 from reelseek.models.text import TextConfig
 
-__all__ = ["EAO", "AudioConfig", "EAOConfig"]
+__all__ = ["BANDS", "EAO", "AudioConfig", "EAOConfig"]
 
 Part = tuple[Float[Tensor, "item _ dim"], Bool[Tensor, "item _"]]
 View = tuple[str, ...]
 TEXT = "text"
+BANDS = 40  # mel bands of the expert `audio`, as the released systems have them
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -51,7 +52,8 @@ class EAOConfig(SystemConfig):
     """Sizes default to the paper's.
 
     Args:
-        spectrograms: experts whose steps are frames of a spectrogram, each with its trainable network.
+        spectrograms: experts whose steps are frames of a spectrogram, each with its trainable network. None takes the
+            expert `audio` if it is the log-mel one, 40 bands wide.
         depth: 0 is the ablation without a transformer.
         projection, head: `gated` units as published, or `linear`.
         shared_head: one head for all modalities; needed with `cls`.
@@ -69,11 +71,11 @@ class EAOConfig(SystemConfig):
         released_audio: let the audio network see padding, and count mask windows as released; only for comparing.
     """
 
-    spectrograms: dict[str, AudioConfig] = Field(default_factory=dict)
+    spectrograms: dict[str, AudioConfig] | None = None
     width: int = 4096
     depth: int = Field(default=1, ge=0)
     heads: int = 64
-    inner_ratio: float = 1.0
+    inner: int = 4096
     embedding: int = 6144
     projection: Literal["gated", "linear"] = "gated"
     head: Literal["gated", "linear"] = "gated"
@@ -92,6 +94,13 @@ class EAOConfig(SystemConfig):
     text: TextConfig = Field(default_factory=lambda: TextConfig(most_tokens=20))
     loss: LossConfig = Field(default_factory=lambda: LossConfig("nce", {"temperature": 0.05}))
 
+    @property
+    def heard(self) -> dict[str, AudioConfig]:
+        """The spectrograms and their networks."""
+        if self.spectrograms is None:
+            return {"audio": AudioConfig()} if self.experts.get("audio") == BANDS else {}
+        return self.spectrograms
+
 
 class EAO(LearnedModel):
     """project (gated unit, LayerNorm) -> arrange (views) -> mix (own view) -> pool (mean) -> heads (one space)."""
@@ -104,17 +113,19 @@ class EAO(LearnedModel):
         self.slots = ("fused",)
         if config.pool == "cls" and not config.shared_head:
             raise ModelError("pool = cls has one output for all modalities, and needs shared_head = true")
-        self.audio = per_expert(
-            {e: AudioCNN(config.experts[e], c.widths, c.blocks, kernel=c.kernel) for e, c in self._nets(config)}
-        )
-        widths = config.experts | {e: c.widths[-1] for e, c in self._nets(config)} | {TEXT: self.text.width}
+        unknown = sorted(set(config.heard) - set(config.experts))
+        if unknown:
+            raise ModelError(f"spectrograms names {unknown[0]!r}, which is none of {', '.join(config.experts)}")
+        nets = config.heard.items()
+        self.audio = per_expert({e: AudioCNN(config.experts[e], c.widths, c.blocks, kernel=c.kernel) for e, c in nets})
+        widths = config.experts | {e: c.widths[-1] for e, c in nets} | {TEXT: self.text.width}
         make: dict[str, Callable[[int, int], nn.Module]] = {"gated": _gated, "linear": nn.Linear}
         self.project = per_expert({name: make[config.projection](dim, config.width) for name, dim in widths.items()})
         self.norm = per_expert({name: nn.LayerNorm(config.width, 1e-6) for name in widths})
         self.stand_in = nn.Parameter(torch.zeros(config.width)) if config.missing == "token" else None
         self.cls = nn.Parameter(torch.zeros(config.width)) if config.pool == "cls" else None
         self.mix = Transformer(
-            config.depth, config.width, config.heads, round(config.width * config.inner_ratio),
+            config.depth, config.width, config.heads, config.inner,
             order="pre", norm=lambda width: nn.LayerNorm(width, 1e-6),
         )  # fmt: skip
         heads = ["any"] if config.shared_head else list(widths)
@@ -128,22 +139,15 @@ class EAO(LearnedModel):
             if parameter is not None:
                 nn.init.trunc_normal_(parameter, std=0.02)
 
-    @staticmethod
-    def _nets(config: EAOConfig) -> list[tuple[str, AudioConfig]]:
-        unknown = sorted(set(config.spectrograms) - set(config.experts))
-        if unknown:
-            raise ModelError(f"spectrograms names {unknown[0]!r}, which is none of {', '.join(config.experts)}")
-        return list(config.spectrograms.items())
-
     @property
     def step_by_step(self) -> Mapping[str, int]:
         most = self.config.most_steps if self.config.longer == "at_once" else 100_000
-        strides = {name: 2 ** len(about.blocks) for name, about in self.config.spectrograms.items()}
+        strides = {name: 2 ** len(about.blocks) for name, about in self.config.heard.items()}
         return {name: most * strides.get(name, 1) for name in self.experts}
 
     @property
     def shifts(self) -> Mapping[str, float]:
-        return dict.fromkeys(self.config.spectrograms, self.config.shift_seconds) if self.config.shift_seconds else {}
+        return dict.fromkeys(self.config.heard, self.config.shift_seconds) if self.config.shift_seconds else {}
 
     # Tokens
 
@@ -270,7 +274,7 @@ class EAO(LearnedModel):
         values = functional.normalize(self.embed({TEXT: self.project_tokens(TEXT, words)}, [[TEXT]])[0], dim=-1)
         return Embedding(values[:, None], words.present.any(1, keepdim=True), torch.ones_like(values[:, :1]))
 
-    def terms(self) -> list[tuple[View, View]]:
+    def pairs(self) -> list[tuple[View, View]]:
         """Pairs of views that the loss compares: of two modalities, of one and two, and text with everything."""
         names = (TEXT, *self.experts)
         singles: list[tuple[View, View]] = [((one,), (two,)) for one, two in combinations(names, 2)]
@@ -283,14 +287,13 @@ class EAO(LearnedModel):
             fused.append(((TEXT,), tuple(self.experts)))
         return singles + fused
 
-    def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+    def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """The weighted mean of the terms; each looks only at clips that have all of its modalities."""
-        self.check(batch.tokens)
         steps = self.inputs(batch.tokens)
         words = self.text.words(batch.texts)
         parts = {TEXT: self.project_tokens(TEXT, words), **self.tokens(steps)}
         there = {TEXT: words.present.any(1)} | {name: each.present.any(1) for name, each in steps.items()}
-        terms = self.terms()
+        terms = self.pairs()
         wanted = list(dict.fromkeys(view for pair in terms for view in pair))
         embedded = dict(zip(wanted, self.embed(parts, wanted), strict=True))
         return combine(embedded, there, terms, self.config.weights, self.score_loss, batch.negatives)
@@ -310,13 +313,11 @@ def combine(
         name = f"{'+'.join(one)}|{'+'.join(two)}"
         weight = weights.get(name, 1.0)
         rows = torch.stack([there[each] for each in (*one, *two)]).all(0).nonzero()[:, 0]
-        if len(rows) < 2 or not weight:
+        if not len(rows) or not weight:
             continue
         x, y = (functional.normalize(embedded[view][rows], dim=-1, eps=1e-8) for view in (one, two))
         found[name] = weight * loss(x @ y.T, negatives=negatives[rows][:, rows])
         total += weight
-    if not found:  # no two clips share what any term needs; a sum of nothing still has to be differentiable
-        return {"nothing": sum(row.sum() * 0 for row in embedded.values())}  # type: ignore[dict-item]
     return {name: value / total for name, value in found.items()}
 
 

@@ -18,7 +18,7 @@ from reelseek.errors import ModelError
 from reelseek.library.tokens import Steps
 from reelseek.models.blocks.heads import side_by_side
 from reelseek.models.blocks.project import GatedUnit, RowNorm, present_rows
-from reelseek.models.blocks.readers import READERS
+from reelseek.models.blocks.readers import READERS, Reader
 from reelseek.models.losses import regression
 from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, SystemConfig
 
@@ -38,7 +38,10 @@ class _Identity(nn.Module):
     def __init__(self, width_in: int, width_out: int) -> None:
         super().__init__()
         if width_in != width_out:
-            raise ModelError(f"head = identity keeps a width of {width_in}, and {width_out} is wanted")
+            raise ModelError(
+                f"a head that is the identity keeps a width of {width_in}, and the other side has {width_out}; "
+                "give it a text encoder of that width, or another text_head"
+            )
 
     def forward(self, values: Tensor) -> Tensor:
         return values
@@ -70,7 +73,7 @@ _Head = Literal["linear", "gated", "normed", "perceptron", "identity"]
 class JointConfig(SystemConfig):
     """Args:
     spaces: experts that are read and then concatenated for each space; None has one space for all.
-    width: of a space.
+    width: of a space; a head that is the identity has its own.
     video, text_reader: how a sequence becomes a vector, see READERS; None takes the text encoder's own vector.
     hidden: width inside readers that have one.
     head, text_head: from the vector into the space, see HEADS.
@@ -112,15 +115,19 @@ class Joint(LearnedModel):
         spaces = [[read(config.experts[name], config.hidden) for name in group] for group in config.groups]
         self.read = nn.ModuleList(nn.ModuleList(readers) for readers in spaces)
         self.heads = nn.ModuleList(
-            HEADS[config.head](sum(reader.width for reader in readers), config.width) for readers in spaces
+            HEADS[config.head](sum(reader.width for reader in readers), self._width(readers)) for readers in spaces
         )
-        count = len(config.groups)
         self.text_read: nn.ModuleList | None = None
         width = self.text.width
         if config.text_reader is not None:
-            readers = [READERS[config.text_reader](width, config.hidden) for _ in range(count)]
+            readers = [READERS[config.text_reader](width, config.hidden) for _ in spaces]
             self.text_read, width = nn.ModuleList(readers), readers[0].width
-        self.text_heads = nn.ModuleList(HEADS[config.text_head](width, config.width) for _ in range(count))
+        self.text_heads = nn.ModuleList(HEADS[config.text_head](width, self._width(readers)) for readers in spaces)
+
+    def _width(self, readers: Sequence[Reader]) -> int:
+        """Of the space that these readers head into."""
+        own = sum(reader.width for reader in readers)
+        return own if self.config.head == "identity" else self.config.width
 
     def read_videos(self, steps: Mapping[str, Steps]) -> list[tuple[Float[Tensor, "video read"], Tensor]]:
         """For each space what its readers make of the videos, and which have anything."""
@@ -159,8 +166,7 @@ class W2VV(Joint):
 
     system = "w2vv"
 
-    def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        self.check(batch.tokens)
+    def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         texts = self.encode_texts(batch.texts)
         found = {}
         for index, (rows, there) in enumerate(self.read_videos(self.inputs(batch.tokens))):

@@ -101,14 +101,13 @@ class JPose(LearnedModel):
         values = torch.stack(rows, 1)
         return Embedding(values, torch.stack(present, 1), torch.ones_like(values[..., 0]))
 
-    def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+    def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Triplets in the joint space of both parts, in squared distance, both ways."""
         texts, videos = self.encode_texts(batch.texts), self.encode_videos(batch.tokens)
-        rows = videos.present.any(1)
-        video = functional.normalize(videos.values[rows].flatten(1), dim=-1)
-        text = functional.normalize((texts.values * texts.present[..., None])[rows].flatten(1), dim=-1)
-        margin = self.config.margin
+        video = functional.normalize(videos.values.flatten(1), dim=-1)
+        text = functional.normalize((texts.values * texts.present[..., None]).flatten(1), dim=-1)
+        margin, negatives = self.config.margin, batch.negatives
         return {
-            "vt": self.config.video_weight * triplet(video, text, margin=margin),
-            "tv": self.config.text_weight * triplet(text, video, margin=margin),
+            "vt": self.config.video_weight * triplet(video, text, margin=margin, negatives=negatives),
+            "tv": self.config.text_weight * triplet(text, video, margin=margin, negatives=negatives),
         }

@@ -80,8 +80,10 @@ class MEE(LearnedModel):
         rows, present = [], []
         for name, each in steps.items():
             there = each.present.any(1)
+            if self.config.missing == "keep":
+                there = torch.ones_like(there)
             rows.append(present_rows(self.heads[key(name)], self.pools(name, each), there))
-            present.append(there if self.config.missing != "keep" else torch.ones_like(there))
+            present.append(there)
         values = side_by_side(rows)
         return Embedding(values, torch.stack(present, 1), torch.ones_like(values[..., 0]))
 

@@ -165,7 +165,7 @@ class MMT(LearnedModel):
             values = side_by_side([*values.unbind(1), self.linear.encode_text(features)])
             # While training the transformer's slots learn alone: on the clips it was fitted to, a closed form is too
             # good to leave them anything.
-            share = torch.zeros(()) if self.training else self.linear.share
+            share = torch.zeros_like(self.linear.share) if self.training else self.linear.share
             weights = torch.cat([(1 - share) * weights, share.expand(len(weights), 1)], dim=1)
         return Embedding(values, torch.ones_like(weights, dtype=torch.bool), weights)
 

@@ -147,9 +147,8 @@ class MMV(LearnedModel):
         rows = functional.normalize(values, dim=-1)[:, None].expand(-1, len(self.slots), -1)
         return Embedding(rows, there[:, None].expand(rows.shape[:2]), torch.ones_like(rows[..., 0]))
 
-    def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+    def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """NCE of vision with audio and MIL-NCE of vision with text; a clip without one has no part in its term."""
-        self.check(batch.tokens)
         steps = self.inputs(batch.tokens)
         fine = self.fine_space(steps)
         coarse = self.text_space(steps, fine)
@@ -164,7 +163,7 @@ class MMV(LearnedModel):
         if pair is not None:
             nce = mil_nce(pair[0], temperature=self.config.temperature, negatives=pair[1])
             found["vision|text"] = self.config.text_weight * nce
-        return found or {"nothing": text[0].sum() * 0}
+        return found
 
 
 def _scores(one: Rows, two: Rows, negatives: Tensor) -> tuple[Tensor, Tensor] | None:

@@ -7,6 +7,7 @@ score is under a threshold it takes what another stream's token at the same plac
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from pydantic import Field
@@ -50,11 +51,11 @@ def partners(tokens: int, streams: int) -> list[list[int]]:
 
     With two streams it is the other one; with more, one of the others by chance (section 3.3).
     """
-    drawn = torch.Generator().manual_seed(0)
+    drawn = np.random.default_rng(0)
     rows = []
     for stream in range(streams):
         others = [other for other in range(streams) if other != stream] or [stream]
-        rows.append([others[int(i)] for i in torch.randint(len(others), (tokens,), generator=drawn)])
+        rows.append([others[i] for i in drawn.integers(len(others), size=tokens)])
     return rows
 
 
@@ -146,8 +147,7 @@ class TokenFusion(LearnedModel):
         ones = torch.ones_like(values[..., 0])
         return Embedding(values, ones > 0, ones)
 
-    def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        self.check(batch.tokens)
+    def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         videos, score = self._embed(self.inputs(batch.tokens))
         scores = self.similarity(self.encode_texts(batch.texts), videos)
         return {

@@ -148,9 +148,8 @@ class UMI(LearnedModel):
             rows, torch.ones(rows.shape[:2], dtype=torch.bool, device=rows.device), torch.ones_like(rows[..., 0])
         )
 
-    def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+    def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Labels for the one branch, pseudo-labels for the other (labels where there are none), and alignment."""
-        self.check(batch.tokens)
         steps = self.inputs(batch.tokens)
         present = {name: each.present.any(1) for name, each in steps.items()}
         features = self.features(steps)
