@@ -19,18 +19,35 @@ __all__ = ["Attention", "FeedForward", "Layer", "Plan", "Transformer", "Unbiased
 
 
 @dataclass(frozen=True)
-class _Pass:
-    """Tokens that share their keys: row numbers of queries and of keys, and which of either are more than padding."""
+class _Seats:
+    """Rows of one kind, padded to the same number for every video.
 
-    queries: Int[Tensor, "video query"]
-    asked: Bool[Tensor, "video query"]
-    keys: Int[Tensor, "video key"]
-    there: Bool[Tensor, "video key"]
+    Attributes:
+        rows: number of each row, video after video.
+        first: the same among the entering rows, where those are others.
+        there: which seats are taken; None if all are.
+        taken: flat places of the seats that are taken.
+    """
+
+    rows: Int[Tensor, " seat"]
+    first: Int[Tensor, " seat"]
+    there: Bool[Tensor, "video wide"] | None
+    taken: Int[Tensor, " row"]
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """Tokens that share their keys. Rows of all passes, one after the other in order of seats, are all rows."""
+
+    queries: _Seats
+    keys: _Seats
 
 
 @dataclass(frozen=True)
 class Plan:
     """Which tokens are computed, as packed rows, and what each may read; built once for all layers.
+
+    Rows stand pass after pass, and video after video in each, so that what attention gives is in order already.
 
     Attributes:
         entering: place of each entering row in `values`, flattened.
@@ -48,10 +65,10 @@ class Plan:
     places: Int[Tensor, " source_row"] | None = None
 
     def enter(self, values: Float[Tensor, "video source dim"]) -> Float[Tensor, "source_row dim"]:
-        return values.flatten(0, 1)[self.entering]
+        return values.flatten(0, 1).index_select(0, self.entering)
 
     def expand(self, rows: Float[Tensor, "source_row dim"]) -> Float[Tensor, "row dim"]:
-        return rows if self.begins is None else rows[self.begins]
+        return rows if self.begins is None else rows.index_select(0, self.begins)
 
     def leave(self, rows: Float[Tensor, "row dim"]) -> Float[Tensor, "video token dim"]:
         """Zeros where nothing was computed."""
@@ -68,36 +85,38 @@ def plan(row: Arranged, relation: Bool[Tensor, "group group"], also: Bool[Tensor
     """
     computed = row.present if also is None else row.present | also
     videos, tokens = computed.shape
-    rows = computed.flatten().nonzero()[:, 0]
+    relation = relation.to(row.group.device)
+    kinds = [(keys, (relation == keys).all(1)[row.group].nonzero()[:, 0]) for keys in torch.unique(relation, dim=0)]
+    kinds = [(keys, columns) for keys, columns in kinds if len(columns)]
+    place = torch.arange(videos * tokens, device=row.group.device).view(videos, tokens)
+    rows = torch.cat([place[:, columns][computed[:, columns]] for _, columns in kinds])
     number = torch.zeros(videos * tokens, dtype=torch.long, device=rows.device)
     number[rows] = torch.arange(len(rows), device=rows.device)
     number = number.view(videos, tokens)
     entering, begins = rows, None
     if row.source is not None:
         width = row.values.shape[1]
-        place = (rows // tokens) * width + row.source[rows % tokens]
-        entering, begins = torch.unique(place, return_inverse=True)
-    places = None if row.place is None else row.place[entering % row.values.shape[1]]
-    relation = relation.to(row.group.device)
+        entering, begins = torch.unique((rows // tokens) * width + row.source[rows % tokens], return_inverse=True)
     passes = []
-    for keys in torch.unique(relation, dim=0):
-        readers = (relation == keys).all(1)
-        asking, giving = readers[row.group].nonzero()[:, 0], keys[row.group].nonzero()[:, 0]
-        if not len(asking):
-            continue
-        queries, asked = _packed(number, computed, asking)
+    for keys, asking in kinds:
+        giving = keys[row.group].nonzero()[:, 0]
+        queries = _seats(number, computed, asking, begins)
         same = also is None and torch.equal(asking, giving)
-        keyed = (queries, asked) if same else _packed(number, row.present, giving)
-        passes.append(_Pass(queries, asked, *keyed))
+        passes.append(_Pass(queries, queries if same else _seats(number, row.present, giving, begins)))
+    places = None if row.place is None else row.place[entering % row.values.shape[1]]
     return Plan(entering, rows, begins, tuple(passes), videos, tokens, places)
 
 
-def _packed(number: Tensor, chosen: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-    """Row numbers of the chosen tokens among some columns, left in order, and which are more than padding."""
+def _seats(number: Tensor, chosen: Tensor, columns: Tensor, begins: Tensor | None) -> _Seats:
+    """The chosen tokens among some columns, left in order."""
     there = chosen[:, columns]
     longest = max(1, int(there.sum(1).max()))
     order = there.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :longest]
-    return number[:, columns].gather(1, order), there.gather(1, order)
+    there = there.gather(1, order)
+    rows = number[:, columns].gather(1, order).flatten()
+    full = bool(there.all())
+    first = rows if begins is None or not len(begins) else begins[rows]
+    return _Seats(rows, first, None if full else there, there.flatten().nonzero()[:, 0])
 
 
 class Attention(nn.Module):
@@ -122,14 +141,16 @@ class Attention(nn.Module):
         """[video, token, heads * dim] -> [video, head, token, dim]."""
         return rows.unflatten(2, (self.heads, self.head_dim)).transpose(1, 2)
 
-    def _scaled(self, queries: Tensor, keys: Tensor, values: Tensor, there: Tensor) -> Tensor:
+    def _scaled(self, queries: Tensor, keys: Tensor, values: Tensor, there: Tensor | None) -> Tensor:
         """[video, head, query, dim] -> [video, query, heads * dim]; zeros where there is nothing to read."""
-        something = there.any(1)
-        mask = None if bool(there.all()) else (there | ~something[:, None])[:, None, None, :]
         rate = self.dropout if self.training else 0.0
+        mask = something = None
+        if there is not None:
+            something = there.any(1)
+            mask = (there | ~something[:, None])[:, None, None, :]
         read = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, dropout_p=rate)
         read = read.transpose(1, 2).flatten(2)
-        return read if bool(something.all()) else read * something[:, None, None]
+        return read if something is None else read * something[:, None, None]
 
     def forward(self, rows: Float[Tensor, "source_row dim"], how: Plan, *, first: bool) -> Float[Tensor, "row dim"]:
         """Args:
@@ -137,22 +158,26 @@ class Attention(nn.Module):
         """
         mixed = self.qkv(rows)
         inner = self.heads * self.head_dim
-        begins = how.begins if first else None
         if how.places is not None:
             places = how.places if first or how.begins is None else how.places[how.begins]
             turned = _rotated(mixed[:, : 2 * inner].unflatten(1, (-1, self.head_dim)), places).flatten(1)
             mixed = torch.cat([turned, mixed[:, 2 * inner :]], 1)
-        out = mixed.new_zeros(len(how.rows), inner)
+        found = [mixed.new_zeros(0, inner)]
         for each in how.passes if len(rows) else ():
-            asking = each.queries if begins is None else begins[each.queries]
-            giving = each.keys if begins is None else begins[each.keys]
             if each.keys is each.queries:
-                queries, keys, values = mixed[asking].chunk(3, dim=2)
+                parts = self._seated(mixed, each.queries, how.videos, first).chunk(3, dim=2)
             else:
-                queries, (keys, values) = mixed[:, :inner][asking], mixed[:, inner:][giving].chunk(2, dim=2)
-            read = self._scaled(self._heads(queries), self._heads(keys), self._heads(values), each.there)
-            out = out.index_copy(0, each.queries[each.asked], read[each.asked])
-        return self.out(out)
+                asked = self._seated(mixed[:, :inner], each.queries, how.videos, first)
+                parts = (asked, *self._seated(mixed[:, inner:], each.keys, how.videos, first).chunk(2, dim=2))
+            queries, keys, values = (self._heads(part) for part in parts)
+            read = self._scaled(queries, keys, values, each.keys.there).flatten(0, 1)
+            found.append(read if each.queries.there is None else read.index_select(0, each.queries.taken))
+        return self.out(torch.cat(found))
+
+    @staticmethod
+    def _seated(rows: Tensor, seats: _Seats, videos: int, first: bool) -> Tensor:
+        """[row, dim] -> [video, seat, dim]."""
+        return rows.index_select(0, seats.first if first else seats.rows).unflatten(0, (videos, -1))
 
     def cross(
         self,
@@ -167,7 +192,7 @@ class Attention(nn.Module):
             self._heads(functional.linear(rows, weight, bias))
             for rows, weight, bias in zip((queries, keys, keys), (asked, keyed, valued), biases, strict=True)
         )
-        return self.out(self._scaled(one, two, three, there))
+        return self.out(self._scaled(one, two, three, None if bool(there.all()) else there))
 
 
 def _rotated(rows: Float[Tensor, "row head dim"], places: Int[Tensor, " row"]) -> Float[Tensor, "row head dim"]:

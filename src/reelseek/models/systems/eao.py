@@ -217,25 +217,27 @@ class EAO(LearnedModel):
         if self.config.positions == "rotary":
             lengths = [int(count) for count in torch.bincount(row.group)]
             row = replace(row, place=torch.cat([torch.arange(n, device=row.group.device) for n in lengths]))
-        seen = views(row, chosen)
-        assert seen.source is not None
-        mixed, of_token = self.mix(seen, own(len(passes))), row.group[seen.source]
-        outputs = []
-        for index, view in enumerate(passes):
-            inside = seen.group == index
-            if self.cls is not None:
-                there = seen.present[:, inside & (of_token < len(names))].any(1)
-                last = (inside & (of_token == len(names))).nonzero()[0, 0]
-                outputs.append([(self.heads["any"](mixed[:, last]), there)])
-                continue
-            each = []
-            for name in view:
-                columns = inside & (of_token == names.index(name))
-                pooled = masked_mean(mixed[:, columns], seen.present[:, columns])
-                head = self.heads["any" if self.config.shared_head else key(name)]
-                each.append((head(pooled), seen.present[:, columns].any(1)))
-            outputs.append(each)
+        mixed = self.mix(views(row, chosen), own(len(passes)))
+        lengths = [int(count) for count in torch.bincount(row.group, minlength=len(names))]
+        outputs, start = [], 0
+        for view in chosen:
+            there: list[Tensor] = []
+            each: dict[int, tuple[Tensor, Tensor]] = {}
+            for group in sorted(view):  # as `views` leaves them: columns in the order of the row
+                columns = slice(start, start + lengths[group])
+                start += lengths[group]
+                if group == len(names):
+                    each[group] = (mixed[:, columns.start], torch.stack(there, 1).any(1))
+                    continue
+                present = parts[names[group]][1]
+                there.append(present.any(1))
+                each[group] = (masked_mean(mixed[:, columns], present), there[-1])
+            kept = [len(names)] if self.cls is not None else view
+            outputs.append([(self._head(names[g] if g < len(names) else "any")(each[g][0]), each[g][1]) for g in kept])
         return outputs
+
+    def _head(self, name: str) -> nn.Module:
+        return self.heads["any" if self.config.shared_head else key(name)]
 
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
         present = torch.stack([each.present.any(1) for each in steps.values()], 1).any(1)
