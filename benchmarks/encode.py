@@ -2,8 +2,8 @@
 
 Run: python benchmarks/encode.py [VIDEOS] [SYSTEM ...]   (default 10,000 videos, every system that is trained)
 Tokens are in memory: five experts as wide as the offline ones, 5 to 30 steps, an expert absent in one video of five;
-the spectrogram of systems that read one has 3 seconds. Where 10,000 videos would take more than a minute, as many are
-encoded as one minute allows, and the line says so.
+the spectrogram of systems that read one has 3 seconds. Where 10,000 videos would take more than 20 seconds, as many are
+encoded as those allow, and the line says so.
 """
 
 import sys
@@ -14,7 +14,7 @@ import torch
 from reelseek.library.tokens import Steps
 from reelseek.models import SYSTEMS
 
-BATCH, LIMIT = 64, 60.0
+BATCH, LIMIT = 64, 20.0
 
 
 def tokens(experts: dict[str, int], frames: dict[str, int], seed: int) -> dict[str, Steps]:

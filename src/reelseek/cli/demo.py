@@ -106,7 +106,7 @@ def _learn(library: "Library", out: Path, epochs: int, stages: _Stages) -> list[
     model = {"system": "mmt", "width": 256, "depth": 2, "heads": 4, "inner": 512, "dropout": 0.2}
     recipe = TypeAdapter(Recipe).validate_python({"model": model, "train": how})
     with stages("training mmt"), bars() as progress:
-        train(recipe, library, place, report=lambda line, total: progress("training", line.epoch, total, ""))
+        train(recipe, library, place, report=lambda line, total, _: progress("training", line.epoch, total, ""))
     rows: list[list[object]] = []
     with stages("evaluation"):
         for name, model_path in (("concepts (no training)", "concepts"), ("mmt (trained here)", str(place))):

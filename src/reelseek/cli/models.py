@@ -141,7 +141,7 @@ def convert(
 
     settings = changed({}, set_ or ())
     model = load_released(checkpoint, format, settings)
-    about = {"converted_from": checkpoint.name, "format": format, "as_published": FORMATS[format].note}
+    about = {"converted_from": checkpoint.name, "released_as": format, "as_published": FORMATS[format].note}
     model.save(out, card=f"# {model.system}\n\nConverted from `{checkpoint.name}`.\n", about=about)
     print(out)
 

@@ -25,13 +25,14 @@ def train(
     read = read_recipe(recipe, set_ or ())
     with Library.open(library) as opened, bars() as progress:
 
-        def report(line: Epoch, total: int) -> None:
+        def report(line: Epoch, total: int, stage: str) -> None:
             best = "  best so far" if line.best else ""
+            where = f"{stage}: " if stage else ""
             say(
-                f"epoch {line.epoch:3}  loss {line.loss:.4f}  validation R@1 {line.recall_at_1:.1%}  "
+                f"{where}epoch {line.epoch:3}  loss {line.loss:.4f}  validation R@1 {line.recall_at_1:.1%}  "
                 f"R@10 {line.recall_at_10:.1%}  MdR {line.median_rank:g}{best}"
             )
-            progress("training", line.epoch, total, "")
+            progress(stage or "training", line.epoch, total, "")
 
         train_model(read, opened, out, report=report)
     print(out)

@@ -1,5 +1,6 @@
 """Tracks of a batch of clips as padded tensors, read straight from memory-mapped shards."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from reelseek.errors import FeatureError, UsageError
 from reelseek.library.store import Library, TrackRow, Video
 
 __all__ = ["Clip", "Steps", "TokenReader", "Tokens"]
+
+_log = logging.getLogger("reelseek")
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,9 @@ class TokenReader:
         most_steps: a longer track is averaged into this many equal pieces.
         step_by_step: experts whose steps are given as they are, the first so many of them (frames of a spectrogram).
 
+    Attributes:
+        left_out: steps that were beyond `step_by_step` so far, for each expert.
+
     Raises:
         UsageError: an expert has no tracks, or the library has none at all.
     """
@@ -79,6 +85,7 @@ class TokenReader:
         self._library = library
         self._most = most_steps
         self.step_by_step = dict(step_by_step or {})
+        self.left_out: dict[str, int] = {}
         self._videos: dict[str, Video] = {video.id: video for video in library.videos()}
         known = library.experts()
         chosen = list(experts) if experts is not None else [name for name, about in known.items() if about["present"]]
@@ -119,6 +126,10 @@ class TokenReader:
         values, spans = self.steps(clip, expert)
         if expert in self.step_by_step:
             most = self.step_by_step[expert]
+            if len(values) > most:
+                if expert not in self.left_out:
+                    _log.warning("tracks of %s are longer than %d steps; what comes later is left out", expert, most)
+                self.left_out[expert] = self.left_out.get(expert, 0) + len(values) - most
             return values[:most], spans[:most]
         if len(values) <= self._most:
             return values, spans

@@ -20,7 +20,8 @@ from reelseek.models.model import Batch, RetrievalModel
 from reelseek.models.systems import SYSTEMS
 from reelseek.training.data import Split, read_split, split_names, training_splits
 from reelseek.training.measure import Measured, embed_clips, measure_embedded
-from reelseek.training.recipe import Recipe, TrainRecipe
+from reelseek.training.pseudo import After, pseudo_labels
+from reelseek.training.recipe import PseudoRecipe, Recipe, TrainRecipe
 
 __all__ = ["Epoch", "train"]
 
@@ -40,15 +41,24 @@ class Epoch:
 
 
 _FIT = 8192  # clips that what is fitted in closed form looks at
-Report = Callable[[Epoch, int], None]
+Report = Callable[[Epoch, int, str], None]
 
 
-def train(recipe: Recipe, library: Library, out: Path, *, report: Report | None = None) -> RetrievalModel:
+def train(
+    recipe: Recipe,
+    library: Library,
+    out: Path,
+    *,
+    report: Report | None = None,
+    after: After | None = None,
+    stage: str = "",
+) -> RetrievalModel:
     """Train a system on a library; a run that was stopped goes on where it was, and ends with the same weights.
 
     Args:
         out: folder for the model (best epoch), the log and the state to resume from.
-        report: called after every epoch with its line and the number of epochs.
+        report: called after every epoch with its line, the number of epochs and `stage`.
+        after: called with the model before an epoch's state is written; called again if that was not reached.
 
     Raises:
         RecipeError: unknown system or settings, or `out` holds a run of another recipe.
@@ -63,14 +73,34 @@ def train(recipe: Recipe, library: Library, out: Path, *, report: Report | None 
     reader.step_by_step = dict(model.step_by_step)
     model.fit_inputs(*_sample(reader, data[0], recipe.train.seed))
     run = _Run(recipe, model, reader, data, out)
+    if recipe.pseudo is not None:
+        run.pseudo = _pseudo(recipe, recipe.pseudo, library, reader, data[0], out, report)
     run.resume()
-    run.go(report or (lambda *_: None))
+    run.go(report or (lambda *_: None), after, stage)
     run.take_best()
     if data[1].set_aside_from == data[0].name:  # these clips were lent for choosing; now all of them may be learnt from
         whole = read_split(library, data[0].name if split_names(library) else None)
         model.refit(*_sample(reader, whole, recipe.train.seed))
     run.keep_best()
     return model.eval()
+
+
+def _pseudo(
+    recipe: Recipe,
+    how: PseudoRecipe,
+    library: Library,
+    reader: TokenReader,
+    split: Split,
+    out: Path,
+    report: Report | None,
+) -> Tensor:
+    if not str(recipe.model.get("system")).startswith("umi"):
+        raise RecipeError(f"[pseudo] is a stage of umi; {recipe.model.get('system')} has no branch for pseudo-labels")
+
+    def alone(part: Recipe, folder: Path, after: After, expert: str) -> RetrievalModel:
+        return train(part, library, folder, report=report, after=after, stage=expert)
+
+    return pseudo_labels(recipe, how, reader, split, out / "pseudo", alone)
 
 
 def _sample(reader: TokenReader, split: Split, seed: int) -> tuple[Tokens, list[list[str]]]:
@@ -100,6 +130,7 @@ class _Run:
         self.recipe, self.how, self.model, self.reader, self.out = recipe, recipe.train, model, reader, out
         self.train, self.validation = data
         self.captions = self.train.captions_by_clip()
+        self.pseudo: Tensor | None = None
         self.optimizer = _optimizer(model, recipe.train)
         self.average = {k: v.detach().clone() for k, v in model.state_dict().items()} if self.how.average else {}
         self.epoch, self.best_score, self.log = 0, float("-inf"), [Epoch(0, 0, 0, 0, 0, 0, 0, False)][:0]
@@ -112,7 +143,7 @@ class _Run:
 
     # One epoch
 
-    def go(self, report: Report) -> None:
+    def go(self, report: Report, after: After | None, stage: str) -> None:
         total = self.how.epochs
         while self.epoch <= total and not self._patience_is_over():
             # Epoch 0 is the model before its first step: what is fitted in closed form may be the best there is.
@@ -120,9 +151,11 @@ class _Run:
             measured = self._validate()
             line = self._judge(loss, measured)
             self.log.append(line)
+            if after is not None:
+                after(self.model, self.reader, self.epoch)
             self.epoch += 1
             self._save()
-            report(line, total)
+            report(line, total, stage)
 
     def _patience_is_over(self) -> bool:
         since = next((i for i, line in enumerate(reversed(self.log)) if line.best), 0)
@@ -154,7 +187,9 @@ class _Run:
         texts = [self.train.texts[drawn.choice(self.captions[clip])] for clip in clips]
         names = np.array([self.train.clips[clip].video for clip in clips])
         video = torch.from_numpy(np.unique(names, return_inverse=True)[1])
-        terms = self.model.loss(Batch(tokens, texts, video, torch.from_numpy(clips.astype(np.int64))))
+        numbers = torch.from_numpy(clips.astype(np.int64))
+        pseudo = None if self.pseudo is None else self.pseudo[numbers]
+        terms = self.model.loss(Batch(tokens, texts, video, numbers, pseudo))
         loss = torch.stack(list(terms.values())).sum()
         self.optimizer.zero_grad()
         loss.backward()
@@ -218,7 +253,7 @@ class _Run:
         path = self.out / "state.safetensors"
         if not path.is_file():
             if self.out.is_dir() and any(self.out.iterdir()):
-                known = {"best.safetensors", "state.safetensors.partial", "best.safetensors.partial"}
+                known = {"best.safetensors", "state.safetensors.partial", "best.safetensors.partial", "pseudo"}
                 if {p.name for p in self.out.iterdir()} - known:
                     raise RecipeError(f"{self.out} is not empty and holds no run to resume; name another folder")
             return

@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from reelseek.errors import RecipeError
 
-__all__ = ["DataRecipe", "Recipe", "TrainRecipe", "changed", "read_recipe"]
+__all__ = ["DataRecipe", "PseudoRecipe", "Recipe", "TrainRecipe", "changed", "read_recipe"]
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -49,12 +49,25 @@ class TrainRecipe:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class PseudoRecipe:
+    """UMI's first stage: `epochs` of a model for each modality alone, of which the `last` ones are averaged."""
+
+    epochs: int = Field(default=50, ge=1)
+    last: int = Field(default=20, ge=1)
+
+    def __post_init__(self) -> None:
+        if self.last > self.epochs:
+            raise ValueError(f"the last {self.last} of {self.epochs} epochs cannot be averaged")
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Recipe:
-    """A whole recipe. `model` holds `system` and its settings."""
+    """A whole recipe. `model` holds `system` and its settings; `pseudo` asks for UMI's first stage."""
 
     model: dict[str, Any]
     data: DataRecipe = Field(default_factory=DataRecipe)
     train: TrainRecipe = Field(default_factory=TrainRecipe)
+    pseudo: PseudoRecipe | None = None
 
 
 def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:

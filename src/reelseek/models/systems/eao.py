@@ -141,7 +141,8 @@ class EAO(LearnedModel):
 
     @property
     def step_by_step(self) -> Mapping[str, int]:
-        most = self.config.most_steps if self.config.longer == "at_once" else 100_000
+        # What is resampled afterwards may come in four times as many steps; more would only cost memory.
+        most = self.config.most_steps * (1 if self.config.longer == "at_once" else 4)
         strides = {name: 2 ** len(about.blocks) for name, about in self.config.heard.items()}
         return {name: most * strides.get(name, 1) for name in self.experts}
 

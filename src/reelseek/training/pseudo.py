@@ -1,0 +1,95 @@
+"""UMI's first stage: what models of single modalities would have predicted for each training clip.
+
+One model a modality is trained alone; the mean of its outputs over the last epochs is that modality's pseudo-label of
+a clip. Of the modalities that a clip has, the label nearest its captions by cosine is kept (Zhang et al. 2023,
+section 3.3).
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional
+
+from reelseek.library.tokens import TokenReader
+from reelseek.models.model import LearnedModel, RetrievalModel
+from reelseek.models.systems.umi import choose_pseudo_labels
+from reelseek.training.data import Split
+from reelseek.training.measure import embed_clips
+from reelseek.training.recipe import PseudoRecipe, Recipe
+
+__all__ = ["After", "pseudo_labels"]
+
+After = Callable[[RetrievalModel, TokenReader, int], None]
+Stage = Callable[[Recipe, Path, After, str], RetrievalModel]
+
+
+def pseudo_labels(
+    recipe: Recipe, how: PseudoRecipe, reader: TokenReader, split: Split, out: Path, stage: Stage
+) -> Tensor:
+    """A label [clip, dim] for each clip of a training split; zeros for one without captions.
+
+    Args:
+        out: folder of the models of single modalities, each of which goes on where it was stopped.
+        stage: trains by a recipe into a folder, calling back after every epoch.
+    """
+    candidates, present = {}, {}
+    for expert in reader.dims:
+        folder = out / expert
+        alone = replace(
+            recipe,
+            pseudo=None,
+            data=replace(recipe.data, experts=(expert,)),
+            train=replace(recipe.train, epochs=how.epochs, patience=None),
+        )
+        mean = _Mean(split, out / f"{expert}.safetensors", how.epochs - how.last)
+        model = stage(alone, folder, mean, expert)
+        candidates[expert], present[expert] = mean.result()
+    assert isinstance(model, LearnedModel)
+    truth = _captions(model, split)
+    return choose_pseudo_labels(candidates, present, truth)[0]
+
+
+def _captions(model: LearnedModel, split: Split) -> Tensor:
+    """The mean of a clip's captions in the text encoder's space."""
+    with torch.inference_mode():
+        rows = functional.normalize(model.text.pooled(split.texts), dim=-1).clone()
+    owner = torch.tensor(split.clip_of_text)
+    total = rows.new_zeros(len(split.clips), rows.shape[1]).index_add(0, owner, rows)
+    return total / torch.bincount(owner, minlength=len(split.clips)).clamp(min=1)[:, None]
+
+
+class _Mean:
+    """The mean output of the epochs after `start`, kept in a file so that a stopped run loses nothing."""
+
+    def __init__(self, split: Split, path: Path, start: int) -> None:
+        self.split, self.path, self.start = split, path, start
+
+    def __call__(self, model: RetrievalModel, reader: TokenReader, epoch: int) -> None:
+        done = self._done()
+        if epoch <= max(self.start, done):
+            return
+        found = embed_clips(model, reader, self.split.clips)
+        total = {"total": found.values[:, 0].clone(), "present": found.present[:, 0].clone(), "count": torch.ones(())}
+        if done > self.start:
+            kept = load_file(self.path)
+            total["total"], total["count"] = total["total"] + kept["total"], total["count"] + kept["count"]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(".partial")
+        save_file(total, partial, {"epoch": str(epoch)})
+        os.replace(partial, self.path)
+
+    def _done(self) -> int:
+        if not self.path.is_file():
+            return 0
+        with safe_open(self.path, framework="pt") as file:
+            return int((file.metadata() or {}).get("epoch", 0))
+
+    def result(self) -> tuple[Tensor, Tensor]:
+        kept = load_file(self.path)
+        return kept["total"] / kept["count"], kept["present"]
