@@ -68,3 +68,14 @@ def test_a_released_checkpoint_becomes_a_model(tmp_path: Path) -> None:
     assert "not a released mee checkpoint" in wrong.stderr
     assert not (tmp_path / "n").exists()
     assert _run("convert", given, "--format", "coot", "--out", "x", "--set", "heads").returncode == 2
+
+
+def test_the_demonstration_and_every_recipe_build_a_model() -> None:
+    from reelseek.cli.demo import demo_recipe
+    from reelseek.training import read_recipe
+
+    folder = Path(__file__).parents[2] / "recipes"
+    for recipe in (demo_recipe(2), *map(read_recipe, sorted(folder.glob("*.toml")))):
+        settings = dict(recipe.model)
+        model = SYSTEMS[settings.pop("system")].build({**settings, "experts": {"object": 1000, "audio": 40}})
+        assert model.slots

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from reelseek.evaluation.report import Picture, ReportTable
     from reelseek.library import Library
     from reelseek.search import Searcher
+    from reelseek.training import Recipe
 
-__all__ = ["register"]
+__all__ = ["demo_recipe", "register"]
 
 _QUERIES = (
     "a cat looking at the camera",
@@ -93,18 +94,26 @@ def _ingest(library: "Library", folder: Path, captions: Path | None, progress: A
     print_table(["expert", "modality", "videos examined", "with evidence"], cells)
 
 
-def _learn(library: "Library", out: Path, epochs: int, stages: _Stages) -> list["ReportTable"]:
-    """Train MMT, then measure it and the untrained concepts on the test split: together and by modality."""
+def demo_recipe(epochs: int) -> "Recipe":
+    """MMT at a size that learns from a few hundred captions in half a minute."""
     from pydantic import TypeAdapter
 
+    from reelseek.training import Recipe
+
+    how = {"epochs": epochs, "batch": 32, "rate": 5e-4, "text_rate": 5e-5, "average": 0.9, "drop": 0.2}
+    model = {"system": "mmt", "width": 256, "depth": 2, "heads": 4, "inner": 512, "dropout": 0.2}
+    loss = {"name": "max_margin", "settings": {"margin": 0.2}}
+    return TypeAdapter(Recipe).validate_python({"model": {**model, "loss": loss}, "train": how})
+
+
+def _learn(library: "Library", out: Path, epochs: int, stages: _Stages) -> list["ReportTable"]:
+    """Train MMT, then measure it and the untrained concepts on the test split: together and by modality."""
     from reelseek.evaluation.report import ReportTable
     from reelseek.models import load_model
-    from reelseek.training import Recipe, evaluate, train
+    from reelseek.training import evaluate, train
 
-    how = {"epochs": epochs, "batch": 32, "rate": 5e-4, "text_rate": 5e-5, "margin": 0.2, "average": 0.9, "drop": 0.2}
+    recipe = demo_recipe(epochs)
     place = out / f"mmt-{library.digest()[:12]}"  # other videos, another model
-    model = {"system": "mmt", "width": 256, "depth": 2, "heads": 4, "inner": 512, "dropout": 0.2}
-    recipe = TypeAdapter(Recipe).validate_python({"model": model, "train": how})
     with stages("training mmt"), bars() as progress:
         train(recipe, library, place, report=lambda line, total, _: progress("training", line.epoch, total, ""))
     rows: list[list[object]] = []
