@@ -227,6 +227,8 @@ def test_settings_that_do_not_fit_are_refused_in_words(tmp_path: Path) -> None:
         ("vse", {"loss": {"name": "nce", "settings": {"margin": 1.0}}}, "no setting 'margin'"),
         ("eao", {"spectrograms": {"sound": {}}}, "which is none of"),
         ("eao", {"pool": "cls"}, "shared_head"),
+        ("eao", {"weights": {"text|vidoe": 1.0}}, "no term of the loss"),
+        ("crossclr", {"local": {"quee": 3}}, "wrong: local.quee"),
         ("coot", {"together": (("object",),)}, "together names object"),
         ("multi_cues", {"spaces": (("smell",),)}, "disagree on 'smell'"),
         ("clip4clip", {"experts": {"clip": 10}}, "keeps a width of 512, and the other side has 10"),

@@ -23,6 +23,8 @@ def main(arguments: list[str]) -> int:
         for folder in find_fixtures([Path(each) for each in arguments]):
             for line in check(read_fixture(folder)):
                 print(line, flush=True)
+                if line.note:
+                    print(f"{folder}: {line.output}: {line.note}", file=sys.stderr)
                 compared, failed = compared + 1, failed + (not line.ok)
     except ReelseekError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -47,9 +47,7 @@ class Difference:
     note: str = ""
 
     def __str__(self) -> str:
-        return f"{self.system} {self.output} {self.worst:.3g} {'ok' if self.ok else 'FAIL'}" + (
-            f" ({self.note})" if self.note else ""
-        )
+        return f"{self.system} {self.output} {self.worst:.3g} {'ok' if self.ok else 'FAIL'}"
 
 
 def find_fixtures(folders: Sequence[Path]) -> list[Path]:

@@ -24,8 +24,8 @@ def _short(view: tuple[str, ...]) -> str:
     return "".join(_VIEWS[name] for name in sorted(view, key="text video audio".split().index))
 
 
-def eao(fixture: Fixture) -> Found:
-    config, inputs = fixture.config, fixture.inputs
+def _eao_model(fixture: Fixture) -> Any:
+    config = fixture.config
     gated, gated_head = config["token_projection"] == "gated", config["projection"] == "gated"
     shared, cls = not config["individual_projections"], config["use_cls_token"]
     audio = config["audio_cnn"]
@@ -58,7 +58,12 @@ def eao(fixture: Fixture) -> Found:
     for name in _VIEWS if learned else ():  # ours have room for more places, which no input here reaches
         places = weights[f"{name}_pos_embed"]
         weights[f"{name}_pos_embed"] = functional.pad(places, (0, 0, 0, 4096 - places.shape[1]))
-    model = built("eao", settings, table, weights, config)
+    return built("eao", settings, table, weights, config)
+
+
+def eao(fixture: Fixture) -> Found:
+    config, inputs = fixture.config, fixture.inputs
+    model = _eao_model(fixture)
     given = {
         "video": steps(inputs["video"], inputs["video_mask"]),
         "text": steps(inputs["text"], inputs["text_mask"]),
@@ -71,7 +76,7 @@ def eao(fixture: Fixture) -> Found:
         # Places that nobody reads were recorded too, as the projection of whatever padding the input had there.
         raw = model.listen(name, given[name]).values if name == "audio" else given[name].values
         unread = model.norm[name](model.project[name](raw))
-        if learned:
+        if config["use_positional_emb"]:
             unread = unread + model.place[name][: raw.shape[1]]
         found[f"tokens.{name}"] = torch.where(present[..., None], values, unread)
         found[f"token_mask.{name}"] = present.float()

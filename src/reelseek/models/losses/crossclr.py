@@ -1,10 +1,11 @@
 """CrossCLR (Zolfaghari et al. 2021): negatives within a modality, and care for samples that resemble many others."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -29,7 +30,7 @@ def crossclr_published(
     return (terms[0] + terms[1]) / 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class CrossCLRConfig:
     """Args:
     temperature, intra: tau and lambda of equation 4.
@@ -42,12 +43,12 @@ class CrossCLRConfig:
         pruned columns become logit 0 and whose lambda multiplies logits; only for comparing with it.
     """
 
-    temperature: float = 0.03
-    intra: float = 0.8
+    temperature: float = Field(default=0.03, gt=0)
+    intra: float = Field(default=0.8, gt=0)
     prune: float | None = 0.9
-    sharpness: float | None = 0.0035
-    queue: int = 0
-    positives: int = 0
+    sharpness: float | None = Field(default=0.0035, gt=0)
+    queue: int = Field(default=0, ge=0)
+    positives: int = Field(default=0, ge=0)
     positive_weight: float = 0.15
     form: Literal["paper", "released"] = "paper"
 

@@ -116,6 +116,10 @@ class EAO(LearnedModel):
         unknown = sorted(set(config.heard) - set(config.experts))
         if unknown:
             raise ModelError(f"spectrograms names {unknown[0]!r}, which is none of {', '.join(config.experts)}")
+        wrong = sorted(set(config.weights) - {_term(*pair) for pair in self.pairs()})
+        if wrong:
+            known = ", ".join(_term(*pair) for pair in self.pairs())
+            raise ModelError(f"weights names {wrong[0]!r}, which is no term of the loss; there are {known}")
         nets = config.heard.items()
         self.audio = per_expert({e: AudioCNN(config.experts[e], c.widths, c.blocks, kernel=c.kernel) for e, c in nets})
         widths = config.experts | {e: c.widths[-1] for e, c in nets} | {TEXT: self.text.width}
@@ -255,17 +259,16 @@ class EAO(LearnedModel):
             [torch.where(s.present, s.spans[..., 1], torch.zeros(())).amax(1) for s in steps.values()], 1
         ).amax(1)
         counts = ((ends / length).floor() + ((ends % length) > 0.7 * length)).clamp(min=1)
-        total: Tensor | float = 0.0
+        total = ends.new_zeros(len(ends), self.config.embedding)
         for index in range(int(counts.max())):
             start = index * length
             cut = {}
             for name, each in steps.items():
                 inside = each.present & (each.spans[..., 0] < start + length) & (each.spans[..., 0] >= start)
-                cut[name] = Steps(each.values, inside, each.spans)
-            cut = {name: _packed(each) for name, each in cut.items()}
+                cut[name] = _packed(Steps(each.values, inside, each.spans))
+            some = torch.stack([each.present.any(1) for each in cut.values()]).any(0)
             row = functional.normalize(self.embed(self.tokens(cut), [list(steps)])[0], dim=-1)
-            total = total + torch.where((index < counts)[:, None], row, torch.zeros(()))
-        assert isinstance(total, Tensor)
+            total = total + torch.where((some & (index < counts))[:, None], row, torch.zeros(()))
         return functional.normalize(total, dim=-1)
 
     # Text and loss
@@ -313,7 +316,7 @@ def combine(
     """Each term over the rows that have its modalities, times its weight over the sum of weights (equation 4)."""
     found, total = {}, 0.0
     for one, two in terms:
-        name = f"{'+'.join(one)}|{'+'.join(two)}"
+        name = _term(one, two)
         weight = weights.get(name, 1.0)
         rows = torch.stack([there[each] for each in (*one, *two)]).all(0).nonzero()[:, 0]
         if not len(rows) or not weight:
@@ -322,6 +325,11 @@ def combine(
         found[name] = weight * loss(x @ y.T, negatives=negatives[rows][:, rows])
         total += weight
     return {name: value / total for name, value in found.items()}
+
+
+def _term(one: View, two: View) -> str:
+    """The name of a term of the loss: `text|video+audio`."""
+    return f"{'+'.join(one)}|{'+'.join(two)}"
 
 
 def _gated(width_in: int, width_out: int) -> GatedUnit:
