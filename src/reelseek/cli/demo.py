@@ -128,7 +128,8 @@ def _learn(library: "Library", out: Path, epochs: int, stages: _Stages) -> list[
                 rows.append([f"  {expert} alone, text to video", *metric_cells(alone.text_to_video)])
     title = f"Test split: {together.queries} queries, gallery of {together.gallery}"
     print_table(["", *METRICS], rows, title)
-    note = f"Recalls in per cent. {together.protocol}. Split {together.split_hash}; seed 0; {epochs} epochs."
+    how = f"{together.protocol}: {together.says}"
+    note = f"Recalls in per cent. {how}. Split {together.split_hash}; seed 0; {epochs} epochs."
     return [ReportTable(title, ["", *METRICS], rows, note)]
 
 

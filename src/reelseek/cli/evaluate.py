@@ -1,5 +1,7 @@
 """`reelseek evaluate`."""
 
+from collections.abc import Sequence
+from itertools import combinations as subsets
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +11,9 @@ from reelseek.cli.show import print_json, print_table, say
 
 if TYPE_CHECKING:
     from reelseek.evaluation import Direction
+    from reelseek.library import Library
+    from reelseek.models import RetrievalModel
+    from reelseek.training import Measured
 
 __all__ = ["METRICS", "metric_cells", "register"]
 
@@ -30,29 +35,98 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="A model's folder, or concepts.")],
     library: Annotated[Path, typer.Option(help="Folder of the library.")],
     split: Annotated[str | None, typer.Option(help="Default: test if there is one, else every caption.")] = None,
-    modalities: Annotated[str | None, typer.Option(help="Use only these experts, comma-separated.")] = None,
+    protocol: Annotated[str, typer.Option(help="How to ask; `--protocol list` names them.")] = "strict",
+    modalities: Annotated[
+        str | None, typer.Option(help="Use only these experts or modalities, comma-separated.")
+    ] = None,
+    combinations: Annotated[
+        str | None, typer.Option(help="`all`, or combinations such as object,audio/speech: one line each.")
+    ] = None,
+    run: Annotated[Path | None, typer.Option(help="Write a TREC run here, and FILE.qrels beside it.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object; recalls are fractions.")] = False,
 ) -> None:
     """Measure a model: both directions, and text to video by the modalities that the right clip had."""
+    from reelseek.evaluation import PROTOCOLS
     from reelseek.library import Library
     from reelseek.models import load_model
     from reelseek.training import evaluate as measure
 
-    with Library.open(library) as opened:
-        chosen = [name.strip() for name in modalities.split(",") if name.strip()] if modalities else None
-        measured = measure(load_model(model), opened, split=split, experts=chosen)
-    if json:
-        print_json(measured.as_json())
+    if protocol == "list":
+        rows = [(name, rule.gallery or "", rule.says) for name, rule in PROTOCOLS.items()]
+        print_table(["protocol", "published gallery", "how it asks"], rows)
         return
-    rows = [("text to video", *metric_cells(measured.text_to_video))]
+    with Library.open(library) as opened:
+        loaded = load_model(model)
+        chosen = _experts(modalities, loaded, opened) if modalities else None
+        measured = measure(loaded, opened, split=split, experts=chosen, protocol=protocol)
+        parts = {
+            "+".join(names): measure(loaded, opened, split=split, experts=names, protocol=protocol)
+            for names in (_combinations(combinations, loaded, opened) if combinations else ())
+        }
+    if run is not None:
+        _write(run, measured, loaded.system)
+    if json:
+        told = measured.as_json()
+        if parts:
+            told["combinations"] = {name: part.as_json() for name, part in parts.items()}
+        print_json(told)
+        return
+    _show(measured, parts)
+
+
+def _experts(given: str, model: "RetrievalModel", library: "Library") -> list[str]:
+    """Names of experts, or of modalities, which stand for all their experts."""
+    by_modality: dict[str, list[str]] = {}
+    for name, about in library.experts().items():
+        if name in model.experts:
+            by_modality.setdefault(str(about["modality"]), []).append(name)
+    found = []
+    for name in (part.strip() for part in given.split(",")):
+        if name:
+            found += [name] if name in model.experts else by_modality.get(name, [name])
+    return list(dict.fromkeys(found))
+
+
+def _combinations(given: str, model: "RetrievalModel", library: "Library") -> list[list[str]]:
+    if given != "all":
+        return [_experts(part, model, library) for part in given.split("/") if part.strip()]
+    from reelseek.errors import UsageError
+
+    there = [name for name in model.experts if name in library.experts()]
+    if len(there) > 7:
+        raise UsageError(f"{len(there)} experts have {2 ** len(there) - 1} combinations; name some, as in a,b/a/b,c")
+    return [list(some) for size in range(1, len(there) + 1) for some in subsets(there, size)]
+
+
+def _write(path: Path, measured: "Measured", tag: str) -> None:
+    from reelseek.evaluation.compare import write_run
+
+    data = measured.data
+    assert data is not None
+    documents = [
+        clip.video if clip.start_seconds is None else f"{clip.video}@{clip.start_seconds:g}-{clip.end_seconds or 0:g}"
+        for clip in data.clips
+    ]
+    write_run(path, measured.scores, dict(enumerate(data.clip_of_text)), documents, tag)
+
+
+def _show(measured: "Measured", parts: "dict[str, Measured]") -> None:
+    rows: list[Sequence[object]] = [("text to video", *metric_cells(measured.text_to_video))]
     rows.append(("video to text", *metric_cells(measured.video_to_text)))
     if len(measured.by_modalities) > 1:
         rows += [(f"  had {name}", *metric_cells(found)) for name, found in measured.by_modalities.items()]
+    rows += [(f"given {name}", *metric_cells(part.text_to_video)) for name, part in parts.items()]
     print_table(["", *METRICS], rows)
     say(
         f"split {measured.split} ({measured.split_hash}): {measured.queries} queries, gallery of {measured.gallery}, "
-        f"{measured.without_evidence} without evidence; experts {', '.join(measured.experts)}; {measured.protocol}"
+        f"{measured.without_evidence} without evidence; experts {', '.join(measured.experts)}; "
+        f"{measured.protocol}: {measured.says}"
     )
+    if measured.published_gallery not in (None, measured.gallery):
+        say(
+            f"not comparable with published figures: their gallery has {measured.published_gallery} videos, "
+            f"this one {measured.gallery}"
+        )
 
 
 def register(app: typer.Typer) -> None:

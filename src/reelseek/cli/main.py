@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from reelseek.cli import add, demo, doctor, evaluate, features, info, models, remove, search, serve, train
+from reelseek.cli import add, compare, demo, doctor, evaluate, features, info, models, remove, search, serve, train
 from reelseek.cli.show import say
 from reelseek.errors import QueryError, RecipeError, ReelseekError, UsageError
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (add, remove, train, evaluate, search, serve, info, doctor, demo):
+for module in (add, remove, train, evaluate, compare, search, serve, info, doctor, demo):
     module.register(app)
 app.add_typer(features.app, name="features")
 app.add_typer(models.app, name="models")

@@ -24,7 +24,7 @@ def list_(json: Annotated[bool, typer.Option("--json", help="One JSON line a sys
         for name in SYSTEMS:
             print_json(_about(name))
         for name, why in NOT_OFFERED.items():
-            print_json({"system": name, "offered": False, "why": why})
+            print_json({**dict.fromkeys(_about("mmt")), "system": name, "offered": False, "trained": False, "why": why})
         return
     rows = [
         (name, "trained" if s.trained else "as it is", f"{s.parameters:,}" if s.trained else "", s.paper)

@@ -1,5 +1,14 @@
-"""Ranks, metrics and how they are shown."""
+"""Ranks, metrics, protocols, significance, and how they are shown."""
 
-from reelseek.evaluation.ranks import Direction, metrics, text_to_video_ranks, video_to_text_ranks
+from reelseek.evaluation.protocols import PROTOCOLS, Protocol
+from reelseek.evaluation.ranks import Direction, dual_softmax, metrics, text_to_video_ranks, video_to_text_ranks
 
-__all__ = ["Direction", "metrics", "text_to_video_ranks", "video_to_text_ranks"]
+__all__ = [
+    "PROTOCOLS",
+    "Direction",
+    "Protocol",
+    "dual_softmax",
+    "metrics",
+    "text_to_video_ranks",
+    "video_to_text_ranks",
+]

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Direction", "TieRule", "metrics", "ranks_of", "text_to_video_ranks", "video_to_text_ranks"]
+__all__ = ["Direction", "TieRule", "dual_softmax", "metrics", "ranks_of", "text_to_video_ranks", "video_to_text_ranks"]
 
 Matrix = npt.NDArray[np.floating]
 TieRule = Literal["mean", "optimistic", "pessimistic"]
@@ -40,7 +40,12 @@ def _checked(similarity: Matrix, texts: int, videos: int) -> npt.NDArray[np.floa
 
 
 def text_to_video_ranks(
-    similarity: Matrix, video_of_text: Sequence[int], scorable: npt.NDArray[np.bool_] | None = None
+    similarity: Matrix,
+    video_of_text: Sequence[int],
+    scorable: npt.NDArray[np.bool_] | None = None,
+    *,
+    ties: TieRule = "mean",
+    same_words: Sequence[int] | None = None,
 ) -> npt.NDArray[np.float64]:
     """Rank of each caption's own video among all videos, counted from 1.
 
@@ -48,44 +53,88 @@ def text_to_video_ranks(
         similarity: [text, video].
         video_of_text: the column of each row's video.
         scorable: which videos have evidence at all; one that has none is a miss, ranked last.
+        same_words: a number for each text, equal where the words are; other videos with the same words are not counted.
 
     >>> text_to_video_ranks(np.array([[.9, .1, .9], [.2, .3, .1]]), [0, 2])
     array([1.5, 3. ])
     """
     scores = _checked(similarity, len(video_of_text), similarity.shape[1])
+    owners = np.asarray(video_of_text)
     if scorable is not None:
         scores[:, ~scorable] = -np.inf
-    ranks = ranks_of(scores, scores[np.arange(len(scores)), list(video_of_text)])
+    own = scores[np.arange(len(scores)), owners].copy()
+    if same_words is not None:
+        carries = _carries(same_words, owners, scores.shape[1])
+        carries[np.arange(len(owners)), owners] = False
+        scores[carries] = -np.inf
+    ranks = ranks_of(scores, own, ties)
     if scorable is not None:
-        ranks[~scorable[list(video_of_text)]] = scores.shape[1]
+        ranks[~scorable[owners]] = scores.shape[1]
     return ranks
 
 
+def _carries(same_words: Sequence[int], owners: npt.NDArray[np.int64], videos: int) -> npt.NDArray[np.bool_]:
+    """[text, video]: which videos carry the words of each text."""
+    words = np.unique(np.asarray(same_words), return_inverse=True)[1]
+    table = np.zeros((words.max() + 1, videos), bool)
+    table[words, owners] = True
+    return table[words]
+
+
 def video_to_text_ranks(
-    similarity: Matrix, video_of_text: Sequence[int], scorable: npt.NDArray[np.bool_] | None = None
+    similarity: Matrix,
+    video_of_text: Sequence[int],
+    scorable: npt.NDArray[np.bool_] | None = None,
+    *,
+    ties: TieRule = "mean",
+    same_words: Sequence[int] | None = None,
+    each: bool = False,
 ) -> npt.NDArray[np.float64]:
-    """Best rank of a video's own captions among all captions, for each video that has one (as MMT and CE count).
+    """Rank of a video's own captions among all captions, for each video that has one.
+
+    Args:
+        same_words: as above; texts with words that the video's own captions have are not counted, and others that
+            share their words count once.
+        each: every caption is a query, ranked without the video's other captions (MDMMT); else a video is one query,
+            and its best caption counts (MMT and CE).
 
     >>> video_to_text_ranks(np.array([[.9, .1], [.2, .3], [.95, .4]]), [0, 0, 1])
     array([2., 1.])
     """
     scores = _checked(similarity, len(video_of_text), similarity.shape[1])
     owners = np.asarray(video_of_text)
-    ranks = []
+    words = np.arange(len(owners)) if same_words is None else np.asarray(same_words)
+    once = np.zeros(len(owners), bool)
+    once[np.unique(words, return_index=True)[1]] = True
+    found: dict[int, float] = {}
     for video in np.unique(owners):
-        column, mine = scores[:, video], owners == video
+        column, mine = scores[:, video], np.flatnonzero(owners == video)
+        others = column[once & ~np.isin(words, words[mine])]
+        asked = column[mine] if each else column[mine].max(keepdims=True)
+        rows = np.concatenate([np.repeat(others[None], len(asked), 0), asked[:, None]], 1)
+        ranks = ranks_of(rows, asked, ties)
         if scorable is not None and not scorable[video]:
-            ranks.append(float(len(column)))
-            continue
-        best = column[mine].max()
-        others = column[~mine]
-        ranks.append(1 + (others > best).sum() + (others == best).sum() / 2)
-    return np.array(ranks)
+            ranks = np.full(len(asked), float(len(column)))
+        for place, rank in zip(mine if each else mine[:1], ranks, strict=True):
+            found[int(place)] = float(rank)
+    return np.array([found[place] for place in sorted(found)] if each else list(found.values()))
+
+
+def dual_softmax(similarity: Matrix, temperature: float = 0.01) -> npt.NDArray[np.float64]:
+    """Scores times a softmax over texts: it needs all queries at once, and is no model's own score (Cheng et al. 2021).
+
+    >>> dual_softmax(np.array([[.5, .5], [.5, .1]])).argmax(1)
+    array([1, 0])
+    """
+    scores = similarity.astype(np.float64)
+    shifted = np.exp((scores - scores.max(0, keepdims=True)) / temperature)
+    product: npt.NDArray[np.float64] = scores * shifted / shifted.sum(0, keepdims=True)
+    return product
 
 
 @dataclass(frozen=True)
 class Direction:
-    """Recalls as fractions; ranks from 1."""
+    """Recalls as fractions; ranks from 1. With one right answer, average precision is the reciprocal rank."""
 
     recall_at_1: float
     recall_at_5: float
@@ -94,6 +143,8 @@ class Direction:
     median_rank: float
     mean_rank: float
     queries: int
+    mean_average_precision: float
+    ndcg: float
 
     @property
     def geometric_mean(self) -> float:
@@ -102,15 +153,20 @@ class Direction:
 
 
 def metrics(ranks: npt.NDArray[np.float64]) -> Direction:
-    """R@1/5/10/50, median and mean of ranks.
+    """R@1/5/10/50, median and mean of ranks, mean average precision and nDCG of one right answer a query.
 
     >>> metrics(np.array([1.0, 3.0, 20.0, 4.0])).recall_at_5
     0.75
 
     Raises:
-        ValueError: there is not a single query.
+        ValueError: there is not a single query, or a rank is not a number.
     """
     if not len(ranks):
         raise ValueError("there is no query to rank")
+    if np.isnan(ranks).any():
+        raise ValueError(f"{int(np.isnan(ranks).sum())} of {len(ranks)} ranks are not numbers")
     at_1, at_5, at_10, at_50 = (float((ranks <= k).mean()) for k in (1, 5, 10, 50))
-    return Direction(at_1, at_5, at_10, at_50, float(np.median(ranks)), float(ranks.mean()), len(ranks))
+    return Direction(
+        at_1, at_5, at_10, at_50, float(np.median(ranks)), float(ranks.mean()), len(ranks),
+        float((1 / ranks).mean()), float((1 / np.log2(1 + ranks)).mean()),
+    )  # fmt: skip

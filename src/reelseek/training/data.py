@@ -1,10 +1,13 @@
 """Which clips and captions a split holds, and how a training part is divided where no validation split is given."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from reelseek.errors import UsageError
+from reelseek.evaluation.protocols import Protocol
 from reelseek.library.store import Caption, Library
 from reelseek.library.tokens import Clip
 
@@ -32,6 +35,61 @@ class Split:
         for text, clip_index in zip(self.texts, self.clip_of_text, strict=True):
             digest.update(repr((text, clip_index)).encode())
         return digest.hexdigest()[:12]
+
+    def under(self, protocol: Protocol) -> "Split":
+        """The clips and queries that a protocol asks with.
+
+        Raises:
+            UsageError: it leaves no query.
+        """
+        split = self
+        if protocol.captions == "first":
+            split = split._texts([rows[0] for rows in self.captions_by_clip() if rows])
+        elif protocol.captions == "paragraph":
+            split = split._by_video(lambda rows: " ".join(self.texts[row] for row in rows))
+        elif protocol.captions == "random":
+            split = split._segment_of_each_video()
+        if protocol.words is not None:
+            cut = tuple(" ".join(text.split()[: protocol.words]) for text in split.texts)
+            split = replace(split, texts=cut)
+        if not split.texts:
+            raise UsageError(f"{self.name!r} has no caption to ask with under the protocol {protocol.name}")
+        return split
+
+    def _texts(self, kept: Sequence[int]) -> "Split":
+        return replace(
+            self,
+            texts=tuple(self.texts[row] for row in kept),
+            clip_of_text=tuple(self.clip_of_text[row] for row in kept),
+        )
+
+    def _by_video(self, joined: Callable[[list[int]], str]) -> "Split":
+        """Whole videos, each with one text made of its captions in order of time."""
+        videos = list(dict.fromkeys(clip.video for clip in self.clips))
+        rows: dict[str, list[int]] = {video: [] for video in videos}
+        for row in sorted(range(len(self.texts)), key=lambda r: self.clips[self.clip_of_text[r]].start_seconds or 0.0):
+            rows[self.clips[self.clip_of_text[row]].video].append(row)
+        told = [video for video in videos if rows[video]]
+        places = tuple(videos.index(video) for video in told)
+        return replace(
+            self,
+            clips=tuple(map(Clip, videos)),
+            texts=tuple(joined(rows[video]) for video in told),
+            clip_of_text=places,
+        )
+
+    def _segment_of_each_video(self) -> "Split":
+        """One caption and its clip of each video, drawn from a generator seeded with 42 for each, as MDMMT does."""
+        rows: dict[str, list[int]] = {}
+        for row, clip in enumerate(self.clip_of_text):
+            rows.setdefault(self.clips[clip].video, []).append(row)
+        chosen = [int(np.random.RandomState(42).choice(of_video)) for of_video in rows.values()]
+        return self.subset([self.clip_of_text[row] for row in chosen], self.name)._texts_as(
+            [self.texts[row] for row in chosen]
+        )
+
+    def _texts_as(self, texts: Sequence[str]) -> "Split":
+        return replace(self, texts=tuple(texts), clip_of_text=tuple(range(len(texts))))
 
     def captions_by_clip(self) -> list[list[int]]:
         """Indexes of the captions of each clip."""

@@ -1,7 +1,7 @@
 """A model on a split: both directions, by modality, with what was compared said beside every number."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,8 @@ import numpy.typing as npt
 import torch
 
 from reelseek.errors import UsageError
-from reelseek.evaluation.ranks import Direction, metrics, text_to_video_ranks, video_to_text_ranks
+from reelseek.evaluation.protocols import PROTOCOLS, Protocol
+from reelseek.evaluation.ranks import Direction, dual_softmax, metrics, text_to_video_ranks, video_to_text_ranks
 from reelseek.library.store import Library
 from reelseek.library.tokens import Clip, TokenReader, Tokens
 from reelseek.models.model import Embedding, RetrievalModel
@@ -17,7 +18,6 @@ from reelseek.training.data import Split, read_split, split_names
 
 __all__ = ["Measured", "embed_clips", "embed_texts", "evaluate", "evaluate_split", "measure_embedded", "reader_for"]
 
-PROTOCOL = "every caption a query, every clip of the split a candidate; ties take the mean rank; no evidence is a miss"
 _BATCH = 64
 
 
@@ -30,17 +30,23 @@ class Measured:
     gallery: int
     queries: int
     protocol: str
+    says: str
     split: str
     split_hash: str
     experts: tuple[str, ...]
     without_evidence: int
+    published_gallery: int | None = None
+    normalised: dict[str, Direction] = field(default_factory=dict)
     by_modalities: dict[str, Direction] = field(default_factory=dict)
     ranks: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0), repr=False)
+    scores: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32), repr=False)
+    data: Split | None = field(default=None, repr=False)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; recalls are fractions."""
-        plain = asdict(self)
-        del plain["ranks"]
+        plain = asdict(replace(self, data=None))
+        for name in ("ranks", "scores", "data"):
+            del plain[name]
         return plain
 
 
@@ -106,46 +112,79 @@ def evaluate(
     *,
     split: str | None = None,
     experts: Sequence[str] | None = None,
+    protocol: str = "strict",
 ) -> Measured:
     """Measure a model on a split of a library.
 
     Args:
-        split: None takes `test` if there is one, else every caption.
+        split: None takes the protocol's, else `test` if there is one, else every caption.
         experts: use only these of the model's experts.
+        protocol: one of PROTOCOLS.
+
+    Raises:
+        UsageError: no such protocol, split or expert.
     """
-    if split is None and "test" in split_names(library):
-        split = "test"
-    return evaluate_split(model, reader_for(model, library, experts), read_split(library, split))
+    if protocol not in PROTOCOLS:
+        raise UsageError(f"no protocol is called {protocol!r}; there are {', '.join(PROTOCOLS)}")
+    rule = PROTOCOLS[protocol]
+    if split is None:
+        split = rule.split or ("test" if "test" in split_names(library) else None)
+    chosen = read_split(library, split).under(rule)
+    return evaluate_split(model, reader_for(model, library, experts), chosen, rule)
 
 
-def evaluate_split(model: RetrievalModel, reader: TokenReader, split: Split) -> Measured:
+def evaluate_split(model: RetrievalModel, reader: TokenReader, split: Split, rule: Protocol | None = None) -> Measured:
     """Measure a model on a split that was read before."""
-    return measure_embedded(model, reader, split, embed_clips(model, reader, split.clips))
+    return measure_embedded(model, reader, split, embed_clips(model, reader, split.clips), rule)
 
 
-def measure_embedded(model: RetrievalModel, reader: TokenReader, split: Split, videos: Embedding) -> Measured:
+def measure_embedded(
+    model: RetrievalModel, reader: TokenReader, split: Split, videos: Embedding, rule: Protocol | None = None
+) -> Measured:
     """Measure a model on a split whose clips were embedded before."""
+    rule = rule or PROTOCOLS["strict"]
     texts = embed_texts(model, split.texts)
     scores = model.similarity(texts, videos).numpy()
     scorable = videos.present.any(1).numpy()
-    ranks = text_to_video_ranks(scores, split.clip_of_text, scorable)
+    words = None
+    if rule.identical == "tolerant":
+        words = np.unique([" ".join(text.lower().split()) for text in split.texts], return_inverse=True)[1].tolist()
+    asked: dict[str, Any] = {"ties": rule.ties, "same_words": words}
+
+    def both(matrix: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        each = rule.reverse == "each"
+        return (
+            text_to_video_ranks(matrix, split.clip_of_text, scorable, **asked),
+            video_to_text_ranks(matrix, split.clip_of_text, scorable, each=each, **asked),
+        )
+
+    ranks, reverse = both(scores)
+    normalised = both(dual_softmax(scores))
     present = reader.present(split.clips)
     patterns = [_pattern(present, index) for index in range(len(split.clips))]
     of_query = np.array([patterns[clip] for clip in split.clip_of_text])
     return Measured(
         text_to_video=metrics(ranks),
-        video_to_text=metrics(video_to_text_ranks(scores, split.clip_of_text, scorable)),
+        video_to_text=metrics(reverse),
         gallery=len(split.clips),
         queries=len(split.texts),
-        protocol=PROTOCOL,
+        protocol=rule.name,
+        says=rule.says,
         split=split.name,
         split_hash=split.hash,
         experts=tuple(reader.dims),
         without_evidence=int((~scorable).sum()),
+        published_gallery=rule.gallery,
+        normalised={
+            "text_to_video_dual_softmax": metrics(normalised[0]),
+            "video_to_text_dual_softmax": metrics(normalised[1]),
+        },
         by_modalities={
             name: metrics(ranks[of_query == name]) for name in sorted(set(patterns) & set(of_query.tolist()))
         },
         ranks=ranks,
+        scores=scores,
+        data=split,
     )
 
 

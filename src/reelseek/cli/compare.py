@@ -1,0 +1,55 @@
+"""`reelseek compare`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reelseek.cli.show import print_json, print_table, say
+
+__all__ = ["register"]
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(help="A run that `evaluate --run` wrote, its .qrels beside it.")],
+    second: Annotated[Path, typer.Argument(help="Another run over the same queries.")],
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    differences: Annotated[int, typer.Option(help="Show so many queries whose rank changed most.", min=0)] = 0,
+) -> None:
+    """Whether the second run is better than the first: paired bootstrap over queries."""
+    import numpy as np
+
+    from reelseek.errors import UsageError
+    from reelseek.evaluation.compare import compare as paired
+    from reelseek.evaluation.compare import read_run_ranks
+
+    one, two = read_run_ranks(first), read_run_ranks(second)
+    if set(one) != set(two):
+        alone = sorted(set(one) ^ set(two))
+        raise UsageError(
+            f"{first} has {len(one)} queries and {second} {len(two)}; {len(alone)} are in one alone, such as {alone[0]}"
+        )
+    if not one:
+        raise UsageError(f"{first} has no query with a right answer")
+    names = sorted(one)
+    ranks = [np.array([run[name] for name in names]) for run in (one, two)]
+    found = paired(ranks[0], ranks[1])
+    moved = sorted(names, key=lambda name: two[name] - one[name])
+    if json:
+        print_json({"queries": len(names), "metrics": {each.metric: asdict(each) for each in found}})
+        return
+    rows = [
+        (e.metric, f"{e.first:.4f}", f"{e.second:.4f}", f"{e.difference:+.4f}", f"[{e.low:+.4f}, {e.high:+.4f}]",
+         f"{e.p:.4f}", e.better, e.worse)
+        for e in found
+    ]  # fmt: skip
+    print_table(["metric", "first", "second", "difference", "95 % interval", "p", "better", "worse"], rows)
+    if differences:
+        shown = [*moved[:differences], *moved[-differences:]]
+        print_table(["query", "rank in first", "rank in second"], [(n, f"{one[n]:g}", f"{two[n]:g}") for n in shown])
+    say(f"{len(names)} queries, 10,000 paired bootstrap samples, seed 0")
+
+
+def register(app: typer.Typer) -> None:
+    app.command(epilog="Example: reelseek compare mmt.run eao.run")(compare)

@@ -1,0 +1,139 @@
+"""Two runs over the same queries: is one better, and where."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import numpy.typing as npt
+
+from reelseek.errors import UsageError
+
+__all__ = ["Comparison", "compare", "qrels_path", "read_run_ranks", "write_run"]
+
+Array = npt.NDArray[np.float64]
+METRICS: dict[str, Callable[[Array], Array]] = {
+    "recall_at_1": lambda ranks: (ranks <= 1).astype(float),
+    "recall_at_5": lambda ranks: (ranks <= 5).astype(float),
+    "recall_at_10": lambda ranks: (ranks <= 10).astype(float),
+    "reciprocal_rank": lambda ranks: 1 / ranks,
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One metric of two runs over the same queries.
+
+    Attributes:
+        low, high: interval of the difference (second minus first) that holds 95 % of paired bootstrap samples.
+        p: share of samples in which the difference has the other sign or is zero, doubled (two-sided).
+    """
+
+    metric: str
+    first: float
+    second: float
+    difference: float
+    low: float
+    high: float
+    p: float
+    queries: int
+    better: int
+    worse: int
+
+
+def compare(first: Array, second: Array, *, samples: int = 10_000, seed: int = 0) -> list[Comparison]:
+    """Paired bootstrap over queries (Efron 1979; as Koehn 2004 pairs it).
+
+    Args:
+        first, second: the rank of each query's right answer in either run, in the same order.
+
+    Raises:
+        ValueError: the runs are of different lengths, or there is no query.
+    """
+    if len(first) != len(second) or not len(first):
+        raise ValueError(f"runs of {len(first)} and {len(second)} queries cannot be paired")
+    drawn = np.random.default_rng(seed)
+    counts = drawn.multinomial(len(first), np.full(len(first), 1 / len(first)), size=samples) / len(first)
+    found = []
+    for name, score in METRICS.items():
+        one, two = score(first), score(second)
+        each = two - one
+        means = counts @ each
+        difference = float(each.mean())
+        other = float((means <= 0).mean() if difference > 0 else (means >= 0).mean())
+        low, high = (float(q) for q in np.quantile(means, [0.025, 0.975]))
+        found.append(
+            Comparison(
+                name, float(one.mean()), float(two.mean()), difference, low, high, min(1.0, 2 * other), len(first),
+                int((each > 0).sum()), int((each < 0).sum()),
+            )
+        )  # fmt: skip
+    return found
+
+
+def qrels_path(run: Path) -> Path:
+    """Where the right answers of a run's queries are kept."""
+    return run.with_name(run.name + ".qrels")
+
+
+def write_run(
+    path: Path,
+    scores: npt.NDArray[np.float32],
+    right: Mapping[int, int],
+    documents: list[str],
+    tag: str,
+    depth: int = 1000,
+) -> None:
+    """A TREC run and its qrels beside it: query `q<row>`, blanks in documents percent-encoded.
+
+    Args:
+        scores: [query, document].
+        right: the document of each query's right answer.
+    """
+    names = [quote(name, safe="/@-._~:") for name in documents]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as run, qrels_path(path).open("w", encoding="utf-8") as qrels:
+        for row, line in enumerate(scores):
+            order = np.argsort(-line, kind="stable")[:depth]
+            for rank, document in enumerate(order, 1):
+                run.write(f"q{row} Q0 {names[document]} {rank} {line[document]:.6f} {tag}\n")
+            qrels.write(f"q{row} 0 {names[right[row]]} 1\n")
+
+
+def read_run_ranks(path: Path) -> dict[str, float]:
+    """The mean-tie rank of the right answer of each query; one that the run does not hold is one past its last.
+
+    Raises:
+        UsageError: the run or its qrels are absent or not of the form.
+    """
+    right = {}
+    for line in _lines(qrels_path(path)):
+        if len(line) != 4:
+            raise UsageError(f"{qrels_path(path)}: {' '.join(line)!r} is not `query 0 document relevance`")
+        if float(line[3]) > 0:
+            right[line[0]] = line[2]
+    scores: dict[str, dict[str, float]] = {query: {} for query in right}
+    for line in _lines(path):
+        if len(line) != 6:
+            raise UsageError(f"{path}: {' '.join(line)!r} is not `query Q0 document rank score tag`")
+        if line[0] in scores:
+            scores[line[0]][line[2]] = float(line[4])
+    ranks = {}
+    for query, document in right.items():
+        own = scores[query].get(document)
+        others = np.array([score for name, score in scores[query].items() if name != document])
+        if own is None:
+            ranks[query] = float(len(others) + 1)
+        else:
+            ranks[query] = float(1 + (others > own).sum() + (others == own).sum() / 2)
+    return ranks
+
+
+def _lines(path: Path) -> list[list[str]]:
+    try:
+        return [line.split() for line in path.read_text("utf-8").splitlines() if line.strip()]
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be read: {error.strerror}; `reelseek evaluate ... --run FILE` writes a run and FILE.qrels"
+        ) from error
