@@ -9,7 +9,21 @@ import sys
 
 import typer
 
-from reelseek.cli import add, compare, demo, doctor, evaluate, features, info, models, remove, search, serve, train
+from reelseek.cli import (
+    add,
+    compare,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    features,
+    info,
+    models,
+    remove,
+    search,
+    serve,
+    train,
+)
 from reelseek.cli.show import say
 from reelseek.errors import QueryError, RecipeError, ReelseekError, UsageError
 
@@ -28,6 +42,7 @@ for module in (add, remove, train, evaluate, compare, search, serve, info, docto
     module.register(app)
 app.add_typer(features.app, name="features")
 app.add_typer(models.app, name="models")
+app.add_typer(data.app, name="data")
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from reelseek.experts import MODALITIES
 from reelseek.experts.expert import Track
 from reelseek.library.store import Library, Video
 
-__all__ = ["ImportReport", "import_features"]
+__all__ = ["ImportReport", "fingerprint_of", "import_features", "names_of", "track_of"]
 
 
 _ARRAYS_A_TRANSACTION = 256
@@ -25,9 +25,11 @@ _ARRAYS_A_TRANSACTION = 256
 
 @dataclass
 class ImportReport:
-    """How many tracks were written, arrays that name no video, and arrays that could not be used (name, reason)."""
+    """How many tracks were written, how many files say that there is nothing (`empty`), arrays that name no video, and
+    arrays that could not be used (name, reason)."""
 
     imported: int = 0
+    empty: int = 0
     unmatched: list[str] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
 
@@ -64,7 +66,7 @@ def import_features(
     if known and not all(print_.startswith(f"{expert}:import-") for print_ in known["fingerprints"]):
         raise UsageError(f"{expert!r} is an expert that extracts here; give imported features a name of their own")
     report = ImportReport()
-    names = _by_name(library)
+    names = names_of(library)
     with library.writing():
         dim = int(known["dim"]) if known else None
         with library.saving():
@@ -74,12 +76,12 @@ def import_features(
                     report.unmatched.append(name)
                     continue
                 try:
-                    track = _track(load(), video, fps, dim)
+                    track = track_of(load(), video, fps, dim)
                 except (FeatureError, ValueError, OSError, EOFError, MemoryError, KeyError, BadZipFile) as error:
                     report.failed.append((name, str(error) or type(error).__name__))
                     continue
                 dim = track.values.shape[1]
-                print_ = _fingerprint(expert, modality, fps, dim, track.values.dtype.name)
+                print_ = fingerprint_of(expert, modality, fps, dim, track.values.dtype.name)
                 library.put_track(f"id:{video.id}", expert, print_, modality, track)
                 report.imported += 1
                 if count % _ARRAYS_A_TRANSACTION == 0:
@@ -89,12 +91,12 @@ def import_features(
     return report
 
 
-def _fingerprint(expert: str, modality: str, fps: float | None, dim: int, dtype: str) -> str:
+def fingerprint_of(expert: str, modality: str, fps: float | None, dim: int, dtype: str) -> str:
     identity = json.dumps([expert, modality, fps, dim, dtype])
     return f"{expert}:import-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
 
 
-def _by_name(library: Library) -> dict[str, Video]:
+def names_of(library: Library) -> dict[str, Video]:
     """Videos by id, id without suffix, file name and stem, where that names just one."""
     names: dict[str, Video | None] = {}
     videos = library.videos()
@@ -107,7 +109,22 @@ def _by_name(library: Library) -> dict[str, Video]:
     return {name: video for name, video in names.items() if video is not None}
 
 
-def _track(array: npt.NDArray[np.generic], video: Video, fps: float | None, dim: int | None) -> Track:
+def track_of(
+    array: npt.NDArray[np.generic],
+    video: Video,
+    fps: float | None,
+    dim: int | None,
+    spans: npt.NDArray[np.float64] | None = None,
+) -> Track:
+    """An array [step, dim] or [dim] as a track.
+
+    Args:
+        dim: what the expert's other arrays have.
+        spans: seconds of each step, if they are known; else steps spread evenly, or at `fps`.
+
+    Raises:
+        FeatureError: it is of another shape, width or kind.
+    """
     if array.dtype.kind not in "fiu" or array.ndim not in (1, 2):
         raise FeatureError(f"holds {array.dtype} {array.shape}; wanted numbers [step, dim] or [dim]")
     whole = array.ndim == 1
@@ -117,6 +134,8 @@ def _track(array: npt.NDArray[np.generic], video: Video, fps: float | None, dim:
     if dim is not None and rows.shape[1] != dim:
         raise FeatureError(f"has {rows.shape[1]} columns where this expert's other arrays have {dim}")
     values: Any = rows.astype(np.float16 if array.dtype == np.float16 else np.float32)
+    if spans is not None and spans.shape == (len(values), 2):
+        return Track(values, spans, note="imported")
     length = video.duration or (len(values) / fps if fps else float(max(1, len(values))))
     steps = np.arange(len(values) + 1, dtype=np.float64)
     edges = steps / fps if fps and not whole else steps * (length / max(1, len(values)))

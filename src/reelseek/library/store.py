@@ -4,6 +4,7 @@ Bytes of a track are on disk before the row that names them commits, so a crash 
 in hand. Many readers, one writer.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -216,6 +217,25 @@ class Library:
         """Captions by split."""
         rows = self.db.execute("SELECT coalesce(split, ''), count(*) FROM captions GROUP BY 1 ORDER BY 1")
         return dict(rows.fetchall())
+
+    def memberships(self) -> dict[str, list[str]]:
+        """Videos of each split that a list gave, in its order; a video may be in several."""
+        try:
+            rows = self.db.execute("SELECT split, video FROM memberships ORDER BY split, position").fetchall()
+        except sqlite3.OperationalError:  # a library of before lists were kept, opened for reading only
+            return {}
+        found: dict[str, list[str]] = {}
+        for split, video in rows:
+            found.setdefault(split, []).append(video)
+        return found
+
+    def put_split(self, split: str, videos: Sequence[str]) -> None:
+        """Add videos to a split; those that it has keep their places."""
+        (start,) = self.db.execute("SELECT count(*) FROM memberships WHERE split = ?", (split,)).fetchone()
+        self.db.executemany(
+            "INSERT OR IGNORE INTO memberships VALUES (?, ?, ?)",
+            [(split, video, start + place) for place, video in enumerate(videos)],
+        )
 
     def track_rows(self, expert: str | None = None) -> list[TrackRow]:
         """Every track's row, of one expert or of all."""
@@ -485,14 +505,23 @@ def _connect(database: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA secure_delete = ON")
     if fresh:
         _create(connection)
+    else:
+        with contextlib.suppress(sqlite3.OperationalError):  # it can only be read
+            connection.execute(_MEMBERSHIPS)
     return connection
+
+
+_MEMBERSHIPS = (
+    "CREATE TABLE IF NOT EXISTS memberships (split TEXT NOT NULL, video TEXT NOT NULL REFERENCES videos(id)"
+    " ON DELETE CASCADE, position INTEGER NOT NULL, PRIMARY KEY (split, video)) WITHOUT ROWID"
+)
 
 
 def _create(connection: sqlite3.Connection) -> None:
     schema = files("reelseek.library").joinpath("schema.sql").read_text("utf-8")
     try:
         connection.executescript(
-            f"BEGIN IMMEDIATE; {schema} PRAGMA application_id = {_APPLICATION};"
+            f"BEGIN IMMEDIATE; {schema} {_MEMBERSHIPS}; PRAGMA application_id = {_APPLICATION};"
             f" PRAGMA user_version = {FORMAT_VERSION}; COMMIT;"
         )
     except sqlite3.OperationalError:

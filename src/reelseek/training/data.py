@@ -113,7 +113,7 @@ class Split:
 
 def split_names(library: Library) -> list[str]:
     """Names of the splits that captions or videos carry."""
-    named = {name for name in library.splits() if name}
+    named = {name for name in library.splits() if name} | set(library.memberships())
     return sorted(named | {video.split for video in library.videos() if video.split})
 
 
@@ -124,7 +124,11 @@ def read_split(library: Library, name: str | None) -> Split:
         UsageError: no caption is in it; says which splits there are.
     """
     of_video = {video.id: video.split for video in library.videos()}
-    captions = [c for c in library.captions() if name is None or (c.split or of_video.get(c.video)) == name]
+    members = library.memberships().get(name, []) if name is not None else []
+    if members:
+        captions, of_video = _of_members(library, name, members), dict.fromkeys(members, name)
+    else:
+        captions = [c for c in library.captions() if name is None or (c.split or of_video.get(c.video)) == name]
     if not captions:
         there = ", ".join(split_names(library)) or "none"
         if name is None:
@@ -138,6 +142,13 @@ def read_split(library: Library, name: str | None) -> Split:
         if name is not None and split == name and video not in captioned:
             clips.setdefault(Clip(video), len(clips))
     return Split(name or "all", tuple(clips), tuple(c.text for c in captions), tuple(clips[_clip(c)] for c in captions))
+
+
+def _of_members(library: Library, name: str | None, members: Sequence[str]) -> list[Caption]:
+    """Captions of a split that is a list of videos: those made for it where there are any, else all of its videos'."""
+    inside = set(members)
+    every = [c for c in library.captions() if c.video in inside]
+    return [c for c in every if c.split == name] or [c for c in every if c.split is None] or every
 
 
 def _clip(caption: Caption) -> Clip:

@@ -1,0 +1,92 @@
+"""`reelseek data`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reelseek.cli.show import bars, print_json, print_table, say
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Published datasets.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command(
+    "import",
+    epilog="Example: reelseek data import msrvtt MSRVTT_data.json train_list_jsfusion.txt --library my.library",
+)
+def import_(
+    format: Annotated[str, typer.Argument(help="What the files are; `list` names all formats.")],
+    paths: Annotated[list[Path] | None, typer.Argument(help="Files, or folders of them.")] = None,
+    library: Annotated[Path | None, typer.Option(help="Folder of the library; begun if it is not there.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="A name to put before ids and splits.")] = None,
+) -> None:
+    """Annotations, split lists and features of published datasets, as their owners give them out."""
+    from reelseek.errors import UsageError
+    from reelseek.library import Library
+    from reelseek.library.datasets import import_annotations, import_feature_files, is_features
+    from reelseek.library.readers import ANNOTATIONS, FEATURES
+
+    if format == "list":
+        print_table(["format", "what"], [(n, "annotations and splits") for n in ANNOTATIONS])
+        print_table(["format", "files"], [(n, " ".join(endings)) for n, (_, endings) in FEATURES.items()])
+        return
+    features = is_features(format)
+    if not paths or library is None:
+        raise UsageError("wanted PATH... and --library LIBRARY; see: reelseek data import --help")
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"{path}: no such file or folder")
+    with Library.open(library, create=not features) as opened, bars() as progress:
+        if features:
+            report = import_feature_files(opened, format, paths, dataset=dataset, progress=progress)
+            problems, done = report.failed, report.imported
+            if report.unmatched:
+                shown = ", ".join(report.unmatched[:5]) + (" ..." if len(report.unmatched) > 5 else "")
+                say(f"{len(report.unmatched)} arrays are named after no video of the library: {shown}")
+            line = (
+                f"{report.imported} tracks imported, {report.empty} say that there is nothing, {len(problems)} failed"
+            )
+        else:
+            told = import_annotations(opened, format, paths, dataset=dataset)
+            problems, done = told.problems, 1
+            rows = [(split, count) for split, count in told.splits.items()]
+            print_table(["split", "videos"], rows)
+            line = f"{told.videos} new videos, {told.captions} new captions, {len(problems)} rows could not be used"
+    for where, why in problems[:20]:
+        say(f"not used: {where}: {why}")
+    print(line)
+    raise typer.Exit(0 if done and (not features or not problems) else 1)
+
+
+@app.command(epilog="Example: reelseek data check my.library --json")
+def check(
+    library: Annotated[Path, typer.Argument(help="Folder of the library.")],
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Counts of every split, and what is wrong with them; exit 1 if anything is."""
+    from reelseek.library import Library
+    from reelseek.library.datasets import check_data
+
+    with Library.open(library) as opened:
+        found = check_data(opened)
+    wrong = bool(found["shared"] or found["empty_captions"] or found["unexpected"])
+    if json:
+        print_json(found)
+        raise typer.Exit(int(wrong))
+    columns = ["split", "videos", "expected", "captions", "words", "no caption"]
+    experts = sorted({name for about in found["splits"].values() for name in about["without_features"]})
+    rows = [
+        (name, about["videos"], about["expected_videos"] or "", about["captions"], about["words_a_caption"],
+         about["videos_without_captions"], *(about["without_features"][e] for e in experts))
+        for name, about in found["splits"].items()
+    ]  # fmt: skip
+    print_table([*columns, *(f"no {name}" for name in experts)], rows)
+    for pair, count in found["shared"].items():
+        say(f"{count} videos are in both {pair}")
+    for name in found["unexpected"]:
+        about = found["splits"][name]
+        say(f"{name} has {about['videos']} videos, and {about['expected_videos']} were published")
+    say(f"{found['repeated_captions']} captions repeat another's words; {found['empty_captions']} are empty")
+    raise typer.Exit(int(wrong))

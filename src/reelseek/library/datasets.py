@@ -1,0 +1,198 @@
+"""Published datasets in a library: their captions, splits and features, and what is wrong with them."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from reelseek.errors import FeatureError, UsageError
+from reelseek.library.arrays import ImportReport, fingerprint_of, names_of, track_of
+from reelseek.library.readers import ANNOTATIONS, FEATURES, read_annotations, read_feature_files
+from reelseek.library.readers.annotations import EXPECTED
+from reelseek.library.store import Caption, Library
+
+__all__ = ["DataReport", "check_data", "import_annotations", "import_feature_files"]
+
+_TRACKS_A_TRANSACTION = 256
+
+
+@dataclass
+class DataReport:
+    """What an import of annotations added, and rows that could not be used (where, why)."""
+
+    videos: int = 0
+    captions: int = 0
+    splits: dict[str, int] = field(default_factory=dict)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+
+
+def import_annotations(library: Library, kind: str, paths: Sequence[Path], *, dataset: str | None = None) -> DataReport:
+    """Add a dataset's videos, captions and splits; what is there already is not doubled.
+
+    Args:
+        kind: one of ANNOTATIONS.
+        dataset: put before the names of videos and splits (`msrvtt/video7`, `msrvtt/1k-a/test`), so that several
+            datasets can share a library.
+
+    Raises:
+        UsageError, CollectionError: see `read_annotations`; nothing was written.
+    """
+    found = read_annotations(kind, paths)
+    prefix = f"{dataset}/" if dataset else ""
+    report = DataReport(problems=found.problems)
+    captions = [
+        Caption(prefix + c.video, c.text, c.start_seconds, c.end_seconds, prefix + c.split if c.split else None)
+        for c in found.captions
+    ]
+    videos = dict.fromkeys([prefix + v for rows in found.splits.values() for v in rows] + [c.video for c in captions])
+    with library.writing(), library.db:
+        for video in videos:
+            report.videos += library.db.execute("INSERT OR IGNORE INTO videos(id) VALUES (?)", (video,)).rowcount
+        there: dict[str, set[tuple[object, ...]]] = {}
+        for old in library.captions():
+            there.setdefault(old.video, set()).add((old.text, old.start_seconds, old.end_seconds, old.split))
+        positions = {video: len(rows) for video, rows in there.items()}
+        for caption in captions:
+            key = (caption.text, caption.start_seconds, caption.end_seconds, caption.split)
+            rows = there.setdefault(caption.video, set())
+            if key in rows:
+                continue
+            rows.add(key)
+            place = positions.get(caption.video, 0)
+            positions[caption.video] = place + 1
+            library.db.execute("INSERT INTO captions VALUES (?, ?, ?, ?, ?, ?)", (caption.video, place, *key))
+            report.captions += 1
+        for split, members in found.splits.items():
+            library.put_split(prefix + split, [prefix + video for video in members])
+            report.splits[prefix + split] = len(members)
+        kinds = json.loads(library.meta("datasets") or "{}") | {dataset or "": kind}
+        library.db.execute("INSERT OR REPLACE INTO meta VALUES ('datasets', ?)", (json.dumps(kinds),))
+    return report
+
+
+def import_feature_files(
+    library: Library,
+    kind: str,
+    paths: Sequence[Path],
+    *,
+    dataset: str | None = None,
+    progress: Callable[[str, int, int, str], None] | None = None,
+) -> ImportReport:
+    """Add the features of other projects' files as tracks of the library's videos.
+
+    A file that says that a video has nothing becomes a track without steps: examined, nothing there.
+
+    Raises:
+        UsageError, CollectionError: unknown format, or no file of it.
+    """
+    report = ImportReport()
+    names = names_of(library)
+    dims = {name: int(about["dim"]) for name, about in library.experts().items()}
+    empty: list[tuple[str, str, str]] = []
+    with library.writing(), library.saving():
+        for count, found in enumerate(read_feature_files(kind, paths, report.failed), 1):
+            video = names.get(f"{dataset}/{found.video}" if dataset else found.video) or names.get(found.video)
+            if video is None:
+                report.unmatched.append(found.video)
+                continue
+            if found.values is None:
+                empty.append((video.id, found.expert, found.modality))
+                continue
+            try:
+                track = track_of(found.values, video, None, dims.get(found.expert), found.spans)
+            except (FeatureError, ValueError) as error:
+                report.failed.append((found.video, str(error)))
+                continue
+            dim = dims.setdefault(found.expert, track.values.shape[1])
+            print_ = fingerprint_of(found.expert, found.modality, None, dim, track.values.dtype.name)
+            library.put_track(f"id:{video.id}", found.expert, print_, found.modality, track)
+            report.imported += 1
+            if count % _TRACKS_A_TRANSACTION == 0:
+                library.commit()
+            if progress:
+                progress("importing", count, 0, found.video)
+        report.empty = len(empty)
+    return report
+
+
+def check_data(library: Library) -> dict[str, Any]:
+    """Counts a split, and what is wrong: absent features, shared ids, empty and repeated captions, unexpected sizes."""
+    captions = library.captions()
+    by_video: dict[str, list[Caption]] = {}
+    for caption in captions:
+        by_video.setdefault(caption.video, []).append(caption)
+    tracks: dict[str, set[str]] = {name: set() for name in library.experts()}
+    for row in library.track_rows():
+        if row.steps:
+            tracks[row.expert].add(row.owner)
+    owners = {video.id: set(video.owners) for video in library.videos()}
+    members = library.memberships()
+    told = {split: set(rows) for split, rows in members.items()}
+    for caption in captions:
+        if caption.split and caption.split not in members:
+            told.setdefault(caption.split, set()).add(caption.video)
+    for video in library.videos():
+        if video.split:
+            told.setdefault(video.split, set()).add(video.id)
+    expected = _expected(library)
+    splits = {}
+    for split, videos in sorted(told.items()):
+        said = [c for v in videos for c in by_video.get(v, []) if c.split in (None, split)]
+        own = [c for c in said if c.split == split] or said
+        splits[split] = {
+            "videos": len(videos),
+            "expected_videos": expected.get(split),
+            "captions": len(own),
+            "words_a_caption": round(sum(len(c.text.split()) for c in own) / len(own), 2) if own else 0.0,
+            "videos_without_captions": len(videos - {c.video for c in own}),
+            "without_features": {name: sum(not (owners[v] & have) for v in videos) for name, have in tracks.items()},
+        }
+    texts = Counter(c.text.lower() for c in captions)
+    return {
+        "videos": len(owners),
+        "captions": len(captions),
+        "splits": splits,
+        "shared": {
+            f"{one} | {two}": len(told[one] & told[two])
+            for one, two in combinations(sorted(told), 2)
+            if told[one] & told[two] and _rivals(one, two)
+        },
+        "empty_captions": sum(not c.text.strip() for c in captions),
+        "repeated_captions": sum(count - 1 for count in texts.values() if count > 1),
+        "unexpected": [s for s, about in splits.items() if about["expected_videos"] not in (None, about["videos"])],
+    }
+
+
+def _expected(library: Library) -> dict[str, int]:
+    kinds = json.loads(library.meta("datasets") or "{}")
+    return {
+        f"{dataset}/{split}" if dataset else split: count
+        for dataset, kind in kinds.items()
+        for split, count in EXPECTED.get(kind, {}).items()
+    }
+
+
+def _rivals(one: str, two: str) -> bool:
+    """Whether two splits are parts of one division, `1k-a/train` and `1k-a/test`, which may share nothing.
+
+    ActivityNet's two validation lists describe the same videos, and MSR-VTT's list of 7,000 is part of that of 9,000.
+    """
+    parts = {one.rpartition("/")[2], two.rpartition("/")[2]}
+    same = one.rpartition("/")[0] == two.rpartition("/")[0]
+    return same and parts not in ({"val1", "val2"}, {"train", "train-7k"})
+
+
+def is_features(kind: str) -> bool:
+    """Whether a format holds features.
+
+    Raises:
+        UsageError: there is no such format.
+    """
+    if kind not in ANNOTATIONS and kind not in FEATURES:
+        raise UsageError(
+            f"no format is called {kind!r}; annotations: {', '.join(ANNOTATIONS)}; features: {', '.join(FEATURES)}"
+        )
+    return kind in FEATURES
