@@ -1,9 +1,10 @@
 """The one training loop: epochs over clips, a caption each, the best epoch kept by the validation split."""
 
+import csv
 import json
 import os
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from reelseek.library.store import Library
 from reelseek.library.tokens import Steps, TokenReader, Tokens
 from reelseek.models.model import Batch, RetrievalModel
 from reelseek.models.systems import SYSTEMS
+from reelseek.training.caching import cached_gradients
 from reelseek.training.data import Split, read_split, split_names, training_splits
 from reelseek.training.measure import Measured, embed_clips, measure_embedded
 from reelseek.training.pseudo import After, pseudo_labels
 from reelseek.training.recipe import PseudoRecipe, Recipe, TrainRecipe
+from reelseek.training.schedule import rate_factor
 
 __all__ = ["Epoch", "train"]
 
@@ -37,6 +40,7 @@ class Epoch:
     recall_at_10: float
     median_rank: float
     mean_rank: float
+    score: float  # by which the best epoch is chosen; higher is better
     best: bool
 
 
@@ -133,7 +137,7 @@ class _Run:
         self.pseudo: Tensor | None = None
         self.optimizer = _optimizer(model, recipe.train)
         self.average = {k: v.detach().clone() for k, v in model.state_dict().items()} if self.how.average else {}
-        self.epoch, self.best_score, self.log = 0, float("-inf"), [Epoch(0, 0, 0, 0, 0, 0, 0, False)][:0]
+        self.epoch, self.best_score, self.log = 0, float("-inf"), [Epoch(0, 0, 0, 0, 0, 0, 0, 0, False)][:0]
         self.order = [index for index, rows in enumerate(self.captions) if rows]
         if len(self.order) < 2:
             raise UsageError(f"the split {self.train.name!r} has {len(self.order)} captioned clips; training needs two")
@@ -165,41 +169,53 @@ class _Run:
         """One pass over the clips; every number drawn depends on the seed and the epoch alone."""
         drawn = np.random.default_rng([self.how.seed, self.epoch])
         torch.manual_seed(self.how.seed * 100_003 + self.epoch)
+        factor = rate_factor(self.how, self.epoch, [line.score for line in self.log])
         for group in self.optimizer.param_groups:
-            group["lr"] = group["start"] * self.how.decay ** (self.epoch - 1)
+            group["lr"] = group["start"] * factor
         order = drawn.permutation(self.order)
         losses = []
         self.model.train()
-        for begin in range(0, len(order), self.how.batch):
-            clips = order[begin : begin + self.how.batch]
-            if len(clips) < 2:
-                break
-            losses.append(self._step(clips, drawn))
+        parts = [order[begin : begin + self.how.batch] for begin in range(0, len(order), self.how.batch)]
+        parts = [part for part in parts if len(part) > 1]
+        for begin in range(0, len(parts), self.how.accumulate):
+            together = parts[begin : begin + self.how.accumulate]
+            self.optimizer.zero_grad()
+            losses += [self._gradients(clips, drawn, len(together)) for clips in together]
+            self.optimizer.step()
+            self._follow()
         return float(np.mean(losses))
 
-    def _step(self, clips: npt.NDArray[np.int64], drawn: np.random.Generator) -> float:
+    def _gradients(self, clips: npt.NDArray[np.int64], drawn: np.random.Generator, share: int) -> float:
+        """Add the gradients of a batch, divided by `share`."""
         shifts = {
             expert: (drawn.choice([-1.0, 1.0], len(clips)) * seconds).tolist()
             for expert, seconds in self.model.shifts.items()
         }
         batch = self.reader.batch([self.train.clips[clip] for clip in clips], shifts)
         tokens = _drop(batch, self.how.drop, drawn)
-        texts = [self.train.texts[drawn.choice(self.captions[clip])] for clip in clips]
+        own = [self.captions[clip] for clip in clips]
+        texts = [self.train.texts[rows[0] if self.how.caption == "first" else drawn.choice(rows)] for rows in own]
         names = np.array([self.train.clips[clip].video for clip in clips])
         video = torch.from_numpy(np.unique(names, return_inverse=True)[1])
         numbers = torch.from_numpy(clips.astype(np.int64))
         pseudo = None if self.pseudo is None else self.pseudo[numbers]
-        terms = self.model.loss(Batch(tokens, texts, video, numbers, pseudo))
-        loss = torch.stack(list(terms.values())).sum()
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
+        given = Batch(tokens, texts, video, numbers, pseudo)
+        half = torch.autocast("cpu", torch.bfloat16, enabled=self.how.precision == "bfloat16")
+        if self.how.chunk is not None:
+            with half:
+                return cached_gradients(self.model, given, self.how.chunk, share)
+        with half:
+            loss = torch.stack([term.float() for term in self.model.loss(given).values()]).sum()
+        (loss / share).backward()
+        return float(loss.detach())
+
+    def _follow(self) -> None:
+        """Move the average a little towards the weights."""
         for name, value in self.model.state_dict().items() if self.average else ():
             if value.dtype.is_floating_point:
                 self.average[name].lerp_(value, 1 - self.how.average)
             else:
                 self.average[name].copy_(value)
-        return float(loss.detach())
 
     def _validate(self) -> Measured:
         """Measure the averaged weights if there are any, with the best of what the model leaves to be chosen."""
@@ -233,7 +249,7 @@ class _Run:
         if best:
             self.best_score = score
         recalls = (found.recall_at_1, found.recall_at_5, found.recall_at_10)
-        return Epoch(self.epoch, loss, *recalls, found.median_rank, found.mean_rank, best)
+        return Epoch(self.epoch, loss, *recalls, found.median_rank, found.mean_rank, score, best)
 
     # Keeping and resuming
 
@@ -241,6 +257,7 @@ class _Run:
         self.out.mkdir(parents=True, exist_ok=True)
         if self.log[-1].best:
             _write_tensors(self.out / "best.safetensors", self.average or self.model.state_dict())
+        _write_log(self.out / "log.csv", self.log)
         state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         state |= {f"average.{name}": value for name, value in self.average.items()}
         for index, slots in self.optimizer.state_dict()["state"].items():
@@ -253,7 +270,14 @@ class _Run:
         path = self.out / "state.safetensors"
         if not path.is_file():
             if self.out.is_dir() and any(self.out.iterdir()):
-                known = {"best.safetensors", "state.safetensors.partial", "best.safetensors.partial", "pseudo"}
+                known = {
+                    "best.safetensors",
+                    "state.safetensors.partial",
+                    "best.safetensors.partial",
+                    "pseudo",
+                    "log.csv",
+                    "log.csv.partial",
+                }
                 if {p.name for p in self.out.iterdir()} - known:
                     raise RecipeError(f"{self.out} is not empty and holds no run to resume; name another folder")
             return
@@ -331,6 +355,15 @@ def _drop(tokens: Tokens, chance: float, drawn: np.random.Generator) -> Tokens:
         name: Steps(tokens[name].values, tokens[name].present & kept[:, index, None], tokens[name].spans)
         for index, name in enumerate(names)
     }
+
+
+def _write_log(path: Path, lines: Sequence[Epoch]) -> None:
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.DictWriter(file, [each.name for each in fields(Epoch)])
+        rows.writeheader()
+        rows.writerows(asdict(line) for line in lines)
+    os.replace(partial, path)
 
 
 def _write_tensors(path: Path, state: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:

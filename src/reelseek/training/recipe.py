@@ -27,10 +27,21 @@ class DataRecipe:
 
 @dataclass(frozen=True, config=_STRICT)
 class TrainRecipe:
-    """How to learn. The rate is multiplied by `decay` every epoch; `average` is the rate of a moving average of
-    weights, 0 for none; `momentum` is SGD's.
+    """How to learn.
 
-    `drop` is the chance that an expert of a training video is left out, so that the model learns to do without.
+    Args:
+        momentum: SGD's.
+        schedule: `exponential` multiplies the rate by `decay` every epoch, `cosine` brings it to zero at the last,
+            `plateau` multiplies it by `plateau_factor` after `plateau_patience` epochs without a better one and then
+            waits `cooldown` epochs, `constant` leaves it.
+        warmup: epochs over which the rate rises to its full height first.
+        average: rate of a moving average of weights, 0 for none.
+        drop: chance that an expert of a training video is left out, so that the model learns to do without.
+        accumulate: batches whose gradients are added before a step; each has negatives of its own.
+        chunk: embed a batch in chunks of so many clips and compare all of it (gradient caching), so that large
+            contrastive batches fit; for systems whose loss is over their similarities alone.
+        precision: `bfloat16` computes in it under autocast; weights stay as they are.
+        caption: a `random` caption of a clip each epoch, or always the `first`.
     """
 
     seed: int = 0
@@ -41,9 +52,18 @@ class TrainRecipe:
     momentum: float = Field(default=0.9, ge=0, lt=1)
     text_rate: float | None = Field(default=None, ge=0)
     weight_decay: float = Field(default=0.0, ge=0)
+    schedule: Literal["exponential", "cosine", "plateau", "constant"] = "exponential"
     decay: float = Field(default=0.95, gt=0, le=1)
+    warmup: int = Field(default=0, ge=0)
+    plateau_factor: float = Field(default=0.1, gt=0, lt=1)
+    plateau_patience: int = Field(default=6, ge=0)
+    cooldown: int = Field(default=4, ge=0)
     average: float = Field(default=0.0, ge=0, lt=1)
     drop: float = Field(default=0.0, ge=0, lt=1)
+    accumulate: int = Field(default=1, ge=1)
+    chunk: int | None = Field(default=None, ge=1)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    caption: Literal["random", "first"] = "random"
     patience: int | None = Field(default=None, ge=1)
     metric: Literal["geometric_mean", "recall_at_1", "recall_at_5", "recall_at_10", "mean_rank"] = "mean_rank"
 

@@ -184,7 +184,10 @@ SYSTEMS: dict[str, System] = {
         paper="Ging, Zolfaghari, Pirsiavash, Brox. COOT: Cooperative Hierarchical Transformer. NeurIPS 2020",
         composition="MLP -> transformer, own clip -> attention pool -> transformer, context -> mean; margin + cycle",
         missing="experts are fed side by side: an absent one is zeros there; groups trained apart are masked; refuse",
-        schedule={"optimizer": "radam", "rate": 3.6e-4, "weight_decay": 2e-5, "batch": 64, "epochs": 100},
+        schedule={
+            "optimizer": "radam", "rate": 3.6e-4, "weight_decay": 2e-5, "batch": 64, "epochs": 100, "patience": 16,
+            "schedule": "plateau", "plateau_patience": 5, "cooldown": 3,
+        },
     ),
     "crossclr": System(
         coot.CrossCLRModelConfig,
@@ -192,7 +195,10 @@ SYSTEMS: dict[str, System] = {
         paper="Zolfaghari, Zhu, Gehler, Brox. CrossCLR: Cross-modal Contrastive Learning. ICCV 2021",
         composition="as coot; CrossCLR with a queue on clips, without one on videos times .6",
         missing="as coot",
-        schedule={"optimizer": "radam", "rate": 7e-4, "batch": 64, "epochs": 100, "patience": 16},
+        schedule={
+            "optimizer": "radam", "rate": 7e-4, "batch": 64, "epochs": 100, "patience": 16,
+            "schedule": "plateau", "plateau_patience": 6, "cooldown": 4, "warmup": 4,
+        },
     ),
     "crossclr_lsmdc": System(
         coot.CrossCLRModelConfig,
@@ -205,7 +211,10 @@ SYSTEMS: dict[str, System] = {
             "local": {"queue": 3000, "sharpness": 0.0055, "intra": 0.65},
             "everywhere": {"sharpness": 0.0055, "intra": 0.65},
         },
-        schedule={"optimizer": "radam", "rate": 7e-4, "batch": 64, "epochs": 100, "patience": 16},
+        schedule={
+            "optimizer": "radam", "rate": 7e-4, "batch": 64, "epochs": 100, "patience": 16,
+            "schedule": "plateau", "plateau_patience": 6, "cooldown": 4, "warmup": 4,
+        },
     ),
     "mmv": System(
         mmv.MMVConfig,
@@ -213,7 +222,7 @@ SYSTEMS: dict[str, System] = {
         paper="Alayrac et al. Self-Supervised MultiModal Versatile Networks. NeurIPS 2020",
         composition="mean, words' max -> a graph of heads: vision -> fine -> coarse, audio -> fine, text -> coarse",
         missing="mask: the loss's terms skip clips without audio or text",
-        schedule={"optimizer": "adam", "rate": 2e-3, "batch": 4096, "epochs": 50},
+        schedule={"optimizer": "adam", "rate": 2e-3, "batch": 4096, "epochs": 50, "schedule": "cosine", "warmup": 1},
     ),
     "mbt": System(
         mbt.MBTConfig,
@@ -356,7 +365,7 @@ SYSTEMS: dict[str, System] = {
             "text": {"dim": 512},
         },
         experts={"clip": 512},
-        schedule={"optimizer": "adam", "rate": 1e-4, "batch": 128, "epochs": 5},
+        schedule={"optimizer": "adam", "rate": 1e-4, "batch": 128, "epochs": 5, "schedule": "cosine"},
     ),
 }  # fmt: skip
 

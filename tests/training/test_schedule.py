@@ -1,0 +1,66 @@
+"""Rates over epochs, gradients in chunks, accumulated gradients, precision and logs."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from tests.models.worlds import batch_of, small
+from tests.training.test_every_system import _recipe
+from tests.training.test_training import world  # noqa: F401 - the fixture
+
+from reelseek.errors import RecipeError
+from reelseek.library import Library
+from reelseek.training import train
+from reelseek.training.caching import cached_gradients
+from reelseek.training.recipe import TrainRecipe
+from reelseek.training.schedule import rate_factor
+
+
+def test_rates_rise_and_fall_as_each_schedule_says() -> None:
+    def rates(epochs: int, **how: object) -> list[float]:
+        return [round(rate_factor(TrainRecipe(epochs=epochs, **how), e, []), 4) for e in range(1, epochs + 1)]  # type: ignore[arg-type]
+
+    assert rates(4, decay=0.5) == [1, 0.5, 0.25, 0.125]
+    assert rates(5, schedule="constant", warmup=2) == [0.3333, 0.6667, 1, 1, 1]
+    assert rates(4, schedule="cosine") == [1, 0.8536, 0.5, 0.1464]
+    assert rates(5, schedule="cosine", warmup=1)[:2] == [0.5, 1]
+    how = TrainRecipe(schedule="plateau", plateau_patience=1, cooldown=2, plateau_factor=0.1)
+    scores = [1.0, 2.0, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 3.0, 2.0]
+    found = [rate_factor(how, e, scores[: e - 1]) for e in range(1, 12)]
+    assert found == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01])
+
+
+@pytest.mark.parametrize("name", ["late_fusion", "mmt", "vse"])
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+def test_gradients_in_chunks_are_those_of_the_whole_batch(name: str, chunk: int) -> None:
+    if name == "late_fusion":
+        with pytest.raises(RecipeError, match="has a loss of its own"):
+            cached_gradients(small(name), batch_of(small(name)), chunk)
+        return
+    model = small(name, **({"dropout": 0.0} if name == "mmt" else {}))  # evaluation mode: no batch statistics
+    given = batch_of(model)
+    loss = torch.stack(list(model.loss(given).values())).sum()
+    loss.backward()
+    wanted = {n: p.grad.clone() for n, p in model.named_parameters()}
+    model.zero_grad()
+    assert cached_gradients(model, given, chunk) == pytest.approx(float(loss.detach()), abs=1e-6)
+    for n, p in model.named_parameters():
+        torch.testing.assert_close(p.grad, wanted[n], atol=1e-6, rtol=1e-4)
+
+
+def test_accumulated_chunked_and_half_precise_runs_learn_and_leave_a_log(world: Path, tmp_path: Path) -> None:  # noqa: F811
+    ways: dict[str, dict[str, object]] = {
+        "accumulated": {"accumulate": 2, "batch": 16},
+        "chunked": {"chunk": 8, "caption": "first"},
+        "half": {"precision": "bfloat16", "schedule": "cosine", "warmup": 1, "optimizer": "radam"},
+        "plateau": {"schedule": "plateau", "plateau_patience": 0, "cooldown": 0, "optimizer": "sgd", "rate": 0.1},
+    }
+    with Library.open(world) as library:
+        for name, how in ways.items():
+            train(_recipe("mmt", epochs=3, **how), library, tmp_path / name)
+            with (tmp_path / name / "log.csv").open() as file:
+                rows = list(csv.DictReader(file))
+            assert [row["epoch"] for row in rows] == ["0", "1", "2", "3"]
+            assert sum(row["best"] == "True" for row in rows) >= 1
+            assert all(float(row["loss"]) < 1 for row in rows[1:])
