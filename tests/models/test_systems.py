@@ -6,7 +6,7 @@ from tests.models.worlds import small
 
 from reelseek.library.tokens import Steps
 from reelseek.models import Embedding
-from reelseek.models.blocks.linear import PENALTIES, ridge
+from reelseek.models.blocks.linear import PENALTIES, POWERS, SHRINKAGES, LinearSlot, ridge, trust
 from reelseek.models.model import similarity
 
 
@@ -42,11 +42,11 @@ def test_ridge_equals_its_normal_equations_and_ignores_what_is_absent() -> None:
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(60, 7, generator=generator)
     targets = inputs @ torch.randn(7, 3, generator=generator) + torch.randn(60, 3, generator=generator)
-    found = ridge(inputs, targets)
+    found, kept = ridge(inputs, targets)
     scale = torch.linalg.svdvals(inputs).square().mean()
     ways = [torch.linalg.solve(inputs.T @ inputs + p * scale * torch.eye(7), inputs.T @ targets) for p in PENALTIES]
     assert min(float((found - way).abs().max()) for way in ways) < 1e-4
-    ranks = []
+    ranks, left_out = [], []
     for penalty in PENALTIES:  # leave one out by hand: fit without each row, rank its own target by its prediction
         alone = []
         for row in range(60):
@@ -54,8 +54,79 @@ def test_ridge_equals_its_normal_equations_and_ignores_what_is_absent() -> None:
             x, y = inputs[keep].double(), targets[keep].double()
             matrix = torch.linalg.solve(x.T @ x + penalty * scale * torch.eye(7).double(), x.T @ y)
             alone.append(inputs[row].double() @ matrix)
+        left_out.append(torch.stack(alone))
         unit = torch.nn.functional.normalize
-        scores = unit(targets.double(), dim=-1) @ unit(torch.stack(alone), dim=-1).T
+        scores = unit(targets.double(), dim=-1) @ unit(left_out[-1], dim=-1).T
         ranks.append(float((scores > scores.diagonal()[:, None]).sum(1).double().mean()))
     best = min(range(len(PENALTIES)), key=ranks.__getitem__)
     torch.testing.assert_close(found, ways[best], atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(kept, left_out[best].float(), atol=1e-4, rtol=1e-3)
+
+
+def _errors(seed: int, spread: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Predictions of 120 rows and 180 captions of them, off by errors of the given spread."""
+    generator = torch.Generator().manual_seed(seed)
+    alone = torch.randn(120, 6, generator=generator)
+    owner = torch.cat([torch.arange(120), torch.arange(60)])
+    return alone[owner] + torch.randn(180, 6, generator=generator) * spread, alone, owner
+
+
+def test_trust_is_the_power_that_folds_rank_best_by() -> None:
+    captions, alone, owner = _errors(0, torch.tensor([3.0, 2.0, 0.3, 0.3, 0.3, 0.3]))
+    found = trust(captions, alone, owner)
+
+    def way(rows: torch.Tensor, power: float, shrinkage: float) -> torch.Tensor:
+        errors = (captions - alone[owner])[rows].double()
+        values, vectors = torch.linalg.eigh(errors.T @ errors / len(errors))
+        values = (1 - shrinkage) * values + shrinkage * values.mean()
+        matrix = vectors @ torch.diag(values ** (-power / 2)) @ vectors.T
+        return matrix / torch.linalg.eigvalsh(matrix).mean()
+
+    ranks = {}
+    for power, shrinkage in [(0.0, 1.0), *((p, s) for p in POWERS for s in SHRINKAGES)]:
+        total = 0.0
+        for fold in range(4):
+            matrix = way(owner % 4 != fold, power, shrinkage)
+            inside = [i for i in range(180) if owner[i] % 4 == fold]
+            below = 0
+            for i in inside:
+                own = {}
+                for row in range(fold, 120, 4):
+                    own[row] = float(
+                        torch.cosine_similarity(captions[i].double() @ matrix, alone[row].double() @ matrix, 0)
+                    )
+                below += sum(score > own[int(owner[i])] for score in own.values())
+            total += below / len(inside)
+        ranks[power, shrinkage] = total
+    best = min(ranks, key=lambda pair: ranks[pair])
+    assert best[0] > 0
+    torch.testing.assert_close(found, way(torch.ones(180, dtype=torch.bool), *best).float(), atol=1e-4, rtol=1e-4)
+
+
+def test_directions_in_which_predictions_err_weigh_less_and_ranking_gains() -> None:
+    spread = torch.tensor([4.0, 3.0, 0.2, 0.2, 0.2, 0.2])
+    matrix = trust(*_errors(0, spread))
+    assert matrix[0, 0] < 0.5 * matrix[2, 2]
+    captions, alone, owner = _errors(1, spread)
+
+    def mean_rank(way: torch.Tensor) -> float:
+        unit = torch.nn.functional.normalize
+        scores = unit(captions @ way, dim=-1) @ unit(alone @ way, dim=-1).T
+        return float((scores > scores.gather(1, owner[:, None])).sum(1).double().mean())
+
+    assert mean_rank(matrix) < 0.5 * mean_rank(torch.eye(6))
+    assert torch.equal(trust(captions[:4], alone[:3], torch.tensor([0, 1, 2, 0])), torch.eye(6))
+
+
+def test_the_linear_slot_leaves_clips_without_evidence_and_their_captions_out() -> None:
+    generator = torch.Generator().manual_seed(0)
+    slot = LinearSlot({"a": 5}, 4)
+    rows, captions = torch.randn(40, 5, generator=generator), torch.randn(60, 4, generator=generator)
+    owner = torch.cat([torch.arange(40), torch.arange(20)])
+    there = torch.arange(40) % 4 != 3
+    slot.fit({"a": (torch.where(there[:, None], rows, torch.tensor(0.0)), there)}, captions, owner)
+    one = {name: value.clone() for name, value in slot.state_dict().items()}
+    moved = torch.where(there[owner][:, None], captions, captions + 100)
+    slot.fit({"a": (torch.where(there[:, None], rows, torch.tensor(0.0)), there)}, moved, owner)
+    for name, value in slot.state_dict().items():
+        assert torch.equal(value, one[name]), name

@@ -37,7 +37,8 @@ class MMTConfig(SystemConfig):
         longer: which steps of a long track are kept, see `thin`.
         aggregate: whether an aggregate token begins as the maximum of `all` steps or of those `kept`.
         linear: add a slot beside the experts': a ridge regression from mean features to the text encoder's space, in
-            closed form. It is not in the paper; a few hundred clips suffice for it, a transformer needs thousands.
+            closed form, see `blocks.linear`. It is not in the paper; a few hundred clips suffice for it, a transformer
+            needs thousands.
         text_start: `isometry` begins the text side as a rotation of the encoder's space, which holds what is known of
             captions that were never seen in training; `random` as the released code.
     """
@@ -145,9 +146,9 @@ class MMT(LearnedModel):
     @torch.no_grad()
     def refit(self, tokens: Tokens, texts: Sequence[Sequence[str]]) -> None:
         if self.config.linear:
-            features = self.text.pooled([text for some in texts for text in some])
-            parts = torch.split(features, [len(some) for some in texts])
-            self.linear.fit(_means(self.inputs(tokens)), torch.stack([part.mean(0) for part in parts]))
+            features = self.text.pooled([text for some in texts for text in some]).clone()
+            owner = torch.arange(len(texts)).repeat_interleave(torch.tensor([len(some) for some in texts]))
+            self.linear.fit(_means(self.inputs(tokens)), features, owner.to(features.device))
 
     def choices(self) -> Mapping[str, Sequence[float]]:
         return {"linear.share": (0.0, 0.25, 0.5, 0.75, 1.0)} if self.config.linear else {}
