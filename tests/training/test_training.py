@@ -104,7 +104,7 @@ def test_validation_is_set_aside_and_never_shared(world: Path) -> None:
 
 def test_the_test_split_cannot_choose(world: Path, tmp_path: Path) -> None:
     recipe = TypeAdapter(Recipe).validate_python({"model": SMALL, "data": {"validation": "test"}})
-    with Library.open(world) as library, pytest.raises(RecipeError, match="worthless"):
+    with Library.open(world) as library, pytest.raises(UsageError, match="worthless"):
         train(recipe, library, tmp_path / "m")
 
 

@@ -56,6 +56,9 @@ def evaluate(
         print_table(["protocol", "published gallery", "how it asks"], rows)
         return
     with Library.open(library) as opened:
+        if (Path(model) / "seeds.json").is_file():
+            _seeds(Path(model), opened, split, protocol, json=json)
+            return
         loaded = load_model(model)
         chosen = _experts(modalities, loaded, opened) if modalities else None
         measured = measure(loaded, opened, split=split, experts=chosen, protocol=protocol)
@@ -72,6 +75,35 @@ def evaluate(
         print_json(told)
         return
     _show(measured, parts)
+
+
+def _seeds(folder: Path, library: "Library", split: str | None, protocol: str, *, json: bool) -> None:
+    """Every seed of a run, with mean and standard deviation (n - 1) as the papers print them."""
+    from json import loads
+
+    import numpy as np
+
+    from reelseek.models import load_model
+    from reelseek.training import evaluate as measure
+
+    numbers = loads((folder / "seeds.json").read_text("utf-8"))
+    found = {n: measure(load_model(folder / f"seed-{n}"), library, split=split, protocol=protocol) for n in numbers}
+    told = {n: each.as_json() for n, each in found.items()}
+    first = told[numbers[0]]
+    rows, summary, spread = [], {}, {}
+    for direction in ("text_to_video", "video_to_text"):
+        values = {name: np.array([told[n][direction][name] for n in numbers], float) for name in first[direction]}
+        summary[direction] = {name: float(each.mean()) for name, each in values.items()}
+        spread[direction] = {name: float(each.std(ddof=1)) if len(each) > 1 else 0.0 for name, each in values.items()}
+        shown = [("recall_at_1", 100), ("recall_at_5", 100), ("recall_at_10", 100), ("recall_at_50", 100),
+                 ("median_rank", 1), ("mean_rank", 1)]  # fmt: skip
+        cells = [f"{scale * summary[direction][n]:.1f} ± {scale * spread[direction][n]:.1f}" for n, scale in shown]
+        rows.append((direction.replace("_", " "), *cells, str(first[direction]["queries"])))
+    if json:
+        print_json({**first, **summary, "std": spread, "seeds": told})
+        return
+    print_table(["", *METRICS], rows)
+    say(f"{len(numbers)} seeds ({', '.join(map(str, numbers))}); {first['protocol']}: {first['says']}")
 
 
 def _experts(given: str, model: "RetrievalModel", library: "Library") -> list[str]:

@@ -1,5 +1,7 @@
 """`reelseek train`."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +17,7 @@ def train(
     library: Annotated[Path, typer.Option(help="Folder of the library to learn from.")],
     out: Annotated[Path, typer.Option(help="Folder for the model; a run that was stopped there goes on.")],
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change the recipe: section.key=value.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Several runs, such as 1,2,3, each in OUT/seed-N.")] = None,
 ) -> None:
     """Train a system on a library's captions; the best epoch is chosen on a validation split."""
     from reelseek.library import Library
@@ -34,8 +37,29 @@ def train(
             )
             progress(stage or "training", line.epoch, total, "")
 
-        train_model(read, opened, out, report=report)
+        if seeds is None:
+            train_model(read, opened, out, report=report)
+            print(out)
+            return
+        numbers = _numbers(seeds)
+        for number in numbers:
+            one = replace(read, train=replace(read.train, seed=number))
+            say(f"seed {number}")
+            train_model(one, opened, out / f"seed-{number}", report=report)
+    (out / "seeds.json").write_text(json.dumps(numbers) + "\n", "utf-8")
     print(out)
+
+
+def _numbers(given: str) -> list[int]:
+    from reelseek.errors import UsageError
+
+    try:
+        numbers = [int(part) for part in given.split(",")]
+    except ValueError as error:
+        raise UsageError(f"--seeds {given!r}: wanted numbers separated by commas, such as 1,2,3") from error
+    if len(set(numbers)) < len(numbers):
+        raise UsageError(f"--seeds {given!r} names a seed twice")
+    return numbers
 
 
 def register(app: typer.Typer) -> None:

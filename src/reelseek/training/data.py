@@ -151,23 +151,62 @@ def _of_members(library: Library, name: str | None, members: Sequence[str]) -> l
     return [c for c in every if c.split == name] or [c for c in every if c.split is None] or every
 
 
+def _refuse_test(library: Library, chosen: Split) -> None:
+    """A validation split that is a test split, by its name or by its videos, makes the test score worthless."""
+    videos = {clip.video for clip in chosen.clips}
+    for name in split_names(library):
+        if name.rpartition("/")[2] != "test":
+            continue
+        if name == chosen.name or {clip.video for clip in read_split(library, name).clips} == videos:
+            raise UsageError(
+                f"the validation split {chosen.name!r} is the test split {name!r}; choosing on it would make the test "
+                "score worthless. Name another, or leave it out to set aside a part of the training videos"
+            )
+
+
 def _clip(caption: Caption) -> Clip:
     return Clip(caption.video, caption.start_seconds, caption.end_seconds)
 
 
-def training_splits(library: Library, train: str, validation: str | None, fraction: float) -> tuple[Split, Split]:
+def together(library: Library, names: Sequence[str]) -> Split:
+    """Several splits as one; a clip that two of them hold is there once.
+
+    Raises:
+        UsageError: a split is empty.
+    """
+    parts = [read_split(library, name) for name in names]
+    clips = list(dict.fromkeys(clip for part in parts for clip in part.clips))
+    place = {clip: index for index, clip in enumerate(clips)}
+    told = dict.fromkeys(
+        (text, place[part.clips[clip]])
+        for part in parts
+        for text, clip in zip(part.texts, part.clip_of_text, strict=True)
+    )
+    return Split("+".join(names), tuple(clips), tuple(text for text, _ in told), tuple(clip for _, clip in told))
+
+
+def training_splits(
+    library: Library, train: str | Sequence[str], validation: str | None, fraction: float
+) -> tuple[Split, Split]:
     """The split to learn from and the one to choose the best epoch on, which share no video.
 
     Without a validation split, a fraction of the training videos is set aside, the same ones every time.
 
+    Args:
+        train: a split, or several that are learnt from together.
+
     Raises:
-        UsageError: a split is empty, or the two share videos.
+        UsageError: a split is empty, the two share videos, or the validation split is a test split.
     """
     names = split_names(library)
     given = validation or next((name for name in _VALIDATION if name in names), None)
-    whole = read_split(library, train if names else None)
+    if not isinstance(train, str):
+        whole = together(library, train)
+    else:
+        whole = read_split(library, train if names else None)
     if given is not None:
         chosen = read_split(library, given)
+        _refuse_test(library, chosen)
         shared = {clip.video for clip in whole.clips} & {clip.video for clip in chosen.clips}
         if shared:
             raise UsageError(

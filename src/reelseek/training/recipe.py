@@ -17,12 +17,44 @@ _STRICT = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True, config=_STRICT)
 class DataRecipe:
-    """Which captions to learn from; `validation` None takes a split named so, else a part of the training videos."""
+    """Which captions to learn from.
+
+    Args:
+        train: the split to learn from, unless there is a mixture.
+        mixture: weights of several splits. An example is a split drawn by weight, then one of its videos, then one of
+            that video's captions, so that a dataset counts for its weight and not for its size (MDMMT, section 4.2).
+        without: splits of the mixture that are left out this time.
+        examples: how many are drawn in an epoch with the whole mixture; with some left out, as much less as they
+            weigh. None draws each clip of what is there once on average.
+        validation: None takes a split named so, else a part of the training videos.
+    """
 
     train: str = "train"
+    mixture: dict[str, float] | None = None
+    without: tuple[str, ...] = ()
+    examples: int | None = Field(default=None, ge=2)
     validation: str | None = None
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
     experts: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.mixture is not None and (not self.mixture or min(self.mixture.values()) <= 0):
+            raise ValueError("mixture wants a weight above zero for each split")
+        unknown = sorted(set(self.without) - set(self.mixture or {}))
+        if unknown:
+            raise ValueError(f"without names {unknown[0]!r}, which is not in the mixture")
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weights of the splits that are learnt from."""
+        return {name: weight for name, weight in (self.mixture or {}).items() if name not in self.without}
+
+    @property
+    def drawn(self) -> int | None:
+        """Examples an epoch: those of the whole mixture, times the share of its weight that is left."""
+        if self.examples is None or self.mixture is None:
+            return self.examples
+        return max(2, round(self.examples * sum(self.weights.values()) / sum(self.mixture.values())))
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -1,0 +1,86 @@
+"""Mixtures of datasets: what is drawn, what is left out, what may not choose."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import TypeAdapter, ValidationError
+from tests.training.test_training import SMALL
+
+from reelseek.errors import UsageError
+from reelseek.library import Library, add
+from reelseek.library.arrays import import_features
+from reelseek.training import Recipe, train
+from reelseek.training.data import together, training_splits
+from reelseek.training.recipe import DataRecipe
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of 40 videos with one caption, and one of 4 videos, of which the first has 30 clips."""
+    folder = tmp_path_factory.mktemp("two")
+    rows = ["video,caption,start,end,split"] + [f"big{i},words {i} of the big one,,,big" for i in range(40)]
+    rows += [f"small0,clip {i} of a video,{i},{i + 1},small" for i in range(30)]
+    rows += [f"small{i},other {i},,,small" for i in range(1, 4)] + [f"t{i},test {i},,,test" for i in range(4)]
+    (folder / "rows.csv").write_text("\n".join(rows) + "\n")
+    names = [f"big{i}" for i in range(40)] + [f"small{i}" for i in range(4)] + [f"t{i}" for i in range(4)]
+    np.savez(folder / "see.npz", **{name: np.random.default_rng(0).normal(size=(30, 16)) for name in names})
+    with Library.open(folder / "lib", create=True) as library:
+        add(library, [folder / "rows.csv"], media=False)
+        import_features(library, "see", [folder / "see.npz"], modality="appearance", fps=1.0)
+    return folder / "lib"
+
+
+def _drawn(library: Library, tmp_path: Path, **data: object) -> list[str]:
+    """The videos that one epoch draws."""
+    from reelseek.training import loop
+
+    seen: list[str] = []
+    original = loop._Run._gradients
+
+    def spy(self: loop._Run, clips: np.ndarray, drawn: np.random.Generator, share: int) -> float:
+        seen.extend(self.train.clips[clip].video for clip in clips)
+        return original(self, clips, drawn, share)
+
+    recipe = TypeAdapter(Recipe).validate_python({"model": SMALL, "data": data, "train": {"epochs": 1, "batch": 50}})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop._Run, "_gradients", spy)
+        train(recipe, library, tmp_path)
+    return seen
+
+
+def test_a_dataset_counts_for_its_weight_and_a_video_once_in_it(two: Path, tmp_path: Path) -> None:
+    with Library.open(two) as library:
+        seen = _drawn(library, tmp_path / "a", mixture={"big": 1.0, "small": 3.0}, examples=2000)
+        assert len(seen) == 2000
+        small = [video for video in seen if video.startswith("small")]
+        assert abs(len(small) / 2000 - 0.75) < 0.04
+        share = small.count("small0") / len(small)  # thirty clips, and still one video among those learnt from
+        kept = len(set(small))
+        assert abs(share - (1 / kept if "small0" in small else 0)) < 0.05
+        seen = _drawn(library, tmp_path / "b", mixture={"big": 1.0, "small": 3.0}, without=["small"], examples=2000)
+        assert len(seen) == 500  # a quarter of the weight is left
+        assert all(video.startswith("big") for video in seen)
+
+
+def test_a_mixture_is_told_from_its_parts_and_checked(two: Path) -> None:
+    with Library.open(two) as library:
+        both = together(library, ["big", "small"])
+        assert len(both.clips) == 40 + 33
+        assert len(together(library, ["big", "big"]).texts) == 40
+        train_part, chosen = training_splits(library, ["big", "small"], None, 0.2)
+        assert not {clip.video for clip in train_part.clips} & {clip.video for clip in chosen.clips}
+    with pytest.raises(ValidationError, match="not in the mixture"):
+        TypeAdapter(DataRecipe).validate_python({"mixture": {"a": 1.0}, "without": ["b"]})
+    with pytest.raises(ValidationError, match="weight above zero"):
+        TypeAdapter(DataRecipe).validate_python({"mixture": {"a": 0.0}})
+
+
+def test_a_test_split_under_another_name_may_not_choose(two: Path, tmp_path: Path) -> None:
+    with Library.open(two) as library:
+        with pytest.raises(UsageError, match="'test' is the test split 'test'"):
+            training_splits(library, "big", "test", 0.1)
+        with library.writing(), library.db:
+            library.put_split("chosen", [f"t{i}" for i in range(4)])
+        with pytest.raises(UsageError, match="'chosen' is the test split 'test'"):
+            training_splits(library, "big", "chosen", 0.1)
