@@ -21,6 +21,7 @@ def train(
 ) -> None:
     """Train a system on a library's captions; the best epoch is chosen on a validation split."""
     from reelseek.library import Library
+    from reelseek.models import parallel
     from reelseek.training import read_recipe
     from reelseek.training import train as train_model
     from reelseek.training.loop import Epoch
@@ -39,15 +40,17 @@ def train(
 
         if seeds is None:
             train_model(read, opened, out, report=report)
-            print(out)
+            if parallel.first():
+                print(out)
             return
         numbers = _numbers(seeds)
         for number in numbers:
             one = replace(read, train=replace(read.train, seed=number))
             say(f"seed {number}")
             train_model(one, opened, out / f"seed-{number}", report=report)
-    (out / "seeds.json").write_text(json.dumps(numbers) + "\n", "utf-8")
-    print(out)
+    if parallel.first():
+        (out / "seeds.json").write_text(json.dumps(numbers) + "\n", "utf-8")
+        print(out)
 
 
 def _numbers(given: str) -> list[int]:

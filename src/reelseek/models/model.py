@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from reelseek.errors import ModelError
 from reelseek.library.tokens import Steps, Tokens
+from reelseek.models import parallel
 from reelseek.models.blocks.project import Inputs
 from reelseek.models.losses import LossConfig
 from reelseek.models.text import TextConfig, TextEncoder
@@ -39,6 +40,10 @@ class Embedding:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def of_all(self) -> "Embedding":
+        """The items of all processes that train together."""
+        return Embedding(*(parallel.gathered(part) for part in (self.values, self.present, self.weights)))
 
     @classmethod
     def concat(cls, parts: Sequence["Embedding"]) -> "Embedding":
@@ -261,7 +266,7 @@ class LearnedModel(RetrievalModel):
         """The terms of the clips that have any evidence; one that is zero where there are none."""
         self.check(batch.tokens)
         batch = batch.with_evidence()
-        found = self.terms(batch) if len(batch.texts) else {}
+        found = self.terms(batch) if parallel.everywhere(len(batch.texts) > 0) else {}
         if not found:
             return {"nothing": torch.stack([(parameter * 0).sum() for parameter in self.parameters()]).sum()}
         return found
@@ -269,7 +274,17 @@ class LearnedModel(RetrievalModel):
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """The terms of the loss, each times its weight; every clip has some modality. None if no term has clips."""
         texts, videos = self.encode_texts(batch.texts), self.encode_videos(batch.tokens)
-        return {self.config.loss.name: self.score_loss(self.similarity(texts, videos), negatives=batch.negatives)}
+        negatives = batch.negatives
+        if parallel.active() and self.training:
+            texts, videos = texts.of_all(), videos.of_all()
+            video = parallel.gathered(batch.video)
+            negatives = video[:, None] != video[None, :]
+        return {self.config.loss.name: self.score_loss(self.similarity(texts, videos), negatives=negatives)}
+
+    @property
+    def compares_only(self) -> bool:
+        """Whether the loss is a function of the similarities alone, and may be taken of embeddings made elsewhere."""
+        return type(self).terms is LearnedModel.terms
 
     def fit_inputs(self, tokens: Tokens, texts: Sequence[Sequence[str]]) -> None:
         self.inputs.fit(tokens)

@@ -20,7 +20,7 @@ def cached_gradients(model: RetrievalModel, batch: Batch, chunk: int, share: int
     Raises:
         RecipeError: the system's loss is more than a function of its similarities.
     """
-    if not isinstance(model, LearnedModel) or type(model).terms is not LearnedModel.terms:
+    if not isinstance(model, LearnedModel) or not model.compares_only:
         raise RecipeError(f"train.chunk: {model.system} has a loss of its own, which cannot be taken in chunks")
     batch = batch.with_evidence()
     parts = [batch.rows(rows) for rows in torch.arange(len(batch.texts)).split(chunk)]

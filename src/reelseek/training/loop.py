@@ -17,7 +17,8 @@ from torch import Tensor
 from reelseek.errors import RecipeError, UsageError
 from reelseek.library.store import Library
 from reelseek.library.tokens import Steps, TokenReader, Tokens
-from reelseek.models.model import Batch, RetrievalModel
+from reelseek.models import parallel
+from reelseek.models.model import Batch, LearnedModel, RetrievalModel
 from reelseek.models.systems import SYSTEMS
 from reelseek.training.caching import cached_gradients
 from reelseek.training.data import Split, read_split, split_names, together, training_splits
@@ -59,20 +60,28 @@ def train(
 ) -> RetrievalModel:
     """Train a system on a library; a run that was stopped goes on where it was, and ends with the same weights.
 
+    Started by `torchrun`, its processes share every batch and compare all of its clips; the first one writes.
+
     Args:
         out: folder for the model (best epoch), the log and the state to resume from.
         report: called after every epoch with its line, the number of epochs and `stage`.
         after: called with the model before an epoch's state is written; called again if that was not reached.
 
     Raises:
-        RecipeError: unknown system or settings, or `out` holds a run of another recipe.
+        RecipeError: unknown system or settings, `out` holds a run of another recipe, or a loss cannot be shared.
         UsageError: the library lacks captions or experts.
     """
+    parallel.join()
     torch.manual_seed(recipe.train.seed)
     reader = TokenReader(library, recipe.data.experts)
     learnt: str | list[str] = list(recipe.data.weights) if recipe.data.mixture else recipe.data.train
     data = training_splits(library, learnt, recipe.data.validation, recipe.data.validation_fraction)
     model = _build(recipe, reader)
+    if parallel.active() and (recipe.train.chunk or not (isinstance(model, LearnedModel) and model.compares_only)):
+        raise RecipeError(
+            f"{parallel.size()} processes share a loss that is a function of all clips' similarities, taken whole: "
+            f"{model.system} with train.chunk = {recipe.train.chunk} has another; train it in one process"
+        )
     reader.step_by_step = dict(model.step_by_step)
     model.fit_inputs(*_sample(reader, data[0], recipe.train.seed))
     run = _Run(recipe, model, reader, data, out)
@@ -80,12 +89,16 @@ def train(
     if recipe.pseudo is not None:
         run.pseudo = _pseudo(recipe, recipe.pseudo, library, reader, data[0], out, report)
     run.resume()
-    run.go(report or (lambda *_: None), after, stage)
+    run.go(report if report and parallel.first() else (lambda *_: None), after, stage)
+    parallel.wait()
     run.take_best()
+    parallel.wait()
     if data[1].set_aside_from == data[0].name:  # these clips were lent for choosing; now all of them may be learnt from
         whole = _whole(library, learnt)
         model.refit(*_sample(reader, whole, recipe.train.seed))
-    run.keep_best()
+    if parallel.first():
+        run.keep_best()
+    parallel.wait()
     return model.eval()
 
 
@@ -155,6 +168,7 @@ class _Run:
         self.recipe, self.how, self.model, self.reader, self.out = recipe, recipe.train, model, reader, out
         self.train, self.validation = data
         self.captions = self.train.captions_by_clip()
+        self.number_of_video = {v: n for n, v in enumerate(sorted({clip.video for clip in self.train.clips}))}
         self.pseudo: Tensor | None = None
         self.sources: list[tuple[float, list[list[int]]]] = []
         self.optimizer = _optimizer(model, recipe.train)
@@ -198,11 +212,13 @@ class _Run:
         losses = []
         self.model.train()
         parts = [order[begin : begin + self.how.batch] for begin in range(0, len(order), self.how.batch)]
-        parts = [part for part in parts if len(part) > 1]
+        parts = [part for part in parts if len(part) >= max(2, parallel.size())]
         for begin in range(0, len(parts), self.how.accumulate):
             together = parts[begin : begin + self.how.accumulate]
             self.optimizer.zero_grad()
             losses += [self._gradients(clips, drawn, len(together)) for clips in together]
+            if parallel.active():
+                parallel.average_gradients(self.model)
             self.optimizer.step()
             self._follow()
         return float(np.mean(losses))
@@ -223,16 +239,19 @@ class _Run:
 
     def _gradients(self, clips: npt.NDArray[np.int64], drawn: np.random.Generator, share: int) -> float:
         """Add the gradients of a batch, divided by `share`."""
-        shifts = {
-            expert: (drawn.choice([-1.0, 1.0], len(clips)) * seconds).tolist()
-            for expert, seconds in self.model.shifts.items()
+        # Everything that is drawn is drawn for the whole batch, so that several processes stay in step.
+        moved = {
+            expert: drawn.choice([-1.0, 1.0], len(clips)) * seconds for expert, seconds in self.model.shifts.items()
         }
-        batch = self.reader.batch([self.train.clips[clip] for clip in clips], shifts)
-        tokens = _drop(batch, self.how.drop, drawn)
+        kept = drawn.random((len(clips), len(self.reader.dims))) if self.how.drop else None
         own = [self.captions[clip] for clip in clips]
-        texts = [self.train.texts[rows[0] if self.how.caption == "first" else drawn.choice(rows)] for rows in own]
-        names = np.array([self.train.clips[clip].video for clip in clips])
-        video = torch.from_numpy(np.unique(names, return_inverse=True)[1])
+        said = [rows[0] if self.how.caption == "first" else int(drawn.choice(rows)) for rows in own]
+        mine = np.array_split(np.arange(len(clips)), parallel.size())[parallel.rank()]
+        clips, texts = clips[mine], [self.train.texts[said[place]] for place in mine]
+        shifts = {expert: seconds[mine].tolist() for expert, seconds in moved.items()}
+        batch = self.reader.batch([self.train.clips[clip] for clip in clips], shifts)
+        tokens = batch if kept is None else _drop(batch, self.how.drop, kept[mine])
+        video = torch.tensor([self.number_of_video[self.train.clips[clip].video] for clip in clips])
         numbers = torch.from_numpy(clips.astype(np.int64))
         pseudo = None if self.pseudo is None else self.pseudo[numbers]
         given = Batch(tokens, texts, video, numbers, pseudo)
@@ -290,6 +309,8 @@ class _Run:
     # Keeping and resuming
 
     def _save(self) -> None:
+        if not parallel.first():
+            return
         self.out.mkdir(parents=True, exist_ok=True)
         if self.log[-1].best:
             _write_tensors(self.out / "best.safetensors", self.average or self.model.state_dict())
@@ -379,13 +400,17 @@ def _optimizer(model: RetrievalModel, how: TrainRecipe) -> torch.optim.Optimizer
     return _OPTIMIZERS[how.optimizer](groups, lr=how.rate, weight_decay=how.weight_decay, **more)
 
 
-def _drop(tokens: Tokens, chance: float, drawn: np.random.Generator) -> Tokens:
-    """Leave out experts of single videos by chance, never all that a video has."""
-    if chance == 0 or len(tokens) < 2:
+def _drop(tokens: Tokens, chance: float, drawn: npt.NDArray[np.float64]) -> Tokens:
+    """Leave out experts of single videos by chance, never all that a video has.
+
+    Args:
+        drawn: a number from 0 to 1 for each video and expert.
+    """
+    if len(tokens) < 2:
         return tokens
     names = list(tokens)
     there = torch.stack([tokens[name].present.any(1) for name in names], dim=1)
-    kept = torch.from_numpy(drawn.random(there.shape) >= chance) & there
+    kept = torch.from_numpy(drawn >= chance) & there
     kept = torch.where(kept.any(1, keepdim=True), kept, there)
     return {
         name: Steps(tokens[name].values, tokens[name].present & kept[:, index, None], tokens[name].spans)

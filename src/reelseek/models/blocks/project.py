@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelseek.library.tokens import Steps, Tokens
+from reelseek.models import parallel
 
 __all__ = ["Affine", "GatedUnit", "Inputs", "RowNorm", "key", "per_expert", "present_rows"]
 
@@ -64,14 +65,37 @@ class Inputs(nn.Module):
 
 
 class RowNorm(nn.BatchNorm1d):
-    """Batch normalisation that falls back to its running statistics where a batch has a single row."""
+    """Batch normalisation that falls back to its running statistics where a batch has a single row.
+
+    Under several processes its statistics are those of all of them.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
+        if self.training and parallel.active():
+            return self._shared(input)
         if self.training and len(input) < 2:
             return functional.batch_norm(
                 input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
             )
         return super().forward(input)
+
+    def _shared(self, rows: Tensor) -> Tensor:
+        count = parallel.shared_sums(rows.new_tensor([float(len(rows))]))
+        if float(count) < 2:
+            return functional.batch_norm(
+                rows, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+            )
+        mean = parallel.shared_sums(rows.sum(0)) / count
+        variance = parallel.shared_sums((rows - mean).square().sum(0)) / count
+        with torch.no_grad():
+            assert self.running_mean is not None
+            assert self.running_var is not None
+            assert self.num_batches_tracked is not None
+            rate = self.momentum if self.momentum is not None else 0.1
+            self.running_mean.lerp_(mean.detach(), rate)
+            self.running_var.lerp_(variance.detach() * count / (count - 1), rate)
+            self.num_batches_tracked += 1
+        return (rows - mean) / (variance + self.eps).sqrt() * self.weight + self.bias
 
 
 def present_rows(unit: nn.Module, values: Float[Tensor, "item width"], present: Bool[Tensor, " item"]) -> Tensor:
@@ -79,7 +103,7 @@ def present_rows(unit: nn.Module, values: Float[Tensor, "item width"], present: 
 
     In evaluation rows do not meet, and all of them are computed.
     """
-    if not unit.training or bool(present.all()):
+    if not unit.training or (bool(present.all()) and not parallel.active()):
         return unit(values)
     rows = unit(values[present])
     return rows.new_zeros(len(values), *rows.shape[1:]).index_copy(0, present.nonzero()[:, 0], rows)

@@ -1,0 +1,124 @@
+"""Several processes that train one model: embeddings gathered as negatives, batch statistics and gradients shared.
+
+Every process computes the loss of the whole batch from everybody's embeddings, of which its own alone carry gradients,
+times the number of processes; averaged over processes the gradients are those of one process with the whole batch.
+"""
+
+import os
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+__all__ = [
+    "active",
+    "average_gradients",
+    "everywhere",
+    "first",
+    "gathered",
+    "join",
+    "rank",
+    "shared_sums",
+    "size",
+    "wait",
+]
+
+
+def join() -> None:
+    """Under `torchrun`, become one of several processes that train one model."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        dist.init_process_group("gloo")
+
+
+def active() -> bool:
+    """Whether there is more than this process."""
+    return size() > 1
+
+
+def size() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    return dist.get_rank() if size() > 1 else 0
+
+
+def first() -> bool:
+    """Whether this process writes files and reports."""
+    return rank() == 0
+
+
+def wait() -> None:
+    """Until every process is here."""
+    if active():
+        dist.barrier()
+
+
+def everywhere(true: bool) -> bool:
+    """Whether it is so in every process."""
+    if not active():
+        return true
+    told = torch.tensor(int(true))
+    dist.all_reduce(told, dist.ReduceOp.MIN)
+    return bool(told)
+
+
+def gathered(rows: Tensor) -> Tensor:
+    """Rows of all processes, in order of rank; this one's carry gradients, which `average_gradients` expects.
+
+    Processes may have different numbers of rows.
+    """
+    counts = [torch.zeros(1, dtype=torch.long) for _ in range(size())]
+    dist.all_gather(counts, torch.tensor([len(rows)]))
+    most = int(max(counts))
+    padded = rows.detach().new_zeros(most, *rows.shape[1:])
+    padded[: len(rows)] = rows.detach()
+    plain = padded.to(torch.uint8) if padded.dtype == torch.bool else padded
+    parts = [torch.zeros_like(plain) for _ in range(size())]
+    dist.all_gather(parts, plain.contiguous())
+    found = [part[: int(count)].to(rows.dtype) for part, count in zip(parts, counts, strict=True)]
+    found[rank()] = _Scaled.apply(rows, size()) if rows.requires_grad else rows  # type: ignore[no-untyped-call]
+    return torch.cat(found)
+
+
+class _Scaled(torch.autograd.Function):
+    """The values as they are, with gradients times a factor."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, values: Tensor, factor: int) -> Tensor:
+        ctx.factor = factor  # type: ignore[attr-defined]
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0] * ctx.factor, None  # type: ignore[attr-defined]
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(_: torch.autograd.function.FunctionCtx, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+
+def shared_sums(values: Tensor) -> Tensor:
+    """The sum over processes, through which gradients go back to all of them."""
+    total: Tensor = _Sum.apply(values)  # type: ignore[no-untyped-call]
+    return total
+
+
+def average_gradients(model: nn.Module) -> None:
+    """Make every parameter's gradient the mean over processes; one that a process lacks counts as zeros."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            dist.all_reduce(parameter.grad)
+            parameter.grad /= size()
