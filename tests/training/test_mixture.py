@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from pydantic import TypeAdapter, ValidationError
 from tests.training.test_training import SMALL
 
@@ -84,3 +85,35 @@ def test_a_test_split_under_another_name_may_not_choose(two: Path, tmp_path: Pat
             library.put_split("chosen", [f"t{i}" for i in range(4)])
         with pytest.raises(UsageError, match="'chosen' is the test split 'test'"):
             training_splits(library, "big", "chosen", 0.1)
+
+
+def test_batches_of_several_clips_of_each_video(two: Path, tmp_path: Path) -> None:
+    from reelseek.training import loop
+
+    batches: list[tuple[list[str], int]] = []
+    original = loop.LearnedModel.terms
+
+    def spy(self: loop.LearnedModel, batch: loop.Batch) -> dict[str, torch.Tensor]:
+        batches.append(([f"{number}" for number in batch.clip.tolist()], int((~batch.negatives).sum())))  # type: ignore[union-attr]
+        return original(self, batch)
+
+    how = {"epochs": 2, "batch": 12, "clips_per_video": 3}
+    data = {"train": "small", "validation": "big"}
+    with Library.open(two) as library, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.LearnedModel, "terms", spy)
+        for negatives in ("videos", "clips"):
+            recipe = TypeAdapter(Recipe).validate_python(
+                {"model": SMALL, "data": data, "train": {**how, "negatives": negatives}}
+            )
+            train(recipe, library, tmp_path / negatives)
+    # Each epoch is one batch: three clips of the long video, one of each of the others; four videos fit.
+    assert [len(clips) for clips, _ in batches] == [6] * 4
+    assert all(len(set(clips)) == 6 for clips, _ in batches)
+    assert set(batches[0][0]) != set(batches[1][0])  # other clips in the next epoch
+    assert [same for _, same in batches] == [9 + 3, 9 + 3, 6, 6]
+
+
+def test_a_mixture_takes_no_several_clips_of_a_video() -> None:
+    given = {"model": SMALL, "data": {"mixture": {"a": 1.0, "b": 1.0}}, "train": {"clips_per_video": 2}}
+    with pytest.raises(ValidationError, match="clips_per_video"):
+        TypeAdapter(Recipe).validate_python(given)

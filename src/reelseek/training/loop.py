@@ -208,10 +208,9 @@ class _Run:
         factor = rate_factor(self.how, self.epoch, [line.score for line in self.log])
         for group in self.optimizer.param_groups:
             group["lr"] = group["start"] * factor
-        order = self._drawn(drawn)
         losses = []
         self.model.train()
-        parts = [order[begin : begin + self.how.batch] for begin in range(0, len(order), self.how.batch)]
+        parts = self._batches(drawn)
         parts = [part for part in parts if len(part) >= max(2, parallel.size())]
         for begin in range(0, len(parts), self.how.accumulate):
             together = parts[begin : begin + self.how.accumulate]
@@ -222,6 +221,20 @@ class _Run:
             self.optimizer.step()
             self._follow()
         return float(np.mean(losses))
+
+    def _batches(self, drawn: np.random.Generator) -> list[npt.NDArray[np.int64]]:
+        """The clips of every batch of an epoch."""
+        order, per_video = self._drawn(drawn), self.how.clips_per_video
+        if per_video is None:
+            return [order[begin : begin + self.how.batch] for begin in range(0, len(order), self.how.batch)]
+        of_video: dict[str, list[np.int64]] = {}
+        for clip in order:
+            of_video.setdefault(self.train.clips[clip].video, []).append(clip)
+        videos = [clips[:per_video] for clips in of_video.values()]
+        shuffled = [videos[place] for place in drawn.permutation(len(videos))]
+        together = max(1, self.how.batch // per_video)
+        groups = [shuffled[begin : begin + together] for begin in range(0, len(shuffled), together)]
+        return [np.array([clip for clips in group for clip in clips], np.int64) for group in groups]
 
     def _drawn(self, drawn: np.random.Generator) -> npt.NDArray[np.int64]:
         """The clips of one epoch: each once, or examples of a mixture."""
@@ -251,8 +264,10 @@ class _Run:
         shifts = {expert: seconds[mine].tolist() for expert, seconds in moved.items()}
         batch = self.reader.batch([self.train.clips[clip] for clip in clips], shifts)
         tokens = batch if kept is None else _drop(batch, self.how.drop, kept[mine])
-        video = torch.tensor([self.number_of_video[self.train.clips[clip].video] for clip in clips])
         numbers = torch.from_numpy(clips.astype(np.int64))
+        video = torch.tensor([self.number_of_video[self.train.clips[clip].video] for clip in clips])
+        if self.how.negatives == "clips":
+            video = numbers
         pseudo = None if self.pseudo is None else self.pseudo[numbers]
         given = Batch(tokens, texts, video, numbers, pseudo)
         half = torch.autocast("cpu", torch.bfloat16, enabled=self.how.precision == "bfloat16")

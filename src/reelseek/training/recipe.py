@@ -74,6 +74,9 @@ class TrainRecipe:
             contrastive batches fit; for systems whose loss is over their similarities alone.
         precision: `bfloat16` computes in it under autocast; weights stay as they are.
         caption: a `random` caption of a clip each epoch, or always the `first`.
+        clips_per_video: fill a batch with so many clips, drawn each epoch, of each of its videos (EAO: 10 of 224); by
+            default clips come one by one, all of them in an epoch.
+        negatives: captions are compared with clips of other `videos`, or with all other `clips`, of the same video too.
     """
 
     seed: int = 0
@@ -96,6 +99,8 @@ class TrainRecipe:
     chunk: int | None = Field(default=None, ge=1)
     precision: Literal["float32", "bfloat16"] = "float32"
     caption: Literal["random", "first"] = "random"
+    clips_per_video: int | None = Field(default=None, ge=1)
+    negatives: Literal["videos", "clips"] = "videos"
     patience: int | None = Field(default=None, ge=1)
     metric: Literal["geometric_mean", "recall_at_1", "recall_at_5", "recall_at_10", "mean_rank"] = "mean_rank"
 
@@ -120,6 +125,12 @@ class Recipe:
     data: DataRecipe = Field(default_factory=DataRecipe)
     train: TrainRecipe = Field(default_factory=TrainRecipe)
     pseudo: PseudoRecipe | None = None
+
+    def __post_init__(self) -> None:
+        if self.data.mixture and self.train.clips_per_video:
+            raise ValueError(
+                "train.clips_per_video: a mixture draws one clip of a video at a time; leave one of them out"
+            )
 
 
 def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
