@@ -91,9 +91,11 @@ def test_batches_of_several_clips_of_each_video(two: Path, tmp_path: Path) -> No
     from reelseek.training import loop
 
     batches: list[tuple[list[str], int]] = []
+    held: list[list[int]] = []
     original = loop.LearnedModel.terms
 
     def spy(self: loop.LearnedModel, batch: loop.Batch) -> dict[str, torch.Tensor]:
+        held.append(batch.video.tolist())
         batches.append(([f"{number}" for number in batch.clip.tolist()], int((~batch.negatives).sum())))  # type: ignore[union-attr]
         return original(self, batch)
 
@@ -106,6 +108,7 @@ def test_batches_of_several_clips_of_each_video(two: Path, tmp_path: Path) -> No
                 {"model": SMALL, "data": data, "train": {**how, "negatives": negatives}}
             )
             train(recipe, library, tmp_path / negatives)
+    assert [len(set(videos)) for videos in held] == [4] * 4  # what belongs together is known either way
     # Each epoch is one batch: three clips of the long video, one of each of the others; four videos fit.
     assert [len(clips) for clips, _ in batches] == [6] * 4
     assert all(len(set(clips)) == 6 for clips, _ in batches)

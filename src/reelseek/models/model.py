@@ -59,6 +59,7 @@ class Batch:
         video: numbers the videos that they come from.
         clip: numbers the clips of the whole training split, the same in every epoch.
         pseudo: what another model would have predicted for each clip (UMI's second branch).
+        apart: another clip of the same video is a negative too; by default it is none.
     """
 
     tokens: Tokens
@@ -66,6 +67,7 @@ class Batch:
     video: Int[Tensor, " clip"]
     clip: Int[Tensor, " clip"] | None = None
     pseudo: Float[Tensor, "clip dim"] | None = None
+    apart: bool = False
 
     def with_evidence(self) -> "Batch":
         """The clips that have at least one step of some modality: nothing can be learnt from the others."""
@@ -78,12 +80,22 @@ class Batch:
         """Some of the clips, in that order."""
         tokens = {n: Steps(s.values[kept], s.present[kept], s.spans[kept]) for n, s in self.tokens.items()}
         chosen = [part if part is None else part[kept] for part in (self.clip, self.pseudo)]
-        return Batch(tokens, [self.texts[int(row)] for row in kept], self.video[kept], chosen[0], chosen[1])
+        return Batch(tokens, [self.texts[int(row)] for row in kept], self.video[kept], chosen[0], chosen[1], self.apart)
+
+    @property
+    def alike(self) -> Int[Tensor, " clip"]:
+        """Clips that share a number are no negatives of each other's captions: those of a video, or copies of a clip.
+
+        Raises:
+            ValueError: clips are to be told apart and have no numbers.
+        """
+        if self.apart and self.clip is None:
+            raise ValueError("apart: a batch that tells the clips of a video apart needs their numbers")
+        return self.clip if self.apart and self.clip is not None else self.video
 
     @property
     def negatives(self) -> Bool[Tensor, "text clip"]:
-        """Pairs of different videos: another moment of the same video is no negative of a caption."""
-        return self.video[:, None] != self.video[None, :]
+        return self.alike[:, None] != self.alike[None, :]
 
 
 def similarity(texts: Embedding, videos: Embedding, *, renormalise: bool = True) -> Float[Tensor, "text video"]:
@@ -277,8 +289,8 @@ class LearnedModel(RetrievalModel):
         negatives = batch.negatives
         if parallel.active() and self.training:
             texts, videos = texts.of_all(), videos.of_all()
-            video = parallel.gathered(batch.video)
-            negatives = video[:, None] != video[None, :]
+            alike = parallel.gathered(batch.alike)
+            negatives = alike[:, None] != alike[None, :]
         return {self.config.loss.name: self.score_loss(self.similarity(texts, videos), negatives=negatives)}
 
     @property

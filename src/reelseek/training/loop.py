@@ -173,7 +173,8 @@ class _Run:
         self.sources: list[tuple[float, list[list[int]]]] = []
         self.optimizer = _optimizer(model, recipe.train)
         self.average = {k: v.detach().clone() for k, v in model.state_dict().items()} if self.how.average else {}
-        self.epoch, self.best_score, self.log = 0, float("-inf"), [Epoch(0, 0, 0, 0, 0, 0, 0, 0, False)][:0]
+        self.epoch, self.best_score = 0, float("-inf")
+        self.log: list[Epoch] = []
         self.order = [index for index, rows in enumerate(self.captions) if rows]
         if len(self.order) < 2:
             raise UsageError(f"the split {self.train.name!r} has {len(self.order)} captioned clips; training needs two")
@@ -266,10 +267,8 @@ class _Run:
         tokens = batch if kept is None else _drop(batch, self.how.drop, kept[mine])
         numbers = torch.from_numpy(clips.astype(np.int64))
         video = torch.tensor([self.number_of_video[self.train.clips[clip].video] for clip in clips])
-        if self.how.negatives == "clips":
-            video = numbers
         pseudo = None if self.pseudo is None else self.pseudo[numbers]
-        given = Batch(tokens, texts, video, numbers, pseudo)
+        given = Batch(tokens, texts, video, numbers, pseudo, apart=self.how.negatives == "clips")
         half = torch.autocast("cpu", torch.bfloat16, enabled=self.how.precision == "bfloat16")
         if self.how.chunk is not None:
             with half:
@@ -342,15 +341,8 @@ class _Run:
         path = self.out / "state.safetensors"
         if not path.is_file():
             if self.out.is_dir() and any(self.out.iterdir()):
-                known = {
-                    "best.safetensors",
-                    "state.safetensors.partial",
-                    "best.safetensors.partial",
-                    "pseudo",
-                    "log.csv",
-                    "log.csv.partial",
-                }
-                if {p.name for p in self.out.iterdir()} - known:
+                begun = {"best.safetensors", "state.safetensors", "log.csv", "pseudo"}
+                if {p.name.removesuffix(".partial") for p in self.out.iterdir()} - begun:
                     raise RecipeError(f"{self.out} is not empty and holds no run to resume; name another folder")
             return
         from safetensors import SafetensorError, safe_open
