@@ -41,6 +41,12 @@ class Embedding:
     def __len__(self) -> int:
         return len(self.values)
 
+    @classmethod
+    def even(cls, values: Tensor, present: Tensor | None = None) -> "Embedding":
+        """Slots that weigh the same; all of them present if not said otherwise."""
+        ones = torch.ones_like(values[..., 0])
+        return cls(values, ones > 0 if present is None else present, ones)
+
     def of_all(self) -> "Embedding":
         """The items of all processes that train together."""
         return Embedding(*(parallel.gathered(part) for part in (self.values, self.present, self.weights)))

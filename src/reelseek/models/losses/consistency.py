@@ -36,10 +36,7 @@ def cycle_consistency(
     """
     there = soft_nearest(clips, clips_present, sentences, sentences_present) @ sentences
     back = soft_nearest(there, clips_present, clips, clips_present)
-    index = torch.arange(clips.shape[1], dtype=clips.dtype, device=clips.device)
-    errors = (back @ index - index).square()
-    counts = clips_present.sum(1).clamp(min=1)
-    return (torch.where(clips_present, errors, torch.zeros(())).sum(1) / counts).mean()
+    return _index_error(back, clips_present)
 
 
 def half_cycle(
@@ -49,11 +46,14 @@ def half_cycle(
     sentences_present: Bool[Tensor, "video sentence"],
 ) -> Float[Tensor, ""]:
     """`cycle_consistency` without the way back: a clip's soft nearest sentence should stand at the clip's own index."""
-    index = torch.arange(sentences.shape[1], dtype=clips.dtype, device=clips.device)
-    own = torch.arange(clips.shape[1], dtype=clips.dtype, device=clips.device)
-    errors = (soft_nearest(clips, clips_present, sentences, sentences_present) @ index - own).square()
-    counts = clips_present.sum(1).clamp(min=1)
-    return (torch.where(clips_present, errors, torch.zeros(())).sum(1) / counts).mean()
+    return _index_error(soft_nearest(clips, clips_present, sentences, sentences_present), clips_present)
+
+
+def _index_error(shares: Float[Tensor, "video clip other"], present: Bool[Tensor, "video clip"]) -> Float[Tensor, ""]:
+    """Squared distance of the expected index from a clip's own, averaged over a video's clips and then over videos."""
+    own, index = (torch.arange(size, dtype=shares.dtype, device=shares.device) for size in shares.shape[1:])
+    errors = torch.where(present, (shares @ index - own).square(), torch.zeros(()))
+    return (errors.sum(1) / present.sum(1).clamp(min=1)).mean()
 
 
 def prototype_alignment(

@@ -124,7 +124,7 @@ class AVLnet(LearnedModel):
         towers = self.towers(steps)
         values = torch.stack([towers[slot][0] for slot in self.slots], 1)
         present = torch.stack([towers[slot][1] for slot in self.slots], 1)
-        return Embedding(values, present, torch.ones_like(values[..., 0]))
+        return Embedding.even(values, present)
 
     def encode_texts(self, texts: Sequence[str]) -> Embedding:
         values, there = self.read(self.text.words(texts))

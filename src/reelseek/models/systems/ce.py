@@ -1,6 +1,6 @@
 """Collaborative Experts (Liu, Albanie, Nagrani, Zisserman, BMVC 2019): MEE whose experts gate each other first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelseek.library.tokens import Steps
-from reelseek.models.blocks.heads import ExpertText
 from reelseek.models.blocks.project import RowNorm, key, per_expert, present_rows
 from reelseek.models.losses import LossConfig
-from reelseek.models.model import STRICT, Embedding, LearnedModel
-from reelseek.models.systems.mee import MEEConfig, VladPools
+from reelseek.models.model import STRICT, Embedding
+from reelseek.models.systems.mee import MEEConfig, MixtureOfExperts
 
 __all__ = ["CE", "CEConfig"]
 
@@ -80,22 +79,16 @@ def _hidden(config: CEConfig, layers: int) -> list[nn.Module]:
     return [part for _ in range(layers) for part in (RowNorm(width), active(), nn.Linear(width, width))]
 
 
-class CE(LearnedModel):
+class CE(MixtureOfExperts):
     """pool (mean, NetVLAD) -> project (linear, unit length) -> mix (pair gate) -> weighted similarity."""
 
     system = "ce"
     config: CEConfig
 
     def __init__(self, config: CEConfig) -> None:
-        super().__init__(config)
-        self.renormalise = config.missing != "keep"
-        self.pools = VladPools(config.experts, config.vlad, count_padding=config.count_padding)
+        super().__init__(config, dict.fromkeys(config.experts, config.width))
         self.project = per_expert({e: nn.Linear(width, config.width) for e, width in self.pools.widths.items()})
         self.mix = PairGate(config)
-        self.captions = ExpertText(
-            self.text.width, dict.fromkeys(config.experts, config.width), clusters=config.text_clusters,
-            ghosts=config.ghosts, count_padding=config.count_padding,
-        )  # fmt: skip
 
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
         experts = {}
@@ -109,14 +102,4 @@ class CE(LearnedModel):
         present = torch.stack([there for _, there in gated.values()], 1)
         if self.config.missing == "keep":
             present = torch.ones_like(present)
-        return Embedding(values, present, torch.ones_like(values[..., 0]))
-
-    def encode_texts(self, texts: Sequence[str]) -> Embedding:
-        return self.encode_pooled(self.captions.pooled(self.text, texts))
-
-    def encode_pooled(self, pooled: Float[Tensor, "text pooled"]) -> Embedding:
-        """The text side after its pooling."""
-        values, weights = self.captions(pooled)
-        if self.config.missing == "keep":
-            weights = torch.ones_like(weights)
-        return Embedding(values, torch.ones_like(weights, dtype=torch.bool), weights)
+        return Embedding.even(values, present)

@@ -66,9 +66,8 @@ class ClipMean(RetrievalModel):
             middle = order.gather(1, (steps.present.sum(1, keepdim=True) // 2).clamp(max=order.shape[1] - 1))[:, 0]
             rows = torch.where(present, unit[torch.arange(len(unit), device=unit.device), middle], torch.zeros(()))
         values = functional.normalize(rows, dim=-1)[:, None]
-        return Embedding(values, present, torch.ones_like(values[..., 0]))
+        return Embedding.even(values, present)
 
     def encode_texts(self, texts: Sequence[str]) -> Embedding:
         values = functional.normalize(self.text.pooled(texts), dim=-1)[:, None]
-        ones = torch.ones_like(values[..., 0])
-        return Embedding(values, ones > 0, ones)
+        return Embedding.even(values)

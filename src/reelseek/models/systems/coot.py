@@ -220,7 +220,7 @@ class COOT(LearnedModel):
         )
         values = torch.stack([self._embed(side, words, parts, owner) for side in self.caption], 1)
         present = words.present.any(1, keepdim=True).expand(len(texts), len(self.slots))
-        return Embedding(values, present, torch.ones_like(values[..., 0]))
+        return Embedding.even(values, present)
 
     def levels(self, batch: Batch) -> list[tuple[Level, Level]]:
         """Both sides of each group's hierarchy.

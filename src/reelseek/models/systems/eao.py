@@ -250,7 +250,7 @@ class EAO(LearnedModel):
             values = self._windows(steps)
         else:
             values = functional.normalize(self.embed(self.tokens(steps), [list(steps)])[0], dim=-1)
-        return Embedding(values[:, None], present[:, None], torch.ones_like(values[:, :1]))
+        return Embedding.even(values[:, None], present[:, None])
 
     def _windows(self, steps: Mapping[str, Steps]) -> Float[Tensor, "video dim"]:
         """The mean embedding of windows. A last one of 70 % or less is left out unless it is the only one."""
@@ -278,7 +278,7 @@ class EAO(LearnedModel):
 
     def encode_words(self, words: Steps) -> Embedding:
         values = functional.normalize(self.embed({TEXT: self.project_tokens(TEXT, words)}, [[TEXT]])[0], dim=-1)
-        return Embedding(values[:, None], words.present.any(1, keepdim=True), torch.ones_like(values[:, :1]))
+        return Embedding.even(values[:, None], words.present.any(1, keepdim=True))
 
     def pairs(self) -> list[tuple[View, View]]:
         """Pairs of views that the loss compares: of two modalities, of one and two, and text with everything."""

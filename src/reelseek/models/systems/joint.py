@@ -158,7 +158,7 @@ class Joint(LearnedModel):
         values = side_by_side(rows)
         if self.config.unit:
             values = functional.normalize(values, dim=-1)
-        return Embedding(values, present, torch.ones_like(values[..., 0]))
+        return Embedding.even(values, present)
 
 
 class W2VV(Joint):

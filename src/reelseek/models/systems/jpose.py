@@ -85,7 +85,7 @@ class JPose(LearnedModel):
         rows = torch.cat([masked_mean(each.values, each.present) for each in steps.values()], 1)
         there = torch.stack([each.present.any(1) for each in steps.values()]).any(0)
         values = torch.stack([present_rows(head, rows, there) for head in self.heads], 1)
-        return Embedding(values, there[:, None].expand(values.shape[:2]), torch.ones_like(values[..., 0]))
+        return Embedding.even(values, there[:, None].expand(values.shape[:2]))
 
     def encode_texts(self, texts: Sequence[str]) -> Embedding:
         whole = self.text.pooled(texts)
@@ -99,7 +99,7 @@ class JPose(LearnedModel):
             rows.append(head(given))
             present.append(there)
         values = torch.stack(rows, 1)
-        return Embedding(values, torch.stack(present, 1), torch.ones_like(values[..., 0]))
+        return Embedding.even(values, torch.stack(present, 1))
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Triplets in the joint space of both parts, in squared distance, both ways."""

@@ -60,13 +60,12 @@ class LateFusion(LearnedModel):
             rows.append(functional.normalize(self.heads[key(name)](pooled), dim=-1))
         values = torch.stack(rows, 1)
         present = torch.stack([each.present.any(1) for each in steps.values()], 1)
-        return Embedding(values, present, torch.ones_like(values[..., 0]))
+        return Embedding.even(values, present)
 
     def encode_texts(self, texts: Sequence[str]) -> Embedding:
         pooled = self.text.pooled(texts)
         values = functional.normalize(torch.stack([head(pooled) for head in self.text_heads.values()], 1), dim=-1)
-        ones = torch.ones_like(values[..., 0])
-        return Embedding(values, ones > 0, ones)
+        return Embedding.even(values)
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Each modality learns alone, from the clips that have it."""

@@ -113,9 +113,8 @@ class MBT(LearnedModel):
             pooled = masked_mean(self.norm[key(name)](mixed[name]), each.present)
             total, count = total + torch.where(there, pooled, torch.zeros(())), count + there
         values = functional.normalize(self.head(total / count.clamp(min=1)), dim=-1)
-        return Embedding(values[:, None], count > 0, torch.ones_like(values[:, :1]))
+        return Embedding.even(values[:, None], count > 0)
 
     def encode_texts(self, texts: Sequence[str]) -> Embedding:
         values = functional.normalize(self.text_head(self.text.pooled(texts)), dim=-1)[:, None]
-        ones = torch.ones_like(values[..., 0])
-        return Embedding(values, ones > 0, ones)
+        return Embedding.even(values)

@@ -19,7 +19,7 @@ from reelseek.models.blocks.project import GatedUnit, key, per_expert, present_r
 from reelseek.models.losses import LossConfig
 from reelseek.models.model import STRICT, Embedding, LearnedModel, SystemConfig
 
-__all__ = ["MEE", "MEEConfig", "VladPools"]
+__all__ = ["MEE", "MEEConfig", "MixtureOfExperts", "VladPools"]
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -42,6 +42,11 @@ class MEEConfig(SystemConfig):
     loss: LossConfig = Field(default_factory=lambda: LossConfig("max_margin", {"margin": 0.2, "diagonal": True}))
 
 
+def pooled_widths(experts: Mapping[str, int], vlad: Mapping[str, int]) -> dict[str, int]:
+    """How wide each expert is after `VladPools`."""
+    return {name: dim * vlad.get(name, 1) for name, dim in experts.items()}
+
+
 class VladPools(nn.Module):
     """Each expert's steps -> one vector: NetVLAD where asked, else their mean. `widths` says how wide."""
 
@@ -50,7 +55,7 @@ class VladPools(nn.Module):
         self.vlad = per_expert(
             {name: NetVLAD(experts[name], clusters, count_padding=count_padding) for name, clusters in vlad.items()}
         )
-        self.widths = {name: dim * vlad.get(name, 1) for name, dim in experts.items()}
+        self.widths = pooled_widths(experts, vlad)
 
     def forward(self, name: str, steps: Steps) -> Float[Tensor, "video dim"]:
         if key(name) in self.vlad:
@@ -59,33 +64,23 @@ class VladPools(nn.Module):
         return masked_mean(steps.values, steps.present)
 
 
-class MEE(LearnedModel):
-    """pool (mean, NetVLAD) -> heads (a gated unit an expert) -> similarity weighted by the caption."""
+class MixtureOfExperts(LearnedModel):
+    """Experts pooled one by one, and captions that have a vector and a weight for each: what MEE and CE share.
 
-    system = "mee"
+    Args:
+        widths: of each expert's slot.
+    """
+
     config: MEEConfig
 
-    def __init__(self, config: MEEConfig) -> None:
+    def __init__(self, config: MEEConfig, widths: Mapping[str, int]) -> None:
         super().__init__(config)
         self.renormalise = config.missing != "keep"
         self.pools = VladPools(config.experts, config.vlad, count_padding=config.count_padding)
-        widths = {name: config.widths.get(name, width) for name, width in self.pools.widths.items()}
-        self.heads = per_expert({name: GatedUnit(self.pools.widths[name], width) for name, width in widths.items()})
         self.captions = ExpertText(
             self.text.width, widths, clusters=config.text_clusters, ghosts=config.ghosts,
             count_padding=config.count_padding,
         )  # fmt: skip
-
-    def encode(self, steps: Mapping[str, Steps]) -> Embedding:
-        rows, present = [], []
-        for name, each in steps.items():
-            there = each.present.any(1)
-            if self.config.missing == "keep":
-                there = torch.ones_like(there)
-            rows.append(present_rows(self.heads[key(name)], self.pools(name, each), there))
-            present.append(there)
-        values = side_by_side(rows)
-        return Embedding(values, torch.stack(present, 1), torch.ones_like(values[..., 0]))
 
     def encode_texts(self, texts: Sequence[str]) -> Embedding:
         return self.encode_pooled(self.captions.pooled(self.text, texts))
@@ -96,3 +91,27 @@ class MEE(LearnedModel):
         if self.config.missing == "keep":
             weights = torch.ones_like(weights)
         return Embedding(values, torch.ones_like(weights, dtype=torch.bool), weights)
+
+
+class MEE(MixtureOfExperts):
+    """pool (mean, NetVLAD) -> heads (a gated unit an expert) -> similarity weighted by the caption."""
+
+    system = "mee"
+    config: MEEConfig
+
+    def __init__(self, config: MEEConfig) -> None:
+        pooled = pooled_widths(config.experts, config.vlad)
+        widths = {name: config.widths.get(name, width) for name, width in pooled.items()}
+        super().__init__(config, widths)
+        self.heads = per_expert({name: GatedUnit(pooled[name], width) for name, width in widths.items()})
+
+    def encode(self, steps: Mapping[str, Steps]) -> Embedding:
+        rows, present = [], []
+        for name, each in steps.items():
+            there = each.present.any(1)
+            if self.config.missing == "keep":
+                there = torch.ones_like(there)
+            rows.append(present_rows(self.heads[key(name)], self.pools(name, each), there))
+            present.append(there)
+        values = side_by_side(rows)
+        return Embedding.even(values, torch.stack(present, 1))

@@ -135,7 +135,7 @@ class MMT(LearnedModel):
             linear, there = self.linear(_means(steps))
             values = side_by_side([*values.unbind(1), linear])
             present = torch.cat([present, there[:, None]], 1)
-        return Embedding(values, present, torch.ones_like(values[..., 0]))
+        return Embedding.even(values, present)
 
     # What is fitted in closed form
 

@@ -136,7 +136,7 @@ class MMV(LearnedModel):
         slots = [name for name in self.slots if name in found]
         values = functional.normalize(torch.stack([found[name][0] for name in slots], 1), dim=-1)
         present = torch.stack([found[name][1] for name in slots], 1)
-        return Embedding(values, present, torch.ones_like(values[..., 0]))
+        return Embedding.even(values, present)
 
     def read(self, words: Steps) -> Rows:
         """Texts in their space, not normalised."""

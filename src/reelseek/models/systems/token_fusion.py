@@ -136,7 +136,7 @@ class TokenFusion(LearnedModel):
             self.heads[key(name)](self.norm[key(name)](each).mean(1)) for name, each in zip(steps, values, strict=True)
         ]
         unit = functional.normalize(torch.stack(rows, 1), dim=-1)
-        return Embedding(unit, there.T, torch.ones_like(unit[..., 0])), score
+        return Embedding.even(unit, there.T), score
 
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
         return self._embed(steps)[0]
@@ -144,8 +144,7 @@ class TokenFusion(LearnedModel):
     def encode_texts(self, texts: Sequence[str]) -> Embedding:
         pooled = self.text.pooled(texts)
         values = functional.normalize(torch.stack([head(pooled) for head in self.text_heads.values()], 1), dim=-1)
-        ones = torch.ones_like(values[..., 0])
-        return Embedding(values, ones > 0, ones)
+        return Embedding.even(values)
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         videos, score = self._embed(self.inputs(batch.tokens))

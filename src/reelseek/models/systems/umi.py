@@ -139,7 +139,7 @@ class UMI(LearnedModel):
         outputs = self.predict(self.features(steps), present)[:, : len(self.slots)]
         values = functional.normalize(outputs, dim=-1)
         some = torch.stack(list(present.values())).any(0)
-        return Embedding(values, some[:, None].expand(-1, len(self.slots)), torch.ones_like(values[..., 0]))
+        return Embedding.even(values, some[:, None].expand(-1, len(self.slots)))
 
     def encode_texts(self, texts: Sequence[str]) -> Embedding:
         """The text encoder's vectors, in both branches: the text space is fixed."""

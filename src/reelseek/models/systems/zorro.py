@@ -83,12 +83,11 @@ class Zorro(LearnedModel):
 
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
         values, present = self.streams(steps)["fusion"]
-        return Embedding(values[:, None], present[:, None], torch.ones_like(values[:, :1]))
+        return Embedding.even(values[:, None], present[:, None])
 
     def encode_texts(self, texts: Sequence[str]) -> Embedding:
         values = functional.normalize(self.text_head(self.text.pooled(texts)), dim=-1)[:, None]
-        ones = torch.ones_like(values[..., 0])
-        return Embedding(values, ones > 0, ones)
+        return Embedding.even(values)
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Contrast of text with every stream, and of streams with each other, where both are there."""
