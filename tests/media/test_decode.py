@@ -58,6 +58,27 @@ def test_sound_only_no_sound_and_several_streams(make_video) -> None:
     assert np.argmax(spectrum) * 16_000 / len(samples) == pytest.approx(440, abs=5)
 
 
+def test_sound_that_turns_from_mono_to_stereo_midway_is_heard_whole(tmp_path: Path) -> None:
+    path = tmp_path / "broadcast.ts"
+    for layout, rate, tone in [("mono", 16_000, 440), ("stereo", 48_000, 880)]:  # transport streams may be concatenated
+        part = tmp_path / f"{layout}.ts"
+        with av.open(str(part), "w") as out:
+            track = out.add_stream("aac", rate=rate, layout=layout)
+            wave = np.sin(np.arange(2 * rate) * 2 * np.pi * tone / rate).astype(np.float32) / 2
+            channels = np.stack([wave] * track.layout.nb_channels)
+            frame = av.AudioFrame.from_ndarray(channels, format="fltp", layout=layout)
+            frame.rate, frame.pts = rate, 0
+            out.mux(track.encode(frame))
+            out.mux(track.encode(None))
+        with path.open("ab") as file:
+            file.write(part.read_bytes())
+    samples = read_sound(path).samples
+    assert len(samples) / 16_000 == pytest.approx(4, abs=0.3)
+    for second, tone in [(0.5, 440), (3.0, 880)]:
+        spectrum = np.abs(np.fft.rfft(samples[int(second * 16_000) :][:8000]))
+        assert np.argmax(spectrum) * 2 == pytest.approx(tone, abs=4)
+
+
 @pytest.mark.parametrize("turn", [0, 90, 180, 270])
 def test_rotation_is_undone(shared_data: Path, turn: int) -> None:
     frames = _frames(shared_data / "formats" / f"video_{turn}.mov", FrameStream(fps=1, short_side=100))

@@ -111,7 +111,8 @@ class _Sound:
     def __init__(self, stream: SoundStream, consumers: list[Consumer]) -> None:
         self.rate = stream.rate
         self.consumers = consumers
-        self.resampler = av.AudioResampler(format="flt", layout="mono", rate=stream.rate)
+        self.resampler: av.AudioResampler | None = None
+        self.setup: tuple[str, str, int] | None = None  # what the resampler was made for
         self.blocks: list[npt.NDArray[np.float32]] = []
         self.pending = 0
         self.clock: float | None = None  # time of the next sample
@@ -123,8 +124,23 @@ class _Sound:
         elif seconds is not None and 0.05 < seconds - self.clock < 3600:
             self._push(np.zeros(int((seconds - self.clock) * self.rate), np.float32))
         frame.pts = None
+        setup = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if setup != self.setup:  # broadcasts turn from stereo to mono midway, and a resampler takes one kind only
+            self._drain()
+            self.resampler = av.AudioResampler(format="flt", layout="mono", rate=self.rate)
+            self.setup = setup
+        assert self.resampler is not None
         for resampled in self.resampler.resample(frame):
             self._push(resampled.to_ndarray().reshape(-1))
+
+    def _drain(self) -> None:
+        """Hand on what the resampler still holds."""
+        if self.resampler is not None:
+            try:
+                for resampled in self.resampler.resample(None):
+                    self._push(resampled.to_ndarray().reshape(-1))
+            except (av.error.FFmpegError, ValueError):
+                pass  # nothing was buffered
 
     def _push(self, samples: npt.NDArray[np.float32]) -> None:
         assert self.clock is not None
@@ -143,13 +159,7 @@ class _Sound:
             consumer(batch)
 
     def flush(self) -> None:
-        if self.clock is None:
-            return
-        try:
-            for resampled in self.resampler.resample(None):
-                self._push(resampled.to_ndarray().reshape(-1))
-        except (av.error.FFmpegError, ValueError):
-            pass  # nothing was buffered
+        self._drain()
         if self.pending:
             self._emit()
 
