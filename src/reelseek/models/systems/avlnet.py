@@ -131,7 +131,7 @@ class AVLnet(LearnedModel):
         if self.fused:  # a query without sound
             values = self.fuse(torch.cat([values, torch.zeros_like(values)], 1))
         rows = values[:, None].expand(-1, len(self.slots), -1)
-        return Embedding(rows, there[:, None].expand(rows.shape[:2]), torch.ones_like(rows[..., 0]))
+        return Embedding.even(rows, there[:, None].expand(rows.shape[:2]))
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         parts = {**self.towers(self.inputs(batch.tokens)), "text": self.read(self.text.words(batch.texts))}

@@ -89,7 +89,7 @@ class Concepts(RetrievalModel):
                 row = self._labels(steps) if name == "object" else self._said(steps, centred=name != "clip")
                 present[:, index] = steps.present.any(1)
                 values[:, index, : row.shape[1]] = torch.where(present[:, index, None], row, torch.zeros(()))
-        return Embedding(values, present, torch.ones(values.shape[:2]))
+        return Embedding.even(values, present)
 
     def _labels(self, steps: Steps) -> Float[Tensor, "video dim"]:
         """Mean over frames of the likeliest labels' vectors, each weighted by its probability."""

@@ -202,7 +202,7 @@ class COOT(LearnedModel):
             values.append(self._embed(side, fed, *_runs(fed, self.config.clip_steps)))
             present.append(fed.present.any(1))
         stacked = torch.stack(values, 1)
-        return Embedding(stacked, torch.stack(present, 1), torch.ones_like(stacked[..., 0]))
+        return Embedding.even(stacked, torch.stack(present, 1))
 
     def _embed(self, side: nn.Module, wholes: Steps, parts: Steps, owner: Tensor) -> Tensor:
         assert isinstance(side, _Side)

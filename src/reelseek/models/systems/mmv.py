@@ -145,7 +145,7 @@ class MMV(LearnedModel):
     def encode_texts(self, texts: Sequence[str]) -> Embedding:
         values, there = self.read(self.text.words(texts))
         rows = functional.normalize(values, dim=-1)[:, None].expand(-1, len(self.slots), -1)
-        return Embedding(rows, there[:, None].expand(rows.shape[:2]), torch.ones_like(rows[..., 0]))
+        return Embedding.even(rows, there[:, None].expand(rows.shape[:2]))
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """NCE of vision with audio and MIL-NCE of vision with text; a clip without one has no part in its term."""
