@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from reelseek.evaluation import metrics, ranks, text_to_video_ranks, video_to_text_ranks
-from reelseek.evaluation.report import Picture, ReportTable, html_report
+from reelseek.evaluation.report import Examples, Picture, ReportTable, html_report
 
 
 def test_examples_in_the_docstrings() -> None:
@@ -46,6 +46,8 @@ def test_hard_cases() -> None:
 
 
 def test_a_report_escapes_what_videos_say() -> None:
-    page = html_report("T", [ReportTable("<t>", ["a"], [["<script>"]])], [("<q>", [Picture(None, "<img onerror>")])])
+    page = html_report(
+        "T", [ReportTable("<t>", ["a"], [["<script>"]]), Examples("e", [("<q>", [Picture(None, "<img onerror>")])])]
+    )
     for raw in ("<script>", "<q>\n", "<img onerror>", "<t>"):
         assert raw not in page

@@ -166,11 +166,15 @@ def _found(searcher: "Searcher", query: str) -> list["Picture"]:
 
 
 def _report(out: Path, stages: _Stages, tables: list["ReportTable"], rows: list[tuple[str, list["Picture"]]]) -> None:
-    from reelseek.evaluation.report import ReportTable, html_report
+    from reelseek.evaluation.report import Examples, ReportTable, html_report
 
     times = ReportTable("Time of each stage", ["stage", "wall time"], stages.rows)
     (out / "report.html").write_text(
-        html_report("Reelseek: from raw video to a ranked moment", [*tables, times], rows), "utf-8"
+        html_report(
+            "Reelseek: from raw video to a ranked moment",
+            [*tables, times, Examples("Queries and the moments found", rows)],
+        ),
+        "utf-8",
     )
     print_table(["stage", "wall time"], stages.rows)
 

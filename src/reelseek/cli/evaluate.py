@@ -50,6 +50,7 @@ def evaluate(
     from reelseek.library import Library
     from reelseek.models import load_model
     from reelseek.training import evaluate as measure
+    from reelseek.training.measure import write_measured
 
     if protocol == "list":
         rows = [(name, rule.gallery or "", rule.says) for name, rule in PROTOCOLS.items()]
@@ -67,7 +68,7 @@ def evaluate(
             for names in (_combinations(combinations, loaded, opened) if combinations else ())
         }
     if run is not None:
-        _write(run, measured, loaded.system)
+        write_measured(run, measured, loaded.system)
     if json:
         told = measured.as_json()
         if parts:
@@ -128,18 +129,6 @@ def _combinations(given: str, model: "RetrievalModel", library: "Library") -> li
     if len(there) > 7:
         raise UsageError(f"{len(there)} experts have {2 ** len(there) - 1} combinations; name some, as in a,b/a/b,c")
     return [list(some) for size in range(1, len(there) + 1) for some in subsets(there, size)]
-
-
-def _write(path: Path, measured: "Measured", tag: str) -> None:
-    from reelseek.evaluation.compare import write_run
-
-    data = measured.data
-    assert data is not None
-    documents = [
-        clip.video if clip.start_seconds is None else f"{clip.video}@{clip.start_seconds:g}-{clip.end_seconds or 0:g}"
-        for clip in data.clips
-    ]
-    write_run(path, measured.scores, dict(enumerate(data.clip_of_text)), documents, tag)
 
 
 def _show(measured: "Measured", parts: "dict[str, Measured]") -> None:

@@ -16,6 +16,7 @@ from reelseek.cli import (
     demo,
     doctor,
     evaluate,
+    experiment,
     features,
     info,
     models,
@@ -38,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (add, remove, train, evaluate, compare, search, serve, info, doctor, demo):
+for module in (add, remove, train, evaluate, compare, experiment, search, serve, info, doctor, demo):
     module.register(app)
 app.add_typer(features.app, name="features")
 app.add_typer(models.app, name="models")

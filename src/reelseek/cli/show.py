@@ -30,7 +30,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
         table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    Console(soft_wrap=not sys.stdout.isatty(), markup=False, highlight=False).print(table)
+    width = None if sys.stdout.isatty() else 1000  # a file has no edge to fold at
+    Console(width=width, markup=False, highlight=False).print(table)
 
 
 def clock(seconds: float | None) -> str:

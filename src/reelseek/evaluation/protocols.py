@@ -23,6 +23,8 @@ class Protocol:
         reverse: a video's rank of texts is its `best` caption's, or each caption is ranked alone (`each`) without the
             video's others.
         words: only so many first words of a caption; None takes all.
+        frames: only so many frames of a clip's appearance, evenly spread (one is the middle one); None takes all.
+        needs: only clips that have all of these modalities.
         split: the split it is made for; None leaves that to the caller.
         gallery: how many videos the published gallery has; another size is said beside the number.
     """
@@ -33,6 +35,8 @@ class Protocol:
     identical: Literal["strict", "tolerant"] = "strict"
     reverse: Literal["best", "each"] = "best"
     words: int | None = None
+    frames: int | None = None
+    needs: tuple[str, ...] = ()
     split: str | None = None
     gallery: int | None = None
 
@@ -48,7 +52,9 @@ class Protocol:
         ties = {"mean": "take the mean rank", "optimistic": "are won", "pessimistic": "are lost"}[self.ties]
         more = "" if self.identical == "strict" else "; videos with the same words are not counted"
         cut = f"; the first {self.words} words" if self.words else ""
-        return f"{who}, every clip of the split a candidate; ties {ties}; no evidence is a miss{more}{cut}"
+        frames = {None: "", 1: "; the middle frame"}.get(self.frames, f"; {self.frames} frames a clip")
+        clips = f"clip with {', '.join(self.needs)}" if self.needs else "clip"
+        return f"{who}, every {clips} of the split a candidate; ties {ties}; no evidence is a miss{more}{cut}{frames}"
 
 
 def _named(*protocols: Protocol) -> dict[str, Protocol]:
@@ -63,7 +69,7 @@ PROTOCOLS: dict[str, Protocol] = _named(
     Protocol("msrvtt-full", gallery=2990),
     Protocol("msrvtt-1k-a", captions="first", gallery=1000),
     Protocol("msrvtt-1k-b", captions="first", gallery=1000),
-    Protocol("msrvtt-umi", captions="first", gallery=765),
+    Protocol("msrvtt-umi", captions="first", gallery=765, needs=("audio", "ocr", "speech", "scene")),
     Protocol("msvd", gallery=670),
     Protocol("lsmdc", captions="first", gallery=1000),
     Protocol("activitynet-paragraph", captions="paragraph", gallery=4917),
@@ -74,6 +80,10 @@ PROTOCOLS: dict[str, Protocol] = _named(
     Protocol("tgif"),
     Protocol("ssv2", captions="first"),
     Protocol("mdmmt", ties="pessimistic", identical="tolerant", reverse="each"),
+    Protocol("clip-middle-frame", frames=1),
+    Protocol("clip-2-frames", frames=2),
+    Protocol("clip-4-frames", frames=4),
+    Protocol("clip-16-frames", frames=16),
     Protocol("clip-10-words", words=10),
     Protocol("clip-20-words", words=20),
     Protocol("clip-70-words", words=70),

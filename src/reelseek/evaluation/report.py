@@ -1,27 +1,36 @@
-"""A report as one HTML file that needs nothing beside it."""
+"""Reports that people look at: tables as Markdown, LaTeX and HTML, pictures, figures, and one HTML file of them all."""
 
 import base64
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
-__all__ = ["Picture", "ReportTable", "html_report"]
+__all__ = ["Examples", "Figure", "Picture", "Prose", "ReportTable", "html_report", "write_tables"]
 
 _STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:68rem;padding:0 1rem;color:#1c2230;background:#fafafa}
+body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#1c2230;background:#fafafa}
 h1{font-size:1.7rem}h2{margin-top:2.4rem;font-size:1.2rem;border-bottom:1px solid #d8dbe2}
-table{border-collapse:collapse;margin:1rem 0;background:#fff}th,td{padding:.35rem .8rem;border:1px solid #e3e5ea;text-align:right}
+.wide{overflow-x:auto}table{border-collapse:collapse;margin:1rem 0;background:#fff}th,td{padding:.35rem .8rem;border:1px solid #e3e5ea;text-align:right}
 th:first-child,td:first-child{text-align:left}thead th{background:#eef1f6}
 .row{display:flex;gap:.9rem;flex-wrap:wrap;margin:.6rem 0 1.6rem}figure{margin:0;width:200px;background:#fff;border:1px solid #e3e5ea;border-radius:6px;overflow:hidden}
 figure.right{outline:3px solid #2f9e59}img{width:100%;height:130px;object-fit:cover;display:block;background:#000}
+.drawn img{width:auto;max-width:100%;height:auto;background:#fff;border:1px solid #e3e5ea}
 figcaption{padding:.4rem .6rem;font-size:.8rem;overflow-wrap:anywhere}q{font-weight:600}small{color:#5d6575}
 @media(prefers-color-scheme:dark){body{background:#14171d;color:#e6e9ef}table,figure{background:#1d222b}th,td,figure{border-color:#333a46}thead th{background:#262c37}}
 """
 
 
+class Part(Protocol):
+    """Whatever can stand in a report."""
+
+    def html(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class ReportTable:
-    """A titled table; `note` says how its numbers came to be."""
+    """A titled table; `note` says how its numbers came to be. A cell (words, address) is a link."""
 
     title: str
     columns: Sequence[str]
@@ -30,9 +39,58 @@ class ReportTable:
 
     def html(self) -> str:
         head = "".join(f"<th>{html.escape(str(column))}</th>" for column in self.columns)
-        body = "".join("<tr>" + "".join(f"<td>{html.escape(str(c))}</td>" for c in row) + "</tr>" for row in self.rows)
+        body = "".join("<tr>" + "".join(f"<td>{_cell(c)}</td>" for c in row) + "</tr>" for row in self.rows)
         note = f"<p><small>{html.escape(self.note)}</small></p>" if self.note else ""
-        return f"<h2>{html.escape(self.title)}</h2><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{note}"
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f"<h2>{html.escape(self.title)}</h2><div class=wide>{table}</div>{note}"
+
+    def markdown(self) -> str:
+        """As GitHub reads it."""
+        lines = [[str(column) for column in self.columns], ["---", *["--:"] * (len(self.columns) - 1)]]
+        lines += [[_linked(cell) for cell in row] for row in self.rows]
+        table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+        return f"## {self.title}\n\n{table}\n" + (f"\n{self.note}\n" if self.note else "")
+
+    def latex(self) -> str:
+        """With booktabs, to be read by `\\input`."""
+        lines = [" & ".join(_latex(_words(cell)) for cell in row) + r" \\" for row in self.rows]
+        head = " & ".join(_latex(str(column)) for column in self.columns) + r" \\"
+        inner = "\n".join([r"\toprule", head, r"\midrule", *lines, r"\bottomrule"])
+        caption = _latex(f"{self.title}. {self.note}".strip())
+        columns = "l" + "r" * (len(self.columns) - 1)
+        return (
+            f"\\begin{{table}}\n\\centering\n\\caption{{{caption}}}\n\\begin{{tabular}}{{{columns}}}\n{inner}\n"
+            "\\end{tabular}\n\\end{table}\n"
+        )
+
+
+def _words(cell: object) -> str:
+    return str(cell[0]) if isinstance(cell, tuple) else str(cell)
+
+
+def _linked(cell: object) -> str:
+    return f"[{cell[0]}]({cell[1]})" if isinstance(cell, tuple) else str(cell)
+
+
+def _cell(cell: object) -> str:
+    if isinstance(cell, tuple):
+        return f'<a href="{html.escape(str(cell[1]), quote=True)}">{html.escape(str(cell[0]))}</a>'
+    return html.escape(str(cell))
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "±": r"$\pm$",
+    "→": r"$\rightarrow$",
+    "<": r"$<$",
+    ">": r"$>$",
+    "~": r"\textasciitilde{}",
+}
+_LATEX |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(sign, sign) for sign in text)
 
 
 @dataclass(frozen=True)
@@ -50,15 +108,67 @@ class Picture:
         return f"<figure{mark}>{image}<figcaption>{html.escape(self.caption)}</figcaption></figure>"
 
 
-def html_report(title: str, tables: Sequence[ReportTable], rows: Sequence[tuple[str, Sequence[Picture]]]) -> str:
-    """Tables, then rows of pictures, each under its query."""
-    shown = "".join(
-        f"<p><q>{html.escape(query)}</q></p><div class=row>{''.join(p.html() for p in pictures)}</div>"
-        for query, pictures in rows
-    )
-    examples = f"<h2>Queries and the moments found</h2>{shown}" if rows else ""
+@dataclass(frozen=True)
+class Examples:
+    """Queries, each with what was found, best first."""
+
+    title: str
+    rows: Sequence[tuple[str, Sequence[Picture]]]
+
+    def html(self) -> str:
+        shown = "".join(
+            f"<p><q>{html.escape(query)}</q></p><div class=row>{''.join(p.html() for p in pictures)}</div>"
+            for query, pictures in self.rows
+        )
+        return f"<h2>{html.escape(self.title)}</h2>{shown}" if self.rows else ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing that was written as PNG."""
+
+    title: str
+    png: Path
+    note: str = ""
+
+    def html(self) -> str:
+        data = base64.b64encode(self.png.read_bytes()).decode()
+        image = f'<img alt="{html.escape(self.title, quote=True)}" src="data:image/png;base64,{data}">'
+        note = f"<p><small>{html.escape(self.note)}</small></p>" if self.note else ""
+        return f"<h2>{html.escape(self.title)}</h2><div class=drawn>{image}</div>{note}"
+
+
+@dataclass(frozen=True)
+class Prose:
+    """Paragraphs, each with words in bold before it."""
+
+    title: str
+    rows: Sequence[tuple[str, str]]
+
+    def html(self) -> str:
+        rows = "".join(f"<p><b>{html.escape(bold)}</b> {html.escape(text)}</p>" for bold, text in self.rows)
+        return f"<h2>{html.escape(self.title)}</h2>{rows}"
+
+
+def html_report(title: str, parts: Sequence[Part]) -> str:
+    """Tables, figures and rows of pictures, one under the other, in a file that needs nothing beside it."""
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style><h1>{html.escape(title)}</h1>"
-        f"{''.join(table.html() for table in tables)}{examples}</html>\n"
+        f"{''.join(part.html() for part in parts)}</html>\n"
     )
+
+
+def write_tables(path: Path, title: str, tables: Sequence[ReportTable], more: Sequence[Part] = ()) -> list[Path]:
+    """Tables as `path` with the endings .md, .tex and .html; the last one holds `more` too."""
+    written = {
+        ".md": f"# {title}\n\n" + "\n".join(table.markdown() for table in tables),
+        ".tex": "\n".join(table.latex() for table in tables),
+        ".html": html_report(title, [*tables, *more]),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files = []
+    for ending, text in written.items():
+        files.append(path.with_suffix(ending))
+        files[-1].write_text(text, "utf-8")
+    return files

@@ -1,7 +1,7 @@
 """Tracks of a batch of clips as padded tensors, read straight from memory-mapped shards."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +71,8 @@ class TokenReader:
 
     Attributes:
         left_out: steps that were beyond `step_by_step` so far, for each expert.
+        hidden: for some videos the experts that are read as absent.
+        frames: read only so many steps of appearance, evenly spread; one is the middle one.
 
     Raises:
         UsageError: an expert has no tracks, or the library has none at all.
@@ -88,6 +90,8 @@ class TokenReader:
         self._most = most_steps
         self.step_by_step = dict(step_by_step or {})
         self.left_out: dict[str, int] = {}
+        self.hidden: Mapping[str, Collection[str]] = {}
+        self.frames: int | None = None
         self._videos: dict[str, Video] = {video.id: video for video in library.videos()}
         known = library.experts()
         chosen = list(experts) if experts is not None else [name for name, about in known.items() if about["present"]]
@@ -114,7 +118,7 @@ class TokenReader:
     def steps(self, clip: Clip, expert: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
         """Values [step, dim] and spans [step, 2] of one clip, all of them."""
         row = self.row(clip.video, expert)
-        if row is None or row.steps == 0:
+        if row is None or row.steps == 0 or expert in self.hidden.get(clip.video, ()):
             return np.zeros((0, self.dims[expert]), np.float32), np.zeros((0, 2))
         values, spans = self._library.read(row)
         if clip.start_seconds is not None or clip.end_seconds is not None:
@@ -126,6 +130,9 @@ class TokenReader:
 
     def _shortened(self, clip: Clip, expert: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
         values, spans = self.steps(clip, expert)
+        if self.frames is not None and self.modalities[expert] == "appearance" and len(values) > self.frames:
+            chosen = ((np.arange(self.frames) + 0.5) / self.frames * len(values)).astype(int)
+            values, spans = values[chosen], spans[chosen]
         if expert in self.step_by_step:
             most = self.step_by_step[expert]
             if len(values) > most:

@@ -1,7 +1,7 @@
 """Which clips and captions a split holds, and how a training part is divided where no validation split is given."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,9 +9,10 @@ import numpy as np
 from reelseek.errors import UsageError
 from reelseek.evaluation.protocols import Protocol
 from reelseek.library.store import Caption, Library
-from reelseek.library.tokens import Clip
+from reelseek.library.tokens import Clip, TokenReader
+from reelseek.training.recipe import GroupRecipe
 
-__all__ = ["Split", "read_split", "split_names", "training_splits"]
+__all__ = ["Split", "hidden_experts", "read_split", "split_names", "together", "training_splits"]
 
 _VALIDATION = ("val", "validation", "valid", "dev")
 
@@ -221,3 +222,27 @@ def training_splits(
     keep = [index for index, clip in enumerate(whole.clips) if clip.video not in aside]
     rest = [index for index, clip in enumerate(whole.clips) if clip.video in aside]
     return whole.subset(keep, whole.name), whole.subset(rest, f"{round(fraction * 100)}% of {whole.name}", whole.name)
+
+
+def hidden_experts(library: Library, videos: Iterable[str], groups: Sequence[GroupRecipe]) -> dict[str, frozenset[str]]:
+    """For each video the experts that its group may not see; empty without groups.
+
+    Raises:
+        UsageError: a group names an expert that the library has not.
+    """
+    if not groups:
+        return {}
+    named = dict.fromkeys(name for group in groups for name in (*group.experts, *group.when))
+    reader, every = TokenReader(library, list(named)), set(library.experts())
+    order = sorted(set(videos), key=lambda v: hashlib.sha256(v.encode()).digest())
+    present = reader.present([Clip(video) for video in order])
+    shared = [group for group in groups if not group.when]
+    hidden, others = {}, 0
+    for place, video in enumerate(order):
+        chosen = next((g for g in groups if g.when and all(present[name][place] for name in g.when)), None)
+        if chosen is None and shared:
+            chosen = shared[others % len(shared)]
+            others += 1
+        if chosen is not None:
+            hidden[video] = frozenset(every - set(chosen.experts))
+    return hidden

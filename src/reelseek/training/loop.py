@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -18,11 +19,11 @@ from reelseek.errors import RecipeError, UsageError
 from reelseek.library.store import Library
 from reelseek.library.tokens import Steps, TokenReader, Tokens
 from reelseek.models import parallel
-from reelseek.models.model import Batch, LearnedModel, RetrievalModel
+from reelseek.models.model import Batch, LearnedModel, RetrievalModel, load_model
 from reelseek.models.systems import SYSTEMS
 from reelseek.training.caching import cached_gradients
-from reelseek.training.data import Split, read_split, split_names, together, training_splits
-from reelseek.training.measure import Measured, embed_clips, measure_embedded
+from reelseek.training.data import Split, hidden_experts, read_split, split_names, together, training_splits
+from reelseek.training.measure import Measured, clips_with, embed_clips, measure_embedded
 from reelseek.training.pseudo import After, pseudo_labels
 from reelseek.training.recipe import PseudoRecipe, Recipe, TrainRecipe
 from reelseek.training.schedule import rate_factor
@@ -45,6 +46,7 @@ class Epoch:
     best: bool
 
 
+_log = logging.getLogger("reelseek")
 _FIT = 8192  # clips that what is fitted in closed form looks at
 Report = Callable[[Epoch, int, str], None]
 
@@ -76,6 +78,9 @@ def train(
     reader = TokenReader(library, recipe.data.experts)
     learnt: str | list[str] = list(recipe.data.weights) if recipe.data.mixture else recipe.data.train
     data = training_splits(library, learnt, recipe.data.validation, recipe.data.validation_fraction)
+    reader.hidden = hidden_experts(library, [c.video for part in data for c in part.clips], recipe.data.groups)
+    if recipe.data.validation_needs:
+        data = (data[0], clips_with(reader, data[1], recipe.data.validation_needs))
     model = _build(recipe, reader)
     if parallel.active() and (recipe.train.chunk or not (isinstance(model, LearnedModel) and model.compares_only)):
         raise RecipeError(
@@ -84,6 +89,8 @@ def train(
         )
     reader.step_by_step = dict(model.step_by_step)
     model.fit_inputs(*_sample(reader, data[0], recipe.train.seed))
+    if recipe.start is not None:
+        _take_over(model, recipe.start)
     run = _Run(recipe, model, reader, data, out)
     run.sources = _sources(library, recipe, data[0])
     if recipe.pseudo is not None:
@@ -157,6 +164,24 @@ def _build(recipe: Recipe, reader: TokenReader) -> RetrievalModel:
         raise RecipeError(f"model.system is {name!r}; systems that can be trained are: {trained}")
     settings.setdefault("experts", reader.dims)
     return SYSTEMS[name].build(settings)
+
+
+def _take_over(model: RetrievalModel, folder: str) -> None:
+    """Give a model the parameters of another one, wherever name and shape are the same.
+
+    Raises:
+        RecipeError: there are none; says what either model is.
+    """
+    given = load_model(folder)
+    own = model.state_dict()
+    same = {name: value for name, value in given.state_dict().items() if name in own and own[name].shape == value.shape}
+    if not set(same) & {name for name, _ in model.named_parameters()}:
+        raise RecipeError(
+            f"start = {folder!r} is {given.system} over {', '.join(given.experts)}, of which {model.system} over "
+            f"{', '.join(model.experts)} can take nothing over: no parameter has the same name and shape"
+        )
+    model.load_state_dict({**own, **same})
+    _log.info("%d of %d tensors are taken over from %s", len(same), len(own), folder)
 
 
 class _Run:
@@ -379,6 +404,7 @@ class _Run:
         about: dict[str, Any] = {
             "recipe": asdict(self.recipe),
             "fingerprints": self.reader.fingerprints,
+            "trained_on": len(self.order),
             "validation": {"split": self.validation.name, "split_hash": self.validation.hash, **asdict(best)},
             "log": [asdict(line) for line in self.log],
         }

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from reelseek.errors import UsageError
+from reelseek.evaluation.compare import write_run
 from reelseek.evaluation.protocols import PROTOCOLS, Protocol
 from reelseek.evaluation.ranks import Direction, dual_softmax, metrics, text_to_video_ranks, video_to_text_ranks
 from reelseek.library.store import Library
@@ -16,7 +18,16 @@ from reelseek.library.tokens import Clip, TokenReader, Tokens
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.training.data import Split, read_split, split_names
 
-__all__ = ["Measured", "embed_clips", "embed_texts", "evaluate", "evaluate_split", "measure_embedded", "reader_for"]
+__all__ = [
+    "Measured",
+    "clips_with",
+    "embed_clips",
+    "embed_texts",
+    "evaluate",
+    "evaluate_split",
+    "measure_embedded",
+    "reader_for",
+]
 
 _BATCH = 64
 
@@ -129,8 +140,30 @@ def evaluate(
     rule = PROTOCOLS[protocol]
     if split is None:
         split = rule.split or ("test" if "test" in split_names(library) else None)
-    chosen = read_split(library, split).under(rule)
-    return evaluate_split(model, reader_for(model, library, experts), chosen, rule)
+    chosen = read_split(library, split)
+    if rule.needs:
+        chosen = clips_with(TokenReader(library), chosen, rule.needs)
+    reader = reader_for(model, library, experts)
+    reader.frames = rule.frames
+    return evaluate_split(model, reader, chosen.under(rule), rule)
+
+
+def clips_with(reader: TokenReader, split: Split, needs: Sequence[str]) -> Split:
+    """The clips that have all of some experts (or an expert of each modality named).
+
+    Raises:
+        UsageError: none has, or there is no such expert.
+    """
+    present = reader.present(split.clips)
+    kept = np.ones(len(split.clips), bool)
+    for need in needs:
+        rows = [there for name, there in present.items() if need in (name, reader.modalities[name])]
+        if not rows:
+            raise UsageError(f"only clips with {need} are asked for, and no expert is called so or of that modality")
+        kept &= np.any(rows, axis=0)
+    if not kept.any():
+        raise UsageError(f"no clip of {split.name!r} has all of {', '.join(needs)}")
+    return split.subset(np.flatnonzero(kept).tolist(), split.name)
 
 
 def evaluate_split(model: RetrievalModel, reader: TokenReader, split: Split, rule: Protocol | None = None) -> Measured:
@@ -190,3 +223,14 @@ def measure_embedded(
 
 def _pattern(present: dict[str, npt.NDArray[np.bool_]], index: int) -> str:
     return "+".join(name for name, there in present.items() if there[index]) or "nothing"
+
+
+def write_measured(path: Path, measured: Measured, tag: str) -> None:
+    """A TREC run of what was measured and its qrels beside it; a document is `video`, or `video@start-end`."""
+    data = measured.data
+    assert data is not None
+    documents = [
+        clip.video if clip.start_seconds is None else f"{clip.video}@{clip.start_seconds:g}-{clip.end_seconds or 0:g}"
+        for clip in data.clips
+    ]
+    write_run(path, measured.scores, dict(enumerate(data.clip_of_text)), documents, tag)

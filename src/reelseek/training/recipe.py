@@ -10,9 +10,23 @@ from pydantic.dataclasses import dataclass
 
 from reelseek.errors import RecipeError
 
-__all__ = ["DataRecipe", "PseudoRecipe", "Recipe", "TrainRecipe", "changed", "read_recipe"]
+__all__ = ["DataRecipe", "GroupRecipe", "PseudoRecipe", "Recipe", "TrainRecipe", "changed", "read_recipe"]
 
 _STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class GroupRecipe:
+    """Videos that are learnt from with some of their experts alone.
+
+    Args:
+        experts: what the model may see of them.
+        when: a video belongs to the first group all of whose `when` experts it has; the groups that name none share
+            the others evenly, by their ids.
+    """
+
+    experts: tuple[str, ...] = Field(min_length=1)
+    when: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -27,6 +41,10 @@ class DataRecipe:
         examples: how many are drawn in an epoch with the whole mixture; with some left out, as much less as they
             weigh. None draws each clip of what is there once on average.
         validation: None takes a split named so, else a part of the training videos.
+        groups: make the training and validation videos incomplete, so that a model can be asked later with
+            combinations of experts that it never saw together (UMI; the rule of its MSR-VTT reproduction is
+            recipes/umi-msrvtt.toml).
+        validation_needs: choose the best epoch on those validation clips alone that have all of these experts.
     """
 
     train: str = "train"
@@ -36,6 +54,8 @@ class DataRecipe:
     validation: str | None = None
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
     experts: tuple[str, ...] | None = None
+    groups: tuple[GroupRecipe, ...] = ()
+    validation_needs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.mixture is not None and (not self.mixture or min(self.mixture.values()) <= 0):
@@ -119,12 +139,18 @@ class PseudoRecipe:
 
 @dataclass(frozen=True, config=_STRICT)
 class Recipe:
-    """A whole recipe. `model` holds `system` and its settings; `pseudo` asks for UMI's first stage."""
+    """A whole recipe. `model` holds `system` and its settings; `pseudo` asks for UMI's first stage.
+
+    Args:
+        start: folder of a model to go on from (pre-train, then fine-tune): every parameter of the same name and shape
+            is taken over, experts and layers that it does not have begin anew.
+    """
 
     model: dict[str, Any]
     data: DataRecipe = Field(default_factory=DataRecipe)
     train: TrainRecipe = Field(default_factory=TrainRecipe)
     pseudo: PseudoRecipe | None = None
+    start: str | None = None
 
     def __post_init__(self) -> None:
         if self.data.mixture and self.train.clips_per_video:

@@ -66,8 +66,9 @@ class EAOConfig(SystemConfig):
         most_steps: tokens of one modality that the block sees at once.
         longer: what becomes of longer tracks. `at_once` keeps the first; `nearest` and `max_pool` resample to
             `most_steps`; `clips` cuts the video into windows of `clip_seconds` and averages their embeddings.
-        shift_seconds: a training clip's spectrogram is read so much earlier or later, by chance, so that text and
-            audio, which tells the same words, are not matched by their words alone (supplement, C.4).
+        shift_seconds: a training clip's sound (its spectrograms, else the expert `audio`) is read so much earlier or
+            later, by chance, so that text and audio, which tells the same words, are not matched by their words alone
+            (supplement, A.5).
         released_audio: let the audio network see padding, and count mask windows as released; only for comparing.
     """
 
@@ -152,7 +153,8 @@ class EAO(LearnedModel):
 
     @property
     def shifts(self) -> Mapping[str, float]:
-        return dict.fromkeys(self.config.heard, self.config.shift_seconds) if self.config.shift_seconds else {}
+        sound = [*self.config.heard] or [name for name in self.config.experts if name == "audio"]
+        return dict.fromkeys(sound, self.config.shift_seconds) if self.config.shift_seconds else {}
 
     # Tokens
 

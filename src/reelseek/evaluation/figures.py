@@ -1,0 +1,128 @@
+"""Figures, each written as PNG and as SVG."""
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["curves", "heat_map", "picture_map", "similarity_graph"]
+
+Matrix = npt.NDArray[np.floating]
+
+
+def _axes(width: float, height: float) -> tuple[Any, Any]:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _save(figure: Any, path: Path) -> Path:
+    """Both kinds; returns the PNG's path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for ending in (".svg", ".png"):
+        figure.savefig(path.with_suffix(ending), dpi=150)
+    return path.with_suffix(".png")
+
+
+def heat_map(
+    path: Path,
+    values: Matrix,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    title: str,
+    *,
+    lower_is_better: bool = False,
+) -> Path:
+    """Numbers in coloured cells, the better the darker.
+
+    Args:
+        values: [row, column]; NaN leaves a cell empty.
+    """
+    figure, axes = _axes(2.2 + 0.9 * len(columns) + 0.07 * max(map(len, rows)), 1.3 + 0.34 * len(rows))
+    drawn = axes.imshow(values, aspect="auto", cmap="viridis" if lower_is_better else "viridis_r")
+    axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
+    axes.set_yticks(range(len(rows)), rows)
+    middle = (np.nanmin(values) + np.nanmax(values)) / 2
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            dark = value < middle if lower_is_better else value > middle
+            axes.text(column, row, f"{value:.1f}", ha="center", va="center", color="white" if dark else "black", size=8)
+    axes.set_title(title)
+    figure.colorbar(drawn, ax=axes)
+    return _save(figure, path)
+
+
+def curves(path: Path, panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]], x: str) -> Path:
+    """Panels side by side, each with named lines (x values, y values)."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.6 * len(panels), 3.6), layout="constrained")
+    for place, (title, lines) in enumerate(panels.items(), 1):
+        axes = figure.add_subplot(1, len(panels), place)
+        for name, (across, up) in lines.items():
+            axes.plot(across, up, marker="o" if len(across) < 12 else None, label=name)
+        axes.set_title(title)
+        axes.set_xlabel(x)
+        axes.grid(alpha=0.3)
+        if len(lines) > 1:
+            axes.legend(fontsize=8)
+    return _save(figure, path)
+
+
+def picture_map(
+    path: Path, points: Matrix, pictures: Sequence[bytes | None], labels: Sequence[str], title: str
+) -> Path:
+    """Points [item, 2], each a thumbnail where there is one, else a dot with its label."""
+    figure, axes = _axes(11, 9)
+    axes.scatter(points[:, 0], points[:, 1], s=6, c="#5b6ee1")
+    for point, picture, label in zip(points, pictures, labels, strict=True):
+        if picture is None:
+            axes.annotate(label[:24], point, fontsize=5)
+        else:
+            axes.add_artist(_thumbnail(picture, point))
+    axes.set_title(title)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    return _save(figure, path)
+
+
+def _thumbnail(jpeg: bytes, point: Matrix) -> Any:
+    from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+    from PIL import Image
+
+    image = Image.open(BytesIO(jpeg)).convert("RGB")
+    image.thumbnail((96, 64))
+    return AnnotationBbox(OffsetImage(np.asarray(image), zoom=0.45), (point[0], point[1]), pad=0.05, frameon=True)
+
+
+def similarity_graph(
+    path: Path, points: Matrix, edges: Sequence[tuple[int, int]], connectivity: Matrix, title: str
+) -> Path:
+    """Samples [item, 2] joined where they are alike; the more influential a sample, the larger and darker it is."""
+    from matplotlib.collections import LineCollection
+
+    figure, axes = _axes(9, 8)
+    axes.add_collection(LineCollection([points[list(edge)] for edge in edges], colors="#9aa3b5", linewidths=0.4))
+    span = float(np.ptp(connectivity)) or 1.0
+    drawn = axes.scatter(
+        points[:, 0],
+        points[:, 1],
+        s=8 + 90 * (connectivity - connectivity.min()) / span,
+        c=connectivity,
+        cmap="plasma_r",
+    )
+    figure.colorbar(drawn, ax=axes, label="mean similarity to all others")
+    axes.set_title(title)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    return _save(figure, path)

@@ -1,0 +1,154 @@
+"""What an experiment found: its tables beside the papers' figures, verdicts with intervals, files and pictures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reelseek.evaluation.figures import heat_map
+from reelseek.evaluation.report import Figure, Part, Prose, ReportTable, write_tables
+from reelseek.experiments.experiment import Arm, Column, Experiment, Judged, Result, Table, judge, value
+from reelseek.studio.worlds import generator_hash
+
+__all__ = ["Found", "as_json", "found", "write_found"]
+
+_PER_CENT = ("recall_at_1", "recall_at_5", "recall_at_10", "accuracy")
+
+
+@dataclass(frozen=True)
+class Found:
+    """One table with its numbers, and its claims with their verdicts."""
+
+    table: Table
+    shown: ReportTable
+    judged: tuple[Judged, ...]
+
+
+def found(experiment: Experiment, results: Mapping[str, Sequence[Result]], out: Path, on: str) -> list[Found]:
+    """Tables and verdicts of an experiment that was run.
+
+    Args:
+        results: of every arm by its key.
+        out: where the runs are; tables link to them.
+        on: what it was run on, in words.
+    """
+    told = []
+    for table in experiment.tables:
+        by_name = {arm.name: results[arm.key] for arm in table.arms}
+        judged = tuple(judge(claim, by_name) for claim in table.claims)
+        told.append(Found(table, _shown(table, results, out, on), judged))
+    return told
+
+
+def _shown(table: Table, results: Mapping[str, Sequence[Result]], out: Path, on: str) -> ReportTable:
+    published = [column for column in table.columns if any(column.title in row for row in table.published.values())]
+    titles = [*(_title(column) for column in table.columns), *(f"paper's {_title(column)}*" for column in published)]
+    rows: list[list[object]] = []
+    for arm in table.arms:
+        runs = results[arm.key]
+        cells: list[object] = [arm.name]
+        cells += [_cell(runs, column) for column in table.columns]
+        cells += [_paper(table, arm, column) for column in published]
+        cells += [f"{runs[0]['parameters']:,}" if "parameters" in runs[0] else "", str(runs[0].get("steps", ""))]
+        cells += [f"{runs[0]['rate']:g}", str(len(runs)), _link(arm, runs, out)]
+        rows.append(cells)
+    note = f"Mean ± standard deviation over seeds. {on}. {table.note}".strip()
+    if published:
+        note += " *The paper's own figures, on its own data: not comparable."
+    return ReportTable(
+        f"{table.name}: {table.title}", ["", *titles, "parameters", "steps", "rate", "seeds", "runs"], rows, note
+    )
+
+
+def _title(column: Column) -> str:
+    return f"{column.title} (%)" if column.metric in _PER_CENT else column.title
+
+
+def _cell(runs: Sequence[Result], column: Column) -> str:
+    numbers = np.array([value(run, column) for run in runs])
+    if column.metric in _PER_CENT:
+        numbers = 100 * numbers
+    form = ".3g" if column.metric in ("seconds", "loss") else ".1f"
+    spread = numbers.std(ddof=1) if len(numbers) > 1 else 0.0
+    return f"{numbers.mean():{form}} ± {spread:{form}}"
+
+
+def _paper(table: Table, arm: Arm, column: Column) -> str:
+    given = table.published.get(arm.name, {}).get(column.title)
+    return "" if given is None else f"{given:g}"
+
+
+def _link(arm: Arm, runs: Sequence[Result], out: Path) -> object:
+    folder = Path("runs") / arm.key
+    there = sorted((out / folder / f"seed-{runs[0]['seed']}").glob("*.run"))
+    return (arm.key, f"{folder}/") if there else ""
+
+
+def write_found(
+    experiment: Experiment, told: Sequence[Found], results: Mapping[str, Sequence[Result]], out: Path
+) -> list[Path]:
+    """`NAME.md`, `.tex` and `.html` with tables, verdicts and heat maps, and the heat maps as PNG and SVG."""
+    more: list[Part] = [Prose("Verdicts", [(each.verdict, _said(each)) for one in told for each in one.judged])]
+    for one in told:
+        png = _heat(one.table, results, out / experiment.name)
+        if png is not None:
+            more.append(Figure(one.table.title, png))
+    again = "A run is scored again by: reelseek score RUN. The generator of worlds is " + generator_hash()
+    more.append(Prose("How to score a run again", [("", again)]))
+    return write_tables(out / experiment.name, experiment.paper, [one.shown for one in told], more)
+
+
+def _heat(table: Table, results: Mapping[str, Sequence[Result]], stem: Path) -> Path | None:
+    """Rows are combinations of modalities, columns systems, where a table has many views of one metric."""
+    columns = [column for column in table.columns if isinstance(column.view, str)]
+    if len({column.view for column in columns}) < 4 or len({column.metric for column in columns}) > 1:
+        return None
+    values = np.array([[np.mean([value(r, c) for r in results[arm.key]]) for arm in table.arms] for c in columns])
+    path = stem.with_name(f"{stem.name}-{table.name}.png")
+    names = [arm.name for arm in table.arms]
+    return heat_map(path, values, [c.title for c in columns], names, table.title, lower_is_better=True)
+
+
+def _said(judged: Judged) -> str:
+    """A claim with its comparisons in words."""
+    rows = "; ".join(
+        f"{first} against {second}: {mean:+.3g} in its favour [{low:+.3g}, {high:+.3g}]"
+        for first, second, mean, low, high in judged.rows
+    )
+    return f"{judged.claim.says} ({judged.claim.source}). {rows}."
+
+
+def as_json(
+    experiment: Experiment, told: Sequence[Found], results: Mapping[str, Sequence[Result]], seeds: Sequence[int]
+) -> dict[str, Any]:
+    """Everything as plain values."""
+    return {
+        "experiment": experiment.name,
+        "paper": experiment.paper,
+        "seeds": list(seeds),
+        "generator": generator_hash(),
+        "tables": [
+            {
+                "name": one.table.name,
+                "title": one.table.title,
+                "note": one.shown.note,
+                "arms": {arm.name: list(results[arm.key]) for arm in one.table.arms},
+                "claims": [
+                    {
+                        "says": each.claim.says,
+                        "source": each.claim.source,
+                        "verdict": each.verdict,
+                        "helps": each.claim.helps,
+                        "comparisons": [
+                            dict(zip(("first", "second", "difference", "low", "high"), row, strict=True))
+                            for row in each.rows
+                        ],
+                    }
+                    for each in one.judged
+                ],
+            }
+            for one in told
+        ],
+    }
