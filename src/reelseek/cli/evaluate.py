@@ -1,6 +1,6 @@
 """`reelseek evaluate`."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import combinations as subsets
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,10 +12,9 @@ from reelseek.cli.show import print_json, print_table, say
 if TYPE_CHECKING:
     from reelseek.evaluation import Direction
     from reelseek.library import Library
-    from reelseek.models import RetrievalModel
     from reelseek.training import Measured
 
-__all__ = ["METRICS", "metric_cells", "register"]
+__all__ = ["METRICS", "combinations_of", "metric_cells", "register"]
 
 METRICS = ["R@1", "R@5", "R@10", "R@50", "MdR", "MnR", "queries"]
 
@@ -61,11 +60,11 @@ def evaluate(
             _seeds(Path(model), opened, split, protocol, json=json)
             return
         loaded = load_model(model)
-        chosen = _experts(modalities, loaded, opened) if modalities else None
+        chosen = _experts(modalities, loaded.experts, opened) if modalities else None
         measured = measure(loaded, opened, split=split, experts=chosen, protocol=protocol)
         parts = {
             "+".join(names): measure(loaded, opened, split=split, experts=names, protocol=protocol)
-            for names in (_combinations(combinations, loaded, opened) if combinations else ())
+            for names in (combinations_of(combinations, loaded.experts, opened) if combinations else ())
         }
     if run is not None:
         write_measured(run, measured, loaded.system)
@@ -107,25 +106,30 @@ def _seeds(folder: Path, library: "Library", split: str | None, protocol: str, *
     say(f"{len(numbers)} seeds ({', '.join(map(str, numbers))}); {first['protocol']}: {first['says']}")
 
 
-def _experts(given: str, model: "RetrievalModel", library: "Library") -> list[str]:
+def _experts(given: str, of_model: Collection[str], library: "Library") -> list[str]:
     """Names of experts, or of modalities, which stand for all their experts."""
     by_modality: dict[str, list[str]] = {}
     for name, about in library.experts().items():
-        if name in model.experts:
+        if name in of_model:
             by_modality.setdefault(str(about["modality"]), []).append(name)
     found = []
     for name in (part.strip() for part in given.split(",")):
         if name:
-            found += [name] if name in model.experts else by_modality.get(name, [name])
+            found += [name] if name in of_model else by_modality.get(name, [name])
     return list(dict.fromkeys(found))
 
 
-def _combinations(given: str, model: "RetrievalModel", library: "Library") -> list[list[str]]:
+def combinations_of(given: str, of_model: Collection[str], library: "Library") -> list[list[str]]:
+    """Combinations of experts: `all` of those that a model takes and a library has, or the named ones.
+
+    Raises:
+        UsageError: all of them would be too many.
+    """
     if given != "all":
-        return [_experts(part, model, library) for part in given.split("/") if part.strip()]
+        return [_experts(part, of_model, library) for part in given.split("/") if part.strip()]
     from reelseek.errors import UsageError
 
-    there = [name for name in model.experts if name in library.experts()]
+    there = [name for name in of_model if name in library.experts()]
     if len(there) > 7:
         raise UsageError(f"{len(there)} experts have {2 ** len(there) - 1} combinations; name some, as in a,b/a/b,c")
     return [list(some) for size in range(1, len(there) + 1) for some in subsets(there, size)]

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from reelseek.cli.show import bars, print_json, print_table, say
+from reelseek.cli.train import seed_numbers
 
 __all__ = ["register"]
 
@@ -40,7 +41,7 @@ def experiment(
     chosen = narrowed(EXPERIMENTS[name], tables.split(",") if tables else None)
     if full:
         chosen = enlarged(chosen)
-    numbers = _numbers(seeds)
+    numbers = seed_numbers(seeds)
     with bars() as progress:
         results = run_experiment(chosen, out, numbers, features=features, workers=workers, progress=progress)
     on = f"Features of {features}" if features else f"Studio worlds (generator {generator_hash()})"
@@ -60,15 +61,6 @@ def experiment(
                     print(f"    {first} against {second}: {mean:+.3g} in its favour [{low:+.3g}, {high:+.3g}]")
             print()
         say(f"{on}. " + ", ".join(str(path) for path in files))
-
-
-def _numbers(given: str) -> list[int]:
-    from reelseek.errors import UsageError
-
-    try:
-        return [int(part) for part in given.split(",")]
-    except ValueError as error:
-        raise UsageError(f"--seeds {given!r}: wanted numbers separated by commas, such as 1,2,3") from error
 
 
 def register(app: typer.Typer) -> None:

@@ -21,9 +21,12 @@ from reelseek.cli import (
     info,
     models,
     remove,
+    report,
+    score,
     search,
     serve,
     train,
+    tune,
 )
 from reelseek.cli.show import say
 from reelseek.errors import QueryError, RecipeError, ReelseekError, UsageError
@@ -39,11 +42,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (add, remove, train, evaluate, compare, experiment, search, serve, info, doctor, demo):
+for module in (add, remove, train, tune, evaluate, score, compare, experiment, search, serve, info, doctor, demo):
     module.register(app)
 app.add_typer(features.app, name="features")
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
+app.add_typer(report.app, name="report")
 
 
 def main() -> None:

@@ -3,13 +3,16 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reelseek.cli.show import bars, say
 
-__all__ = ["register"]
+if TYPE_CHECKING:
+    from reelseek.training.loop import Epoch
+
+__all__ = ["register", "seed_numbers"]
 
 
 def train(
@@ -18,18 +21,22 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder for the model; a run that was stopped there goes on.")],
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change the recipe: section.key=value.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Several runs, such as 1,2,3, each in OUT/seed-N.")] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Write the log for TensorBoard into this folder too.")
+    ] = None,
 ) -> None:
     """Train a system on a library's captions; the best epoch is chosen on a validation split."""
     from reelseek.library import Library
     from reelseek.models import parallel
     from reelseek.training import read_recipe
     from reelseek.training import train as train_model
-    from reelseek.training.loop import Epoch
 
     read = read_recipe(recipe, set_ or ())
+    board = _Board(tensorboard) if tensorboard else None
+    run = ""
     with Library.open(library) as opened, bars() as progress:
 
-        def report(line: Epoch, total: int, stage: str) -> None:
+        def report(line: "Epoch", total: int, stage: str) -> None:
             best = "  best so far" if line.best else ""
             where = f"{stage}: " if stage else ""
             say(
@@ -37,23 +44,52 @@ def train(
                 f"R@10 {line.recall_at_10:.1%}  MdR {line.median_rank:g}{best}"
             )
             progress(stage or "training", line.epoch, total, "")
+            if board is not None:
+                board.write("/".join(part for part in (run, stage) if part), line)
 
         if seeds is None:
             train_model(read, opened, out, report=report)
             if parallel.first():
                 print(out)
             return
-        numbers = _numbers(seeds)
+        numbers = seed_numbers(seeds)
         for number in numbers:
             one = replace(read, train=replace(read.train, seed=number))
             say(f"seed {number}")
+            run = f"seed-{number}"
             train_model(one, opened, out / f"seed-{number}", report=report)
     if parallel.first():
         (out / "seeds.json").write_text(json.dumps(numbers) + "\n", "utf-8")
         print(out)
 
 
-def _numbers(given: str) -> list[int]:
+class _Board:
+    """TensorBoard's log: one line a run, the columns of log.csv."""
+
+    def __init__(self, folder: Path) -> None:
+        from reelseek.errors import UsageError
+
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise UsageError("--tensorboard takes tensorboard; install it with: pip install tensorboard") from error
+        self._folder, self._make = folder, SummaryWriter
+        self._writers: dict[str, SummaryWriter] = {}
+
+    def write(self, run: str, line: "Epoch") -> None:
+        if run not in self._writers:
+            self._writers[run] = self._make(str(self._folder / run))
+        for name in ("loss", "recall_at_1", "recall_at_5", "recall_at_10", "median_rank", "mean_rank"):
+            self._writers[run].add_scalar(name, getattr(line, name), line.epoch)
+        self._writers[run].flush()
+
+
+def seed_numbers(given: str) -> list[int]:
+    """Different numbers from `1,2,3`.
+
+    Raises:
+        UsageError: says what was given.
+    """
     from reelseek.errors import UsageError
 
     try:

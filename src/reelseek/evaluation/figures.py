@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from reelseek.evaluation.report import ending
+
 __all__ = ["curves", "heat_map", "picture_map", "similarity_graph"]
 
 Matrix = npt.NDArray[np.floating]
@@ -26,9 +28,9 @@ def _axes(width: float, height: float) -> tuple[Any, Any]:
 def _save(figure: Any, path: Path) -> Path:
     """Both kinds; returns the PNG's path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    for ending in (".svg", ".png"):
-        figure.savefig(path.with_suffix(ending), dpi=150)
-    return path.with_suffix(".png")
+    for suffix in (".svg", ".png"):
+        figure.savefig(ending(path, suffix), dpi=150)
+    return ending(path, ".png")
 
 
 def heat_map(

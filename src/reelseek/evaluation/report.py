@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["Examples", "Figure", "Picture", "Prose", "ReportTable", "html_report", "write_tables"]
+__all__ = ["Examples", "Figure", "Picture", "Prose", "ReportTable", "ending", "html_report", "write_tables"]
 
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#1c2230;background:#fafafa}
@@ -159,6 +159,12 @@ def html_report(title: str, parts: Sequence[Part]) -> str:
     )
 
 
+def ending(path: Path, suffix: str) -> Path:
+    """The path with an ending, in place of one of those that reports have."""
+    known = path.suffix in (".png", ".svg", ".md", ".tex", ".html")
+    return path.with_suffix(suffix) if known else path.with_name(path.name + suffix)
+
+
 def write_tables(path: Path, title: str, tables: Sequence[ReportTable], more: Sequence[Part] = ()) -> list[Path]:
     """Tables as `path` with the endings .md, .tex and .html; the last one holds `more` too."""
     written = {
@@ -168,7 +174,7 @@ def write_tables(path: Path, title: str, tables: Sequence[ReportTable], more: Se
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     files = []
-    for ending, text in written.items():
-        files.append(path.with_suffix(ending))
+    for suffix, text in written.items():
+        files.append(ending(path, suffix))
         files[-1].write_text(text, "utf-8")
     return files

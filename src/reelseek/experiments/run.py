@@ -172,7 +172,7 @@ def recipe_of(arm: Arm, seed: int, rate: float, words: str | None, library: Libr
     if data.get("groups"):
         data["groups"] = [{**group, "experts": _of_modalities(group["experts"], library)} for group in data["groups"]]
     if start is not None:
-        settings["start"] = start
+        settings["train"]["start"] = start
     return TypeAdapter(Recipe).validate_python(settings)
 
 

@@ -12,7 +12,7 @@ from reelseek.library.store import Caption, Library
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.training.recipe import GroupRecipe
 
-__all__ = ["Split", "hidden_experts", "read_split", "split_names", "together", "training_splits"]
+__all__ = ["Split", "Windows", "hidden_experts", "read_split", "split_names", "together", "training_splits"]
 
 _VALIDATION = ("val", "validation", "valid", "dev")
 
@@ -246,3 +246,45 @@ def hidden_experts(library: Library, videos: Iterable[str], groups: Sequence[Gro
         if chosen is not None:
             hidden[video] = frozenset(every - set(chosen.experts))
     return hidden
+
+
+class Windows:
+    """Windows of a length from videos whose captions follow each other, as narrations do.
+
+    A caption takes in its nearest neighbours in time until together they span a window; the window is drawn within
+    them, and its text is all of theirs in order. Source: Shvetsova et al. 2022, section 4.1, who draw the window first
+    and leave its text empty where nothing is said; here every window has words.
+    """
+
+    def __init__(self, split: Split, seconds: float) -> None:
+        self._split, self._seconds = split, seconds
+        self._texts = split.captions_by_clip()
+        self._of_video: dict[str, list[int]] = {}
+        timed = [i for i, clip in enumerate(split.clips) if clip.start_seconds is not None and self._texts[i]]
+        for index in sorted(timed, key=lambda i: split.clips[i].start_seconds or 0.0):
+            self._of_video.setdefault(split.clips[index].video, []).append(index)
+        if not timed:
+            raise UsageError(f"data.window_seconds wants captions with times; {split.name!r} has none")
+
+    def draw(self, clip: int, drawn: np.random.Generator) -> tuple[Clip, str]:
+        """A window around a clip, and its words; a clip without times stays as it is."""
+        given = self._split.clips[clip]
+        if given.start_seconds is None:
+            return given, self._split.texts[int(drawn.choice(self._texts[clip]))]
+        order = self._of_video[given.video]
+        first = last = order.index(clip)
+        begin, end = self._span(order, first, last)
+        while end - begin < self._seconds and (first > 0 or last < len(order) - 1):
+            before = begin - self._span(order, first - 1, first - 1)[1] if first > 0 else np.inf
+            after = self._span(order, last + 1, last + 1)[0] - end if last < len(order) - 1 else np.inf
+            first, last = (first - 1, last) if before <= after else (first, last + 1)
+            begin, end = self._span(order, first, last)
+        start = begin + drawn.random() * max(0.0, end - begin - self._seconds)
+        words = " ".join(self._split.texts[int(drawn.choice(self._texts[each]))] for each in order[first : last + 1])
+        return Clip(given.video, start, start + self._seconds), words
+
+    def _span(self, order: Sequence[int], first: int, last: int) -> tuple[float, float]:
+        clips = [self._split.clips[each] for each in order[first : last + 1]]
+        starts = [clip.start_seconds or 0.0 for clip in clips]
+        ends = [clip.start_seconds or 0.0 if clip.end_seconds is None else clip.end_seconds for clip in clips]
+        return min(starts), max(ends)

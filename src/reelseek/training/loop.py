@@ -17,12 +17,12 @@ from torch import Tensor
 
 from reelseek.errors import RecipeError, UsageError
 from reelseek.library.store import Library
-from reelseek.library.tokens import Steps, TokenReader, Tokens
+from reelseek.library.tokens import Clip, Steps, TokenReader, Tokens
 from reelseek.models import parallel
 from reelseek.models.model import Batch, LearnedModel, RetrievalModel, load_model
 from reelseek.models.systems import SYSTEMS
 from reelseek.training.caching import cached_gradients
-from reelseek.training.data import Split, hidden_experts, read_split, split_names, together, training_splits
+from reelseek.training.data import Split, Windows, hidden_experts, read_split, split_names, together, training_splits
 from reelseek.training.measure import Measured, clips_with, embed_clips, measure_embedded
 from reelseek.training.pseudo import After, pseudo_labels
 from reelseek.training.recipe import PseudoRecipe, Recipe, TrainRecipe
@@ -89,8 +89,8 @@ def train(
         )
     reader.step_by_step = dict(model.step_by_step)
     model.fit_inputs(*_sample(reader, data[0], recipe.train.seed))
-    if recipe.start is not None:
-        _take_over(model, recipe.start)
+    if recipe.train.start is not None:
+        _take_over(model, recipe.train.start)
     run = _Run(recipe, model, reader, data, out)
     run.sources = _sources(library, recipe, data[0])
     if recipe.pseudo is not None:
@@ -177,7 +177,7 @@ def _take_over(model: RetrievalModel, folder: str) -> None:
     same = {name: value for name, value in given.state_dict().items() if name in own and own[name].shape == value.shape}
     if not set(same) & {name for name, _ in model.named_parameters()}:
         raise RecipeError(
-            f"start = {folder!r} is {given.system} over {', '.join(given.experts)}, of which {model.system} over "
+            f"train.start = {folder!r} is {given.system} over {', '.join(given.experts)}, of which {model.system} over "
             f"{', '.join(model.experts)} can take nothing over: no parameter has the same name and shape"
         )
     model.load_state_dict({**own, **same})
@@ -194,6 +194,8 @@ class _Run:
         self.train, self.validation = data
         self.captions = self.train.captions_by_clip()
         self.number_of_video = {v: n for n, v in enumerate(sorted({clip.video for clip in self.train.clips}))}
+        seconds = recipe.data.window_seconds
+        self.windows = None if seconds is None else Windows(self.train, seconds)
         self.pseudo: Tensor | None = None
         self.sources: list[tuple[float, list[list[int]]]] = []
         self.optimizer = _optimizer(model, recipe.train)
@@ -283,12 +285,11 @@ class _Run:
             expert: drawn.choice([-1.0, 1.0], len(clips)) * seconds for expert, seconds in self.model.shifts.items()
         }
         kept = drawn.random((len(clips), len(self.reader.dims))) if self.how.drop else None
-        own = [self.captions[clip] for clip in clips]
-        said = [rows[0] if self.how.caption == "first" else int(drawn.choice(rows)) for rows in own]
+        examples = [self._example(int(clip), drawn) for clip in clips]
         mine = np.array_split(np.arange(len(clips)), parallel.size())[parallel.rank()]
-        clips, texts = clips[mine], [self.train.texts[said[place]] for place in mine]
+        clips, texts = clips[mine], [examples[place][1] for place in mine]
         shifts = {expert: seconds[mine].tolist() for expert, seconds in moved.items()}
-        batch = self.reader.batch([self.train.clips[clip] for clip in clips], shifts)
+        batch = self.reader.batch([examples[place][0] for place in mine], shifts)
         tokens = batch if kept is None else _drop(batch, self.how.drop, kept[mine])
         numbers = torch.from_numpy(clips.astype(np.int64))
         video = torch.tensor([self.number_of_video[self.train.clips[clip].video] for clip in clips])
@@ -302,6 +303,13 @@ class _Run:
             loss = torch.stack([term.float() for term in self.model.loss(given).values()]).sum()
         (loss / share).backward()
         return float(loss.detach())
+
+    def _example(self, clip: int, drawn: np.random.Generator) -> tuple[Clip, str]:
+        """What is seen and what is said of one clip."""
+        if self.windows is not None:
+            return self.windows.draw(clip, drawn)
+        rows = self.captions[clip]
+        return self.train.clips[clip], self.train.texts[rows[0] if self.how.caption == "first" else drawn.choice(rows)]
 
     def _follow(self) -> None:
         """Move the average a little towards the weights."""

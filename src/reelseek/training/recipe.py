@@ -1,7 +1,7 @@
 """Recipes: one TOML file a training run; a misspelt key is an error."""
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +10,17 @@ from pydantic.dataclasses import dataclass
 
 from reelseek.errors import RecipeError
 
-__all__ = ["DataRecipe", "GroupRecipe", "PseudoRecipe", "Recipe", "TrainRecipe", "changed", "read_recipe"]
+__all__ = [
+    "DataRecipe",
+    "GroupRecipe",
+    "PseudoRecipe",
+    "Recipe",
+    "TrainRecipe",
+    "changed",
+    "read_recipe",
+    "read_settings",
+    "recipe_from",
+]
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -41,6 +51,8 @@ class DataRecipe:
         examples: how many are drawn in an epoch with the whole mixture; with some left out, as much less as they
             weigh. None draws each clip of what is there once on average.
         validation: None takes a split named so, else a part of the training videos.
+        window_seconds: learn from windows of so many seconds instead of clips, as from narrated videos (HowTo100M, EAO:
+            8): a caption and its nearest neighbours in time, until they span a window, and the window drawn among them.
         groups: make the training and validation videos incomplete, so that a model can be asked later with
             combinations of experts that it never saw together (UMI; the rule of its MSR-VTT reproduction is
             recipes/umi-msrvtt.toml).
@@ -54,6 +66,7 @@ class DataRecipe:
     validation: str | None = None
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
     experts: tuple[str, ...] | None = None
+    window_seconds: float | None = Field(default=None, gt=0)
     groups: tuple[GroupRecipe, ...] = ()
     validation_needs: tuple[str, ...] = ()
 
@@ -82,6 +95,8 @@ class TrainRecipe:
     """How to learn.
 
     Args:
+        start: folder of a model to go on from (pre-train, then fine-tune): every parameter of the same name and shape
+            is taken over; experts and layers that it does not have begin anew.
         momentum: SGD's.
         schedule: `exponential` multiplies the rate by `decay` every epoch, `cosine` brings it to zero at the last,
             `plateau` multiplies it by `plateau_factor` after `plateau_patience` epochs without a better one and then
@@ -100,6 +115,7 @@ class TrainRecipe:
     """
 
     seed: int = 0
+    start: str | None = None
     epochs: int = Field(default=50, ge=1)
     batch: int = Field(default=64, ge=2)
     optimizer: Literal["adam", "adamw", "radam", "sgd"] = "adamw"
@@ -139,18 +155,12 @@ class PseudoRecipe:
 
 @dataclass(frozen=True, config=_STRICT)
 class Recipe:
-    """A whole recipe. `model` holds `system` and its settings; `pseudo` asks for UMI's first stage.
-
-    Args:
-        start: folder of a model to go on from (pre-train, then fine-tune): every parameter of the same name and shape
-            is taken over, experts and layers that it does not have begin anew.
-    """
+    """A whole recipe. `model` holds `system` and its settings; `pseudo` asks for UMI's first stage."""
 
     model: dict[str, Any]
     data: DataRecipe = Field(default_factory=DataRecipe)
     train: TrainRecipe = Field(default_factory=TrainRecipe)
     pseudo: PseudoRecipe | None = None
-    start: str | None = None
 
     def __post_init__(self) -> None:
         if self.data.mixture and self.train.clips_per_video:
@@ -165,18 +175,38 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: it cannot be read, or a key or value is wrong; says which.
     """
+    return recipe_from(read_settings(path, changes), str(path))
+
+
+def read_settings(path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
+    """What a recipe says, section by section, as it stands.
+
+    Raises:
+        RecipeError: it cannot be read.
+    """
     try:
         raw = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise RecipeError(f"{path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not TOML: {error}") from error
-    changed(raw, changes, section=True)
+    return changed(raw, changes, section=True)
+
+
+def recipe_from(settings: Mapping[str, Any], where: str) -> Recipe:
+    """A recipe from plain settings.
+
+    Args:
+        where: whose they are, for the error.
+
+    Raises:
+        RecipeError: a key or value is wrong; says which.
+    """
     try:
-        return TypeAdapter(Recipe).validate_python(raw)
+        return TypeAdapter(Recipe).validate_python(settings)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise RecipeError(f"{path}: {problems}") from error
+        raise RecipeError(f"{where}: {problems}") from error
 
 
 def changed(table: dict[str, Any], changes: Sequence[str], *, section: bool = False) -> dict[str, Any]:

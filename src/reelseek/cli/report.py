@@ -1,0 +1,142 @@
+"""`reelseek report`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from reelseek.cli.evaluate import combinations_of
+from reelseek.cli.show import bars, print_table, say
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Tables, pages and figures to look at.", no_args_is_help=True, rich_markup_mode=None)
+
+Models = Annotated[list[str], typer.Argument(help="Folders of models, or of several seeds of one.")]
+Model = Annotated[str, typer.Argument(help="A model's folder, or concepts.")]
+LibraryFolder = Annotated[Path, typer.Option("--library", help="Folder of the library.")]
+SplitName = Annotated[str | None, typer.Option("--split", help="Default: test if there is one, else every caption.")]
+
+
+@app.command(epilog="Example: reelseek report table mmt.model eao.model --library my.library --out systems")
+def table(
+    models: Models,
+    library: LibraryFolder,
+    out: Annotated[Path, typer.Option(help="Where: OUT.md, OUT.tex and OUT.html.")],
+    split: SplitName = None,
+    protocol: Annotated[str, typer.Option(help="See `evaluate --protocol list`.")] = "strict",
+) -> None:
+    """Systems side by side, both directions, with parameters, steps and seeds."""
+    from reelseek.evaluation.report import write_tables
+    from reelseek.library import Library
+    from reelseek.training.reports import comparison_table, read_rows
+
+    with Library.open(library) as opened:
+        made = comparison_table(read_rows(models), opened, split, protocol)
+    print_table(made.columns, made.rows, made.title)
+    say(made.note)
+    _told(write_tables(out, made.title, [made]))
+
+
+@app.command(epilog="Example: reelseek report combinations mmt.model umi.model --library my.library --out combinations")
+def combinations(
+    models: Models,
+    library: LibraryFolder,
+    out: Annotated[Path, typer.Option(help="Where: OUT.png, OUT.svg, OUT.md, OUT.tex and OUT.html.")],
+    given: Annotated[str, typer.Option(help="`all`, or combinations such as object,audio/speech.")] = "all",
+    metric: Annotated[
+        Literal["mean_rank", "median_rank", "recall_at_1", "recall_at_5", "recall_at_10"], typer.Option()
+    ] = "mean_rank",
+    split: SplitName = None,
+) -> None:
+    """A heat map: rows combinations of modalities, columns systems."""
+    from reelseek.evaluation.report import write_tables
+    from reelseek.library import Library
+    from reelseek.training.reports import combination_map, read_rows
+
+    rows = read_rows(models)
+    with Library.open(library) as opened, bars() as progress:
+        experts = list(dict.fromkeys(name for row in rows for name in row.models[0].experts))
+        asked = combinations_of(given, experts, opened)
+        made, figure = combination_map(rows, opened, asked, out, split=split, metric=metric, progress=progress)
+    print_table(made.columns, made.rows, made.title)
+    _told([figure.png, figure.png.with_suffix(".svg"), *write_tables(out, made.title, [made], [figure])])
+
+
+@app.command(epilog="Example: reelseek report examples mmt.model --library my.library --out examples.html")
+def examples(
+    model: Model,
+    library: LibraryFolder,
+    out: Annotated[Path, typer.Option(help="The page to write.")],
+    count: Annotated[int, typer.Option(help="Queries of each kind: found first, among five, missed.", min=1)] = 8,
+    split: SplitName = None,
+) -> None:
+    """A page of queries with the five best clips of each, the right one outlined."""
+    from reelseek.evaluation.report import html_report
+    from reelseek.library import Library
+    from reelseek.models import load_model
+    from reelseek.training.reports import examples as some
+
+    with Library.open(library) as opened:
+        loaded = load_model(model)
+        measured, parts = some(loaded, opened, split=split, count=count)
+    title = f"{loaded.system}: what it finds in {measured.split} ({measured.split_hash})"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(html_report(title, parts), "utf-8")
+    _told([out])
+
+
+@app.command("map", epilog="Example: reelseek report map mmt.model --library my.library --out map.png")
+def map_(
+    model: Model,
+    library: LibraryFolder,
+    out: Annotated[Path, typer.Option(help="Where: OUT.png and OUT.svg.")],
+    of: Annotated[Literal["video", "text"], typer.Option(help="Embeddings of clips, or of their captions.")] = "video",
+    most: Annotated[int, typer.Option(help="Draw so many clips.", min=3)] = 400,
+    split: SplitName = None,
+) -> None:
+    """t-SNE map of embeddings with thumbnails."""
+    from reelseek.library import Library
+    from reelseek.models import load_model
+    from reelseek.training.reports import embedding_map
+
+    with Library.open(library) as opened:
+        figure = embedding_map(load_model(model), opened, out, split=split, most=most, of=of)
+    _told([figure.png, figure.png.with_suffix(".svg")])
+
+
+@app.command(epilog="Example: reelseek report influence --library my.library --expert object --out influence")
+def influence(
+    library: LibraryFolder,
+    expert: Annotated[str, typer.Option(help="Whose features are compared.")],
+    out: Annotated[Path, typer.Option(help="Where: OUT.png, OUT.svg, OUT.md, OUT.tex and OUT.html.")],
+    threshold: Annotated[float, typer.Option(help="Cosine above which two clips are joined.")] = 0.8,
+    most: Annotated[int, typer.Option(help="Draw so many clips.", min=3)] = 400,
+    split: SplitName = None,
+) -> None:
+    """CrossCLR's graph of influential samples: clips that are like many others."""
+    from reelseek.evaluation.report import write_tables
+    from reelseek.library import Library
+    from reelseek.training.reports import influence_graph
+
+    with Library.open(library) as opened:
+        figure, made = influence_graph(opened, out, expert=expert, split=split, threshold=threshold, most=most)
+    print_table(made.columns, made.rows, made.title)
+    _told([figure.png, figure.png.with_suffix(".svg"), *write_tables(out, figure.title, [made], [figure])])
+
+
+@app.command(epilog="Example: reelseek report curves mmt.model eao.model --out curves.png")
+def curves(
+    models: Annotated[list[Path], typer.Argument(help="Folders of trained models.")],
+    out: Annotated[Path, typer.Option(help="Where: OUT.png and OUT.svg.")],
+) -> None:
+    """Loss, recall and mean rank over the epochs."""
+    from reelseek.training.reports import training_curves
+
+    figure = training_curves(models, out)
+    _told([figure.png, figure.png.with_suffix(".svg")])
+
+
+def _told(files: list[Path]) -> None:
+    for file in files:
+        print(file)

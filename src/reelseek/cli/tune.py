@@ -1,0 +1,49 @@
+"""`reelseek tune`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reelseek.cli.show import bars, print_table, say
+
+__all__ = ["register"]
+
+
+def tune(
+    recipe: Annotated[Path, typer.Argument(help="A TOML recipe, such as recipes/crossclr.toml.")],
+    ranges: Annotated[Path, typer.Option(help="TOML: settings with ranges, such as recipes/crossclr-ranges.toml.")],
+    library: Annotated[Path, typer.Option(help="Folder of the library to learn from.")],
+    out: Annotated[Path, typer.Option(help="Folder for the trials; a search that was stopped there goes on.")],
+    trials: Annotated[int, typer.Option(help="How many recipes are tried.", min=1)] = 20,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Change the recipe: section.key=value.")] = None,
+) -> None:
+    """Search over ranges of a recipe's settings; the validation split judges, and OUT/best.toml is the best recipe."""
+    from reelseek.library import Library
+    from reelseek.training.recipe import read_settings
+    from reelseek.training.tune import Trial, read_ranges
+    from reelseek.training.tune import tune as search
+
+    settings, over = read_settings(recipe, set_ or ()), read_ranges(ranges)
+    with Library.open(library) as opened, bars() as progress:
+
+        def report(trial: Trial, total: int) -> None:
+            shown = "  ".join(f"{name} {_short(value)}" for name, value in trial.settings.items())
+            say(f"trial {trial.number:3}  score {trial.score:.4f}  {shown}")
+            progress("searching", trial.number + 1, total, "")
+
+        best = search(settings, over, opened, out, trials=trials, report=report)
+    print_table(["setting", "best"], [(name, _short(value)) for name, value in best.settings.items()])
+    say(f"score {best.score:.4f} on the validation split, trial {best.number} of {trials}; see {out / 'trials.csv'}")
+    print(out / "best.toml")
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def register(app: typer.Typer) -> None:
+    app.command(
+        epilog="Example: reelseek tune recipes/crossclr.toml --ranges recipes/crossclr-ranges.toml "
+        "--library my.library --out my.search"
+    )(tune)

@@ -1,0 +1,276 @@
+"""What models do, to look at: systems side by side, combinations of modalities, what was found, maps and curves."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from reelseek.errors import UsageError
+from reelseek.evaluation.compare import compare
+from reelseek.evaluation.figures import curves, heat_map, picture_map, similarity_graph
+from reelseek.evaluation.report import Examples, Figure, Picture, ReportTable
+from reelseek.library.store import Library
+from reelseek.library.tokens import Clip, TokenReader
+from reelseek.models.model import RetrievalModel, load_model
+from reelseek.training.data import Split, read_split, split_names
+from reelseek.training.measure import Measured, embed_clips, evaluate, reader_for
+
+__all__ = [
+    "Row",
+    "combination_map",
+    "comparison_table",
+    "embedding_map",
+    "examples",
+    "influence_graph",
+    "read_rows",
+    "training_curves",
+]
+
+_RECALLS = ("recall_at_1", "recall_at_5", "recall_at_10", "recall_at_50")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A system of a table: its models, one a seed, and what is known of their training."""
+
+    name: str
+    models: tuple[RetrievalModel, ...]
+    parameters: int
+    steps: int | None
+
+
+def read_rows(paths: Sequence[str]) -> list[Row]:
+    """A row for each model's folder, each folder of several seeds, and each system that needs no training.
+
+    Raises:
+        UsageError: two rows would have one name.
+    """
+    rows = []
+    for path in paths:
+        folder = Path(path)
+        seeds = folder / "seeds.json"
+        parts = [folder / f"seed-{n}" for n in json.loads(seeds.read_text("utf-8"))] if seeds.is_file() else [path]
+        models = tuple(load_model(part) for part in parts)
+        parameters = sum(p.numel() for p in models[0].parameters())
+        rows.append(Row(folder.name, models, parameters, _steps(Path(parts[0]))))
+    names = [row.name for row in rows]
+    if len(set(names)) < len(names):
+        raise UsageError(
+            f"two of {', '.join(names)} have one name; a table tells its rows apart by their folders' names"
+        )
+    return rows
+
+
+def _steps(folder: Path) -> int | None:
+    """Optimiser steps until the last epoch."""
+    if not (folder / "config.json").is_file():
+        return None
+    about = json.loads((folder / "config.json").read_text("utf-8"))
+    if "trained_on" not in about:
+        return None
+    how = about["recipe"]["train"]
+    batches = -(-about["trained_on"] // how["batch"])
+    return (len(about["log"]) - 1) * -(-batches // how["accumulate"])
+
+
+def comparison_table(rows: Sequence[Row], library: Library, split: str | None, protocol: str) -> ReportTable:
+    """Systems side by side, text to video and video to text, mean and standard deviation over seeds; `p` is the paired
+    bootstrap's against the first row, on reciprocal ranks of the first seed."""
+    shown: list[list[object]] = []
+    first: Measured | None = None
+    for row in rows:
+        runs = [evaluate(model, library, split=split, protocol=protocol) for model in row.models]
+        cells: list[object] = [row.name]
+        for direction in ("text_to_video", "video_to_text"):
+            each = [getattr(run, direction) for run in runs]
+            cells += [_spread([100 * getattr(one, name) for one in each]) for name in _RECALLS[:3]]
+            cells += [_spread([getattr(one, name) for one in each]) for name in ("median_rank", "mean_rank")]
+        p = "" if first is None else f"{compare(first.ranks, runs[0].ranks)[-1].p:.4f}"
+        first = first or runs[0]
+        shown.append([*cells, p, f"{row.parameters:,}", row.steps or "", len(runs)])
+    assert first is not None
+    metrics = [f"{way} {name}" for way in ("t2v", "v2t") for name in ("R@1", "R@5", "R@10", "MdR", "MnR")]
+    note = (
+        f"Recalls in per cent. {first.protocol}: {first.says}. Split {first.split} ({first.split_hash}): "
+        f"{first.queries} queries, gallery of {first.gallery}."
+    )
+    if first.published_gallery not in (None, first.gallery):
+        note += f" Not comparable with published figures, whose gallery has {first.published_gallery} videos."
+    return ReportTable("Systems", ["", *metrics, "p", "parameters", "steps", "seeds"], shown, note)
+
+
+def _spread(numbers: Sequence[float]) -> str:
+    mean = float(np.mean(numbers))
+    return f"{mean:.1f} ± {np.std(numbers, ddof=1):.1f}" if len(numbers) > 1 else f"{mean:.1f}"
+
+
+def combination_map(
+    rows: Sequence[Row],
+    library: Library,
+    combinations: Sequence[Sequence[str]],
+    path: Path,
+    *,
+    split: str | None,
+    metric: str,
+    progress: Callable[[str, int, int, str], None] = lambda *_: None,
+) -> tuple[ReportTable, Figure]:
+    """Text to video for every combination (rows) and system (columns), as a table and a heat map; empty where a system
+    takes none of a combination's experts."""
+    values = np.full((len(combinations), len(rows)), np.nan)
+    names = ["+".join(each) for each in combinations]
+    total = len(combinations) * len(rows)
+    for column, row in enumerate(rows):
+        for place, experts in enumerate(combinations):
+            taken = [name for name in experts if name in row.models[0].experts]
+            if taken:
+                runs = [evaluate(model, library, split=split, experts=taken).text_to_video for model in row.models]
+                values[place, column] = np.mean([getattr(run, metric) for run in runs])
+            progress("measuring", column * len(combinations) + place + 1, total, f"{row.name} {names[place]}")
+    ranks = metric.endswith("rank")
+    if not ranks:
+        values *= 100
+    title = f"{metric.replace('_', ' ')}, text to video"
+    png = heat_map(path, values, names, [row.name for row in rows], title, lower_is_better=ranks)
+    cells = [
+        [name, *("" if np.isnan(v) else f"{v:.1f}" for v in line)] for name, line in zip(names, values, strict=True)
+    ]
+    return ReportTable(title, ["given", *(row.name for row in rows)], cells), Figure(title, png)
+
+
+def examples(
+    model: RetrievalModel, library: Library, *, split: str | None, count: int, seed: int = 0
+) -> tuple[Measured, list[Examples]]:
+    """The five best clips for some queries, the right one outlined: queries whose answer came first, among the first
+    five, and later (as figure 1 of Everything at Once's supplement has them)."""
+    measured = evaluate(model, library, split=split)
+    data = measured.data
+    assert data is not None
+    drawn = np.random.default_rng(seed)
+    parts = []
+    for title, low, high in (("Found at rank 1", 0, 1), ("Found among the first five", 1, 5), ("Missed", 5, np.inf)):
+        rows = np.flatnonzero((measured.ranks > low) & (measured.ranks <= high))
+        chosen = sorted(drawn.permutation(rows)[:count].tolist())
+        found = [(_asked(measured, data, row), _five(measured, data, library, row)) for row in chosen]
+        parts.append(Examples(f"{title}: {len(rows)} of {len(measured.ranks)}", found))
+    return measured, parts
+
+
+def _asked(measured: Measured, data: Split, row: int) -> str:
+    return f"{data.texts[row]} (rank {measured.ranks[row]:g})"
+
+
+def _five(measured: Measured, data: Split, library: Library, row: int) -> list[Picture]:
+    scores = measured.scores[row]
+    best = np.argsort(-scores, kind="stable")[:5]
+    right = data.clip_of_text[row]
+    return [
+        Picture(
+            _thumbnail(library, data.clips[clip]), f"{_named(data.clips[clip])} ({scores[clip]:.2f})", clip == right
+        )
+        for clip in best.tolist()
+    ]
+
+
+def _named(clip: Clip) -> str:
+    return clip.video if clip.start_seconds is None else f"{clip.video} {clip.start_seconds:g}-{clip.end_seconds:g} s"
+
+
+def _thumbnail(library: Library, clip: Clip) -> bytes | None:
+    video = library.video(clip.video)
+    if not video.content:
+        return None
+    start = clip.start_seconds or 0.0
+    end = clip.end_seconds if clip.end_seconds is not None else (video.duration or start)
+    return library.thumbnail(video.content, (start + end) / 2)
+
+
+def embedding_map(
+    model: RetrievalModel, library: Library, path: Path, *, split: str | None, most: int = 400, of: str = "video"
+) -> Figure:
+    """t-SNE of the embeddings of clips, or of their captions (CrossCLR, supplement, figure 7), with thumbnails."""
+    data = _some(library, split, most)
+    if of == "text":
+        rows = [rows[0] for rows in data.captions_by_clip() if rows]
+        with torch.inference_mode():
+            found = model.eval().encode_texts([data.texts[row] for row in rows])
+        clips = [data.clips[data.clip_of_text[row]] for row in rows]
+        labels = [data.texts[row] for row in rows]
+    else:
+        clips = list(data.clips)
+        found = embed_clips(model, reader_for(model, library), clips)
+        labels = [_named(clip) for clip in clips]
+    values = torch.where(found.present[..., None], found.values, torch.zeros(())).flatten(1).numpy()
+    pictures = [_thumbnail(library, clip) for clip in clips]
+    title = f"{len(clips)} {'captions' if of == 'text' else 'clips'} of {data.name} as {model.system} embeds them"
+    return Figure(title, picture_map(path, _flat(values), pictures, labels, title))
+
+
+def influence_graph(
+    library: Library, path: Path, *, expert: str, split: str | None, threshold: float, most: int = 400
+) -> tuple[Figure, ReportTable]:
+    """Clips joined where the cosine of their mean features is above a threshold, and those that are connected most
+    (CrossCLR, supplement, figure 4): they are what its pruning takes out of the negatives."""
+    data = _some(library, split, most)
+    reader = TokenReader(library, [expert])
+    steps = reader.batch(data.clips)[expert]
+    there = steps.present.any(1).numpy()
+    if there.sum() < 3:
+        raise UsageError(f"{int(there.sum())} clips of {data.name!r} have {expert}; a graph wants three or more")
+    means = (steps.clean.sum(1) / steps.present.sum(1, keepdim=True).clamp(min=1)).numpy()[there]
+    clips = [clip for clip, kept in zip(data.clips, there, strict=True) if kept]
+    unit = means / np.linalg.norm(means, axis=1, keepdims=True).clip(1e-12)
+    cosine = unit @ unit.T
+    np.fill_diagonal(cosine, 0.0)
+    connectivity = cosine.sum(1) / (len(clips) - 1)
+    edges = [(int(a), int(b)) for a, b in np.argwhere(np.triu(cosine, 1) > threshold)]
+    title = f"{len(clips)} clips of {data.name}, joined where {expert} is alike (cosine above {threshold:g})"
+    png = similarity_graph(path, _flat(unit), edges, connectivity, title)
+    order = np.argsort(-connectivity)[:20]
+    cells = [
+        [_named(clips[at]), f"{connectivity[at]:.3f}", f"{connectivity[at] / connectivity.max():.3f}",
+         int((cosine[at] > threshold).sum())]
+        for at in order
+    ]  # fmt: skip
+    columns = ["clip", "mean similarity", "over the greatest", "neighbours"]
+    return Figure(title, png, f"{len(edges)} edges."), ReportTable("The most influential clips", columns, cells)
+
+
+def _some(library: Library, split: str | None, most: int) -> Split:
+    if split is None:
+        split = "test" if "test" in split_names(library) else None
+    data = read_split(library, split)
+    chosen = np.random.default_rng(0).permutation(len(data.clips))[:most]
+    return data.subset(sorted(chosen.tolist()), data.name)
+
+
+def _flat(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """t-SNE to two dimensions, the same every time."""
+    from sklearn.manifold import TSNE
+
+    neighbours = max(2.0, min(30.0, (len(values) - 1) / 3))
+    found: npt.NDArray[np.float32] = TSNE(2, perplexity=neighbours, init="pca", random_state=0).fit_transform(values)
+    return found
+
+
+def training_curves(paths: Sequence[Path], path: Path) -> Figure:
+    """Loss, recall and mean rank on the validation split over the epochs of some models.
+
+    Raises:
+        UsageError: a folder has no log.
+    """
+    panels: dict[str, dict[str, tuple[Sequence[float], Sequence[float]]]] = {"loss": {}, "R@5": {}, "mean rank": {}}
+    for folder in paths:
+        if not (folder / "config.json").is_file():
+            raise UsageError(f"{folder} is no trained model: it has no config.json")
+        log: list[dict[str, Any]] = json.loads((folder / "config.json").read_text("utf-8")).get("log", [])
+        if not log:
+            raise UsageError(f"{folder} has no log of its training")
+        for title, key in (("loss", "loss"), ("R@5", "recall_at_5"), ("mean rank", "mean_rank")):
+            lines = [line for line in log if line[key] is not None and np.isfinite(line[key])]
+            panels[title][str(folder)] = ([line["epoch"] for line in lines], [line[key] for line in lines])
+    return Figure("Training", curves(path, panels, "epoch"))

@@ -1,0 +1,161 @@
+"""A search over ranges of a recipe's settings: optuna proposes, the validation split judges."""
+
+import csv
+import json
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from reelseek.errors import RecipeError, UsageError
+from reelseek.library.store import Library
+from reelseek.training.loop import train
+from reelseek.training.recipe import recipe_from
+
+__all__ = ["Range", "Trial", "read_ranges", "tune"]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Range:
+    """Numbers from `low` to `high`, both included; `log` proposes them evenly by their logarithm."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError(f"a range wants low < high, and with log low > 0; got {self.low} to {self.high}")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One recipe that was tried."""
+
+    number: int
+    settings: dict[str, Any]
+    score: float
+
+
+def read_ranges(path: Path) -> dict[str, Range | list[Any]]:
+    """Settings by their place in a recipe, each with a range or a list of choices.
+
+        "train.rate" = { low = 5e-5, high = 1e-3, log = true }
+        "model.pooler" = ["max", "attention"]
+
+    Raises:
+        RecipeError: it cannot be read, or holds something else; says where.
+    """
+    try:
+        raw = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not TOML: {error}") from error
+    ranges: dict[str, Range | list[Any]] = {}
+    for name, given in raw.items():
+        try:
+            ranges[name] = given if isinstance(given, list) else TypeAdapter(Range).validate_python(given)
+        except ValidationError as error:
+            raise RecipeError(f"{path}, {name}: {error.errors()[0]['msg']}; wanted a list, or low and high") from error
+        if "." not in name or not given:
+            raise RecipeError(f'{path}, {name}: wanted the place of a setting, such as "train.rate", and its choices')
+    if not ranges:
+        raise RecipeError(f"{path} names no setting")
+    return ranges
+
+
+def tune(
+    recipe: Mapping[str, Any],
+    ranges: Mapping[str, Range | list[Any]],
+    library: Library,
+    out: Path,
+    *,
+    trials: int,
+    report: Callable[[Trial, int], None] = lambda *_: None,
+) -> Trial:
+    """Try recipes until there are `trials` of them; a search that was stopped goes on.
+
+    Args:
+        recipe: plain settings, section by section.
+        out: every trial's model in a folder, `trials.csv`, and the best recipe as `best.toml`.
+
+    Raises:
+        RecipeError: a setting or a proposed value is wrong.
+        UsageError: optuna is not installed.
+    """
+    try:
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+    except ImportError as error:
+        raise UsageError("searching takes optuna; install it with: pip install 'reelseek[tune]'") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    out.mkdir(parents=True, exist_ok=True)
+    identity = json.dumps([recipe, {name: str(each) for name, each in ranges.items()}], sort_keys=True, default=str)
+    if (out / "search.json").is_file() and (out / "search.json").read_text("utf-8") != identity:
+        raise RecipeError(f"{out} holds a search of another recipe or other ranges; name another folder, or remove it")
+    (out / "search.json").write_text(identity, "utf-8")
+    storage = JournalStorage(JournalFileBackend(str(out / "trials.log")))
+    study = optuna.create_study(
+        storage=storage,
+        study_name="search",
+        direction="maximize",
+        load_if_exists=True,
+    )
+    # A search that goes on must not propose again what it began with.
+    seed = int(recipe.get("train", {}).get("seed", 0)) + len(study.trials)
+    study.sampler = optuna.samplers.TPESampler(seed=seed)
+    done = optuna.trial.TrialState.COMPLETE
+    while len(finished := study.get_trials(states=(done,))) < trials:
+        trial = study.ask()
+        settings = {name: _propose(trial, name, choice) for name, choice in ranges.items()}
+        score = _try(recipe, settings, library, out / f"trial-{trial.number:03}")
+        study.tell(trial, score)
+        report(Trial(trial.number, settings, score), trials)
+    found = [Trial(each.number, each.params, float(each.value)) for each in finished]
+    best = max(found, key=lambda trial: trial.score)
+    _write(out, found, _changed(recipe, best.settings))
+    return best
+
+
+def _propose(trial: Any, name: str, choice: Range | list[Any]) -> Any:
+    if isinstance(choice, list):
+        return trial.suggest_categorical(name, choice)
+    if choice.low == int(choice.low) and choice.high == int(choice.high) and choice.high > 1:
+        return trial.suggest_int(name, int(choice.low), int(choice.high), log=choice.log)
+    return trial.suggest_float(name, choice.low, choice.high, log=choice.log)
+
+
+def _changed(recipe: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    whole = deepcopy(dict(recipe))
+    for name, value in settings.items():
+        *sections, last = name.split(".")
+        inner = whole
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[last] = value
+    return whole
+
+
+def _try(recipe: Mapping[str, Any], settings: Mapping[str, Any], library: Library, folder: Path) -> float:
+    train(recipe_from(_changed(recipe, settings), folder.name), library, folder)
+    about = json.loads((folder / "config.json").read_text("utf-8"))
+    return float(about["validation"]["score"])
+
+
+def _write(out: Path, trials: list[Trial], best: dict[str, Any]) -> None:
+    names = sorted({name for trial in trials for name in trial.settings})
+    with (out / "trials.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["trial", "score", *names])
+        rows.writerows([t.number, t.score, *(t.settings.get(n, "") for n in names)] for t in trials)
+    partial = out / "best.toml.partial"
+    partial.write_text(tomli_w.dumps(best), "utf-8")
+    os.replace(partial, out / "best.toml")
