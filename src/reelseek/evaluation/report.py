@@ -120,7 +120,7 @@ class Examples:
             f"<p><q>{html.escape(query)}</q></p><div class=row>{''.join(p.html() for p in pictures)}</div>"
             for query, pictures in self.rows
         )
-        return f"<h2>{html.escape(self.title)}</h2>{shown}" if self.rows else ""
+        return f"<h2>{html.escape(self.title)}</h2>{shown}"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,192 @@
+"""Claims are judged by what was measured; a small experiment runs whole, resumes, and its runs can be scored again."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+from typer.testing import CliRunner
+
+from reelseek.cli.main import app
+from reelseek.errors import UsageError
+from reelseek.evaluation.compare import read_run_ranks
+from reelseek.experiments import EXPERIMENTS
+from reelseek.experiments.experiment import (
+    Arm,
+    Claim,
+    Column,
+    Experiment,
+    Pair,
+    Table,
+    View,
+    enlarged,
+    judge,
+    narrowed,
+    value,
+)
+from reelseek.experiments.report import as_json, found, write_found
+from reelseek.experiments.run import recipe_of, run_experiment
+from reelseek.experiments.worlds import world_library
+from reelseek.library import Library
+from reelseek.models import SYSTEMS
+from reelseek.studio.worlds import WorldConfig
+
+R5, RANK = Column("R@5", "recall_at_5"), Column("MnR", "mean_rank", reverse=None)
+
+
+def _result(recall: float, forward: float = 1.0, back: float = 1.0) -> dict[str, object]:
+    return {
+        "views": {
+            "all": {
+                "text_to_video": {"recall_at_5": recall, "mean_rank": forward},
+                "video_to_text": {"recall_at_5": 0.0, "mean_rank": back},
+            }
+        }
+    }
+
+
+def test_values_are_of_one_direction_or_of_both() -> None:
+    result = _result(0.25, 4.0, 8.0)
+    assert value(result, R5) == 0.25
+    assert value(result, replace(R5, reverse=True)) == 0.0
+    assert value(result, RANK) == 6.0
+    two = {"views": {"a": result["views"]["all"], "b": _result(0.75)["views"]["all"]}}
+    assert value(two, replace(R5, view=("a", "b"))) == 0.5
+    assert value({"views": {"x": {"seconds": 2.0}}}, Column("s", "seconds", "x")) == 2.0
+
+
+def test_the_interval_is_students_over_paired_seeds_shared_among_the_claims_comparisons() -> None:
+    one, two = [0.50, 0.55, 0.58], [0.40, 0.42, 0.41]
+    results = {"a": [_result(x) for x in one], "b": [_result(x) for x in two]}
+    gain = np.array(one) - np.array(two)
+    claim = Claim("", "", (Pair("a", "b", R5), Pair("a", 0.3, R5)))
+    judged = judge(claim, results)
+    reach = stats.t.ppf(1 - 0.0125, 2) * gain.std(ddof=1) / np.sqrt(3)
+    assert judged.rows[0][2:] == pytest.approx((gain.mean(), gain.mean() - reach, gain.mean() + reach))
+    assert judged.rows[1][1] == "0.3"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "helps", "verdict"),
+    [
+        ([0.50, 0.52, 0.51, 0.50], [0.30, 0.31, 0.29, 0.30], True, "reproduced"),
+        ([0.30, 0.31, 0.29, 0.30], [0.50, 0.52, 0.51, 0.50], True, "not reproduced"),
+        ([0.30, 0.50, 0.40, 0.20], [0.50, 0.30, 0.20, 0.40], True, "undecided"),
+        ([0.300, 0.301, 0.299, 0.300], [0.300, 0.299, 0.301, 0.301], False, "reproduced"),
+        ([0.50, 0.52, 0.51, 0.50], [0.30, 0.31, 0.29, 0.30], False, "not reproduced"),
+        ([0.30, 0.50, 0.40, 0.20], [0.50, 0.30, 0.20, 0.40], False, "undecided"),
+    ],
+)
+def test_verdicts(first: list[float], second: list[float], helps: bool, verdict: str) -> None:
+    results = {"a": [_result(x) for x in first], "b": [_result(x) for x in second]}
+    assert judge(Claim("", "", (Pair("a", "b", R5),), helps), results).verdict == verdict
+
+
+def test_lower_ranks_are_better_and_one_seed_decides_nothing() -> None:
+    results = {"a": [_result(0, 3.0), _result(0, 3.1)], "b": [_result(0, 90.0), _result(0, 90.1)]}
+    assert judge(Claim("", "", (Pair("a", "b", RANK),)), results).verdict == "reproduced"
+    alone = {name: runs[:1] for name, runs in results.items()}
+    assert judge(Claim("", "", (Pair("a", "b", RANK),)), alone).verdict == "undecided"
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_arm_is_a_recipe_that_can_be_built(name: str, tmp_path: Path) -> None:
+    """At its own size, in a small world, with every claim naming arms and columns that its table has."""
+    experiment = EXPERIMENTS[name]
+    for table in experiment.tables:
+        arms = {arm.name: arm for arm in table.arms}
+        assert len(arms) == len(table.arms)
+        for claim in table.claims:
+            for pair in claim.pairs:
+                assert pair.first in arms
+                assert isinstance(pair.second, float) or pair.second in arms
+        assert set(table.published) <= set(arms)
+    for arm in enlarged(experiment).arms + experiment.arms:
+        if arm.measure is not None:
+            continue
+        world = replace(arm.world, train=4, validation=3, test=3)
+        key = str(hash(str(world)))
+        with Library.open(world_library(world, 1, tmp_path / key)) as library:
+            recipe = recipe_of(arm, 1, 1e-3, str(tmp_path / key / "words.vec"), library, None)
+            settings = dict(recipe.model)
+            system = SYSTEMS[settings.pop("system")]
+            dims = {
+                n: e["dim"] for n, e in library.experts().items() if n in (recipe.data.experts or library.experts())
+            }
+            assert system.build({"experts": dims, **settings}).experts
+
+
+TINY = WorldConfig(train=40, validation=12, test=16)
+SIZES = {"width": 16, "depth": 1, "heads": 2, "inner": 16, "embedding": 16}
+
+
+def _tiny() -> Experiment:
+    how = {"train": {"epochs": 2, "batch": 16}}
+    views = (View(), View("seen", ("object", "scene")))
+    late = Arm("late", {"model": {"system": "late_fusion", **SIZES}, **how}, TINY, views, rates=(1e-3, 1e-2))
+    tuned = Arm("tuned", {"model": {"system": "late_fusion", **SIZES}, **how}, TINY, views, (1e-3,), start=late)
+    columns = (R5, Column("MnR, seen", "mean_rank", "seen"), Column("validation loss", "loss", "validation"))
+    claim = Claim("going on helps", "nowhere", (Pair("tuned", "late", R5),))
+    return Experiment(
+        "tiny", "A paper", (Table("t", "A table", (late, tuned), columns, (claim,), {"late": {"R@5": 9.5}}),)
+    )
+
+
+def test_a_small_experiment_runs_whole_goes_on_and_can_be_scored_again(tmp_path: Path) -> None:
+    experiment = _tiny()
+    stages: list[str] = []
+    results = run_experiment(experiment, tmp_path, [1, 2], workers=2, progress=lambda *said: stages.append(said[3]))
+    late, tuned = experiment.tables[0].arms
+    assert len(stages) == 2 + 2 + 2
+    folder = tmp_path / "runs" / late.key
+    scores = {
+        r: json.loads((folder / f"tune-{r}" / "result.json").read_text())["validation_score"] for r in ("0.001", "0.01")
+    }
+    assert results[late.key][0]["rate"] == float(max(scores, key=scores.get))
+    assert not (folder / "tune-0.001" / "all.run").exists()  # nothing is tested in the world that rates are chosen in
+    run = folder / "seed-2" / "seen.run"
+    ranks = np.array(list(read_run_ranks(run).values()))
+    assert ranks.mean() == pytest.approx(results[late.key][1]["views"]["seen"]["text_to_video"]["mean_rank"])
+    scored = CliRunner().invoke(app, ["score", str(run), "--json"])
+    assert json.loads(scored.stdout)["text_to_video"]["mean_rank"] == pytest.approx(ranks.mean())
+    recipe = json.loads((tmp_path / "runs" / tuned.key / "seed-1" / "model" / "config.json").read_text())["recipe"]
+    assert recipe["train"]["start"] == str(folder / "seed-1" / "model")
+    again = run_experiment(experiment, tmp_path, [1, 2])
+    assert again == results
+    told = found(experiment, results, tmp_path, "Here")
+    files = write_found(experiment, told, results, tmp_path)
+    page = (tmp_path / "tiny.html").read_text()
+    assert {file.suffix for file in files} == {".md", ".tex", ".html"}
+    assert f'href="runs/{late.key}/"' in page
+    assert "not comparable" in page
+    assert told[0].judged[0].verdict in page
+    plain = as_json(experiment, told, results, [1, 2])
+    assert plain["tables"][0]["claims"][0]["verdict"] == told[0].judged[0].verdict
+
+
+def test_real_features_stand_for_their_modalities(tmp_path: Path) -> None:
+    """A library whose experts have other names: they are taken by modality; one that lacks them says so."""
+    path = world_library(TINY, 7, tmp_path / "w")
+    arm = Arm("a", {"model": {"system": "late_fusion", **SIZES}, "data": {"experts": ["appearance", "motion"]}})
+    with Library.open(path) as library:
+        recipe = recipe_of(arm, 1, 1e-3, None, library, None)
+        assert recipe.data.experts == ("appearance",)
+        assert "text" not in recipe.model  # the sentence encoder, which knows real words
+        lacking = replace(arm, recipe={**arm.recipe, "data": {"experts": ["motion"]}})
+        with pytest.raises(UsageError, match="wants features of motion"):
+            recipe_of(lacking, 1, 1e-3, None, library, None)
+    experiment = _tiny()
+    results = run_experiment(experiment, tmp_path / "out", [3], features=path)
+    assert len(results) == 2
+    assert not (tmp_path / "out" / "worlds").exists()
+
+
+def test_what_cannot_be_run_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="none 0"):
+        run_experiment(_tiny(), tmp_path, [0, 1])
+    with pytest.raises(UsageError, match="no table 'x'; it has t"):
+        narrowed(_tiny(), ["x"])
+    said = CliRunner().invoke(app, ["experiment", "list"])
+    assert all(table.name in said.stdout for each in EXPERIMENTS.values() for table in each.tables)
