@@ -96,10 +96,26 @@ def test_examples_and_maps_of_real_films(library_path: Path, tmp_path: Path) -> 
     assert page.count('<figure class="right">') == shown
     assert page.count("data:image/jpeg") == page.count("<img")
     for of in ("video", "text"):
-        _run("report", "map", "concepts", "--library", library_path, "--of", of, "--out", tmp_path / f"{of}.png")
+        where = ["--library", library_path, "--split", "train", "--out", tmp_path / f"{of}.png"]
+        _run("report", "map", "concepts", "--of", of, *where)
         with Image.open(tmp_path / f"{of}.png") as image:
             assert np.asarray(image.convert("RGB")).std() > 10
-    influence = ["--library", library_path, "--expert", "appearance", "--threshold", 0.5, "--out", tmp_path / "i"]
+    few = CliRunner().invoke(
+        app, ["report", "map", "concepts", "--library", str(library_path), "--out", "x", "--split", "val"]
+    )
+    assert "four clips or more" in str(few.exception)
+    influence = [
+        "--split",
+        "train",
+        "--library",
+        library_path,
+        "--expert",
+        "appearance",
+        "--threshold",
+        0.5,
+        "--out",
+        tmp_path / "i",
+    ]
     said = _run("report", "influence", *influence)
     assert "1.000" in said  # the most influential one, over the greatest
     assert "edges" in (tmp_path / "i.html").read_text()

@@ -219,8 +219,6 @@ def influence_graph(
     reader = TokenReader(library, [expert])
     steps = reader.batch(data.clips)[expert]
     there = steps.present.any(1).numpy()
-    if there.sum() < 3:
-        raise UsageError(f"{int(there.sum())} clips of {data.name!r} have {expert}; a graph wants three or more")
     means = (steps.clean.sum(1) / steps.present.sum(1, keepdim=True).clamp(min=1)).numpy()[there]
     clips = [clip for clip, kept in zip(data.clips, there, strict=True) if kept]
     unit = means / np.linalg.norm(means, axis=1, keepdims=True).clip(1e-12)
@@ -249,10 +247,18 @@ def _some(library: Library, split: str | None, most: int) -> Split:
 
 
 def _flat(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """t-SNE to two dimensions, the same every time."""
+    """t-SNE to two dimensions, the same every time.
+
+    Raises:
+        UsageError: too few to lay out.
+    """
     from sklearn.manifold import TSNE
 
-    neighbours = max(2.0, min(30.0, (len(values) - 1) / 3))
+    if len(values) < 4:
+        raise UsageError(
+            f"a map wants four clips or more, and there are {len(values)}; name another split with --split"
+        )
+    neighbours = min(30.0, (len(values) - 1) / 3)
     found: npt.NDArray[np.float32] = TSNE(2, perplexity=neighbours, init="pca", random_state=0).fit_transform(values)
     return found
 
