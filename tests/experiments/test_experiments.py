@@ -26,7 +26,7 @@ from reelseek.experiments.experiment import (
     narrowed,
     value,
 )
-from reelseek.experiments.report import as_json, found, write_found
+from reelseek.experiments.report import as_json, claims, found, write_found
 from reelseek.experiments.run import recipe_of, run_experiment
 from reelseek.experiments.worlds import world_library
 from reelseek.library import Library
@@ -164,6 +164,12 @@ def test_a_small_experiment_runs_whole_goes_on_and_can_be_scored_again(tmp_path:
     assert told[0].judged[0].verdict in page
     plain = as_json(experiment, told, results, [1, 2])
     assert plain["tables"][0]["claims"][0]["verdict"] == told[0].judged[0].verdict
+    with pytest.raises(UsageError, match="holds no NAME"):
+        claims(tmp_path)
+    (tmp_path / "tiny.json").write_text(json.dumps(plain))
+    listed = claims(tmp_path)
+    assert listed.startswith("1 claims: ")
+    assert "**going on helps.** nowhere. `reelseek experiment tiny --tables t --seeds 1,2`" in listed
 
 
 def test_real_features_stand_for_their_modalities(tmp_path: Path) -> None:

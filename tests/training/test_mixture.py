@@ -14,6 +14,7 @@ from reelseek.library.arrays import import_features
 from reelseek.training import Recipe, train
 from reelseek.training.data import together, training_splits
 from reelseek.training.recipe import DataRecipe
+from reelseek.training.saturation import Saturation, saturation, saturation_report
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +121,24 @@ def test_a_mixture_takes_no_several_clips_of_a_video() -> None:
     given = {"model": SMALL, "data": {"mixture": {"a": 1.0, "b": 1.0}}, "train": {"clips_per_video": 2}}
     with pytest.raises(ValidationError, match="clips_per_video"):
         TypeAdapter(Recipe).validate_python(given)
+
+
+def test_a_dataset_is_saturated_where_more_examples_give_no_better_model(two: Path, tmp_path: Path) -> None:
+    assert Saturation("a", (10, 20, 40), (0.2, 0.5, 0.5), 0.98).size == 20
+    assert Saturation("a", (10, 20, 40), (0.2, 0.5, 0.5), 0.98).saturated
+    assert not Saturation("a", (10, 20, 40), (0.2, 0.4, 0.5), 0.98).saturated
+    stages: list[str] = []
+    with Library.open(two) as library:
+        names = ["big", "small"]
+        recipe = TypeAdapter(Recipe).validate_python({"model": SMALL, "train": {"epochs": 2, "batch": 8}})
+        found = [
+            saturation(recipe, library, name, [4, 8], tmp_path / "s", progress=lambda *said: stages.append(said[3]))
+            for name in names
+        ]
+        with pytest.raises(UsageError, match="rising"):
+            saturation(recipe, library, names[0], [8, 4], tmp_path / "s")
+    assert stages == ["4 examples an epoch", "8 examples an epoch"] * len(names)
+    assert all(each.shown == (8, 16) for each in found)
+    table, figure = saturation_report(found, tmp_path / "sizes")
+    assert [row[0] for row in table.rows] == names
+    assert figure.png.is_file()

@@ -13,7 +13,7 @@ __all__ = ["register"]
 
 
 def experiment(
-    name: Annotated[str, typer.Argument(help="`list` names them.")],
+    name: Annotated[str, typer.Argument(help="`list` names them; `claims` tells every verdict in OUT.")],
     seeds: Annotated[str, typer.Option(help="Worlds and weights are drawn anew for each.")] = "1,2,3,4,5",
     features: Annotated[Path | None, typer.Option(help="A library of real features instead of the worlds.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for models, runs and reports; a stopped run goes on.")] = Path(
@@ -28,13 +28,16 @@ def experiment(
     from reelseek.errors import UsageError
     from reelseek.experiments import EXPERIMENTS
     from reelseek.experiments.experiment import enlarged, narrowed
-    from reelseek.experiments.report import as_json, found, write_found
+    from reelseek.experiments.report import as_json, claims, found, write_found
     from reelseek.experiments.run import run_experiment
     from reelseek.studio.worlds import generator_hash
 
     if name == "list":
         rows = [(each.name, table.name, table.title) for each in EXPERIMENTS.values() for table in each.tables]
         print_table(["experiment", "table", "what"], rows)
+        return
+    if name == "claims":
+        print(claims(out))
         return
     if name not in EXPERIMENTS:
         raise UsageError(f"no experiment is called {name!r}; there are {', '.join(EXPERIMENTS)}")

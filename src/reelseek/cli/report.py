@@ -137,6 +137,38 @@ def curves(
     _told([figure.png, figure.png.with_suffix(".svg")])
 
 
+@app.command(
+    epilog="Example: reelseek report saturation recipes/mmt.toml msrvtt/train lsmdc/train --examples 500,1000,2000 "
+    "--library my.library --out sizes"
+)
+def saturation(
+    recipe: Annotated[Path, typer.Argument(help="A TOML recipe; it is trained once for each number of examples.")],
+    splits: Annotated[list[str], typer.Argument(help="Splits to learn from, each by itself.")],
+    examples: Annotated[str, typer.Option(help="Rising numbers of examples an epoch.")],
+    library: LibraryFolder,
+    out: Annotated[Path, typer.Option(help="Folder for models; OUT.png, OUT.svg, OUT.md, OUT.tex and OUT.html.")],
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Change the recipe: section.key=value.")] = None,
+) -> None:
+    """How many examples each dataset is good for (MDMMT's information size), by training with more and more of them."""
+    from reelseek.errors import UsageError
+    from reelseek.evaluation.report import write_tables
+    from reelseek.library import Library
+    from reelseek.training import read_recipe
+    from reelseek.training.saturation import saturation as saturate
+    from reelseek.training.saturation import saturation_report
+
+    if not all(part.strip().isdigit() for part in examples.split(",")):
+        raise UsageError(f"--examples {examples!r}: wanted numbers separated by commas, such as 500,1000,2000")
+    counts = [int(part) for part in examples.split(",")]
+    read = read_recipe(recipe, set_ or ())
+    with Library.open(library) as opened, bars() as progress:
+        found = [saturate(read, opened, split, counts, out, progress=progress) for split in splits]
+    made, figure = saturation_report(found, out)
+    print_table(made.columns, made.rows, made.title)
+    say(made.note)
+    _told([figure.png, figure.png.with_suffix(".svg"), *write_tables(out, made.title, [made], [figure])])
+
+
 def _told(files: list[Path]) -> None:
     for file in files:
         print(file)

@@ -1,5 +1,6 @@
 """What an experiment found: its tables beside the papers' figures, verdicts with intervals, files and pictures."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from reelseek.errors import UsageError
 from reelseek.evaluation.figures import heat_map
 from reelseek.evaluation.report import Figure, Part, Prose, ReportTable, write_tables
 from reelseek.experiments.experiment import Arm, Column, Experiment, Judged, Result, Table, judge, value
 from reelseek.studio.worlds import generator_hash
 
-__all__ = ["Found", "as_json", "found", "write_found"]
+__all__ = ["Found", "as_json", "claims", "found", "write_found"]
 
 _PER_CENT = ("recall_at_1", "recall_at_5", "recall_at_10", "accuracy")
 
@@ -133,7 +135,7 @@ def as_json(
             {
                 "name": one.table.name,
                 "title": one.table.title,
-                "note": one.shown.note,
+                "note": one.table.note,
                 "arms": {arm.name: list(results[arm.key]) for arm in one.table.arms},
                 "claims": [
                     {
@@ -152,3 +154,42 @@ def as_json(
             for one in told
         ],
     }
+
+
+_ORDER = {"not reproduced": 0, "undecided": 1, "reproduced": 2}
+
+
+def claims(folder: Path) -> str:
+    """Every claim that was tried, those that did not reproduce first, as Markdown.
+
+    Args:
+        folder: where experiments wrote their NAME.json.
+
+    Raises:
+        UsageError: there is none.
+    """
+    told = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))]
+    if not told:
+        raise UsageError(f"{folder} holds no NAME.json of an experiment; run `reelseek experiment NAME --out {folder}`")
+    rows = [(each, table, claim) for each in told for table in each["tables"] for claim in table["claims"]]
+    rows.sort(key=lambda row: _ORDER[row[2]["verdict"]])
+    counts = {verdict: sum(claim["verdict"] == verdict for *_, claim in rows) for verdict in _ORDER}
+    lines = [f"{len(rows)} claims: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + ".", ""]
+    before = ""
+    for each, table, claim in rows:
+        if claim["verdict"] != before:
+            before = claim["verdict"]
+            lines += [f"## {before.capitalize()}", ""]
+        lines += [
+            f"**{claim['says']}.** {claim['source']}. `reelseek experiment {each['experiment']} "
+            f"--tables {table['name']} --seeds {','.join(map(str, each['seeds']))}`",
+            "",
+            "| first | against | in its favour | interval |",
+            "| --- | --- | --: | --: |",
+        ]
+        lines += [
+            f"| {row['first']} | {row['second']} | {row['difference']:+.3g} | [{row['low']:+.3g}, {row['high']:+.3g}] |"
+            for row in claim["comparisons"]
+        ]
+        lines += ["", *([f"{table['note']}", ""] if table["note"] else [])]
+    return "\n".join(lines)
