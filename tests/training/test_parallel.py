@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from tests.training.test_training import world  # noqa: F401 - the fixture
 
@@ -54,6 +55,25 @@ def test_two_processes_learn_what_one_learns(name: str, world: Path, tmp_path: P
     for key in one:
         if one[key].dtype.is_floating_point:
             assert (one[key] - two[key]).abs().max() < 1e-4 * max(1.0, float(one[key].abs().max())), key
+
+
+def test_with_negatives_of_its_own_each_process_learns_from_its_part(world: Path, tmp_path: Path) -> None:  # noqa: F811
+    """As MDMMT was trained: the same as one process that adds the gradients of both halves of a batch."""
+    shared = '[model]\nsystem = "vse"\nwidth = 16\nhidden = 16\n[train]\nepochs = 2\ncaption = "first"\n'
+    shared += 'rate = 0.05\noptimizer = "sgd"\n'
+    states = []
+    for name, processes, more in (
+        ("own", 2, "batch = 36\ngather = false"),
+        ("halves", 1, "batch = 18\naccumulate = 2"),
+    ):
+        recipe = tmp_path / f"{name}.toml"
+        recipe.write_text(shared + more, "utf-8")
+        ran = _train(recipe, world, tmp_path / name, processes)
+        assert ran.returncode == 0, ran.stderr
+        states.append(load_file(tmp_path / name / "state.safetensors"))
+    own, halves = states
+    for key in own:
+        torch.testing.assert_close(own[key], halves[key], atol=1e-5, rtol=1e-4)
 
 
 def test_a_loss_that_cannot_be_shared_is_refused(world: Path, tmp_path: Path) -> None:  # noqa: F811

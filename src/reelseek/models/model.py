@@ -4,7 +4,7 @@ import json
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,6 +66,7 @@ class Batch:
         clip: numbers the clips of the whole training split, the same in every epoch.
         pseudo: what another model would have predicted for each clip (UMI's second branch).
         apart: another clip of the same video is a negative too; by default it is none.
+        local: compare with the clips of this process alone, where several train together.
     """
 
     tokens: Tokens
@@ -74,6 +75,7 @@ class Batch:
     clip: Int[Tensor, " clip"] | None = None
     pseudo: Float[Tensor, "clip dim"] | None = None
     apart: bool = False
+    local: bool = False
 
     def with_evidence(self) -> "Batch":
         """The clips that have at least one step of some modality: nothing can be learnt from the others."""
@@ -86,7 +88,8 @@ class Batch:
         """Some of the clips, in that order."""
         tokens = {n: Steps(s.values[kept], s.present[kept], s.spans[kept]) for n, s in self.tokens.items()}
         chosen = [part if part is None else part[kept] for part in (self.clip, self.pseudo)]
-        return Batch(tokens, [self.texts[int(row)] for row in kept], self.video[kept], chosen[0], chosen[1], self.apart)
+        texts = [self.texts[int(row)] for row in kept]
+        return replace(self, tokens=tokens, texts=texts, video=self.video[kept], clip=chosen[0], pseudo=chosen[1])
 
     @property
     def alike(self) -> Int[Tensor, " clip"]:
@@ -293,7 +296,7 @@ class LearnedModel(RetrievalModel):
         """The terms of the loss, each times its weight; every clip has some modality. None if no term has clips."""
         texts, videos = self.encode_texts(batch.texts), self.encode_videos(batch.tokens)
         negatives = batch.negatives
-        if parallel.active() and self.training:
+        if parallel.active() and self.training and not batch.local:
             texts, videos = texts.of_all(), videos.of_all()
             alike = parallel.gathered(batch.alike)
             negatives = alike[:, None] != alike[None, :]

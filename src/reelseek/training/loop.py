@@ -294,7 +294,8 @@ class _Run:
         numbers = torch.from_numpy(clips.astype(np.int64))
         video = torch.tensor([self.number_of_video[self.train.clips[clip].video] for clip in clips])
         pseudo = None if self.pseudo is None else self.pseudo[numbers]
-        given = Batch(tokens, texts, video, numbers, pseudo, apart=self.how.negatives == "clips")
+        apart, local = self.how.negatives == "clips", not self.how.gather
+        given = Batch(tokens, texts, video, numbers, pseudo, apart, local)
         half = torch.autocast("cpu", torch.bfloat16, enabled=self.how.precision == "bfloat16")
         if self.how.chunk is not None:
             with half:

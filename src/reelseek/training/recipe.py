@@ -112,6 +112,8 @@ class TrainRecipe:
         clips_per_video: fill a batch with so many clips, drawn each epoch, of each of its videos (EAO: 10 of 224); by
             default clips come one by one, all of them in an epoch.
         negatives: captions are compared with clips of other `videos`, or with all other `clips`, of the same video too.
+        gather: under several processes, compare with the clips of all of them; without it, as MDMMT was trained, each
+            process has its own negatives.
     """
 
     seed: int = 0
@@ -137,6 +139,7 @@ class TrainRecipe:
     caption: Literal["random", "first"] = "random"
     clips_per_video: int | None = Field(default=None, ge=1)
     negatives: Literal["videos", "clips"] = "videos"
+    gather: bool = True
     patience: int | None = Field(default=None, ge=1)
     metric: Literal["geometric_mean", "recall_at_1", "recall_at_5", "recall_at_10", "mean_rank"] = "mean_rank"
 
