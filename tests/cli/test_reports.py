@@ -63,7 +63,8 @@ def test_a_table_of_systems(world: Path, models: Path, tmp_path: Path) -> None: 
     assert f"| {100 * measured.text_to_video.recall_at_5:.1f} |" in rows[0]
     assert f"{parameters:,}" in rows[0]
     assert rows[1].count("±") == 10
-    assert rows[1].rstrip(" |").endswith("2")
+    assert "| 2 | [two-0.run](v1.0-runs/two-0.run) |" in rows[1]
+    assert "one-0.run" in _run("score", tmp_path / "v1.0-runs" / "one-0.run")
     assert measured.split_hash in text
     assert "\\toprule" in (tmp_path / "v1.0.tex").read_text()
     twice = CliRunner().invoke(

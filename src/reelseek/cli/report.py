@@ -22,7 +22,7 @@ SplitName = Annotated[str | None, typer.Option("--split", help="Default: test if
 def table(
     models: Models,
     library: LibraryFolder,
-    out: Annotated[Path, typer.Option(help="Where: OUT.md, OUT.tex and OUT.html.")],
+    out: Annotated[Path, typer.Option(help="Where: OUT.md, OUT.tex, OUT.html and OUT-runs/.")],
     split: SplitName = None,
     protocol: Annotated[str, typer.Option(help="See `evaluate --protocol list`.")] = "strict",
 ) -> None:
@@ -32,8 +32,9 @@ def table(
     from reelseek.training.reports import comparison_table, read_rows
 
     with Library.open(library) as opened:
-        made = comparison_table(read_rows(models), opened, split, protocol)
-    print_table(made.columns, made.rows, made.title)
+        runs = out.with_name(f"{out.name}-runs")
+        made = comparison_table(read_rows(models), opened, runs, split=split, protocol=protocol)
+    print_table(made.columns[:-1], [row[:-1] for row in made.rows], made.title)
     say(made.note)
     _told(write_tables(out, made.title, [made]))
 

@@ -18,7 +18,7 @@ from reelseek.library.store import Library
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.model import RetrievalModel, load_model
 from reelseek.training.data import Split, read_split, split_names
-from reelseek.training.measure import Measured, embed_clips, evaluate, reader_for
+from reelseek.training.measure import Measured, embed_clips, evaluate, reader_for, write_measured
 
 __all__ = [
     "Row",
@@ -78,21 +78,30 @@ def _steps(folder: Path) -> int | None:
     return (len(about["log"]) - 1) * -(-batches // how["accumulate"])
 
 
-def comparison_table(rows: Sequence[Row], library: Library, split: str | None, protocol: str) -> ReportTable:
+def comparison_table(
+    rows: Sequence[Row], library: Library, runs: Path, *, split: str | None, protocol: str
+) -> ReportTable:
     """Systems side by side, text to video and video to text, mean and standard deviation over seeds; `p` is the paired
-    bootstrap's against the first row, on reciprocal ranks of the first seed."""
+    bootstrap's against the first row, on reciprocal ranks of the first seed.
+
+    Args:
+        runs: folder for the TREC runs that the rows link to, beside the table.
+    """
     shown: list[list[object]] = []
     first: Measured | None = None
     for row in rows:
-        runs = [evaluate(model, library, split=split, protocol=protocol) for model in row.models]
+        found = [evaluate(model, library, split=split, protocol=protocol) for model in row.models]
+        for place, measured in enumerate(found):
+            write_measured(runs / f"{row.name}-{place}.run", measured, row.name)
         cells: list[object] = [row.name]
         for direction in ("text_to_video", "video_to_text"):
-            each = [getattr(run, direction) for run in runs]
+            each = [getattr(measured, direction) for measured in found]
             cells += [_spread([100 * getattr(one, name) for one in each]) for name in _RECALLS[:3]]
             cells += [_spread([getattr(one, name) for one in each]) for name in ("median_rank", "mean_rank")]
-        p = "" if first is None else f"{compare(first.ranks, runs[0].ranks)[-1].p:.4f}"
-        first = first or runs[0]
-        shown.append([*cells, p, f"{row.parameters:,}", row.steps or "", len(runs)])
+        p = "" if first is None else f"{compare(first.ranks, found[0].ranks)[-1].p:.4f}"
+        first = first or found[0]
+        link = (f"{row.name}-0.run", f"{runs.name}/{row.name}-0.run")
+        shown.append([*cells, p, f"{row.parameters:,}", row.steps or "", len(found), link])
     assert first is not None
     metrics = [f"{way} {name}" for way in ("t2v", "v2t") for name in ("R@1", "R@5", "R@10", "MdR", "MnR")]
     note = (
@@ -101,7 +110,7 @@ def comparison_table(rows: Sequence[Row], library: Library, split: str | None, p
     )
     if first.published_gallery not in (None, first.gallery):
         note += f" Not comparable with published figures, whose gallery has {first.published_gallery} videos."
-    return ReportTable("Systems", ["", *metrics, "p", "parameters", "steps", "seeds"], shown, note)
+    return ReportTable("Systems", ["", *metrics, "p", "parameters", "steps", "seeds", "run"], shown, note)
 
 
 def _spread(numbers: Sequence[float]) -> str:
