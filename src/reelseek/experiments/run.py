@@ -211,12 +211,11 @@ def _measured(
         found[view.name] = {
             key: told[key] for key in ("text_to_video", "video_to_text", "gallery", "queries", "split_hash")
         }
-    batches = -(-(recipe.data.drawn or config["trained_on"]) // recipe.train.batch)
     return {
         "views": found,
         "validation_score": config["validation"]["score"],
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "steps": recipe.train.epochs * batches,
+        "steps": config["steps"],
         "best_epoch": config["validation"]["epoch"],
         "text": recipe.model.get("text", {}),
     }

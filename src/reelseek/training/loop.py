@@ -200,7 +200,7 @@ class _Run:
         self.sources: list[tuple[float, list[list[int]]]] = []
         self.optimizer = _optimizer(model, recipe.train)
         self.average = {k: v.detach().clone() for k, v in model.state_dict().items()} if self.how.average else {}
-        self.epoch, self.best_score = 0, float("-inf")
+        self.epoch, self.steps, self.best_score = 0, 0, float("-inf")
         self.log: list[Epoch] = []
         self.order = [index for index, rows in enumerate(self.captions) if rows]
         if len(self.order) < 2:
@@ -247,6 +247,7 @@ class _Run:
             if parallel.active():
                 parallel.average_gradients(self.model)
             self.optimizer.step()
+            self.steps += 1
             self._follow()
         return float(np.mean(losses))
 
@@ -367,7 +368,8 @@ class _Run:
         state |= {f"average.{name}": value for name, value in self.average.items()}
         for index, slots in self.optimizer.state_dict()["state"].items():
             state |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in slots.items()}
-        about = {"epoch": self.epoch, "best": self.best_score, "log": [asdict(line) for line in self.log]}
+        log = [asdict(line) for line in self.log]
+        about = {"epoch": self.epoch, "steps": self.steps, "best": self.best_score, "log": log}
         metadata = {"identity": self.identity, "about": json.dumps(about)}
         _write_tensors(self.out / "state.safetensors", state, metadata)
 
@@ -392,7 +394,7 @@ class _Run:
                 f"{self.out} holds a run of another recipe, split or features; name another folder, or remove it"
             )
         about = json.loads(metadata["about"])
-        self.epoch, self.best_score = about["epoch"], about["best"]
+        self.epoch, self.steps, self.best_score = about["epoch"], about["steps"], about["best"]
         self.log = [Epoch(**line) for line in about["log"]]
         self.model.load_state_dict(_under(state, "model."))
         self.average = _under(state, "average.")
@@ -413,7 +415,7 @@ class _Run:
         about: dict[str, Any] = {
             "recipe": asdict(self.recipe),
             "fingerprints": self.reader.fingerprints,
-            "trained_on": len(self.order),
+            "steps": self.steps,
             "validation": {"split": self.validation.name, "split_hash": self.validation.hash, **asdict(best)},
             "log": [asdict(line) for line in self.log],
         }

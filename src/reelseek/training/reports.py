@@ -67,15 +67,10 @@ def read_rows(paths: Sequence[str]) -> list[Row]:
 
 
 def _steps(folder: Path) -> int | None:
-    """Optimiser steps until the last epoch."""
-    if not (folder / "config.json").is_file():
-        return None
-    about = json.loads((folder / "config.json").read_text("utf-8"))
-    if "trained_on" not in about:
-        return None
-    how = about["recipe"]["train"]
-    batches = -(-about["trained_on"] // how["batch"])
-    return (len(about["log"]) - 1) * -(-batches // how["accumulate"])
+    """Optimiser steps until the last epoch, if that was kept."""
+    config = folder / "config.json"
+    steps: int | None = json.loads(config.read_text("utf-8")).get("steps") if config.is_file() else None
+    return steps
 
 
 def comparison_table(
