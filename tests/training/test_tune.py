@@ -77,5 +77,5 @@ def test_a_misspelt_setting_is_told_before_anything_is_trained(world: Path, tmp_
 
 def test_the_papers_ranges_fit_the_papers_recipe() -> None:
     assert read_recipe(RECIPES / "crossclr.toml").model["local"]["queue"] == 5000
-    ranges = read_ranges(RECIPES / "crossclr-ranges.toml")
+    ranges = read_ranges(RECIPES / "ranges" / "crossclr.toml")
     assert ranges["model.local.queue"].high == 10_000

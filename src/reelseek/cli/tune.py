@@ -12,7 +12,7 @@ __all__ = ["register"]
 
 def tune(
     recipe: Annotated[Path, typer.Argument(help="A TOML recipe, such as recipes/crossclr.toml.")],
-    ranges: Annotated[Path, typer.Option(help="TOML: settings with ranges, such as recipes/crossclr-ranges.toml.")],
+    ranges: Annotated[Path, typer.Option(help="TOML: settings with ranges, such as recipes/ranges/crossclr.toml.")],
     library: Annotated[Path, typer.Option(help="Folder of the library to learn from.")],
     out: Annotated[Path, typer.Option(help="Folder for the trials; a search that was stopped there goes on.")],
     trials: Annotated[int, typer.Option(help="How many recipes are tried.", min=1)] = 20,
@@ -44,6 +44,6 @@ def _short(value: object) -> str:
 
 def register(app: typer.Typer) -> None:
     app.command(
-        epilog="Example: reelseek tune recipes/crossclr.toml --ranges recipes/crossclr-ranges.toml "
+        epilog="Example: reelseek tune recipes/crossclr.toml --ranges recipes/ranges/crossclr.toml "
         "--library my.library --out my.search"
     )(tune)
