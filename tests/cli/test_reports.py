@@ -128,7 +128,7 @@ def test_curves(models: Path, tmp_path: Path) -> None:
     assert "mean rank" in (tmp_path / "c.svg").read_text() or (tmp_path / "c.svg").stat().st_size > 10_000
     none = CliRunner().invoke(app, ["report", "curves", str(tmp_path), "--out", str(tmp_path / "d.png")])
     assert none.exit_code != 0
-    assert "no config.json" in str(none.exception)
+    assert "no log.csv" in str(none.exception)
 
 
 def test_tables_escape_what_each_language_reserves(tmp_path: Path) -> None:

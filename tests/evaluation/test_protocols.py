@@ -107,7 +107,7 @@ def test_protocols_choose_who_asks_and_keep_the_gallery() -> None:
 def test_a_run_that_is_written_gives_the_same_ranks_back(tmp_path: Path) -> None:
     scores = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
     documents = ["a film.mp4", "b", "c@1-2", "dé"]
-    write_run(tmp_path / "x.run", scores, dict(enumerate(OWNERS)), documents, "me")
+    write_run(tmp_path / "x.run", scores, {row: [owner] for row, owner in enumerate(OWNERS)}, documents, "me")
     found = read_run_ranks(tmp_path / "x.run")
     assert [found[f"q{row}"] for row in range(6)] == text_to_video_ranks(scores, OWNERS).tolist()
     first = (tmp_path / "x.run").read_text().splitlines()[0].split()
@@ -115,7 +115,9 @@ def test_a_run_that_is_written_gives_the_same_ranks_back(tmp_path: Path) -> None
     assert first[1] == "Q0"
     assert first[3] == "1"
     assert "a%20film.mp4" in qrels_path(tmp_path / "x.run").read_text()
-    write_run(tmp_path / "cut.run", scores, dict(enumerate(OWNERS)), documents, "me", depth=1)
+    write_run(
+        tmp_path / "cut.run", scores, {row: [owner] for row, owner in enumerate(OWNERS)}, documents, "me", depth=1
+    )
     assert max(read_run_ranks(tmp_path / "cut.run").values()) == 2
     with pytest.raises(UsageError, match=r"evaluate \.\.\. --run FILE"):
         read_run_ranks(tmp_path / "none.run")

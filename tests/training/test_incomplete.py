@@ -150,3 +150,48 @@ def test_training_on_windows(tmp_path: Path) -> None:
     one, two, other = (load_file(tmp_path / name / "state.safetensors") for name in ("m", "again", "plain"))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_reproductions_recipe_trains_on_videos_of_its_kind(tmp_path: Path) -> None:
+    """Its groups, its demand on validation clips and its first stage, in a small world: group one hides from its videos
+    what validation clips must have, which must not empty the validation split."""
+    from reelseek.experiments.worlds import world_library
+    from reelseek.studio.worlds import WorldConfig
+    from reelseek.training import read_recipe
+
+    path = world_library(WorldConfig(train=40, validation=16, test=12, absent=0.3), 1, tmp_path / "w")
+    sizes = ["model.width=16", "model.heads=2", "model.inner=16", "model.depth=1", "model.reorganise_depth=1"]
+    sizes += ["model.slots=4", "train.epochs=1", "train.batch=16", "pseudo.epochs=2", "pseudo.last=1"]
+    recipe = read_recipe(Path(__file__).parents[2] / "recipes" / "umi-msrvtt.toml", sizes)
+    named = {"rgb": "appearance"}  # the release's name of it
+    plain = {**recipe.data.__dict__, "experts": tuple(named.get(e, e) for e in recipe.data.experts)}
+    plain["groups"] = [
+        {"experts": [named.get(e, e) for e in group.experts], "when": list(group.when)} for group in recipe.data.groups
+    ]
+    recipe = _recipe(model=recipe.model, data=plain, train=recipe.train.__dict__, pseudo=recipe.pseudo.__dict__)
+    with Library.open(path) as library:
+        train(recipe, library, tmp_path / "m")
+        needs = clips_with(TokenReader(library), read_split(library, "val"), recipe.data.validation_needs)
+        assert 0 < len(needs.clips) < 16
+        assert evaluate(load_model(tmp_path / "m"), library, protocol="msrvtt-umi").gallery < 12
+
+
+def test_runs_of_both_directions_score_as_they_were_measured(world: Path, tmp_path: Path) -> None:  # noqa: F811
+    """Also where the right clip has no evidence: with sound alone a fifth of the clips has none."""
+    from reelseek.evaluation import metrics
+    from reelseek.evaluation.compare import read_run_ranks
+    from reelseek.training.measure import write_measured
+
+    with Library.open(world) as library:
+        train(_recipe(), library, tmp_path / "m")
+        measured = evaluate(load_model(tmp_path / "m"), library, experts=["hear"])
+    assert measured.without_evidence
+    write_measured(tmp_path / "x.run", measured, "me")
+    for name, found in (("x.run", measured.text_to_video), ("x.v2t.run", measured.video_to_text)):
+        ranks = np.array(list(read_run_ranks(tmp_path / name).values()))
+        again = metrics(ranks)
+        assert (again.mean_rank, again.recall_at_5, again.queries) == (
+            found.mean_rank,
+            found.recall_at_5,
+            found.queries,
+        )

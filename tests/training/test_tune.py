@@ -33,8 +33,8 @@ def test_the_best_recipe_is_found_and_a_stopped_search_goes_on(world: Path, tmp_
     )
     seen: list[Trial] = []
     with Library.open(world) as library:
-        tune(SETTINGS, ranges, library, tmp_path / "s", trials=2, report=lambda trial, _: seen.append(trial))
-        best = tune(SETTINGS, ranges, library, tmp_path / "s", trials=5, report=lambda trial, _: seen.append(trial))
+        tune(SETTINGS, ranges, library, tmp_path / "s", trials=2, report=lambda trial, *_: seen.append(trial))
+        best = tune(SETTINGS, ranges, library, tmp_path / "s", trials=5, report=lambda trial, *_: seen.append(trial))
         assert [trial.number for trial in seen] == [0, 1, 2, 3, 4]
         with pytest.raises(RecipeError, match="another recipe"):
             tune({**SETTINGS, "train": {}}, ranges, library, tmp_path / "s", trials=5)

@@ -31,8 +31,8 @@ def metric_cells(found: "Direction") -> list[str]:
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A model's folder, or concepts.")],
-    library: Annotated[Path, typer.Option(help="Folder of the library.")],
+    model: Annotated[str | None, typer.Argument(help="A model's folder, or concepts.")] = None,
+    library: Annotated[Path | None, typer.Option(help="Folder of the library.")] = None,
     split: Annotated[str | None, typer.Option(help="Default: test if there is one, else every caption.")] = None,
     protocol: Annotated[str, typer.Option(help="How to ask; `--protocol list` names them.")] = "strict",
     modalities: Annotated[
@@ -41,10 +41,13 @@ def evaluate(
     combinations: Annotated[
         str | None, typer.Option(help="`all`, or combinations such as object,audio/speech: one line each.")
     ] = None,
-    run: Annotated[Path | None, typer.Option(help="Write a TREC run here, and FILE.qrels beside it.")] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Write TREC runs: FILE, and FILE with .v2t before its ending; qrels beside.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object; recalls are fractions.")] = False,
 ) -> None:
     """Measure a model: both directions, and text to video by the modalities that the right clip had."""
+    from reelseek.errors import UsageError
     from reelseek.evaluation import PROTOCOLS
     from reelseek.library import Library
     from reelseek.models import load_model
@@ -55,8 +58,15 @@ def evaluate(
         rows = [(name, rule.gallery or "", rule.says) for name, rule in PROTOCOLS.items()]
         print_table(["protocol", "published gallery", "how it asks"], rows)
         return
+    if model is None or library is None:
+        raise UsageError("wanted MODEL and --library LIBRARY; see: reelseek evaluate --help")
     with Library.open(library) as opened:
         if (Path(model) / "seeds.json").is_file():
+            if run or modalities or combinations:
+                raise UsageError(
+                    f"{model} holds several seeds; --run, --modalities and --combinations take one of them, such as "
+                    f"{next(Path(model).glob('seed-*'), model)}"
+                )
             _seeds(Path(model), opened, split, protocol, json=json)
             return
         loaded = load_model(model)

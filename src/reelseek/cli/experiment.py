@@ -29,7 +29,7 @@ def experiment(
     from reelseek.experiments import EXPERIMENTS
     from reelseek.experiments.experiment import enlarged, narrowed
     from reelseek.experiments.report import as_json, claims, found, write_found
-    from reelseek.experiments.run import run_experiment
+    from reelseek.experiments.run import run_experiment, source_of
     from reelseek.studio.worlds import generator_hash
 
     if name == "list":
@@ -41,17 +41,34 @@ def experiment(
         return
     if name not in EXPERIMENTS:
         raise UsageError(f"no experiment is called {name!r}; there are {', '.join(EXPERIMENTS)}")
-    chosen = narrowed(EXPERIMENTS[name], tables.split(",") if tables else None)
+    parts = [part.strip() for part in tables.split(",")] if tables else None
+    chosen = narrowed(EXPERIMENTS[name], parts)
+    if features is not None:
+        left_out = [table.name for table in chosen.tables if table.world_only]
+        chosen = narrowed(chosen, [table.name for table in chosen.tables if not table.world_only])
+        if left_out:
+            say(f"left out, for they need what only a world has: {', '.join(left_out)}")
+        if not chosen.tables:
+            raise UsageError(f"no table of {name} can be tried on real features")
     if full:
         chosen = enlarged(chosen)
     numbers = seed_numbers(seeds)
     with bars() as progress:
         results = run_experiment(chosen, out, numbers, features=features, workers=workers, progress=progress)
     on = f"Features of {features}" if features else f"Studio worlds (generator {generator_hash()})"
-    told = found(chosen, results, out, f"{on}, seeds {', '.join(map(str, numbers))}")
-    files = write_found(chosen, told, results, out)
-    plain = as_json(chosen, told, results, numbers)
-    (out / f"{chosen.name}.json").write_text(json_module.dumps(plain, indent=1) + "\n", "utf-8")
+    source = source_of(features)
+    told = found(chosen, results, out, source, f"{on}, seeds {', '.join(map(str, numbers))}")
+    # Parts of an experiment never overwrite what was told of the whole.
+    stem = out / "-".join([name, *(parts or ()), *(["full"] if full else []), *([source] if features else [])])
+    files = write_found(chosen, told, results, stem)
+    options = [
+        f"--tables {tables}" if tables else "",
+        f"--features {features}" if features else "",
+        "--full" if full else "",
+    ]
+    command = " ".join(["reelseek experiment", name, f"--seeds {seeds}", *filter(None, options)])
+    plain = as_json(chosen, told, results, numbers, command)
+    stem.with_name(f"{stem.name}.json").write_text(json_module.dumps(plain, indent=1) + "\n", "utf-8")
     if json:
         print_json(plain)
     else:

@@ -20,6 +20,7 @@ from reelseek.cli import (
     features,
     info,
     models,
+    overlap,
     remove,
     report,
     score,
@@ -48,6 +49,7 @@ app.add_typer(features.app, name="features")
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 app.add_typer(report.app, name="report")
+app.add_typer(overlap.app, name="overlap")
 
 
 def main() -> None:

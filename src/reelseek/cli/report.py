@@ -46,7 +46,8 @@ def combinations(
     out: Annotated[Path, typer.Option(help="Where: OUT.png, OUT.svg, OUT.md, OUT.tex and OUT.html.")],
     given: Annotated[str, typer.Option(help="`all`, or combinations such as object,audio/speech.")] = "all",
     metric: Annotated[
-        Literal["mean_rank", "median_rank", "recall_at_1", "recall_at_5", "recall_at_10"], typer.Option()
+        Literal["mean_rank", "median_rank", "recall_at_1", "recall_at_5", "recall_at_10"],
+        typer.Option(help="Text to video."),
     ] = "mean_rank",
     split: SplitName = None,
 ) -> None:

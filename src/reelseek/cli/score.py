@@ -16,7 +16,11 @@ def score(
     runs: Annotated[list[Path], typer.Argument(help="Runs that `evaluate --run` or an experiment wrote.")],
     json: Annotated[bool, typer.Option("--json", help="One JSON line a run; recalls are fractions.")] = False,
 ) -> None:
-    """Score runs again from their files alone: text to video, ties at their mean rank."""
+    """Score runs again from their files alone, the best right answer of each query; ties take their mean rank.
+
+    A run holds 1,000 documents a query; a right answer beyond them counts as one past the last. FILE.v2t.run is video
+    to text. What a tolerant or pessimistic protocol does not count is counted here.
+    """
     import numpy as np
 
     from reelseek.errors import UsageError
@@ -31,7 +35,7 @@ def score(
         found = metrics(np.array(list(ranks.values())))
         rows.append((str(run), *metric_cells(found)))
         if json:
-            print_json({"run": str(run), "text_to_video": asdict(found)})
+            print_json({"run": str(run), **asdict(found)})
     if not json:
         print_table(["run", *METRICS], rows)
 

@@ -72,7 +72,9 @@ class _Board:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise UsageError("--tensorboard takes tensorboard; install it with: pip install tensorboard") from error
+            raise UsageError(
+                "--tensorboard takes tensorboard; install it with: pip install 'reelseek[tensorboard]'"
+            ) from error
         self._folder, self._make = folder, SummaryWriter
         self._writers: dict[str, SummaryWriter] = {}
 
@@ -96,6 +98,8 @@ def seed_numbers(given: str) -> list[int]:
         numbers = [int(part) for part in given.split(",")]
     except ValueError as error:
         raise UsageError(f"--seeds {given!r}: wanted numbers separated by commas, such as 1,2,3") from error
+    if min(numbers) < 0:
+        raise UsageError(f"--seeds {given!r}: seeds are not below 0")
     if len(set(numbers)) < len(numbers):
         raise UsageError(f"--seeds {given!r} names a seed twice")
     return numbers

@@ -27,10 +27,10 @@ def tune(
     settings, over = read_settings(recipe, set_ or ()), read_ranges(ranges)
     with Library.open(library) as opened, bars() as progress:
 
-        def report(trial: Trial, total: int) -> None:
+        def report(trial: Trial, done: int, total: int) -> None:
             shown = "  ".join(f"{name} {_short(value)}" for name, value in trial.settings.items())
             say(f"trial {trial.number:3}  score {trial.score:.4f}  {shown}")
-            progress("searching", trial.number + 1, total, "")
+            progress("searching", done, total, "")
 
         best = search(settings, over, opened, out, trials=trials, report=report)
     print_table(["setting", "best"], [(name, _short(value)) for name, value in best.settings.items()])

@@ -1,6 +1,6 @@
 """Two runs over the same queries: is one better, and where."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -80,39 +80,43 @@ def qrels_path(run: Path) -> Path:
 def write_run(
     path: Path,
     scores: npt.NDArray[np.float32],
-    right: Mapping[int, int],
-    documents: list[str],
+    right: Mapping[int, Collection[int]],
+    documents: Sequence[str],
     tag: str,
+    *,
+    query: str = "q",
     depth: int = 1000,
 ) -> None:
-    """A TREC run and its qrels beside it: query `q<row>`, blanks in documents percent-encoded.
+    """A TREC run and its qrels beside it; blanks in documents are percent-encoded.
 
     Args:
         scores: [query, document].
-        right: the document of each query's right answer.
+        right: for each row that is asked the documents that are right answers.
+        query: what a query's name begins with, before its row.
     """
     names = [quote(name, safe="/@-._~:") for name in documents]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as run, qrels_path(path).open("w", encoding="utf-8") as qrels:
-        for row, line in enumerate(scores):
-            order = np.argsort(-line, kind="stable")[:depth]
-            for rank, document in enumerate(order, 1):
-                run.write(f"q{row} Q0 {names[document]} {rank} {line[document]:.6f} {tag}\n")
-            qrels.write(f"q{row} 0 {names[right[row]]} 1\n")
+        for row, answers in right.items():
+            order = np.argsort(-scores[row], kind="stable")[:depth]
+            for rank, document in enumerate(order, 1):  # nine digits tell all scores of float32 apart
+                run.write(f"{query}{row} Q0 {names[document]} {rank} {scores[row, document]:.9g} {tag}\n")
+            qrels.writelines(f"{query}{row} 0 {names[answer]} 1\n" for answer in answers)
 
 
 def read_run_ranks(path: Path) -> dict[str, float]:
-    """The mean-tie rank of the right answer of each query; one that the run does not hold is one past its last.
+    """The mean-tie rank of each query's best right answer among the wrong ones; if the run holds none it is one past
+    its last.
 
     Raises:
         UsageError: the run or its qrels are absent or not of the form.
     """
-    right = {}
+    right: dict[str, set[str]] = {}
     for line in _lines(qrels_path(path)):
         if len(line) != 4:
             raise UsageError(f"{qrels_path(path)}: {' '.join(line)!r} is not `query 0 document relevance`")
         if float(line[3]) > 0:
-            right[line[0]] = line[2]
+            right.setdefault(line[0], set()).add(line[2])
     scores: dict[str, dict[str, float]] = {query: {} for query in right}
     for line in _lines(path):
         if len(line) != 6:
@@ -120,9 +124,9 @@ def read_run_ranks(path: Path) -> dict[str, float]:
         if line[0] in scores:
             scores[line[0]][line[2]] = float(line[4])
     ranks = {}
-    for query, document in right.items():
-        own = scores[query].get(document)
-        others = np.array([score for name, score in scores[query].items() if name != document])
+    for query, answers in right.items():
+        own = max((scores[query][name] for name in answers if name in scores[query]), default=None)
+        others = np.array([score for name, score in scores[query].items() if name not in answers])
         if own is None:
             ranks[query] = float(len(others) + 1)
         else:

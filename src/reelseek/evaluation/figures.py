@@ -16,13 +16,14 @@ Matrix = npt.NDArray[np.floating]
 
 
 def _axes(width: float, height: float) -> tuple[Any, Any]:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = _figure(width, height)
     return figure, figure.add_subplot()
+
+
+def _figure(width: float, height: float) -> Any:
+    from matplotlib.figure import Figure  # by itself: no window system is asked for
+
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _save(figure: Any, path: Path) -> Path:
@@ -63,12 +64,7 @@ def heat_map(
 
 def curves(path: Path, panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]], x: str) -> Path:
     """Panels side by side, each with named lines (x values, y values)."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.6 * len(panels), 3.6), layout="constrained")
+    figure = _figure(4.6 * len(panels), 3.6)
     for place, (title, lines) in enumerate(panels.items(), 1):
         axes = figure.add_subplot(1, len(panels), place)
         for name, (across, up) in lines.items():

@@ -53,7 +53,8 @@ class Protocol:
         more = "" if self.identical == "strict" else "; videos with the same words are not counted"
         cut = f"; the first {self.words} words" if self.words else ""
         frames = {None: "", 1: "; the middle frame"}.get(self.frames, f"; {self.frames} frames a clip")
-        clips = f"clip with {', '.join(self.needs)}" if self.needs else "clip"
+        kind = {"paragraph": "video", "random": "segment so drawn"}.get(self.captions, "clip")
+        clips = f"{kind} with {', '.join(self.needs)}" if self.needs else kind
         return f"{who}, every {clips} of the split a candidate; ties {ties}; no evidence is a miss{more}{cut}{frames}"
 
 

@@ -114,7 +114,7 @@ def video_to_text_ranks(
         rows = np.concatenate([np.repeat(others[None], len(asked), 0), asked[:, None]], 1)
         ranks = ranks_of(rows, asked, ties)
         if scorable is not None and not scorable[video]:
-            ranks = np.full(len(asked), float(len(column)))
+            ranks = np.full(len(asked), float(len(others) + 1))  # a miss is last
         for place, rank in zip(mine if each else mine[:1], ranks, strict=True):
             found[int(place)] = float(rank)
     return np.array([found[place] for place in sorted(found)] if each else list(found.values()))

@@ -5,9 +5,20 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import stdev
 from typing import Protocol
 
-__all__ = ["Examples", "Figure", "Picture", "Prose", "ReportTable", "ending", "html_report", "write_tables"]
+__all__ = [
+    "Examples",
+    "Figure",
+    "Picture",
+    "Prose",
+    "ReportTable",
+    "ending",
+    "html_report",
+    "mean_and_spread",
+    "write_tables",
+]
 
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#1c2230;background:#fafafa}
@@ -26,6 +37,8 @@ class Part(Protocol):
     """Whatever can stand in a report."""
 
     def html(self) -> str: ...
+
+    def markdown(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -122,6 +135,10 @@ class Examples:
         )
         return f"<h2>{html.escape(self.title)}</h2>{shown}"
 
+    def markdown(self) -> str:
+        found = (f"- {query}: " + "; ".join(picture.caption for picture in pictures) for query, pictures in self.rows)
+        return f"## {self.title}\n\n" + "\n".join(found) + "\n"
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -137,6 +154,9 @@ class Figure:
         note = f"<p><small>{html.escape(self.note)}</small></p>" if self.note else ""
         return f"<h2>{html.escape(self.title)}</h2><div class=drawn>{image}</div>{note}"
 
+    def markdown(self) -> str:
+        return f"## {self.title}\n\n![{self.title}]({self.png.name})\n" + (f"\n{self.note}\n" if self.note else "")
+
 
 @dataclass(frozen=True)
 class Prose:
@@ -149,6 +169,10 @@ class Prose:
         rows = "".join(f"<p><b>{html.escape(bold)}</b> {html.escape(text)}</p>" for bold, text in self.rows)
         return f"<h2>{html.escape(self.title)}</h2>{rows}"
 
+    def markdown(self) -> str:
+        rows = (f"**{bold}** {text}\n" if bold else f"{text}\n" for bold, text in self.rows)
+        return f"## {self.title}\n\n" + "\n".join(rows)
+
 
 def html_report(title: str, parts: Sequence[Part]) -> str:
     """Tables, figures and rows of pictures, one under the other, in a file that needs nothing beside it."""
@@ -159,6 +183,12 @@ def html_report(title: str, parts: Sequence[Part]) -> str:
     )
 
 
+def mean_and_spread(numbers: Sequence[float], form: str = ".1f") -> str:
+    """Mean and standard deviation as the papers print them; of one number the number."""
+    mean = sum(numbers) / len(numbers)
+    return f"{mean:{form}} ± {stdev(numbers):{form}}" if len(numbers) > 1 else f"{mean:{form}}"
+
+
 def ending(path: Path, suffix: str) -> Path:
     """The path with an ending, in place of one of those that reports have."""
     known = path.suffix in (".png", ".svg", ".md", ".tex", ".html")
@@ -166,9 +196,9 @@ def ending(path: Path, suffix: str) -> Path:
 
 
 def write_tables(path: Path, title: str, tables: Sequence[ReportTable], more: Sequence[Part] = ()) -> list[Path]:
-    """Tables as `path` with the endings .md, .tex and .html; the last one holds `more` too."""
+    """Tables as `path` with the endings .md, .tex and .html; the first and the last hold `more` too."""
     written = {
-        ".md": f"# {title}\n\n" + "\n".join(table.markdown() for table in tables),
+        ".md": f"# {title}\n\n" + "\n".join(part.markdown() for part in (*tables, *more)),
         ".tex": "\n".join(table.latex() for table in tables),
         ".html": html_report(title, [*tables, *more]),
     }

@@ -131,8 +131,8 @@ _QUEUE = Table(
             (Pair(_QUEUED.name, "queue of 63", _R5),),
         ),
     ),
-    note=f"{_FULL.name} takes the batch for negatives; 500 is seven in ten of the training clips. As released, lambda "
-    "multiplies the logits within a modality and not their exponentials.",
+    note=f"{_FULL.name} takes the batch for negatives; 500 is seven in ten of the training clips of the default size. "
+    "As released, lambda multiplies the logits within a modality and not their exponentials.",
 )
 
 _MORE = "CrossCLR + multiple positives"

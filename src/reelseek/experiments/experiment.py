@@ -14,6 +14,7 @@ from reelseek.errors import UsageError
 from reelseek.studio.worlds import WorldConfig
 
 __all__ = [
+    "LOWER_IS_BETTER",
     "Arm",
     "Claim",
     "Column",
@@ -29,9 +30,8 @@ __all__ = [
     "value",
 ]
 
-Metric = Literal["recall_at_1", "recall_at_5", "recall_at_10", "median_rank", "mean_rank", "geometric_mean"]
 Result = Mapping[str, Any]  # what one arm gave with one seed: `views`, and how it came to be
-_RANKS = ("mean_rank", "median_rank", "seconds", "loss")  # lower is better
+LOWER_IS_BETTER = ("mean_rank", "median_rank", "seconds", "loss")
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Pair:
-    """A comparison: the first arm's column against the second's; without a second one, against a number."""
+    """A comparison: the first arm's column against the second's; without a second arm, a recall against chance."""
 
     first: str
-    second: str | float
+    second: str | None
     column: Column
     second_column: Column | None = None
 
@@ -119,6 +119,7 @@ class Table:
 
     Attributes:
         published: the paper's own figures by row and column, from its own data: never comparable, only beside.
+        world_only: it needs what only a world has (domains, a stronger twin of an expert, copies), not real features.
     """
 
     name: str
@@ -128,6 +129,7 @@ class Table:
     claims: tuple[Claim, ...]
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     note: str = ""
+    world_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -231,22 +233,29 @@ def judge(claim: Claim, results: Mapping[str, Sequence[Result]]) -> Judged:
             second = np.array([value(result, column) for result in results[pair.second]])
             other = pair.second if column.view == pair.column.view else f"{pair.second} ({column.view})"
         else:
-            second, other = np.full(len(first), pair.second), f"{pair.second:g}"
+            second = np.array([_chance(result, pair.column) for result in results[pair.first]])
+            other = f"chance ({second.mean():.3g})"
         gain = first - second
-        if pair.column.metric in _RANKS:
+        if pair.column.metric in LOWER_IS_BETTER:
             gain = -gain
         mean, low, high = _interval(gain, len(claim.pairs))
         rows.append((f"{pair.first}, {pair.column.title}", other, mean, low, high))
         if claim.helps:
             sides.append(1 if low > 0 else -1 if high < 0 else 0)
         else:
-            sides.append(1 if high < claim.margin else -1 if low > 0 else 0)
+            sides.append(1 if high < claim.margin else -1 if low >= claim.margin else 0)
     verdict: Literal["reproduced", "not reproduced", "undecided"] = "undecided"
     if min(sides) < 0:
         verdict = "not reproduced"
     elif min(sides) > 0:
         verdict = "reproduced"
     return Judged(claim, verdict, tuple(rows))
+
+
+def _chance(result: Result, column: Column) -> float:
+    """The recall of an order drawn at random, one answer a query."""
+    assert isinstance(column.view, str)
+    return min(1.0, int(column.metric.removeprefix("recall_at_")) / result["views"][column.view]["gallery"])
 
 
 def _interval(gain: np.ndarray[Any, np.dtype[np.float64]], pairs: int) -> tuple[float, float, float]:

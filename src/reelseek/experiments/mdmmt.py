@@ -66,6 +66,7 @@ _DOMAIN = Table(
      "MALVY": {"M R@5": 33.8, "A R@5": 32.3, "L R@5": 27.3}},
     "Published: M, A and L are MSR-VTT, ActivityNet and LSMDC; the row MALVY there also has MSVD and TGIF. An epoch of "
     "a mixture has examples in proportion to the weight that is in it.",
+    world_only=True,
 )  # fmt: skip
 
 _STRONG = _arm("MALVY, stronger appearance", _mixed("MALVY"), ("appearance-strong", "audio"))
@@ -81,6 +82,7 @@ _EXPERTS = Table(
               (Pair(_BOTH.name, _STRONG.name, _EVERY),)),
     ),
     {"MALVY": {"A R@5": 38.3}, _STRONG.name: {"A R@5": 41.6}, _BOTH.name: {"A R@5": 45.1}},
+    world_only=True,
 )  # fmt: skip
 
 _BEFORE = _arm("pre-training alone", {"train": "train-5", "validation": "val-5"})
@@ -94,6 +96,7 @@ _PRETRAINING = Table(
     {"MALVY": {"M R@5": 36.8, "A R@5": 33.7, "L R@5": 30.2},
      _TUNED.name: {"M R@5": 38.9, "A R@5": 38.3, "L R@5": 31.3}},
     "HowTo100M is far larger than what is fine-tuned on; here the other collection is of the same size.",
+    world_only=True,
 )  # fmt: skip
 
 _LEAKY = replace(WorldConfig(), copies=0.38, train=320)
@@ -118,6 +121,7 @@ _OVERLAP = Table(
     {"nothing removed": {"R@5, whole test": 54.8}, "copies removed": {"R@5, whole test": 49.4}},
     "Published: MSR-VTT 1k-A, where 38 % of the test videos come from a training video's source; so do 38 % here. Each "
     "part is its own gallery.",
+    world_only=True,
 )  # fmt: skip
 
 MDMMT = Experiment(

@@ -19,7 +19,6 @@ _WORLD = WorldConfig(train=480, test=200, told=("person", "action", "object", "p
 _VIEWS = (View(), View("sight", ("appearance",)), View("sound", ("audio",)))
 _R5 = Column("R@5", "recall_at_5", "sight")
 _SOUND = Column("text to sound R@10", "recall_at_10", "sound")
-_CHANCE = 10 / _WORLD.test
 
 
 def _graph(name: str, graph: str) -> Arm:
@@ -44,13 +43,13 @@ _GRAPHS = Table(
         Claim(
             "Text and sound can be compared though no loss ever compared them: better than chance",
             "MMV review, on the paper's section 3.1",
-            (Pair(_FAC.name, _CHANCE, _SOUND),),
+            (Pair(_FAC.name, None, _SOUND),),
         ),
     ),
-    note=f"Chance for text to sound is {_CHANCE:.1%} in this world; disjoint spaces have no way from text to sound.",
+    note="Disjoint spaces have no way from text to sound.",
 )
 
-_SIDE, _FRAMES, _CLASSES, _STEPS = 32, 8, 8, 240
+_SIDE, _FRAMES, _CLASSES, _STEPS, _RATE = 32, 8, 8, 240, 3e-3
 
 
 def _films(rng: np.random.Generator, count: int, frames: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -89,7 +88,7 @@ def deflation(folder: Path, seed: int) -> dict[str, dict[str, Any]]:
     rng = np.random.default_rng([seed, 77])
     network = TSMResNet50(1 / 8, (1, 1, 1, 1))
     head = nn.Linear(network.width, _CLASSES)
-    optimizer = torch.optim.Adam([*network.parameters(), *head.parameters()], lr=3e-3)
+    optimizer = torch.optim.Adam([*network.parameters(), *head.parameters()], lr=_RATE)
     for _ in range(_STEPS):
         films, labels = _films(rng, 16, _FRAMES)
         loss = functional.cross_entropy(head(network(films)), labels)
@@ -99,7 +98,7 @@ def deflation(folder: Path, seed: int) -> dict[str, dict[str, Any]]:
     network.eval()
     plain, learnt = deflate(network).eval(), deflate(network).eval()
     stills = (_films(rng, 16, 1)[0][:, :, 0] for _ in range(100))
-    relearn_norms(learnt, network, stills, frames=_FRAMES, rate=3e-3)
+    relearn_norms(learnt, network, stills, frames=_FRAMES, rate=_RATE)
     seen, tested = _films(rng, 240, 1), _films(rng, 320, 1)
 
     def repeated(images: torch.Tensor) -> torch.Tensor:
@@ -128,7 +127,7 @@ def _probe(
     return {"accuracy": float(probe.score(test, tested[1].numpy())), "seconds": float(np.median(took))}
 
 
-_TSM = Arm("TSM-ResNet50, small", measure=deflation)
+_TSM = Arm("TSM-ResNet50, small", rates=(_RATE,), measure=deflation)
 _ACCURACY = {
     name: Column(f"accuracy, {name}", "accuracy", name) for name in ("repeated", "deflated", "norms learnt again")
 }
@@ -156,7 +155,7 @@ _DEFLATION = Table(
             (Pair(_TSM.name, _TSM.name, _SECONDS["norms learnt again"], _SECONDS["repeated"]),),
         ),
     ),
-    note="Drifting striped shapes of 32 x 32 pixels in eight classes; eight frames a film.",
+    note="On drifting striped shapes of 32 x 32 pixels in eight classes, eight frames a film; no world's features.",
 )
 
 MMV = Experiment(

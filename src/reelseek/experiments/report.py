@@ -10,8 +10,19 @@ import numpy as np
 
 from reelseek.errors import UsageError
 from reelseek.evaluation.figures import heat_map
-from reelseek.evaluation.report import Figure, Part, Prose, ReportTable, write_tables
-from reelseek.experiments.experiment import Arm, Column, Experiment, Judged, Result, Table, judge, value
+from reelseek.evaluation.report import Figure, Part, Prose, ReportTable, mean_and_spread, write_tables
+from reelseek.experiments.experiment import (
+    LOWER_IS_BETTER,
+    Arm,
+    Column,
+    Experiment,
+    Judged,
+    Result,
+    Table,
+    judge,
+    value,
+)
+from reelseek.experiments.run import home_of
 from reelseek.studio.worlds import generator_hash
 
 __all__ = ["Found", "as_json", "claims", "found", "write_found"]
@@ -28,23 +39,25 @@ class Found:
     judged: tuple[Judged, ...]
 
 
-def found(experiment: Experiment, results: Mapping[str, Sequence[Result]], out: Path, on: str) -> list[Found]:
+def found(
+    experiment: Experiment, results: Mapping[str, Sequence[Result]], out: Path, source: str, on: str
+) -> list[Found]:
     """Tables and verdicts of an experiment that was run.
 
     Args:
         results: of every arm by its key.
-        out: where the runs are; tables link to them.
+        out, source: where the runs are; tables link to them.
         on: what it was run on, in words.
     """
     told = []
     for table in experiment.tables:
         by_name = {arm.name: results[arm.key] for arm in table.arms}
         judged = tuple(judge(claim, by_name) for claim in table.claims)
-        told.append(Found(table, _shown(table, results, out, on), judged))
+        told.append(Found(table, _shown(table, results, out, source, on), judged))
     return told
 
 
-def _shown(table: Table, results: Mapping[str, Sequence[Result]], out: Path, on: str) -> ReportTable:
+def _shown(table: Table, results: Mapping[str, Sequence[Result]], out: Path, source: str, on: str) -> ReportTable:
     published = [column for column in table.columns if any(column.title in row for row in table.published.values())]
     titles = [*(_title(column) for column in table.columns), *(f"paper's {_title(column)}*" for column in published)]
     rows: list[list[object]] = []
@@ -54,7 +67,7 @@ def _shown(table: Table, results: Mapping[str, Sequence[Result]], out: Path, on:
         cells += [_cell(runs, column) for column in table.columns]
         cells += [_paper(table, arm, column) for column in published]
         cells += [f"{runs[0]['parameters']:,}" if "parameters" in runs[0] else "", str(runs[0].get("steps", ""))]
-        cells += [f"{runs[0]['rate']:g}", str(len(runs)), _link(arm, runs, out)]
+        cells += [f"{runs[0]['rate']:g}", str(len(runs)), _link(arm, out, source)]
         rows.append(cells)
     note = f"Mean ± standard deviation over seeds. {on}. {table.note}".strip()
     if published:
@@ -72,9 +85,7 @@ def _cell(runs: Sequence[Result], column: Column) -> str:
     numbers = np.array([value(run, column) for run in runs])
     if column.metric in _PER_CENT:
         numbers = 100 * numbers
-    form = ".3g" if column.metric in ("seconds", "loss") else ".1f"
-    spread = numbers.std(ddof=1) if len(numbers) > 1 else 0.0
-    return f"{numbers.mean():{form}} ± {spread:{form}}"
+    return mean_and_spread(numbers.tolist(), ".3g" if column.metric in ("seconds", "loss") else ".1f")
 
 
 def _paper(table: Table, arm: Arm, column: Column) -> str:
@@ -82,24 +93,23 @@ def _paper(table: Table, arm: Arm, column: Column) -> str:
     return "" if given is None else f"{given:g}"
 
 
-def _link(arm: Arm, runs: Sequence[Result], out: Path) -> object:
-    folder = Path("runs") / arm.key
-    there = sorted((out / folder / f"seed-{runs[0]['seed']}").glob("*.run"))
-    return (arm.key, f"{folder}/") if there else ""
+def _link(arm: Arm, out: Path, source: str) -> object:
+    folder = home_of(out, source, arm)
+    return (arm.key, f"{folder.relative_to(out)}/") if any(folder.glob("seed-*/*.run")) else ""
 
 
 def write_found(
-    experiment: Experiment, told: Sequence[Found], results: Mapping[str, Sequence[Result]], out: Path
+    experiment: Experiment, told: Sequence[Found], results: Mapping[str, Sequence[Result]], stem: Path
 ) -> list[Path]:
-    """`NAME.md`, `.tex` and `.html` with tables, verdicts and heat maps, and the heat maps as PNG and SVG."""
+    """`STEM.md`, `.html`, and `.tex` of the tables alone; heat maps as PNG and SVG too."""
     more: list[Part] = [Prose("Verdicts", [(each.verdict, _said(each)) for one in told for each in one.judged])]
     for one in told:
-        png = _heat(one.table, results, out / experiment.name)
+        png = _heat(one.table, results, stem)
         if png is not None:
             more.append(Figure(one.table.title, png))
     again = "A run is scored again by: reelseek score RUN. The generator of worlds is " + generator_hash()
     more.append(Prose("How to score a run again", [("", again)]))
-    return write_tables(out / experiment.name, experiment.paper, [one.shown for one in told], more)
+    return write_tables(stem, experiment.paper, [one.shown for one in told], more)
 
 
 def _heat(table: Table, results: Mapping[str, Sequence[Result]], stem: Path) -> Path | None:
@@ -109,8 +119,9 @@ def _heat(table: Table, results: Mapping[str, Sequence[Result]], stem: Path) -> 
         return None
     values = np.array([[np.mean([value(r, c) for r in results[arm.key]]) for arm in table.arms] for c in columns])
     path = stem.with_name(f"{stem.name}-{table.name}.png")
+    lower = columns[0].metric in LOWER_IS_BETTER
     names = [arm.name for arm in table.arms]
-    return heat_map(path, values, [c.title for c in columns], names, table.title, lower_is_better=True)
+    return heat_map(path, values, [c.title for c in columns], names, table.title, lower_is_better=lower)
 
 
 def _said(judged: Judged) -> str:
@@ -123,11 +134,20 @@ def _said(judged: Judged) -> str:
 
 
 def as_json(
-    experiment: Experiment, told: Sequence[Found], results: Mapping[str, Sequence[Result]], seeds: Sequence[int]
+    experiment: Experiment,
+    told: Sequence[Found],
+    results: Mapping[str, Sequence[Result]],
+    seeds: Sequence[int],
+    command: str,
 ) -> dict[str, Any]:
-    """Everything as plain values."""
+    """Everything as plain values.
+
+    Args:
+        command: what repeats it.
+    """
     return {
         "experiment": experiment.name,
+        "command": command,
         "paper": experiment.paper,
         "seeds": list(seeds),
         "generator": generator_hash(),
@@ -144,7 +164,7 @@ def as_json(
                         "verdict": each.verdict,
                         "helps": each.claim.helps,
                         "comparisons": [
-                            dict(zip(("first", "second", "difference", "low", "high"), row, strict=True))
+                            dict(zip(("first", "second", "difference", "low", "high"), _finite(row), strict=True))
                             for row in each.rows
                         ],
                     }
@@ -156,7 +176,16 @@ def as_json(
     }
 
 
+def _finite(row: tuple[str, str, float, float, float]) -> list[object]:
+    """JSON knows no infinity: an interval of one seed has no ends."""
+    return [None if isinstance(cell, float) and not np.isfinite(cell) else cell for cell in row]
+
+
 _ORDER = {"not reproduced": 0, "undecided": 1, "reproduced": 2}
+
+
+def _ends(row: Mapping[str, float | None]) -> str:
+    return "none, one seed" if row["low"] is None else f"[{row['low']:+.3g}, {row['high']:+.3g}]"
 
 
 def claims(folder: Path) -> str:
@@ -181,14 +210,14 @@ def claims(folder: Path) -> str:
             before = claim["verdict"]
             lines += [f"## {before.capitalize()}", ""]
         lines += [
-            f"**{claim['says']}.** {claim['source']}. `reelseek experiment {each['experiment']} "
-            f"--tables {table['name']} --seeds {','.join(map(str, each['seeds']))}`",
+            f"**{claim['says']}.** {claim['source']}. Table `{table['name']}` of `{each['command']}`, generator "
+            f"{each['generator']}.",
             "",
             "| first | against | in its favour | interval |",
             "| --- | --- | --: | --: |",
         ]
         lines += [
-            f"| {row['first']} | {row['second']} | {row['difference']:+.3g} | [{row['low']:+.3g}, {row['high']:+.3g}] |"
+            f"| {row['first']} | {row['second']} | {row['difference']:+.3g} | {_ends(row)} |"
             for row in claim["comparisons"]
         ]
         lines += ["", *([f"{table['note']}", ""] if table["note"] else [])]

@@ -80,7 +80,7 @@ def train(
     data = training_splits(library, learnt, recipe.data.validation, recipe.data.validation_fraction)
     reader.hidden = hidden_experts(library, [c.video for part in data for c in part.clips], recipe.data.groups)
     if recipe.data.validation_needs:
-        data = (data[0], clips_with(reader, data[1], recipe.data.validation_needs))
+        data = (data[0], clips_with(TokenReader(library), data[1], recipe.data.validation_needs))
     model = _build(recipe, reader)
     if parallel.active() and (recipe.train.chunk or not (isinstance(model, LearnedModel) and model.compares_only)):
         raise RecipeError(

@@ -27,6 +27,7 @@ __all__ = [
     "evaluate_split",
     "measure_embedded",
     "reader_for",
+    "write_measured",
 ]
 
 _BATCH = 64
@@ -51,12 +52,13 @@ class Measured:
     by_modalities: dict[str, Direction] = field(default_factory=dict)
     ranks: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0), repr=False)
     scores: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32), repr=False)
+    scorable: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool), repr=False)
     data: Split | None = field(default=None, repr=False)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; recalls are fractions."""
         plain = asdict(replace(self, data=None))
-        for name in ("ranks", "scores", "data"):
+        for name in ("ranks", "scores", "scorable", "data"):
             del plain[name]
         return plain
 
@@ -163,7 +165,7 @@ def clips_with(reader: TokenReader, split: Split, needs: Sequence[str]) -> Split
         kept &= np.any(rows, axis=0)
     if not kept.any():
         raise UsageError(f"no clip of {split.name!r} has all of {', '.join(needs)}")
-    return split.subset(np.flatnonzero(kept).tolist(), split.name)
+    return split.subset(np.flatnonzero(kept).tolist(), split.name, split.set_aside_from)
 
 
 def evaluate_split(model: RetrievalModel, reader: TokenReader, split: Split, rule: Protocol | None = None) -> Measured:
@@ -217,6 +219,7 @@ def measure_embedded(
         },
         ranks=ranks,
         scores=scores,
+        scorable=scorable,
         data=split,
     )
 
@@ -226,11 +229,25 @@ def _pattern(present: dict[str, npt.NDArray[np.bool_]], index: int) -> str:
 
 
 def write_measured(path: Path, measured: Measured, tag: str) -> None:
-    """A TREC run of what was measured and its qrels beside it; a document is `video`, or `video@start-end`."""
+    """TREC runs of both directions, with their qrels beside them: `path`, whose documents are `video` or
+    `video@start-end`, and the same with `.v2t` before its ending, whose queries are clips and whose documents captions.
+
+    A clip without evidence stands below all that have some, and last where it is the right one, as it was measured.
+    """
     data = measured.data
     assert data is not None
-    documents = [
+    clips = [
         clip.video if clip.start_seconds is None else f"{clip.video}@{clip.start_seconds:g}-{clip.end_seconds or 0:g}"
         for clip in data.clips
     ]
-    write_run(path, measured.scores, dict(enumerate(data.clip_of_text)), documents, tag)
+    scores, none = measured.scores.copy(), ~measured.scorable
+    floor = float(scores.min()) - 1 if scores.size else 0.0
+    scores[:, none] = floor
+    owners = np.array(data.clip_of_text)
+    missed = np.flatnonzero(none[owners])
+    scores[missed, owners[missed]] = floor - 1
+    write_run(path, scores, {row: [clip] for row, clip in enumerate(data.clip_of_text)}, clips, tag)
+    captions = {clip: rows for clip, rows in enumerate(data.captions_by_clip()) if rows}
+    texts = [f"q{row}" for row in range(len(data.texts))]
+    reverse = path.with_name(f"{path.stem}.v2t{path.suffix}")
+    write_run(reverse, scores.T, captions, texts, tag, query="v")

@@ -74,6 +74,8 @@ class DataRecipe:
         if self.mixture is not None and (not self.mixture or min(self.mixture.values()) <= 0):
             raise ValueError("mixture wants a weight above zero for each split")
         unknown = sorted(set(self.without) - set(self.mixture or {}))
+        if self.mixture and not self.weights:
+            raise ValueError("without leaves nothing of the mixture")
         if unknown:
             raise ValueError(f"without names {unknown[0]!r}, which is not in the mixture")
 
@@ -116,7 +118,7 @@ class TrainRecipe:
             process has its own negatives.
     """
 
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     start: str | None = None
     epochs: int = Field(default=50, ge=1)
     batch: int = Field(default=64, ge=2)

@@ -1,10 +1,10 @@
 """What models do, to look at: systems side by side, combinations of modalities, what was found, maps and curves."""
 
+import csv
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import torch
 from reelseek.errors import UsageError
 from reelseek.evaluation.compare import compare
 from reelseek.evaluation.figures import curves, heat_map, picture_map, similarity_graph
-from reelseek.evaluation.report import Examples, Figure, Picture, ReportTable
+from reelseek.evaluation.report import Examples, Figure, Picture, ReportTable, mean_and_spread
 from reelseek.library.store import Library
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.model import RetrievalModel, load_model
@@ -31,7 +31,7 @@ __all__ = [
     "training_curves",
 ]
 
-_RECALLS = ("recall_at_1", "recall_at_5", "recall_at_10", "recall_at_50")
+_RECALLS = ("recall_at_1", "recall_at_5", "recall_at_10")
 
 
 @dataclass(frozen=True)
@@ -53,17 +53,22 @@ def read_rows(paths: Sequence[str]) -> list[Row]:
     rows = []
     for path in paths:
         folder = Path(path)
-        seeds = folder / "seeds.json"
-        parts = [folder / f"seed-{n}" for n in json.loads(seeds.read_text("utf-8"))] if seeds.is_file() else [path]
+        parts = _seed_folders(folder)
         models = tuple(load_model(part) for part in parts)
         parameters = sum(p.numel() for p in models[0].parameters())
-        rows.append(Row(folder.name, models, parameters, _steps(Path(parts[0]))))
+        rows.append(Row(folder.name, models, parameters, _steps(parts[0])))
     names = [row.name for row in rows]
     if len(set(names)) < len(names):
         raise UsageError(
             f"two of {', '.join(names)} have one name; a table tells its rows apart by their folders' names"
         )
     return rows
+
+
+def _seed_folders(folder: Path) -> list[Path]:
+    """The models of `train --seeds` in a folder, or the folder itself."""
+    seeds = folder / "seeds.json"
+    return [folder / f"seed-{n}" for n in json.loads(seeds.read_text("utf-8"))] if seeds.is_file() else [folder]
 
 
 def _steps(folder: Path) -> int | None:
@@ -91,8 +96,8 @@ def comparison_table(
         cells: list[object] = [row.name]
         for direction in ("text_to_video", "video_to_text"):
             each = [getattr(measured, direction) for measured in found]
-            cells += [_spread([100 * getattr(one, name) for one in each]) for name in _RECALLS[:3]]
-            cells += [_spread([getattr(one, name) for one in each]) for name in ("median_rank", "mean_rank")]
+            cells += [mean_and_spread([100 * getattr(one, name) for one in each]) for name in _RECALLS]
+            cells += [mean_and_spread([getattr(one, name) for one in each]) for name in ("median_rank", "mean_rank")]
         p = "" if first is None else f"{compare(first.ranks, found[0].ranks)[-1].p:.4f}"
         first = first or found[0]
         link = (f"{row.name}-0.run", f"{runs.name}/{row.name}-0.run")
@@ -101,16 +106,12 @@ def comparison_table(
     metrics = [f"{way} {name}" for way in ("t2v", "v2t") for name in ("R@1", "R@5", "R@10", "MdR", "MnR")]
     note = (
         f"Recalls in per cent. {first.protocol}: {first.says}. Split {first.split} ({first.split_hash}): "
-        f"{first.queries} queries, gallery of {first.gallery}."
+        f"{first.queries} queries, gallery of {first.gallery}. p: paired bootstrap against the first row, "
+        "reciprocal ranks of the first seed."
     )
     if first.published_gallery not in (None, first.gallery):
         note += f" Not comparable with published figures, whose gallery has {first.published_gallery} videos."
     return ReportTable("Systems", ["", *metrics, "p", "parameters", "steps", "seeds", "run"], shown, note)
-
-
-def _spread(numbers: Sequence[float]) -> str:
-    mean = float(np.mean(numbers))
-    return f"{mean:.1f} ± {np.std(numbers, ddof=1):.1f}" if len(numbers) > 1 else f"{mean:.1f}"
 
 
 def combination_map(
@@ -124,7 +125,14 @@ def combination_map(
     progress: Callable[[str, int, int, str], None] = lambda *_: None,
 ) -> tuple[ReportTable, Figure]:
     """Text to video for every combination (rows) and system (columns), as a table and a heat map; empty where a system
-    takes none of a combination's experts."""
+    takes none of a combination's experts.
+
+    Raises:
+        UsageError: no system takes any expert of a combination.
+    """
+    for experts in combinations:
+        if not any(name in row.models[0].experts for name in experts for row in rows):
+            raise UsageError(f"no system takes any of {', '.join(experts)}")
     values = np.full((len(combinations), len(rows)), np.nan)
     names = ["+".join(each) for each in combinations]
     total = len(combinations) * len(rows)
@@ -169,7 +177,7 @@ def _asked(measured: Measured, data: Split, row: int) -> str:
 
 
 def _five(measured: Measured, data: Split, library: Library, row: int) -> list[Picture]:
-    scores = measured.scores[row]
+    scores = np.where(measured.scorable, measured.scores[row], -np.inf)
     best = np.argsort(-scores, kind="stable")[:5]
     right = data.clip_of_text[row]
     return [
@@ -181,7 +189,10 @@ def _five(measured: Measured, data: Split, library: Library, row: int) -> list[P
 
 
 def _named(clip: Clip) -> str:
-    return clip.video if clip.start_seconds is None else f"{clip.video} {clip.start_seconds:g}-{clip.end_seconds:g} s"
+    if clip.start_seconds is None:
+        return clip.video
+    end = "" if clip.end_seconds is None else f"{clip.end_seconds:g}"
+    return f"{clip.video} {clip.start_seconds:g}-{end} s"
 
 
 def _thumbnail(library: Library, clip: Clip) -> bytes | None:
@@ -274,13 +285,12 @@ def training_curves(paths: Sequence[Path], path: Path) -> Figure:
         UsageError: a folder has no log.
     """
     panels: dict[str, dict[str, tuple[Sequence[float], Sequence[float]]]] = {"loss": {}, "R@5": {}, "mean rank": {}}
-    for folder in paths:
-        if not (folder / "config.json").is_file():
-            raise UsageError(f"{folder} is no trained model: it has no config.json")
-        log: list[dict[str, Any]] = json.loads((folder / "config.json").read_text("utf-8")).get("log", [])
-        if not log:
-            raise UsageError(f"{folder} has no log of its training")
+    for folder in (part for path in paths for part in _seed_folders(path)):
+        if not (folder / "log.csv").is_file():
+            raise UsageError(f"{folder} has no log.csv: nothing was trained there")
+        with (folder / "log.csv").open(newline="", encoding="utf-8") as file:
+            log = list(csv.DictReader(file))
         for title, key in (("loss", "loss"), ("R@5", "recall_at_5"), ("mean rank", "mean_rank")):
-            lines = [line for line in log if line[key] is not None and np.isfinite(line[key])]
-            panels[title][str(folder)] = ([line["epoch"] for line in lines], [line[key] for line in lines])
+            points = [(float(line["epoch"]), float(line[key])) for line in log if np.isfinite(float(line[key]))]
+            panels[title][str(folder)] = ([epoch for epoch, _ in points], [each for _, each in points])
     return Figure("Training", curves(path, panels, "epoch"))

@@ -21,8 +21,8 @@ __all__ = ["Saturation", "saturation", "saturation_report"]
 
 @dataclass(frozen=True)
 class Saturation:
-    """Validation R@5 of one dataset by the number of examples that were shown in all; `size` is the least number that
-    reaches `share` of the best."""
+    """Validation R@5 of one dataset by the number of examples shown until the best epoch; `size` is the least number
+    that reaches `share` of the best."""
 
     split: str
     shown: tuple[int, ...]
@@ -38,6 +38,11 @@ class Saturation:
     def saturated(self) -> bool:
         """Whether more was tried than the size, without a better model."""
         return self.size < self.shown[-1]
+
+    @property
+    def tried(self) -> int:
+        """The largest number that is known not to be enough."""
+        return max((count for count in self.shown if count < self.size), default=0)
 
 
 def saturation(
@@ -64,13 +69,15 @@ def saturation(
     recalls, shown = [], []
     for place, count in enumerate(counts, 1):
         data = replace(recipe.data, train=split, mixture={split: 1.0}, without=(), examples=count)
+        how = replace(recipe.train, patience=None, clips_per_video=None)
         folder = out / split.replace("/", "-") / f"examples-{count}"
-        train(replace(recipe, data=data), library, folder)
+        train(replace(recipe, data=data, train=how), library, folder)
         about = json.loads((folder / "config.json").read_text("utf-8"))
         recalls.append(float(about["validation"]["recall_at_5"]))
-        shown.append(count * (len(about["log"]) - 1))
+        shown.append(count * about["validation"]["epoch"])
         progress(split, place, len(counts), f"{count} examples an epoch")
-    return Saturation(split, tuple(shown), tuple(recalls), share)
+    order = sorted(range(len(counts)), key=lambda place: shown[place])
+    return Saturation(split, tuple(shown[at] for at in order), tuple(recalls[at] for at in order), share)
 
 
 def saturation_report(found: Sequence[Saturation], path: Path) -> tuple[ReportTable, Figure]:
@@ -78,7 +85,7 @@ def saturation_report(found: Sequence[Saturation], path: Path) -> tuple[ReportTa
     lines = {each.split: (each.shown, [100 * recall for recall in each.recall]) for each in found}
     figure = Figure("Saturation", curves(path, {"validation R@5 (%)": lines}, "examples shown"))
     rows = [
-        [each.split, f"{each.size:,}" if each.saturated else f"more than {each.shown[-2]:,}", f"{max(each.recall):.1%}"]
+        [each.split, f"{each.size:,}" if each.saturated else f"more than {each.tried:,}", f"{max(each.recall):.1%}"]
         for each in found
     ]
     note = (

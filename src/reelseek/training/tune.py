@@ -23,10 +23,11 @@ __all__ = ["Range", "Trial", "read_ranges", "tune"]
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Range:
-    """Numbers from `low` to `high`, both included; `log` proposes them evenly by their logarithm."""
+    """Numbers from `low` to `high`, both included; whole ones if both are written so. `log` proposes them evenly by
+    their logarithm."""
 
-    low: float
-    high: float
+    low: int | float
+    high: int | float
     log: bool = False
 
     def __post_init__(self) -> None:
@@ -63,7 +64,11 @@ def read_ranges(path: Path) -> dict[str, Range | list[Any]]:
         try:
             ranges[name] = given if isinstance(given, list) else TypeAdapter(Range).validate_python(given)
         except ValidationError as error:
-            raise RecipeError(f"{path}, {name}: {error.errors()[0]['msg']}; wanted a list, or low and high") from error
+            said = error.errors()[-1]["msg"]
+            wanted = "a list, or low and high" + (
+                "" if "." in name else '; a name with a dot is quoted, as "train.rate"'
+            )
+            raise RecipeError(f"{path}, {name}: {said}; wanted {wanted}") from error
         if "." not in name or not given:
             raise RecipeError(f'{path}, {name}: wanted the place of a setting, such as "train.rate", and its choices')
     if not ranges:
@@ -78,13 +83,14 @@ def tune(
     out: Path,
     *,
     trials: int,
-    report: Callable[[Trial, int], None] = lambda *_: None,
+    report: Callable[[Trial, int, int], None] = lambda *_: None,
 ) -> Trial:
     """Try recipes until there are `trials` of them; a search that was stopped goes on.
 
     Args:
         recipe: plain settings, section by section.
         out: every trial's model in a folder, `trials.csv`, and the best recipe as `best.toml`.
+        report: called with each trial, how many are done, and `trials`.
 
     Raises:
         RecipeError: a setting or a proposed value is wrong.
@@ -98,9 +104,13 @@ def tune(
         raise UsageError("searching takes optuna; install it with: pip install 'reelseek[tune]'") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     out.mkdir(parents=True, exist_ok=True)
-    identity = json.dumps([recipe, {name: str(each) for name, each in ranges.items()}], sort_keys=True, default=str)
+    over = {name: str(each) for name, each in ranges.items()}
+    identity = json.dumps([recipe, over, library.digest()], sort_keys=True, default=str)
     if (out / "search.json").is_file() and (out / "search.json").read_text("utf-8") != identity:
-        raise RecipeError(f"{out} holds a search of another recipe or other ranges; name another folder, or remove it")
+        raise RecipeError(
+            f"{out} holds a search of another recipe, other ranges or another library; name another folder, or remove "
+            "this one"
+        )
     (out / "search.json").write_text(identity, "utf-8")
     storage = JournalStorage(JournalFileBackend(str(out / "trials.log")))
     study = optuna.create_study(
@@ -118,7 +128,7 @@ def tune(
         settings = {name: _propose(trial, name, choice) for name, choice in ranges.items()}
         score = _try(recipe, settings, library, out / f"trial-{trial.number:03}")
         study.tell(trial, score)
-        report(Trial(trial.number, settings, score), trials)
+        report(Trial(trial.number, settings, score), len(finished) + 1, trials)
     found = [Trial(each.number, each.params, float(each.value)) for each in finished]
     best = max(found, key=lambda trial: trial.score)
     _write(out, found, _changed(recipe, best.settings))
@@ -128,8 +138,8 @@ def tune(
 def _propose(trial: Any, name: str, choice: Range | list[Any]) -> Any:
     if isinstance(choice, list):
         return trial.suggest_categorical(name, choice)
-    if choice.low == int(choice.low) and choice.high == int(choice.high) and choice.high > 1:
-        return trial.suggest_int(name, int(choice.low), int(choice.high), log=choice.log)
+    if isinstance(choice.low, int) and isinstance(choice.high, int):
+        return trial.suggest_int(name, choice.low, choice.high, log=choice.log)
     return trial.suggest_float(name, choice.low, choice.high, log=choice.log)
 
 

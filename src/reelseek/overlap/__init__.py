@@ -1,0 +1,1 @@
+"""The same footage twice: candidates and where they match."""

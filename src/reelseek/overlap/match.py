@@ -1,0 +1,176 @@
+"""Videos that share footage: the best pair of windows of K seconds, for every pair of two sets, streamed.
+
+A video is its frames' unit vectors, one a second. The score of two videos is the greatest mean of cosines along K
+consecutive places of a diagonal of their matrix of cosines (Dzabraev et al. 2021, appendix C.1.1), over every window
+that fits: the paper's range stops one window short of the end. A video of fewer than K frames is compared by windows of
+its own length.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+__all__ = ["Match", "Videos", "best_matches", "best_windows", "prepared", "scores"]
+
+Frames = npt.NDArray[np.floating]
+_ROWS, _COLUMNS = 128, 4096  # frames of a block on either side: its cosines stay in the processor's cache
+
+
+@dataclass(frozen=True)
+class Match:
+    """Two videos by their places in their sets, their score, and where their best windows of `window` frames begin."""
+
+    query: int
+    gallery: int
+    score: float
+    query_start: int
+    gallery_start: int
+    window: int
+
+
+@dataclass(frozen=True)
+class Videos:
+    """Videos of similar length, padded: values [video, frame, dim], how many frames each has, and who they are."""
+
+    values: Tensor
+    lengths: Tensor
+    places: Tensor
+
+
+def prepared(videos: Sequence[Frames], window: int) -> list[Videos]:
+    """Videos in groups of similar length, so that little is padded; those shorter than a window by their own length.
+
+    Args:
+        videos: [frame, dim] each; rows of any length, which are made unit vectors. A row of zeros stays one, and is
+            like nothing.
+        window: K.
+
+    Raises:
+        ValueError: a video has no frame, or is of another width than the first.
+    """
+    for place, frames in enumerate(videos):
+        if frames.ndim != 2 or not len(frames) or frames.shape[1] != videos[0].shape[1]:
+            wanted = f"[frames, {videos[0].shape[-1]}] with at least one frame"
+            raise ValueError(f"video {place} is {frames.shape}; wanted {wanted}")
+    order = sorted(range(len(videos)), key=lambda place: len(videos[place]))
+    groups: list[list[int]] = []
+    for place in order:
+        count = len(videos[place])
+        shortest = len(videos[groups[-1][0]]) if groups else 0
+        if groups and (count == shortest or (shortest >= window and count <= 1.25 * shortest + 1)):
+            groups[-1].append(place)
+        else:
+            groups.append([place])
+    return [_padded(videos, group) for group in groups]
+
+
+def _padded(videos: Sequence[Frames], group: Sequence[int]) -> Videos:
+    longest = max(len(videos[place]) for place in group)
+    values = np.zeros((len(group), longest, videos[0].shape[1]), np.float32)
+    for row, place in enumerate(group):
+        frames = np.asarray(videos[place], np.float32)
+        norms = np.linalg.norm(frames, axis=1, keepdims=True)
+        values[row, : len(frames)] = frames / np.where(norms > 0, norms, 1)
+    lengths = torch.tensor([len(videos[place]) for place in group])
+    return Videos(torch.from_numpy(values), lengths, torch.tensor(list(group)))
+
+
+def scores(
+    queries: Sequence[Videos], gallery: Sequence[Videos], window: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Scores of all pairs, block by block: places of some queries, places of some gallery videos, and [query, gallery].
+
+    Memory does not grow with either set.
+    """
+    for one in queries:
+        for two in gallery:
+            k = min(window, int(one.lengths.min()), int(two.lengths.min()))
+            for some in _blocks(one, _ROWS):
+                for others in _blocks(two, _COLUMNS):
+                    yield some.places, others.places, _best(some, others, k)
+
+
+def _blocks(videos: Videos, frames: int) -> Iterator[Videos]:
+    step = max(1, frames // videos.values.shape[1])
+    for begin in range(0, len(videos.places), step):
+        part = slice(begin, begin + step)
+        yield Videos(videos.values[part], videos.lengths[part], videos.places[part])
+
+
+def _best(queries: Videos, gallery: Videos, k: int) -> Tensor:
+    """The greatest diagonal mean of each pair of two blocks [query, gallery]."""
+    sums = _window_sums(queries, gallery, k)
+    for videos, frames in ((queries, 1), (gallery, 3)):
+        windows = videos.lengths - k + 1
+        if int(windows.min()) < sums.shape[frames]:  # windows that reach into padding are none
+            beyond = torch.arange(sums.shape[frames])[None] >= windows[:, None]
+            shape = (-1, sums.shape[1], 1, 1) if frames == 1 else (1, 1, len(windows), sums.shape[3])
+            sums.masked_fill_(beyond.view(shape), -torch.inf)
+    return sums.amax((1, 3)) / k
+
+
+def _window_sums(queries: Videos, gallery: Videos, k: int) -> Tensor:
+    """Sums of cosines along k places of every diagonal [query, start, gallery, start], by doubling."""
+    (ones, rows, dim), (others, columns, _) = queries.values.shape, gallery.values.shape
+    cosines = queries.values.reshape(-1, dim) @ gallery.values.reshape(-1, dim).T
+    sums = cosines.view(ones, rows, others, columns)
+    done, total = 1, None
+    reach = 0
+    while k:
+        if k & 1:  # the windows so far go on with this power of two
+            total = sums if total is None else _shifted(total, sums, reach)
+            reach += done
+        k >>= 1
+        if k:
+            sums = _shifted(sums, sums, done)
+            done *= 2
+    assert total is not None
+    return total
+
+
+def _shifted(first: Tensor, second: Tensor, by: int) -> Tensor:
+    """Sums of `first` at each place and `second` so far down the diagonal, where both are."""
+    rows = min(first.shape[1], second.shape[1] - by)
+    columns = min(first.shape[3], second.shape[3] - by)
+    return first[:, :rows, :, :columns] + second[:, by : by + rows, :, by : by + columns]
+
+
+def best_matches(
+    queries: Sequence[Frames], gallery: Sequence[Frames], *, window: int = 4, most: int = 1000, same: bool = False
+) -> list[Match]:
+    """The pairs with the highest scores, best first, with their windows.
+
+    Args:
+        window: K, in frames (seconds at one frame a second).
+        most: how many pairs.
+        same: both are one set: each pair once, and no video with itself.
+    """
+    kept = np.zeros(0, np.float32), np.zeros((0, 2), np.int64)
+    for ones, others, block in scores(prepared(queries, window), prepared(gallery, window), window):
+        found = block.numpy()
+        floor = kept[0][-1] if len(kept[0]) >= most else -np.inf
+        rows, columns = np.nonzero(found > floor)
+        pairs = np.stack([ones.numpy()[rows], others.numpy()[columns]], 1)
+        values = found[rows, columns]
+        if same:
+            below = pairs[:, 0] < pairs[:, 1]
+            pairs, values = pairs[below], values[below]
+        if len(values):
+            joined, names = np.concatenate([kept[0], values]), np.concatenate([kept[1], pairs])
+            order = np.lexsort((names[:, 1], names[:, 0], -joined))[:most]
+            kept = joined[order], names[order]
+    return [best_windows(queries[one], gallery[two], window, (int(one), int(two))) for one, two in kept[1]]
+
+
+def best_windows(query: Frames, gallery: Frames, window: int = 4, places: tuple[int, int] = (0, 0)) -> Match:
+    """Where two videos are most alike; of equal windows the earliest."""
+    one, two = _padded([query], [0]), _padded([gallery], [0])
+    k = min(window, len(query), len(gallery))
+    means = _window_sums(one, two, k)[0, :, 0] / k
+    best = int(means.argmax())
+    start, other = divmod(best, means.shape[1])
+    return Match(*places, float(means[start, other]), start, other, k)
