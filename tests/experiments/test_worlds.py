@@ -99,11 +99,11 @@ def test_absent_modalities_domains_clips_and_narration() -> None:
     told = replace(SMALL, train=300, told=("object", "sound"), named=(2, 2))
     quiet, loud = (make_world(replace(told, narrated=narrated), 1) for narrated in (0.0, 1.5))
     for world_, low, high in ((quiet, 0.0, 0.15), (loud, 0.4, 1.0)):
-        train_only = replace_splits(world_)
+        train_only = _training_videos(world_)
         assert low <= _fact_is_read_from(train_only, "audio", "object") <= high
 
 
-def replace_splits(world: World) -> World:
+def _training_videos(world: World) -> World:
     """The training videos alone."""
     kept = set(world.splits["train"])
     tracks = {e: (m, {v: t for v, t in videos.items() if v in kept}) for e, (m, videos) in world.tracks.items()}

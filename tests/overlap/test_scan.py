@@ -1,0 +1,113 @@
+"""`overlap scan` on libraries, on folders of videos and on feature files; and what it cannot compare."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from reelseek.cli.main import app
+from reelseek.errors import CollectionError, UsageError
+from reelseek.library import Library, add
+from reelseek.library.arrays import import_features
+
+
+def _scan(*arguments: object) -> str:
+    done = CliRunner().invoke(app, ["overlap", "scan", *map(str, arguments)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def _rows(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """Three test and four training videos of 12 seconds; one training video holds six seconds of a test video."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "frames"
+    shared = rng.normal(size=(12, 24)).astype(np.float32)
+    for part, count in (("test", 3), ("train", 4)):
+        (folder / part).mkdir(parents=True)
+        for number in range(count):
+            frames = rng.normal(size=(12, 24)).astype(np.float32)
+            if (part, number) == ("test", 1):
+                frames = shared
+            if (part, number) == ("train", 2):
+                frames[5:11] = shared[3:9]
+            np.save(folder / part / f"v{number}.npy", frames)
+    return folder
+
+
+def test_feature_files(files: Path, tmp_path: Path) -> None:
+    said = _scan(files, "--test", "test", "--train", "train", "--out", tmp_path / "pairs.jsonl")
+    best, *others = _rows(tmp_path / "pairs.jsonl")
+    assert best == {"test": "test/v1", "train": "train/v2", "score": 1.0, "test_start": best["test_start"],
+                    "train_start": best["test_start"] + 2, "window": 4.0}  # fmt: skip
+    assert 3 <= best["test_start"] <= 5
+    assert len(others) == 11
+    assert max(row["score"] for row in others) < 0.8
+    assert "test/v1" in said
+    (tmp_path / "some.txt").write_text("v0\ntest/v1\n")
+    _scan(files, "--test", tmp_path / "some.txt", "--train", "train", "--top", 3, "--out", tmp_path / "few.jsonl")
+    few = _rows(tmp_path / "few.jsonl")
+    assert len(few) == 3
+    assert few[0] == best
+    _scan(files, "--test", "train", "--train", "train", "--window", 2, "--out", tmp_path / "self.jsonl")
+    assert len(_rows(tmp_path / "self.jsonl")) == 6
+
+
+def test_a_library_with_splits_and_a_video_without_frames(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    (tmp_path / "rows.csv").write_text(
+        "video,caption,split\na,one,test\nb,two,train\nc,three,train\nd,four,train\n", "utf-8"
+    )
+    steps = rng.normal(size=(10, 8))
+    np.savez(tmp_path / "see.npz", a=steps, b=rng.normal(size=(10, 8)), c=np.repeat(steps[2:7], 2, axis=0))
+    with Library.open(tmp_path / "lib", create=True) as library:
+        add(library, [tmp_path / "rows.csv"], media=False)
+        import_features(library, "see", [tmp_path / "see.npz"], modality="appearance", fps=1.0)
+    out = tmp_path / "pairs.jsonl"
+    done = CliRunner().invoke(
+        app, ["overlap", "scan", str(tmp_path / "lib"), "--test", "test", "--train", "train", "--out", str(out)]
+    )
+    assert "1 videos have no frames and are not compared: d" in done.stderr
+    assert [(row["test"], row["train"]) for row in _rows(out)] == [("a", "c"), ("a", "b")]
+
+
+def test_real_near_duplicates_are_above_all_others(shared_data: Path, tmp_path: Path) -> None:
+    """One family of clips of a chair and one of a pattern, in several sizes, with logos, in grey and sepia."""
+    folder = shared_data / "near-duplicates"
+    names = sorted(path.name for path in folder.iterdir() if path.suffix == ".mp4")
+    (tmp_path / "all.txt").write_text("\n".join(names) + "\n", "utf-8")
+    listed = tmp_path / "all.txt"
+    _scan(folder, "--test", listed, "--train", listed, "--out", tmp_path / "pairs.jsonl")
+    rows = _rows(tmp_path / "pairs.jsonl")
+    assert len(rows) == len(names) * (len(names) - 1) // 2
+    same = [row["test"].split("-")[0] == row["train"].split("-")[0] for row in rows]
+    precision = np.cumsum(same) / np.arange(1, len(same) + 1)
+    assert float((precision * same).sum() / sum(same)) > 0.95  # average precision
+
+
+def test_what_cannot_be_compared(files: Path, tmp_path: Path) -> None:
+    def refused(*arguments: object, match: str, error: type[Exception] = UsageError) -> None:
+        with pytest.raises(error, match=match):
+            _scan(*arguments, "--out", tmp_path / "x.jsonl")
+
+    both = ["--test", "test", "--train", "train"]
+    refused(tmp_path / "none", *both, match="no library and no folder")
+    refused(files, "--test", "val", "--train", "train", match="its splits are: test, train")
+    refused(files, *both, "--expert", "clip", match="leave --expert out")
+    (tmp_path / "list.txt").write_text("test/v0\nwho\n")
+    refused(files, "--test", tmp_path / "list.txt", "--train", "train", match="1 videos that .* such as who")
+    np.save(files / "train" / "v9.npy", np.zeros((3, 7), np.float32))
+    refused(files, *both, match="24 in test/v0, 7 in train/v9", error=CollectionError)
+    np.save(files / "train" / "v9.npy", np.full((3, 24), np.nan, np.float32))
+    refused(files, *both, match="wanted finite", error=CollectionError)
+    (files / "train" / "v9.npy").write_bytes(b"no numpy")
+    refused(files, *both, match="cannot be read", error=CollectionError)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    refused(empty, *both, match=r"no library, no \.npy and no video")
