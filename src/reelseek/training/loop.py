@@ -416,10 +416,15 @@ class _Run:
             "recipe": asdict(self.recipe),
             "fingerprints": self.reader.fingerprints,
             "steps": self.steps,
-            "validation": {"split": self.validation.name, "split_hash": self.validation.hash, **asdict(best)},
-            "log": [asdict(line) for line in self.log],
+            "validation": {"split": self.validation.name, "split_hash": self.validation.hash, **_plain(best)},
+            "log": [_plain(line) for line in self.log],
         }
         self.model.save(self.out, card=_card(self.model, self.train, self.validation, best), about=about)
+
+
+def _plain(line: Epoch) -> dict[str, Any]:
+    """As JSON can hold it, which knows no NaN."""
+    return asdict(line) | {"loss": None if np.isnan(line.loss) else line.loss}
 
 
 def _under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
