@@ -11,6 +11,7 @@ from reelseek.cli.main import app
 from reelseek.errors import CollectionError, UsageError
 from reelseek.library import Library, add
 from reelseek.library.arrays import import_features
+from reelseek.overlap.ids import shared_by_name, source_id
 
 
 def _scan(*arguments: object) -> str:
@@ -111,3 +112,44 @@ def test_what_cannot_be_compared(files: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     refused(empty, *both, match=r"no library, no \.npy and no video")
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("-4wsuPCjDBc_5_15", "-4wsuPCjDBc"),
+        ("vatex/Ptf_2VRj-V0_000122_000132.mp4", "Ptf_2VRj-V0"),
+        ("v_QOlSCBRmfWY", "QOlSCBRmfWY"),
+        ("1004_Juno_00.00.32.801-00.00.50.747", "1004_Juno"),
+        ("0001_American_Beauty_00.00.51.926-00.00.54.129.avi", "0001_American_Beauty"),
+        ("video7010", None),
+        ("holiday_2019_03", None),
+    ],
+)
+def test_the_name_of_a_clip_tells_its_source(name: str, source: str | None) -> None:
+    assert source_id(name) == source
+
+
+def test_check_exits_with_one_where_splits_share_videos(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text(
+        "video,caption,split\na,one,test\n-4wsuPCjDBc_5_15,two,test\nd,x,test\na,three,train\n"
+        "-4wsuPCjDBc_50_61,four,train\ne,five,val\n",
+        "utf-8",
+    )
+    with Library.open(tmp_path / "lib", create=True) as library:
+        add(library, [tmp_path / "rows.csv"], media=False)
+    how = ["overlap", "check", str(tmp_path / "lib"), "--test", "test"]
+    done = CliRunner().invoke(app, [*how, "--train", "train", "--json"])
+    assert done.exit_code == 1
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+        {"test": "a", "train": "a", "why": "id"},
+        {"test": "-4wsuPCjDBc_5_15", "train": "-4wsuPCjDBc_50_61", "why": "source"},
+    ]
+    assert "2 of 3 videos of test are in train too" in done.stderr
+    assert CliRunner().invoke(app, [*how, "--train", "val"]).exit_code == 0
+    assert "its splits are: test, train, val" in str(CliRunner().invoke(app, [*how, "--train", "all"]).exception)
+
+
+def test_the_same_bytes_under_two_names_are_found_once() -> None:
+    found = shared_by_name(["a", "b"], ["b", "c", "d"], {"a": "1", "b": "2", "c": "1", "d": ""})
+    assert [(each.test, each.train, each.why) for each in found] == [("b", "b", "id"), ("a", "c", "bytes")]

@@ -58,3 +58,34 @@ def scan(
     ]
     print_table(["test", "train", "score", "at (s)", "at (s)"], shown)
     say(f"{len(rows)} pairs of {len(one.names)} x {len(two.names)} videos, window of {window} s: {out}")
+
+
+@app.command(epilog="Example: reelseek overlap check my.library --test test --train train")
+def check(
+    library: Annotated[Path, typer.Argument(help="Folder of the library.")],
+    test: Annotated[str, typer.Option(help="A split.")],
+    train: Annotated[str, typer.Option(help="Another split.")],
+    json_: Annotated[bool, typer.Option("--json", help="A JSON line a pair.")] = False,
+) -> None:
+    """Videos that two splits share by id, by what they were cut from, or byte for byte; exit 1 if there are any."""
+    from reelseek.errors import UsageError
+    from reelseek.library import Library
+    from reelseek.overlap.ids import shared_by_name
+    from reelseek.overlap.sources import library_splits
+
+    with Library.open(library) as opened:
+        splits = library_splits(opened)
+        for name in (test, train):
+            if name not in splits:
+                raise UsageError(
+                    f"{library} has no split {name!r}; its splits are: {', '.join(sorted(splits)) or 'none'}"
+                )
+        content = {video.id: video.content for video in opened.videos() if video.content}
+        found = shared_by_name(splits[test], splits[train], content)
+    for each in found if json_ else ():
+        print(json.dumps({"test": each.test, "train": each.train, "why": each.why}, ensure_ascii=False))
+    if not json_:
+        print_table(["test", "train", "same"], [(each.test, each.train, each.why) for each in found[:50]])
+    videos = len({each.test for each in found})
+    say(f"{videos} of {len(splits[test])} videos of {test} are in {train} too, in {len(found)} pairs")
+    raise typer.Exit(int(bool(found)))

@@ -13,7 +13,7 @@ from reelseek.library import Library, add
 from reelseek.library.store import TrackRow
 from reelseek.media.container import MEDIA_SUFFIXES
 
-__all__ = ["FrameSet", "open_source"]
+__all__ = ["FrameSet", "library_splits", "open_source"]
 
 Frames = npt.NDArray[np.floating]
 Progress = Callable[[str, int, int, str], None]
@@ -43,19 +43,26 @@ class _Source:
     splits: dict[str, tuple[str, ...]]
     read: Callable[[str], Frames | None]
 
-    def part(self, given: str) -> FrameSet:
+    def videos(self, given: str) -> tuple[str, ...]:
         """The videos of a split, or those that a file lists, one a line.
 
         Raises:
             UsageError: there is no such split or file, or the file names unknown videos.
         """
         if given in self.splits:
-            chosen = self.splits[given]
-        elif Path(given).is_file():
-            chosen = self._listed(Path(given))
-        else:
-            there = ", ".join(sorted(self.splits)) or "none"
-            raise UsageError(f"{given!r} is neither a file nor a split of {self.where}; its splits are: {there}")
+            return self.splits[given]
+        if Path(given).is_file():
+            return self._listed(Path(given))
+        there = ", ".join(sorted(self.splits)) or "none"
+        raise UsageError(f"{given!r} is neither a file nor a split of {self.where}; its splits are: {there}")
+
+    def part(self, given: str) -> FrameSet:
+        """The frames of those videos.
+
+        Raises:
+            UsageError: as above, or not one has a frame.
+        """
+        chosen = self.videos(given)
         found = [(name, self.read(name)) for name in chosen]
         kept = [(name, frames) for name, frames in found if frames is not None and len(frames)]
         if not kept:
@@ -152,16 +159,21 @@ def _of_library(library: Library, expert: str | None) -> _Source:
         found = [rows[owner] for owner in videos[name].owners if owner in rows]
         return _by_second(*library.read(found[-1])) if found and found[-1].steps else None
 
+    return _Source(str(library.path), tuple(videos), library_splits(library), read)
+
+
+def library_splits(library: Library) -> dict[str, tuple[str, ...]]:
+    """The videos of each split that captions, videos or lists of a library name."""
+    known = {video.id for video in library.videos()}
     splits: dict[str, dict[str, None]] = {}
     for caption in library.captions():
         if caption.split:
             splits.setdefault(caption.split, {})[caption.video] = None
-    for video in videos.values():
+    for video in library.videos():
         if video.split:
             splits.setdefault(video.split, {})[video.id] = None
     splits |= {split: dict.fromkeys(members) for split, members in library.memberships().items()}
-    named = {split: tuple(name for name in members if name in videos) for split, members in splits.items()}
-    return _Source(str(library.path), tuple(videos), named, read)
+    return {split: tuple(name for name in members if name in known) for split, members in splits.items()}
 
 
 def _by_second(values: npt.NDArray[Any], spans: npt.NDArray[np.float64]) -> Frames:

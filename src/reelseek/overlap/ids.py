@@ -1,0 +1,66 @@
+"""Videos of two sets that are the same by what they are called, or byte for byte.
+
+A clip's name tells the video it was cut from in most datasets: MSVD and VATEX write a YouTube id and two times,
+ActivityNet `v_` and the id, LSMDC the film. Source: Dzabraev et al. 2021, section 2.1, whose first stage this is.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+__all__ = ["Shared", "shared_by_name", "source_id"]
+
+_ID = r"(?P<id>[A-Za-z0-9_-]{11})"
+_RULES = (
+    re.compile(rf"^{_ID}_\d+(\.\d+)?_\d+(\.\d+)?$"),  # MSVD, VATEX, Kinetics: id_start_end
+    re.compile(rf"^v_{_ID}(_\d+)?$"),  # ActivityNet
+    re.compile(r"^(?P<id>\d{4}_[A-Za-z0-9_'&!-]+?)_\d\d\.\d\d\.\d\d\.\d+-\d\d\.\d\d\.\d\d\.\d+$"),  # LSMDC: the film
+)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Two videos and why they are the same: `id`, `source` or `bytes`."""
+
+    test: str
+    train: str
+    why: str
+
+
+def source_id(video: str) -> str | None:
+    """The video or film that a clip was cut from, where its name tells.
+
+    >>> source_id("msvd/-4wsuPCjDBc_5_15.avi"), source_id("1004_Juno_00.00.32.801-00.00.50.747")
+    ('-4wsuPCjDBc', '1004_Juno')
+    """
+    name = re.sub(r"\.(mp4|avi|mkv|webm|mov|flv|m4v)$", "", PurePosixPath(video).name)
+    for rule in _RULES:
+        found = rule.match(name)
+        if found:
+            return found["id"]
+    return None
+
+
+def shared_by_name(test: Iterable[str], train: Iterable[str], content: Mapping[str, str]) -> list[Shared]:
+    """Pairs of the two sets that are the same, each once, for the strongest reason.
+
+    Args:
+        content: hashes of the files of those videos whose bytes are at hand.
+    """
+    first, second = list(dict.fromkeys(test)), list(dict.fromkeys(train))
+    keys = (
+        ("id", {video: video for video in (*first, *second)}),
+        ("bytes", {video: content[video] for video in (*first, *second) if content.get(video)}),
+        ("source", {video: source for video in (*first, *second) if (source := source_id(video))}),
+    )
+    found: dict[tuple[str, str], Shared] = {}
+    for why, key in keys:
+        by_key: dict[str, list[str]] = {}
+        for video in second:
+            if video in key:
+                by_key.setdefault(key[video], []).append(video)
+        for video in first:
+            for other in by_key.get(key.get(video, ""), ()):
+                found.setdefault((video, other), Shared(video, other, why))
+    return list(found.values())
