@@ -98,5 +98,5 @@ def test_blocks_stay_small_however_many_pairs_there_are() -> None:
     queries, gallery = _videos(rng, [10] * 40, 4), _videos(rng, [10] * 3000, 4)
     blocks = [block.shape for *_, block in scores(prepared(queries, 4), prepared(gallery, 4), 4)]
     assert sum(rows * columns for rows, columns in blocks) == 40 * 3000
-    assert max(rows for rows, _ in blocks) * 10 <= 128
-    assert max(columns for _, columns in blocks) * 10 <= 4096
+    assert max(rows for rows, _ in blocks) * 10 <= 512
+    assert max(columns for _, columns in blocks) * 10 <= 1024

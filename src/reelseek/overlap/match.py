@@ -17,7 +17,7 @@ from torch import Tensor
 __all__ = ["Match", "Videos", "best_matches", "best_windows", "prepared", "scores"]
 
 Frames = npt.NDArray[np.floating]
-_ROWS, _COLUMNS = 128, 4096  # frames of a block on either side: its cosines stay in the processor's cache
+_ROWS, _COLUMNS = 512, 1024  # frames of a block on either side: its cosines stay in the processor's cache
 
 
 @dataclass(frozen=True)
