@@ -1,6 +1,7 @@
 """How things are shown: tables and JSON on standard output, progress and notes on standard error."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 __all__ = ["bars", "clock", "print_json", "print_table", "say"]
+
+
+_NUMBER = re.compile(r"[-+\[(]?[\d.,:%±\s+\-\]e∞]*$")
 
 
 def say(text: str) -> None:
@@ -24,10 +28,11 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
-    """A table on standard output; the first column is words, the others are aligned as numbers."""
+    """A table on standard output; columns of numbers are aligned at their right, columns of words at their left."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+        numbers = index > 0 and all(_NUMBER.match(str(row[index])) for row in rows)
+        table.add_column(column, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     width = None if sys.stdout.isatty() else 1000  # a file has no edge to fold at
