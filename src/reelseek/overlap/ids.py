@@ -42,17 +42,21 @@ def source_id(video: str) -> str | None:
     return None
 
 
-def shared_by_name(test: Iterable[str], train: Iterable[str], content: Mapping[str, str]) -> list[Shared]:
+def shared_by_name(
+    test: Iterable[str], train: Iterable[str], content: Mapping[str, str], ids: Mapping[str, str] | None = None
+) -> list[Shared]:
     """Pairs of the two sets that are the same, each once, for the strongest reason.
 
     Args:
         content: hashes of the files of those videos whose bytes are at hand.
+        ids: what videos were cut from, where their names do not tell.
     """
+    known = ids or {}
     first, second = list(dict.fromkeys(test)), list(dict.fromkeys(train))
     keys = (
         ("id", {video: video for video in (*first, *second)}),
         ("bytes", {video: content[video] for video in (*first, *second) if content.get(video)}),
-        ("source", {video: source for video in (*first, *second) if (source := source_id(video))}),
+        ("source", {video: source for video in (*first, *second) if (source := known.get(video) or source_id(video))}),
     )
     found: dict[tuple[str, str], Shared] = {}
     for why, key in keys:

@@ -1,12 +1,12 @@
 """Videos that share footage: the best pair of windows of K seconds, for every pair of two sets, streamed.
 
-A video is its frames' unit vectors, one a second. The score of two videos is the greatest mean of cosines along K
-consecutive places of a diagonal of their matrix of cosines (Dzabraev et al. 2021, appendix C.1.1), over every window
-that fits: the paper's range stops one window short of the end. A video of fewer than K frames is compared by windows of
-its own length.
+A video is its frames' unit vectors, one a second, each times its frame's weight. The score of two videos is the
+greatest mean of cosines along K consecutive places of a diagonal of their matrix of cosines (Dzabraev et al. 2021,
+appendix C.1.1), over every window that fits: the paper's range stops one window short of the end. A video of fewer than
+K frames is compared by windows of its own length.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["Match", "Videos", "best_matches", "best_windows", "prepared", "scores"]
+__all__ = ["Match", "Videos", "best_matches", "best_windows", "prepared", "scores", "unit_rows"]
 
 Frames = npt.NDArray[np.floating]
 _ROWS, _COLUMNS = 512, 1024  # frames of a block on either side: its cosines stay in the processor's cache
@@ -41,12 +41,19 @@ class Videos:
     places: Tensor
 
 
+def unit_rows(frames: Frames, weights: npt.NDArray[np.floating] | None = None) -> npt.NDArray[np.float32]:
+    """Rows [frame, dim] of length one, times their weights [frame]. A row of zeros stays one, and is like nothing."""
+    rows = np.asarray(frames, np.float32)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    found: npt.NDArray[np.float32] = np.divide(rows, norms, where=norms > 0, out=np.zeros_like(rows))
+    return found if weights is None else found * np.asarray(weights, np.float32)[:, None]
+
+
 def prepared(videos: Sequence[Frames], window: int) -> list[Videos]:
     """Videos in groups of similar length, so that little is padded; those shorter than a window by their own length.
 
     Args:
-        videos: [frame, dim] each; rows of any length, which are made unit vectors. A row of zeros stays one, and is
-            like nothing.
+        videos: unit rows [frame, dim] each (see `unit_rows`).
         window: K.
 
     Raises:
@@ -72,9 +79,7 @@ def _padded(videos: Sequence[Frames], group: Sequence[int]) -> Videos:
     longest = max(len(videos[place]) for place in group)
     values = np.zeros((len(group), longest, videos[0].shape[1]), np.float32)
     for row, place in enumerate(group):
-        frames = np.asarray(videos[place], np.float32)
-        norms = np.linalg.norm(frames, axis=1, keepdims=True)
-        values[row, : len(frames)] = frames / np.where(norms > 0, norms, 1)
+        values[row, : len(videos[place])] = videos[place]
     lengths = torch.tensor([len(videos[place]) for place in group])
     return Videos(torch.from_numpy(values), lengths, torch.tensor(list(group)))
 
@@ -140,34 +145,50 @@ def _shifted(first: Tensor, second: Tensor, by: int) -> Tensor:
 
 
 def best_matches(
-    queries: Sequence[Frames], gallery: Sequence[Frames], *, window: int = 4, most: int = 1000, same: bool = False
+    queries: Sequence[Frames],
+    gallery: Sequence[Frames],
+    *,
+    window: int = 4,
+    most: int = 1000,
+    names: tuple[Sequence[str], Sequence[str]] | None = None,
+    progress: Callable[[int, int], None] = lambda *_: None,
 ) -> list[Match]:
     """The pairs with the highest scores, best first, with their windows.
 
     Args:
+        queries, gallery: unit rows of each video.
         window: K, in frames (seconds at one frame a second).
         most: how many pairs.
-        same: both are one set: each pair once, and no video with itself.
+        names: of the videos of both sets. A name that is in both is never paired with itself, and two such names are
+            paired once; so a set is compared with itself.
+        progress: called with how many videos of the gallery times queries were compared, and of how many.
     """
     kept = np.zeros(0, np.float32), np.zeros((0, 2), np.int64)
-    for ones, others, block in scores(prepared(queries, window), prepared(gallery, window), window):
+    ones, others = names or (range(len(queries)), range(len(queries), len(queries) + len(gallery)))
+    numbers = {name: place for place, name in enumerate(dict.fromkeys((*ones, *others)))}
+    first, second = np.array([numbers[n] for n in ones]), np.array([numbers[n] for n in others])
+    in_both = np.isin(np.arange(len(numbers)), first) & np.isin(np.arange(len(numbers)), second)
+    done, total = 0, len(queries) * len(gallery)
+    for rows_of, columns_of, block in scores(prepared(queries, window), prepared(gallery, window), window):
         found = block.numpy()
         floor = kept[0][-1] if len(kept[0]) >= most else -np.inf
         rows, columns = np.nonzero(found > floor)
-        pairs = np.stack([ones.numpy()[rows], others.numpy()[columns]], 1)
+        pairs = np.stack([rows_of.numpy()[rows], columns_of.numpy()[columns]], 1)
         values = found[rows, columns]
-        if same:
-            below = pairs[:, 0] < pairs[:, 1]
-            pairs, values = pairs[below], values[below]
+        one, two = first[pairs[:, 0]], second[pairs[:, 1]]
+        twice = (one == two) | (in_both[one] & in_both[two] & (one > two))
         if len(values):
-            joined, names = np.concatenate([kept[0], values]), np.concatenate([kept[1], pairs])
-            order = np.lexsort((names[:, 1], names[:, 0], -joined))[:most]
-            kept = joined[order], names[order]
+            joined = np.concatenate([kept[0], values[~twice]])
+            who = np.concatenate([kept[1], pairs[~twice]])
+            order = np.lexsort((who[:, 1], who[:, 0], -joined))[:most]
+            kept = joined[order], who[order]
+        done += found.size
+        progress(done, total)
     return [best_windows(queries[one], gallery[two], window, (int(one), int(two))) for one, two in kept[1]]
 
 
 def best_windows(query: Frames, gallery: Frames, window: int = 4, places: tuple[int, int] = (0, 0)) -> Match:
-    """Where two videos are most alike; of equal windows the earliest."""
+    """Where two videos, as unit rows, are most alike; of equal windows the earliest."""
     one, two = _padded([query], [0]), _padded([gallery], [0])
     k = min(window, len(query), len(gallery))
     means = _window_sums(one, two, k)[0, :, 0] / k

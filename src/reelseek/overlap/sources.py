@@ -1,7 +1,8 @@
 """Frames to compare, one a second: from a library, a folder of videos, or a folder of feature files."""
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from reelseek.errors import CollectionError, UsageError
-from reelseek.library import Library, add
+from reelseek.library import Library, Video, add
 from reelseek.library.store import TrackRow
 from reelseek.media.container import MEDIA_SUFFIXES
 
-__all__ = ["FrameSet", "library_splits", "open_source"]
+__all__ = ["DEFAULT_EXPERT", "FrameSet", "LibrarySource", "Source", "library_splits", "open_source"]
 
 Frames = npt.NDArray[np.floating]
 Progress = Callable[[str, int, int, str], None]
+DEFAULT_EXPERT = "copy"
+_WITNESSES = ("plain", "audio")
 
 
 @dataclass(frozen=True)
@@ -25,23 +28,25 @@ class FrameSet:
 
     names: tuple[str, ...]
     frames: tuple[Frames, ...]
-    without: tuple[str, ...]
+    without: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Source:
-    """Where frames come from.
+@dataclass
+class Source:
+    """Where frames come from; this one is a folder of `.npy` files.
 
     Attributes:
+        path: what was opened.
         names: of all videos.
         splits: names of parts, with their videos.
-        read: a video's features, or None.
+        space: names what made the features; vectors of two spaces never meet.
     """
 
-    where: str
+    path: Path
     names: tuple[str, ...]
     splits: dict[str, tuple[str, ...]]
-    read: Callable[[str], Frames | None]
+    space: str = "files"
+    _widths: dict[int, str] = field(default_factory=dict, repr=False)
 
     def videos(self, given: str) -> tuple[str, ...]:
         """The videos of a split, or those that a file lists, one a line.
@@ -54,7 +59,7 @@ class _Source:
         if Path(given).is_file():
             return self._listed(Path(given))
         there = ", ".join(sorted(self.splits)) or "none"
-        raise UsageError(f"{given!r} is neither a file nor a split of {self.where}; its splits are: {there}")
+        raise UsageError(f"{given!r} is neither a file nor a split of {self.path}; its splits are: {there}")
 
     def part(self, given: str) -> FrameSet:
         """The frames of those videos.
@@ -66,7 +71,7 @@ class _Source:
         found = [(name, self.read(name)) for name in chosen]
         kept = [(name, frames) for name, frames in found if frames is not None and len(frames)]
         if not kept:
-            raise UsageError(f"not one of the {len(chosen)} videos of {given!r} has a frame in {self.where}")
+            raise UsageError(f"not one of the {len(chosen)} videos of {given!r} has a frame in {self.path}")
         named = {name for name, _ in kept}
         without = tuple(name for name in chosen if name not in named)
         return FrameSet(tuple(name for name, _ in kept), tuple(frames for _, frames in kept), without)
@@ -77,38 +82,162 @@ class _Source:
         unknown = [name for name in listed if name not in known]
         if unknown:
             raise UsageError(
-                f"{path} lists {len(unknown)} videos that {self.where} does not have, such as {', '.join(unknown[:3])}"
+                f"{path} lists {len(unknown)} videos that {self.path} does not have, such as {', '.join(unknown[:3])}"
             )
         return tuple(dict.fromkeys(known[name] or name for name in listed))
 
+    def read(self, name: str) -> Frames | None:
+        """A video's features [second, dim], or None.
 
-def open_source(path: Path, expert: str | None, work: Path, progress: Progress = lambda *_: None) -> _Source:
+        Raises:
+            CollectionError: the file cannot be read, or is of another form or width than the others.
+        """
+        file = self.path / f"{name}.npy"
+        try:
+            frames: Frames = np.load(file, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise CollectionError(f"{file} cannot be read: {error}") from error
+        if frames.ndim != 2 or frames.dtype.kind != "f" or not np.isfinite(frames).all():
+            raise CollectionError(f"{file} holds {frames.dtype} {frames.shape}; wanted finite [second, dim]")
+        self._widths.setdefault(frames.shape[1], name)
+        if len(self._widths) > 1:
+            told = ", ".join(f"{width} in {first}" for width, first in self._widths.items())
+            raise CollectionError(f"features of different widths cannot be compared: {told}")
+        return frames
+
+    def examine(self, names: Sequence[str], progress: Progress) -> None:
+        """Look at the pictures and hear the sound of some videos, where that was not done and can be."""
+
+    def shares(self, name: str) -> Frames | None:
+        """Share of each second's frame that its most common colour covers, where pictures are at hand."""
+        return None
+
+    def decibels(self, name: str) -> Frames | None:
+        """Log-mel spectrogram [step, 40] of a video's sound, where that is at hand."""
+        return None
+
+    def video(self, name: str) -> Video | None:
+        """The library's row of a video, where there is one."""
+        return None
+
+
+class LibrarySource(Source):
+    """The videos of a library, compared by the tracks of one expert.
+
+    Args:
+        witnesses: a library beside it that keeps what the pictures and the sound of its videos tell.
+
+    Raises:
+        UsageError: the library has no such expert, or tracks of it that cannot be compared.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        expert: str | None,
+        witnesses: Path | None = None,
+        *,
+        path: Path | None = None,
+        splits: dict[str, tuple[str, ...]] | None = None,
+    ) -> None:
+        self.library = library
+        self._videos = {video.id: video for video in library.videos()}
+        about = library.experts()
+        name = None if expert is None else expert.partition("@")[0]
+        if name is None:
+            seen = [each for each, facts in about.items() if facts["modality"] == "appearance" and each != "plain"]
+            name = next((each for each in (DEFAULT_EXPERT, "appearance") if each in seen), seen[0] if seen else None)
+        if name not in about:
+            there = ", ".join(f"{each} ({facts['modality']})" for each, facts in about.items()) or "none"
+            raise UsageError(f"{library.path} has no tracks of {expert or 'appearance'}; it has {there}")
+        if len(about[name]["fingerprints"]) > 1:
+            raise UsageError(f"{library.path} has tracks of {name!r} made in different ways, which cannot be compared")
+        super().__init__(
+            path or library.path,
+            tuple(self._videos),
+            library_splits(library) if splits is None else splits,
+            str(about[name]["fingerprints"][0]),
+        )
+        self._name, self._rows, self._beside = name, _rows(library, name), witnesses
+        self._heard: dict[str, tuple[Library, dict[str, TrackRow]]] = {
+            each: (library, _rows(library, each)) for each in _WITNESSES
+        }
+
+    @property
+    def spec(self) -> str:
+        """What its expert was asked for by: `name` or `name@model`."""
+        asked: list[str] = json.loads(self.library.meta("experts") or "[]")
+        return next((spec for spec in asked if spec.partition("@")[0] == self._name), self._name)
+
+    def read(self, name: str) -> Frames | None:
+        found = self._track(self.library, self._rows, name)
+        return _by_second(*found) if found else None
+
+    def examine(self, names: Sequence[str], progress: Progress) -> None:
+        known = self._heard["plain"][1]
+        files = [
+            video.path
+            for video in (self._videos.get(name) for name in dict.fromkeys(names))
+            if video and video.path and video.path.is_file() and not any(owner in known for owner in video.owners)
+        ]
+        if not files or self._beside is None:
+            return
+        lacks = [each for each in _WITNESSES if each == "plain" or not self._heard[each][1]]
+        beside = Library.open(self._beside, create=True)
+        add(beside, files, experts=lacks, progress=progress)
+        self._heard |= {each: (beside, _rows(beside, each)) for each in lacks}
+
+    def shares(self, name: str) -> Frames | None:
+        found = self._track(*self._heard["plain"], name)
+        return _by_second(*found)[:, 0] if found else None
+
+    def decibels(self, name: str) -> Frames | None:
+        found = self._track(*self._heard["audio"], name)
+        return np.asarray(found[0], np.float32) if found else None
+
+    def video(self, name: str) -> Video | None:
+        return self._videos.get(name)
+
+    def _track(
+        self, library: Library, rows: dict[str, TrackRow], name: str
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]] | None:
+        video = self._videos.get(name)
+        found = [rows[owner] for owner in (video.owners if video else ()) if owner in rows]
+        return library.read(found[-1]) if found and found[-1].steps else None
+
+
+def _rows(library: Library, expert: str) -> dict[str, TrackRow]:
+    return {row.owner: row for row in library.track_rows(expert)}
+
+
+def open_source(path: Path, expert: str | None, work: Path, progress: Progress = lambda *_: None) -> Source:
     """A library, a folder of videos (whose frames are extracted into a library at `work`), or a folder of `.npy`.
 
     Args:
-        expert: whose features are compared; None takes the library's own of appearance. Features in files have none.
+        expert: whose features are compared; None takes `copy`, or if a library lacks that its own of appearance.
+            Features in files have none.
 
     Raises:
         UsageError: the path is none of these, or the library has no such expert.
     """
     if (path / "library.db").is_file():
-        return _of_library(Library.open(path), expert)
+        return LibrarySource(Library.open(path), expert, path / "overlap")
     if not path.is_dir():
         raise UsageError(f"{path} is no library and no folder")
     files = sorted(path.rglob("*.npy"))
     if files:
         if expert is not None:
             raise UsageError(f"{path} holds feature files, which know of no expert; leave --expert out")
-        return _of_files(path, files)
+        names = tuple(str(file.relative_to(path).with_suffix("")) for file in files)
+        return Source(path, names, _folders(names))
     if not any(file.suffix.lower() in MEDIA_SUFFIXES for file in path.rglob("*")):
         raise UsageError(f"{path} holds no library, no .npy and no video")
     library = Library.open(work, create=True)
-    report = add(library, [path], experts=[expert or "appearance"], progress=progress)
-    source = _of_library(library, expert)
-    failed = {name for name, *_ in report.failed}
-    return _Source(
-        str(path), tuple(dict.fromkeys((*source.names, *sorted(failed)))), _folders(source.names), source.read
-    )
+    report = add(library, [path], experts=[expert or DEFAULT_EXPERT, *_WITNESSES], progress=progress)
+    source = LibrarySource(library, expert or DEFAULT_EXPERT, path=path, splits={})
+    source.names = tuple(dict.fromkeys((*source.names, *sorted({name for name, *_ in report.failed}))))
+    source.splits = _folders(source.names)
+    return source
 
 
 def _folders(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -121,55 +250,14 @@ def _folders(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return {folder: tuple(inside) for folder, inside in found.items()}
 
 
-def _of_files(folder: Path, files: Sequence[Path]) -> _Source:
-    paths = {str(file.relative_to(folder).with_suffix("")): file for file in files}
-    widths: dict[int, str] = {}
-
-    def read(name: str) -> Frames:
-        try:
-            frames = np.load(paths[name], allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise CollectionError(f"{paths[name]} cannot be read: {error}") from error
-        if frames.ndim != 2 or frames.dtype.kind != "f" or not np.isfinite(frames).all():
-            raise CollectionError(f"{paths[name]} holds {frames.dtype} {frames.shape}; wanted finite [second, dim]")
-        widths.setdefault(frames.shape[1], name)
-        if len(widths) > 1:
-            told = ", ".join(f"{width} in {first}" for width, first in widths.items())
-            raise CollectionError(f"features of different widths cannot be compared: {told}")
-        found: Frames = frames
-        return found
-
-    return _Source(str(folder), tuple(paths), _folders(tuple(paths)), read)
-
-
-def _of_library(library: Library, expert: str | None) -> _Source:
-    about = library.experts()
-    if expert is None:
-        seen = [name for name, each in about.items() if each["modality"] == "appearance"]
-        expert = next((name for name in seen if name == "appearance"), seen[0] if seen else None)
-    if expert not in about:
-        there = ", ".join(f"{name} ({each['modality']})" for name, each in about.items()) or "none"
-        raise UsageError(f"{library.path} has no tracks of {expert or 'appearance'}; it has {there}")
-    if len(about[expert]["fingerprints"]) > 1:
-        raise UsageError(f"{library.path} has tracks of {expert!r} made in different ways, which cannot be compared")
-    rows: dict[str, TrackRow] = {row.owner: row for row in library.track_rows(expert)}
-    videos = {video.id: video for video in library.videos()}
-
-    def read(name: str) -> Frames | None:
-        found = [rows[owner] for owner in videos[name].owners if owner in rows]
-        return _by_second(*library.read(found[-1])) if found and found[-1].steps else None
-
-    return _Source(str(library.path), tuple(videos), library_splits(library), read)
-
-
 def library_splits(library: Library) -> dict[str, tuple[str, ...]]:
     """The videos of each split that captions, videos or lists of a library name."""
-    known = {video.id for video in library.videos()}
+    known = {video.id: video for video in library.videos()}
     splits: dict[str, dict[str, None]] = {}
     for caption in library.captions():
         if caption.split:
             splits.setdefault(caption.split, {})[caption.video] = None
-    for video in library.videos():
+    for video in known.values():
         if video.split:
             splits.setdefault(video.split, {})[video.id] = None
     splits |= {split: dict.fromkeys(members) for split, members in library.memberships().items()}

@@ -1,0 +1,106 @@
+"""What tells copies of footage from other footage, one step a second: what is seen, and what sets a second apart.
+
+EfficientNet-Lite0 on pictures whose black bars are trimmed. Its last feature map is pooled by a generalised mean of
+power 3 (Radenović, Tolias, Chum, "Fine-tuning CNN Image Retrieval with No Human Annotation", 2018); beside this vector
+stands its difference from the mean of the seconds around it, which another moment of the same place does not share.
+Both are unit vectors, so that a cosine of two steps is the mean of the two cosines.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reelseek.experts.efficientnet import feature_map, weights_file
+from reelseek.experts.expert import Session, Track, fingerprint, hash_files, spans_of_cells
+from reelseek.media.streams import FrameBatch, FrameStream, Stream
+
+__all__ = ["copy", "without_bars"]
+
+_STREAM = FrameStream(fps=1, short_side=320)
+_SHORT_SIDE, _CROP = 256, 224
+_AROUND = 2  # seconds on either side that a second is set apart from
+_POWER = 3.0
+_BAR_MEAN, _BAR_SPREAD, _LEAST = 36.0, 9.0, 0.3
+
+
+def without_bars(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """A picture [height, width, 3] without dark, even rows and columns at its edges.
+
+    If less than 30 % of a side would be left, that side stays whole.
+    """
+    light = pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    top, bottom = _inner(light)
+    left, right = _inner(light[top:bottom].T)
+    return pixels[top:bottom, left:right]
+
+
+def _inner(rows: npt.NDArray[np.float32]) -> tuple[int, int]:
+    """First and one past the last row that is no bar."""
+    kept = np.flatnonzero((rows.mean(1) >= _BAR_MEAN) | (rows.std(1) >= _BAR_SPREAD))
+    if not len(kept) or kept[-1] + 1 - kept[0] < _LEAST * len(rows):
+        return 0, len(rows)
+    return int(kept[0]), int(kept[-1]) + 1
+
+
+def _squared(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Short side 256, centre crop of 224."""
+    import cv2
+
+    height, width = pixels.shape[:2]
+    scale = _SHORT_SIDE / min(height, width)
+    size = max(_CROP, round(width * scale)), max(_CROP, round(height * scale))
+    resized = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    top, left = (resized.shape[0] - _CROP) // 2, (resized.shape[1] - _CROP) // 2
+    found: npt.NDArray[np.uint8] = resized[top : top + _CROP, left : left + _CROP]
+    return found
+
+
+def _unit(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, norms, where=norms > 0, out=np.zeros_like(rows))
+
+
+class _Copies:
+    def __init__(self) -> None:
+        self._rows: list[npt.NDArray[np.float32]] = []
+        self._cells: list[npt.NDArray[np.float64]] = []
+
+    def feed(self, batch: FrameBatch) -> None:
+        pixels = np.stack([_squared(without_bars(each)) for each in batch.pixels])
+        maps = np.maximum(feature_map(pixels), 0)
+        pooled = (maps.astype(np.float64) ** _POWER).mean((2, 3)) ** (1 / _POWER)
+        self._rows.append(_unit(pooled.astype(np.float32)))
+        self._cells.append(batch.cells)
+
+    def close(self, end_seconds: float) -> Track:
+        if not self._rows:
+            return Track(np.zeros((0, _Copy.dim), np.float16), np.zeros((0, 2)), note="no pictures")
+        seen = np.concatenate(self._rows)
+        sums = np.cumsum(np.concatenate([np.zeros((1, seen.shape[1]), np.float32), seen]), axis=0)
+        first = np.maximum(np.arange(len(seen)) - _AROUND, 0)
+        last = np.minimum(np.arange(len(seen)) + _AROUND + 1, len(seen))
+        apart = _unit(seen - (sums[last] - sums[first]) / (last - first)[:, None])
+        values = _unit(np.concatenate([seen, apart], axis=1)).astype(np.float16)
+        return Track(values, spans_of_cells(np.concatenate(self._cells), end_seconds))
+
+
+class _Copy:
+    name = "copy"
+    modality = "appearance"
+    dim = 2560
+    streams: Sequence[Stream] = (_STREAM,)
+
+    def __init__(self) -> None:
+        settings: dict[str, Any] = {"short_side": _SHORT_SIDE, "crop": _CROP, "around": _AROUND, "power": _POWER}
+        settings |= {"bars": (_BAR_MEAN, _BAR_SPREAD, _LEAST), "dtype": "float16"}
+        self.fingerprint = fingerprint("copy", weights=hash_files([weights_file()]), stream=_STREAM, **settings)
+
+    def open(self) -> Session:
+        return _Copies()
+
+
+def copy(model: str | None = None) -> _Copy:
+    """Finds copied footage: 2,560 numbers a second, for `overlap scan`."""
+    return _Copy()

@@ -1,0 +1,206 @@
+"""Out of a review: which videos leave the training part and why, and what a test part keeps."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path, PurePosixPath
+
+from reelseek.errors import CollectionError
+from reelseek.overlap.ids import shared_by_name, source_id
+from reelseek.overlap.pairs import Pair, read_pairs
+from reelseek.overlap.verdicts import SAME, Decision
+
+__all__ = ["Leak", "Overlap", "find_overlap", "matching", "read_ids", "read_videos", "removed_table"]
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A training video that shares footage with a test video, and how that is known.
+
+    Attributes:
+        why: `id`, `bytes` or `source` (the first stage); `duplicate` or `near-duplicate` (a verdict); or
+            `same source as` another training video of which one of these holds.
+    """
+
+    train: str
+    test: str
+    why: str
+    score: float | None = None
+    test_start: float | None = None
+    train_start: float | None = None
+    window: float | None = None
+    who: str = ""
+    when: str = ""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Two parts and what they share.
+
+    Attributes:
+        by_name: leaks of the first stage, `by_verdict` of the second, `extended` those that follow from either.
+        seen: pairs of the second stage that somebody judged or scrolled past.
+    """
+
+    test_name: str
+    train_name: str
+    test: tuple[str, ...]
+    train: tuple[str, ...]
+    by_name: tuple[Leak, ...]
+    by_verdict: tuple[Leak, ...]
+    extended: tuple[Leak, ...]
+    seen: int
+
+    @property
+    def leaks(self) -> tuple[Leak, ...]:
+        return (*self.by_name, *self.by_verdict, *self.extended)
+
+    @property
+    def clean_train(self) -> list[str]:
+        gone = {leak.train for leak in self.leaks}
+        return [name for name in self.train if name not in gone]
+
+    @property
+    def shared_test(self) -> list[str]:
+        found = {leak.test for leak in self.leaks}
+        return [name for name in self.test if name in found]
+
+    @property
+    def clean_test(self) -> list[str]:
+        found = {leak.test for leak in self.leaks}
+        return [name for name in self.test if name not in found]
+
+
+def find_overlap(
+    test: Sequence[str],
+    train: Sequence[str],
+    *,
+    names: tuple[str, str] = ("test", "train"),
+    content: Mapping[str, str] | None = None,
+    judged: Iterable[tuple[Pair, Decision]] = (),
+    ids: Mapping[str, str] | None = None,
+) -> Overlap:
+    """Both stages together.
+
+    A training video with the source of one that a verdict names goes too (Dzabraev et al. 2021, appendix C): the same
+    YouTube video, the same film of LSMDC, or the same id in `ids`.
+
+    Args:
+        content: hashes of files, where they are known.
+        judged: pairs with what stands about them.
+        ids: what each video was cut from, where its name does not tell.
+    """
+    known = ids or {}
+    tests, trains = set(test), set(train)
+    first = [Leak(each.train, each.test, each.why) for each in shared_by_name(test, train, content or {}, known)]
+    second, seen = [], 0
+    for pair, decision in judged:
+        one, two = (pair.test, pair.train) if pair.test in tests and pair.train in trains else (pair.train, pair.test)
+        if one not in tests or two not in trains:
+            continue
+        seen += 1
+        if decision.verdict in SAME:
+            at, other = (pair.test_start, pair.train_start) if one == pair.test else (pair.train_start, pair.test_start)
+            last = decision.said[-1]
+            people = ", ".join(dict.fromkeys(each.who for each in decision.said))
+            why = str(decision.verdict)
+            second.append(Leak(two, one, why, pair.score, at, other, pair.window, people, last.time))
+    return Overlap(*names, tuple(test), tuple(train), tuple(first), tuple(second),
+                   tuple(_extended([*first, *second], train, known)), seen)  # fmt: skip
+
+
+def _extended(leaks: Sequence[Leak], train: Sequence[str], ids: Mapping[str, str]) -> list[Leak]:
+    by_source: dict[str, list[str]] = {}
+    for name in train:
+        source = ids.get(name) or source_id(name)
+        if source:
+            by_source.setdefault(source, []).append(name)
+    there = {(leak.train, leak.test) for leak in leaks}
+    found = []
+    for leak in leaks:
+        for name in by_source.get(ids.get(leak.train) or source_id(leak.train) or "", ()):
+            if (name, leak.test) not in there:
+                there.add((name, leak.test))
+                found.append(Leak(name, leak.test, f"same source as {leak.train}", who=leak.who, when=leak.when))
+    return found
+
+
+def removed_table(overlap: Overlap) -> str:
+    """CSV: every training video that goes, each test video that it shares footage with, and why."""
+    buffer = io.StringIO()
+    rows = csv.DictWriter(buffer, [field.name for field in fields(Leak)], lineterminator="\n")
+    rows.writeheader()
+    rows.writerows(
+        {name: "" if value is None else value for name, value in vars(leak).items()} for leak in overlap.leaks
+    )
+    return buffer.getvalue()
+
+
+def read_ids(path: Path) -> dict[str, str]:
+    """A table `video,id`: what each video was cut from.
+
+    Raises:
+        CollectionError: it cannot be read, or has other columns.
+    """
+    rows = _table(path)
+    if rows and not {"video", "id"} <= set(rows[0]):
+        raise CollectionError(f"{path} has the columns {', '.join(rows[0])}; wanted video and id")
+    return {row["video"]: row["id"] for row in rows if row["video"] and row["id"]}
+
+
+def read_videos(path: Path, part: str = "train") -> list[str]:
+    """Videos of a list, one a line; of a table its column `train` (or `test`, as `part` says), else `video`; of pairs
+    (`.jsonl`, `.lst`) those of that part.
+
+    Raises:
+        CollectionError: it cannot be read, or has no such column.
+    """
+    if path.suffix in (".jsonl", ".lst"):
+        named = [getattr(pair, part) for pair in read_pairs(path)]
+    elif path.suffix in (".csv", ".tsv"):
+        rows = _table(path)
+        column = next((name for name in (part, "video") if rows and name in rows[0]), None)
+        if rows and column is None:
+            raise CollectionError(f"{path} has the columns {', '.join(rows[0])}; wanted {part} or video")
+        named = [row[str(column)] or "" for row in rows]
+    else:
+        named = _text(path).splitlines()
+    return list(dict.fromkeys(name.strip() for name in named if name.strip()))
+
+
+def matching(listed: Iterable[str], videos: Iterable[str]) -> tuple[set[str], list[str]]:
+    """Which of some videos a list names, with or without folder and ending; and what it names that is none of them."""
+    known: dict[str, set[str]] = {}
+    for name in videos:
+        for key in {name, _stem(name)}:
+            known.setdefault(key, set()).add(name)
+    found: set[str] = set()
+    unknown = []
+    for name in listed:
+        there = known.get(name) or known.get(_stem(name))
+        if there:
+            found |= there
+        else:
+            unknown.append(name)
+    return found, unknown
+
+
+def _stem(name: str) -> str:
+    path = PurePosixPath(name)
+    return (
+        path.stem
+        if path.suffix.lower() in (".mp4", ".avi", ".mkv", ".webm", ".mov", ".flv", ".m4v", ".gif")
+        else path.name
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CollectionError(f"{path} cannot be read: {error}") from error
+
+
+def _table(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(_text(path).splitlines(), delimiter="\t" if path.suffix == ".tsv" else ","))

@@ -1,0 +1,119 @@
+"""Pairs of videos with the place where they match, in the files that people pass around."""
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from reelseek.errors import CollectionError
+
+__all__ = ["Pair", "read_pairs", "write_pairs", "write_whole"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two videos, how alike they are, and where, in seconds; `sound` is the second witness, where both can be heard."""
+
+    test: str
+    train: str
+    score: float
+    test_start: float
+    train_start: float
+    window: float
+    sound: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """A line of a pairs file."""
+        row = {name: value for name, value in vars(self).items() if value is not None}
+        return {**row, "score": round(self.score, 6)}
+
+
+def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
+    """Write pairs as the path's ending says.
+
+    `.csv` has a header; `.lst` is what MDMMT publishes: test file, start, end, train file, start, end, tab-separated;
+    anything else is a JSON line a pair.
+    """
+    if path.suffix == ".lst":
+        text = "".join(
+            f"{p.test}\t{p.test_start:g}\t{p.test_start + p.window:g}"
+            f"\t{p.train}\t{p.train_start:g}\t{p.train_start + p.window:g}\n"
+            for p in pairs
+        )
+    elif path.suffix == ".csv":
+        buffer = io.StringIO()
+        rows = csv.DictWriter(buffer, [field.name for field in fields(Pair)], lineterminator="\n")
+        rows.writeheader()
+        rows.writerows(p.as_json() for p in pairs)
+        text = buffer.getvalue()
+    else:
+        text = "".join(json.dumps(p.as_json(), ensure_ascii=False) + "\n" for p in pairs)
+    write_whole(path, text)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace a file in one step; a crash leaves the old one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, "utf-8")
+    os.replace(partial, path)
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """Pairs of a JSON-lines, `.csv` or `.lst` file. A list without scores has the score 1.
+
+    Raises:
+        CollectionError: the file cannot be read, or a line is not of its form; says which.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CollectionError(f"{path} cannot be read: {error}") from error
+    if path.suffix == ".csv":
+        rows = list(csv.DictReader(lines))
+        return [_pair(path, number, row) for number, row in enumerate(rows, 2)]
+    found = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            found.append(_of_list(path, number, line) if path.suffix == ".lst" else _of_json(path, number, line))
+    return found
+
+
+def _of_json(path: Path, number: int, line: str) -> Pair:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise CollectionError(f"{path}, line {number} is not JSON: {error}") from error
+    return _pair(path, number, row)
+
+
+def _of_list(path: Path, number: int, line: str) -> Pair:
+    parts = line.split("\t") if "\t" in line else line.split()
+    if len(parts) != 6:
+        wanted = "test file, start, end, train file, start, end, with tabs between"
+        raise CollectionError(f"{path}, line {number} has {len(parts)} fields; wanted {wanted}")
+    test, start, end, train, other, _ = parts
+    try:
+        window = float(end) - float(start)
+    except ValueError as error:
+        raise CollectionError(f"{path}, line {number}: {error}") from error
+    return _pair(path, number, {"test": test, "train": train, "score": 1.0, "test_start": start, "train_start": other,
+                                "window": window})  # fmt: skip
+
+
+def _pair(path: Path, number: int, row: Any) -> Pair:
+    try:
+        times = {name: float(row[name]) for name in ("score", "test_start", "train_start", "window")}
+        heard = row.get("sound")
+        sound = float(heard) if heard not in (None, "") else None
+        if not all(map(math.isfinite, times.values())):
+            raise ValueError("a number is not finite")
+        return Pair(str(row["test"]), str(row["train"]), **times, sound=sound)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        wanted = "test, train, score, test_start, train_start and window"
+        raise CollectionError(f"{path}, line {number} is no pair ({error!r}); wanted {wanted}") from error

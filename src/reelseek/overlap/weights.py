@@ -1,0 +1,170 @@
+"""How much a frame counts in the search: plain ones little, screensavers nothing, what every video has little.
+
+Frames that look alike in videos that share nothing would otherwise be the first candidates.
+"""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reelseek.errors import CollectionError, UsageError
+from reelseek.overlap.log import Log
+
+__all__ = ["Screensaver", "ScreensaverBank", "background_rows", "common_weights", "plain_weights", "turned"]
+
+Rows = npt.NDArray[np.floating]
+Weights = npt.NDArray[np.float32]
+_PLAIN, _SCREENSAVER, _COMMON = 0.7, 0.9, 0.9
+_BLOCK = 512
+
+
+def plain_weights(shares: npt.NDArray[np.floating]) -> Weights:
+    """Weights [frame] by the share of each frame that its most common colour covers.
+
+    Source: Dzabraev et al. 2021, appendix C.1.4.
+
+    >>> plain_weights(np.array([0.7, 0.75, 1.0]))
+    array([1.  , 0.25, 0.  ], dtype=float32)
+    """
+    return np.where(shares > _PLAIN, 1 - shares, 1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Screensaver:
+    """An entry of a bank: consecutive frames of a video that stand for no content of its own."""
+
+    id: int
+    video: str
+    start: float
+    space: str
+    vectors: npt.NDArray[np.float32]
+    who: str
+    when: str
+
+
+class ScreensaverBank:
+    """Frames of intros, logos and end cards, as unit vectors in a file that only grows.
+
+    A frame whose cosine with one of them is above .9 counts for nothing in a search (Dzabraev et al. 2021, appendix
+    C.1.5).
+
+    Args:
+        path: a JSON line an entry, or a removal of one; need not exist.
+
+    Raises:
+        CollectionError: a line is not of this form.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._log = Log(path)
+
+    @property
+    def entries(self) -> list[Screensaver]:
+        """What was added and not removed, in that order."""
+        found: dict[int, Screensaver] = {}
+        for line in self._log.lines():
+            try:
+                if "removed" in line:
+                    found.pop(int(line["removed"]), None)
+                else:
+                    found[int(line["id"])] = _entry(line)
+            except (KeyError, TypeError, ValueError) as error:
+                raise CollectionError(f"{self.path}: a line is no entry of a screensaver bank: {error!r}") from error
+        return list(found.values())
+
+    def add(self, video: str, start: float, space: str, vectors: Rows, who: str) -> int:
+        """Keep frames [frame, dim]; returns the number that removes them."""
+        known = [int(line["id"]) for line in self._log.lines() if "id" in line]
+        number = max(known, default=0) + 1
+        halves = np.ascontiguousarray(vectors, np.float16)
+        self._log.append(
+            {"id": number, "time": _now(), "who": who, "video": video, "start": start, "space": space,
+             "frames": len(halves), "vectors": base64.b64encode(halves.tobytes()).decode()}
+        )  # fmt: skip
+        return number
+
+    def remove(self, number: int, who: str) -> None:
+        """Forget an entry; its line stays.
+
+        Raises:
+            UsageError: there is no such entry.
+        """
+        there = [entry.id for entry in self.entries]
+        if number not in there:
+            raise UsageError(f"{self.path} has no screensaver {number}; it has {', '.join(map(str, there)) or 'none'}")
+        self._log.append({"removed": number, "time": _now(), "who": who})
+
+    def weights(self, frames: Rows, space: str) -> Weights:
+        """0 for each of the unit rows [frame, dim] that is one of the bank's, else 1. Entries of other spaces wait."""
+        known = [entry.vectors for entry in self.entries if entry.space == space]
+        if not known:
+            return np.ones(len(frames), np.float32)
+        bank = np.concatenate(known)
+        norms = np.linalg.norm(bank, axis=1, keepdims=True)
+        nearest = (frames @ (bank / np.where(norms > 0, norms, 1)).T).max(1)
+        return (nearest <= _SCREENSAVER).astype(np.float32)
+
+
+def _entry(line: dict[str, Any]) -> Screensaver:
+    values = np.frombuffer(base64.b64decode(line["vectors"]), np.float16).astype(np.float32)
+    vectors = values.reshape(int(line["frames"]), -1)
+    return Screensaver(int(line["id"]), str(line["video"]), float(line["start"]), str(line["space"]), vectors,
+                       str(line["who"]), str(line["time"]))  # fmt: skip
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def common_weights(videos: Sequence[Rows], above: int) -> list[Weights]:
+    """Weights that fall for frames which many videos have: with n others that have it, `above / n` where n is larger.
+
+    Args:
+        videos: unit rows of all videos that are compared, each once.
+        above: so many other videos may have a frame (a cosine of .9 or more) and it still counts in full.
+    """
+    rows = np.concatenate([np.asarray(video, np.float32) for video in videos])
+    begins = np.cumsum([0, *(len(video) for video in videos)])[:-1]
+    held = np.zeros(len(rows), np.int64)
+    for begin in range(0, len(rows), _BLOCK):
+        near = rows[begin : begin + _BLOCK] @ rows.T >= _COMMON
+        held[begin : begin + _BLOCK] = np.logical_or.reduceat(near, begins, axis=1).sum(1)
+    others = np.maximum(held - 1, 1)  # its own video has it too
+    weights = np.minimum(1, above / others).astype(np.float32)
+    return [weights[begin : begin + len(video)] for begin, video in zip(begins, videos, strict=True)]
+
+
+def background_rows(videos: Sequence[Rows], background: Rows, *, nearest: int = 10, share: float = 1.0) -> list[Rows]:
+    """Rows whose products are cosines less what each frame has in common with frames that share nothing with it.
+
+    A frame's excess is the mean cosine of its `nearest` frames of the background; from each product half of both
+    frames' excesses is taken. The two numbers ride along as two more columns, so that the search stays one product: a
+    query is [row, -excess / 2, 1], a gallery row [row, 1, -excess / 2]. Returned are rows of the first form;
+    `turned` makes the second of it.
+
+    Source: score normalisation of the Video Similarity Challenge 2022's baseline (which takes the query's alone).
+
+    Args:
+        videos: unit rows, times their weights.
+        background: unit rows [frame, dim] of videos that are known to share no footage with these.
+    """
+    found: list[Rows] = []
+    for video in videos:
+        count = min(nearest, len(background))
+        cosines = np.asarray(video, np.float32) @ background.T
+        excess = np.partition(cosines, -count, axis=1)[:, -count:].mean(1)
+        extra = np.stack([-share * excess / 2, np.ones(len(video), np.float32)], 1)
+        found.append(np.concatenate([video, extra], 1).astype(np.float32))
+    return found
+
+
+def turned(rows: Rows) -> Rows:
+    """Rows of `background_rows` as the gallery wants them: the last two columns change places."""
+    return np.concatenate([rows[:, :-2], rows[:, [-1, -2]]], 1)

@@ -1,0 +1,194 @@
+"""The review page: pairs of videos that may share footage, side by side, and what people say of them."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI, Query, Response
+from fastapi.responses import FileResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.staticfiles import StaticFiles
+
+from reelseek.errors import UsageError
+from reelseek.library import Library, Video
+from reelseek.overlap.verdicts import SAME, Review, Said, Verdict
+from reelseek.web.shell import STATIC, Media, library_media, new_app, opaque_id, problem
+
+__all__ = ["create_review"]
+
+Keep = Callable[[int, str], Sequence[int]]
+Drop = Callable[[Sequence[int], str], None]
+_FRAMES = 6
+
+
+class _Who(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    who: str = Field(max_length=60)
+    token: str = Field(min_length=8, max_length=80)
+
+
+class _Opinion(_Who):
+    places: list[int] = Field(min_length=1, max_length=200)
+    verdict: Verdict
+    settles: bool = False
+
+
+class _Held(_Who):
+    places: list[int] = Field(max_length=500)
+
+
+def create_review(
+    review: Review,
+    library: Library | None,
+    *,
+    title: str,
+    keep: Keep = lambda place, who: (),
+    drop: Drop = lambda numbers, who: None,
+    token: str | None = None,
+    host: str = "127.0.0.1",
+) -> FastAPI:
+    """The application over some pairs.
+
+    Args:
+        library: whose videos they are; None where there is nothing to play.
+        title: what is compared, in words.
+        keep: puts the frames of a pair into the bank of screensavers and returns their numbers.
+        drop: takes them out again.
+    """
+    media = library_media(library) if library is not None else Media((), STATIC)
+    app = new_app(media, token=token, host=host)
+    cards = _Cards(review, library)
+
+    @app.get("/api/review")
+    def about() -> dict[str, Any]:
+        return {"title": title, "opinions": review.opinions, "counts": review.counts(), "same": list(SAME)}
+
+    @app.post("/api/enter")
+    def enter(asked: _Who) -> dict[str, Any]:
+        review.enter(asked.who, asked.token)
+        return about()
+
+    @app.post("/api/leave")
+    def leave(asked: _Who) -> dict[str, bool]:
+        review.leave(asked.who, asked.token)
+        return {"left": True}
+
+    @app.post("/api/held")
+    def held(asked: _Held) -> dict[str, Any]:
+        review.enter(asked.who, asked.token)
+        review.keep(asked.who, asked.places)
+        return {"counts": review.counts()}
+
+    @app.get("/api/queue")
+    def queue(
+        who: Annotated[str, Query(max_length=60)],
+        token: Annotated[str, Query(alias="session", max_length=80)],
+        after: int = -1,
+        count: Annotated[int, Query(ge=1, le=50)] = 10,
+    ) -> dict[str, Any]:
+        review.enter(who, token)
+        places = review.queue(who, count, after)
+        return {"data": [cards.card(place, who) for place in places], "counts": review.counts()}
+
+    @app.get("/api/pairs")
+    def pairs(
+        who: Annotated[str, Query(max_length=60)],
+        view: Literal["looked-at", "mine", "disagreements"],
+        after: int = -1,
+        count: Annotated[int, Query(ge=1, le=50)] = 10,
+    ) -> dict[str, Any]:
+        places = [place for place in review.places(view, who) if place > after]
+        shown = [cards.card(place, who, open_=view == "disagreements") for place in places[:count]]
+        return {"data": shown, "more": max(0, len(places) - count), "counts": review.counts()}
+
+    @app.post("/api/verdicts")
+    def say(asked: _Opinion) -> dict[str, Any]:
+        review.enter(asked.who, asked.token)
+        for place in asked.places:
+            if not 0 <= place < len(review.pairs):
+                raise UsageError(f"there is no pair {place}; there are {len(review.pairs)}, counted from 0")
+        for place in asked.places:
+            bank = keep(place, asked.who) if asked.verdict == "screensaver" else ()
+            try:
+                review.say(place, asked.verdict, asked.who, settles=asked.settles, bank=bank)
+            except UsageError:
+                drop(bank, asked.who)
+                raise
+        return {"data": [cards.card(place, asked.who) for place in asked.places], "counts": review.counts()}
+
+    @app.post("/api/undo")
+    def undo(asked: _Who) -> dict[str, Any]:
+        review.enter(asked.who, asked.token)
+        gone = review.verdicts.undo(asked.who)
+        if gone is None:
+            return {"place": None, "counts": review.counts()}
+        drop(gone.bank, asked.who)
+        return {"place": review.place_of(gone.key), "verdict": gone.verdict, "counts": review.counts()}
+
+    @app.get("/api/agreement")
+    def agreement() -> dict[str, Any]:
+        return {"data": [asdict(each) for each in review.verdicts.agreement()]}
+
+    @app.get("/api/videos/{opaque}/strip")
+    def strip(
+        opaque: str,
+        start: Annotated[float, Query(ge=0, le=1e6)] = 0,
+        seconds: Annotated[float, Query(gt=0, le=3600)] = 4,
+    ) -> Response:
+        video = media.video(opaque)
+        if video is None:
+            return problem(404, "no such video")
+        return Response(media.strip(video, start, seconds, _FRAMES), media_type="image/jpeg",
+                        headers={"Cache-Control": "private, max-age=86400"})  # fmt: skip
+
+    @app.get("/")
+    def page() -> Response:
+        return FileResponse(STATIC / "review.html")
+
+    app.mount("/", StaticFiles(directory=STATIC))
+    return app
+
+
+class _Cards:
+    """What is shown of a pair."""
+
+    def __init__(self, review: Review, library: Library | None) -> None:
+        self._review, self._library = review, library
+        self._videos = {video.id: video for video in library.videos()} if library is not None else {}
+        self._lock = threading.Lock()
+        self._sides: dict[str, dict[str, Any]] = {}
+
+    def card(self, place: int, who: str, *, open_: bool = False) -> dict[str, Any]:
+        """Args: open_ shows what others said although the pair is still to be settled by this person."""
+        pair = self._review.pairs[place]
+        said = self._review.verdicts.opinions(self._review.keys[place])
+        seen = said if open_ else self._review.may_see(place, who)
+        mine = [each.verdict for each in said if each.who == who]
+        return {
+            "place": place, "score": pair.score, "sound": pair.sound, "window": pair.window,
+            "test": {**self._side(pair.test), "start": pair.test_start},
+            "train": {**self._side(pair.train), "start": pair.train_start},
+            "mine": mine[-1] if mine else None, "said": [_told(each) for each in seen],
+        }  # fmt: skip
+
+    def _side(self, name: str) -> dict[str, Any]:
+        if name not in self._sides:
+            with self._lock:
+                self._sides[name] = self._facts(name)
+        return self._sides[name]
+
+    def _facts(self, name: str) -> dict[str, Any]:
+        video: Video | None = self._videos.get(name)
+        if video is None or self._library is None or video.path is None or not video.path.is_file():
+            return {"name": name, "play": None, "strip": None}
+        info = self._library.media_info(video.content or "")
+        address = f"/api/videos/{opaque_id(video.id)}"
+        return {
+            "name": name, "play": f"{address}/media", "strip": f"{address}/strip", "duration": video.duration,
+            "width": info.get("width"), "height": info.get("height"), "bytes": video.path.stat().st_size,
+        }  # fmt: skip
+
+
+def _told(said: Said) -> dict[str, Any]:
+    return {"who": said.who, "verdict": said.verdict, "time": said.time, "settles": said.settles}
