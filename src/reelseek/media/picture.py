@@ -55,24 +55,24 @@ def _eight_bit(path: Path) -> bool:
     return pixel_format in ("yuv420p", "yuvj420p")
 
 
-_STRIP_HEIGHT = 108
-
-
-def strip(task: tuple[Path, list[float]]) -> bytes:
+def strip(task: tuple[Path, list[float], int]) -> bytes:
     """A JPEG of the frames shown at some times (seconds, rising), side by side; past the end the last frame.
+
+    Args:
+        task: the file, the times, and the height in pixels.
 
     Raises:
         DecodeError: there is no picture.
     """
-    path, times = task
-    frames = _frames_at(path, times, seek=True) or _frames_at(path, times, seek=False)
+    path, times, height = task
+    frames = _frames_at(path, times, height, seek=True) or _frames_at(path, times, height, seek=False)
     if not frames:
         raise DecodeError(f"{str(path)!r}: there is no picture at {times[0]:.1f} s")
     frames += frames[-1:] * (len(times) - len(frames))
     return jpeg(np.concatenate(frames, axis=1))
 
 
-def _frames_at(path: Path, times: list[float], *, seek: bool) -> list[npt.NDArray[np.uint8]]:
+def _frames_at(path: Path, times: list[float], height: int, *, seek: bool) -> list[npt.NDArray[np.uint8]]:
     """Frames of one height for the times, as far as they are reached."""
     found: list[npt.NDArray[np.uint8]] = []
     last: av.VideoFrame | None = None
@@ -96,22 +96,18 @@ def _frames_at(path: Path, times: list[float], *, seek: bool) -> list[npt.NDArra
                 if seek and last is None and shown > times[0] + 0.5:
                     return []  # it landed behind the place
                 while last is not None and len(found) < len(times) and shown > times[len(found)]:
-                    found.append(_small(last))
+                    found.append(_small(last, height))
                 if len(found) == len(times):
                     return found
                 last = frame
-    return found if last is None else [*found, _small(last)]
+    return found if last is None else [*found, _small(last, height)]
 
 
-def _small(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
-    width = max(2, round(frame.width * _STRIP_HEIGHT / frame.height))
-    pixels: npt.NDArray[np.uint8] = frame.reformat(width=width, height=_STRIP_HEIGHT, format="rgb24").to_ndarray()
-    turns = round(frame.rotation / 90) % 4 if frame.rotation else 0
-    if turns:
-        pixels = np.rot90(pixels, turns)
-        if turns % 2:  # a picture that stands has another height
-            pixels = np.asarray(Image.fromarray(pixels).resize((round(108 * _STRIP_HEIGHT / width), _STRIP_HEIGHT)))
-    return pixels
+def _small(frame: av.VideoFrame, height: int) -> npt.NDArray[np.uint8]:
+    """Upright, of that height."""
+    pixels: npt.NDArray[np.uint8] = frame.reformat(format="rgb24").to_ndarray()
+    upright = Image.fromarray(np.rot90(pixels, round(frame.rotation / 90) % 4 if frame.rotation else 0))
+    return np.asarray(upright.resize((max(2, round(upright.width * height / upright.height)), height)))
 
 
 def make_proxy(task: tuple[Path, Path]) -> None:

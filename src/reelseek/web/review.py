@@ -19,7 +19,6 @@ __all__ = ["create_review"]
 
 Keep = Callable[[int, str], Sequence[int]]
 Drop = Callable[[Sequence[int], str], None]
-_FRAMES = 6
 
 
 class _Who(BaseModel):
@@ -135,12 +134,14 @@ def create_review(
         opaque: str,
         start: Annotated[float, Query(ge=0, le=1e6)] = 0,
         seconds: Annotated[float, Query(gt=0, le=3600)] = 4,
+        frames: Annotated[int, Query(ge=1, le=12)] = 6,
+        height: Annotated[int, Query(ge=24, le=360)] = 108,
     ) -> Response:
         video = media.video(opaque)
         if video is None:
             return problem(404, "no such video")
-        return Response(media.strip(video, start, seconds, _FRAMES), media_type="image/jpeg",
-                        headers={"Cache-Control": "private, max-age=86400"})  # fmt: skip
+        picture = media.strip(video, start, seconds, frames, height)
+        return Response(picture, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=86400"})
 
     @app.get("/")
     def page() -> Response:

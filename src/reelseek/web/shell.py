@@ -11,6 +11,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +65,13 @@ class Media:
     def __init__(self, videos: Iterable[Video], copies: Path) -> None:
         self._videos = {opaque_id(video.id): video for video in videos}
         self._copies = copies
-        self._making, self._asking = threading.Lock(), threading.Lock()
+        self._making = threading.Lock()
         self._plays: dict[str, bool] = {}
         self._strips: dict[tuple[object, ...], bytes] = {}
+        # Workers die with the thread that started them; threads of an executor stay, those that answer requests do not.
+        self._threads = ThreadPoolExecutor(2, "media")
         self._workers: Workers[Any, Any] | None = None
+        self._beginning = threading.Lock()
 
     def video(self, opaque: str) -> Video | None:
         return self._videos.get(opaque)
@@ -91,16 +95,16 @@ class Media:
                 self._guarded(make_proxy, (path, copy), 120 + 5 * (video.duration or 3600))
         return copy
 
-    def strip(self, video: Video, start: float, seconds: float, count: int) -> bytes:
-        """A JPEG of so many frames of a place, side by side.
+    def strip(self, video: Video, start: float, seconds: float, count: int, height: int) -> bytes:
+        """A JPEG of so many frames of a place, side by side, of a height in pixels.
 
         Raises:
             MediaError: as above.
         """
-        key = (video.content, round(start, 2), round(seconds, 2), count)
+        key = (video.content, round(start, 2), round(seconds, 2), count, height)
         if key not in self._strips:
             times = [start + (place + 0.5) * seconds / count for place in range(count)]
-            picture = self._guarded(strip, (_file(video), times), 60)
+            picture = self._guarded(strip, (_file(video), times, height), 60)
             if len(self._strips) > 2000:
                 self._strips.clear()
             self._strips[key] = picture
@@ -108,14 +112,17 @@ class Media:
 
     def _guarded(self, function: Callable[[Any], Any], item: Any, seconds: float) -> Any:
         """In worker processes that stay, since starting one takes longer than most of what they do."""
-        with self._asking:
-            if self._workers is None:
-                self._workers = Workers(_work, workers=2, memory_bytes=2 * 2**30)
-                weakref.finalize(self, self._workers.__exit__, None, None, None)
-        _, outcome = next(self._workers.map([(function, item)], lambda _: seconds))
+        outcome = self._threads.submit(self._asked, function, item, seconds).result()
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
+
+    def _asked(self, function: Callable[[Any], Any], item: Any, seconds: float) -> Any:
+        with self._beginning:
+            if self._workers is None:
+                self._workers = Workers(_work, workers=2, memory_bytes=2 * 2**30)
+                weakref.finalize(self, self._workers.__exit__, None, None, None)
+        return next(self._workers.map([(function, item)], lambda _: seconds))[1]
 
 
 def _file(video: Video) -> Path:

@@ -58,6 +58,11 @@ function side(facts, window_) {
   box.append(make("div", "name", facts.name), make("div", "facts", [`${clock(facts.start)}–${clock(facts.start + window_)}`, long && `of ${long}`, size, weight].filter(Boolean).join(" · ")), screen);
   box.firstChild.title = facts.name;
   if (facts.strip) {
+    const still = make("img");
+    still.alt = ""; still.loading = "lazy";
+    still.src = `${facts.strip}?start=${facts.start}&seconds=${window_}&frames=1&height=300`;
+    still.addEventListener("error", () => { still.replaceWith("no picture: the file is gone or damaged"); });
+    screen.replaceChildren(still);
     const strip = make("img", "strip");
     strip.alt = ""; strip.loading = "lazy";
     strip.src = `${facts.strip}?start=${facts.start}&seconds=${window_}`;
@@ -90,17 +95,23 @@ function redraw(place) { const old = nodes.get(place); if (old) { old.remove(); 
 // Only the current pair has players; they loop over the matching window, the second following the first.
 function open(node, item) {
   if (node.querySelector("video") || !(item.test.play || item.train.play)) return;
-  for (const other of document.querySelectorAll("#list video")) { const screen = other.parentNode; other.pause(); other.removeAttribute("src"); other.load(); other.remove(); screen.textContent = ""; }
+  for (const other of document.querySelectorAll("#list video")) close(other);
   const screens = node.querySelectorAll(".screen"), players = [];
   [item.test, item.train].forEach((facts, index) => {
     if (!facts.play) return;
     const video = player(facts);
-    screens[index].textContent = "";
-    screens[index].append(video);
+    video.poster = screens[index].querySelector("img")?.src || "";
+    screens[index].replaceChildren(video);
     players.push([video, facts]);
   });
   loop(players, item.window);
   if (!by("preview").open) for (const [video] of players) video.play().catch(() => {});
+}
+function close(video) { // a still takes its place, and the connection is given back
+  const still = make("img");
+  still.alt = ""; still.src = video.poster;
+  video.pause(); video.removeAttribute("src"); video.load();
+  video.replaceWith(still);
 }
 function player(facts) {
   const video = make("video");
