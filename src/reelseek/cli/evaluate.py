@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from reelseek.evaluation import Direction
     from reelseek.library import Library
     from reelseek.training import Measured
+    from reelseek.training.leak import WithoutOverlap
 
 __all__ = ["METRICS", "combinations_of", "metric_cells", "register"]
 
@@ -44,6 +45,13 @@ def evaluate(
     run: Annotated[
         Path | None, typer.Option(help="Write TREC runs: FILE, and FILE with .v2t before its ending; qrels beside.")
     ] = None,
+    shared: Annotated[
+        Path | None,
+        typer.Option(
+            "--without-overlap",
+            help="Test videos that share footage with training: a list, pairs, .lst, or what `overlap export` wrote.",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object; recalls are fractions.")] = False,
 ) -> None:
     """Measure a model: both directions, and text to video by the modalities that the right clip had."""
@@ -62,10 +70,10 @@ def evaluate(
         raise UsageError("wanted MODEL and --library LIBRARY; see: reelseek evaluate --help")
     with Library.open(library) as opened:
         if (Path(model) / "seeds.json").is_file():
-            if run or modalities or combinations:
+            if run or modalities or combinations or shared:
                 raise UsageError(
-                    f"{model} holds several seeds; --run, --modalities and --combinations take one of them, such as "
-                    f"{next(Path(model).glob('seed-*'), model)}"
+                    f"{model} holds several seeds; --run, --modalities, --combinations and --without-overlap take one "
+                    f"of them, such as {next(Path(model).glob('seed-*'), model)}"
                 )
             _seeds(Path(model), opened, split, protocol, json=json)
             return
@@ -76,15 +84,47 @@ def evaluate(
             "+".join(names): measure(loaded, opened, split=split, experts=names, protocol=protocol)
             for names in (combinations_of(combinations, loaded.experts, opened) if combinations else ())
         }
+    apart = _without_overlap(measured, shared) if shared else None
     if run is not None:
         write_measured(run, measured, loaded.system)
     if json:
         told = measured.as_json()
         if parts:
             told["combinations"] = {name: part.as_json() for name, part in parts.items()}
+        if apart is not None:
+            told["without_overlap"] = apart.as_json()
         print_json(told)
         return
     _show(measured, parts)
+    if apart is not None:
+        _show_apart(apart)
+
+
+def _without_overlap(measured: "Measured", path: Path) -> "WithoutOverlap":
+    from reelseek.overlap.clean import read_videos
+    from reelseek.training.leak import without_overlap
+
+    return without_overlap(measured, read_videos(path / "test.shared.txt" if path.is_dir() else path, "test"))
+
+
+def _show_apart(apart: "WithoutOverlap") -> None:
+    rows = []
+    for direction, metrics_ in apart.same_gallery.items():
+        for metric, same in metrics_.items():
+            own = apart.own_gallery[direction][metric]
+            scale, form = (100.0, ".1f") if metric.startswith("recall") else (1.0, ".1f")
+            cells = [f"{scale * v:{form}}" for v in (same.whole, same.clean)]
+            cells += [f"{scale * same.difference:+{form}} [{scale * same.low:+{form}}, {scale * same.high:+{form}}]"]
+            cells += [f"{scale * own.clean:{form}}"]
+            cells += [f"{scale * own.difference:+{form}} [{scale * own.low:+{form}}, {scale * own.high:+{form}}]"]
+            rows.append((f"{direction.replace('_', ' ')} {metric.replace('_', ' ')}", *cells))
+    columns = ["", "whole", "clean queries", "difference [95 %]", "clean alone", "difference [95 %]"]
+    print_table(columns, rows)
+    say(
+        f"{apart.shared} of {apart.clips} clips share footage with training. Clean queries are asked among all clips; "
+        "alone, the gallery is smaller, which helps by itself. Intervals: 1,000 bootstrap samples of videos, seed 0"
+        + (f". {apart.unknown} listed videos are not in this split" if apart.unknown else "")
+    )
 
 
 def _seeds(folder: Path, library: "Library", split: str | None, protocol: str, *, json: bool) -> None:

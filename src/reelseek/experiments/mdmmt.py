@@ -112,15 +112,24 @@ _WHOLE_R5 = Column("R@5, whole test", "recall_at_5", "whole test")
 _OVERLAP = Table(
     "overlap",
     "What footage shared by train and test does to a score (table 10)",
-    (_leak("nothing removed", "train"), _leak("copies removed", "train-clean")),
+    (
+        _leak("nothing removed", "train"),
+        _leak("removed by id", "train-by-id"),
+        _leak("removed by id and verdict", "train-clean"),
+    ),
     (_WHOLE_R5, Column("R@5, copied part", "recall_at_5", "copied"), Column("R@5, own part", "recall_at_5", "own")),
     (
         Claim("Removing the training videos that the test shares lowers the score", "MDMMT, table 10",
-              (Pair("nothing removed", "copies removed", _WHOLE_R5),)),
+              (Pair("nothing removed", "removed by id and verdict", _WHOLE_R5),)),
+        Claim("Ids find a part of them: each of the two stages lowers the score", "MDMMT, table 10",
+              (Pair("nothing removed", "removed by id", _WHOLE_R5),
+               Pair("removed by id", "removed by id and verdict", _WHOLE_R5))),
     ),
-    {"nothing removed": {"R@5, whole test": 54.8}, "copies removed": {"R@5, whole test": 49.4}},
-    "Published: MSR-VTT 1k-A, where 38 % of the test videos come from a training video's source; so do 38 % here. Each "
-    "part is its own gallery.",
+    {"nothing removed": {"R@5, whole test": 54.8}, "removed by id": {"R@5, whole test": 50.7},
+     "removed by id and verdict": {"R@5, whole test": 49.4}},
+    "Published: MSR-VTT 1k-A, where 38 % of the test videos come from a training video's source; so do 38 % here, of "
+    "which an id tells every second, drawn by a hash of its name. Verdicts are the truth that the world knows. Each "
+    "part is its own gallery; the own part shows what it costs by itself that fewer videos are left to learn from.",
     world_only=True,
 )  # fmt: skip
 

@@ -31,7 +31,7 @@ from reelseek.library.tokens import TokenReader
 from reelseek.models.model import Batch, RetrievalModel, load_model
 from reelseek.studio.worlds import generator_hash
 from reelseek.training import Recipe, evaluate, train
-from reelseek.training.data import hidden_experts, training_splits
+from reelseek.training.data import hidden_experts, recipe_splits
 from reelseek.training.measure import write_measured
 
 __all__ = ["COMMON", "TUNING_SEED", "home_of", "run_experiment", "source_of"]
@@ -267,8 +267,7 @@ def _measured(
 def _validation_loss(model: RetrievalModel, recipe: Recipe, library: Library) -> float:
     """The loss of the validation clips with their first captions, as one batch, with what the recipe lets be seen."""
     reader = TokenReader(library, list(model.experts), step_by_step=model.step_by_step)
-    learnt: str | list[str] = list(recipe.data.weights) if recipe.data.mixture else recipe.data.train
-    data = training_splits(library, learnt, recipe.data.validation, recipe.data.validation_fraction)
+    data = recipe_splits(library, recipe.data)
     reader.hidden = hidden_experts(library, [c.video for part in data for c in part.clips], recipe.data.groups)
     split = data[1]
     rows = [rows[0] for rows in split.captions_by_clip() if rows]

@@ -1,8 +1,10 @@
 """Which clips and captions a split holds, and how a training part is divided where no validation split is given."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -10,9 +12,22 @@ from reelseek.errors import UsageError
 from reelseek.evaluation.protocols import Protocol
 from reelseek.library.store import Caption, Library
 from reelseek.library.tokens import Clip, TokenReader
-from reelseek.training.recipe import GroupRecipe
+from reelseek.overlap.clean import matching, read_videos
+from reelseek.training.recipe import DataRecipe, GroupRecipe
 
-__all__ = ["Split", "Windows", "hidden_experts", "read_split", "split_names", "together", "training_splits"]
+__all__ = [
+    "Split",
+    "Windows",
+    "hidden_experts",
+    "read_split",
+    "recipe_splits",
+    "split_names",
+    "together",
+    "training_splits",
+    "whole_split",
+]
+
+_log = logging.getLogger("reelseek")
 
 _VALIDATION = ("val", "validation", "valid", "dev")
 
@@ -222,6 +237,44 @@ def training_splits(
     keep = [index for index, clip in enumerate(whole.clips) if clip.video not in aside]
     rest = [index for index, clip in enumerate(whole.clips) if clip.video in aside]
     return whole.subset(keep, whole.name), whole.subset(rest, f"{round(fraction * 100)}% of {whole.name}", whole.name)
+
+
+def recipe_splits(library: Library, recipe: DataRecipe) -> tuple[Split, Split]:
+    """What a recipe learns from and chooses on, without the videos that it excludes.
+
+    Raises:
+        UsageError: as `training_splits`; or the list of what is excluded names none of these videos, or all.
+    """
+    learnt: str | list[str] = list(recipe.weights) if recipe.mixture else recipe.train
+    whole, chosen = training_splits(library, learnt, recipe.validation, recipe.validation_fraction)
+    return _without_excluded(whole, recipe, [whole, chosen]), _without_excluded(chosen, recipe, [whole, chosen])
+
+
+def whole_split(library: Library, recipe: DataRecipe) -> Split:
+    """All that a recipe may learn from, what was set aside for choosing too."""
+    if recipe.mixture:
+        split = together(library, list(recipe.weights))
+    else:
+        split = read_split(library, recipe.train if split_names(library) else None)
+    return _without_excluded(split, recipe, [split])
+
+
+def _without_excluded(split: Split, recipe: DataRecipe, parts: Sequence[Split]) -> Split:
+    if recipe.exclude is None:
+        return split
+    listed = read_videos(Path(recipe.exclude), "train")
+    gone, unknown = matching(listed, {clip.video for part in parts for clip in part.clips})
+    if listed and not gone:
+        raise UsageError(
+            f"{recipe.exclude} excludes {len(listed)} videos, such as {listed[0]!r}, and not one of them is in "
+            f"{parts[0].name!r}, whose videos are such as {parts[0].clips[0].video!r}"
+        )
+    if unknown and split is parts[0]:
+        _log.warning("%s names %d videos that are not learnt from anyway", recipe.exclude, len(unknown))
+    keep = [place for place, clip in enumerate(split.clips) if clip.video not in gone]
+    if not keep:
+        raise UsageError(f"{recipe.exclude} excludes every video of {split.name!r}")
+    return split if len(keep) == len(split.clips) else split.subset(keep, split.name, split.set_aside_from)
 
 
 def hidden_experts(library: Library, videos: Iterable[str], groups: Sequence[GroupRecipe]) -> dict[str, frozenset[str]]:

@@ -22,7 +22,7 @@ from reelseek.models import parallel
 from reelseek.models.model import Batch, LearnedModel, RetrievalModel, load_model
 from reelseek.models.systems import SYSTEMS
 from reelseek.training.caching import cached_gradients
-from reelseek.training.data import Split, Windows, hidden_experts, read_split, split_names, together, training_splits
+from reelseek.training.data import Split, Windows, hidden_experts, read_split, recipe_splits, whole_split
 from reelseek.training.measure import Measured, clips_with, embed_clips, measure_embedded
 from reelseek.training.pseudo import After, pseudo_labels
 from reelseek.training.recipe import PseudoRecipe, Recipe, TrainRecipe
@@ -76,8 +76,7 @@ def train(
     parallel.join()
     torch.manual_seed(recipe.train.seed)
     reader = TokenReader(library, recipe.data.experts)
-    learnt: str | list[str] = list(recipe.data.weights) if recipe.data.mixture else recipe.data.train
-    data = training_splits(library, learnt, recipe.data.validation, recipe.data.validation_fraction)
+    data = recipe_splits(library, recipe.data)
     reader.hidden = hidden_experts(library, [c.video for part in data for c in part.clips], recipe.data.groups)
     if recipe.data.validation_needs:
         data = (data[0], clips_with(TokenReader(library), data[1], recipe.data.validation_needs))
@@ -101,18 +100,11 @@ def train(
     run.take_best()
     parallel.wait()
     if data[1].set_aside_from == data[0].name:  # these clips were lent for choosing; now all of them may be learnt from
-        whole = _whole(library, learnt)
-        model.refit(*_sample(reader, whole, recipe.train.seed))
+        model.refit(*_sample(reader, whole_split(library, recipe.data), recipe.train.seed))
     if parallel.first():
         run.keep_best()
     parallel.wait()
     return model.eval()
-
-
-def _whole(library: Library, learnt: str | list[str]) -> Split:
-    if not isinstance(learnt, str):
-        return together(library, learnt)
-    return read_split(library, learnt if split_names(library) else None)
 
 
 def _pseudo(

@@ -26,6 +26,7 @@ __all__ = [
     "evaluate",
     "evaluate_split",
     "measure_embedded",
+    "ranks_under",
     "reader_for",
     "write_measured",
 ]
@@ -181,20 +182,8 @@ def measure_embedded(
     texts = embed_texts(model, split.texts)
     scores = model.similarity(texts, videos).numpy()
     scorable = videos.present.any(1).numpy()
-    words = None
-    if rule.identical == "tolerant":
-        words = np.unique([" ".join(text.lower().split()) for text in split.texts], return_inverse=True)[1].tolist()
-    asked: dict[str, Any] = {"ties": rule.ties, "same_words": words}
-
-    def both(matrix: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        each = rule.reverse == "each"
-        return (
-            text_to_video_ranks(matrix, split.clip_of_text, scorable, **asked),
-            video_to_text_ranks(matrix, split.clip_of_text, scorable, each=each, **asked),
-        )
-
-    ranks, reverse = both(scores)
-    normalised = both(dual_softmax(scores))
+    ranks, reverse = ranks_under(rule, scores, split, scorable)
+    normalised = ranks_under(rule, dual_softmax(scores), split, scorable)
     present = reader.present(split.clips)
     patterns = [_pattern(present, index) for index in range(len(split.clips))]
     of_query = np.array([patterns[clip] for clip in split.clip_of_text])
@@ -221,6 +210,26 @@ def measure_embedded(
         scores=scores,
         scorable=scorable,
         data=split,
+    )
+
+
+def ranks_under(
+    rule: Protocol, scores: npt.NDArray[np.floating], split: Split, scorable: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Ranks of every query, text to video and video to text, as a protocol counts them.
+
+    Args:
+        scores: [text, clip].
+        scorable: which clips have evidence.
+    """
+    words = None
+    if rule.identical == "tolerant":
+        words = np.unique([" ".join(text.lower().split()) for text in split.texts], return_inverse=True)[1].tolist()
+    asked: dict[str, Any] = {"ties": rule.ties, "same_words": words}
+    each = rule.reverse == "each"
+    return (
+        text_to_video_ranks(scores, split.clip_of_text, scorable, **asked),
+        video_to_text_ranks(scores, split.clip_of_text, scorable, each=each, **asked),
     )
 
 

@@ -51,6 +51,8 @@ class DataRecipe:
         examples: how many are drawn in an epoch with the whole mixture; with some left out, as much less as they
             weigh. None draws each clip of what is there once on average.
         validation: None takes a split named so, else a part of the training videos.
+        exclude: file that lists videos which are neither learnt from nor chosen on, such as the `removed.csv` or the
+            `.lst` of an overlap review: one a line, or a table's column `train` or `video`, with or without endings.
         window_seconds: learn from windows of so many seconds instead of clips, as from narrated videos (HowTo100M, EAO:
             8): a caption and its nearest neighbours in time, until they span a window, and the window drawn among them.
         groups: make the training and validation videos incomplete, so that a model can be asked later with
@@ -66,6 +68,7 @@ class DataRecipe:
     validation: str | None = None
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
     experts: tuple[str, ...] | None = None
+    exclude: str | None = None
     window_seconds: float | None = Field(default=None, gt=0)
     groups: tuple[GroupRecipe, ...] = ()
     validation_needs: tuple[str, ...] = ()

@@ -181,10 +181,16 @@ async function show(view) {
   Object.assign(state, { view, items: [], current: 0, ended: false });
   for (const node of nodes.values()) node.remove();
   nodes.clear();
-  by("message").textContent = "";
+  by("message").textContent = by("agreement").textContent = "";
   for (const button of by("views").children) button.setAttribute("aria-pressed", button.dataset.view === view);
   window.scrollTo(0, 0);
   await load();
+  if (view === "disagreements") {
+    const { data } = await ask("/api/agreement");
+    by("agreement").textContent = data.map((a) => `${a.one} and ${a.two}: ${a.pairs} pairs judged by both, ${Math.round(100 * a.equal)} % alike, kappa ${a.kappa.toFixed(2)}`).join(" · ") || "No pair was judged by two people yet.";
+    measure();
+    render();
+  }
 }
 function go(place, smooth = true) {
   if (place < 0) return;
