@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -153,3 +154,129 @@ def test_check_exits_with_one_where_splits_share_videos(tmp_path: Path) -> None:
 def test_the_same_bytes_under_two_names_are_found_once() -> None:
     found = shared_by_name(["a", "b"], ["b", "c", "d"], {"a": "1", "b": "2", "c": "1", "d": ""})
     assert [(each.test, each.train, each.why) for each in found] == [("b", "b", "id"), ("a", "c", "bytes")]
+
+
+def _counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pairs each search compares."""
+    from reelseek.overlap import scan
+
+    counts: list[int] = []
+    whole = scan.best_matches
+
+    def counting(queries: list[np.ndarray], gallery: list[np.ndarray], **how: object) -> object:
+        counts.append(len(queries) * len(gallery))
+        return whole(queries, gallery, **how)
+
+    monkeypatch.setattr(scan, "best_matches", counting)
+    return counts
+
+
+def test_only_what_is_new_is_compared_again(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts, out = _counted(monkeypatch), tmp_path / "pairs.jsonl"
+    _scan(files, "--test", "test", "--train", "train", "--out", out)
+    first = out.read_bytes()
+    _scan(files, "--test", "test", "--train", "train", "--out", out)
+    assert counts == [12]
+    assert out.read_bytes() == first
+    rng = np.random.default_rng(7)
+    np.save(files / "train" / "v4.npy", rng.normal(size=(9, 24)).astype(np.float32))
+    np.save(files / "test" / "v3.npy", rng.normal(size=(9, 24)).astype(np.float32))
+    np.save(files / "train" / "v0.npy", rng.normal(size=(9, 24)).astype(np.float32))  # another video under its name
+    _scan(files, "--test", "test", "--train", "train", "--out", out)
+    assert counts == [12, 5, 6]  # the new test video with all, the old ones with what is new
+    went_on = _rows(out)
+    _scan(files, "--test", "test", "--train", "train", "--out", tmp_path / "anew.jsonl")
+    assert _rows(tmp_path / "anew.jsonl") == went_on
+    (files / "train" / "v2.npy").unlink()
+    _scan(files, "--test", "test", "--train", "train", "--out", out)
+    assert counts[-1] == 20  # nothing was compared after the whole search beside it
+    assert {row["train"] for row in _rows(out)} == {"train/v0", "train/v1", "train/v3", "train/v4"}
+    _scan(files, "--test", "test", "--train", "train", "--window", 3, "--out", out)
+    assert counts[-1] == 16  # asked otherwise, all is compared
+
+
+def test_a_full_list_that_loses_a_video_is_made_anew(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts, out = _counted(monkeypatch), tmp_path / "pairs.jsonl"
+    _scan(files, "--test", "test", "--train", "train", "--top", 2, "--out", out)
+    (files / "train" / "v2.npy").unlink()  # the best pair goes, and a pair that was cut off takes its place
+    _scan(files, "--test", "test", "--train", "train", "--top", 2, "--out", out)
+    assert counts == [12, 9]
+    assert len(_rows(out)) == 2
+    (tmp_path / "pairs.jsonl.scan.json").write_text("{")
+    with pytest.raises(CollectionError, match="delete it"):
+        _scan(files, "--test", "test", "--train", "train", "--top", 2, "--out", out)
+
+
+def test_a_set_with_itself_goes_on_without_naming_a_pair_twice(files: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pairs.jsonl"
+    _scan(files, "--test", "train", "--train", "train", "--out", out)
+    np.save(files / "train" / "a.npy", np.random.default_rng(8).normal(size=(9, 24)).astype(np.float32))
+    _scan(files, "--test", "train", "--train", "train", "--out", out)
+    found = [frozenset((row["test"], row["train"])) for row in _rows(out)]
+    assert len(found) == len(set(found)) == 10
+
+
+def test_a_bank_and_common_frames_change_scores(files: Path, tmp_path: Path) -> None:
+    out, bank = tmp_path / "pairs.jsonl", tmp_path / "bank.jsonl"
+    how = ["--test", "test", "--train", "train", "--out", out, "--bank", bank]
+    _scan(files, *how)
+    assert _rows(out)[0]["score"] == 1
+    added = ["overlap", "screensavers", "add", str(bank), str(files), "test/v1", "--start", "3", "--seconds", "6"]
+    assert CliRunner().invoke(app, added, catch_exceptions=False).exit_code == 0
+    _scan(files, *how)
+    assert max(row["score"] for row in _rows(out)) < 0.8
+    listed = CliRunner().invoke(app, ["overlap", "screensavers", "list", str(bank)]).stdout
+    assert "test/v1" in listed
+    assert CliRunner().invoke(app, ["overlap", "screensavers", "remove", str(bank), "1"]).exit_code == 0
+    _scan(files, *how)
+    assert _rows(out)[0]["score"] == 1
+    with pytest.raises(UsageError, match="has no frames of 'who'"):
+        CliRunner().invoke(app, [*added[:5], "who"], catch_exceptions=False)
+    for name in ("v5", "v6", "v7"):  # what one video shares with a copy of it is no longer rare
+        np.save(files / "train" / f"{name}.npy", np.load(files / "test" / "v1.npy"))
+    _scan(files, *how, "--common", 1)
+    best = {row["train"]: row["score"] for row in _rows(out) if row["test"] == "test/v1"}
+    assert best["train/v5"] < 0.5
+
+
+def test_neighbours_of_window_means_find_what_the_whole_search_finds(tmp_path: Path) -> None:
+    rng = np.random.default_rng(9)
+    for part, count in (("a", 30), ("b", 60)):
+        (tmp_path / "f" / part).mkdir(parents=True)
+        for place in range(count):
+            frames = rng.normal(size=(12, 16)).astype(np.float32)
+            if part == "b" and place < 30:
+                source = np.load(tmp_path / "f" / "a" / f"{place}.npy")
+                frames[2:8] = source[4:10] + 0.2 * rng.normal(size=(6, 16))
+            np.save(tmp_path / "f" / part / f"{place}.npy", frames)
+    how = [tmp_path / "f", "--test", "a", "--train", "b", "--top", 30]
+    _scan(*how, "--out", tmp_path / "exact.jsonl")
+    done = CliRunner().invoke(
+        app, ["overlap", "scan", *map(str, how), "--approximate", "--out", str(tmp_path / "near.jsonl")]
+    )
+    assert _rows(tmp_path / "near.jsonl") == _rows(tmp_path / "exact.jsonl")
+    assert "it missed 0.0 %" in done.stderr
+
+
+def test_black_frames_are_no_candidates(tmp_path: Path) -> None:
+    """Two films that share nothing but four seconds of black."""
+    folder = tmp_path / "films"
+    for place, part in enumerate(("a", "b")):
+        (folder / part).mkdir(parents=True)
+        rng = np.random.default_rng(place)
+        with av.open(str(folder / part / "film.mp4"), "w") as out:
+            stream = out.add_stream("libx264", rate=5)
+            stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+            for second in range(10):
+                scene = rng.integers(0, 256, (8, 12, 3)).repeat(8, 0).repeat(8, 1).astype(np.uint8)
+                for _ in range(5):
+                    shown = np.zeros_like(scene) if 3 <= second < 7 else scene
+                    out.mux(stream.encode(av.VideoFrame.from_ndarray(shown, format="rgb24")))
+            out.mux(stream.encode(None))
+    how = [folder, "--test", "a", "--train", "b", "--expert", "appearance", "--out", tmp_path / "pairs.jsonl"]
+    _scan(*how, "--no-plain")
+    assert _rows(tmp_path / "pairs.jsonl")[0]["score"] > 0.95
+    _scan(*how)
+    assert _rows(tmp_path / "pairs.jsonl")[0]["score"] < 0.8

@@ -175,7 +175,7 @@ def _scanned(pairs: Path) -> "Scan":
         return known
     rows = tuple(read_pairs(pairs))
     ones, others = (dict.fromkeys((getattr(row, side) for row in rows), "") for side in ("test", "train"))
-    return Scan(str(pairs.absolute().parent), "unknown", Asked("test", "train"), ones, others, {}, (), 0, None, rows)
+    return Scan(str(pairs.absolute().parent), "", Asked("test", "train"), ones, others, {}, (), 0, None, rows)
 
 
 @app.command(epilog="Example: reelseek overlap review pairs.jsonl --opinions 2 --port 8001")
@@ -230,7 +230,7 @@ def _reopened(where: Path, pairs: Path, known: "Scan") -> "Source | None":
     from reelseek.overlap.sources import LibrarySource
 
     beside = pairs.with_name(f".{pairs.name}.library")
-    expert = known.space.partition(":")[0]
+    expert = known.space.partition(":")[0] or None
     if (where / "library.db").is_file():
         return LibrarySource(Library.open(where), expert)
     if (beside / "library.db").is_file():

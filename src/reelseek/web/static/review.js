@@ -90,7 +90,7 @@ function card(item, place) {
   node.addEventListener("pointerdown", () => { if (state.current !== place) { state.current = place; render(); } });
   return node;
 }
-function redraw(place) { const old = nodes.get(place); if (old) { old.remove(); nodes.delete(place); } }
+function redraw(place) { const old = nodes.get(place); if (old) { old.remove(); nodes.delete(place); render(); } }
 
 // Only the current pair has players; they loop over the matching window, the second following the first.
 function open(node, item) {
@@ -232,7 +232,7 @@ function passed() {
     if (end < top + 2 && item.seen && !item.mine && !item.asked) { item.asked = true; gone.push(item); }
     else if (end > top && listTop + place * tall + tall / 2 < window.scrollY + window.innerHeight) item.seen = true;
   }
-  if (gone.length) attempt(ask("/api/verdicts", { places: gone.map((item) => item.place), verdict: "looked-at" }).then(({ data }) => data.forEach((told, i) => { Object.assign(gone[i], told, { mine: null }); redraw(state.items.indexOf(gone[i])); render(); }), (error) => { gone.forEach((item) => { item.asked = false; }); throw error; }));
+  if (gone.length) attempt(ask("/api/verdicts", { places: gone.map((item) => item.place), verdict: "looked-at" }).then(({ data }) => data.forEach((told, i) => { Object.assign(gone[i], told, { mine: null }); redraw(state.items.indexOf(gone[i])); }), (error) => { gone.forEach((item) => { item.asked = false; }); throw error; }));
 }
 let waiting = false, byHand = 0;
 window.addEventListener("wheel", () => { byHand = Date.now(); }, { passive: true });

@@ -1,0 +1,140 @@
+"""From verdicts to clean lists: what leaves, why, and the files that say so."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from reelseek.cli.main import app
+from reelseek.errors import CollectionError, UsageError
+from reelseek.library import Library, add
+from reelseek.overlap.clean import find_overlap, matching, read_videos
+from reelseek.overlap.pairs import Pair, read_pairs, write_pairs
+from reelseek.overlap.verdicts import Verdicts, pair_key
+
+
+def _run(*arguments: object, code: int = 0) -> str:
+    done = CliRunner().invoke(app, ["overlap", *map(str, arguments)], catch_exceptions=False)
+    assert done.exit_code == code, done.output
+    return done.stdout
+
+
+def test_verdicts_extend_to_all_clips_of_a_source(tmp_path: Path) -> None:
+    said = Verdicts(tmp_path / "v.jsonl")
+    pairs = [
+        Pair("t1", "-4wsuPCjDBc_5_15", 0.9, 1, 2, 4),
+        Pair("t2", "own", 0.8, 0, 0, 4),
+        Pair("0001_Film_00.00.01.000-00.00.02.000", "x", 0.7, 0, 0, 4),
+    ]
+    said.say(pairs[0], "near-duplicate", "Ann")
+    said.say(pairs[1], "not", "Ann")
+    judged = [(pair, said.decision(pair_key(pair.test, pair.train))) for pair in pairs[:2]]
+    train = ["-4wsuPCjDBc_5_15", "own", "-4wsuPCjDBc_50_61", "t3", "0001_Film_00.10.01.000-00.10.02.000", "mine"]
+    test = ["t1", "t2", "t3", "0001_Film_00.00.01.000-00.00.02.000"]
+    found = find_overlap(test, train, judged=judged)
+    assert [(leak.train, leak.test, leak.why) for leak in found.leaks] == [
+        ("t3", "t3", "id"),
+        ("0001_Film_00.10.01.000-00.10.02.000", "0001_Film_00.00.01.000-00.00.02.000", "source"),
+        ("-4wsuPCjDBc_5_15", "t1", "near-duplicate"),
+        ("-4wsuPCjDBc_50_61", "t1", "same source as -4wsuPCjDBc_5_15"),
+    ]
+    assert found.clean_train == ["own", "mine"]
+    assert (found.clean_test, found.seen) == (["t2"], 2)
+    extended = find_overlap(test, train, judged=judged, ids={"mine": "yt", "-4wsuPCjDBc_5_15": "yt"})
+    assert "mine" not in extended.clean_train  # a table of ids tells what names do not
+
+
+def test_lists_go_out_and_come_in_again(tmp_path: Path) -> None:
+    pairs = [Pair("video7.mp4", "v_1 a.mkv", 0.987654, 12, 3, 4, 0.5), Pair('q",t', "x", -0.25, 0, 1, 2)]
+    for name in ("p.jsonl", "p.csv"):
+        write_pairs(tmp_path / name, pairs)
+        assert read_pairs(tmp_path / name) == pairs
+    write_pairs(tmp_path / "M_A.lst", pairs)
+    assert (tmp_path / "M_A.lst").read_text().splitlines()[0] == "video7.mp4\t12\t16\tv_1 a.mkv\t3\t7"
+    listed = read_pairs(tmp_path / "M_A.lst")
+    assert [(p.test, p.train, p.test_start, p.train_start, p.window) for p in listed] == [
+        (p.test, p.train, p.test_start, p.train_start, p.window) for p in pairs
+    ]
+    assert read_videos(tmp_path / "M_A.lst", "test") == ["video7.mp4", 'q",t']
+    assert matching(["video7.mp4", "who"], ["a/video7", "video7", "b"]) == ({"a/video7", "video7"}, ["who"])
+    for name, text, said in (
+        ("bad.jsonl", '{"test": "a"}\n', r"line 1 is no pair"),
+        ("cut.jsonl", '{"test": "a", "tr', r"line 1 is not JSON"),
+        ("bad.lst", "a\t1\tb\n", r"line 1 has 3 fields; wanted test file"),
+        ("nan.jsonl", json.dumps({**pairs[0].as_json(), "score": float("nan")}), "not finite"),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(CollectionError, match=said):
+            read_pairs(tmp_path / name)
+
+
+@pytest.fixture
+def judged(tmp_path: Path) -> Path:
+    """A library of four test and five training videos with features, scanned and judged."""
+    rng = np.random.default_rng(0)
+    rows = ["video,caption,split"]
+    frames = {f"t{i}": rng.normal(size=(9, 16)) for i in range(4)} | {
+        f"r{i}": rng.normal(size=(9, 16)) for i in range(5)
+    }
+    frames["r1"][2:8] = frames["t2"][1:7]
+    frames["r3"][0:6] = frames["t0"][3:9]
+    frames["r4"] = frames["r3"].copy()
+    for name, values in frames.items():
+        rows.append(f"{name},a thing,{'test' if name[0] == 't' else 'train'}")
+        frames[name] = values.astype(np.float32)
+    (tmp_path / "rows.csv").write_text("\n".join(rows) + "\n")
+    np.savez(tmp_path / "see.npz", **frames)
+    from reelseek.library.arrays import import_features
+
+    with Library.open(tmp_path / "lib", create=True) as library:
+        add(library, [tmp_path / "rows.csv"], media=False)
+        import_features(library, "see", [tmp_path / "see.npz"], modality="appearance", fps=1.0)
+    _run("scan", tmp_path / "lib", "--test", "test", "--train", "train", "--out", tmp_path / "pairs.jsonl")
+    said = Verdicts(tmp_path / "lib" / "decisions.jsonl")
+    for pair in read_pairs(tmp_path / "pairs.jsonl")[:6]:
+        same = (pair.test, pair.train) in {("t2", "r1"), ("t0", "r3")}
+        said.say(pair, "duplicate" if same else "not" if pair.train != "r4" else "looked-at", "Ann")
+    return tmp_path
+
+
+def test_export_and_check_close_the_circle(judged: Path) -> None:
+    lib, pairs = judged / "lib", judged / "pairs.jsonl"
+    assert "t2" in _run("check", lib, "--test", "test", "--train", "train", code=1)
+    shown = _run("export", pairs, "--out", judged / "clean")
+    assert "Second stage" in shown
+    out = judged / "clean"
+    assert (out / "train.clean.txt").read_text().split() == ["r0", "r2", "r4"]
+    assert (out / "test.shared.txt").read_text().split() == ["t0", "t2"]
+    assert (out / "test.clean.txt").read_text().split() == ["t1", "t3"]
+    removed = list(csv.DictReader((out / "removed.csv").read_text().splitlines()))
+    assert {(row["train"], row["test"], row["why"], row["who"]) for row in removed} == {
+        ("r1", "t2", "duplicate", "Ann"),
+        ("r3", "t0", "duplicate", "Ann"),
+    }
+    assert len(read_pairs(out / "test_train.lst")) == len(read_pairs(out / "test_train.csv")) == 2
+    assert "| train | 6 | 2 | — |" in (out / "overlap.md").read_text()
+    assert "duplicate" not in _run("check", lib, "--test", "test", "--train", "train", "--exclude", out / "removed.csv")
+    (judged / "ids.csv").write_text("video,id\nr3,x\nr4,x\n")
+    _run("export", pairs, "--out", judged / "more", "--ids", judged / "ids.csv")
+    assert (judged / "more" / "train.clean.txt").read_text().split() == ["r0", "r2"]
+
+
+def test_verdicts_survive_a_new_scan_and_several_parts_make_one_table(judged: Path) -> None:
+    lib, pairs = judged / "lib", judged / "pairs.jsonl"
+    _run("scan", lib, "--test", "test", "--train", "train", "--window", "3", "--out", judged / "other.jsonl")
+    _run("export", judged / "other.jsonl", "--out", judged / "again")
+    assert (judged / "again" / "train.clean.txt").read_text().split() == ["r0", "r2", "r4"]
+    (judged / "some.txt").write_text("r0\nr1\n")
+    _run("scan", lib, "--test", "test", "--train", judged / "some.txt", "--out", judged / "some.jsonl")
+    _run("export", pairs, judged / "some.jsonl", "--out", judged / "both")
+    table = (judged / "both" / "overlap.md").read_text()
+    assert "| train | 2 | 2 |" in table
+    assert "| some | 1 | 1 |" in table
+    assert (judged / "both" / "test_some" / "train.clean.txt").read_text().split() == ["r0"]
+    with pytest.raises(UsageError, match="does not exist"):
+        _run("export", judged / "none.jsonl", "--out", judged / "x")
+    with pytest.raises(UsageError, match="2 files of pairs and 1 curves"):
+        _run("export", pairs, judged / "some.jsonl", "--curve", judged / "c.json", "--out", judged / "x")
