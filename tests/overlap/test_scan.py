@@ -1,6 +1,7 @@
 """`overlap scan` on libraries, on folders of videos and on feature files; and what it cannot compare."""
 
 import json
+import shutil
 from pathlib import Path
 
 import av
@@ -280,3 +281,31 @@ def test_black_frames_are_no_candidates(tmp_path: Path) -> None:
     assert _rows(tmp_path / "pairs.jsonl")[0]["score"] > 0.95
     _scan(*how)
     assert _rows(tmp_path / "pairs.jsonl")[0]["score"] < 0.8
+
+
+def test_a_library_keeps_its_witnesses_beside_it_and_forgets_them_with_a_video(
+    archive: Path, library_path: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(library_path, tmp_path / "lib")
+    with Library.open(tmp_path / "lib") as library:
+        names = [video.id for video in library.videos()]
+    for part, some in (("a", names[:4]), ("b", names[4:])):
+        (tmp_path / f"{part}.txt").write_text("\n".join(some))
+    how = [tmp_path / "lib", "--test", tmp_path / "a.txt", "--train", tmp_path / "b.txt", "--out", tmp_path / "p.jsonl"]
+    _scan(*how)
+    rows = _rows(tmp_path / "p.jsonl")
+    assert len(rows) == 16
+    assert any("sound" in row for row in rows)
+    with Library.open(tmp_path / "lib" / "overlap") as beside:
+        assert set(beside.experts()) == {"plain"}  # sound is in the library itself
+        assert len(beside.videos()) == len(names)
+    with Library.open(tmp_path / "lib") as library:
+        shown = tmp_path / "lib" / "copies" / f"{library.video(names[0]).content}.mp4"
+        shown.parent.mkdir()
+        shown.write_bytes(b"a copy for browsers")
+        library.remove([names[0]])
+        assert not shown.exists()
+    with Library.open(tmp_path / "lib" / "overlap") as beside:
+        assert len(beside.videos()) == len(names) - 1
+    with pytest.raises(UsageError, match=r"1 videos that .* does not have"):
+        _scan(*how)  # the list names what was removed

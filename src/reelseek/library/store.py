@@ -362,6 +362,7 @@ class Library:
     def drop_content(self, content: str) -> None:
         """Forget everything derived from a content that no video has any more."""
         if not self.db.execute("SELECT 1 FROM videos WHERE content = ?", (content,)).fetchone():
+            (self.path / "copies" / f"{content}.mp4").unlink(missing_ok=True)  # made for browsers
             self._drop_owner(content)
             self.db.execute("DELETE FROM contents WHERE hash = ?", (content,))
 
@@ -389,7 +390,14 @@ class Library:
                     if video is not None and video.content:
                         self.drop_content(video.content)
             self.compact()
+        if (self.path / "overlap" / "library.db").is_file():  # what an overlap search looked at besides
+            self._remove_beside({video.content for video in found if video and video.content})
         return [video.id if video else name for name, video in zip(names, found, strict=True)]
+
+    def _remove_beside(self, contents: set[str]) -> None:
+        kept = {video.content for video in self.videos()}
+        with Library.open(self.path / "overlap") as beside:
+            beside.remove([video.id for video in beside.videos() if video.content in contents - kept])
 
     def remove_expert(self, expert: str) -> int:
         """Erase all tracks and words of one expert; says how many tracks there were.

@@ -11,6 +11,7 @@ from reelseek.overlap.match import Frames, Match, best_matches, best_windows
 __all__ = ["near_matches"]
 
 _NEIGHBOURS = 32
+_RESCORED = 50  # times as many pairs as are wanted are scored exactly, those with the nearest means
 _SAMPLE = 32
 _EXACT_BELOW = 20_000  # windows; below it a list of them all is quick enough
 
@@ -33,9 +34,12 @@ def near_matches(
     means, owners = _window_means(gallery, window)
     asked, askers = _window_means(queries, window)
     index = _index(means, seed)
-    _, places = index.search(asked, min(_NEIGHBOURS, len(means)))
-    near = np.stack([np.repeat(askers, places.shape[1]), owners[places.ravel()]], 1)[places.ravel() >= 0]
-    pairs = np.unique(near, axis=0)
+    alike, places = index.search(asked, min(_NEIGHBOURS, len(means)))
+    there = places.ravel() >= 0
+    near = np.stack([np.repeat(askers, places.shape[1]), owners[places.ravel()]], 1)[there]
+    best_first = np.argsort(-alike.ravel()[there], kind="stable")
+    _, first = np.unique(near[best_first], axis=0, return_index=True)
+    pairs = near[best_first][np.sort(first)][: _RESCORED * most]
     numbers: dict[str, int] = {}
     seen: set[tuple[int, int]] = set()
     in_both = set(names[0]) & set(names[1])
@@ -67,7 +71,7 @@ def _index(means: npt.NDArray[np.float32], seed: int) -> Any:
 
     index: Any = faiss.IndexFlatIP(means.shape[1])
     if len(means) >= _EXACT_BELOW:
-        lists = int(4 * np.sqrt(len(means)))
+        lists = int(np.sqrt(len(means)))
         index = faiss.index_factory(means.shape[1], f"IVF{lists},SQfp16", faiss.METRIC_INNER_PRODUCT)
         drawn = np.random.default_rng(seed).choice(len(means), min(len(means), 40 * lists), replace=False)
         index.train(means[drawn])
