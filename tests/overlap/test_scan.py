@@ -309,3 +309,16 @@ def test_a_library_keeps_its_witnesses_beside_it_and_forgets_them_with_a_video(
         assert len(beside.videos()) == len(names) - 1
     with pytest.raises(UsageError, match=r"1 videos that .* does not have"):
         _scan(*how)  # the list names what was removed
+
+
+def test_a_video_deleted_from_a_folder_is_no_longer_compared(archive: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "films"
+    for part, name in (("a", "film0001.mp4"), ("b", "film0004.mov"), ("b", "film0006.mov")):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+        shutil.copy(archive / name, folder / part / name)
+    how = [folder, "--test", "a", "--train", "b", "--out", tmp_path / "p.jsonl"]
+    _scan(*how)
+    assert len(_rows(tmp_path / "p.jsonl")) == 2
+    (folder / "b" / "film0004.mov").unlink()
+    _scan(*how)
+    assert [row["train"] for row in _rows(tmp_path / "p.jsonl")] == ["b/film0006.mov"]

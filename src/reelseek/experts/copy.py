@@ -1,12 +1,15 @@
 """What tells copies of footage from other footage, one step a second: what is seen, and what sets a second apart.
 
 EfficientNet-Lite0 on pictures whose black bars are trimmed. Its last feature map is pooled by a generalised mean of
-power 3 (Radenović, Tolias, Chum, "Fine-tuning CNN Image Retrieval with No Human Annotation", 2018); beside this vector
-stands its difference from the mean of the seconds around it, which another moment of the same place does not share.
-Both are unit vectors, so that a cosine of two steps is the mean of the two cosines.
+power 3 (Radenović, Tolias, Chum, "Fine-tuning CNN Image Retrieval with No Human Annotation", 2018). From this vector
+what all pictures have in common is taken away (benchmarks/copy_mean.py), and beside it stands its difference from the
+mean of the seconds around it, which another moment of the same place does not share. Both are unit vectors, so that a
+cosine of two steps is the mean of the two cosines.
 """
 
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +19,13 @@ from reelseek.experts.efficientnet import feature_map, weights_file
 from reelseek.experts.expert import Session, Track, fingerprint, hash_files, spans_of_cells
 from reelseek.media.streams import FrameBatch, FrameStream, Stream
 
-__all__ = ["copy", "without_bars"]
+__all__ = ["copy", "seen", "without_bars"]
 
 _STREAM = FrameStream(fps=1, short_side=320)
 _SHORT_SIDE, _CROP = 256, 224
 _AROUND = 2  # seconds on either side that a second is set apart from
 _POWER = 3.0
+_MEAN = Path(__file__).with_name("copy_mean.npy")
 _BAR_MEAN, _BAR_SPREAD, _LEAST = 36.0, 9.0, 0.3
 
 
@@ -62,27 +66,38 @@ def _unit(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.divide(rows, norms, where=norms > 0, out=np.zeros_like(rows))
 
 
+@cache
+def _common() -> npt.NDArray[np.float32]:
+    """What pictures have in common [1280]."""
+    found: npt.NDArray[np.float32] = np.load(_MEAN, allow_pickle=False).astype(np.float32)
+    return found
+
+
+def seen(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Unit vectors [frame, 1280] of pictures [frame, height, width, 3], with what they have in common."""
+    maps = np.maximum(feature_map(np.stack([_squared(without_bars(each)) for each in pixels])), 0)
+    pooled = (maps.astype(np.float64) ** _POWER).mean((2, 3)) ** (1 / _POWER)
+    return _unit(pooled.astype(np.float32))
+
+
 class _Copies:
     def __init__(self) -> None:
         self._rows: list[npt.NDArray[np.float32]] = []
         self._cells: list[npt.NDArray[np.float64]] = []
 
     def feed(self, batch: FrameBatch) -> None:
-        pixels = np.stack([_squared(without_bars(each)) for each in batch.pixels])
-        maps = np.maximum(feature_map(pixels), 0)
-        pooled = (maps.astype(np.float64) ** _POWER).mean((2, 3)) ** (1 / _POWER)
-        self._rows.append(_unit(pooled.astype(np.float32)))
+        self._rows.append(seen(batch.pixels))
         self._cells.append(batch.cells)
 
     def close(self, end_seconds: float) -> Track:
         if not self._rows:
             return Track(np.zeros((0, _Copy.dim), np.float16), np.zeros((0, 2)), note="no pictures")
-        seen = np.concatenate(self._rows)
-        sums = np.cumsum(np.concatenate([np.zeros((1, seen.shape[1]), np.float32), seen]), axis=0)
-        first = np.maximum(np.arange(len(seen)) - _AROUND, 0)
-        last = np.minimum(np.arange(len(seen)) + _AROUND + 1, len(seen))
-        apart = _unit(seen - (sums[last] - sums[first]) / (last - first)[:, None])
-        values = _unit(np.concatenate([seen, apart], axis=1)).astype(np.float16)
+        rows = np.concatenate(self._rows)
+        sums = np.cumsum(np.concatenate([np.zeros((1, rows.shape[1]), np.float32), rows]), axis=0)
+        first = np.maximum(np.arange(len(rows)) - _AROUND, 0)
+        last = np.minimum(np.arange(len(rows)) + _AROUND + 1, len(rows))
+        apart = _unit(rows - (sums[last] - sums[first]) / (last - first)[:, None])
+        values = _unit(np.concatenate([_unit(rows - _common()), apart], axis=1)).astype(np.float16)
         return Track(values, spans_of_cells(np.concatenate(self._cells), end_seconds))
 
 
@@ -95,7 +110,7 @@ class _Copy:
     def __init__(self) -> None:
         settings: dict[str, Any] = {"short_side": _SHORT_SIDE, "crop": _CROP, "around": _AROUND, "power": _POWER}
         settings |= {"bars": (_BAR_MEAN, _BAR_SPREAD, _LEAST), "dtype": "float16"}
-        self.fingerprint = fingerprint("copy", weights=hash_files([weights_file()]), stream=_STREAM, **settings)
+        self.fingerprint = fingerprint("copy", weights=hash_files([weights_file(), _MEAN]), stream=_STREAM, **settings)
 
     def open(self) -> Session:
         return _Copies()

@@ -234,6 +234,9 @@ def open_source(path: Path, expert: str | None, work: Path, progress: Progress =
         raise UsageError(f"{path} holds no library, no .npy and no video")
     library = Library.open(work, create=True)
     report = add(library, [path], experts=[expert or DEFAULT_EXPERT, *_WITNESSES], progress=progress)
+    gone = [video.id for video in library.videos() if video.path is None or not video.path.exists()]
+    if gone:  # deleted or renamed since; what was made of them, perhaps by another release, is of no use
+        library.remove(gone)
     source = LibrarySource(library, expert or DEFAULT_EXPERT, path=path, splits={})
     source.names = tuple(dict.fromkeys((*source.names, *sorted({name for name, *_ in report.failed}))))
     source.splits = _folders(source.names)
