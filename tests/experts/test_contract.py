@@ -14,7 +14,6 @@ from reelseek.experts.logmel import log_mel
 from reelseek.media.container import Limits
 from tests.experts.tiny import TINY, save_tiny
 
-
 # What is packaged but asked for by name; `face` has no model of its own and has a test of its own below.
 OPT_IN = ("copy", "plain")
 

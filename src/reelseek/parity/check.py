@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from reelseek.errors import UsageError
-from reelseek.parity import losses, mixtures, scores, spaces
+from reelseek.parity import losses, mixtures, scores, spaces, timing
 from reelseek.parity.fixture import Fixture, Found
 
 __all__ = ["SYSTEMS", "Difference", "check", "find_fixtures", "read_fixture"]
@@ -33,6 +33,7 @@ SYSTEMS: dict[str, Callable[[Fixture], Found]] = {
     "mmt": mixtures.mmt,
     "nce": losses.nce_losses,
     "umi": spaces.umi,
+    "viterbi": timing.viterbi,
 }
 
 

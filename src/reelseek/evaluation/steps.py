@@ -1,0 +1,165 @@
+"""Where the ordered steps of a task happen: one second each, and how many of them are right.
+
+Source: Zhukov et al., "Cross-task weakly supervised learning from instructional videos", CVPR 2019, whose protocol
+EAO (Shvetsova et al. 2022, section 4.3) and MCN follow: the order is known, every step is placed exactly once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["StepRecall", "evenly", "fill_steps", "log_softmax", "place_steps", "step_recall"]
+
+Matrix = npt.NDArray[np.floating]
+Placed = npt.NDArray[np.bool_]
+
+
+def place_steps(scores: Matrix, *, background: float = 0.0, optional: bool = False) -> Placed:
+    """The second of each step [second, step], in their order, with the highest sum of scores.
+
+    Of equal placements each step is as early as the one after it allows, but the last step is last if it may be. Time
+    and memory are seconds times steps.
+
+    Args:
+        scores: similarity [second, step]; higher is nearer.
+        background: what a second of no step scores.
+        optional: steps may be missing: one is placed only where that scores more than background does.
+
+    Raises:
+        ValueError: there is no second or no step, a NaN, or more steps than seconds and all have to be placed.
+
+    >>> place_steps(np.array([[.9, .8], [.1, .2], [.7, .1]])).argmax(0)
+    array([0, 1])
+    """
+    gains = np.ascontiguousarray((_checked(scores, optional=optional) - background).T)
+    steps, seconds = gains.shape
+    best = np.zeros((steps + 1, seconds + 1))  # the best sum of the first steps within the first seconds
+    best[1:, 0] = 0.0 if optional else -np.inf
+    ends = np.empty_like(gains)  # the same with the last of these steps at the last of these seconds
+    for step in range(steps):
+        np.add(best[step, :-1], gains[step], out=ends[step])
+        np.maximum.accumulate(ends[step], out=best[step + 1, 1:])
+        if optional:
+            np.maximum(best[step], best[step + 1], out=best[step + 1])
+    placed = np.zeros((seconds, steps), bool)
+    before = seconds
+    for step in range(steps - 1, -1, -1):
+        if optional and best[step + 1, before] <= best[step, before]:
+            continue
+        second = int(ends[step, :before].argmax())
+        if step == steps - 1 and not optional and ends[step, -1] >= best[-1, -1]:
+            second = seconds - 1
+        placed[second, step], before = True, second
+    return placed
+
+
+def _checked(scores: Matrix, *, optional: bool) -> npt.NDArray[np.float64]:
+    seconds, steps = scores.shape
+    if not steps or not seconds:
+        raise ValueError(f"scores are [{seconds}, {steps}]; wanted at least one second and one step")
+    if np.isnan(scores).any():
+        raise ValueError("scores hold a NaN, which cannot be compared")
+    if steps > seconds and not optional:
+        raise ValueError(f"{steps} steps of at least a second each do not fit into {seconds} s")
+    return scores.astype(np.float64)
+
+
+def fill_steps(scores: Matrix, *, background: float = 0.0) -> Placed:
+    """As `place_steps`, but a step may last: every second is a step's or background's [second, step].
+
+    The states are background, step 1, background, step 2 and so on to background; between two steps background may be
+    left out. Of equal paths the one that stayed where it was is taken, then the one that came from the state before.
+    """
+    checked = _checked(scores, optional=False)
+    gains = np.full((len(checked), 2 * checked.shape[1] + 1), float(background))
+    gains[:, 1::2] = checked
+    seconds, states = gains.shape
+    best = np.concatenate([gains[0, :2], np.full(states - 2, -np.inf)])
+    came = np.zeros((seconds, states), np.int8)
+    options = np.full((3, states), -np.inf)
+    for second in range(1, seconds):
+        options[0] = best
+        options[1, 1:] = best[:-1]
+        options[2, 3::2] = best[1:-2:2]
+        came[second] = options.argmax(0)
+        best = options.max(0) + gains[second]
+    placed = np.zeros(checked.shape, bool)
+    state = states - 2 if best[-2] >= best[-1] else states - 1
+    for second in range(seconds - 1, -1, -1):
+        if state % 2:
+            placed[second, state // 2] = True
+        state -= int(came[second, state])
+    return placed
+
+
+def log_softmax(scores: Matrix) -> npt.NDArray[np.float64]:
+    """Over the steps of each second, as MCN scores Mining YouTube."""
+    shifted = scores - scores.max(1, keepdims=True)
+    found: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted.astype(np.float64)).sum(1, keepdims=True))
+    return found
+
+
+def evenly(seconds: int, steps: int) -> Placed:
+    """Steps spread evenly over a video: what knowing nothing but their number gives."""
+    placed = np.zeros((seconds, steps), bool)
+    placed[((np.arange(steps) + 0.5) * seconds / steps).astype(int), np.arange(steps)] = True
+    return placed
+
+
+@dataclass(frozen=True)
+class StepRecall:
+    """Shares of annotated steps that are placed within their span.
+
+    Attributes:
+        of_videos: by task and video.
+        video_mean: by task, the mean over its videos (MCN); pooled: hits over annotated steps (CrossTask's own code).
+        mean_of_video_means, mean_of_pooled: over tasks.
+    """
+
+    of_videos: dict[str, dict[str, float]]
+    video_mean: dict[str, float]
+    pooled: dict[str, float]
+
+    @property
+    def mean_of_video_means(self) -> float:
+        return float(np.mean(list(self.video_mean.values())))
+
+    @property
+    def mean_of_pooled(self) -> float:
+        return float(np.mean(list(self.pooled.values())))
+
+
+def step_recall(
+    placed: Mapping[str, Mapping[str, Placed]], annotated: Mapping[str, Mapping[str, npt.NDArray[np.number]]]
+) -> StepRecall:
+    """Recall of placed steps, by task and video.
+
+    Args:
+        placed: [second, step] of each video of each task.
+        annotated: where each step happens [second, step]; a step that never does is not counted, and a video without
+            any is left out.
+
+    Raises:
+        ValueError: a placement and its annotation differ in shape, or no task has an annotated step.
+    """
+    of_videos: dict[str, dict[str, float]] = {}
+    pooled: dict[str, float] = {}
+    for task, videos in annotated.items():
+        hits, totals = 0, 0
+        for video, where in videos.items():
+            found = placed[task][video]
+            if found.shape != where.shape:
+                raise ValueError(f"{task}, {video}: placed {found.shape}, annotated {where.shape}")
+            there = (where > 0).any(0)
+            right = int(((where > 0) & found).any(0).sum())
+            if there.any():
+                of_videos.setdefault(task, {})[video] = right / int(there.sum())
+                hits, totals = hits + right, totals + int(there.sum())
+        if totals:
+            pooled[task] = hits / totals
+    if not pooled:
+        raise ValueError("no video has an annotated step")
+    means = {task: float(np.mean(list(videos.values()))) for task, videos in of_videos.items()}
+    return StepRecall(of_videos, means, pooled)
