@@ -17,7 +17,7 @@ __all__ = ["SegmentScores", "Segmentation", "class_log_probs", "decode", "decode
 Matrix = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Lengths = float | Sequence[float] | None
+Lengths = float | Sequence[float | None] | None
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def decode(
         log_probs: [frame, label], finite.
         transcript: a label a part; a label may come again.
         mean_lengths: of a part in frames, for all labels or each; its Poisson probability counts, relative to that of
-            the likeliest length. None: lengths say nothing.
+            the likeliest length. None, or None for a label: lengths say nothing.
         optional: parts that may be left out, at no cost.
 
     Raises:
@@ -116,17 +116,18 @@ def _checked(
 def _length_scores(mean_lengths: Lengths, labels: int, frames: int) -> Floats:
     """Of lengths 0 to `frames` for each label [label, length]; 0 for the likeliest length, -inf for none."""
     scores = np.zeros((labels, frames + 1))
-    if mean_lengths is not None:
-        means = np.broadcast_to(np.asarray(mean_lengths, np.float64), labels)
-        if not (np.isfinite(means).all() and (means > 0).all()):
-            raise ValueError(f"mean lengths are {mean_lengths}; wanted positive numbers, one or one a label")
-        scores = _poisson(np.arange(frames + 1.0), means[:, None]) - _poisson(np.floor(means), means)[:, None]
+    given = list(mean_lengths) if isinstance(mean_lengths, Sequence) else [mean_lengths] * labels
+    if len(given) != labels or not all(mean is None or 0 < mean < np.inf for mean in given):
+        raise ValueError(f"mean lengths are {mean_lengths}; wanted positive numbers, one or one a label")
+    for label, mean in enumerate(given):
+        if mean is not None:
+            scores[label] = _poisson(np.arange(frames + 1.0), mean) - _poisson(np.floor([mean]), mean)
     scores[:, 0] = -np.inf
     return scores
 
 
-def _poisson(lengths: Floats, means: Floats | float) -> Floats:
-    found: Floats = lengths * np.log(means) - means - gammaln(lengths + 1)
+def _poisson(lengths: Floats, mean: float) -> Floats:
+    found: Floats = lengths * np.log(mean) - mean - gammaln(lengths + 1)
     return found
 
 

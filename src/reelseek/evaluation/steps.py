@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["StepRecall", "evenly", "fill_steps", "log_softmax", "place_steps", "step_recall"]
+__all__ = ["StepRecall", "evenly", "fill_steps", "log_softmax", "place_steps", "place_unordered", "step_recall"]
 
 Matrix = npt.NDArray[np.floating]
 Placed = npt.NDArray[np.bool_]
@@ -52,6 +52,21 @@ def place_steps(scores: Matrix, *, background: float = 0.0, optional: bool = Fal
         if step == steps - 1 and not optional and ends[step, -1] >= best[-1, -1]:
             second = seconds - 1
         placed[second, step], before = True, second
+    return placed
+
+
+def place_unordered(scores: Matrix, *, background: float = 0.0, optional: bool = False) -> Placed:
+    """As `place_steps`, but in any order: no two steps share a second, and the sum is the highest there is."""
+    from scipy.optimize import linear_sum_assignment
+
+    gains = _checked(scores, optional=optional) - background
+    seconds, steps = gains.shape
+    if optional:  # a step that is given a row of its own behind the last second is missing
+        gains = np.concatenate([np.maximum(gains, 0), np.zeros((steps, steps))])
+    rows, columns = linear_sum_assignment(gains, maximize=True)
+    placed = np.zeros((seconds, steps), bool)
+    kept = (rows < seconds) & ((gains[rows, columns] > 0) | (not optional))
+    placed[rows[kept], columns[kept]] = True
     return placed
 
 

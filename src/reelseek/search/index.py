@@ -20,6 +20,7 @@ import torch
 
 from reelseek.library.store import Library
 from reelseek.library.tokens import Clip, TokenReader
+from reelseek.models.embed import reader_for
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.models.systems.concepts import background_queries
 from reelseek.search.clips import ClipRule, clips_of
@@ -186,18 +187,9 @@ def build_index(
         LibraryError: another process is writing, or the disk is full; the old index stays.
         UsageError: the library has none of the model's experts.
     """
-    from reelseek.errors import UsageError
-
     rule = rule or ClipRule()
-    have = library.experts()
-    chosen = [name for name in model.experts if name in have]
-    if not chosen:
-        raise UsageError(
-            f"{library.path} has none of the experts that {model.system} reads ({', '.join(model.experts)}); "
-            f"extract them with: reelseek add {library.path} VIDEOS"
-        )
     with library.writing():
-        reader = TokenReader(library, chosen, step_by_step=model.step_by_step)
+        reader = reader_for(model, library)
         clips = list(clips_of(library, rule))
         signatures = _signatures(library, reader, clips)
         embedding = _embed(library, model, reader, clips, signatures, progress)

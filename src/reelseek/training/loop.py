@@ -19,11 +19,12 @@ from reelseek.errors import RecipeError, UsageError
 from reelseek.library.store import Library
 from reelseek.library.tokens import Clip, Steps, TokenReader, Tokens
 from reelseek.models import parallel
+from reelseek.models.embed import embed_clips
 from reelseek.models.model import Batch, LearnedModel, RetrievalModel, load_model
 from reelseek.models.systems import SYSTEMS
 from reelseek.training.caching import cached_gradients
 from reelseek.training.data import Split, Windows, hidden_experts, read_split, recipe_splits, whole_split
-from reelseek.training.measure import Measured, clips_with, embed_clips, measure_embedded
+from reelseek.training.measure import Measured, clips_with, measure_embedded
 from reelseek.training.pseudo import After, pseudo_labels
 from reelseek.training.recipe import PseudoRecipe, Recipe, TrainRecipe
 from reelseek.training.schedule import rate_factor

@@ -1,37 +1,32 @@
 """A model on a split: both directions, by modality, with what was compared said beside every number."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from reelseek.errors import UsageError
 from reelseek.evaluation.compare import write_run
 from reelseek.evaluation.protocols import PROTOCOLS, Protocol
 from reelseek.evaluation.ranks import Direction, dual_softmax, metrics, text_to_video_ranks, video_to_text_ranks
 from reelseek.library.store import Library
-from reelseek.library.tokens import Clip, TokenReader, Tokens
+from reelseek.library.tokens import TokenReader
+from reelseek.models.embed import embed_clips, embed_texts, reader_for
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.training.data import Split, read_split, split_names
 
 __all__ = [
     "Measured",
     "clips_with",
-    "embed_clips",
-    "embed_texts",
     "evaluate",
     "evaluate_split",
     "measure_embedded",
     "ranks_under",
-    "reader_for",
     "write_measured",
 ]
-
-_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -62,62 +57,6 @@ class Measured:
         for name in ("ranks", "scores", "scorable", "data"):
             del plain[name]
         return plain
-
-
-def reader_for(model: RetrievalModel, library: Library, experts: Sequence[str] | None = None) -> TokenReader:
-    """A reader of those of the model's experts that the library has.
-
-    Raises:
-        UsageError: an expert asked for is not the model's, or the library has none of them.
-    """
-    have = library.experts()
-    for name in experts or ():
-        if name not in model.experts:
-            raise UsageError(f"{model.system} takes no expert {name!r}; it takes {', '.join(model.experts)}")
-    chosen = [name for name in (experts or model.experts) if name in have]
-    if not chosen:
-        raise UsageError(
-            f"{library.path} has none of the experts {', '.join(experts or model.experts)}; "
-            f"it has {', '.join(have) or 'none'}. Extract them with: reelseek add {library.path} VIDEOS"
-        )
-    return TokenReader(library, chosen, step_by_step=model.step_by_step)
-
-
-def embed_clips(
-    model: RetrievalModel,
-    reader: TokenReader,
-    clips: Sequence[Clip],
-    progress: Callable[[int, int], None] | None = None,
-) -> Embedding:
-    """Embeddings of clips in batches, in evaluation mode."""
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    parts = []
-    model.eval()
-    with torch.inference_mode():
-        for begin in range(0, len(clips), _BATCH):
-            tokens = _to(reader.batch(clips[begin : begin + _BATCH]), device)
-            part = model.encode_videos(tokens)
-            parts.append(Embedding(part.values.cpu(), part.present.cpu(), part.weights.cpu()))
-            if progress:
-                progress(min(begin + _BATCH, len(clips)), len(clips))
-    return Embedding.concat(parts)
-
-
-def embed_texts(model: RetrievalModel, texts: Sequence[str]) -> Embedding:
-    """Embeddings of texts, in evaluation mode."""
-    model.eval()
-    with torch.inference_mode():
-        part = model.encode_texts(texts)
-        return Embedding(part.values.cpu(), part.present.cpu(), part.weights.cpu())
-
-
-def _to(tokens: Tokens, device: torch.device) -> Tokens:
-    if device.type == "cpu":
-        return tokens
-    return {
-        name: type(steps)(steps.values.to(device), steps.present.to(device), steps.spans.to(device))
-        for name, steps in tokens.items()
-    }
 
 
 def evaluate(

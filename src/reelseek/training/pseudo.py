@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from reelseek.library.tokens import TokenReader
+from reelseek.models.embed import embed_clips
 from reelseek.models.model import LearnedModel, RetrievalModel
 from reelseek.models.systems.umi import choose_pseudo_labels
 from reelseek.training.data import Split
-from reelseek.training.measure import embed_clips
 from reelseek.training.recipe import PseudoRecipe, Recipe
 
 __all__ = ["After", "pseudo_labels"]

@@ -16,9 +16,10 @@ from reelseek.evaluation.figures import curves, heat_map, picture_map, similarit
 from reelseek.evaluation.report import Examples, Figure, Picture, ReportTable, mean_and_spread
 from reelseek.library.store import Library
 from reelseek.library.tokens import Clip, TokenReader
+from reelseek.models.embed import embed_clips, reader_for
 from reelseek.models.model import RetrievalModel, load_model
 from reelseek.training.data import Split, read_split, split_names
-from reelseek.training.measure import Measured, embed_clips, evaluate, reader_for, write_measured
+from reelseek.training.measure import Measured, evaluate, write_measured
 
 __all__ = [
     "Row",
