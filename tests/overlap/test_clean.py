@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from reelseek.cli.main import app
 from reelseek.errors import CollectionError, UsageError
 from reelseek.library import Library, add
-from reelseek.overlap.clean import find_overlap, matching, read_videos
+from reelseek.overlap.clean import find_overlap, read_videos
+from reelseek.overlap.ids import matching
 from reelseek.overlap.pairs import Pair, read_pairs, write_pairs
 from reelseek.overlap.verdicts import Verdicts, pair_key
 
@@ -59,7 +60,9 @@ def test_lists_go_out_and_come_in_again(tmp_path: Path) -> None:
         (p.test, p.train, p.test_start, p.train_start, p.window) for p in pairs
     ]
     assert read_videos(tmp_path / "M_A.lst", "test") == ["video7.mp4", 'q",t']
-    assert matching(["video7.mp4", "who"], ["a/video7", "video7", "b"]) == ({"a/video7", "video7"}, ["who"])
+    assert matching(["video7.mp4", "who"], ["a/video7", "video7", "b"]) == (
+        {"video7.mp4": ["a/video7", "video7"]}, ["who"]
+    )  # fmt: skip
     for name, text, said in (
         ("bad.jsonl", '{"test": "a"}\n', r"line 1 is no pair"),
         ("cut.jsonl", '{"test": "a", "tr', r"line 1 is not JSON"),
@@ -120,6 +123,39 @@ def test_export_and_check_close_the_circle(judged: Path) -> None:
     (judged / "ids.csv").write_text("video,id\nr3,x\nr4,x\n")
     _run("export", pairs, "--out", judged / "more", "--ids", judged / "ids.csv")
     assert (judged / "more" / "train.clean.txt").read_text().split() == ["r0", "r2"]
+    # a list of the duplicates alone leaves what follows from them
+    how = ["--test", "test", "--train", "train", "--ids", judged / "ids.csv"]
+    left = _run("check", lib, *how, "--exclude", out / "test_train.lst", "--json", code=1)
+    assert [json.loads(line)["train"] for line in left.splitlines()] == ["r4"]
+    _run("check", lib, *how, "--exclude", judged / "more" / "removed.csv")
+    with pytest.raises(UsageError, match="does not exist"):
+        _run("check", lib, *how, "--verdicts", judged / "mistyped.jsonl")
+
+
+def test_of_a_set_with_itself_the_later_video_leaves(judged: Path) -> None:
+    lib, out = judged / "lib", judged / "self.jsonl"
+    _run("scan", lib, "--test", "train", "--train", "train", "--out", out)
+    said = Verdicts(lib / "decisions.jsonl")
+    for pair in read_pairs(out):
+        if {pair.test, pair.train} == {"r3", "r4"}:
+            said.say(pair, "duplicate", "Ann")
+    _run("export", out, "--out", judged / "self")
+    assert (judged / "self" / "train.clean.txt").read_text().split() == ["r0", "r1", "r2", "r3"]
+
+
+def test_a_video_without_frames_leaks_into_no_other_set(tmp_path: Path) -> None:
+    for name, seconds in (("test/x", 0), ("test/x2", 5), ("train/y", 5), ("train/z", 0)):
+        (tmp_path / "f" / name).parent.mkdir(parents=True, exist_ok=True)
+        rows = np.random.default_rng(len(name)).normal(size=(seconds, 4)).astype(np.float32)
+        np.save(tmp_path / "f" / f"{name}.npy", rows)
+    _run("scan", tmp_path / "f", "--test", "test", "--train", "train", "--out", tmp_path / "p.jsonl")
+    _run("export", tmp_path / "p.jsonl", "--out", tmp_path / "clean")
+    assert (tmp_path / "clean" / "train.clean.txt").read_text().split() == ["train/y", "train/z"]
+    assert (tmp_path / "clean" / "test.shared.txt").read_text() == ""
+    (tmp_path / "g").symlink_to(tmp_path / "f")
+    _run("scan", tmp_path / "g", "--test", "test", "--train", "train", "--out", tmp_path / "q.jsonl")
+    _run("export", tmp_path / "p.jsonl", tmp_path / "q.jsonl", "--out", tmp_path / "two")
+    assert sorted(p.name for p in (tmp_path / "two").iterdir() if p.is_dir()) == ["f-test_f-train", "g-test_g-train"]
 
 
 def test_verdicts_survive_a_new_scan_and_several_parts_make_one_table(judged: Path) -> None:

@@ -24,7 +24,7 @@ def _sets(rng: np.random.Generator) -> tuple[list[np.ndarray], list[np.ndarray],
 
 def test_the_curve_counts_the_negatives_above_each_positive() -> None:
     queries, changed, gallery = _sets(np.random.default_rng(0))
-    found = search_curve(queries, changed, gallery, window=3)
+    found = search_curve(queries, gallery, dict(enumerate(changed)), window=3)
     positives = sorted((best_windows(a, b, 3).score for a, b in zip(queries, changed, strict=True)), reverse=True)
     negatives = [best_windows(a, b, 3).score for a in queries for b in gallery]
     wanted = [sum(negative > positive for negative in negatives) for positive in positives]
@@ -41,10 +41,21 @@ def test_known_duplicates_and_a_video_itself_are_no_negatives() -> None:
     queries, changed, gallery = _sets(np.random.default_rng(1))
     gallery[4] = queries[2].copy()
     names = [f"q{i}" for i in range(7)], [f"g{i}" for i in range(29)] + ["q5"]
-    plain = search_curve(queries, changed, gallery, window=3, names=names)
-    told = search_curve(queries, changed, gallery, window=3, names=names, duplicates=[("g4", "q2")])
+    plain = search_curve(queries, gallery, dict(enumerate(changed)), window=3, names=names)
+    told = search_curve(queries, gallery, dict(enumerate(changed)), window=3, names=names, duplicates=[("g4", "q2")])
     assert (plain.pairs, told.pairs) == (209, 208)
     assert plain.at(1 / 7) == told.at(1 / 7) + 1  # the duplicate stood above the best positive
+
+
+def test_negatives_are_counted_for_every_video_however_few_are_augmented() -> None:
+    queries, changed, gallery = _sets(np.random.default_rng(2))
+    whole = search_curve(queries, gallery, dict(enumerate(changed)), window=3)
+    some = search_curve(queries, gallery, {2: changed[2], 5: changed[5]}, window=3)
+    assert some.pairs == whole.pairs
+    assert set(some.negatives) <= set(whole.negatives)
+    own = [f"q{i}" for i in range(7)]
+    self_ = search_curve(queries, queries, dict(enumerate(changed)), window=3, names=(own, own))
+    assert self_.pairs == 21  # each two of seven once
 
 
 def test_what_is_left_to_look_at() -> None:
@@ -55,9 +66,9 @@ def test_what_is_left_to_look_at() -> None:
     assert (found.share, found.total) == (0.7, pytest.approx(40 / 0.7))
     assert found.more == 60 + math.ceil(0.9 * 40 / 0.7) - 54
     assert found.linear == pytest.approx(54 * (40 / 0.7) / 40)
-    assert math.isnan(estimate(curve, seen=10, found=0).total)
+    assert estimate(curve, seen=10, found=0).total is None
     hard = SearchCurve(np.array([0.5, 1.0]), np.array([7, 90]), 100)
-    assert math.isnan(estimate(hard, seen=5, found=3).total)  # two negatives, and the first positive comes after seven
+    assert estimate(hard, seen=5, found=3).total is None  # two negatives, and the first positive comes after seven
 
 
 def test_an_augmented_video_is_like_itself_and_starts_later(archive: Path) -> None:

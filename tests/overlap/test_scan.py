@@ -14,6 +14,9 @@ from reelseek.errors import CollectionError, UsageError
 from reelseek.library import Library, add
 from reelseek.library.arrays import import_features
 from reelseek.overlap.ids import shared_by_name, source_id
+from reelseek.overlap.pairs import read_pairs
+from reelseek.overlap.scan import read_scan
+from reelseek.overlap.sources import open_source
 
 
 def _scan(*arguments: object) -> str:
@@ -53,7 +56,7 @@ def test_feature_files(files: Path, tmp_path: Path) -> None:
     assert len(others) == 11
     assert max(row["score"] for row in others) < 0.8
     assert "test/v1" in said
-    (tmp_path / "some.txt").write_text("v0\ntest/v1\n")
+    (tmp_path / "some.txt").write_text("test/v0\ntest/v1 \n")
     _scan(files, "--test", tmp_path / "some.txt", "--train", "train", "--top", 3, "--out", tmp_path / "few.jsonl")
     few = _rows(tmp_path / "few.jsonl")
     assert len(few) == 3
@@ -219,6 +222,59 @@ def test_a_set_with_itself_goes_on_without_naming_a_pair_twice(files: Path, tmp_
     assert len(found) == len(set(found)) == 10
 
 
+def test_a_scan_that_goes_on_is_the_scan_that_begins_anew(tmp_path: Path) -> None:
+    """Whatever happened to lists and videos meanwhile."""
+    rng, folder = np.random.default_rng(11), tmp_path / "f"
+    folder.mkdir()
+    names = [f"v{place}" for place in range(7)]
+    for name in names:
+        np.save(folder / f"{name}.npy", rng.normal(size=(int(rng.integers(2, 9)), 8)).astype(np.float32))
+    one, two = tmp_path / "one.txt", tmp_path / "two.txt"
+    for turn in range(25):
+        for each in (one, two):
+            chosen = rng.permutation(names)[: int(rng.integers(2, 8))] if turn % 3 else sorted(names)
+            each.write_text("".join(f"{name}\n" for name in chosen))
+        if turn % 4 == 0:
+            np.save(folder / f"{names[turn % 7]}.npy", rng.normal(size=(6, 8)).astype(np.float32))
+        how = ["--test", one, "--train", two, "--top", int(rng.integers(0, 2)) * 400 + 5]
+        for out in ("on", f"anew{turn}"):
+            _scan(folder, *how, "--out", tmp_path / f"{out}.jsonl")
+        assert (tmp_path / "on.jsonl").read_text() == (tmp_path / f"anew{turn}.jsonl").read_text(), turn
+
+
+def test_names_of_lists(tmp_path: Path) -> None:
+    for name in ("x", "A/x", "B/x", "clip_3", "clip_3.5", "B/y"):
+        (tmp_path / "f" / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(tmp_path / "f" / f"{name}.npy", np.ones((3, 2), np.float32))
+    source = open_source(tmp_path / "f", None, tmp_path / "work")
+    listed = tmp_path / "list.txt"
+    listed.write_text("\ufeffx\r\nclip_3\ny.mp4\n", "utf-8")  # as a spreadsheet saves it
+    assert source.videos(str(listed)) == ("x", "clip_3", "B/y")
+    listed.write_text("C/y\n")
+    with pytest.raises(UsageError, match=r"lists 1 videos that .* does not have, such as C/y"):
+        source.videos(str(listed))
+    (tmp_path / "f" / "x.npy").unlink()
+    listed.write_text("x\n")
+    with pytest.raises(UsageError, match="may be A/x or B/x; say which"):
+        open_source(tmp_path / "f", None, tmp_path / "work").videos(str(listed))
+    listed.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(CollectionError, match="cannot be read"):
+        source.videos(str(listed))
+
+
+def test_odd_names_survive_in_the_files(tmp_path: Path) -> None:
+    odd = ["a\u2028b", "c\x0cd", "e ", 'f,"g']
+    for place, name in enumerate(odd):
+        (tmp_path / "f").mkdir(exist_ok=True)
+        np.save(tmp_path / "f" / f"{name}.npy", np.random.default_rng(place).normal(size=(5, 4)).astype(np.float32))
+    listed = tmp_path / "list.txt"
+    listed.write_text("".join(f"{name}\n" for name in odd))
+    for _ in range(2):
+        _scan(tmp_path / "f", "--test", listed, "--train", listed, "--out", tmp_path / "pairs.jsonl")
+    assert {pair.test for pair in read_pairs(tmp_path / "pairs.jsonl")} <= set(odd)
+    assert len(read_pairs(tmp_path / "pairs.jsonl")) == 6
+
+
 def test_a_bank_and_common_frames_change_scores(files: Path, tmp_path: Path) -> None:
     out, bank = tmp_path / "pairs.jsonl", tmp_path / "bank.jsonl"
     how = ["--test", "test", "--train", "train", "--out", out, "--bank", bank]
@@ -322,3 +378,11 @@ def test_a_video_deleted_from_a_folder_is_no_longer_compared(archive: Path, tmp_
     (folder / "b" / "film0004.mov").unlink()
     _scan(*how)
     assert [row["train"] for row in _rows(tmp_path / "p.jsonl")] == ["b/film0006.mov"]
+    (folder / "b" / "film0006.mov").rename(folder / "a" / "moved.mov")
+    shutil.copy(archive / "film0004.mov", folder / "b" / "new.mov")
+    (folder / "b" / "broken.mp4").write_bytes(b"no video")
+    for _ in range(2):  # a damaged video is named every time
+        _scan(*how)
+        assert read_scan(tmp_path / "p.jsonl").train_without == ("b/broken.mp4",)
+        found = {(row["test"], row["train"]) for row in _rows(tmp_path / "p.jsonl")}
+        assert found == {("a/film0001.mp4", "b/new.mov"), ("a/moved.mov", "b/new.mov")}

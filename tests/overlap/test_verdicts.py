@@ -164,6 +164,56 @@ def test_agreement_is_cohens_kappa_over_blind_verdicts(tmp_path: Path) -> None:
     assert found.kappa == pytest.approx((5 / 6 - chance) / (1 - chance))
 
 
+def test_what_was_said_with_the_other_verdict_in_sight_is_not_blind(tmp_path: Path) -> None:
+    path = tmp_path / "said.jsonl"
+    review, _ = _review(path, opinions=2)
+    review.say(0, "duplicate", "Ann")
+    review.verdicts.undo("Ann")
+    review.say(0, "near-duplicate", "Ann")  # nobody else had judged: still blind
+    review.say(0, "not", "Bo")  # and is shown what Ann said
+    assert review.verdicts.agreement()[0].equal == 0
+    review.verdicts.undo("Bo")
+    review.say(0, "near-duplicate", "Bo")
+    assert review.verdicts.agreement() == []  # Bo's own blind verdict is gone, and this is none
+    assert Verdicts(path).agreement() == []
+    assert review.verdicts.decision(KEYS[0]).verdict == "near-duplicate"
+
+
+def test_a_third_person_sees_no_disagreement_before_judging(tmp_path: Path) -> None:
+    review, _ = _review(tmp_path / "said.jsonl", opinions=3)
+    review.say(0, "duplicate", "Ann")
+    assert review.counts()["waiting"] == 1
+    review.say(0, "not", "Bo")
+    assert review.counts()["disagreement"] == 0
+    assert review.places("disagreements", "Cy") == []
+    with pytest.raises(UsageError, match="your own opinion is asked for first"):
+        review.say(0, "not", "Cy", settles=True)
+    with pytest.raises(UsageError, match="nobody disagrees"):
+        review.say(1, "not", "Cy", settles=True)
+    review.say(0, "not", "Cy")
+    assert review.places("disagreements", "Cy") == [0]
+
+
+def test_a_lease_that_ran_out_is_not_taken_back_from_who_has_it_now(tmp_path: Path) -> None:
+    review, clock = _review(tmp_path / "said.jsonl")
+    review.queue("Ann", 2)
+    clock.now = 400
+    assert review.queue("Bo", 1) == [0]
+    review.keep("Ann", [0, 1, 77])
+    with pytest.raises(UsageError, match="Bo judged"):
+        review.say(0, "not", "Ann")
+    review.say(0, "duplicate", "Bo")
+    clock.now = 600
+    assert review.queue("Bo", 1) == [2]  # what nobody had taken is Ann's again
+
+
+def test_copies_of_the_same_two_videos_are_one_pair(tmp_path: Path) -> None:
+    keys = [KEYS[0], KEYS[0], *KEYS[2:]]
+    review = Review(PAIRS, keys, Verdicts(tmp_path / "said.jsonl"))
+    assert review.queue("Ann", 1) == [0]
+    assert review.queue("Bo", 1) == [2]
+
+
 def test_verdicts_follow_contents_through_new_names(tmp_path: Path) -> None:
     said = Verdicts(tmp_path / "said.jsonl")
     said.say(PAIRS[0], "duplicate", "Ann", key=pair_key("hash-a", "hash-b"))

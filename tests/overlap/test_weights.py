@@ -1,6 +1,8 @@
 """What frames count for, and what the sound says besides."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -137,3 +139,12 @@ def test_a_bank_file_is_json_lines_with_who_and_when(tmp_path: Path) -> None:
     ScreensaverBank(tmp_path / "b.jsonl").add("v", 0.0, "s", np.eye(2), "Ann")
     row = json.loads((tmp_path / "b.jsonl").read_text())
     assert {"id", "time", "who", "video", "start", "space", "frames", "vectors"} == set(row)
+
+
+def test_a_bank_takes_entries_of_several_people_at_once(tmp_path: Path) -> None:
+    bank = ScreensaverBank(tmp_path / "bank.jsonl")
+    with ThreadPoolExecutor(4) as pool:
+        add = partial(bank.add, "v", 0.0, "files", np.ones((2, 3)))
+        numbers = list(pool.map(add, [f"p{i}" for i in range(24)]))
+    assert sorted(numbers) == [entry.id for entry in bank.entries] == list(range(1, 25))
+    assert bank.weights(np.ones((4, 5), np.float32), "files").tolist() == [1, 1, 1, 1]  # of another width: none of it

@@ -44,8 +44,8 @@ def test_two_reviewers_through_the_interface(library: Library, pairs: list[Pair]
     client = TestClient(page, base_url="http://127.0.0.1")
     assert client.post("/api/enter", json=ANN).json()["counts"]["pairs"] == len(pairs)
     assert "another window" in client.post("/api/enter", json={**ANN, "token": "other-other"}).json()["detail"]
-    first = client.get("/api/queue", params={"who": "Ann", "session": ANN["token"], "count": 2}).json()["data"]
-    second = client.get("/api/queue", params={"who": "Bo", "session": BO["token"], "count": 2}).json()["data"]
+    first = client.post("/api/queue", json={**ANN, "count": 2}).json()["data"]
+    second = client.post("/api/queue", json={**BO, "count": 2}).json()["data"]
     assert [card["place"] for card in (*first, *second)] == [0, 1, 2, 3]
     card = first[0]
     assert card["test"]["width"] > 0
@@ -64,7 +64,7 @@ def test_two_reviewers_through_the_interface(library: Library, pairs: list[Pair]
     undone = client.post("/api/undo", json=ANN).json()
     assert (undone["place"], undone["verdict"], bank) == (1, "screensaver", [])
     client.post("/api/verdicts", json={**BO, "places": [2, 3], "verdict": "looked-at"})
-    view = client.get("/api/pairs", params={"who": "Ann", "view": "looked-at"}).json()
+    view = client.post("/api/pairs", json={**ANN, "view": "looked-at"}).json()
     assert [card["place"] for card in view["data"]] == [2, 3]
     assert client.post("/api/verdicts", json={**ANN, "places": [999], "verdict": "not"}).status_code == 400
     assert client.post("/api/verdicts", json={**ANN, "places": [1], "verdict": "perhaps"}).status_code == 400
@@ -77,7 +77,26 @@ def test_no_other_site_can_judge_in_a_visitors_name(library: Library, pairs: lis
     verdict = {**ANN, "places": [0], "verdict": "not"}
     assert client.post("/api/verdicts", json=verdict, headers={"Origin": "http://evil.example"}).status_code == 403
     assert client.post("/api/verdicts", json=verdict, headers={"Host": "evil.example"}).status_code == 421
+    assert client.post("/api/queue", json=ANN, headers={"Origin": "http://evil.example"}).status_code == 403
+    assert client.get("/api/queue", params=ANN).status_code in (404, 405)  # a picture's address leases nothing
     assert client.post("/api/verdicts", json=verdict, headers={"Origin": "http://127.0.0.1"}).status_code == 200
+    stranger = {**ANN, "token": "another-window", "view": "mine"}
+    assert client.post("/api/pairs", json=stranger).status_code == 400  # what Ann said is for Ann to see
+
+
+def test_several_pairs_are_kept_together_or_not_at_all(library: Library, pairs: list[Pair], tmp_path: Path) -> None:
+    client = TestClient(create_review(_review(pairs, tmp_path), library, title="x"), base_url="http://127.0.0.1")
+    client.post("/api/verdicts", json={**BO, "places": [1], "verdict": "not"})
+    asked = client.post("/api/verdicts", json={**ANN, "places": [0, 1], "verdict": "looked-at"})
+    assert asked.status_code == 400
+    assert client.post("/api/enter", json=ANN).json()["counts"]["seen"] == 1
+
+
+def test_undo_shows_what_stood_before(library: Library, pairs: list[Pair], tmp_path: Path) -> None:
+    client = TestClient(create_review(_review(pairs, tmp_path), library, title="x"), base_url="http://127.0.0.1")
+    for verdict in ("duplicate", "not"):
+        client.post("/api/verdicts", json={**ANN, "places": [0], "verdict": verdict})
+    assert client.post("/api/undo", json=ANN).json()["card"]["mine"] == "duplicate"
 
 
 def test_a_video_deleted_since_the_scan_can_still_be_judged(
@@ -85,7 +104,7 @@ def test_a_video_deleted_since_the_scan_can_still_be_judged(
 ) -> None:
     gone = [Pair("gone.mp4", pairs[0].train, 0.9, 0, 0, 4)]
     client = TestClient(create_review(_review(gone, tmp_path), library, title="x"), base_url="http://127.0.0.1")
-    (card,) = client.get("/api/queue", params={"who": "Ann", "session": ANN["token"]}).json()["data"]
+    (card,) = client.post("/api/queue", json=ANN).json()["data"]
     assert (card["test"]["play"], card["test"]["strip"]) == (None, None)
     assert card["train"]["play"]
     assert client.post("/api/verdicts", json={**ANN, "places": [0], "verdict": "unsure"}).status_code == 200

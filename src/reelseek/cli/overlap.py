@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,9 @@ from reelseek.cli.show import bars, print_json, print_table, say
 from reelseek.errors import UsageError
 
 if TYPE_CHECKING:
+    from reelseek.library import Video
     from reelseek.overlap.clean import Overlap
+    from reelseek.overlap.curve import Estimate
     from reelseek.overlap.scan import Scan
     from reelseek.overlap.sources import Source
     from reelseek.overlap.weights import ScreensaverBank
@@ -52,18 +55,35 @@ def scan(
     approximate: Annotated[bool, typer.Option(help="For large sets: only neighbours of window means.")] = False,
 ) -> None:
     """The pairs of videos that are most alike over some seconds, each with the place in both."""
-    from reelseek.overlap.scan import Asked, kept_at, read_scan, save_scan
+    from reelseek.overlap.scan import Asked, read_scan, save_scan
     from reelseek.overlap.scan import scan as search
-    from reelseek.overlap.weights import ScreensaverBank
 
     asked = Asked(test, train, window, top, plain, common, background, approximate)
+    if out.is_dir():
+        raise UsageError(f"{out} is a folder; --out is a file, such as {out / 'pairs.jsonl'}")
     with bars() as progress:
         opened = _open(source, expert, out, progress)
-        kept = ScreensaverBank(bank or kept_at(source, out, "screensavers"))
+        kept = _bank(bank, source, out)
         known = read_scan(out)
         found = search(opened, asked, bank=kept, known=known, progress=progress)
         save_scan(out, found)
     _show(found, out, anew=known is None)
+
+
+def _there(given: Path | None) -> Path | None:
+    """A file that was named: a name that is mistyped shall not pass for one that is empty."""
+    if given is not None and not given.is_file():
+        raise UsageError(f"{given} does not exist")
+    return given
+
+
+def _bank(given: Path | None, source: Path, out: Path) -> "ScreensaverBank":
+    from reelseek.overlap.scan import kept_at
+    from reelseek.overlap.weights import ScreensaverBank
+
+    if given is not None and not given.is_file():
+        say(f"{given} does not exist: no screensavers are known")
+    return ScreensaverBank(given or kept_at(source, out, "screensavers"))
 
 
 def _open(source: Path, expert: str | None, out: Path, progress: Any = lambda *_: None) -> "Source":
@@ -74,9 +94,9 @@ def _open(source: Path, expert: str | None, out: Path, progress: Any = lambda *_
 
 
 def _show(found: "Scan", out: Path, *, anew: bool) -> None:
-    if found.without:
-        some = ", ".join(found.without[:5])
-        say(f"{len(found.without)} videos have no frames and are not compared: {some}")
+    without = list(dict.fromkeys((*found.test_without, *found.train_without)))
+    if without:
+        say(f"{len(without)} videos have no frames and are not compared: {', '.join(without[:5])}")
     heard = any(pair.sound is not None for pair in found.pairs)
     rows = []
     for p in found.pairs[:10]:
@@ -106,6 +126,7 @@ def curve(
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
     pairs: Annotated[Path | None, typer.Option(help="Pairs that were judged: estimates how many are left.")] = None,
     verdicts: Annotated[Path | None, _VERDICTS] = None,
+    bank: Annotated[Path | None, _BANK] = None,
     augmented: Annotated[
         Path | None, typer.Option(help="For .npy: folder with features of augmented test videos, by the same names.")
     ] = None,
@@ -115,8 +136,12 @@ def curve(
     from reelseek.evaluation.figures import curves
     from reelseek.evaluation.report import ending
     from reelseek.overlap.effort import measure_effort
+    from reelseek.overlap.scan import Asked
 
-    seen = _judged(pairs, verdicts)[1] if pairs else None
+    searched, seen = _judged(pairs, verdicts) if pairs else (None, None)
+    asked = Asked(test, train, window)
+    if searched is not None:  # the same weights, or its pairs would not stand where the curve counts
+        asked = replace(searched.asked, test=test, train=train, window=window)
     told = {}
     with bars() as progress:
         changed = _open(augmented, None, out) if augmented else None
@@ -124,8 +149,8 @@ def curve(
             beside = out.with_name(f"{out.name}.{name.partition('@')[0]}") if name else out
             opened = _open(source, name or None, beside, progress)
             told[name or opened.space.partition(":")[0]] = measure_effort(
-                opened, test, train, window=window, queries=queries, seed=seed, judged=seen, augmented_in=changed,
-                progress=progress,
+                opened, asked, bank=_bank(bank, source, out),
+                queries=queries, seed=seed, judged=seen, augmented_in=changed, progress=progress,
             )  # fmt: skip
     found = {name: each.as_json() for name, each in told.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -142,12 +167,19 @@ def curve(
     print_table(["expert", "F(.5)", "F(.8)", "F(.9)", "F(.95)", "F(1)", "negatives"], rows)
     for name, each in told.items():
         if each.estimate is not None:
-            e = each.estimate
-            say(
-                f"{name}: {e.found} duplicates in {e.seen} pairs seen, {100 * e.share:.0f} % of the {e.total:.0f} that "
-                f"there may be; {e.more:.0f} more pairs until 95 % are found. Linear extrapolation, as in the paper's "
-                f"table 12: {e.linear:.0f} pairs for all of them"
-            )
+            say(f"{name}: {_left(each.estimate)}")
+
+
+def _left(estimate: "Estimate") -> str:
+    """What is left to find, in words."""
+    seen = f"{estimate.found} duplicates in {estimate.seen} pairs seen"
+    if estimate.share is None or estimate.total is None or estimate.linear is None:
+        return f"{seen}; how many there are cannot be told from that"
+    return (
+        f"{seen}, {100 * estimate.share:.0f} % of the {estimate.total:.0f} that there may be; {estimate.more:.0f} more "
+        f"pairs until 95 % are found. Linear extrapolation, as in the paper's table 12: {estimate.linear:.0f} pairs "
+        "for all of them"
+    )
 
 
 def _judged(pairs: Path, verdicts: Path | None) -> "tuple[Scan, list[Any]]":
@@ -156,7 +188,7 @@ def _judged(pairs: Path, verdicts: Path | None) -> "tuple[Scan, list[Any]]":
     from reelseek.overlap.verdicts import Verdicts
 
     known = _scanned(pairs)
-    file = verdicts or kept_at(Path(known.source), pairs, "decisions")
+    file = _there(verdicts) or kept_at(Path(known.source), pairs, "decisions")
     kept = Verdicts(file)
     if kept.broken:
         say(f"{file}: lines {', '.join(map(str, kept.broken))} cannot be read and are left out")
@@ -175,7 +207,7 @@ def _scanned(pairs: Path) -> "Scan":
         return known
     rows = tuple(read_pairs(pairs))
     ones, others = (dict.fromkeys((getattr(row, side) for row in rows), "") for side in ("test", "train"))
-    return Scan(str(pairs.absolute().parent), "", Asked("test", "train"), ones, others, {}, (), 0, None, rows)
+    return Scan(str(pairs.absolute().parent), "", Asked("test", "train"), ones, others, {}, (), (), 0, None, rows)
 
 
 @app.command(epilog="Example: reelseek overlap review pairs.jsonl --opinions 2 --port 8001")
@@ -210,16 +242,21 @@ def review(
     handed = Review(known.pairs, keys_of(known.pairs, known.content), log, opinions)
     title = f"{known.asked.test} and {known.asked.train}"
 
+    def find(name: str) -> "Video | None":
+        return opened.video(name) if opened is not None else None
+
     def keep(place: int, who: str) -> list[int]:
         return _keep(opened, saved, handed.pairs[place], who) if opened is not None else []
 
     def drop(numbers: Sequence[int], who: str) -> None:
+        there = {entry.id for entry in saved.entries}
         for number in numbers:
-            saved.remove(number, who)
+            if number in there:  # somebody may have taken it out by hand
+                saved.remove(number, who)
 
     say(f"verdicts are kept in {log.path}")
     serve_app(
-        lambda: create_review(handed, library, title=title, keep=keep, drop=drop, token=token, host=host),
+        lambda: create_review(handed, library, title=title, video=find, keep=keep, drop=drop, token=token, host=host),
         host=host, port=port, token=token,
     )  # fmt: skip
 
@@ -234,7 +271,7 @@ def _reopened(where: Path, pairs: Path, known: "Scan") -> "Source | None":
     if (where / "library.db").is_file():
         return LibrarySource(Library.open(where), expert)
     if (beside / "library.db").is_file():
-        return LibrarySource(Library.open(beside), expert, path=where, splits={})
+        return LibrarySource(Library.open(beside), expert, folder=where)
     return _open(where, None, pairs) if any(where.rglob("*.npy")) else None
 
 
@@ -266,11 +303,11 @@ def export(
     if curve and len(curve) != len(pairs):
         raise UsageError(f"{len(pairs)} files of pairs and {len(curve)} curves; give one for each, or none")
     known_ids = read_ids(ids) if ids else {}
+    judged = [_judged(path, verdicts) for path in pairs]
+    named = _part_names([known for known, _ in judged])
     found, totals = [], []
-    for place, path in enumerate(pairs):
-        known, seen = _judged(path, verdicts)
-        names = Path(known.asked.test).stem, Path(known.asked.train).stem
-        every = [*known.test, *known.without], [*known.train, *known.without]
+    for place, ((known, seen), names) in enumerate(zip(judged, named, strict=True)):
+        every = [*known.test, *known.test_without], [*known.train, *known.train_without]
         overlap = find_overlap(*every, names=names, content=known.content, judged=seen, ids=known_ids)
         _write_lists(out if len(pairs) == 1 else out / f"{names[0]}_{names[1]}", overlap, seen)
         found.append(overlap)
@@ -284,6 +321,23 @@ def export(
         print_table(table.columns, table.rows, title=table.title)
     write_tables(out / "overlap", "Footage that test and training parts share", tables)
     say(f"lists, duplicates and tables: {out}")
+
+
+def _part_names(scans: "Sequence[Scan]") -> list[tuple[str, str]]:
+    """What the parts of each search are called in files and tables; with their source where two are called the same."""
+
+    def name(known: "Scan", given: str) -> str:
+        path = Path(given)
+        return (path.stem if path.suffix in (".txt", ".lst", ".csv") else path.name) if path.is_file() else given
+
+    found = [tuple(name(k, part).replace("/", "-") for part in (k.asked.test, k.asked.train)) for k in scans]
+    if len(set(found)) < len(found):
+        found = [
+            tuple(f"{Path(k.source).stem}-{part}" for part in parts) for k, parts in zip(scans, found, strict=True)
+        ]
+    if len(set(found)) < len(found):
+        raise UsageError("two of the files of pairs compare parts of the same names; export them one by one")
+    return [(one, two) for one, two in found]
 
 
 def _write_lists(folder: Path, overlap: "Overlap", seen: "Sequence[Any]") -> None:
@@ -306,7 +360,7 @@ def _total(curve: Path) -> float | None:
     try:
         told = json.loads(curve.read_text("utf-8"))
         return next((each["estimate"]["total"] for each in told.values() if each["estimate"]), None)
-    except (OSError, ValueError, AttributeError, KeyError) as error:
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise UsageError(f"{curve} is not what `overlap curve` writes: {error!r}") from error
 
 
@@ -322,7 +376,8 @@ def check(
 ) -> None:
     """Videos that two splits share by id, source, bytes or verdict; exit 1 if there are any."""
     from reelseek.library import Library
-    from reelseek.overlap.clean import find_overlap, matching, read_ids, read_videos
+    from reelseek.overlap.clean import find_overlap, read_ids, read_videos
+    from reelseek.overlap.ids import matching
     from reelseek.overlap.scan import kept_at
     from reelseek.overlap.sources import library_splits
     from reelseek.overlap.verdicts import Verdicts, known_pairs
@@ -334,13 +389,14 @@ def check(
                 there = ", ".join(sorted(splits)) or "none"
                 raise UsageError(f"{library} has no split {name!r}; its splits are: {there}")
         content = {video.id: video.content for video in opened.videos() if video.content}
-    kept = list(splits[train])
+    log = Verdicts(_there(verdicts) or kept_at(library, library, "decisions"))
+    said = known_pairs(log, splits[test], splits[train], content)
+    known_ids = read_ids(ids) if ids else None
+    found = find_overlap(splits[test], splits[train], content=content, judged=said, ids=known_ids).leaks
     if exclude is not None:
-        gone, _ = matching(read_videos(exclude), kept)
-        kept = [video for video in kept if video not in gone]
-    log = Verdicts(verdicts or kept_at(library, library, "decisions"))
-    said = known_pairs(log, splits[test], kept, content)
-    found = find_overlap(splits[test], kept, content=content, judged=said, ids=read_ids(ids) if ids else None).leaks
+        named, _ = matching(read_videos(exclude), splits[train])
+        gone = {video for videos in named.values() for video in videos}
+        found = tuple(leak for leak in found if leak.train not in gone)
     for leak in found if json_ else ():
         print_json({"test": leak.test, "train": leak.train, "why": leak.why})
     if not json_:
@@ -382,8 +438,9 @@ def add(
         frames = opened.read(video) if video in opened.names else None
     if frames is None or not len(frames[int(start) : int(start + seconds)]):
         raise UsageError(f"{source} has no frames of {video!r} from {start:g} to {start + seconds:g} s")
-    number = ScreensaverBank(bank).add(video, start, opened.space, frames[int(start) : int(start + seconds)], who)
-    say(f"screensaver {number}: {min(len(frames) - int(start), int(seconds))} frames of {video}")
+    chosen = frames[int(start) : int(start + seconds)]
+    number = ScreensaverBank(bank).add(video, start, opened.space, chosen, who)
+    say(f"screensaver {number}: {len(chosen)} frames of {video}")
 
 
 @screensavers.command(epilog="Example: reelseek overlap screensavers remove my.library/screensavers.jsonl 3")

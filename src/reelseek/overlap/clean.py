@@ -2,16 +2,16 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from reelseek.errors import CollectionError
-from reelseek.overlap.ids import shared_by_name, source_id
-from reelseek.overlap.pairs import Pair, read_pairs
+from reelseek.overlap.ids import matching, shared_by_name, source_id
+from reelseek.overlap.pairs import Pair, read_pairs, read_text
 from reelseek.overlap.verdicts import SAME, Decision
 
-__all__ = ["Leak", "Overlap", "find_overlap", "matching", "read_ids", "read_videos", "removed_table"]
+__all__ = ["Leak", "Overlap", "find_overlap", "read_ids", "read_videos", "removed_table"]
 
 
 @dataclass(frozen=True)
@@ -78,27 +78,32 @@ def find_overlap(
     *,
     names: tuple[str, str] = ("test", "train"),
     content: Mapping[str, str] | None = None,
-    judged: Iterable[tuple[Pair, Decision]] = (),
+    judged: Sequence[tuple[Pair, Decision]] = (),
     ids: Mapping[str, str] | None = None,
 ) -> Overlap:
     """Both stages together.
 
     A training video with the source of one that a verdict names goes too (Dzabraev et al. 2021, appendix C): the same
-    YouTube video, the same film of LSMDC, or the same id in `ids`.
+    YouTube video, the same film of LSMDC, or the same id in `ids`. Of a set held against itself, the later of two
+    videos goes.
 
     Args:
         content: hashes of files, where they are known.
         judged: pairs with what stands about them.
-        ids: what each video was cut from, where its name does not tell.
+        ids: what each video was cut from, where its name does not tell; with or without folder and ending.
     """
-    known = ids or {}
+    named = matching(ids or {}, [*test, *train])[0]
+    known = {video: (ids or {})[line] for line, videos in named.items() for video in videos}
     tests, trains = set(test), set(train)
+    order = {video: place for place, video in enumerate(test)} if tests == trains else {}
     first = [Leak(each.train, each.test, each.why) for each in shared_by_name(test, train, content or {}, known)]
     second, seen = [], 0
     for pair, decision in judged:
         one, two = (pair.test, pair.train) if pair.test in tests and pair.train in trains else (pair.train, pair.test)
         if one not in tests or two not in trains:
             continue
+        if order and order[one] > order[two]:
+            one, two = two, one
         seen += 1
         if decision.verdict in SAME:
             at, other = (pair.test_start, pair.train_start) if one == pair.test else (pair.train_start, pair.test_start)
@@ -120,7 +125,7 @@ def _extended(leaks: Sequence[Leak], train: Sequence[str], ids: Mapping[str, str
     found = []
     for leak in leaks:
         for name in by_source.get(ids.get(leak.train) or source_id(leak.train) or "", ()):
-            if (name, leak.test) not in there:
+            if name != leak.test and (name, leak.test) not in there:
                 there.add((name, leak.test))
                 found.append(Leak(name, leak.test, f"same source as {leak.train}", who=leak.who, when=leak.when))
     return found
@@ -165,42 +170,10 @@ def read_videos(path: Path, part: str = "train") -> list[str]:
             raise CollectionError(f"{path} has the columns {', '.join(rows[0])}; wanted {part} or video")
         named = [row[str(column)] or "" for row in rows]
     else:
-        named = _text(path).splitlines()
-    return list(dict.fromkeys(name.strip() for name in named if name.strip()))
-
-
-def matching(listed: Iterable[str], videos: Iterable[str]) -> tuple[set[str], list[str]]:
-    """Which of some videos a list names, with or without folder and ending; and what it names that is none of them."""
-    known: dict[str, set[str]] = {}
-    for name in videos:
-        for key in {name, _stem(name)}:
-            known.setdefault(key, set()).add(name)
-    found: set[str] = set()
-    unknown = []
-    for name in listed:
-        there = known.get(name) or known.get(_stem(name))
-        if there:
-            found |= there
-        else:
-            unknown.append(name)
-    return found, unknown
-
-
-def _stem(name: str) -> str:
-    path = PurePosixPath(name)
-    return (
-        path.stem
-        if path.suffix.lower() in (".mp4", ".avi", ".mkv", ".webm", ".mov", ".flv", ".m4v", ".gif")
-        else path.name
-    )
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CollectionError(f"{path} cannot be read: {error}") from error
+        named = read_text(path).replace("\r\n", "\n").split("\n")
+    return list(dict.fromkeys(name for name in named if name.strip()))
 
 
 def _table(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(_text(path).splitlines(), delimiter="\t" if path.suffix == ".tsv" else ","))
+    rows = io.StringIO(read_text(path), newline="")
+    return list(csv.DictReader(rows, delimiter="\t" if path.suffix == ".tsv" else ","))

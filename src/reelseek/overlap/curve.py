@@ -7,13 +7,12 @@ negatives that stand above the one found last.
 
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from reelseek.errors import LimitError, UsageError
 from reelseek.experts import Expert, load_expert
@@ -165,9 +164,9 @@ class SearchCurve:
 
 
 def search_curve(
-    originals: Sequence[Frames],
-    changed: Sequence[Frames],
+    queries: Sequence[Frames],
     gallery: Sequence[Frames],
+    copies: Mapping[int, Frames],
     *,
     window: int = 4,
     names: tuple[Sequence[str], Sequence[str]] | None = None,
@@ -176,17 +175,18 @@ def search_curve(
     """Where augmented copies would stand among pairs that share nothing.
 
     Args:
-        originals, changed: unit rows of each query and of its augmented copy.
-        gallery: unit rows of the videos that the queries are compared with.
-        names: of queries and gallery; a video is no negative of itself.
+        queries, gallery: unit rows of each video of both sets; every pair of them is a negative.
+        copies: unit rows of augmented copies, by the places of their queries, as the gallery has them.
+        names: of queries and gallery; a video is no negative of itself, and two that are in both sets are one.
         duplicates: pairs of names that are known to share footage, and are no negatives either.
     """
-    positives = np.sort([best_windows(a, b, window).score for a, b in zip(originals, changed, strict=True)])
-    skipped = _places(names, duplicates)
+    found = [best_windows(queries[place], copy, window).score for place, copy in copies.items()]
+    positives = np.sort(np.array(found, np.float32))
+    skipped = _Skipped(names, duplicates)
     below = np.zeros(len(positives) + 1, np.int64)  # negatives by how many positives are below them
     count = 0
-    for rows, columns, block in scores(prepared(originals, window), prepared(gallery, window), window):
-        values = _without(block, rows, columns, skipped)
+    for rows, columns, block in scores(prepared(queries, window), prepared(gallery, window), window):
+        values = block.numpy()[skipped.kept(rows.numpy(), columns.numpy())]
         below += np.bincount(np.searchsorted(positives, values, side="left"), minlength=len(below))
         count += len(values)
     # A negative with i positives below it stands above each of these: the positive at place j has those with i > j.
@@ -195,28 +195,39 @@ def search_curve(
     return SearchCurve(share, stands[::-1].copy(), count)
 
 
-def _places(
-    names: tuple[Sequence[str], Sequence[str]] | None, duplicates: Iterable[tuple[str, str]]
-) -> set[tuple[int, int]]:
-    if names is None:
-        return set()
-    second = {name: place for place, name in enumerate(names[1])}
-    pairs = {(one, two) for a, b in duplicates for one, two in ((a, b), (b, a))} | {(name, name) for name in names[0]}
-    first = {name: place for place, name in enumerate(names[0])}
-    return {(first[one], second[two]) for one, two in pairs if one in first and two in second}
+class _Skipped:
+    """Pairs that are no negatives: a video with itself, known duplicates, and what was met in the other order."""
 
+    def __init__(
+        self, names: tuple[Sequence[str], Sequence[str]] | None, duplicates: Iterable[tuple[str, str]]
+    ) -> None:
+        self._pairs: set[tuple[int, int]] = set()
+        self._twins: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
+        if names is None:
+            return
+        row, column = ({name: place for place, name in enumerate(each)} for each in names)
+        both_ways = ((one, two) for a, b in duplicates for one, two in ((a, b), (b, a)))
+        self._pairs = {(row[one], column[two]) for one, two in both_ways if one in row and two in column}
+        # where each query stands in the gallery, and each gallery video among the queries; -1 where it does not
+        self._twins = (
+            np.array([column.get(name, -1) for name in names[0]]),
+            np.array([row.get(name, -1) for name in names[1]]),
+        )
 
-def _without(block: Tensor, rows: Tensor, columns: Tensor, skipped: set[tuple[int, int]]) -> npt.NDArray[np.float32]:
-    values: npt.NDArray[np.float32] = block.numpy()
-    if not skipped:
-        return values.ravel()
-    keep = np.ones(values.shape, bool)
-    row_of = {int(place): i for i, place in enumerate(rows)}
-    column_of = {int(place): j for j, place in enumerate(columns)}
-    for one, two in skipped:
-        if one in row_of and two in column_of:
-            keep[row_of[one], column_of[two]] = False
-    return values[keep]
+    def kept(self, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which pairs of a block are negatives [row, column]."""
+        keep = np.ones((len(rows), len(columns)), bool)
+        if self._twins is not None:
+            at, own = self._twins[1][columns][None], self._twins[0][rows][:, None]
+            keep &= (at < 0) | (at != rows[:, None])
+            keep &= (at < 0) | (own < 0) | (at > rows[:, None])
+        if self._pairs:
+            row_of = {int(place): i for i, place in enumerate(rows)}
+            column_of = {int(place): j for j, place in enumerate(columns)}
+            for one, two in self._pairs:
+                if one in row_of and two in column_of:
+                    keep[row_of[one], column_of[two]] = False
+        return keep
 
 
 @dataclass(frozen=True)
@@ -225,7 +236,8 @@ class Estimate:
 
     Attributes:
         seen: pairs judged, of which `found` are duplicates.
-        share: of all duplicates that are found by now, F^-1(seen - found); NaN if the curve cannot tell.
+        share: of all duplicates that are found by now, F^-1(seen - found); None, as what follows from it, where
+            nothing was found or the curve does not reach as far.
         total: duplicates there are, found / share.
         more: pairs to look at until 95 % are found.
         linear: pairs to look at for all of them, seen * total / found, which is how the paper extrapolates (table 12).
@@ -233,10 +245,10 @@ class Estimate:
 
     seen: int
     found: int
-    share: float
-    total: float
-    more: float
-    linear: float
+    share: float | None
+    total: float | None
+    more: float | None
+    linear: float | None
 
 
 def estimate(curve: SearchCurve, seen: int, found: int, *, share: float = 0.95) -> Estimate:
@@ -248,7 +260,7 @@ def estimate(curve: SearchCurve, seen: int, found: int, *, share: float = 0.95) 
     """
     known = curve.inverse(seen - found)
     if not known or not found:
-        return Estimate(seen, found, known or math.nan, math.nan, math.nan, math.nan)
+        return Estimate(seen, found, known or None, None, None, None)
     total = found / known
     wanted = curve.at(share) + math.ceil(share * total)
     return Estimate(seen, found, known, total, max(0, wanted - seen), seen * total / found)

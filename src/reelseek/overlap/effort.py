@@ -12,9 +12,10 @@ from reelseek.experts import load_expert
 from reelseek.overlap.curve import Estimate, SearchCurve, augmented_videos, estimate, search_curve
 from reelseek.overlap.match import Frames, unit_rows
 from reelseek.overlap.pairs import Pair
-from reelseek.overlap.scan import weighted
+from reelseek.overlap.scan import Asked, weighted_sets
 from reelseek.overlap.sources import LibrarySource, Source
 from reelseek.overlap.verdicts import SAME, Decision
+from reelseek.overlap.weights import ScreensaverBank
 
 __all__ = ["Effort", "measure_effort"]
 
@@ -44,10 +45,9 @@ class Effort:
 
 def measure_effort(
     source: Source,
-    test: str,
-    train: str,
+    asked: Asked,
     *,
-    window: int = 4,
+    bank: ScreensaverBank | None = None,
     queries: int = 500,
     seed: int = 0,
     judged: Sequence[tuple[Pair, Decision]] | None = None,
@@ -57,6 +57,7 @@ def measure_effort(
     """The search curve of two sets, with the source's features.
 
     Args:
+        asked, bank: as of the search whose effort is measured.
         queries: at most so many test videos are augmented, drawn by `seed`.
         judged: pairs with what stands about them; duplicates are no negatives, and the estimate counts them.
         augmented_in: features of augmented videos by the same names, where the source has no files to augment.
@@ -64,30 +65,25 @@ def measure_effort(
     Raises:
         UsageError: no video can be augmented.
     """
-    one, two = source.part(test), source.part(train)
-    source.examine([*one.names, *two.names], progress)
-    rows = weighted(source, one) | weighted(source, two)
-    order = np.random.default_rng(seed).permutation(len(one.names))[:queries]
-    chosen = [one.names[place] for place in sorted(order.tolist())]
+    sets = weighted_sets(source, asked, bank, progress)
+    names = sets.test.names
+    order = np.random.default_rng(seed).permutation(len(names))[:queries]
+    chosen = [names[place] for place in sorted(order.tolist())]
     if augmented_in is not None:
         features = {name: augmented_in.read(name) for name in chosen if name in augmented_in.names}
         changed: dict[str, Frames] = {name: each for name, each in features.items() if each is not None and len(each)}
     else:
         changed = _augment(source, chosen, seed, progress)
-    kept = [name for name in chosen if name in changed]
-    if not kept:
-        raise UsageError(f"not one video of {test!r} could be augmented")
+    if not changed:
+        raise UsageError(f"not one video of {asked.test!r} could be augmented")
+    place_of = {name: place for place, name in enumerate(names)}
+    copies = {place_of[name]: sets.as_gallery(unit_rows(each)) for name, each in changed.items()}
     same = [(pair.test, pair.train) for pair, decision in judged or () if decision.verdict in SAME]
     drawn = search_curve(
-        [rows[name] for name in kept],
-        [unit_rows(changed[name]) for name in kept],
-        [rows[name] for name in two.names],
-        window=window,
-        names=(kept, two.names),
-        duplicates=same,
+        sets.queries, sets.gallery, copies, window=asked.window, names=(names, sets.train.names), duplicates=same
     )
     told = estimate(drawn, len(judged), len(same)) if judged else None
-    return Effort(drawn, source.space, window, len(kept), seed, told)
+    return Effort(drawn, source.space, asked.window, len(copies), seed, told)
 
 
 def _augment(

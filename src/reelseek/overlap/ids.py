@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-__all__ = ["Shared", "shared_by_name", "source_id"]
+__all__ = ["Shared", "matching", "shared_by_name", "source_id"]
 
+_MEDIA = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".flv", ".m4v", ".gif")
 _ID = r"(?P<id>[A-Za-z0-9_-]{11})"
 _RULES = (
     re.compile(rf"^{_ID}_\d+(\.\d+)?_\d+(\.\d+)?$"),  # MSVD, VATEX, Kinetics: id_start_end
@@ -34,7 +35,7 @@ def source_id(video: str) -> str | None:
     >>> source_id("msvd/-4wsuPCjDBc_5_15.avi"), source_id("1004_Juno_00.00.32.801-00.00.50.747")
     ('-4wsuPCjDBc', '1004_Juno')
     """
-    name = re.sub(r"\.(mp4|avi|mkv|webm|mov|flv|m4v)$", "", PurePosixPath(video).name)
+    name = _bare(video)[-1]
     for rule in _RULES:
         found = rule.match(name)
         if found:
@@ -46,6 +47,8 @@ def shared_by_name(
     test: Iterable[str], train: Iterable[str], content: Mapping[str, str], ids: Mapping[str, str] | None = None
 ) -> list[Shared]:
     """Pairs of the two sets that are the same, each once, for the strongest reason.
+
+    A set held against itself pairs each two videos once, the earlier one as `test`.
 
     Args:
         content: hashes of the files of those videos whose bytes are at hand.
@@ -59,6 +62,7 @@ def shared_by_name(
         ("source", {video: source for video in (*first, *second) if (source := known.get(video) or source_id(video))}),
     )
     found: dict[tuple[str, str], Shared] = {}
+    order = {video: place for place, video in enumerate(first)} if set(first) == set(second) else {}
     for why, key in keys:
         by_key: dict[str, list[str]] = {}
         for video in second:
@@ -66,5 +70,44 @@ def shared_by_name(
                 by_key.setdefault(key[video], []).append(video)
         for video in first:
             for other in by_key.get(key.get(video, ""), ()):
-                found.setdefault((video, other), Shared(video, other, why))
+                if not order or order[video] < order[other]:
+                    found.setdefault((video, other), Shared(video, other, why))
     return list(found.values())
+
+
+def _bare(name: str) -> tuple[str, ...]:
+    """Folders and name without the ending of a media file."""
+    path = PurePosixPath(name)
+    bare = path.stem if path.suffix.lower() in _MEDIA else path.name
+    return (*path.parts[:-1], bare) if path.parts else (name,)
+
+
+def matching(listed: Iterable[str], videos: Iterable[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """What each line of a list names among some videos; and the lines that name none of them.
+
+    A line names the video of exactly that name; else those that are called so without ending, or in some folder that
+    the other does not tell.
+
+    >>> matching(["v1.mp4", "b/v2"], ["v1", "a/v2", "b/v2.avi"])
+    ({'v1.mp4': ['v1'], 'b/v2': ['b/v2.avi']}, [])
+    """
+    known = list(dict.fromkeys(videos))
+    exact = set(known)
+    by_name: dict[str, list[tuple[tuple[str, ...], str]]] = {}
+    for video in known:
+        by_name.setdefault(_bare(video)[-1], []).append((_bare(video), video))
+    found: dict[str, list[str]] = {}
+    unknown = []
+    for line in dict.fromkeys(listed):
+        name = line if line in exact else line.strip()
+        if not name:
+            continue
+        asked = _bare(name)
+        alike = by_name.get(asked[-1], ())
+        there = [video for bare, video in alike if all(a == b for a, b in zip(asked[::-1], bare[::-1], strict=False))]
+        there = [name] if name in exact else there
+        if there:
+            found[line] = there
+        else:
+            unknown.append(name)
+    return found, unknown

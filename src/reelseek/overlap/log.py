@@ -5,12 +5,14 @@ import fcntl
 import json
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from reelseek.errors import CollectionError
+from reelseek.overlap.pairs import json_line
 
 __all__ = ["Log"]
 
@@ -33,6 +35,7 @@ class Log:
         self._lines: list[dict[str, Any]] = []
         self._read = 0
         self._count = 0
+        self._lock = threading.RLock()
 
     def lines(self) -> list[dict[str, Any]]:
         """Every whole line so far; what was read before is not read again.
@@ -40,6 +43,10 @@ class Log:
         Raises:
             CollectionError: the file cannot be read, or became shorter, which nothing here ever makes it.
         """
+        with self._lock:
+            return self._lines_so_far()
+
+    def _lines_so_far(self) -> list[dict[str, Any]]:
         if not self.path.is_file():
             return self._lines
         try:
@@ -54,7 +61,7 @@ class Log:
         except OSError as error:
             raise CollectionError(f"{self.path} cannot be read: {error.strerror}") from error
         whole = fresh.rfind(b"\n") + 1
-        for line in fresh[:whole].splitlines():
+        for line in fresh[:whole].split(b"\n")[:-1]:
             self._count += 1
             self._take(line)
         self._read += whole
@@ -67,7 +74,7 @@ class Log:
             row = json.loads(line)
             if not isinstance(row, dict):
                 raise ValueError("not an object")
-        except ValueError:
+        except (ValueError, RecursionError):
             self.broken.append(self._count)
             _log.warning("%s: line %d cannot be read and is left out", self.path, self._count)
             return
@@ -87,12 +94,12 @@ class Log:
         """Be the one that writes, for as long as it takes to look (`lines`) and write what follows from it."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab+") as file:
+            with self._lock, self.path.open("ab+") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 self._end_cut_line(file)
 
                 def write(row: dict[str, Any]) -> None:
-                    file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+                    file.write(json_line(row).encode())
                     file.flush()
                     os.fsync(file.fileno())
 

@@ -14,7 +14,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["Match", "Videos", "best_matches", "best_windows", "prepared", "scores", "unit_rows"]
+from reelseek.overlap.spool import Spool
+
+__all__ = ["Group", "Match", "best_matches", "best_windows", "prepared", "scores", "unit_rows"]
 
 Frames = npt.NDArray[np.floating]
 _ROWS, _COLUMNS = 512, 1024  # frames of a block on either side: its cosines stay in the processor's cache
@@ -33,8 +35,17 @@ class Match:
 
 
 @dataclass(frozen=True)
+class Group:
+    """Videos of similar length: their places among all of them, and how many frames each has."""
+
+    videos: Sequence[Frames]
+    places: Tensor
+    lengths: Tensor
+
+
+@dataclass(frozen=True)
 class Videos:
-    """Videos of similar length, padded: values [video, frame, dim], how many frames each has, and who they are."""
+    """Some videos of a group, padded: values [video, frame, dim], how many frames each has, and their places."""
 
     values: Tensor
     lengths: Tensor
@@ -49,61 +60,62 @@ def unit_rows(frames: Frames, weights: npt.NDArray[np.floating] | None = None) -
     return found if weights is None else found * np.asarray(weights, np.float32)[:, None]
 
 
-def prepared(videos: Sequence[Frames], window: int) -> list[Videos]:
+def prepared(videos: Sequence[Frames], window: int) -> list[Group]:
     """Videos in groups of similar length, so that little is padded; those shorter than a window by their own length.
 
     Args:
-        videos: unit rows [frame, dim] each (see `unit_rows`).
+        videos: unit rows [frame, dim] each (see `unit_rows`), or a Spool of them.
         window: K.
 
     Raises:
         ValueError: a video has no frame, or is of another width than the first.
     """
-    for place, frames in enumerate(videos):
-        if frames.ndim != 2 or not len(frames) or frames.shape[1] != videos[0].shape[1]:
-            wanted = f"[frames, {videos[0].shape[-1]}] with at least one frame"
-            raise ValueError(f"video {place} is {frames.shape}; wanted {wanted}")
-    order = sorted(range(len(videos)), key=lambda place: len(videos[place]))
+    lengths = videos.lengths if isinstance(videos, Spool) else _checked_lengths(videos)
+    order = sorted(range(len(videos)), key=lambda place: lengths[place])
     groups: list[list[int]] = []
     for place in order:
-        count = len(videos[place])
-        shortest = len(videos[groups[-1][0]]) if groups else 0
+        count = lengths[place]
+        shortest = lengths[groups[-1][0]] if groups else 0
         if groups and (count == shortest or (shortest >= window and count <= 1.25 * shortest + 1)):
             groups[-1].append(place)
         else:
             groups.append([place])
-    return [_padded(videos, group) for group in groups]
+    return [Group(videos, torch.tensor(each), torch.tensor([lengths[i] for i in each])) for each in groups]
 
 
-def _padded(videos: Sequence[Frames], group: Sequence[int]) -> Videos:
-    longest = max(len(videos[place]) for place in group)
-    values = np.zeros((len(group), longest, videos[0].shape[1]), np.float32)
-    for row, place in enumerate(group):
-        values[row, : len(videos[place])] = videos[place]
-    lengths = torch.tensor([len(videos[place]) for place in group])
-    return Videos(torch.from_numpy(values), lengths, torch.tensor(list(group)))
+def _checked_lengths(videos: Sequence[Frames]) -> list[int]:
+    for place, frames in enumerate(videos):
+        if frames.ndim != 2 or not len(frames) or frames.shape[1] != videos[0].shape[1]:
+            wanted = f"[frames, {videos[0].shape[-1]}] with at least one frame"
+            raise ValueError(f"video {place} is {frames.shape}; wanted {wanted}")
+    return [len(frames) for frames in videos]
 
 
-def scores(
-    queries: Sequence[Videos], gallery: Sequence[Videos], window: int
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _padded(videos: Sequence[Frames], places: Sequence[int]) -> Videos:
+    rows = [videos[place] for place in places]
+    values = np.zeros((len(rows), max(map(len, rows)), rows[0].shape[1]), np.float32)
+    for number, frames in enumerate(rows):
+        values[number, : len(frames)] = frames
+    return Videos(torch.from_numpy(values), torch.tensor([len(frames) for frames in rows]), torch.tensor(list(places)))
+
+
+def scores(queries: Sequence[Group], gallery: Sequence[Group], window: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Scores of all pairs, block by block: places of some queries, places of some gallery videos, and [query, gallery].
 
-    Memory does not grow with either set.
+    Memory does not grow with either set, beyond what holds the videos themselves.
     """
     for one in queries:
-        for two in gallery:
-            k = min(window, int(one.lengths.min()), int(two.lengths.min()))
-            for some in _blocks(one, _ROWS):
+        for some in _blocks(one, _ROWS):
+            for two in gallery:
+                k = min(window, int(one.lengths.min()), int(two.lengths.min()))
                 for others in _blocks(two, _COLUMNS):
                     yield some.places, others.places, _best(some, others, k)
 
 
-def _blocks(videos: Videos, frames: int) -> Iterator[Videos]:
-    step = max(1, frames // videos.values.shape[1])
-    for begin in range(0, len(videos.places), step):
-        part = slice(begin, begin + step)
-        yield Videos(videos.values[part], videos.lengths[part], videos.places[part])
+def _blocks(group: Group, frames: int) -> Iterator[Videos]:
+    step = max(1, frames // int(group.lengths.max()))
+    for places in group.places.split(step):
+        yield _padded(group.videos, places.tolist())
 
 
 def _best(queries: Videos, gallery: Videos, k: int) -> Tensor:

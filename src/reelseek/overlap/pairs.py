@@ -12,7 +12,7 @@ from typing import Any
 
 from reelseek.errors import CollectionError
 
-__all__ = ["Pair", "read_pairs", "write_pairs", "write_whole"]
+__all__ = ["Pair", "json_line", "read_pairs", "read_text", "write_pairs", "write_whole"]
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
     """
     if path.suffix == ".lst":
         text = "".join(
-            f"{p.test}\t{p.test_start:g}\t{p.test_start + p.window:g}"
-            f"\t{p.train}\t{p.train_start:g}\t{p.train_start + p.window:g}\n"
+            f"{p.test}\t{p.test_start:.10g}\t{p.test_start + p.window:.10g}"
+            f"\t{p.train}\t{p.train_start:.10g}\t{p.train_start + p.window:.10g}\n"
             for p in pairs
         )
     elif path.suffix == ".csv":
@@ -52,16 +52,36 @@ def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
         rows.writerows(p.as_json() for p in pairs)
         text = buffer.getvalue()
     else:
-        text = "".join(json.dumps(p.as_json(), ensure_ascii=False) + "\n" for p in pairs)
+        text = "".join(json_line(p.as_json()) for p in pairs)
     write_whole(path, text)
+
+
+def json_line(row: dict[str, Any]) -> str:
+    """A line of JSON that any reader of lines takes for one; names of files that are no Unicode survive in it."""
+    text = json.dumps(row, ensure_ascii=False)
+    whole = len(text.splitlines()) == 1 and not any("\ud800" <= sign <= "\udfff" for sign in text)
+    return (text if whole else json.dumps(row)) + "\n"
 
 
 def write_whole(path: Path, text: str) -> None:
     """Replace a file in one step; a crash leaves the old one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, "utf-8")
+    partial.write_text(text, "utf-8", errors="surrogateescape", newline="")
     os.replace(partial, path)
+
+
+def read_text(path: Path) -> str:
+    """A list or table as people and spreadsheets save it.
+
+    Raises:
+        CollectionError: it cannot be read.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CollectionError(f"{path} cannot be read: {error}") from error
 
 
 def read_pairs(path: Path) -> list[Pair]:
@@ -70,15 +90,12 @@ def read_pairs(path: Path) -> list[Pair]:
     Raises:
         CollectionError: the file cannot be read, or a line is not of its form; says which.
     """
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CollectionError(f"{path} cannot be read: {error}") from error
+    text = read_text(path)
     if path.suffix == ".csv":
-        rows = list(csv.DictReader(lines))
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
         return [_pair(path, number, row) for number, row in enumerate(rows, 2)]
     found = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
         if line.strip():
             found.append(_of_list(path, number, line) if path.suffix == ".lst" else _of_json(path, number, line))
     return found

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from reelseek.errors import CollectionError
-from reelseek.overlap.match import Match, best_matches, unit_rows
+from reelseek.overlap.match import Match, best_matches, best_windows, unit_rows
 from reelseek.overlap.nearest import near_matches
-from reelseek.overlap.pairs import Pair, read_pairs, write_pairs, write_whole
+from reelseek.overlap.pairs import Pair, json_line, read_pairs, write_pairs, write_whole
 from reelseek.overlap.sound import prints, same_sound
-from reelseek.overlap.sources import FrameSet, Source
+from reelseek.overlap.sources import Part, Source
+from reelseek.overlap.spool import Spool
 from reelseek.overlap.verdicts import Decision, Verdicts, pair_key
 from reelseek.overlap.weights import ScreensaverBank, background_rows, common_weights, plain_weights, turned
 
@@ -24,6 +25,7 @@ __all__ = [
     "Asked",
     "Rows",
     "Scan",
+    "Sets",
     "judged",
     "kept_at",
     "keys_of",
@@ -31,7 +33,7 @@ __all__ = [
     "save_scan",
     "scan",
     "scan_path",
-    "weighted",
+    "weighted_sets",
 ]
 
 Rows = npt.NDArray[np.floating]
@@ -71,7 +73,7 @@ class Scan:
         source: what was searched, and `space`, what made its features.
         test, train: the videos of both sets, each with a hash of its weighted frames.
         content: hashes of files, where they are known.
-        without: videos that have no frames.
+        test_without, train_without: videos that have no frames.
         compared: pairs that were compared this time.
         missed: share of the best pairs that an approximate search missed, as measured on a sample.
     """
@@ -82,7 +84,8 @@ class Scan:
     test: dict[str, str]
     train: dict[str, str]
     content: dict[str, str]
-    without: tuple[str, ...]
+    test_without: tuple[str, ...]
+    train_without: tuple[str, ...]
     compared: int
     missed: float | None
     pairs: tuple[Pair, ...] = field(repr=False)
@@ -105,57 +108,90 @@ def scan(
     Raises:
         UsageError, CollectionError: a set is unknown or cannot be compared.
     """
-    one, two = source.part(asked.test), source.part(asked.train)
-    others = source.part(asked.background) if asked.background else None
-    if asked.plain:
-        source.examine([name for part in (one, two, others) if part for name in part.names], progress)
-    rows = _rows_of_parts(source, [part for part in (one, two, others) if part], asked, bank)
-    queries = [rows[name] for name in one.names]
-    gallery = [rows[name] for name in two.names]
-    if others is not None:
-        apart = np.concatenate([rows[name] for name in others.names])
-        queries = background_rows(queries, apart)
-        gallery = [turned(each) for each in background_rows(gallery, apart)]
+    sets = weighted_sets(source, asked, bank, progress)
+    one, two = sets.test, sets.train
     content = {name: video.content for name in (*one.names, *two.names)
                if (video := source.video(name)) and video.content}  # fmt: skip
-    done = Scan(str(source.path.absolute()), source.space, asked, _hashes(one.names, queries),
-                _hashes(two.names, gallery), content, (*one.without, *two.without), 0, None, ())  # fmt: skip
+    done = Scan(str(source.path.absolute()), source.space, asked, _hashes(one.names, sets.queries),
+                _hashes(two.names, sets.gallery), content, one.without, two.without, 0, None, ())  # fmt: skip
     old = known if known is not None and _goes_on(known, done) else None
-    found, compared, missed = _compare(done, queries, gallery, old, progress)
     kept = [pair for pair in old.pairs if _still(pair, old, done)] if old else []
+    found, compared, missed = _compare(done, sets, old, {(pair.test, pair.train) for pair in kept}, progress)
     joined = sorted([*kept, *found], key=lambda p: (-p.score, p.test, p.train))[: asked.top]
     return replace(done, pairs=tuple(_heard(source, joined)), compared=compared, missed=missed)
 
 
-def weighted(
-    source: Source, part: FrameSet, *, plain: bool = True, bank: ScreensaverBank | None = None
-) -> dict[str, Rows]:
-    """Unit rows of each video times the weights that its own pictures and a bank give them."""
-    found: dict[str, Rows] = {}
-    for name, frames in zip(part.names, part.frames, strict=True):
-        weights = np.ones(len(frames), np.float32)
-        shares = source.shares(name) if plain else None
-        if shares is not None:
-            told = min(len(shares), len(frames))
-            weights[:told] = plain_weights(shares[:told])
-        rows = unit_rows(frames)
-        if bank is not None:
-            weights *= bank.weights(rows, source.space)
-        found[name] = rows * weights[:, None]
-    return found
+@dataclass(frozen=True)
+class Sets:
+    """Two parts of a source as the search compares them, videos in the order of their names.
+
+    Attributes:
+        rows: unit rows times their weights, of any video of the source.
+        apart: rows of the background, where scores are to be relative to one.
+    """
+
+    test: Part
+    train: Part
+    queries: Spool
+    gallery: Spool
+    rows: Callable[[str], Rows]
+    apart: Rows | None
+
+    def as_gallery(self, rows: Rows) -> Rows:
+        """Rows of one more video, in the form in which the gallery's are."""
+        return rows if self.apart is None else turned(background_rows([rows], self.apart)[0])
 
 
-def _rows_of_parts(
-    source: Source, parts: Sequence[FrameSet], asked: Asked, bank: ScreensaverBank | None
-) -> dict[str, Rows]:
-    rows: dict[str, Rows] = {}
-    for part in parts:
-        rows |= weighted(source, part, plain=asked.plain, bank=bank)
+def weighted_sets(
+    source: Source, asked: Asked, bank: ScreensaverBank | None = None, progress: Progress = lambda *_: None
+) -> Sets:
+    """What a search compares: frames of both parts times what pictures, a bank and other videos say they are worth.
+
+    Raises:
+        UsageError, CollectionError: a set is unknown or cannot be compared.
+    """
+    one, two = source.part(asked.test), source.part(asked.train)
+    others = source.part(asked.background) if asked.background else None
+    if asked.plain:
+        source.examine([name for part in (one, two, others) if part for name in part.names], progress)
+    names = list(dict.fromkeys((*one.names, *two.names)))
+    rare: dict[str, npt.NDArray[np.float32]] = {}
     if asked.common is not None:
-        names = list(dict.fromkeys(name for part in parts[:2] for name in part.names))
-        for name, weights in zip(names, common_weights([rows[n] for n in names], asked.common), strict=True):
-            rows[name] = rows[name] * weights[:, None]
-    return rows
+        rare = dict(zip(names, common_weights([unit_rows(_read(source, n)) for n in names], asked.common), strict=True))
+
+    def rows(name: str) -> Rows:
+        found = _weighted(source, name, plain=asked.plain, bank=bank)
+        return found * rare[name][:, None] if name in rare else found
+
+    apart = None if others is None else np.concatenate([rows(name) for name in others.names])
+    plain = Sets(one, two, Spool(()), Spool(()), rows, apart)
+    if apart is None:
+        queries = Spool(rows(name) for name in one.names)
+        gallery = queries if one.names == two.names else Spool(rows(name) for name in two.names)
+    else:
+        queries = Spool(background_rows([rows(name)], apart)[0] for name in one.names)
+        gallery = Spool(plain.as_gallery(rows(name)) for name in two.names)
+    return replace(plain, queries=queries, gallery=gallery)
+
+
+def _read(source: Source, name: str) -> Rows:
+    frames = source.read(name)
+    assert frames is not None  # a part names only videos that have some
+    return frames
+
+
+def _weighted(source: Source, name: str, *, plain: bool, bank: ScreensaverBank | None) -> Rows:
+    """Unit rows of a video times the weights that its own pictures and a bank give them."""
+    frames = _read(source, name)
+    weights = np.ones(len(frames), np.float32)
+    shares = source.shares(name) if plain else None
+    if shares is not None:
+        told = min(len(shares), len(frames))
+        weights[:told] = plain_weights(shares[:told])
+    rows = unit_rows(frames)
+    if bank is not None:
+        weights *= bank.weights(rows, source.space)
+    return rows * weights[:, None]
 
 
 def _hashes(names: Sequence[str], rows: Sequence[Rows]) -> dict[str, str]:
@@ -168,6 +204,11 @@ def _goes_on(known: Scan, now: Scan) -> bool:
     """Whether pairs of an earlier search can be kept: the same was asked, and none that it dropped is wanted now."""
     if (known.source, known.space, known.asked) != (now.source, now.space, now.asked):
         return False
+    if not set(known.test) & set(known.train) <= set(now.test) & set(now.train):
+        return False  # of two videos that were in both sets only one order was compared
+    place = {name: at for at, name in enumerate(now.test)}
+    if any(p.train in place and p.test in now.train and place[p.train] < place.get(p.test, -1) for p in known.pairs):
+        return False  # and now it would be the other
     full = len(known.pairs) >= known.asked.top
     lost = any(now.test.get(n) != h for n, h in known.test.items()) or any(
         now.train.get(n) != h for n, h in known.train.items()
@@ -182,23 +223,27 @@ def _still(pair: Pair, known: Scan, now: Scan) -> bool:
 
 
 def _compare(
-    now: Scan, queries: Sequence[Rows], gallery: Sequence[Rows], old: Scan | None, progress: Progress
+    now: Scan, sets: Sets, old: Scan | None, kept: Collection[tuple[str, str]], progress: Progress
 ) -> tuple[list[Pair], int, float | None]:
-    """Pairs that no earlier search compared: new videos with all, then old ones with new ones."""
+    """Pairs that no earlier search compared: new videos with all, then old ones with new ones.
+
+    Two videos that are in both sets are a pair once, with the one that comes first in the test set as `test`.
+    """
     tests, trains = list(now.test), list(now.train)
     known_tests = {n for n, h in now.test.items() if old and old.test.get(n) == h}
     known_trains = {n for n, h in now.train.items() if old and old.train.get(n) == h}
     new = [place for place, name in enumerate(tests) if name not in known_tests]
     rest = [place for place, name in enumerate(tests) if name in known_tests]
     added = [place for place, name in enumerate(trains) if name not in known_trains]
-    found: list[Pair] = []
+    row, column = {n: i for i, n in enumerate(tests)}, {n: j for j, n in enumerate(trains)}
+    found: dict[tuple[int, int], None] = {}
     missed: list[float] = []
     total = len(new) * len(trains) + len(rest) * len(added)
     done = 0
     for rows, columns in ((new, list(range(len(trains)))), (rest, added)):
         if not rows or not columns:
             continue
-        some, others = [queries[i] for i in rows], [gallery[j] for j in columns]
+        some, others = sets.queries.chosen(rows), sets.gallery.chosen(columns)
         names = [tests[i] for i in rows], [trains[j] for j in columns]
         how: dict[str, Any] = {"window": now.asked.window, "most": now.asked.top, "names": names}
         if now.asked.approximate:
@@ -208,9 +253,16 @@ def _compare(
             tell = partial(_told_of, progress, done, total)
             matches = best_matches(some, others, **how, progress=tell)
         done += len(rows) * len(columns)
-        found += [_pair(match, *names) for match in matches]
-    both = {frozenset((p.test, p.train)): p for p in reversed(found)}  # old and new of one set meet in both passes
-    return [p for p in found if both[frozenset((p.test, p.train))] is p], done, max(missed) if missed else None
+        for match in matches:
+            one, two = rows[match.query], columns[match.gallery]
+            first, second = tests[one], trains[two]
+            if first in column and second in row and row[second] < one:
+                one, two = row[second], column[first]
+            if (tests[one], trains[two]) not in kept:
+                found[one, two] = None
+    window = now.asked.window
+    pairs = [_pair(best_windows(sets.queries[i], sets.gallery[j], window, (i, j)), tests, trains) for i, j in found]
+    return pairs, done, max(missed) if missed else None
 
 
 def _told_of(progress: Progress, before: int, total: int, done: int, _: int) -> None:
@@ -218,7 +270,7 @@ def _told_of(progress: Progress, before: int, total: int, done: int, _: int) -> 
 
 
 def _pair(match: Match, tests: Sequence[str], trains: Sequence[str]) -> Pair:
-    return Pair(tests[match.query], trains[match.gallery], match.score, float(match.query_start),
+    return Pair(tests[match.query], trains[match.gallery], round(match.score, 6), float(match.query_start),
                 float(match.gallery_start), float(match.window))  # fmt: skip
 
 
@@ -263,10 +315,14 @@ def scan_path(out: Path) -> Path:
 
 
 def save_scan(out: Path, done: Scan) -> None:
-    """The pairs at `out`, and beside them what they came from."""
+    """The pairs at `out`, and beside them what they came from.
+
+    Pairs that a crash left without what they came from are compared anew.
+    """
+    scan_path(out).unlink(missing_ok=True)
     write_pairs(out, done.pairs)
     told = {name: value for name, value in asdict(replace(done, pairs=())).items() if name != "pairs"}
-    write_whole(scan_path(out), json.dumps(told, ensure_ascii=False) + "\n")
+    write_whole(scan_path(out), json_line(told))
 
 
 def read_scan(out: Path) -> Scan | None:
@@ -280,7 +336,8 @@ def read_scan(out: Path) -> Scan | None:
         return None
     try:
         told = json.loads(beside.read_text("utf-8"))
-        return Scan(**{**told, "asked": Asked(**told["asked"]), "without": tuple(told["without"]),
+        return Scan(**{**told, "asked": Asked(**told["asked"]),
+                       "test_without": tuple(told["test_without"]), "train_without": tuple(told["train_without"]),
                        "pairs": tuple(read_pairs(out))})  # fmt: skip
     except (ValueError, TypeError, KeyError) as error:
         raise CollectionError(

@@ -13,21 +13,23 @@ from reelseek.errors import CollectionError, UsageError
 from reelseek.library import Library, Video, add
 from reelseek.library.store import TrackRow
 from reelseek.media.container import MEDIA_SUFFIXES
+from reelseek.overlap.ids import matching
+from reelseek.overlap.pairs import read_text
 
-__all__ = ["DEFAULT_EXPERT", "FrameSet", "LibrarySource", "Source", "library_splits", "open_source"]
+__all__ = ["DEFAULT_EXPERT", "LibrarySource", "Part", "Source", "library_splits", "open_source"]
 
 Frames = npt.NDArray[np.floating]
 Progress = Callable[[str, int, int, str], None]
 DEFAULT_EXPERT = "copy"
 _WITNESSES = ("plain", "audio")
+_LARGEST = 1e15
 
 
 @dataclass(frozen=True)
-class FrameSet:
-    """Videos by name with a feature a second [second, dim]; `without` names those that have no frame."""
+class Part:
+    """Videos of a source by name; `without` names those of them that have no frame."""
 
     names: tuple[str, ...]
-    frames: tuple[Frames, ...]
     without: tuple[str, ...] = ()
 
 
@@ -61,30 +63,34 @@ class Source:
         there = ", ".join(sorted(self.splits)) or "none"
         raise UsageError(f"{given!r} is neither a file nor a split of {self.path}; its splits are: {there}")
 
-    def part(self, given: str) -> FrameSet:
-        """The frames of those videos.
+    def part(self, given: str) -> Part:
+        """Those videos, and which of them have no frame.
 
         Raises:
             UsageError: as above, or not one has a frame.
         """
         chosen = self.videos(given)
-        found = [(name, self.read(name)) for name in chosen]
-        kept = [(name, frames) for name, frames in found if frames is not None and len(frames)]
+        kept = tuple(name for name in chosen if self.has_frames(name))
         if not kept:
             raise UsageError(f"not one of the {len(chosen)} videos of {given!r} has a frame in {self.path}")
-        named = {name for name, _ in kept}
-        without = tuple(name for name in chosen if name not in named)
-        return FrameSet(tuple(name for name, _ in kept), tuple(frames for _, frames in kept), without)
+        return Part(kept, tuple(name for name in chosen if name not in set(kept)))
 
     def _listed(self, path: Path) -> tuple[str, ...]:
-        known = dict.fromkeys(self.names) | {Path(name).stem: name for name in reversed(self.names)}
-        listed = [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
-        unknown = [name for name in listed if name not in known]
+        lines = read_text(path).replace("\r\n", "\n").split("\n")
+        named, unknown = matching((line for line in lines if line.strip()), self.names)
         if unknown:
             raise UsageError(
                 f"{path} lists {len(unknown)} videos that {self.path} does not have, such as {', '.join(unknown[:3])}"
             )
-        return tuple(dict.fromkeys(known[name] or name for name in listed))
+        for line, videos in named.items():
+            if len(videos) > 1:
+                raise UsageError(f"{path} lists {line.strip()!r}, which may be {' or '.join(videos[:3])}; say which")
+        return tuple(dict.fromkeys(videos[0] for videos in named.values()))
+
+    def has_frames(self, name: str) -> bool:
+        """Whether there is anything of a video to compare."""
+        frames = self.read(name)
+        return frames is not None and len(frames) > 0
 
     def read(self, name: str) -> Frames | None:
         """A video's features [second, dim], or None.
@@ -99,6 +105,8 @@ class Source:
             raise CollectionError(f"{file} cannot be read: {error}") from error
         if frames.ndim != 2 or frames.dtype.kind != "f" or not np.isfinite(frames).all():
             raise CollectionError(f"{file} holds {frames.dtype} {frames.shape}; wanted finite [second, dim]")
+        if frames.size and np.abs(frames).max() > _LARGEST:
+            raise CollectionError(f"{file} holds values above {_LARGEST:.0e}, whose squares are no numbers any more")
         self._widths.setdefault(frames.shape[1], name)
         if len(self._widths) > 1:
             told = ", ".join(f"{width} in {first}" for width, first in self._widths.items())
@@ -126,6 +134,7 @@ class LibrarySource(Source):
 
     Args:
         witnesses: a library beside it that keeps what the pictures and the sound of its videos tell.
+        folder: the library was made from a folder of videos, which are called by where they lie in it now.
 
     Raises:
         UsageError: the library has no such expert, or tracks of it that cannot be compared.
@@ -137,11 +146,10 @@ class LibrarySource(Source):
         expert: str | None,
         witnesses: Path | None = None,
         *,
-        path: Path | None = None,
-        splits: dict[str, tuple[str, ...]] | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.library = library
-        self._videos = {video.id: video for video in library.videos()}
+        self._videos = {video.id: video for video in library.videos()} if folder is None else _within(library, folder)
         about = library.experts()
         name = None if expert is None else expert.partition("@")[0]
         if name is None:
@@ -152,10 +160,14 @@ class LibrarySource(Source):
             raise UsageError(f"{library.path} has no tracks of {expert or 'appearance'}; it has {there}")
         if len(about[name]["fingerprints"]) > 1:
             raise UsageError(f"{library.path} has tracks of {name!r} made in different ways, which cannot be compared")
+        names = tuple(self._videos)
+        if folder is not None:  # a damaged video is none of the library's, and yet a video of the folder
+            failed = {str(each["video"]) for each in library.failures()}
+            names = tuple(dict.fromkeys((*names, *sorted(each for each in failed if (folder / each).is_file()))))
         super().__init__(
-            path or library.path,
-            tuple(self._videos),
-            library_splits(library) if splits is None else splits,
+            folder or library.path,
+            names,
+            library_splits(library) if folder is None else _folders(names),
             str(about[name]["fingerprints"][0]),
         )
         self._name, self._rows, self._beside = name, _rows(library, name), witnesses
@@ -168,6 +180,9 @@ class LibrarySource(Source):
         """What its expert was asked for by: `name` or `name@model`."""
         asked: list[str] = json.loads(self.library.meta("experts") or "[]")
         return next((spec for spec in asked if spec.partition("@")[0] == self._name), self._name)
+
+    def has_frames(self, name: str) -> bool:
+        return self._track(self.library, self._rows, name) is not None
 
     def read(self, name: str) -> Frames | None:
         found = self._track(self.library, self._rows, name)
@@ -233,14 +248,19 @@ def open_source(path: Path, expert: str | None, work: Path, progress: Progress =
     if not any(file.suffix.lower() in MEDIA_SUFFIXES for file in path.rglob("*")):
         raise UsageError(f"{path} holds no library, no .npy and no video")
     library = Library.open(work, create=True)
-    report = add(library, [path], experts=[expert or DEFAULT_EXPERT, *_WITNESSES], progress=progress)
+    add(library, [path], experts=[expert or DEFAULT_EXPERT, *_WITNESSES], progress=progress)
     gone = [video.id for video in library.videos() if video.path is None or not video.path.exists()]
-    if gone:  # deleted or renamed since; what was made of them, perhaps by another release, is of no use
+    if gone:  # deleted since; what was made of them, perhaps by another release, is of no use
         library.remove(gone)
-    source = LibrarySource(library, expert or DEFAULT_EXPERT, path=path, splits={})
-    source.names = tuple(dict.fromkeys((*source.names, *sorted({name for name, *_ in report.failed}))))
-    source.splits = _folders(source.names)
-    return source
+    return LibrarySource(library, expert or DEFAULT_EXPERT, folder=path)
+
+
+def _within(library: Library, folder: Path) -> dict[str, Video]:
+    """Videos by where they lie in a folder."""
+    root = folder.resolve()
+    found = [(video.path.resolve(), video) for video in library.videos() if video.path is not None]
+    inside = [(str(path.relative_to(root)), video) for path, video in found if path.is_relative_to(root)]
+    return dict(sorted(inside, key=lambda each: each[0]))
 
 
 def _folders(names: Sequence[str]) -> dict[str, tuple[str, ...]]:

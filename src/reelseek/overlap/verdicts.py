@@ -35,6 +35,7 @@ class Said:
         number: its place in the file; what undoes it names it.
         key: contents of the videos where they are known, else their names.
         settles: given with the others' opinions in sight, to end a disagreement.
+        blind: given before what others said of the pair could be seen.
         bank: screensavers that were kept with it.
     """
 
@@ -46,6 +47,7 @@ class Said:
     key: tuple[str, str]
     settles: bool = False
     bank: tuple[int, ...] = ()
+    blind: bool = True
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Verdicts:
         self._taken = 0
         self._said: dict[int, Said] = {}
         self._by_key: dict[tuple[str, str], list[Said]] = {}
+        self._saw: dict[tuple[str, str], set[str]] = {}  # who could see what others said
         self._lock = threading.RLock()
         self.refresh()
 
@@ -157,7 +160,7 @@ class Verdicts:
 
         both: dict[tuple[str, str], list[tuple[str, str]]] = {}
         for opinions in self._by_key.values():
-            blind = {each.who: each.verdict for each in opinions if not each.settles and each.verdict != "looked-at"}
+            blind = {each.who: each.verdict for each in opinions if each.blind and each.verdict != "looked-at"}
             for one, two in combinations(sorted(blind), 2):
                 both.setdefault((one, two), []).append((blind[one], blind[two]))
         found = []
@@ -194,8 +197,13 @@ class Verdicts:
                 raise ValueError(f"{said.verdict!r} is no verdict")
         except (KeyError, TypeError, ValueError) as error:
             raise CollectionError(f"{self.path}: a line is no verdict: {error!r}") from error
+        saw, there = self._saw.setdefault(key, set()), self._by_key.setdefault(key, [])
+        said = replace(said, blind=not said.settles and said.who not in saw)
         self._said[number] = said
-        self._by_key.setdefault(key, []).append(said)
+        there.append(said)
+        judges = {each.who for each in there if each.verdict != "looked-at"}
+        if len(judges) > 1:  # whoever has judged may see what the others said
+            saw |= judges
 
 
 def known_pairs(
@@ -253,7 +261,7 @@ class Review:
     verdicts: Verdicts
     opinions: int = 1
     clock: Callable[[], float] = time.monotonic
-    _leases: dict[int, dict[str, float]] = field(default_factory=dict)
+    _leases: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict)
     _sessions: dict[str, _Session] = field(default_factory=dict)
     _place_of: dict[tuple[str, str], int] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -264,8 +272,8 @@ class Review:
         Raises:
             UsageError: the name is empty or too long, or somebody else uses it at the moment.
         """
-        if not who.strip() or len(who) > 60 or any(ord(sign) < 32 for sign in who):
-            raise UsageError("a reviewer needs a name of 1 to 60 letters")
+        if not who.strip() or len(who) > 60 or who[0] in "=+-@" or any(ord(sign) < 32 for sign in who):
+            raise UsageError("a reviewer needs a name of 1 to 60 letters that begins with none of = + - @")
         with self._lock:
             there = self._sessions.get(who)
             if there is not None and there.token != token and self.clock() - there.seen < _LEASE_SECONDS:
@@ -288,20 +296,21 @@ class Review:
             now = self.clock()
             found = []
             for place in range(after + 1, len(self.pairs)):
-                if self._is_open(place, who, now):
+                if self.place_of(self.keys[place]) == place and self._is_open(place, who, now):
                     found.append(place)
-                    self._leases.setdefault(place, {})[who] = now + _LEASE_SECONDS
+                    self._leases.setdefault(self.keys[place], {})[who] = now + _LEASE_SECONDS
                     if len(found) == count:
                         break
             return found
 
     def keep(self, who: str, places: Iterable[int]) -> None:
-        """Hold what one holds for another five minutes."""
+        """Hold what one holds for another five minutes; what ran out meanwhile only if nobody else took it."""
         with self._lock:
+            now = self.clock()
             for place in places:
-                leases = self._leases.get(place, {})
-                if who in leases:
-                    leases[who] = self.clock() + _LEASE_SECONDS
+                leases = self._leases.get(self.keys[place], {}) if 0 <= place < len(self.keys) else {}
+                if who in leases and (leases[who] > now or self._is_open(place, who, now)):
+                    leases[who] = now + _LEASE_SECONDS
 
     def _is_open(self, place: int, who: str, now: float) -> bool:
         said = self.verdicts.opinions(self.keys[place])
@@ -309,28 +318,52 @@ class Review:
         return who not in others and len(others | self._holders(place, who, now)) < self.opinions
 
     def _holders(self, place: int, but: str, now: float) -> set[str]:
-        leases = self._leases.get(place)
+        leases = self._leases.get(self.keys[place])
         return {name for name, until in leases.items() if name != but and until > now} if leases else set()
+
+    def may_say(self, places: Iterable[int], who: str, *, settles: bool = False) -> None:
+        """Whether a reviewer's opinion on some pairs would be kept.
+
+        Raises:
+            UsageError: there is no such pair; enough others judged one meanwhile, or hold it now; or there is nothing
+                to settle.
+        """
+        with self._lock:
+            self.verdicts.refresh()
+            for place in places:
+                if not 0 <= place < len(self.pairs):
+                    raise UsageError(f"there is no pair {place}; there are {len(self.pairs)}, counted from 0")
+                said = self.verdicts.opinions(self.keys[place])
+                if settles:
+                    if not self._differ(place, who) and not any(each.settles for each in said):
+                        raise UsageError("nobody disagrees about this pair, or your own opinion is asked for first")
+                    continue
+                others = {each.who for each in said if each.who != who and each.verdict != "looked-at"}
+                held = self._holders(place, who, self.clock())
+                mine = self._leases.get(self.keys[place], {}).get(who, -1.0) > self.clock()
+                if len(others) >= self.opinions or (not mine and len(others | held) >= self.opinions):
+                    busy = ", ".join(sorted(others | held))
+                    raise UsageError(f"{busy} judged this pair meanwhile or has it at the moment; nothing was kept")
 
     def say(self, place: int, verdict: Verdict, who: str, *, settles: bool = False, bank: Sequence[int] = ()) -> Said:
         """Keep a reviewer's opinion on a pair.
 
         Raises:
-            UsageError: enough others judged it meanwhile, or hold it now.
+            UsageError: as `may_say`.
         """
         with self._lock:
-            self.verdicts.refresh()
-            if not settles:
-                said = self.verdicts.opinions(self.keys[place])
-                others = {each.who for each in said if each.who != who and each.verdict != "looked-at"}
-                held = self._holders(place, who, self.clock())
-                mine = self._leases.get(place, {}).get(who, -1.0) > self.clock()
-                if len(others) >= self.opinions or (not mine and len(others | held) >= self.opinions):
-                    busy = ", ".join(sorted(others | held))
-                    raise UsageError(f"{busy} judged this pair meanwhile or has it at the moment; nothing was kept")
+            self.may_say([place], who, settles=settles)
             kept = self.verdicts.say(self.pairs[place], verdict, who, key=self.keys[place], settles=settles, bank=bank)
-            self._leases.get(place, {}).pop(who, None)
+            self._leases.get(self.keys[place], {}).pop(who, None)
             return kept
+
+    def _differ(self, place: int, who: str) -> bool:
+        """Whether opinions differ, and this person is not one whose own is still asked for."""
+        decision = self.verdicts.decision(self.keys[place])
+        if decision is None or decision.verdict is not None:
+            return False
+        judges = {each.who for each in decision.said if each.verdict != "looked-at"}
+        return who in judges or len(judges) >= self.opinions
 
     def may_see(self, place: int, who: str) -> tuple[Said, ...]:
         """What others said, once one has judged oneself, or nobody is asked any more."""
@@ -342,7 +375,8 @@ class Review:
         """Where a pair stands here, if it is one of these."""
         with self._lock:
             if not self._place_of:
-                self._place_of.update({each: place for place, each in enumerate(self.keys)})
+                for place, each in enumerate(self.keys):
+                    self._place_of.setdefault(each, place)
             return self._place_of.get(key)
 
     def places(self, view: str, who: str) -> list[int]:
@@ -358,18 +392,27 @@ class Review:
             if (
                 (view == "looked-at" and not decision.judged)
                 or (view == "mine" and any(each.who == who for each in decision.said))
-                or (view == "disagreements" and decision.verdict is None)
+                or (view == "disagreements" and self._differ(place, who))
             ):
                 found.append(place)
         return found
 
     def counts(self) -> dict[str, int]:
-        """Pairs by what stands about them; `seen` is N, judged or scrolled past."""
+        """Pairs by what stands about them; `seen` is N, judged or scrolled past.
+
+        What stands about a pair that more people are to judge is not told, lest it tell them what was said.
+        """
         self.verdicts.refresh()
         told: Counter[str] = Counter()
+        seen = 0
         for key in self.keys:
             decision = self.verdicts.decision(key)
             if decision is not None:
-                told[decision.verdict or "disagreement"] += 1
-        found = {name: told.get(name, 0) for name in (*_VERDICTS, "disagreement")}
-        return {"pairs": len(self.keys), "seen": sum(told.values()), **found}
+                seen += 1
+                judges = {each.who for each in decision.said if each.verdict != "looked-at"}
+                if len(judges) >= self.opinions or not judges:
+                    told[decision.verdict or "disagreement"] += 1
+                else:
+                    told["waiting"] += 1
+        found = {name: told.get(name, 0) for name in (*_VERDICTS, "disagreement", "waiting")}
+        return {"pairs": len(self.keys), "seen": seen, **found}

@@ -81,13 +81,14 @@ class ScreensaverBank:
 
     def add(self, video: str, start: float, space: str, vectors: Rows, who: str) -> int:
         """Keep frames [frame, dim]; returns the number that removes them."""
-        known = [int(line["id"]) for line in self._log.lines() if "id" in line]
-        number = max(known, default=0) + 1
         halves = np.ascontiguousarray(vectors, np.float16)
-        self._log.append(
-            {"id": number, "time": _now(), "who": who, "video": video, "start": start, "space": space,
-             "frames": len(halves), "vectors": base64.b64encode(halves.tobytes()).decode()}
-        )  # fmt: skip
+        with self._log.appending() as write:
+            known = [int(line["id"]) for line in self._log.lines() if "id" in line]
+            number = max(known, default=0) + 1
+            write(
+                {"id": number, "time": _now(), "who": who, "video": video, "start": start, "space": space,
+                 "frames": len(halves), "vectors": base64.b64encode(halves.tobytes()).decode()}
+            )  # fmt: skip
         return number
 
     def remove(self, number: int, who: str) -> None:
@@ -103,7 +104,7 @@ class ScreensaverBank:
 
     def weights(self, frames: Rows, space: str) -> Weights:
         """0 for each of the unit rows [frame, dim] that is one of the bank's, else 1. Entries of other spaces wait."""
-        known = [entry.vectors for entry in self.entries if entry.space == space]
+        known = [e.vectors for e in self.entries if e.space == space and e.vectors.shape[1] == frames.shape[1]]
         if not known:
             return np.ones(len(frames), np.float32)
         bank = np.concatenate(known)

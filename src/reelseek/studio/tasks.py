@@ -71,7 +71,7 @@ def _plan(index: int, task: Task, rng: np.random.Generator, missing: float, shuf
     shots: list[Shot] = []
     happens = []
 
-    def film(subject: str, seconds: Sequence[float]) -> Shot:
+    def film(subject: str, seconds: tuple[float, float]) -> Shot:
         start = shots[-1].end if shots else 0.0
         shots.append(Shot(subject, str(rng.choice(sorted(MOVES))), start, round(start + rng.uniform(*seconds), 1)))
         return shots[-1]

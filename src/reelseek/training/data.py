@@ -12,7 +12,8 @@ from reelseek.errors import UsageError
 from reelseek.evaluation.protocols import Protocol
 from reelseek.library.store import Caption, Library
 from reelseek.library.tokens import Clip, TokenReader
-from reelseek.overlap.clean import matching, read_videos
+from reelseek.overlap.clean import read_videos
+from reelseek.overlap.ids import matching
 from reelseek.training.recipe import DataRecipe, GroupRecipe
 
 __all__ = [
@@ -263,7 +264,8 @@ def _without_excluded(split: Split, recipe: DataRecipe, parts: Sequence[Split]) 
     if recipe.exclude is None:
         return split
     listed = read_videos(Path(recipe.exclude), "train")
-    gone, unknown = matching(listed, {clip.video for part in parts for clip in part.clips})
+    named, unknown = matching(listed, {clip.video for part in parts for clip in part.clips})
+    gone = {video for videos in named.values() for video in videos}
     if listed and not gone:
         raise UsageError(
             f"{recipe.exclude} excludes {len(listed)} videos, such as {listed[0]!r}, and not one of them is in "

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from reelseek.errors import UsageError
 from reelseek.evaluation.protocols import PROTOCOLS
-from reelseek.overlap.clean import matching
+from reelseek.overlap.ids import matching
 from reelseek.training.measure import Measured, ranks_under
 
 __all__ = ["Difference", "WithoutOverlap", "without_overlap"]
@@ -57,18 +57,19 @@ def without_overlap(measured: Measured, listed: Collection[str], *, seed: int = 
     Intervals are bootstrap quantiles over videos, drawn with all their queries.
 
     Args:
-        listed: test videos that share footage with training videos.
+        listed: test videos that share footage with training videos; if none do, the two are the same.
 
     Raises:
-        UsageError: not one of them is in the test set, or nothing else is.
+        UsageError: some are listed and not one of them is in the test set, or nothing else is.
     """
     data = measured.data
     assert data is not None
     rule = PROTOCOLS[measured.protocol]
-    gone, unknown = matching(listed, {clip.video for clip in data.clips})
+    named, unknown = matching(listed, {clip.video for clip in data.clips})
+    gone = {video for videos in named.values() for video in videos}
     clean = np.flatnonzero([clip.video not in gone for clip in data.clips])
-    if not gone or not len(clean):
-        some = ", ".join(list(listed)[:3]) or "nothing"
+    if (listed and not gone) or not len(clean):
+        some = ", ".join(list(listed)[:3])
         which = "all" if gone else "none"
         raise UsageError(f"of the {len(data.clips)} clips of {data.name!r} {which} are listed ({some} ...)")
     part = data.subset(clean.tolist(), data.name)

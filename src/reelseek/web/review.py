@@ -37,11 +37,21 @@ class _Held(_Who):
     places: list[int] = Field(max_length=500)
 
 
+class _Next(_Who):
+    after: int = -1
+    count: int = Field(default=10, ge=1, le=50)
+
+
+class _View(_Next):
+    view: Literal["looked-at", "mine", "disagreements"]
+
+
 def create_review(
     review: Review,
     library: Library | None,
     *,
     title: str,
+    video: Callable[[str], Video | None] | None = None,
     keep: Keep = lambda place, who: (),
     drop: Drop = lambda numbers, who: None,
     token: str | None = None,
@@ -52,12 +62,15 @@ def create_review(
     Args:
         library: whose videos they are; None where there is nothing to play.
         title: what is compared, in words.
+        video: the video of a name; None takes names for the library's ids.
         keep: puts the frames of a pair into the bank of screensavers and returns their numbers.
         drop: takes them out again.
     """
     media = library_media(library) if library is not None else Media((), STATIC)
     app = new_app(media, token=token, host=host)
-    cards = _Cards(review, library)
+    if video is None:
+        video = {each.id: each for each in (library.videos() if library is not None else ())}.get
+    cards = _Cards(review, library, video)
 
     @app.get("/api/review")
     def about() -> dict[str, Any]:
@@ -79,34 +92,24 @@ def create_review(
         review.keep(asked.who, asked.places)
         return {"counts": review.counts()}
 
-    @app.get("/api/queue")
-    def queue(
-        who: Annotated[str, Query(max_length=60)],
-        token: Annotated[str, Query(alias="session", max_length=80)],
-        after: int = -1,
-        count: Annotated[int, Query(ge=1, le=50)] = 10,
-    ) -> dict[str, Any]:
-        review.enter(who, token)
-        places = review.queue(who, count, after)
-        return {"data": [cards.card(place, who) for place in places], "counts": review.counts()}
+    @app.post("/api/queue")
+    def queue(asked: _Next) -> dict[str, Any]:
+        review.enter(asked.who, asked.token)
+        places = review.queue(asked.who, asked.count, asked.after)
+        return {"data": [cards.card(place, asked.who) for place in places], "counts": review.counts()}
 
-    @app.get("/api/pairs")
-    def pairs(
-        who: Annotated[str, Query(max_length=60)],
-        view: Literal["looked-at", "mine", "disagreements"],
-        after: int = -1,
-        count: Annotated[int, Query(ge=1, le=50)] = 10,
-    ) -> dict[str, Any]:
-        places = [place for place in review.places(view, who) if place > after]
-        shown = [cards.card(place, who, open_=view == "disagreements") for place in places[:count]]
-        return {"data": shown, "more": max(0, len(places) - count), "counts": review.counts()}
+    @app.post("/api/pairs")
+    def pairs(asked: _View) -> dict[str, Any]:
+        review.enter(asked.who, asked.token)
+        places = [place for place in review.places(asked.view, asked.who) if place > asked.after]
+        open_ = asked.view == "disagreements"
+        shown = [cards.card(place, asked.who, open_=open_) for place in places[: asked.count]]
+        return {"data": shown, "more": max(0, len(places) - asked.count), "counts": review.counts()}
 
     @app.post("/api/verdicts")
     def say(asked: _Opinion) -> dict[str, Any]:
         review.enter(asked.who, asked.token)
-        for place in asked.places:
-            if not 0 <= place < len(review.pairs):
-                raise UsageError(f"there is no pair {place}; there are {len(review.pairs)}, counted from 0")
+        review.may_say(asked.places, asked.who, settles=asked.settles)  # all of them, or none is kept
         for place in asked.places:
             bank = keep(place, asked.who) if asked.verdict == "screensaver" else ()
             try:
@@ -123,7 +126,9 @@ def create_review(
         if gone is None:
             return {"place": None, "counts": review.counts()}
         drop(gone.bank, asked.who)
-        return {"place": review.place_of(gone.key), "verdict": gone.verdict, "counts": review.counts()}
+        place = review.place_of(gone.key)
+        card = None if place is None else cards.card(place, asked.who)
+        return {"place": place, "verdict": gone.verdict, "card": card, "counts": review.counts()}
 
     @app.get("/api/agreement")
     def agreement() -> dict[str, Any]:
@@ -154,9 +159,8 @@ def create_review(
 class _Cards:
     """What is shown of a pair."""
 
-    def __init__(self, review: Review, library: Library | None) -> None:
-        self._review, self._library = review, library
-        self._videos = {video.id: video for video in library.videos()} if library is not None else {}
+    def __init__(self, review: Review, library: Library | None, video: Callable[[str], Video | None]) -> None:
+        self._review, self._library, self._video = review, library, video
         self._lock = threading.Lock()
         self._sides: dict[str, dict[str, Any]] = {}
 
@@ -180,7 +184,7 @@ class _Cards:
         return self._sides[name]
 
     def _facts(self, name: str) -> dict[str, Any]:
-        video: Video | None = self._videos.get(name)
+        video = self._video(name)
         if video is None or self._library is None or video.path is None or not video.path.is_file():
             return {"name": name, "play": None, "strip": None}
         info = self._library.media_info(video.content or "")

@@ -208,6 +208,10 @@ def serve_app(make: Callable[[], FastAPI], *, host: str, port: int, token: str |
         )
     if token is not None and len(token) < 8:
         raise UsageError("--token needs at least 8 characters")
+    if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
+        raise UsageError(
+            "--token takes letters, digits and signs of plain ASCII, without blanks: it goes into addresses"
+        )
     app = make()
     print(f"http://{host}:{port}/{f'?token={token}' if token else ''}  (Ctrl-C ends it)", file=sys.stderr, flush=True)
     uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False)

@@ -27,7 +27,7 @@ function showCounts(counts) {
   state.counts = counts;
   const share = counts.pairs ? counts.seen / counts.pairs : 0;
   by("done").style.width = `${100 * share}%`;
-  const parts = ["duplicate", "near-duplicate", "not", "unsure", "screensaver", "looked-at", "disagreement"].filter((name) => counts[name]);
+  const parts = ["duplicate", "near-duplicate", "not", "unsure", "screensaver", "looked-at", "disagreement", "waiting"].filter((name) => counts[name]);
   by("counts").textContent = `${counts.seen} of ${counts.pairs} pairs seen` + (parts.length ? ": " : "") + parts.map((name) => `${counts[name]} ${name}`).join(" · ");
 }
 
@@ -163,9 +163,8 @@ by("preview").addEventListener("close", () => by("preview").querySelector(".scre
 async function load() {
   if (state.loading || state.ended) return state.loading;
   const last = state.items.length ? state.items[state.items.length - 1].place : -1;
-  const who = encodeURIComponent(state.who), view = state.view;
-  const address = view === "queue" ? `/api/queue?who=${who}&session=${session}&after=${last}&count=${BATCH}` : `/api/pairs?who=${who}&view=${view}&after=${last}&count=${BATCH}`;
-  state.loading = ask(address).then(({ data }) => {
+  const view = state.view, next = { after: last, count: BATCH };
+  state.loading = (view === "queue" ? ask("/api/queue", next) : ask("/api/pairs", { view, ...next })).then(({ data }) => {
     if (view !== state.view) return;
     state.items.push(...data);
     state.ended = data.length < BATCH;
@@ -213,12 +212,12 @@ async function say(verdict) {
   if (state.current === place) { if (place + 1 < state.items.length || !state.ended) go(place + 1); else render(); }
 }
 async function undo() {
-  const { place, verdict } = await ask("/api/undo", {});
+  const { place, verdict, card } = await ask("/api/undo", {});
   if (place === null || place === undefined) { by("message").textContent = "There is nothing of yours to undo."; return; }
   const at = state.items.findIndex((item) => item.place === place);
   by("message").textContent = `Taken back: ${verdict} on #${place + 1}.`;
   if (at < 0) { await show("queue"); by("message").textContent = `Taken back: ${verdict} on #${place + 1}.`; return; }
-  Object.assign(state.items[at], { mine: null, asked: false, said: state.items[at].said.filter((said) => said.who !== state.who) });
+  Object.assign(state.items[at], card, { asked: false });
   redraw(at);
   go(at);
 }
