@@ -6,7 +6,19 @@ The few public names; everything is imported when it is first used.
 from importlib import import_module
 from typing import Any
 
-__all__ = ["SYSTEMS", "Clip", "Hit", "Library", "Searcher", "add", "evaluate", "load_model", "train"]
+__all__ = [
+    "SYSTEMS",
+    "Clip",
+    "Hit",
+    "Library",
+    "Searcher",
+    "add",
+    "evaluate",
+    "load_model",
+    "localize",
+    "segment",
+    "train",
+]
 __version__ = "0.1.0"
 
 _PLACES = {
@@ -18,6 +30,8 @@ _PLACES = {
     "add": "library",
     "evaluate": "training",
     "load_model": "models",
+    "localize": "search",
+    "segment": "search",
     "train": "training",
 }
 

@@ -19,12 +19,14 @@ from reelseek.cli import (
     experiment,
     features,
     info,
+    localize,
     models,
     overlap,
     remove,
     report,
     score,
     search,
+    segment,
     serve,
     train,
     tune,
@@ -43,7 +45,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (add, remove, train, tune, evaluate, score, compare, experiment, search, serve, info, doctor, demo):
+for module in (
+    add,
+    remove,
+    train,
+    tune,
+    evaluate,
+    score,
+    compare,
+    experiment,
+    search,
+    localize,
+    segment,
+    serve,
+    info,
+    doctor,
+    demo,
+):
     module.register(app)
 app.add_typer(features.app, name="features")
 app.add_typer(models.app, name="models")

@@ -10,12 +10,13 @@ import numpy.typing as npt
 
 from reelseek.evaluation.report import ending
 
-__all__ = ["curves", "heat_map", "picture_map", "similarity_graph"]
+__all__ = ["curves", "figure_axes", "heat_map", "picture_map", "save_figure", "similarity_graph"]
 
 Matrix = npt.NDArray[np.floating]
 
 
-def _axes(width: float, height: float) -> tuple[Any, Any]:
+def figure_axes(width: float, height: float) -> tuple[Any, Any]:
+    """A figure of a size in inches, and its axes."""
     figure = _figure(width, height)
     return figure, figure.add_subplot()
 
@@ -26,7 +27,7 @@ def _figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _save(figure: Any, path: Path) -> Path:
+def save_figure(figure: Any, path: Path) -> Path:
     """Both kinds; returns the PNG's path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for suffix in (".svg", ".png"):
@@ -48,7 +49,7 @@ def heat_map(
     Args:
         values: [row, column]; NaN leaves a cell empty.
     """
-    figure, axes = _axes(2.2 + 0.9 * len(columns) + 0.07 * max(map(len, rows)), 1.3 + 0.34 * len(rows))
+    figure, axes = figure_axes(2.2 + 0.9 * len(columns) + 0.07 * max(map(len, rows)), 1.3 + 0.34 * len(rows))
     drawn = axes.imshow(values, aspect="auto", cmap="viridis" if lower_is_better else "viridis_r")
     axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
     axes.set_yticks(range(len(rows)), rows)
@@ -59,7 +60,7 @@ def heat_map(
             axes.text(column, row, f"{value:.1f}", ha="center", va="center", color="white" if dark else "black", size=8)
     axes.set_title(title)
     figure.colorbar(drawn, ax=axes)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def curves(
@@ -82,14 +83,14 @@ def curves(
         axes.grid(alpha=0.3)
         if len(lines) > 1:
             axes.legend(fontsize=8)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def picture_map(
     path: Path, points: Matrix, pictures: Sequence[bytes | None], labels: Sequence[str], title: str
 ) -> Path:
     """Points [item, 2], each a thumbnail where there is one, else a dot with its label."""
-    figure, axes = _axes(11, 9)
+    figure, axes = figure_axes(11, 9)
     axes.scatter(points[:, 0], points[:, 1], s=6, c="#5b6ee1")
     for point, picture, label in zip(points, pictures, labels, strict=True):
         if picture is None:
@@ -99,7 +100,7 @@ def picture_map(
     axes.set_title(title)
     axes.set_xticks([])
     axes.set_yticks([])
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _thumbnail(jpeg: bytes, point: Matrix) -> Any:
@@ -117,7 +118,7 @@ def similarity_graph(
     """Samples [item, 2] joined where they are alike; the more influential a sample, the larger and darker it is."""
     from matplotlib.collections import LineCollection
 
-    figure, axes = _axes(9, 8)
+    figure, axes = figure_axes(9, 8)
     axes.add_collection(LineCollection([points[list(edge)] for edge in edges], colors="#9aa3b5", linewidths=0.4))
     span = float(np.ptp(connectivity)) or 1.0
     drawn = axes.scatter(
@@ -131,4 +132,4 @@ def similarity_graph(
     axes.set_title(title)
     axes.set_xticks([])
     axes.set_yticks([])
-    return _save(figure, path)
+    return save_figure(figure, path)

@@ -9,6 +9,7 @@ from statistics import stdev
 from typing import Protocol
 
 __all__ = [
+    "STYLE",
     "Examples",
     "Figure",
     "Picture",
@@ -20,7 +21,7 @@ __all__ = [
     "write_tables",
 ]
 
-_STYLE = """
+STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#1c2230;background:#fafafa}
 h1{font-size:1.7rem}h2{margin-top:2.4rem;font-size:1.2rem;border-bottom:1px solid #d8dbe2}
 .wide{overflow-x:auto}table{border-collapse:collapse;margin:1rem 0;background:#fff}th,td{padding:.35rem .8rem;border:1px solid #e3e5ea;text-align:right}
@@ -178,7 +179,7 @@ def html_report(title: str, parts: Sequence[Part]) -> str:
     """Tables, figures and rows of pictures, one under the other, in a file that needs nothing beside it."""
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style><h1>{html.escape(title)}</h1>"
+        f"<title>{html.escape(title)}</title><style>{STYLE}</style><h1>{html.escape(title)}</h1>"
         f"{''.join(part.html() for part in parts)}</html>\n"
     )
 

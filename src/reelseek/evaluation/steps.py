@@ -6,6 +6,7 @@ EAO (Shvetsova et al. 2022, section 4.3) and MCN follow: the order is known, eve
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -147,7 +148,7 @@ class StepRecall:
 
 
 def step_recall(
-    placed: Mapping[str, Mapping[str, Placed]], annotated: Mapping[str, Mapping[str, npt.NDArray[np.number]]]
+    placed: Mapping[str, Mapping[str, Placed]], annotated: Mapping[str, Mapping[str, npt.NDArray[Any]]]
 ) -> StepRecall:
     """Recall of placed steps, by task and video.
 

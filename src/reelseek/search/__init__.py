@@ -2,7 +2,24 @@
 
 from reelseek.search.clips import ClipRule, clips_of
 from reelseek.search.index import Index, build_index, open_index
+from reelseek.search.localize import Localized, localize, measure_steps
 from reelseek.search.query import Query, parse_query
 from reelseek.search.searcher import Hit, Searcher
+from reelseek.search.segment import Segmented, segment
 
-__all__ = ["ClipRule", "Hit", "Index", "Query", "Searcher", "build_index", "clips_of", "open_index", "parse_query"]
+__all__ = [
+    "ClipRule",
+    "Hit",
+    "Index",
+    "Localized",
+    "Query",
+    "Searcher",
+    "Segmented",
+    "build_index",
+    "clips_of",
+    "localize",
+    "measure_steps",
+    "open_index",
+    "parse_query",
+    "segment",
+]

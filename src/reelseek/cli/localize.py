@@ -1,0 +1,133 @@
+"""`reelseek localize`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reelseek.cli.show import bars, clock, print_json, print_table, say
+from reelseek.errors import UsageError
+
+if TYPE_CHECKING:
+    from reelseek.library import Library
+    from reelseek.search.localize import Localized, MeasuredSteps
+
+__all__ = ["draw", "register"]
+
+# Recall by task, in per cent (EAO's supplement, table 3), by a word of the task's title.
+_PUBLISHED = {
+    "kimchi": (25.5, 30.5), "cucumber": (31.1, 41.2), "banana": (39.7, 46.5), "steak": (32.7, 46.6),
+    "jack": (35.4, 38.9),
+    "jello": (36.8, 32.0), "tire": (29.0, 19.5), "lemonade": (40.0, 48.9), "oil": (28.4, 25.8), "latte": (33.8, 33.6),
+    "shelves": (45.7, 44.7), "taco": (27.5, 29.1), "french": (36.1, 40.7), "irish": (34.9, 36.9),
+    "strawberry": (39.6, 50.7), "pancakes": (42.6, 44.1), "meringue": (43.0, 63.1), "curry": (29.1, 33.6),
+}  # fmt: skip
+
+
+def localize(
+    library: Annotated[Path, typer.Argument(help="Folder of the library.")],
+    video: Annotated[str | None, typer.Argument(help="A video of it.")] = None,
+    steps: Annotated[Path | None, typer.Option(help="A file: one step a line, in order.")] = None,
+    model: Annotated[str, typer.Option(help="A model's folder, or concepts.")] = "concepts",
+    missing: Annotated[bool, typer.Option(help="Steps may happen nowhere.")] = False,
+    ordered: Annotated[bool, typer.Option(help="Steps happen in their order.")] = True,
+    truth: Annotated[
+        Path | None, typer.Option(help="Where they do happen: rows step,start,end, or .npy [second, step].")
+    ] = None,
+    radius: Annotated[float, typer.Option(help="Seconds around each second that are looked at too.", min=0)] = 1.0,
+    figure: Annotated[
+        Path | None, typer.Option(help="Draw it: OUT.png and OUT.svg, or for OUT.html a page with the player.")
+    ] = None,
+    crosstask: Annotated[
+        Path | None, typer.Option(help="CrossTask's folder instead of a video: recall by task on what is at hand.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Where in a video each step of a task happens; or how well that is found on CrossTask."""
+    from reelseek.library import Library
+    from reelseek.library.readers.steps import read_crosstask, read_lines, read_truth
+    from reelseek.search import localize as place
+    from reelseek.search import measure_steps
+
+    if (crosstask is None) == (video is None) or (video is not None and steps is None):
+        raise UsageError("wanted LIBRARY VIDEO --steps FILE, or LIBRARY --crosstask FOLDER")
+    with Library.open(library) as opened:
+        if crosstask is not None:
+            with bars() as progress:
+                data = read_crosstask(crosstask)
+                measured = measure_steps(opened, data, model=model, radius=radius, progress=progress)
+            _show_measured(measured, {name: task.title for name, task in data.tasks.items()}, json=json)
+            return
+        assert video is not None
+        assert steps is not None
+        found = place(opened, video, read_lines(steps), model=model, ordered=ordered, missing=missing, radius=radius)
+        true = read_truth(truth, found.seconds, len(found.steps)) if truth is not None else None
+        if figure is not None:
+            draw(found.timeline(true), figure, opened, found.video)
+    told = found.as_json()
+    if true is not None:
+        there = true.any(0)
+        hit = (true & found.placed).any(0)
+        told["recall"] = float(hit.sum() / there.sum()) if there.any() else None
+    if json:
+        print_json(told)
+        return
+    _show(found)
+    if true is not None:
+        say(f"recall: {int(hit.sum())} of the {int(there.sum())} steps that happen are placed where they do")
+
+
+def draw(timeline: "object", figure: Path, library: "Library", video: str) -> None:
+    """A timeline as the file's name says, with the video's player on a page."""
+    from reelseek.evaluation.timeline import Timeline
+
+    assert isinstance(timeline, Timeline)
+    if figure.suffix not in ("", ".png", ".svg", ".html"):
+        raise UsageError(f"--figure is {figure}; wanted a name that ends in .png, .svg or .html")
+    file = library.video(video).path
+    say(f"drawn: {timeline.save(figure, media=file if file is not None and file.is_file() else None)}")
+
+
+def _show(found: "Localized") -> None:
+    rows = [
+        (s.step, s.text, "nowhere", "", "") if s.start is None or s.similarity is None or s.confidence is None
+        else (s.step, s.text, clock(s.start), f"{s.similarity:.3f}", f"{s.confidence:.0%}")
+        for s in found.steps
+    ]  # fmt: skip
+    print_table(["", "step", "at", "similarity", "confidence"], rows)
+    sure = [step.confidence for step in found.steps if step.confidence is not None]
+    if sure and sum(sure) / len(sure) < 0.5:
+        say("weak: unrelated texts score as high in this video. Do its features show such steps, in this language?")
+
+
+def _show_measured(measured: "MeasuredSteps", titles: dict[str, str], *, json: bool) -> None:
+    recall, even = measured.recall, measured.even
+    if json:
+        print_json(
+            {
+                "video_mean": recall.video_mean, "pooled": recall.pooled, "even_video_mean": even.video_mean,
+                "mean_of_video_means": recall.mean_of_video_means, "mean_of_pooled": recall.mean_of_pooled,
+                "even_mean_of_video_means": even.mean_of_video_means, "videos": measured.videos,
+                "skipped": [list(each) for each in measured.skipped],
+            }
+        )  # fmt: skip
+        return
+    rows: list[list[object]] = []
+    for task, videos in measured.videos.items():
+        published = next((told for word, told in _PUBLISHED.items() if word in titles[task].lower()), None)
+        cells = [100 * recall.video_mean[task], 100 * recall.pooled[task], 100 * even.video_mean[task]]
+        beside = ["", ""] if published is None else [f"{value:.1f}" for value in published]
+        rows.append([titles[task], videos, *(f"{cell:.1f}" for cell in cells), *beside])
+    means = [recall.mean_of_video_means, recall.mean_of_pooled, even.mean_of_video_means]
+    rows.append(
+        ["mean of tasks", sum(measured.videos.values()), *(f"{100 * mean:.1f}" for mean in means), "35.1", "39.2"]
+    )
+    print_table(["task", "videos", "mean of videos", "pooled", "spread evenly", "MCN (paper)", "EAO (paper)"], rows)
+    for video, why in measured.skipped[:5]:
+        say(f"left out: {video}: {why}")
+    if len(measured.skipped) > 5:
+        say(f"and {len(measured.skipped) - 5} more were left out")
+
+
+def register(app: typer.Typer) -> None:
+    app.command(epilog="Example: reelseek localize my.library cake.mp4 --steps steps.txt --figure cake.html")(localize)

@@ -1,0 +1,100 @@
+"""`reelseek segment`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from reelseek.cli.localize import draw
+from reelseek.cli.show import clock, print_json, print_table, say
+from reelseek.errors import UsageError
+
+__all__ = ["register"]
+
+
+def segment(
+    library: Annotated[Path, typer.Argument(help="Folder of the library.")],
+    video: Annotated[str, typer.Argument(help="A video of it.")],
+    transcript: Annotated[Path, typer.Option(help="A file: what happens, one label a line, in order.")],
+    labels: Annotated[
+        Path | None, typer.Option(help="A file of all labels, one a line; default: those of the transcript.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="A model's folder, or concepts.")] = "concepts",
+    ordered: Annotated[
+        bool, typer.Option(help="Without it, the transcript is a set of steps that each happen once or not at all.")
+    ] = True,
+    background: Annotated[bool, typer.Option(help="Seconds may show none of them.")] = False,
+    mean_seconds: Annotated[
+        float | None, typer.Option(help="How long a part lasts on average; 0: lengths say nothing.", min=0)
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="Of the labels' probabilities.", min=1e-4)] = 0.05,
+    public_decoder: Annotated[bool, typer.Option(help="Decode as the public code of Mining YouTube does.")] = False,
+    truth: Annotated[
+        Path | None, typer.Option(help="A label a line for every second: scores the result; blank is background.")
+    ] = None,
+    radius: Annotated[float, typer.Option(help="Seconds around each second that are looked at too.", min=0)] = 1.0,
+    figure: Annotated[
+        Path | None, typer.Option(help="Draw it: OUT.png and OUT.svg, or for OUT.html a page with the player.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Say of every second of a video which part of a transcript it shows."""
+    from reelseek.library import Library
+    from reelseek.library.readers.steps import read_lines
+    from reelseek.search import segment as decode
+
+    with Library.open(library) as opened:
+        found = decode(
+            opened, video, read_lines(transcript), labels=read_lines(labels) if labels else None, model=model,
+            ordered=ordered, background=background, mean_seconds=mean_seconds, temperature=temperature,
+            public_decoder=public_decoder, radius=radius,
+        )  # fmt: skip
+        true = _truth(truth, found.curves.texts) if truth is not None else None
+        if figure is not None:
+            draw(found.timeline(true), figure, opened, found.video)
+    told = found.as_json()
+    if true is not None:
+        told["scores"] = _scores(found.labels, true, found.curves.texts)
+    if json:
+        print_json(told)
+        return
+    rows = [
+        (part.label or "(background)", f"{clock(part.start)}-{clock(part.end)}",
+         "" if part.similarity is None else f"{part.similarity:.3f}")
+        for part in found.parts
+    ]  # fmt: skip
+    print_table(["part", "from - to", "similarity"], rows)
+    if true is not None:
+        say(", ".join(f"{name.replace('_', ' ')} {100 * value:.1f} %" for name, value in told["scores"].items()))
+
+
+def _truth(path: Path, labels: tuple[str, ...]) -> list[str | None]:
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
+    told = [" ".join(line.split()) or None for line in lines]
+    unknown = [each for each in told if each is not None and each not in labels]
+    if unknown:
+        raise UsageError(f"{path} names {unknown[0]!r}, which is none of the labels {', '.join(labels[:5])} ...")
+    return told
+
+
+def _scores(found: tuple[str | None, ...], true: list[str | None], labels: tuple[str, ...]) -> dict[str, Any]:
+    import numpy as np
+
+    from reelseek.evaluation.segments import score
+
+    if abs(len(found) - len(true)) > 1:
+        raise UsageError(f"the video has {len(found)} seconds and the truth {len(true)} lines")
+    count = min(len(found), len(true))
+    numbers = {name: number for number, name in enumerate(labels)}
+    one, two = (
+        np.array([numbers.get(name or "", len(labels)) for name in each[:count]], np.int64) for each in (found, true)
+    )
+    scores = score(one, two, background=len(labels))
+    return {"frame_accuracy": scores.frame_accuracy, "iou": scores.mean_iou, "iod": scores.mean_iod}
+
+
+def register(app: typer.Typer) -> None:
+    app.command(epilog="Example: reelseek segment my.library cake.mp4 --transcript parts.txt --background")(segment)

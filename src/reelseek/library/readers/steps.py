@@ -1,0 +1,142 @@
+"""Steps of tasks and where they happen, in the files of CrossTask and of those who followed it."""
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from reelseek.errors import CollectionError
+
+__all__ = ["CrossTask", "Task", "read_crosstask", "read_lines", "read_truth"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a task is called and its steps, in order."""
+
+    id: str
+    title: str
+    steps: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CrossTask:
+    """Tasks by id, videos that are to be tested as (task, video), and the folder of their annotations."""
+
+    tasks: dict[str, Task]
+    videos: tuple[tuple[str, str], ...]
+    annotations: Path
+
+    def truth(self, task: str, video: str, seconds: int) -> npt.NDArray[np.bool_] | None:
+        """Which second shows which step [second, step]; None where the video has no annotation.
+
+        Raises:
+            CollectionError: as `read_truth`.
+        """
+        for name in (f"{task}_{video}.csv", f"{task}_{video}.npy"):
+            if (self.annotations / name).is_file():
+                return read_truth(self.annotations / name, seconds, len(self.tasks[task].steps))
+        return None
+
+
+def read_lines(path: Path) -> list[str]:
+    """A text a line, blank lines left out.
+
+    Raises:
+        CollectionError: it cannot be read.
+    """
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CollectionError(f"{path} cannot be read: {error}") from error
+    return [" ".join(line.split()) for line in lines if line.strip()]
+
+
+def read_truth(path: Path, seconds: int, steps: int) -> npt.NDArray[np.bool_]:
+    """Which second shows which step [second, step]: rows `step,start,end` with steps from 1 (CrossTask), or an array
+    [second, step] (MCN). Ends are rounded outwards to whole seconds; what lies behind the video is left out.
+
+    Raises:
+        CollectionError: it cannot be read, or names a step that the task has not.
+    """
+    if path.suffix == ".npy":
+        try:
+            given = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise CollectionError(f"{path} cannot be read: {error}") from error
+        if given.ndim != 2 or given.shape[1] != steps:
+            raise CollectionError(f"{path} is {given.shape}; wanted [second, {steps}]")
+        found = np.zeros((seconds, steps), bool)
+        found[: len(given)] = given[:seconds] > 0
+        return found
+    found = np.zeros((seconds, steps), bool)
+    for number, line in enumerate(read_lines(path), 1):
+        fields = next(csv.reader([line]))
+        if number == 1 and not fields[0].strip().isdigit():
+            continue  # a header
+        try:
+            step, start, end = int(fields[0]), float(fields[1]), float(fields[2])
+            if not 1 <= step <= steps or not 0 <= start <= end < math.inf:
+                raise ValueError(f"step {step} of {steps}, from {start:g} to {end:g}")
+        except (ValueError, IndexError) as error:
+            raise CollectionError(f"{path}, line {number}: {error}; wanted step,start,end") from error
+        found[math.floor(start) : math.ceil(end), step - 1] = True
+    return found
+
+
+def read_crosstask(folder: Path) -> CrossTask:
+    """A folder with `tasks_primary.txt`, a list of videos (`videos_val.csv`, else `videos.csv`) and `annotations/`.
+
+    MCN's form is read too: a JSON of steps by task, and a list `video_id,task`.
+
+    Raises:
+        CollectionError: a file is not there or is of another form.
+    """
+    tasks = _tasks(folder)
+    listed = next((folder / name for name in ("videos_val.csv", "videos.csv") if (folder / name).is_file()), None)
+    if listed is None:
+        raise CollectionError(f"{folder} has no videos_val.csv nor videos.csv: which videos are to be tested?")
+    rows = [next(csv.reader([line])) for line in read_lines(listed)]
+    turned = bool(rows) and rows[0][0] == "video_id"
+    pairs = [(row[1], row[0]) if turned else (row[0], row[1]) for row in rows[1 if turned else 0 :] if len(row) > 1]
+    annotations = folder / "annotations"
+    known = tuple(pair for pair in pairs if pair[0] in tasks)
+    if not known:
+        raise CollectionError(f"{listed} names no video of the {len(tasks)} tasks of {folder}")
+    return CrossTask(tasks, known, annotations if annotations.is_dir() else folder)
+
+
+def _tasks(folder: Path) -> dict[str, Task]:
+    blocks = folder / "tasks_primary.txt"
+    if blocks.is_file():
+        lines = read_lines(blocks)
+        if len(lines) % 5:
+            raise CollectionError(
+                f"{blocks} has {len(lines)} lines; wanted five a task: id, title, address, count, steps"
+            )
+        found = {}
+        for at in range(0, len(lines), 5):
+            identifier, title, _, count, steps = lines[at : at + 5]
+            named = tuple(step.strip() for step in steps.split(","))
+            if str(len(named)) != count:
+                raise CollectionError(f"{blocks}: task {identifier} names {len(named)} steps and says it has {count}")
+            found[identifier] = Task(identifier, title, named)
+        return found
+    for path in sorted(folder.glob("*steps*.json")):
+        try:
+            told = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise CollectionError(f"{path} cannot be read: {error}") from error
+        if isinstance(told, dict) and all(_is_texts(steps) for steps in told.values()):
+            return {str(name): Task(str(name), str(name), tuple(steps)) for name, steps in told.items()}
+        raise CollectionError(f"{path} is not a JSON object of lists of steps by task")
+    raise CollectionError(f"{folder} has no tasks_primary.txt nor a JSON of steps: what are the steps of a task?")
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(each, str) for each in value)
