@@ -83,7 +83,7 @@ def test_hits_are_moments_in_order(searcher: Searcher) -> None:
     assert all(a.similarity >= b.similarity for a, b in pairwise(hits))
     assert all(hit.end is not None and hit.start < hit.end for hit in hits)
     assert len({hit.video for hit in searcher.search("a cat", k=6, group_by="video")}) == 6
-    inside = searcher.search("a cat", video=hits[0].video)
+    inside = searcher.within("a cat", hits[0].video).hits
     assert {hit.video for hit in inside} == {hits[0].video}
     assert list(hits[0].as_json()) == [
         *("query_id", "query", "rank", "video", "path", "start", "end", "similarity", "confidence", "why")
@@ -181,7 +181,7 @@ def test_patterns_merged_equal_one_exact_ranking(searcher: Searcher) -> None:
     query = parse_query("a cat")
     vectors, scale = searcher._embed(query, np.ones(3, np.float32))
     every = np.arange(len(searcher.index.clips))
-    exact = searcher._similarities(every, vectors, scale)
+    exact = searcher._of_rows(every, vectors, scale)
     found = searcher._nearest(vectors, scale, 5)
     assert set(np.argsort(-exact, kind="stable")[:5]) <= set(found)
     assert len(searcher.index.patterns) > 1

@@ -11,7 +11,9 @@ from reelseek.cli.show import clock, print_json, print_table, say
 from reelseek.errors import QueryError, UsageError
 
 if TYPE_CHECKING:
+    from reelseek.library import Library
     from reelseek.search import Hit, Searcher
+    from reelseek.search.hit import Within
 
 __all__ = ["register"]
 
@@ -26,7 +28,10 @@ def search(
     model: Annotated[str, typer.Option(help="A model's folder, or concepts.")] = "concepts",
     without: Annotated[list[str] | None, typer.Option(help="Leave out a modality or expert.")] = None,
     weights: Annotated[list[str] | None, typer.Option(help="Weigh a modality or expert: ocr=2.")] = None,
-    video: Annotated[str | None, typer.Option(help="Look only inside this video.")] = None,
+    video: Annotated[str | None, typer.Option(help="Look only inside this video, second by second.")] = None,
+    curve: Annotated[
+        Path | None, typer.Option(help="With --video: draw its similarity, OUT.png and OUT.svg, or a page OUT.html.")
+    ] = None,
     why_not: Annotated[str | None, typer.Option(help="Explain why this video is not higher.")] = None,
     queries: Annotated[Path | None, typer.Option(help="A file: one query a line, or id<TAB>query.")] = None,
     run: Annotated[Path | None, typer.Option(help="Write a TREC run here.")] = None,
@@ -40,6 +45,8 @@ def search(
         raise UsageError("give one query, or a file of them with --queries")
     if group_by not in ("moment", "video"):
         raise UsageError(f"--group-by is {group_by!r}; wanted moment or video")
+    if curve is not None and (video is None or query is None):
+        raise UsageError("--curve draws one query inside one video; name it with --video")
     if why_not is not None and query is None:
         raise UsageError("--why-not explains one query; give it instead of --queries")
     how: dict[str, Any] = {"without": without or [], "weights": _weights(weights or [])}
@@ -54,7 +61,13 @@ def search(
         failed = 0
         for query_id, text in asked:
             try:
-                found = searcher.search(text, k=k, group_by=grouping, video=video, query_id=query_id, **how)
+                if video is None:
+                    found = searcher.search(text, k=k, group_by=grouping, query_id=query_id, **how)
+                else:
+                    inside = searcher.within(text, video, k=k, query_id=query_id, **how)
+                    found = list(inside.hits)
+                    if curve is not None:
+                        _draw(inside, curve, opened)
             except QueryError as error:
                 if query is not None:
                     raise
@@ -70,6 +83,15 @@ def search(
     if not json:
         _show(hits, several=query is None)
     raise typer.Exit(1 if failed else 0)
+
+
+def _draw(inside: "Within", path: Path, library: "Library") -> None:
+    from reelseek.cli.localize import draw
+    from reelseek.evaluation.timeline import Timeline
+
+    peaks = [(0, hit.start, hit.end) for hit in inside.hits if hit.end is not None]
+    title = f"{inside.video}: {inside.query}"
+    draw(Timeline(title, [inside.query], inside.curve[:, None], {"prediction": peaks}), path, library, inside.video)
 
 
 def _weights(given: list[str]) -> dict[str, float]:

@@ -98,8 +98,8 @@ _PAGE = """<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport 
 video{{max-width:100%;max-height:45vh;display:block;margin:0 0 1rem;background:#000}}
 #rows{{position:relative;cursor:pointer;user-select:none}}.line{{display:flex;align-items:center;gap:.6rem;margin:2px 0}}
 .line span{{flex:0 0 14rem;text-align:right;font-size:.85rem;overflow:hidden;text-overflow:ellipsis;white-space:nowrap}}
-.line div{{position:relative;flex:1;height:26px}}canvas{{width:100%;height:100%;display:block}}
-.box{{position:absolute;box-sizing:border-box;pointer-events:none}}
+.line>div{{position:relative;flex:1;height:26px}}canvas{{width:100%;height:100%;display:block}}
+.line .box{{position:absolute;box-sizing:border-box;pointer-events:none}}
 #now{{position:absolute;top:0;bottom:0;width:2px;background:#f5a623;pointer-events:none}}
 @media(max-width:40rem){{.line{{display:block}}.line span{{display:block;text-align:left}}}}
 </style><h1>{title}</h1>{player}<div id=rows></div><p id=key></p>

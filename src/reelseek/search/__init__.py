@@ -1,10 +1,11 @@
 """An index over clips; a query -> ranked moments with their reasons."""
 
 from reelseek.search.clips import ClipRule, clips_of
+from reelseek.search.hit import Hit
 from reelseek.search.index import Index, build_index, open_index
 from reelseek.search.localize import Localized, localize, measure_steps
 from reelseek.search.query import Query, parse_query
-from reelseek.search.searcher import Hit, Searcher
+from reelseek.search.searcher import Searcher
 from reelseek.search.segment import Segmented, segment
 
 __all__ = [

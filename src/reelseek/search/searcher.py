@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -18,14 +18,17 @@ from reelseek.experts.sentence import sentence_encoder
 from reelseek.library.collection import printable
 from reelseek.library.store import Library, Video
 from reelseek.library.tokens import Clip, TokenReader
+from reelseek.models.embed import embed_clips, reader_for
 from reelseek.models.model import RetrievalModel, load_model
 from reelseek.models.systems.concepts import background_queries, label_vectors
 from reelseek.search.clips import ClipRule
 from reelseek.search.fulltext import Line, lines_with_phrase, matching_lines
+from reelseek.search.hit import Hit, Miss, Why, Within
 from reelseek.search.index import Index, build_index, flat_vectors, open_index, state_of
 from reelseek.search.query import Query, parse_query
+from reelseek.search.within import RADIUS, peaks, second_clips
 
-__all__ = ["Hit", "Miss", "Searcher", "Why"]
+__all__ = ["Searcher"]
 
 _LITERAL = 0.5  # what a line that holds all of the query's words adds to the similarity
 _MERGE = 0.9  # a neighbouring clip joins a moment if it scores at least this share of the moment's best
@@ -35,46 +38,13 @@ Matrix = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Why:
-    """One reason: how much a modality gave to the score, and the label, word or line that matched best."""
+class _Seconds:
+    """Embedded seconds of one video."""
 
-    modality: str
-    gave: float
-    matched: str = ""
-
-
-@dataclass(frozen=True)
-class Hit:
-    """A moment that answers a query."""
-
-    query_id: str
-    query: str
-    rank: int
-    video: str
-    path: str | None
-    start: float
-    end: float | None
-    similarity: float
-    confidence: float | None
-    why: tuple[Why, ...] = ()
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values in the documented order."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Miss:
-    """Why a video is not higher: its rank among videos, and for each modality what it had and what it gave."""
-
-    query: str
-    video: str
-    rank: int | None
-    videos: int
-    similarity: float | None
-    best_similarity: float | None
-    modalities: tuple[dict[str, Any], ...]
-    note: str = ""
+    clips: Sequence[Clip]
+    spans: npt.NDArray[np.float64]
+    values: npt.NDArray[np.float32]
+    present: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -136,7 +106,6 @@ class Searcher:
         group_by: Literal["moment", "video"] = "moment",
         without: Sequence[str] = (),
         weights: Mapping[str, float] | None = None,
-        video: str | None = None,
         query_id: str = "1",
     ) -> list[Hit]:
         """The best moments, or the best moment of each of the best videos.
@@ -144,7 +113,6 @@ class Searcher:
         Args:
             without: modalities or experts that shall not count.
             weights: factors for modalities or experts.
-            video: look only inside this video.
 
         Raises:
             QueryError, UsageError: what is wrong and what to do.
@@ -153,13 +121,12 @@ class Searcher:
             raise UsageError(f"-k is {k}; ask for at least one hit")
         parsed = parse_query(query)
         factors = self._factors(without, weights or {})
-        only = self.index.rows_of(self.library.video(video).id) if video is not None else None
         vectors, scale = self._embed(parsed, factors)
         count = 4 * k + 40
         while True:
-            scored = self._score(parsed, vectors, scale, count, only)
+            scored = self._score(parsed, vectors, scale, count)
             moments = self._moments(scored, k, group_by)
-            if len(moments) >= k or count >= len(self.index.clips) or only is not None or parsed.phrases:
+            if len(moments) >= k or count >= len(self.index.clips) or parsed.phrases:
                 break
             count *= 4
         background = self._background_scores(factors)
@@ -167,6 +134,78 @@ class Searcher:
             self._hit(parsed, vectors, scale, scored, moment, rank, background, query_id)
             for rank, moment in enumerate(moments, 1)
         ]
+
+    def within(
+        self,
+        query: str,
+        video: str,
+        *,
+        k: int = 10,
+        without: Sequence[str] = (),
+        weights: Mapping[str, float] | None = None,
+        radius: float = RADIUS,
+        query_id: str = "1",
+    ) -> Within:
+        """Look inside one video, second by second: how near each is to the query, and where that peaks.
+
+        Scores are what `search` would give a clip of that second; a phrase in quotes leaves only seconds with it.
+
+        Args:
+            radius: seconds around each second that are looked at with it.
+
+        Raises:
+            QueryError, UsageError: what is wrong and what to do.
+        """
+        if k < 1:
+            raise UsageError(f"-k is {k}; ask for at least one hit")
+        found, parsed = self.library.video(video), parse_query(query)
+        vectors, scale = self._embed(parsed, self._factors(without, weights or {}))
+        seconds = self._seconds(found, radius)
+        lines = {row: line for line in reversed(matching_lines(self.library, parsed.words))
+                 for row in self._seconds_of(line, found, seconds.spans)}  # fmt: skip
+        curve = self._similarities(seconds.values, seconds.present, vectors, scale)
+        curve += [_LITERAL * lines[row].coverage if row in lines else 0.0 for row in range(len(curve))]
+        allowed = np.ones(len(curve), bool)
+        for phrases, wanted in ((parsed.phrases, True), (parsed.refused, False)):
+            for phrase in phrases:
+                said = {row for line in lines_with_phrase(self.library, phrase)
+                        for row in self._seconds_of(line, found, seconds.spans)}  # fmt: skip
+                allowed &= np.isin(np.arange(len(curve)), list(said)) == wanted
+        background = self._unrelated_in(seconds, without, weights or {})
+        hits = []
+        there = [each for each in peaks(np.where(allowed, curve, curve.min()), k) if allowed[each[0]]]
+        for rank, (peak, first, end) in enumerate(there, 1):
+            above = int((background >= curve[peak]).sum())
+            hits.append(
+                Hit(
+                    query_id, parsed.text, rank, found.id, printable(found.path) if found.path else None,
+                    round(float(seconds.spans[first, 0]), 3), round(float(seconds.spans[end - 1, 1]), 3),
+                    round(float(curve[peak]), 6), round(1 - (above + 1) / (len(background) + 1), 4),
+                    self._why(seconds.clips[peak], seconds.values[peak], seconds.present[peak], parsed, vectors, scale,
+                              lines.get(peak)),
+                )
+            )  # fmt: skip
+        return Within(found.id, parsed.text, seconds.spans, curve, tuple(hits))
+
+    def _seconds(self, video: Video, radius: float) -> "_Seconds":
+        reader = reader_for(self.model, self.library)
+        clips, spans = second_clips(video, reader, radius)
+        embedding = embed_clips(self.model, reader, clips)
+        return _Seconds(clips, spans, embedding.values.numpy(), embedding.present.numpy())
+
+    @staticmethod
+    def _seconds_of(line: Line, video: Video, spans: npt.NDArray[np.float64]) -> list[int]:
+        if line.owner not in video.owners:
+            return []
+        return np.flatnonzero((spans[:, 0] < line.end_seconds) & (spans[:, 1] > line.start_seconds)).tolist()
+
+    def _unrelated_in(
+        self, seconds: "_Seconds", without: Sequence[str], weights: Mapping[str, float]
+    ) -> npt.NDArray[np.float64]:
+        """The best score that each of the unrelated queries reaches in some seconds."""
+        factors = self._factors(without, weights)
+        asked = (self._embed(parse_query(text), factors) for text in background_queries())
+        return np.array([self._similarities(seconds.values, seconds.present, *each).max() for each in asked])
 
     def _factors(self, without: Sequence[str], weights: Mapping[str, float]) -> npt.NDArray[np.float32]:
         """A factor a slot.
@@ -216,11 +255,20 @@ class Searcher:
             found.append(rows[0][rows[0] >= 0])
         return np.concatenate(found) if found else np.zeros(0, np.int64)
 
-    def _similarities(
+    def _of_rows(
         self, rows: npt.NDArray[np.int64], vectors: Matrix, scale: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.float64]:
-        present = self.index.present[rows]
-        values = np.where(present[..., None], self.index.values[rows], 0).astype(np.float32)
+        return self._similarities(self.index.values[rows], self.index.present[rows], vectors, scale)
+
+    def _similarities(
+        self,
+        slots: npt.NDArray[np.floating],
+        present: npt.NDArray[np.bool_],
+        vectors: Matrix,
+        scale: npt.NDArray[np.float32],
+    ) -> npt.NDArray[np.float64]:
+        """Of clips, as slots [clip, slot, dim] of which some are present [clip, slot], to a query."""
+        values = np.where(present[..., None], slots, 0).astype(np.float32)
         scores = np.einsum("csd,sd->c", values, vectors).astype(np.float64)
         if self.model.renormalise:
             total = present @ scale
@@ -233,21 +281,18 @@ class Searcher:
         vectors: Matrix,
         scale: npt.NDArray[np.float32],
         count: int,
-        only: Sequence[int] | None,
     ) -> _Scored:
         """Candidates from vectors and from full text, all scored alike."""
         lines = self._lines(query)
         if query.phrases:
             rows = self._rows_with(query.phrases)
         else:
-            nearest = np.array(only, np.int64) if only is not None else self._nearest(vectors, scale, count)
+            nearest = self._nearest(vectors, scale, count)
             literal = np.fromiter(lines, np.int64) if lines else np.zeros(0, np.int64)
             rows = np.unique(np.concatenate([nearest, literal]))
-        if only is not None:
-            rows = np.intersect1d(rows, np.array(only, np.int64))
         if query.refused:
             rows = np.setdiff1d(rows, np.concatenate([self._rows_with([phrase]) for phrase in query.refused]))
-        scores = self._similarities(rows, vectors, scale)
+        scores = self._of_rows(rows, vectors, scale)
         scores += [_LITERAL * lines[int(row)].coverage if int(row) in lines else 0.0 for row in rows]
         order = np.lexsort((rows, -scores))
         return _Scored(rows[order], scores[order], lines)
@@ -351,7 +396,15 @@ class Searcher:
             end=round(max(ends), 3) if ends else None,
             similarity=round(score, 6),
             confidence=confidence,
-            why=self._why(row, query, vectors, scale, scored.lines.get(row)),
+            why=self._why(
+                self.index.clips[row],
+                self.index.values[row],
+                self.index.present[row],
+                query,
+                vectors,
+                scale,
+                scored.lines.get(row),
+            ),
         )
 
     def _background_scores(self, factors: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
@@ -365,7 +418,7 @@ class Searcher:
             scores = []
             for text in background_queries():
                 query = parse_query(text)
-                scored = self._score(query, *self._embed(query, factors), 5, None)
+                scored = self._score(query, *self._embed(query, factors), 5)
                 scores.append(float(scored.scores[0]) if len(scored.scores) else 0.0)
             self._background[key] = np.array(scores)
             with contextlib.suppress(OSError):  # a library that cannot be written still answers
@@ -381,12 +434,18 @@ class Searcher:
         return TokenReader(self.library, list(dict.fromkeys(names)))
 
     def _why(
-        self, row: int, query: Query, vectors: Matrix, scale: npt.NDArray[np.float32], line: Line | None
+        self,
+        clip: Clip,
+        values: npt.NDArray[np.floating],
+        present: npt.NDArray[np.bool_],
+        query: Query,
+        vectors: Matrix,
+        scale: npt.NDArray[np.float32],
+        line: Line | None,
     ) -> tuple[Why, ...]:
         """What each modality gave, the most first; a line found word for word comes as a reason of its own."""
-        clip, present = self.index.clips[row], self.index.present[row]
         total = self._denominator(present.tolist(), scale)
-        given = (self.index.values[row].astype(np.float32) * vectors).sum(axis=1) / total
+        given = (values.astype(np.float32) * vectors).sum(axis=1) / total
         sentence = sentence_encoder().encode([query.words])[0]
         reasons = [
             Why(slot, round(float(given[index]), 4), self._matched(clip, slot, sentence))
@@ -424,7 +483,7 @@ class Searcher:
         parsed = parse_query(query)
         vectors, scale = self._embed(parsed, self._factors(without, weights or {}))
         rows = np.arange(len(self.index.clips))
-        scores = self._similarities(rows, vectors, scale)
+        scores = self._of_rows(rows, vectors, scale)
         for row, line in self._lines(parsed).items():
             scores[row] += _LITERAL * line.coverage
         best: dict[str, int] = {}

@@ -16,13 +16,13 @@ from reelseek.models.embed import embed_clips, embed_texts, reader_for
 from reelseek.models.model import Embedding, RetrievalModel, load_model
 from reelseek.models.systems.concepts import background_queries
 
-__all__ = ["RADIUS", "Curves", "checked_texts", "curves_of", "opened", "peaks"]
+__all__ = ["RADIUS", "Curves", "checked_texts", "curves_of", "opened", "peaks", "second_clips"]
 
 RADIUS = 1.0  # seconds around each second that are looked at with it
 Floats = npt.NDArray[np.float64]
 
 
-def _second_clips(video: Video, reader: TokenReader, radius: float = RADIUS) -> tuple[list[Clip], Floats]:
+def second_clips(video: Video, reader: TokenReader, radius: float = RADIUS) -> tuple[list[Clip], Floats]:
     """A clip a second, each reaching so far beyond its second, and the spans of the seconds themselves [second, 2].
 
     Raises:
@@ -81,7 +81,7 @@ def curves_of(
         ModelError: a text is empty.
     """
     found, reader = library.video(video), reader_for(model, library)
-    clips, spans = _second_clips(found, reader, radius)
+    clips, spans = second_clips(found, reader, radius)
     embedding = embed_clips(model, reader, clips)
     if not bool(embedding.present.any()):
         raise UsageError(

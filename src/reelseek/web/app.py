@@ -52,6 +52,19 @@ def create_app(searcher: Searcher, *, token: str | None = None, host: str = "127
             hits = searcher.search(q, k=k, group_by=group_by, without=without or [])
         return {"data": [_shown(hit, searcher) for hit in hits]}
 
+    @app.get("/api/videos/{opaque}/curve", response_model=None)
+    def curve(opaque: str, q: Annotated[str, Query(max_length=2000)]) -> Response | dict[str, Any]:
+        video = media.video(opaque)
+        if video is None:
+            return problem(404, "no such video")
+        with searching:
+            found = searcher.within(q, video.id, k=5)
+        return {
+            "spans": found.spans.tolist(),
+            "curve": found.curve.round(4).tolist(),
+            "peaks": [{"start": hit.start, "end": hit.end, "similarity": hit.similarity} for hit in found.hits],
+        }
+
     @app.get("/api/videos/{opaque}/thumbnail")
     def thumbnail(opaque: str, at: Annotated[float, Query(ge=0)] = 0) -> Response:
         video = media.video(opaque)

@@ -59,9 +59,36 @@ function play(hit) {
   by("status").textContent = "Opening the video…";
   video.onloadedmetadata = () => { video.currentTime = hit.start; video.play().catch(() => {}); by("status").textContent = ""; };
   video.onerror = () => { by("status").textContent = "The video cannot be played: its file is gone or cannot be decoded."; };
+  if (video.dataset.id !== hit.id || by("seconds").dataset.query !== hit.query) {
+    video.dataset.id = hit.id;
+    by("seconds").dataset.query = hit.query;
+    seconds(hit);
+  }
   if (video.getAttribute("src") === hit.play && video.readyState > 0) video.onloadedmetadata();
   else video.src = hit.play;
   window.scrollTo({ top: 0, behavior: "smooth" });
+}
+
+// Every second of the video that plays, the darker the nearer it is to the query; a click plays from there.
+async function seconds(hit) {
+  const strip = by("seconds"), canvas = strip.querySelector("canvas");
+  strip.hidden = true;
+  const told = await fetchJson(`/api/videos/${hit.id}/curve?q=${encodeURIComponent(hit.query)}`).catch(() => null);
+  if (!told || by("video").dataset.id !== hit.id) return;
+  const low = Math.min(...told.curve), high = Math.max(...told.curve), pen = canvas.getContext("2d");
+  canvas.width = told.curve.length;
+  told.curve.forEach((value, at) => { pen.fillStyle = `hsl(214 70% ${94 - 55 * (value - low) / (high - low || 1)}%)`; pen.fillRect(at, 0, 1, 1); });
+  const length = told.spans[told.spans.length - 1][1];
+  for (const old of strip.querySelectorAll("b")) old.remove();
+  for (const peak of told.peaks) {
+    const mark = make("b");
+    Object.assign(mark.style, { left: `${100 * peak.start / length}%`, width: `${100 * (peak.end - peak.start) / length}%` });
+    mark.title = `${clock(peak.start)}–${clock(peak.end)}, similarity ${peak.similarity.toFixed(2)}`;
+    strip.append(mark);
+  }
+  strip.onclick = (event) => { const box = strip.getBoundingClientRect(); by("video").currentTime = (event.clientX - box.left) / box.width * length; by("video").play().catch(() => {}); };
+  by("video").ontimeupdate = () => { strip.querySelector("i").style.left = `${Math.min(100, 100 * by("video").currentTime / length)}%`; };
+  strip.hidden = false;
 }
 
 function closePlayer() {
