@@ -28,9 +28,11 @@ _PLACES = {
     "Library": "library",
     "Searcher": "search",
     "add": "library",
+    "caption": "training.describe",
     "evaluate": "training",
     "load_model": "models",
     "localize": "search",
+    "probe": "training.probe",
     "segment": "search",
     "train": "training",
 }

@@ -11,6 +11,7 @@ import typer
 
 from reelseek.cli import (
     add,
+    caption,
     compare,
     data,
     demo,
@@ -22,6 +23,7 @@ from reelseek.cli import (
     localize,
     models,
     overlap,
+    probe,
     remove,
     report,
     score,
@@ -57,6 +59,8 @@ for module in (
     search,
     localize,
     segment,
+    caption,
+    probe,
     serve,
     info,
     doctor,
@@ -68,6 +72,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 app.add_typer(report.app, name="report")
 app.add_typer(overlap.app, name="overlap")
+app.add_typer(caption.app, name="captioner")
 
 
 def main() -> None:

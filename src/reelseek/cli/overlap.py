@@ -341,8 +341,9 @@ def _part_names(scans: "Sequence[Scan]") -> list[tuple[str, str]]:
 
 
 def _write_lists(folder: Path, overlap: "Overlap", seen: "Sequence[Any]") -> None:
+    from reelseek.library.files import write_whole
     from reelseek.overlap.clean import removed_table
-    from reelseek.overlap.pairs import write_pairs, write_whole
+    from reelseek.overlap.pairs import write_pairs
     from reelseek.overlap.verdicts import SAME
 
     same = [pair for pair, decision in seen if decision.verdict in SAME]

@@ -31,12 +31,12 @@ MODALITIES = ("appearance", "motion", "object", "scene", "face", "audio", "speec
 
 @dataclass(frozen=True)
 class Text:
-    """Words found in a video: said (speech), written (on screen) or a label that an expert gave."""
+    """Words found in a video: said (speech), written (on screen), a label that an expert gave, or told by a machine."""
 
     text: str
     start_seconds: float
     end_seconds: float
-    kind: Literal["said", "written", "label"]
+    kind: Literal["said", "written", "label", "told"]
     score: float = 1.0
 
 

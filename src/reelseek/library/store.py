@@ -349,9 +349,14 @@ class Library:
                 *(_track_hash(track.values, track.spans), track.note),
             ),
         )
+        self.put_texts(owner, expert, track.texts)
+
+    def put_texts(self, owner: str, source: str, texts: Sequence[Text]) -> None:
+        """Store words of one source, replacing what it had for this owner; call it inside `saving`."""
+        self.db.execute("DELETE FROM texts WHERE owner = ? AND expert = ?", (owner, source))
         self.db.executemany(
             "INSERT INTO texts(owner, expert, kind, text, start_seconds, end_seconds, score) VALUES (?,?,?,?,?,?,?)",
-            [(owner, expert, t.kind, t.text, t.start_seconds, t.end_seconds, t.score) for t in track.texts],
+            [(owner, source, t.kind, t.text, t.start_seconds, t.end_seconds, t.score) for t in texts],
         )
 
     def drop_track(self, owner: str, expert: str) -> None:

@@ -7,7 +7,9 @@ import pysubs2
 
 from reelseek.media.streams import Subtitle
 
-__all__ = ["plain_text", "sidecar_subtitles"]
+__all__ = ["MACHINE_WRITTEN", "plain_text", "sidecar_subtitles"]
+
+MACHINE_WRITTEN = ".machine-written"  # in the names of subtitles that nobody said
 
 _SUFFIXES = (".srt", ".vtt", ".ass", ".ssa")
 _LARGEST = 20 * 2**20  # a day of subtitles is well under a megabyte
@@ -34,6 +36,8 @@ def sidecar_subtitles(video: Path) -> tuple[list[Subtitle], list[str]]:
         return [], []
     for path in beside:
         name = path.name[: -len(path.suffix)]
+        if name.endswith(MACHINE_WRITTEN):
+            continue
         if name != video.stem and name.rsplit(".", 1)[0] not in (video.stem, video.name) and name != video.name:
             continue
         try:

@@ -3,15 +3,22 @@
 S3D-G (Xie et al. 2018, as MIL-NCE releases it) and TSM-ResNet50 v2 (Lin et al. 2019, as MMV releases it).
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
+from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["S3DG", "TSMResNet50", "deflate", "relearn_norms"]
+from reelseek.errors import ModelError
+from reelseek.library.files import write_whole
+
+__all__ = ["S3DG", "TSMResNet50", "deflate", "load_network", "relearn_norms", "save_network"]
 
 Video = Float[Tensor, "_ _ _ _ _"]  # video channel frame height width
 
@@ -300,3 +307,26 @@ def relearn_norms(
         optimizer.step()
         losses.append(float(loss.detach()))
     return losses
+
+
+def save_network(network: S3DG | TSMResNet50, folder: Path, **sizes: Any) -> None:
+    """A network and the sizes it was built with (`scale`, `blocks`), as config.json and model.safetensors."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = "s3dg" if isinstance(network, S3DG) else "tsm"
+    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, folder / "model.safetensors")
+    write_whole(folder / "config.json", json.dumps({"format": 1, "network": name, "sizes": sizes}) + "\n")
+
+
+def load_network(folder: Path) -> S3DG | TSMResNet50:
+    """What `save_network` wrote.
+
+    Raises:
+        ModelError: it did not, or the files do not fit together.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        network: S3DG | TSMResNet50 = {"s3dg": S3DG, "tsm": TSMResNet50}[config["network"]](**config["sizes"])
+        network.load_state_dict(load_file(folder / "model.safetensors"))
+    except Exception as error:  # safetensors and torch have no common root for a damaged or foreign file
+        raise ModelError(f"{folder} holds no video network (config.json, model.safetensors): {error!r}") from error
+    return network.eval()

@@ -16,13 +16,23 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from reelseek.errors import ModelError
+from reelseek.library.files import write_whole
 from reelseek.library.tokens import Steps, Tokens
 from reelseek.models import parallel
 from reelseek.models.blocks.project import Inputs
 from reelseek.models.losses import LossConfig
 from reelseek.models.text import TextConfig, TextEncoder
 
-__all__ = ["STRICT", "Batch", "Embedding", "LearnedModel", "RetrievalModel", "SystemConfig", "load_model", "similarity"]
+__all__ = [
+    "STRICT",
+    "Batch",
+    "Embedding",
+    "LearnedModel",
+    "RetrievalModel",
+    "SystemConfig",
+    "load_model",
+    "similarity",
+]
 
 STRICT = ConfigDict(extra="forbid")
 
@@ -227,8 +237,8 @@ class RetrievalModel(nn.Module):
         save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, partial)
         os.replace(partial, folder / "model.safetensors")
         config = {"format": 1, "system": self.system, "config": _plain(self.config), **(about or {})}
-        _write(folder / "config.json", json.dumps(config, indent=2) + "\n")
-        _write(folder / "README.md", card or f"# {self.system}\n\nA Reelseek retrieval model.\n")
+        write_whole(folder / "config.json", json.dumps(config, indent=2) + "\n")
+        write_whole(folder / "README.md", card or f"# {self.system}\n\nA Reelseek retrieval model.\n")
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -313,12 +323,6 @@ class LearnedModel(RetrievalModel):
 
 def _plain(config: Any) -> Any:
     return asdict(config) if is_dataclass(config) and not isinstance(config, type) else config
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, "utf-8")
-    os.replace(partial, path)
 
 
 def load_model(path: str | os.PathLike[str], **settings: Any) -> RetrievalModel:

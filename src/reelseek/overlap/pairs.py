@@ -4,15 +4,15 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from reelseek.errors import CollectionError
+from reelseek.library.files import write_whole
 
-__all__ = ["Pair", "json_line", "read_pairs", "read_text", "write_pairs", "write_whole"]
+__all__ = ["Pair", "json_line", "read_pairs", "read_text", "write_pairs"]
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,6 @@ def json_line(row: dict[str, Any]) -> str:
     text = json.dumps(row, ensure_ascii=False)
     whole = len(text.splitlines()) == 1 and not any("\ud800" <= sign <= "\udfff" for sign in text)
     return (text if whole else json.dumps(row)) + "\n"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Replace a file in one step; a crash leaves the old one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, "utf-8", errors="surrogateescape", newline="")
-    os.replace(partial, path)
 
 
 def read_text(path: Path) -> str:

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from reelseek.errors import CollectionError
+from reelseek.library.files import write_whole
 from reelseek.overlap.match import Match, best_matches, best_windows, unit_rows
 from reelseek.overlap.nearest import near_matches
-from reelseek.overlap.pairs import Pair, json_line, read_pairs, write_pairs, write_whole
+from reelseek.overlap.pairs import Pair, json_line, read_pairs, write_pairs
 from reelseek.overlap.sound import prints, same_sound
 from reelseek.overlap.sources import Part, Source
 from reelseek.overlap.spool import Spool

@@ -1,6 +1,6 @@
 """An index over clips; a query -> ranked moments with their reasons."""
 
-from reelseek.search.clips import ClipRule, clips_of
+from reelseek.library.clips import ClipRule, clips_of
 from reelseek.search.hit import Hit
 from reelseek.search.index import Index, build_index, open_index
 from reelseek.search.localize import Localized, localize, measure_steps

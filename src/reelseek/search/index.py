@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from reelseek.library.clips import ClipRule, clips_of
 from reelseek.library.store import Library
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.embed import reader_for
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.models.systems.concepts import background_queries
-from reelseek.search.clips import ClipRule, clips_of
 
 __all__ = [
     "Index",

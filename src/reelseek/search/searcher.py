@@ -15,13 +15,13 @@ from reelseek.errors import LibraryError, UsageError
 from reelseek.experts import MODALITIES
 from reelseek.experts.efficientnet import imagenet_labels
 from reelseek.experts.sentence import sentence_encoder
+from reelseek.library.clips import ClipRule
 from reelseek.library.collection import printable
 from reelseek.library.store import Library, Video
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.embed import embed_clips, reader_for
 from reelseek.models.model import RetrievalModel, load_model
 from reelseek.models.systems.concepts import background_queries, label_vectors
-from reelseek.search.clips import ClipRule
 from reelseek.search.fulltext import Line, lines_with_phrase, matching_lines
 from reelseek.search.hit import Hit, Miss, Why, Within
 from reelseek.search.index import Index, build_index, flat_vectors, open_index, state_of
@@ -33,6 +33,7 @@ __all__ = ["Searcher"]
 _LITERAL = 0.5  # what a line that holds all of the query's words adds to the similarity
 _MERGE = 0.9  # a neighbouring clip joins a moment if it scores at least this share of the moment's best
 _LONGEST_MOMENT = 60.0
+_SOURCES = {"said": "speech", "written": "ocr", "told": "machine-written"}
 _FEWEST_BACKGROUND = 50
 Matrix = npt.NDArray[np.float32]
 
@@ -453,9 +454,7 @@ class Searcher:
             if present[index] and scale[index] > 0
         ]
         if line is not None:
-            reasons.append(
-                Why({"said": "speech", "written": "ocr"}[line.kind], round(_LITERAL * line.coverage, 4), line.text)
-            )
+            reasons.append(Why(_SOURCES[line.kind], round(_LITERAL * line.coverage, 4), line.text))
         return tuple(sorted(reasons, key=lambda why: -why.gave))
 
     def _matched(self, clip: Clip, slot: str, query: npt.NDArray[np.float32]) -> str:

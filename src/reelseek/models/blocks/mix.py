@@ -142,15 +142,20 @@ class Attention(nn.Module):
         return rows.unflatten(2, (self.heads, self.head_dim)).transpose(1, 2)
 
     def _scaled(self, queries: Tensor, keys: Tensor, values: Tensor, there: Tensor | None) -> Tensor:
-        """[video, head, query, dim] -> [video, query, heads * dim]; zeros where there is nothing to read."""
+        """[video, head, query, dim] -> [video, query, heads * dim]; zeros where there is nothing to read.
+
+        Args:
+            there: which keys may be read, [video, key] or [video, query, key].
+        """
         rate = self.dropout if self.training else 0.0
         mask = something = None
         if there is not None:
-            something = there.any(1)
-            mask = (there | ~something[:, None])[:, None, None, :]
+            there = there[:, None] if there.dim() == 2 else there
+            something = there.any(2, keepdim=True)
+            mask = (there | ~something)[:, None]
         read = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, dropout_p=rate)
         read = read.transpose(1, 2).flatten(2)
-        return read if something is None else read * something[:, None, None]
+        return read if something is None else read * something
 
     def forward(self, rows: Float[Tensor, "source_row dim"], how: Plan, *, first: bool) -> Float[Tensor, "row dim"]:
         """Args:
@@ -186,13 +191,25 @@ class Attention(nn.Module):
         there: Bool[Tensor, "video key"],
     ) -> Float[Tensor, "video query dim"]:
         """Queries of one sequence read another."""
+        return self._read(queries, keys, None if bool(there.all()) else there)
+
+    def read(
+        self,
+        queries: Float[Tensor, "video query dim"],
+        keys: Float[Tensor, "video key dim"],
+        allowed: Bool[Tensor, "video query key"],
+    ) -> Float[Tensor, "video query dim"]:
+        """The same where each query has keys of its own; one that may read nothing reads zeros."""
+        return self._read(queries, keys, allowed)
+
+    def _read(self, queries: Tensor, keys: Tensor, there: Tensor | None) -> Tensor:
         asked, keyed, valued = self.qkv.weight.chunk(3)
         biases = (None, None, None) if self.qkv.bias is None else self.qkv.bias.chunk(3)
         one, two, three = (
             self._heads(functional.linear(rows, weight, bias))
             for rows, weight, bias in zip((queries, keys, keys), (asked, keyed, valued), biases, strict=True)
         )
-        return self.out(self._scaled(one, two, three, None if bool(there.all()) else there))
+        return self.out(self._scaled(one, two, three, there))
 
 
 def _rotated(rows: Float[Tensor, "row head dim"], places: Int[Tensor, " row"]) -> Float[Tensor, "row head dim"]:

@@ -1,0 +1,184 @@
+"""`reelseek caption` and `reelseek captioner`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from reelseek.cli.show import bars, clock, print_json, print_table, say
+from reelseek.errors import UsageError
+
+if TYPE_CHECKING:
+    from reelseek.library import Library
+    from reelseek.library.tokens import Clip
+    from reelseek.training.captions import MeasuredCaptions
+
+__all__ = ["app", "register"]
+
+app = typer.Typer(help="Captioners: learn to write, and how well they do.", no_args_is_help=True, rich_markup_mode=None)
+_COLUMNS = ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D", "METEOR", "repetition"]
+
+
+def caption(
+    library: Annotated[Path, typer.Argument(help="Folder of the library.")],
+    videos: Annotated[list[str], typer.Argument(help="Videos of it.")],
+    model: Annotated[
+        str, typer.Option(help="A captioner's folder; concepts says what labels, writing and speech tell.")
+    ] = "concepts",
+    segments: Annotated[
+        Path | None, typer.Option(help="Table video,start,end of spans to describe; default: shots of 8 s at most.")
+    ] = None,
+    beam: Annotated[int, typer.Option(help="Hypotheses that are followed; 1 is greedy.", min=1)] = 4,
+    srt: Annotated[Path | None, typer.Option(help="Folder for subtitles, .srt and .vtt, one of each a video.")] = None,
+    index: Annotated[bool, typer.Option(help="Let search find the lines as text, marked as machine-written.")] = True,
+    json: Annotated[bool, typer.Option("--json", help="A JSON line a video.")] = False,
+) -> None:
+    """Write a first description of videos, shot by shot."""
+    from reelseek.library import Library
+    from reelseek.training.describe import caption as describe
+    from reelseek.training.describe import write_subtitles
+
+    with Library.open(library) as opened, bars() as progress:
+        found = describe(
+            opened, videos, model=model, segments=_read_segments(segments, opened) if segments else None, beam=beam,
+            index=index, progress=progress,
+        )  # fmt: skip
+    for each in found:
+        if json:
+            print_json(each.as_json())
+        else:
+            print_table(
+                [each.video, ""], [(f"{clock(line.start)}-{clock(line.end)}", line.text) for line in each.lines]
+            )
+        if not each.lines:
+            say(f"{each.video}: nothing was written: it has no evidence that {each.model} reads")
+        if srt is not None and each.lines:
+            say(", ".join(str(path) for path in write_subtitles(each, srt)))
+
+
+def _read_segments(path: Path, library: "Library") -> "list[Clip]":
+    import csv
+
+    from reelseek.library.tokens import Clip
+
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+        return [Clip(library.video(row["video"]).id, float(row["start"]), float(row["end"])) for row in rows]
+    except (OSError, UnicodeDecodeError, KeyError, ValueError, TypeError) as error:
+        raise UsageError(f"{path} is no table of video,start,end: {error!r}") from error
+
+
+@app.command(epilog="Example: reelseek captioner train my.library --out my.captioner --model crossclr.model")
+def train(
+    library: Annotated[Path, typer.Argument(help="Folder of the library.")],
+    out: Annotated[Path, typer.Option(help="Folder for the captioner.")],
+    model: Annotated[
+        str | None, typer.Option(help="A retrieval model whose embeddings are read; default: tracks as they are.")
+    ] = None,
+    experts: Annotated[str | None, typer.Option(help="Without --model: whose tracks, comma-separated.")] = None,
+    split: Annotated[str, typer.Option("--train", help="The split that is learnt from.")] = "train",
+    validation: Annotated[str, typer.Option(help="The split that the best epoch is chosen on.")] = "val",
+    epochs: Annotated[int, typer.Option(min=1, help="At most.")] = 60,
+    rate: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
+    memory: Annotated[int, typer.Option(min=0, help="Cells that go from clip to clip; 0: none.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
+) -> None:
+    """Learn to write captions (MART) from embeddings of a model, or from tracks."""
+    from reelseek.library import Library
+    from reelseek.training.captions import CaptionRecipe, train_captions
+
+    if model is not None and experts is not None:
+        raise UsageError("--model and --experts are two things to read; give one")
+    recipe = CaptionRecipe(epochs=epochs, rate=rate, memory=memory, seed=seed)
+    with Library.open(library) as opened, bars() as progress:
+        writer, about = train_captions(
+            opened, recipe, model=model, experts=experts.split(",") if experts else None, train=split,
+            validation=validation,
+            report=lambda epoch, total, loss, cider: progress("training", epoch, total, f"CIDEr-D {cider:.3f}"),
+        )  # fmt: skip
+    writer.save(out, about)
+    print(f"{out}: epoch {about['epoch']}, CIDEr-D {about['cider_d']:.3f} on {validation}")
+
+
+@app.command(
+    epilog="Example: reelseek captioner evaluate a.captioner b.captioner --library my.library --page page.html"
+)
+def evaluate(
+    captioners: Annotated[list[Path], typer.Argument(help="Folders of captioners.")],
+    library: Annotated[Path, typer.Option(help="Folder of the library.")],
+    split: Annotated[str, typer.Option(help="Whose captions are wanted.")] = "test",
+    beam: Annotated[int, typer.Option(help="Hypotheses that are followed; 1 is greedy.", min=1)] = 1,
+    nearest: Annotated[bool, typer.Option(help="Beside them, copying the nearest clip's caption of train.")] = True,
+    page: Annotated[
+        Path | None, typer.Option(help="Write a page: frames, every system's paragraph, the truth.")
+    ] = None,
+    examples: Annotated[int, typer.Option(help="Videos on the page.", min=1)] = 12,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """BLEU, ROUGE-L, CIDEr-D, METEOR (with REELSEEK_METEOR set to its jar) and repetition, side by side."""
+    from reelseek.library import Library
+    from reelseek.training.captions import load_writer, measure_captions, nearest_captions
+
+    with Library.open(library) as opened:
+        found: dict[str, MeasuredCaptions] = {}
+        for path in captioners:
+            found[path.name if path.name not in found else str(path)] = measure_captions(
+                load_writer(path), opened, split, beam=beam
+            )
+        if nearest:
+            found["nearest caption"] = nearest_captions(opened, split=split)
+        if page is not None:
+            _write_page(page, opened, found, split, examples)
+    if json:
+        print_json({name: each.scores.as_json() for name, each in found.items()})
+        return
+    print_table(["", *_COLUMNS], [[name, *_cells(each)] for name, each in found.items()])
+    some = next(iter(found.values())).scores
+    how = "greedy" if beam == 1 else f"beam of {beam}"
+    say(f"{some.captions} clips of {split}, {how}; words in lower case, without punctuation, as COCO's code counts")
+
+
+def _cells(measured: "MeasuredCaptions") -> list[str]:
+    s = measured.scores
+    shares = [f"{100 * value:.1f}" for value in (s.bleu_1, s.bleu_2, s.bleu_3, s.bleu_4, s.rouge_l)]
+    return [
+        *shares,
+        f"{s.cider_d:.3f}",
+        "" if s.meteor is None else f"{100 * s.meteor:.1f}",
+        f"{100 * s.repetition:.1f}",
+    ]
+
+
+def _write_page(path: Path, library: "Library", found: "dict[str, MeasuredCaptions]", split: str, count: int) -> None:
+    from reelseek.evaluation.report import Examples, Picture, ReportTable, html_report
+
+    first = next(iter(found.values()))
+    parts: list[Any] = [
+        ReportTable(
+            f"Captions of {split}",
+            ["", *_COLUMNS],
+            [[name, *_cells(each)] for name, each in found.items()],
+            "BLEU, ROUGE-L, METEOR and repetition in per cent. Words in lower case without punctuation.",
+        )
+    ]
+    for place, story in list(enumerate(first.stories))[:count]:
+        video = library.video(story.video)
+        frames = []
+        for clip, told in zip(story.clips, story.captions, strict=True):
+            middle = ((clip.start_seconds or 0.0) + (clip.end_seconds or video.duration or 0.0)) / 2
+            jpeg = library.thumbnail(video.content, middle) if video.content else None
+            frames.append(Picture(jpeg, f"{clock(clip.start_seconds or 0.0)}: {told[0]}"))
+        rows: list[Sequence[object]] = [
+            [name, ". ".join(text or "(nothing)" for text in each.written[place])] for name, each in found.items()
+        ]
+        rows.append(["ground truth", ". ".join(texts[0] for texts in story.captions)])
+        parts += [Examples(story.video, [("", frames)]), ReportTable("", ["system", "paragraph"], rows)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(html_report("What machines wrote, and what people said", parts), "utf-8")
+    say(f"page: {path}")
+
+
+def register(app: typer.Typer) -> None:
+    app.command(epilog="Example: reelseek caption my.library holiday.mp4 --srt subtitles")(caption)

@@ -1,0 +1,104 @@
+"""`reelseek probe`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reelseek.cli.show import bars, print_json, print_table, say
+from reelseek.errors import UsageError
+
+if TYPE_CHECKING:
+    from reelseek.training.probe import Probed
+
+__all__ = ["register"]
+
+
+def probe(
+    model: Annotated[str, typer.Argument(help="A model's folder, or concepts; with --images a video network's.")],
+    library: Annotated[Path | None, typer.Option(help="Folder of the library.")] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Table video,label,split, or a folder of UCF101's, HMDB51's, ESC-50's or AudioSet's lists."),
+    ] = None,
+    experts: Annotated[str | None, typer.Option(help="Use only these of the model's experts, comma-separated.")] = None,
+    classifier: Annotated[str, typer.Option(help="logistic or svm.")] = "logistic",
+    windows: Annotated[int, typer.Option(help="Windows of a video, whose decisions are averaged.", min=1)] = 10,
+    window_seconds: Annotated[float, typer.Option(help="Length of a window.", min=0.1)] = 2.56,
+    tune: Annotated[bool, typer.Option("--tune", help="Learn the model's weights along.")] = False,
+    shuffle: Annotated[
+        bool, typer.Option("--shuffle", help="Give videos each other's labels: a probe ought to be at chance then.")
+    ] = False,
+    split: Annotated[int, typer.Option(help="Which of the three of UCF101 and HMDB51.", min=1, max=3)] = 1,
+    images: Annotated[
+        Path | None, typer.Option(help="Class folders of pictures, through a video network: repeated, or deflated.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+    figure: Annotated[Path | None, typer.Option(help="Draw the confusion matrix: OUT.png and OUT.svg.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object; shares are fractions.")] = False,
+) -> None:
+    """A linear classifier on a model's embeddings: how well do they tell classes apart?"""
+    from reelseek.library import Library
+    from reelseek.library.readers.labels import read_labels
+    from reelseek.training.probe import probe as measure
+
+    if images is not None:
+        _images(Path(model), images, seed, json=json)
+        return
+    if library is None or labels is None:
+        raise UsageError("wanted MODEL --library LIBRARY --labels FILE, or NETWORK --images FOLDER")
+    if classifier not in ("logistic", "svm"):
+        raise UsageError(f"--classifier is {classifier!r}; wanted logistic or svm")
+    with Library.open(library) as opened, bars() as progress:
+        found = measure(
+            model, opened, read_labels(labels, split=split), experts=experts.split(",") if experts else None,
+            classifier="svm" if classifier == "svm" else "logistic", windows=windows, window_seconds=window_seconds,
+            tune=tune, shuffle=shuffle, seed=seed, progress=progress,
+        )  # fmt: skip
+    if figure is not None:
+        _draw(found, figure)
+    if json:
+        print_json(found.as_json())
+        return
+    shares = {
+        "accuracy": found.accuracy, "top 5": found.top_5, "mean of classes": found.mean_class_accuracy,
+        "mean average precision": found.mean_average_precision, "chance": found.chance,
+    }  # fmt: skip
+    print_table(["", "%"], [(name, f"{100 * value:.1f}") for name, value in shares.items() if value is not None])
+    how = "weights learnt along" if found.tuned else f"frozen, {found.classifier}, C {found.strength:g}"
+    say(f"{found.model}, {how}; {len(found.classes)} classes, {found.train} videos to learn, {found.test} to test")
+    if found.skipped:
+        say(f"{found.skipped} labelled videos are left out: not in the library, or nothing that the model reads")
+
+
+def _draw(found: "Probed", path: Path) -> None:
+    from reelseek.evaluation.figures import heat_map
+
+    if found.mean_average_precision is not None:
+        raise UsageError("classes that do not exclude each other have no confusion matrix")
+    rows = found.confusion / found.confusion.sum(1, keepdims=True).clip(min=1)
+    say(f"drawn: {heat_map(path, 100 * rows, found.classes, found.classes, 'true (rows) and found (columns), %')}")
+
+
+def _images(network: Path, folder: Path, seed: int, *, json: bool) -> None:
+    from reelseek.models.backbones import load_network
+    from reelseek.training.probe_images import probe_images
+
+    found = probe_images(load_network(network), folder, seed=seed)
+    if json:
+        print_json(found.as_json())
+        return
+    rows = [
+        ("repeated as a film", f"{100 * found.accuracy_repeated:.1f}", f"{1e3 * found.seconds_repeated:.1f}"),
+        ("deflated", f"{100 * found.accuracy_deflated:.1f}", f"{1e3 * found.seconds_deflated:.1f}"),
+    ]
+    print_table(["", "accuracy (%)", "ms a picture"], rows)
+    say(
+        f"{len(found.classes)} classes, {found.train} pictures to learn, {found.test} to test, chance "
+        f"{100 * found.chance:.1f} %; features agree with a cosine of {found.agreement:.3f}, decisions in "
+        f"{100 * found.same:.1f} %; deflated {found.seconds_repeated / found.seconds_deflated:.1f} x as fast"
+    )
+
+
+def register(app: typer.Typer) -> None:
+    app.command(epilog="Example: reelseek probe mmv.model --library ucf.library --labels ucfTrainTestlist")(probe)
