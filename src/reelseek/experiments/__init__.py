@@ -5,8 +5,9 @@ from reelseek.experiments.eao import EAO
 from reelseek.experiments.experiment import Experiment
 from reelseek.experiments.mdmmt import MDMMT
 from reelseek.experiments.mmv import MMV
+from reelseek.experiments.moments import MOMENTS
 from reelseek.experiments.umi import UMI
 
 __all__ = ["EXPERIMENTS", "Experiment"]
 
-EXPERIMENTS: dict[str, Experiment] = {each.name: each for each in (UMI, EAO, CROSSCLR, MDMMT, MMV)}
+EXPERIMENTS: dict[str, Experiment] = {each.name: each for each in (UMI, EAO, CROSSCLR, MDMMT, MMV, MOMENTS)}

@@ -5,9 +5,9 @@ from typing import Any
 from reelseek.experiments.experiment import Arm, Claim, Column, Experiment, Pair, Table
 from reelseek.studio.worlds import WorldConfig
 
-__all__ = ["CROSSCLR"]
+__all__ = ["COOT_ARM", "CROSSCLR", "CROSSCLR_ARM", "WORLD"]
 
-_WORLD = WorldConfig(
+WORLD = WorldConfig(
     train=240, validation=60, test=100, clips=3, twins=0.3, told=("person", "action", "object", "place", "sound")
 )
 _EXPERTS = ("appearance", "object", "scene")
@@ -26,7 +26,7 @@ def _arm(name: str, system: str = "crossclr", experts: tuple[str, ...] = _EXPERT
         "data": {"experts": list(experts)},
         "train": {"clips_per_video": 3, "batch": 63, "negatives": "clips"},
     }
-    return Arm(name, recipe, _WORLD)
+    return Arm(name, recipe, WORLD)
 
 
 def _crossclr(name: str, experts: tuple[str, ...] = _EXPERTS, model: dict[str, Any] | None = None, **local: Any) -> Arm:
@@ -34,11 +34,12 @@ def _crossclr(name: str, experts: tuple[str, ...] = _EXPERTS, model: dict[str, A
     return _arm(name, experts=experts, local={**_LOCAL, **local}, **(model or {}))
 
 
-_FULL = _crossclr("CrossCLR")
+CROSSCLR_ARM = _FULL = _crossclr("CrossCLR")
 _PLAIN: dict[str, Any] = {"intra": 1e-9, "prune": None, "sharpness": None, "queue": 0}
 _NCE = _arm("NCE in CrossCLR's two places", local=_PLAIN, everywhere=_PLAIN)
+COOT_ARM = _arm("max margin (COOT)", "coot")
 _OTHERS = (
-    _arm("max margin (COOT)", "coot"),
+    COOT_ARM,
     _arm("MMS in COOT's places", "coot", cycle=0.0, loss={"name": "mms", "settings": {"margin": 0.001}}),
     _NCE,
 )

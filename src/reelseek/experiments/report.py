@@ -27,7 +27,19 @@ from reelseek.studio.worlds import generator_hash
 
 __all__ = ["Found", "as_json", "claims", "found", "write_found"]
 
-_PER_CENT = ("recall_at_1", "recall_at_5", "recall_at_10", "accuracy")
+_PER_CENT = (
+    "recall_at_1",
+    "recall_at_5",
+    "recall_at_10",
+    "accuracy",
+    "recall",
+    "even",
+    "optional",
+    "unordered",
+    "precision_optional",
+    "frame_accuracy",
+    "bleu_4",
+)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
-from reelseek.errors import LimitError, MediaError
+from reelseek.errors import LimitError, MediaError, UsageError
 
 __all__ = ["Workers", "guarded"]
 
@@ -98,7 +98,7 @@ class Workers(Generic[Item, Result]):
         running: dict[Any, Item] = {}
         while True:
             for item in waiting:
-                running[self._pool.schedule(self._function, args=(item,), timeout=seconds(item))] = item
+                running[self._scheduled(item, seconds(item))] = item
                 if len(running) >= 2 * self._workers:
                     break
             if not running:
@@ -106,6 +106,15 @@ class Workers(Generic[Item, Result]):
             done = next(iter(_first_done(running)))
             item = running.pop(done)
             yield item, self._outcome(done, seconds(item))
+
+    def _scheduled(self, item: Item, seconds: float) -> Any:
+        try:
+            return self._pool.schedule(self._function, args=(item,), timeout=seconds)
+        except RuntimeError as error:  # the pool noticed that no worker comes up
+            raise UsageError(
+                "worker processes could not start; a script that uses them has to be a file whose own work stands under "
+                '`if __name__ == "__main__":`'
+            ) from error
 
     def _outcome(self, future: Any, seconds: float) -> Result | Exception:
         try:
