@@ -112,7 +112,7 @@ class Workers(Generic[Item, Result]):
             return self._pool.schedule(self._function, args=(item,), timeout=seconds)
         except RuntimeError as error:  # the pool noticed that no worker comes up
             raise UsageError(
-                "worker processes could not start; a script that uses them has to be a file whose own work stands under "
+                "worker processes could not start; a script that uses them is a file whose own work stands under "
                 '`if __name__ == "__main__":`'
             ) from error
 
