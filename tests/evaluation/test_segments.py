@@ -170,3 +170,4 @@ def test_scores_by_hand() -> None:
     assert found.iou == {0: 1 / 2, 1: 1 / 3, 2: 0.0}
     assert found.iod == {0: 1 / 2, 1: 1 / 2}
     assert (found.mean_iou, found.mean_iod) == (pytest.approx(5 / 18), 0.5)
+    assert found.recall == pytest.approx(2 / 3)

@@ -75,6 +75,10 @@ def test_several_classes_at_once_and_folds(lib: Path) -> None:
         turned = probe(lib / "mmt", library, folds, windows=2)
         assert turned.test == 120  # each fold is tested in its turn
         assert turned.accuracy > 0.8
+        untold = [Labelled(r.video, r.labels, "") for r in rows]
+        assert probe(lib / "mmt", library, untold, windows=1).test == 40  # the library's own split
+        fifth = [Labelled(r.video, r.labels, "") for r in rows[:80]]
+        assert probe(lib / "mmt", library, fifth, windows=1).test == 16
 
 
 def test_weights_are_learnt_along_and_the_model_stays_as_it_was(lib: Path) -> None:
@@ -127,7 +131,7 @@ def test_layouts_of_datasets(tmp_path: Path) -> None:
         )
     assert read_labels(audioset)[0] == Labelled("--4gqARaEJE", ("/m/068hy", "/m/07q6cd_"), "train", 0.0, 10.0)
     (tmp_path / "odd.csv").write_text("name,kind\nx,y\n")
-    with pytest.raises(CollectionError, match="wanted video, label and split"):
+    with pytest.raises(CollectionError, match="wanted video and label"):
         read_labels(tmp_path / "odd.csv")
     with pytest.raises(CollectionError, match="holds no labels of UCF101"):
         read_labels(tmp_path / "hmdb")  # its first split is not there

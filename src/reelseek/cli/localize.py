@@ -108,7 +108,7 @@ def _show_measured(measured: "MeasuredSteps", titles: dict[str, str], *, json: b
                 "video_mean": recall.video_mean, "pooled": recall.pooled, "even_video_mean": even.video_mean,
                 "mean_of_video_means": recall.mean_of_video_means, "mean_of_pooled": recall.mean_of_pooled,
                 "even_mean_of_video_means": even.mean_of_video_means, "videos": measured.videos,
-                "skipped": [list(each) for each in measured.skipped],
+                "of_videos": recall.of_videos, "skipped": [list(each) for each in measured.skipped],
             }
         )  # fmt: skip
         return

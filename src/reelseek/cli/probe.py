@@ -19,7 +19,9 @@ def probe(
     library: Annotated[Path | None, typer.Option(help="Folder of the library.")] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="Table video,label,split, or a folder of UCF101's, HMDB51's, ESC-50's or AudioSet's lists."),
+        typer.Option(
+            help="Table video,label(,split), or a folder of UCF101's, HMDB51's, ESC-50's or AudioSet's lists."
+        ),
     ] = None,
     experts: Annotated[str | None, typer.Option(help="Use only these of the model's experts, comma-separated.")] = None,
     classifier: Annotated[str, typer.Option(help="logistic or svm.")] = "logistic",
@@ -72,12 +74,15 @@ def probe(
 
 
 def _draw(found: "Probed", path: Path) -> None:
+    import numpy as np
+
     from reelseek.evaluation.figures import heat_map
 
     if found.mean_average_precision is not None:
         raise UsageError("classes that do not exclude each other have no confusion matrix")
-    rows = found.confusion / found.confusion.sum(1, keepdims=True).clip(min=1)
-    say(f"drawn: {heat_map(path, 100 * rows, found.classes, found.classes, 'true (rows) and found (columns), %')}")
+    shares = 100 * found.confusion / found.confusion.sum(1, keepdims=True).clip(min=1)
+    rows = np.where(shares > 0, shares, np.nan)  # empty cells, for zeros would be most of the picture
+    say(f"drawn: {heat_map(path, rows, found.classes, found.classes, 'true (rows) and found (columns), %')}")
 
 
 def _images(network: Path, folder: Path, seed: int, *, json: bool) -> None:

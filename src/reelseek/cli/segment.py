@@ -93,7 +93,8 @@ def _scores(found: tuple[str | None, ...], true: list[str | None], labels: tuple
         np.array([numbers.get(name or "", len(labels)) for name in each[:count]], np.int64) for each in (found, true)
     )
     scores = score(one, two, background=len(labels))
-    return {"frame_accuracy": scores.frame_accuracy, "iou": scores.mean_iou, "iod": scores.mean_iod}
+    return {"frame_accuracy": scores.frame_accuracy, "iou": scores.mean_iou, "iod": scores.mean_iod,
+            "recall": scores.recall}  # fmt: skip
 
 
 def register(app: typer.Typer) -> None:

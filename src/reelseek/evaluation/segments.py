@@ -322,7 +322,7 @@ class SegmentScores:
     """How much of a segmentation is right.
 
     Attributes:
-        frame_accuracy: share of frames with their label.
+        frame_accuracy: share of frames with their label; recall: share of the truth's labels that are found anywhere.
         iou: intersection over union, by label of the truth; iod: intersection over what was detected, by label that
             was detected.
     """
@@ -334,6 +334,10 @@ class SegmentScores:
     @property
     def mean_iou(self) -> float:
         return float(np.mean(list(self.iou.values()))) if self.iou else 0.0
+
+    @property
+    def recall(self) -> float:
+        return float(np.mean([value > 0 for value in self.iou.values()])) if self.iou else 0.0
 
     @property
     def mean_iod(self) -> float:

@@ -129,8 +129,7 @@ class Writer:
         told: list[list[str]] = []
         for begin in range(0, len(videos), _BATCH):
             some = videos[begin : begin + _BATCH]
-            rows = self.captioner.write(*self.features(library, some), beam=beam)
-            told += [sentences[: len(clips)] for sentences, clips in zip(rows, some, strict=True)]
+            told += _written(self.captioner, *self.features(library, some), some, beam=beam)
         return told
 
     def save(self, folder: Path, about: Mapping[str, Any]) -> None:
@@ -143,6 +142,13 @@ class Writer:
         save_file(self.captioner.state_dict(), partial)
         os.replace(partial, folder / "model.safetensors")
         write_whole(folder / "config.json", json.dumps(config, indent=1) + "\n")
+
+
+def _written(
+    captioner: Captioner, features: Tensor, present: Tensor, videos: Sequence[Sequence[Clip]], *, beam: int = 1
+) -> list[list[str]]:
+    rows = captioner.write(features, present, beam=beam)
+    return [sentences[: len(clips)] for sentences, clips in zip(rows, videos, strict=True)]
 
 
 def load_writer(folder: Path) -> Writer:
@@ -234,6 +240,8 @@ def train_captions(
     encoder = load_model(model) if isinstance(model, str | Path) else model
     dims = TokenReader(library, experts).dims if encoder is None else {}
     features, present = _features(library, [story.clips for story in learnt], encoder, dims)
+    held_clips = [story.clips for story in held]
+    held_features = _features(library, held_clips, encoder, dims)
     words = Counter(word for story in learnt for some in story.captions for text in some for word in words_of(text))
     vocabulary = tuple(sorted(word for word, count in words.items() if count >= recipe.rare))
     if not vocabulary:
@@ -270,7 +278,7 @@ def train_captions(
                 average[name].lerp_(value, 1 - done)
         own = {name: value.clone() for name, value in captioner.state_dict().items()}
         captioner.load_state_dict(average)
-        cider = _measure(Writer(captioner, encoder, dims or None), library, held, beam=1).scores.cider_d
+        cider = _scored(held, _written(captioner.eval(), *held_features, held_clips)).scores.cider_d
         report(epoch, recipe.epochs, float(np.mean(losses)), cider)
         if cider > best:
             best, best_epoch, kept = cider, epoch, {name: value.clone() for name, value in average.items()}

@@ -4,10 +4,11 @@ Source: the protocols of Alayrac et al. 2020 (MMV), section 4.1: features standa
 windows of a video averaged; sound by mean average precision; pictures through a video network.
 """
 
+import hashlib
 import warnings
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -84,7 +85,8 @@ def probe(
     """Train a linear classifier on a model's embeddings of labelled videos, and test it.
 
     Args:
-        labels: what each video shows, or where that is written (`read_labels`).
+        labels: what each video shows, or where that is written (`read_labels`). Where no split is told, it is the
+            library's own: `test` against all others; where that tells nothing either, every fifth video is for testing.
         experts: use only these of the model's experts.
         classifier: logistic regression, or a linear support vector machine.
         windows: so many windows of a video are embedded each by itself; decisions are averaged over them.
@@ -98,7 +100,7 @@ def probe(
     loaded = model if isinstance(model, RetrievalModel) else load_model(model)
     reader = reader_for(loaded, library, experts)
     rows = read_labels(Path(labels)) if isinstance(labels, str | Path) else list(labels)
-    samples, skipped = _samples(library, reader, rows, windows, window_seconds)
+    samples, skipped = _samples(library, reader, _with_folds(library, rows), windows, window_seconds)
     rng = np.random.default_rng(seed)
     if shuffle:
         order = rng.permutation(len(samples))
@@ -167,6 +169,23 @@ def _samples(
             f"of the {len(rows)} labelled videos {library.path} has none with anything that the model reads"
         )
     return found, skipped
+
+
+def _with_folds(library: Library, rows: Sequence[Labelled]) -> list[Labelled]:
+    """The rows, each with a fold."""
+    if all(row.fold for row in rows):
+        return list(rows)
+    tested = {c.video for c in library.captions("test")} | {v.id for v in library.videos() if v.split == "test"}
+    tested |= set(library.memberships().get("test", ()))
+    named, _ = matching([row.video for row in rows], [video.id for video in library.videos()])
+    own = [named[row.video][0] in tested if row.video in named else False for row in rows]
+    if not any(own) or all(own):
+        order = sorted(range(len(rows)), key=lambda place: hashlib.sha256(rows[place].video.encode()).digest())
+        own = [False] * len(rows)
+        for label in {row.labels[0] for row in rows}:
+            for place in [place for place in order if rows[place].labels[0] == label][::5]:
+                own[place] = True
+    return [replace(row, fold=row.fold or ("test" if test else "train")) for row, test in zip(rows, own, strict=True)]
 
 
 def _windows(video: str, start: float, end: float | None, count: int, seconds: float) -> list[Clip]:

@@ -17,7 +17,7 @@ class Labelled:
 
     Attributes:
         labels: one, or several where classes do not exclude each other.
-        fold: `train`, `test`, or the number of a fold that is tested in its turn.
+        fold: `train`, `test`, or the number of a fold that is tested in its turn; empty where that is not told.
     """
 
     video: str
@@ -32,7 +32,7 @@ def read_labels(path: Path, *, split: int = 1) -> list[Labelled]:
 
     UCF101's folder of `trainlist01.txt` and `testlist01.txt`; HMDB51's of `CLASS_test_split1.txt`; ESC-50's
     `esc50.csv`; AudioSet's folder of `balanced_train_segments.csv` and `eval_segments.csv`; or a table with the columns
-    video, label (several with `;` between) and split or fold, and start and end where it is of a span.
+    video, label (several with `;` between), and if known split or fold, and start and end where it is of a span.
 
     Args:
         split: which of the three of UCF101 and HMDB51.
@@ -94,20 +94,21 @@ def _table(path: Path) -> Iterator[Labelled]:
     if not rows:
         raise CollectionError(f"{path} has no rows; wanted a table with the columns video, label and split")
     columns = {name.strip().lower(): name for name in rows[0] if name}
-    video = columns.get("video") or columns.get("filename")
-    label = columns.get("label") or columns.get("category")
+    video = next((columns[name] for name in ("video", "video_id", "filename", "file", "id") if name in columns), None)
+    label = next((columns[name] for name in ("label", "labels", "category", "class") if name in columns), None)
     fold = columns.get("split") or columns.get("fold")
-    if video is None or label is None or fold is None:
-        raise CollectionError(f"{path} has the columns {', '.join(columns)}; wanted video, label and split (or fold)")
+    if video is None or label is None:
+        raise CollectionError(f"{path} has the columns {', '.join(columns)}; wanted video and label, and split or fold")
     for number, row in enumerate(rows, 2):
         try:
             start, end = (float(row[columns[c]]) if row.get(columns.get(c, "")) else None for c in ("start", "end"))
             labels = tuple(each.strip() for each in row[label].split(";") if each.strip())
-            if not row[video].strip() or not labels or not row[fold].strip():
+            told = "" if fold is None else row[fold].strip()
+            if not row[video].strip() or not labels or (fold is not None and not told):
                 raise ValueError("an empty video, label or split")
         except (ValueError, AttributeError) as error:
             raise CollectionError(f"{path}, line {number}: {error}") from error
-        yield Labelled(row[video], labels, row[fold].strip(), start, end)
+        yield Labelled(row[video], labels, told, start, end)
 
 
 def read_image_folders(folder: Path) -> list[tuple[Path, str, str]]:
