@@ -1,6 +1,5 @@
 """`reelseek caption` and `reelseek captioner`."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,9 +9,10 @@ from reelseek.cli.show import bars, clock, print_json, print_table, say
 from reelseek.errors import UsageError
 
 if TYPE_CHECKING:
+    from reelseek.evaluation.report import Picture
     from reelseek.library import Library
     from reelseek.library.tokens import Clip
-    from reelseek.training.captions import MeasuredCaptions
+    from reelseek.training.captions import MeasuredCaptions, Story
 
 __all__ = ["app", "register"]
 
@@ -100,6 +100,8 @@ def train(
         )  # fmt: skip
     writer.save(out, about)
     print(f"{out}: epoch {about['epoch']}, CIDEr-D {about['cider_d']:.3f} on {validation}")
+    if about["cider_d"] == 0:
+        say("nothing of what it wrote was right: learn for longer (--epochs), or give it more captions")
 
 
 @app.command(
@@ -152,7 +154,7 @@ def _cells(measured: "MeasuredCaptions") -> list[str]:
 
 
 def _write_page(path: Path, library: "Library", found: "dict[str, MeasuredCaptions]", split: str, count: int) -> None:
-    from reelseek.evaluation.report import Examples, Picture, ReportTable, html_report
+    from reelseek.evaluation.report import Paragraphs, ReportTable, html_report
 
     first = next(iter(found.values()))
     parts: list[Any] = [
@@ -164,20 +166,28 @@ def _write_page(path: Path, library: "Library", found: "dict[str, MeasuredCaptio
         )
     ]
     for place, story in list(enumerate(first.stories))[:count]:
-        video = library.video(story.video)
-        frames = []
-        for clip, told in zip(story.clips, story.captions, strict=True):
-            middle = ((clip.start_seconds or 0.0) + (clip.end_seconds or video.duration or 0.0)) / 2
-            jpeg = library.thumbnail(video.content, middle) if video.content else None
-            frames.append(Picture(jpeg, f"{clock(clip.start_seconds or 0.0)}: {told[0]}"))
-        rows: list[Sequence[object]] = [
-            [name, ". ".join(text or "(nothing)" for text in each.written[place])] for name, each in found.items()
+        written = [
+            (name, ". ".join(text or "(nothing)" for text in each.written[place])) for name, each in found.items()
         ]
-        rows.append(["ground truth", ". ".join(texts[0] for texts in story.captions)])
-        parts += [Examples(story.video, [("", frames)]), ReportTable("", ["system", "paragraph"], rows)]
+        truth = ". ".join(texts[0] for texts in story.captions)
+        parts.append(Paragraphs(story.video, _frames(library, story), written, truth))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(html_report("What machines wrote, and what people said", parts), "utf-8")
     say(f"page: {path}")
+
+
+def _frames(library: "Library", story: "Story") -> "list[Picture]":
+    """A picture of each clip; four of a video that is one clip."""
+    from reelseek.evaluation.report import Picture
+
+    video = library.video(story.video)
+    found = []
+    for clip in story.clips:
+        start, end = clip.start_seconds or 0.0, clip.end_seconds or video.duration or 0.0
+        for share in (0.5,) if len(story.clips) > 1 else (0.125, 0.375, 0.625, 0.875):
+            at = start + share * (end - start)
+            found.append(Picture(library.thumbnail(video.content, at) if video.content else None, clock(at)))
+    return found
 
 
 def register(app: typer.Typer) -> None:

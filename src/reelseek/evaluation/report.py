@@ -2,6 +2,7 @@
 
 import base64
 import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ __all__ = [
     "STYLE",
     "Examples",
     "Figure",
+    "Paragraphs",
     "Picture",
     "Prose",
     "ReportTable",
@@ -29,8 +31,9 @@ th:first-child,td:first-child{text-align:left}thead th{background:#eef1f6}
 .row{display:flex;gap:.9rem;flex-wrap:wrap;margin:.6rem 0 1.6rem}figure{margin:0;width:200px;background:#fff;border:1px solid #e3e5ea;border-radius:6px;overflow:hidden}
 figure.right{outline:3px solid #2f9e59}img{width:100%;height:130px;object-fit:cover;display:block;background:#000}
 .drawn img{width:auto;max-width:100%;height:auto;background:#fff;border:1px solid #e3e5ea}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.3rem 1rem;margin:0 0 1.6rem}dt{color:#5d6575}dd{margin:0}mark{background:#d9f2e1;color:inherit;border-radius:3px;padding:0 .15em}
 figcaption{padding:.4rem .6rem;font-size:.8rem;overflow-wrap:anywhere}q{font-weight:600}small{color:#5d6575}
-@media(prefers-color-scheme:dark){body{background:#14171d;color:#e6e9ef}table,figure{background:#1d222b}th,td,figure{border-color:#333a46}thead th{background:#262c37}}
+@media(prefers-color-scheme:dark){body{background:#14171d;color:#e6e9ef}table,figure{background:#1d222b}th,td,figure{border-color:#333a46}thead th{background:#262c37}mark{background:#1f4a30}}
 """
 
 
@@ -139,6 +142,32 @@ class Examples:
     def markdown(self) -> str:
         found = (f"- {query}: " + "; ".join(picture.caption for picture in pictures) for query, pictures in self.rows)
         return f"## {self.title}\n\n" + "\n".join(found) + "\n"
+
+
+@dataclass(frozen=True)
+class Paragraphs:
+    """Pictures, and what several systems and people wrote of them; words that people used too are marked."""
+
+    title: str
+    pictures: Sequence[Picture]
+    written: Sequence[tuple[str, str]]
+    truth: str
+
+    def html(self) -> str:
+        known = set(re.findall(r"[\w']+", self.truth.lower()))
+
+        def marked(text: str) -> str:
+            words = (html.escape(word) for word in text.split())
+            return " ".join(f"<mark>{w}</mark>" if w.lower().strip(".,;:!?") in known else w for w in words)
+
+        rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{marked(text)}</dd>" for name, text in self.written)
+        rows += f"<dt>ground truth</dt><dd>{html.escape(self.truth)}</dd>"
+        pictures = "".join(picture.html() for picture in self.pictures)
+        return f"<h2>{html.escape(self.title)}</h2><div class=row>{pictures}</div><dl>{rows}</dl>"
+
+    def markdown(self) -> str:
+        lines = [f"- **{name}**: {text}" for name, text in (*self.written, ("ground truth", self.truth))]
+        return f"## {self.title}\n\n" + "\n".join(lines) + "\n"
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ Every layer reads a clip's features and the words so far, and beside them a memo
 be embeddings of any retrieval model, as Ging et al. 2020 and Zolfaghari et al. 2021 do it with COOT's and CrossCLR's.
 """
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,7 +18,7 @@ from reelseek.models.blocks.mix import Attention
 from reelseek.models.model import STRICT
 from reelseek.models.systems.coot import sinusoids
 
-__all__ = ["Captioner", "CaptionerConfig"]
+__all__ = ["Captioner", "CaptionerConfig", "Memory"]
 
 PAD, BEGIN, END, UNKNOWN = 0, 1, 2, 3  # places of the words that are none
 _SPECIAL = 4
@@ -81,18 +81,35 @@ class _Layer(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
         self.drop = nn.Dropout(config.dropout)
 
-    def forward(self, rows: Tensor, allowed: Tensor, present: Tensor, steps: int, memory: Tensor | None) -> Any:
+    def forward(
+        self, rows: Tensor, allowed: Tensor, present: Tensor, steps: int, memory: Tensor | None, begun: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
         """Rows after this layer, and the memory for the next clip."""
         rows = self.norms[0](rows + self.drop(self.attend.read(rows, rows, allowed)))
         if self.remember is not None and self.memory is not None:
             features = present.clone()
             features[:, steps:] = False
-            before = self.memory.first(rows, features) if memory is None else memory
+            before = self.memory.first(rows, features)
+            if memory is not None:
+                before = torch.where(begun, memory, before)
             keys = torch.cat([before, rows], 1)
             always = torch.ones(*allowed.shape[:2], before.shape[1], dtype=torch.bool, device=rows.device)
             rows = self.norms[1](rows + self.drop(self.remember.read(rows, keys, torch.cat([always, allowed], 2))))
-            memory = self.memory(before, rows, present)
+            there = features.any(1)[:, None, None]  # a clip that is not there changes nothing
+            memory = torch.where(there, self.memory(before, rows, present), before)
         return self.norms[2](rows + self.drop(self.down(functional.gelu(self.up(rows))))), memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """What goes from clip to clip: cells [video, cell, dim] of each layer, and which videos have had a clip yet."""
+
+    cells: tuple[Tensor | None, ...]
+    begun: Tensor
+
+    def rows(self, chosen: Int[Tensor, " row"]) -> "Memory":
+        """Of some videos, in that order."""
+        return Memory(tuple(None if cells is None else cells[chosen] for cells in self.cells), self.begun[chosen])
 
 
 class Captioner(nn.Module):
@@ -148,13 +165,13 @@ class Captioner(nn.Module):
         features: Float[Tensor, "video step dim"],
         present: Bool[Tensor, "video step"],
         words: Int[Tensor, "video word"],
-        memory: list[Tensor | None] | None = None,
-    ) -> tuple[Float[Tensor, "video word vocabulary"], list[Tensor | None]]:
+        memory: "Memory | None" = None,
+    ) -> tuple[Float[Tensor, "video word vocabulary"], "Memory"]:
         """One clip of each video: scores of the word after each word, and the memory for the next clip.
 
         Args:
             words: from BEGIN on, PAD behind the end.
-            memory: of the clips before, a tensor a layer; None at the first clip.
+            memory: of the clips before; None at the first clip.
         """
         steps, length = features.shape[1], words.shape[1]
         seen = self.features((features - self.shift) * self.scale) + self.kind.weight[0] + self.positions[:steps]
@@ -162,11 +179,15 @@ class Captioner(nn.Module):
         rows = self.enter(torch.cat([seen, said], 1))
         there = torch.cat([present, words != PAD], 1)
         allowed = self._allowed(there, steps)
-        after: list[Tensor | None] = []
+        alive = present.any(1)
+        begun = torch.zeros_like(alive) if memory is None else memory.begun
+        cells: list[Tensor | None] = []
         for place, layer in enumerate(self.layers):
-            rows, kept = layer(rows, allowed, there, steps, None if memory is None else memory[place])
-            after.append(kept)
-        return functional.linear(self.out(rows[:, steps:]), self.embed.weight, self.bias), after
+            old = None if memory is None else memory.cells[place]
+            rows, kept = layer(rows, allowed, there, steps, old, begun[:, None, None])
+            cells.append(kept)
+        scores = functional.linear(self.out(rows[:, steps:]), self.embed.weight, self.bias)
+        return scores, Memory(tuple(cells), begun | alive)
 
     @staticmethod
     def _allowed(there: Bool[Tensor, "video token"], steps: int) -> Bool[Tensor, "video token token"]:
@@ -192,7 +213,7 @@ class Captioner(nn.Module):
                 highest mean log-probability a word is taken.
         """
         videos, clips = features.shape[:2]
-        memory: list[Tensor | None] | None = None
+        memory: Memory | None = None
         told: list[list[str]] = [[] for _ in range(videos)]
         for clip in range(clips):
             seen, there = features[:, clip], present[:, clip]
@@ -200,18 +221,15 @@ class Captioner(nn.Module):
             alive = there.any(1)
             for video in range(videos):
                 told[video].append(self.text(best[video, 1:].tolist()) if bool(alive[video]) else "")
-            after = self(seen, there, best, memory)[1]
-            memory = (
-                after if memory is None else [_kept(old, new, alive) for old, new in zip(memory, after, strict=True)]
-            )
+            memory = self(seen, there, best, memory)[1]
         return told
 
-    def _search(self, seen: Tensor, there: Tensor, memory: list[Tensor | None] | None, beam: int) -> Tensor:
+    def _search(self, seen: Tensor, there: Tensor, memory: Memory | None, beam: int) -> Tensor:
         """The sentence of each video, from BEGIN to END, PAD behind."""
         videos = len(seen)
         wide = torch.arange(videos, device=seen.device).repeat_interleave(beam)
         seen, there = seen[wide], there[wide]
-        kept = None if memory is None else [None if cells is None else cells[wide] for cells in memory]
+        kept = None if memory is None else memory.rows(wide)
         words = torch.full((videos * beam, 1), BEGIN, device=seen.device)
         scores = torch.full((videos, beam), -torch.inf, device=seen.device)
         scores[:, 0] = 0.0
@@ -219,6 +237,8 @@ class Captioner(nn.Module):
         for place in range(self.config.most_words + 1):
             logits = self(seen, there, words, kept)[0][:, -1]
             logits[:, [PAD, BEGIN, UNKNOWN, *([END] if place == 0 else [])]] = -torch.inf
+            if place == self.config.most_words:  # as long as a sentence may be
+                logits[:, _SPECIAL:] = -torch.inf
             step = logits.log_softmax(-1)
             step[ended] = -torch.inf
             step[ended, PAD] = 0.0  # what has ended stays as it is
@@ -230,11 +250,6 @@ class Captioner(nn.Module):
             ended = ended[row] | (word == END)
             if bool(ended.all()):
                 break
-        lengths = (words != PAD).sum(1).view(videos, beam)
+        lengths = (words != PAD).sum(1).view(videos, beam) - 1  # what it began with was not guessed
         best = (scores / lengths).argmax(1) + beam * torch.arange(videos, device=seen.device)
         return words[best]
-
-
-def _kept(old: Tensor | None, new: Tensor | None, alive: Tensor) -> Tensor | None:
-    """A clip that is not there changes nothing."""
-    return None if old is None or new is None else torch.where(alive[:, None, None], new, old)

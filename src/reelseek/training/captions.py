@@ -27,7 +27,7 @@ from reelseek.library.files import write_whole
 from reelseek.library.store import Library
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.blocks.arrange import aligned
-from reelseek.models.captioner import Captioner, CaptionerConfig
+from reelseek.models.captioner import Captioner, CaptionerConfig, Memory
 from reelseek.models.embed import embed_clips, reader_for
 from reelseek.models.model import STRICT, RetrievalModel, load_model
 from reelseek.training.data import Split, read_split
@@ -35,6 +35,7 @@ from reelseek.training.data import Split, read_split
 __all__ = [
     "CaptionRecipe",
     "MeasuredCaptions",
+    "Story",
     "Writer",
     "load_writer",
     "measure_captions",
@@ -221,7 +222,8 @@ def train_captions(
 ) -> tuple[Writer, dict[str, Any]]:
     """Learn to write the captions of a split.
 
-    The epoch with the best CIDEr-D on the validation split is kept, greedily decoded.
+    The epoch with the best CIDEr-D on the validation split is kept, greedily decoded; of equal ones that with the
+    lowest loss there.
 
     Args:
         model: read its embeddings; None reads the tracks of `experts` (None: of all experts).
@@ -258,7 +260,8 @@ def train_captions(
     steps = recipe.epochs * -(-len(learnt) // recipe.batch)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, recipe.warmup))
     average = {name: value.detach().clone() for name, value in captioner.state_dict().items()}
-    best, best_epoch, kept = -1.0, 0, average
+    held_numbers = [[captioner.numbers(words_of(some[0])) for some in story.captions] for story in held]
+    best, best_epoch, kept = (-1.0, -np.inf), 0, average
     for epoch in range(1, recipe.epochs + 1):
         captioner.train()
         losses = []
@@ -279,14 +282,23 @@ def train_captions(
         own = {name: value.clone() for name, value in captioner.state_dict().items()}
         captioner.load_state_dict(average)
         cider = _scored(held, _written(captioner.eval(), *held_features, held_clips)).scores.cider_d
+        with torch.no_grad():  # tells epochs apart that write equally well, or equally badly
+            doubt = float(_loss(captioner, *held_features, held_numbers, 0.0))
         report(epoch, recipe.epochs, float(np.mean(losses)), cider)
-        if cider > best:
-            best, best_epoch, kept = cider, epoch, {name: value.clone() for name, value in average.items()}
+        if (cider, -doubt) > best:
+            best, best_epoch = (cider, -doubt), epoch
+            kept = {name: value.clone() for name, value in average.items()}
         captioner.load_state_dict(own)
         if epoch - best_epoch >= recipe.patience:
             break
     captioner.load_state_dict(kept)
-    about = {"recipe": asdict(recipe), "train": train, "validation": validation, "epoch": best_epoch, "cider_d": best}
+    about = {
+        "recipe": asdict(recipe),
+        "train": train,
+        "validation": validation,
+        "epoch": best_epoch,
+        "cider_d": best[0],
+    }
     return Writer(captioner, encoder, dims or None), about
 
 
@@ -299,29 +311,21 @@ def _loss(
     captioner: Captioner, features: Tensor, present: Tensor, drawn: Sequence[Sequence[Sequence[int]]], smoothing: float
 ) -> Tensor:
     """Mean over words of all clips."""
-    memory: list[Tensor | None] | None = None
+    memory: Memory | None = None
     total, count = features.new_zeros(()), 0
     for clip in range(features.shape[1]):
         said = [story[clip] if clip < len(story) else [] for story in drawn]
         alive = torch.tensor([bool(words) for words in said]) & present[:, clip].any(1)
-        if not bool(alive.any()):
-            continue
-        words = torch.zeros(len(said), max(map(len, said)), dtype=torch.long)
+        words = torch.zeros(len(said), max(2, *map(len, said)), dtype=torch.long)
         for row, each in enumerate(said):
             words[row, : len(each)] = torch.tensor(each, dtype=torch.long)
         words[~alive] = 0
-        logits, after = captioner(features[:, clip], present[:, clip], words[:, :-1], memory)
+        logits, memory = captioner(features[:, clip], present[:, clip], words, memory)
         wanted = words[:, 1:]
         total = total + functional.cross_entropy(
-            logits.flatten(0, 1), wanted.flatten(), ignore_index=0, label_smoothing=smoothing, reduction="sum"
+            logits[:, :-1].flatten(0, 1), wanted.flatten(), ignore_index=0, label_smoothing=smoothing, reduction="sum"
         )
         count += int((wanted > 0).sum())
-        if memory is not None:
-            mixed = zip(memory, after, strict=True)
-            after = [
-                new if old is None or new is None else torch.where(alive[:, None, None], new, old) for old, new in mixed
-            ]
-        memory = after
     return total / max(1, count)
 
 
