@@ -152,8 +152,14 @@ def test_what_cannot_be_decoded_says_why(shape: tuple[int, int], transcript: lis
 
 def test_odd_arguments_say_why() -> None:
     probs = np.zeros((4, 2))
-    with pytest.raises(ValueError, match="NaN or infinity"):
-        decode(np.full((4, 2), -np.inf), [0])
+    for much in (-np.inf, -1e20, np.nan):
+        with pytest.raises(ValueError, match="hold NaN, or less than"):
+            decode(np.full((4, 2), much), [0])
+    with pytest.raises(ValueError, match="is to be at least 1"):
+        decode_by_beam(probs, [0], 0.3)
+    with pytest.raises(ValueError, match="at least one set"):
+        decode_unordered(probs, [0], sets=0)
+    assert decode(probs, [0, 1], mean_lengths=np.array([2.0, 2.0])).parts == ((0, 0, 2), (1, 2, 4))
     with pytest.raises(ValueError, match="wanted positive numbers"):
         decode(probs, [0], mean_lengths=0.0)
     with pytest.raises(ValueError, match="for 2 parts and the transcript has 1"):

@@ -77,7 +77,8 @@ def test_steps_that_last_cover_what_scores_above_background() -> None:
         (np.zeros((3, 0)), "at least one second and one step"),
         (np.zeros((0, 3)), "at least one second and one step"),
         (np.zeros((2, 3)), "3 steps of at least a second each do not fit into 2 s"),
-        (np.array([[np.nan]]), "NaN"),
+        (np.array([[np.nan]]), "NaN or infinity"),
+        (np.array([[np.inf]]), "NaN or infinity"),
     ],
 )
 def test_what_cannot_be_placed_says_why(scores: np.ndarray, said: str) -> None:
@@ -94,6 +95,8 @@ def test_recall_names_both_averages() -> None:
     assert recall.pooled["tea"] == recall.mean_of_pooled == 0.8
     with pytest.raises(ValueError, match=r"placed \(4, 4\), annotated \(3, 4\)"):
         step_recall({"tea": {"a": once}}, {"tea": {"a": np.eye(4)[:3]}})
+    with pytest.raises(ValueError, match="annotated and was not placed"):
+        step_recall({"tea": {}}, {"tea": {"a": np.eye(4)}})
     with pytest.raises(ValueError, match="no video has an annotated step"):
         step_recall({"tea": {"a": once}}, {"tea": {"a": np.zeros((4, 4))}})
 

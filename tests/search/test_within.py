@@ -183,6 +183,9 @@ def test_files_of_steps_that_are_of_another_form(tmp_path: Path) -> None:
     np.save(tmp_path / "wrong.npy", np.zeros((5, 3)))
     with pytest.raises(CollectionError, match=r"wanted \[second, 2\]"):
         read_truth(tmp_path / "wrong.npy", 5, 2)
+    np.save(tmp_path / "words.npy", np.array([["a", "b"]]))
+    with pytest.raises(CollectionError, match="no array of numbers"):
+        read_truth(tmp_path / "words.npy", 5, 2)
     with pytest.raises(CollectionError, match="what are the steps"):
         read_crosstask(tmp_path)
 

@@ -16,7 +16,7 @@ from reelseek.library.tokens import Clip
 from reelseek.media.subtitles import sidecar_subtitles
 from reelseek.search import Searcher
 from reelseek.training.captions import CaptionRecipe, load_writer, measure_captions, nearest_captions, train_captions
-from reelseek.training.describe import caption, write_subtitles
+from reelseek.training.describe import Described, Line, caption, write_subtitles
 
 THINGS = ["cat", "dog", "car", "boat", "tree", "drum", "lamp", "king"]
 DOES = ["runs", "sits", "falls", "turns", "sings", "burns"]
@@ -120,6 +120,7 @@ def test_what_labels_and_writing_tell_without_training(library_path: Path) -> No
     [
         ([Clip("v1", 0, 4)], "'v1', which is not one of the videos"),
         ([Clip("v2", 3, 3)], "a segment of v2 is from 3 to 3 s"),
+        ([Clip("v2", 3, float("inf"))], "a segment of v2 is from 3 to inf s"),
         ([], "there is no segment of v2"),
     ],
 )
@@ -138,6 +139,25 @@ def test_what_cannot_be_written_or_loaded(lib: Path, captioner: Path, tmp_path: 
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelError, match="cannot be loaded as a captioner"):
         load_writer(tmp_path)
+
+
+def test_subtitles_hold_any_text_and_any_name(tmp_path: Path) -> None:
+    text = "{x} a <b> & c --> d\\N e"
+    told = [
+        Described(name, "mart", (Line(3600.0, 3600.0001, text),)) for name in ("a/film.mp4", "a/film.avi", "../f.mp4")
+    ]
+    files = [write_subtitles(each, tmp_path) for each in told]
+    assert len({path for pair in files for path in pair}) == 6
+    assert all(path.is_relative_to(tmp_path) for pair in files for path in pair)
+    assert files[0][0].read_text() == "1\n01:00:00,000 --> 01:00:00,001\n{x} a <b> & c -> d\\N e\n"
+    assert "01:00:00.000 --> 01:00:00.001\n{x} a &lt;b&gt; &amp; c -&gt; d\\N e\n" in files[0][1].read_text()
+
+
+def test_a_retrieval_model_is_not_overwritten(lib: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"system": "mmt"}')
+    with pytest.raises(UsageError, match="which would be lost"):
+        CliRunner().invoke(app, ["captioner", "train", str(lib), "--out", str(tmp_path)], catch_exceptions=False)
+    assert (tmp_path / "config.json").read_text() == '{"system": "mmt"}'
 
 
 def test_from_the_command_line(lib: Path, captioner: Path, tmp_path: Path) -> None:

@@ -79,6 +79,11 @@ def test_several_classes_at_once_and_folds(lib: Path) -> None:
         assert probe(lib / "mmt", library, untold, windows=1).test == 40  # the library's own split
         fifth = [Labelled(r.video, r.labels, "") for r in rows[:80]]
         assert probe(lib / "mmt", library, fifth, windows=1).test == 16
+        chosen = [Labelled(r.video, r.labels, "val" if place % 4 == 1 and r.fold == "train" else r.fold)
+                  for place, r in enumerate(rows)]  # fmt: skip
+        assert probe(lib / "mmt", library, chosen, windows=1).train == 80
+        spans = [Labelled(r.video, r.labels, r.fold, at, at + 9.0) for r in rows for at in (0.0, 10.0)]
+        assert probe(lib / "mmt", library, spans, windows=1).test == 80
 
 
 def test_weights_are_learnt_along_and_the_model_stays_as_it_was(lib: Path) -> None:
@@ -98,8 +103,17 @@ def test_weights_are_learnt_along_and_the_model_stays_as_it_was(lib: Path) -> No
     [
         ([Labelled("jump_0", ("a",), "train"), Labelled("run_1", ("a",), "test")], "name 1 class"),
         ([Labelled("jump_0", ("a",), "train"), Labelled("run_1", ("b",), "train")], "0 to test are at hand"),
+        ([Labelled("jump_0", ("a",), "train"), Labelled("jump_0", ("b",), "test")], "such as jump_0: a leak"),
+        ([Labelled("jump_0", ("a",), "training"), Labelled("run_1", ("b",), "test")], "a split is called 'training'"),
+        (
+            [Labelled(n, (n[:3],), "train") for n in ("jump_0", "run_1")] + [Labelled("sing_2", ("run",), "test")],
+            "too few training videos",
+        ),
         ([Labelled("nobody", ("a",), "train")], "none with anything that the model reads"),
-        ([Labelled("jump_0", ("a",), "train"), Labelled("run_1", ("b",), "test")], "no class has two training videos"),
+        (
+            [Labelled("jump_0", ("a",), "train"), Labelled("run_1", ("b",), "test")],
+            "1 classes to learn from and 1 to test",
+        ),
     ],
 )
 def test_labels_that_cannot_be_probed(lib: Path, rows: list[Labelled], said: str) -> None:

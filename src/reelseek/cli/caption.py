@@ -65,6 +65,8 @@ def _read_segments(path: Path, library: "Library") -> "list[Clip]":
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
+        if rows and not {"video", "start", "end"} <= set(rows[0]):
+            raise ValueError(f"its columns are {', '.join(rows[0])}")
         return [Clip(library.video(row["video"]).id, float(row["start"]), float(row["end"])) for row in rows]
     except (OSError, UnicodeDecodeError, KeyError, ValueError, TypeError) as error:
         raise UsageError(f"{path} is no table of video,start,end: {error!r}") from error
@@ -87,10 +89,13 @@ def train(
 ) -> None:
     """Learn to write captions (MART) from embeddings of a model, or from tracks."""
     from reelseek.library import Library
-    from reelseek.training.captions import CaptionRecipe, train_captions
+    from reelseek.training.captions import CaptionRecipe, check_place, train_captions
 
     if model is not None and experts is not None:
         raise UsageError("--model and --experts are two things to read; give one")
+    check_place(out)
+    if not 0 < rate < 1:
+        raise UsageError(f"--rate is {rate:g}; wanted a number between 0 and 1")
     recipe = CaptionRecipe(epochs=epochs, rate=rate, memory=memory, seed=seed)
     with Library.open(library) as opened, bars() as progress:
         writer, about = train_captions(

@@ -45,6 +45,8 @@ def probe(
     from reelseek.training.probe import probe as measure
 
     if images is not None:
+        if library or labels or figure or tune or shuffle or experts:
+            raise UsageError("--images takes a video network, --seed and --json alone")
         _images(Path(model), images, seed, json=json)
         return
     if library is None or labels is None:
@@ -57,18 +59,22 @@ def probe(
             classifier="svm" if classifier == "svm" else "logistic", windows=windows, window_seconds=window_seconds,
             tune=tune, shuffle=shuffle, seed=seed, progress=progress,
         )  # fmt: skip
-    if figure is not None:
-        _draw(found, figure)
     if json:
         print_json(found.as_json())
-        return
+    else:
+        _show(found)
+    if figure is not None:
+        _draw(found, figure)
+
+
+def _show(found: "Probed") -> None:
     shares = {
         "accuracy": found.accuracy, "top 5": found.top_5, "mean of classes": found.mean_class_accuracy,
         "mean average precision": found.mean_average_precision, "chance": found.chance,
     }  # fmt: skip
     print_table(["", "%"], [(name, f"{100 * value:.1f}") for name, value in shares.items() if value is not None])
     how = "weights learnt along" if found.tuned else f"frozen, {found.classifier}, C {found.strength:g}"
-    say(f"{found.model}, {how}; {len(found.classes)} classes, {found.train} videos to learn, {found.test} to test")
+    say(f"{found.model}, {how}; {len(found.classes)} classes, {found.train} samples to learn, {found.test} to test")
     if found.skipped:
         say(f"{found.skipped} labelled videos are left out: not in the library, or nothing that the model reads")
 
@@ -79,7 +85,8 @@ def _draw(found: "Probed", path: Path) -> None:
     from reelseek.evaluation.figures import heat_map
 
     if found.mean_average_precision is not None:
-        raise UsageError("classes that do not exclude each other have no confusion matrix")
+        say("classes that do not exclude each other have no confusion matrix: nothing is drawn")
+        return
     shares = 100 * found.confusion / found.confusion.sum(1, keepdims=True).clip(min=1)
     rows = np.where(shares > 0, shares, np.nan)  # empty cells, for zeros would be most of the picture
     say(f"drawn: {heat_map(path, rows, found.classes, found.classes, 'true (rows) and found (columns), %')}")

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import typer
 
+from reelseek.cli.localize import check_figure, draw
 from reelseek.cli.show import clock, print_json, print_table, say
 from reelseek.errors import QueryError, UsageError
 
@@ -47,6 +48,7 @@ def search(
         raise UsageError(f"--group-by is {group_by!r}; wanted moment or video")
     if curve is not None and (video is None or query is None):
         raise UsageError("--curve draws one query inside one video; name it with --video")
+    check_figure(curve)
     if why_not is not None and query is None:
         raise UsageError("--why-not explains one query; give it instead of --queries")
     how: dict[str, Any] = {"without": without or [], "weights": _weights(weights or [])}
@@ -86,7 +88,6 @@ def search(
 
 
 def _draw(inside: "Within", path: Path, library: "Library") -> None:
-    from reelseek.cli.localize import draw
     from reelseek.evaluation.timeline import Timeline
 
     peaks = [(0, hit.start, hit.end) for hit in inside.hits if hit.end is not None]

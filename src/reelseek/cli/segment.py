@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from reelseek.cli.localize import draw
+from reelseek.cli.localize import check_figure, draw
 from reelseek.cli.show import clock, print_json, print_table, say
 from reelseek.errors import UsageError
 
@@ -43,6 +43,7 @@ def segment(
     from reelseek.library.readers.steps import read_lines
     from reelseek.search import segment as decode
 
+    check_figure(figure)
     with Library.open(library) as opened:
         found = decode(
             opened, video, read_lines(transcript), labels=read_lines(labels) if labels else None, model=model,

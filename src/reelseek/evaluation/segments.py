@@ -17,7 +17,8 @@ __all__ = ["SegmentScores", "Segmentation", "class_log_probs", "decode", "decode
 Matrix = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Lengths = float | Sequence[float | None] | None
+Lengths = float | Sequence[float | None] | npt.NDArray[np.floating] | None
+_LARGEST = 1e6
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,8 @@ def _checked(
 ) -> tuple[Floats, list[tuple[int, bool]]]:
     if log_probs.ndim != 2 or not log_probs.size or not len(transcript):
         raise ValueError(f"log-probabilities are {log_probs.shape} and the transcript has {len(transcript)} parts")
-    if not np.isfinite(log_probs).all():
-        raise ValueError("log-probabilities hold NaN or infinity; give what cannot be a large negative number")
+    if not (np.abs(log_probs) <= _LARGEST).all():  # sums over frames are taken as differences, which these would drown
+        raise ValueError(f"log-probabilities hold NaN, or less than -{_LARGEST:g}; give what cannot be at most so much")
     outside = [label for label in transcript if not 0 <= label < log_probs.shape[1]]
     if outside:
         raise ValueError(f"the transcript names label {outside[0]}; there are {log_probs.shape[1]}, counted from 0")
@@ -116,7 +117,8 @@ def _checked(
 def _length_scores(mean_lengths: Lengths, labels: int, frames: int) -> Floats:
     """Of lengths 0 to `frames` for each label [label, length]; 0 for the likeliest length, -inf for none."""
     scores = np.zeros((labels, frames + 1))
-    given = list(mean_lengths) if isinstance(mean_lengths, Sequence) else [mean_lengths] * labels
+    several = isinstance(mean_lengths, Sequence | np.ndarray)
+    given: list[float | None] = [*mean_lengths] if several else [mean_lengths] * labels  # type: ignore[misc,list-item]
     if len(given) != labels or not all(mean is None or 0 < mean < np.inf for mean in given):
         raise ValueError(f"mean lengths are {mean_lengths}; wanted positive numbers, one or one a label")
     for label, mean in enumerate(given):
@@ -191,8 +193,10 @@ def decode_unordered(
         background: a label that may stand before, between and after them; None lets steps alone fill the video.
 
     Raises:
-        ValueError: as `decode`; or a step is given twice, or background is a step.
+        ValueError: as `decode`; or a step is given twice, background is a step, or no set is followed.
     """
+    if sets < 1:
+        raise ValueError("at least one set of steps has to be followed")
     if len(set(steps)) < len(steps) or background in steps:
         raise ValueError(f"steps {list(steps)} are to be distinct, and none of them background ({background})")
     asked = [*steps] if background is None else [*steps, background]
@@ -268,6 +272,10 @@ def decode_by_beam(
         ValueError: as `decode`.
     """
     gains, named = _checked(log_probs, transcript, None)
+    if not (mean_length >= 1 and chunk >= 1 and hypotheses >= 1):
+        raise ValueError(
+            f"mean length {mean_length:g}, chunk {chunk}, hypotheses {hypotheses}: each is to be at least 1"
+        )
     labels = np.array([label for label, _ in named])
     summed, frames = np.cumsum(gains, axis=0), len(gains)
     times = range(0, frames, chunk)

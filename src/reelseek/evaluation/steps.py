@@ -29,7 +29,8 @@ def place_steps(scores: Matrix, *, background: float = 0.0, optional: bool = Fal
         optional: steps may be missing: one is placed only where that scores more than background does.
 
     Raises:
-        ValueError: there is no second or no step, a NaN, or more steps than seconds and all have to be placed.
+        ValueError: there is no second or no step, a value is not finite, or more steps than seconds that all have to
+            be placed.
 
     >>> place_steps(np.array([[.9, .8], [.1, .2], [.7, .1]])).argmax(0)
     array([0, 1])
@@ -75,8 +76,8 @@ def _checked(scores: Matrix, *, optional: bool) -> npt.NDArray[np.float64]:
     seconds, steps = scores.shape
     if not steps or not seconds:
         raise ValueError(f"scores are [{seconds}, {steps}]; wanted at least one second and one step")
-    if np.isnan(scores).any():
-        raise ValueError("scores hold a NaN, which cannot be compared")
+    if not np.isfinite(scores).all():
+        raise ValueError("scores hold NaN or infinity, which cannot be summed")
     if steps > seconds and not optional:
         raise ValueError(f"{steps} steps of at least a second each do not fit into {seconds} s")
     return scores.astype(np.float64)
@@ -158,13 +159,15 @@ def step_recall(
             any is left out.
 
     Raises:
-        ValueError: a placement and its annotation differ in shape, or no task has an annotated step.
+        ValueError: a placement is lacking or differs from its annotation in shape, or no task has an annotated step.
     """
     of_videos: dict[str, dict[str, float]] = {}
     pooled: dict[str, float] = {}
     for task, videos in annotated.items():
         hits, totals = 0, 0
         for video, where in videos.items():
+            if video not in placed.get(task, {}):
+                raise ValueError(f"{task}, {video} is annotated and was not placed")
             found = placed[task][video]
             if found.shape != where.shape:
                 raise ValueError(f"{task}, {video}: placed {found.shape}, annotated {where.shape}")

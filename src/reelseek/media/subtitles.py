@@ -36,7 +36,7 @@ def sidecar_subtitles(video: Path) -> tuple[list[Subtitle], list[str]]:
         return [], []
     for path in beside:
         name = path.name[: -len(path.suffix)]
-        if name.endswith(MACHINE_WRITTEN):
+        if MACHINE_WRITTEN in path.name:
             continue
         if name != video.stem and name.rsplit(".", 1)[0] not in (video.stem, video.name) and name != video.name:
             continue

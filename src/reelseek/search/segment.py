@@ -90,8 +90,10 @@ def segment(
     """
     names = list(dict.fromkeys(labels if labels is not None else transcript))
     _check_transcript(transcript, names, ordered=ordered)
-    if public_decoder and (background or not ordered):
-        raise UsageError("the published decoder knows neither background nor steps without an order")
+    if public_decoder and (background or not ordered or mean_seconds == 0):
+        raise UsageError(
+            "the published decoder knows neither background nor steps without an order, nor lengths that say nothing"
+        )
     loaded = opened(model)
     curves = curves_of(library, loaded, video, checked_texts(names, "labels"), radius=radius)
     scores, seconds = curves.similarity, len(curves.spans)
@@ -105,7 +107,7 @@ def segment(
     lengths = (seconds / len(asked) if fills else None) if mean_seconds is None else mean_seconds or None
     try:
         if public_decoder:
-            found = decode_by_beam(probs, asked, lengths or 150.0, chunk=1)
+            found = decode_by_beam(probs, asked, max(1.0, lengths or 0.0), chunk=1)
         elif not ordered:
             found = decode_unordered(probs, asked, background=nothing, mean_lengths=_means(lengths, nothing))
         elif nothing is not None:

@@ -37,6 +37,7 @@ __all__ = [
     "MeasuredCaptions",
     "Story",
     "Writer",
+    "check_place",
     "load_writer",
     "measure_captions",
     "nearest_captions",
@@ -134,7 +135,12 @@ class Writer:
         return told
 
     def save(self, folder: Path, about: Mapping[str, Any]) -> None:
-        """The captioner, and beside it the model whose embeddings it reads."""
+        """The captioner, and beside it the model whose embeddings it reads.
+
+        Raises:
+            UsageError: the folder holds something else.
+        """
+        check_place(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if self.model is not None:
             self.model.save(folder / "encoder")
@@ -150,6 +156,22 @@ def _written(
 ) -> list[list[str]]:
     rows = captioner.write(features, present, beam=beam)
     return [sentences[: len(clips)] for sentences, clips in zip(rows, videos, strict=True)]
+
+
+def check_place(folder: Path) -> None:
+    """Refuse a folder that holds another kind of model, which would be lost.
+
+    Raises:
+        UsageError: it does.
+    """
+    if not (folder / "config.json").is_file():
+        return
+    try:
+        told = json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        told = None
+    if not isinstance(told, dict) or "captioner" not in told:
+        raise UsageError(f"{folder} holds a model that is no captioner, which would be lost; name another folder")
 
 
 def load_writer(folder: Path) -> Writer:

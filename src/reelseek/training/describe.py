@@ -1,5 +1,6 @@
 """A first description of videos: what a machine writes of each shot, as subtitles, and as text that search finds."""
 
+import html
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from reelseek.errors import UsageError
 from reelseek.experts.efficientnet import imagenet_labels
 from reelseek.experts.expert import Text
 from reelseek.library.clips import ClipRule, clips_of
+from reelseek.library.files import write_whole
 from reelseek.library.store import Library, Video
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.media.subtitles import MACHINE_WRITTEN
@@ -74,10 +76,10 @@ def caption(
     writer = None if plain else model if isinstance(model, Writer) else load_writer(Path(str(model)))
     name = "concepts" if writer is None else "mart"
     told: list[Described] = []
+    evidence = _Evidence(library)
     for begin in range(0, len(found), _AT_ONCE):
         some = found[begin : begin + _AT_ONCE]
         if writer is None:
-            evidence = _Evidence(library)
             texts = [[evidence.told(video, clip) for clip in clips[video.id]] for video in some]
         else:
             texts = writer.write(library, [clips[video.id] for video in some], beam=beam)
@@ -101,7 +103,8 @@ def _spans(library: Library, videos: Sequence[Video], segments: Sequence[Clip] |
         if segments is not None:
             if clip.video not in wanted:
                 raise UsageError(f"a segment is of {clip.video!r}, which is not one of the videos to describe")
-            if clip.start_seconds is None or clip.end_seconds is None or not clip.end_seconds > clip.start_seconds >= 0:
+            start, end = clip.start_seconds, clip.end_seconds
+            if start is None or end is None or not 0 <= start < end < np.inf:
                 raise UsageError(f"a segment of {clip.video} is from {clip.start_seconds} to {clip.end_seconds} s")
         if clip.video in wanted:
             found[clip.video].append(clip)
@@ -153,25 +156,26 @@ def write_subtitles(described: Described, folder: Path) -> list[Path]:
     Raises:
         UsageError: the video's length is not known, so nothing has a time.
     """
-    import pysubs2
-
     if any(line.start is None or line.end is None for line in described.lines):
         raise UsageError(f"{described.video} has no known length, so its lines have no times for subtitles")
-    events = [
-        pysubs2.SSAEvent(start=round(1000 * (line.start or 0)), end=round(1000 * (line.end or 0)), text=line.text)
-        for line in described.lines
-    ]
-    file = pysubs2.SSAFile()
-    file.events = events
-    relative = Path(described.video)
-    stem = folder / (relative.name if relative.is_absolute() or ".." in relative.parts else relative)
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    parts = [part for part in Path(described.video).parts if part not in ("..", "/")]
+    target = folder.joinpath(*parts)
+    srt, vtt = [], ["WEBVTT", "", f"NOTE machine-written by reelseek ({described.model})", ""]
+    for number, line in enumerate(described.lines, 1):
+        start = round(1000 * (line.start or 0))
+        end = max(start + 1, round(1000 * (line.end or 0)))
+        text = " ".join(line.text.split()).replace("-->", "->")
+        srt += [str(number), f"{_stamp(start, ',')} --> {_stamp(end, ',')}", text, ""]
+        vtt += [f"{_stamp(start, '.')} --> {_stamp(end, '.')}", html.escape(text, quote=False), ""]
     written = []
-    for suffix in (".srt", ".vtt"):
-        path = stem.with_name(f"{stem.stem}{MACHINE_WRITTEN}{suffix}")
-        text = file.to_string(suffix[1:])
-        if suffix == ".vtt":
-            text = text.replace("WEBVTT\n", f"WEBVTT\n\nNOTE machine-written by reelseek ({described.model})\n", 1)
-        path.write_text(text, "utf-8")
+    for suffix, rows in ((".srt", srt), (".vtt", vtt)):
+        # the video's own ending stays in the name: film.mp4 and film.avi are two videos
+        path = target.with_name(f"{target.name}{MACHINE_WRITTEN}{suffix}")
+        write_whole(path, "\n".join(rows))
         written.append(path)
     return written
+
+
+def _stamp(milliseconds: int, point: str) -> str:
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}{point}{rest:03}"

@@ -31,6 +31,7 @@ __all__ = ["Classifier", "Probed", "linear_decisions", "probe"]
 Matrix = npt.NDArray[np.floating]
 Classifier = Literal["logistic", "svm"]
 Progress = Callable[[str, int, int, str], None]
+Parts = tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]
 _STRENGTHS = tuple(float(c) for c in 10.0 ** np.arange(-4, 3))
 _HELD = 0.2  # share of training videos on which the strength is chosen
 
@@ -42,6 +43,7 @@ class Probed:
     Attributes:
         accuracy, top_5, mean_class_accuracy: where classes exclude each other, else None.
         mean_average_precision: where they do not.
+        train, test: how many samples (videos, or spans of them) were learnt from in the last round, and tested.
         chance: share of the most common class among the test videos, or the mean share of positives.
         strength: C, chosen on training videos that were set aside; of several folds the last one's.
         confusion: [class, class] of the test videos, rows are true.
@@ -95,7 +97,8 @@ def probe(
         shuffle: give the videos each other's labels, which ought to bring the probe to chance.
 
     Raises:
-        UsageError: fewer than two classes, no training or no test videos at hand, or a model that cannot be tuned.
+        UsageError: fewer than two classes, no training or no test videos at hand, a video in both, or a model that
+            cannot be tuned.
     """
     loaded = model if isinstance(model, RetrievalModel) else load_model(model)
     reader = reader_for(loaded, library, experts)
@@ -104,36 +107,32 @@ def probe(
     rng = np.random.default_rng(seed)
     if shuffle:
         order = rng.permutation(len(samples))
-        samples = [_Sample(s.clips, samples[int(o)].labels, s.fold) for s, o in zip(samples, order, strict=True)]
+        samples = [replace(s, labels=samples[int(o)].labels) for s, o in zip(samples, order, strict=True)]
     classes = tuple(sorted({label for sample in samples for label in sample.labels}))
     if len(classes) < 2:
         raise UsageError(f"the labels name {len(classes)} class of videos at hand; a probe tells at least two apart")
     single = all(len(sample.labels) == 1 for sample in samples)
     targets = np.array([[name in sample.labels for name in classes] for sample in samples])
-    folds = sorted({sample.fold for sample in samples} - {"train"}) or ["test"]
-    if "train" in {sample.fold for sample in samples}:
-        folds = ["test"]
-    rounds = [
-        (np.array([s.fold != fold for s in samples]), np.array([s.fold == fold for s in samples])) for fold in folds
-    ]
+    rounds = _rounds(samples)
     owner = np.repeat(np.arange(len(samples)), [len(sample.clips) for sample in samples])
     features = None if tune else _embedded(loaded, reader, samples, progress)
     decisions, strength = np.full(targets.shape, np.nan), None
-    for learn, test in rounds:
-        if not learn.any() or not test.any():
-            raise UsageError(
-                f"{int(learn.sum())} labelled videos to learn from and {int(test.sum())} to test are at hand"
-            )
+    for learn, held, test in rounds:
+        told = {label for sample, used in zip(samples, learn, strict=True) if used for label in sample.labels}
+        if len(told) < 2 or not test.any():
+            at_hand = f"{int(learn.sum())} samples of {len(told)} classes to learn from and {int(test.sum())} to test"
+            raise UsageError(f"{at_hand} are at hand; wanted at least two classes to learn, and something to test")
+        chosen_on = held if held.any() else _held_out(samples, targets, learn, rng)
         if features is None:
-            found = _tuned(loaded, reader, samples, targets, learn, test, single=single, rng=rng, progress=progress)
+            found = _tuned(loaded, reader, samples, targets, (learn, chosen_on, test), single=single, rng=rng,
+                           progress=progress)  # fmt: skip
         else:
-            found, strength = linear_decisions(
-                features, owner, targets, learn, test, classifier, single=single, rng=rng
-            )
+            parts = (learn, chosen_on, test)
+            found, strength = linear_decisions(features, owner, targets, parts, classifier, single=single)
         decisions[test] = found
     tested = ~np.isnan(decisions).any(1)
     return Probed(
-        loaded.system, classes, int(rounds[-1][0].sum()), int(tested.sum()),
+        loaded.system, classes, int((rounds[-1][0] | rounds[-1][1]).sum()), int(tested.sum()),
         **_scored(targets[tested], decisions[tested], single=single), strength=strength,
         classifier="linear layer" if tune else classifier, tuned=tune, skipped=skipped,
     )  # fmt: skip
@@ -141,9 +140,33 @@ def probe(
 
 @dataclass(frozen=True)
 class _Sample:
+    video: str
     clips: tuple[Clip, ...]
     labels: tuple[str, ...]
     fold: str
+
+
+def _rounds(samples: Sequence[_Sample]) -> list[Parts]:
+    """What is learnt from, chosen on (nothing: a part of what is learnt from) and tested, for each round.
+
+    Raises:
+        UsageError: a fold has another name than train, val, test or a number, or a video is learnt from and tested.
+    """
+    of_fold = np.array([sample.fold for sample in samples])
+    names = sorted(set(of_fold.tolist()))
+    if all(name.isdigit() for name in names):
+        rounds = [(of_fold != name, np.zeros(len(samples), bool), of_fold == name) for name in names]
+    elif set(names) <= {"train", "val", "validation", "test"}:
+        rounds = [(of_fold == "train", np.isin(of_fold, ["val", "validation"]), of_fold == "test")]
+    else:
+        odd = next(name for name in names if name not in ("train", "val", "validation", "test"))
+        raise UsageError(f"a split is called {odd!r}; wanted train, test (and val), or numbers of folds")
+    videos = np.array([sample.video for sample in samples])
+    for learn, held, test in rounds:
+        both = (set(videos[learn]) | set(videos[held])) & set(videos[test])
+        if both:
+            raise UsageError(f"{len(both)} videos are learnt from and tested, such as {sorted(both)[0]}: a leak")
+    return rounds
 
 
 def _samples(
@@ -156,12 +179,12 @@ def _samples(
             continue
         video = library.video(named[row.video][0])
         start = row.start if row.start is not None else 0.0
-        end = row.end if row.end is not None else video.duration
+        end = video.duration if row.end is None else min(row.end, video.duration or row.end)
         clips = tuple(_windows(video.id, start, end, windows, seconds))
         there = np.any(list(reader.present(clips).values()), axis=0)
         kept = tuple(clip for clip, has in zip(clips, there, strict=True) if has)
         if kept:
-            found.append(_Sample(kept, row.labels, row.fold))
+            found.append(_Sample(video.id, kept, row.labels, row.fold))
         else:
             skipped += 1
     if not found:
@@ -212,35 +235,43 @@ def linear_decisions(
     features: Matrix,
     owner: npt.NDArray[np.int64],
     targets: npt.NDArray[np.bool_],
-    learn: npt.NDArray[np.bool_],
-    test: npt.NDArray[np.bool_],
+    parts: Parts,
     kind: Classifier,
     *,
     single: bool,
-    rng: np.random.Generator,
 ) -> tuple[Matrix, float]:
-    """Decision values of the test samples [sample, class], and the strength that was chosen."""
-    held = _held_out(targets, learn, rng)
+    """Decision values of the samples that are tested [sample, class], and the strength that was chosen.
+
+    Args:
+        features: of every window; owner: the sample of each.
+        targets: [sample, class]; single: whether classes exclude each other.
+        parts: samples that are learnt from, chosen on, and tested.
+    """
+    learn, held, test = parts
 
     def decided(fit: npt.NDArray[np.bool_], ask: npt.NDArray[np.bool_], strength: float) -> Matrix:
         return _decisions(features, owner, targets, fit, ask, kind, strength, single=single)
 
     scores = [_score(targets[held], decided(learn & ~held, held, c), single=single) for c in _STRENGTHS]
     strength = _STRENGTHS[int(np.argmax(scores))]
-    return decided(learn, test, strength), strength
+    return decided(learn | held, test, strength), strength
 
 
 def _held_out(
-    targets: npt.NDArray[np.bool_], learn: npt.NDArray[np.bool_], rng: np.random.Generator
+    samples: Sequence[_Sample],
+    targets: npt.NDArray[np.bool_],
+    learn: npt.NDArray[np.bool_],
+    rng: np.random.Generator,
 ) -> npt.NDArray[np.bool_]:
-    """Training samples to choose on: of every class a fifth, but none of a class's last one."""
+    """Training samples to choose on: all of a fifth of the videos of every class, but none of a class's last one."""
     held = np.zeros(len(learn), bool)
-    first = targets.argmax(1)
+    first, videos = targets.argmax(1), np.array([sample.video for sample in samples])
     for label in range(targets.shape[1]):
-        own = rng.permutation(np.flatnonzero(learn & (first == label)))
-        held[own[: min(len(own) - 1, max(1, round(_HELD * len(own))))]] = len(own) > 1
-    if not held.any():
-        raise UsageError("no class has two training videos: there is nothing to choose the classifier's strength on")
+        own = rng.permutation(np.unique(videos[learn & (first == label)]))
+        taken = own[: min(len(own) - 1, max(1, round(_HELD * len(own))))]
+        held |= learn & np.isin(videos, taken)
+    if not held.any() or len(np.unique(first[learn & ~held])) < 2:
+        raise UsageError("too few training videos: there is nothing to choose the classifier's strength on")
     return held
 
 
@@ -263,7 +294,7 @@ def _decisions(
 
     def classifier() -> Any:
         if kind == "svm":
-            return LinearSVC(C=strength, dual="auto")
+            return LinearSVC(C=strength, dual="auto", random_state=0)
         return LogisticRegression(C=strength, max_iter=500)
 
     rows, asked = fit[owner], ask[owner]
@@ -329,8 +360,7 @@ def _tuned(
     reader: TokenReader,
     samples: Sequence[_Sample],
     targets: npt.NDArray[np.bool_],
-    learn: npt.NDArray[np.bool_],
-    test: npt.NDArray[np.bool_],
+    parts: Parts,
     *,
     single: bool,
     rng: np.random.Generator,
@@ -347,7 +377,7 @@ def _tuned(
     with torch.no_grad():
         width = mine.eval().encode_videos(reader.batch(samples[0].clips[:1])).values.flatten(1).shape[1]
     norm, head = nn.BatchNorm1d(width, affine=False), nn.Linear(width, targets.shape[1])
-    held = _held_out(targets, learn, rng)
+    learn, held, test = parts
     groups = [{"params": mine.parameters(), "lr": 1e-4}, {"params": head.parameters(), "lr": 1e-2}]
     optimizer = torch.optim.AdamW(groups, weight_decay=1e-3)
     goal = torch.from_numpy(targets).float()

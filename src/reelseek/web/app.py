@@ -53,12 +53,16 @@ def create_app(searcher: Searcher, *, token: str | None = None, host: str = "127
         return {"data": [_shown(hit, searcher) for hit in hits]}
 
     @app.get("/api/videos/{opaque}/curve", response_model=None)
-    def curve(opaque: str, q: Annotated[str, Query(max_length=2000)]) -> Response | dict[str, Any]:
+    def curve(
+        opaque: str,
+        q: Annotated[str, Query(max_length=2000)],
+        without: Annotated[list[str] | None, Query()] = None,
+    ) -> Response | dict[str, Any]:
         video = media.video(opaque)
         if video is None:
             return problem(404, "no such video")
         with searching:
-            found = searcher.within(q, video.id, k=5)
+            found = searcher.within(q, video.id, k=5, without=without or [])
         return {
             "spans": found.spans.tolist(),
             "curve": found.curve.round(4).tolist(),

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,8 @@ def _hmdb(folder: Path, split: int) -> Iterator[Labelled]:
         label = file.name.removesuffix(f"_test_split{split}.txt")
         for line in _text(file).splitlines():
             fields = line.split()
+            if not fields:
+                continue
             if len(fields) != 2 or fields[1] not in ("0", "1", "2"):
                 raise CollectionError(f"{file}: {line!r} is not a file and 0, 1 or 2")
             if fields[1] != "0":
@@ -86,7 +89,20 @@ def _audioset(folder: Path) -> Iterator[Labelled]:
                 row = next(csv.reader([line], skipinitialspace=True))
                 if len(row) != 4:
                     raise CollectionError(f"{folder / name}: {line!r} is not YTID, start, end, labels")
-                yield Labelled(row[0], tuple(row[3].split(",")), fold, float(row[1]), float(row[2]))
+                try:
+                    yield Labelled(row[0], tuple(row[3].split(",")), fold, *_span(row[1], row[2]))
+                except ValueError as error:
+                    raise CollectionError(f"{folder / name}: {line!r}: {error}") from error
+
+
+def _span(start: str | None, end: str | None) -> tuple[float | None, float | None]:
+    """Two cells as seconds; none where both are empty."""
+    if not start and not end:
+        return None, None
+    one, two = float(start or 0), float(end or "nan")
+    if not 0 <= one < two < math.inf:
+        raise ValueError(f"a span from {start} to {end} s")
+    return one, two
 
 
 def _table(path: Path) -> Iterator[Labelled]:
@@ -101,7 +117,7 @@ def _table(path: Path) -> Iterator[Labelled]:
         raise CollectionError(f"{path} has the columns {', '.join(columns)}; wanted video and label, and split or fold")
     for number, row in enumerate(rows, 2):
         try:
-            start, end = (float(row[columns[c]]) if row.get(columns.get(c, "")) else None for c in ("start", "end"))
+            start, end = _span(*(row.get(columns.get(name, "")) for name in ("start", "end")))
             labels = tuple(each.strip() for each in row[label].split(";") if each.strip())
             told = "" if fold is None else row[fold].strip()
             if not row[video].strip() or not labels or (fold is not None and not told):

@@ -69,7 +69,9 @@ def read_truth(path: Path, seconds: int, steps: int) -> npt.NDArray[np.bool_]:
             given = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise CollectionError(f"{path} cannot be read: {error}") from error
-        if given.ndim != 2 or given.shape[1] != steps:
+        if not isinstance(given, np.ndarray) or given.dtype.kind not in "biuf" or given.ndim != 2:
+            raise CollectionError(f"{path} holds no array of numbers [second, step]")
+        if given.shape[1] != steps:
             raise CollectionError(f"{path} is {given.shape}; wanted [second, {steps}]")
         found = np.zeros((seconds, steps), bool)
         found[: len(given)] = given[:seconds] > 0

@@ -73,7 +73,9 @@ function play(hit) {
 async function seconds(hit) {
   const strip = by("seconds"), canvas = strip.querySelector("canvas");
   strip.hidden = true;
-  const told = await fetchJson(`/api/videos/${hit.id}/curve?q=${encodeURIComponent(hit.query)}`).catch(() => null);
+  const parameters = new URLSearchParams({ q: hit.query });
+  for (const box of document.querySelectorAll("#slots input:not(:checked)")) parameters.append("without", box.value);
+  const told = await fetchJson(`/api/videos/${hit.id}/curve?${parameters}`).catch(() => null);
   if (!told || by("video").dataset.id !== hit.id) return;
   const low = Math.min(...told.curve), high = Math.max(...told.curve), pen = canvas.getContext("2d");
   canvas.width = told.curve.length;
