@@ -102,6 +102,8 @@ def test_lines_become_subtitles_and_text_that_search_finds(lib: Path, captioner:
         assert [(text.kind, text.text) for text in kept] == [("told", words)]
         caption(library, ["v81"], model=captioner, segments=[Clip("v81", 0, 8)])
         assert len(library.texts("id:v81")) == 1  # in the place of what was there
+        assert library.remove_expert("captions") == 2  # of two videos
+        assert library.texts("id:v81") == []
 
 
 def test_what_labels_and_writing_tell_without_training(library_path: Path) -> None:

@@ -405,23 +405,25 @@ class Library:
             beside.remove([video.id for video in beside.videos() if video.content in contents - kept])
 
     def remove_expert(self, expert: str) -> int:
-        """Erase all tracks and words of one expert; says how many tracks there were.
+        """Erase all tracks and words of one expert, or of `captions`, which a machine wrote; says how many there were.
 
         Raises:
-            UsageError: the library has no tracks of that expert.
+            UsageError: the library has nothing of that expert.
         """
         rows = self.track_rows(expert)
-        if not rows:
+        told = self.db.execute("SELECT count(DISTINCT owner) FROM texts WHERE expert = ?", (expert,)).fetchone()[0]
+        if not rows and not told:
             raise UsageError(f"{self.path} has no tracks of {expert!r}; it has {', '.join(self.experts()) or 'none'}")
         with self.writing():
             with self.db:
                 for row in rows:
                     self.drop_track(row.owner, expert)
+                self.db.execute("DELETE FROM texts WHERE expert = ?", (expert,))
                 self.db.execute("DELETE FROM failures WHERE expert = ?", (expert,))
                 kept = [s for s in json.loads(self.meta("experts") or "[]") if s.partition("@")[0] != expert]
                 self.db.execute("INSERT OR REPLACE INTO meta VALUES ('experts', ?)", (json.dumps(kept),))
             self.compact()
-        return len(rows)
+        return len(rows) or int(told)
 
     def compact(self) -> None:
         """Rewrite shards that hold bytes no row names, so that what was removed is gone from the disk."""
