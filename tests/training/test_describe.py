@@ -21,7 +21,7 @@ from reelseek.training.describe import Described, Line, caption, write_subtitles
 THINGS = ["cat", "dog", "car", "boat", "tree", "drum", "lamp", "king"]
 DOES = ["runs", "sits", "falls", "turns", "sings", "burns"]
 WHERE = ["inside", "outside", "upstairs", "nowhere", "abroad", "here"]
-SMALL = CaptionRecipe(width=48, heads=4, inner=48, epochs=70, rate=3e-3, average=0.9, seed=1)
+SMALL = CaptionRecipe(width=48, heads=4, inner=48, epochs=70, updates=1, rate=3e-3, average=0.9, seed=1)
 
 
 @pytest.fixture(scope="module")

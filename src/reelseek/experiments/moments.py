@@ -16,7 +16,13 @@ from reelseek.models.model import RetrievalModel, load_model
 from reelseek.search import localize, segment
 from reelseek.studio.tasks import TaskFilm, plan_task_films, shoot_tasks
 from reelseek.training import Recipe, train
-from reelseek.training.captions import MeasuredCaptions, measure_captions, nearest_captions, train_captions
+from reelseek.training.captions import (
+    CaptionRecipe,
+    MeasuredCaptions,
+    measure_captions,
+    nearest_captions,
+    train_captions,
+)
 
 __all__ = ["MOMENTS"]
 
@@ -190,7 +196,8 @@ def caption_worlds(folder: Path, seed: int) -> dict[str, dict[str, Any]]:
             models[name] = load_model(folder / name) if done else train(recipe, library, folder / name)
         experts = list(COOT_ARM.recipe["data"]["experts"])
         for name, model in models.items():
-            writer, _ = train_captions(library, model=model, experts=None if model else experts)
+            reads = {"model": model} if model else {"experts": experts}
+            writer, _ = train_captions(library, CaptionRecipe(updates=1), **reads)
             found[name] = _plain(measure_captions(writer, library))
             found[f"{name}, beam of 4"] = _plain(measure_captions(writer, library, beam=4))
             found[f"{name}, nearest"] = _plain(nearest_captions(library, model=model))

@@ -7,12 +7,13 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Bool, Float
 from pydantic import Field, TypeAdapter
@@ -59,6 +60,7 @@ class CaptionRecipe:
         warmup: share of all steps in which the rate grows from nothing; it falls to nothing in the others.
         smoothing: of labels.
         average: decay of the moving average of weights, which is what is measured and kept (released: .9999).
+        updates: an epoch has at least so many, in as many passes over the videos as that takes.
         patience: epochs without a better CIDEr-D of validation videos after which it stops.
         rare: words that come less often are unknown.
     """
@@ -71,6 +73,7 @@ class CaptionRecipe:
     dropout: float = Field(default=0.1, ge=0, lt=1)
     most_words: int = 22
     epochs: int = Field(default=60, ge=1)
+    updates: int = Field(default=50, ge=1)
     batch: int = Field(default=16, ge=1)
     rate: float = Field(default=1e-3, gt=0)
     warmup: float = Field(default=0.1, ge=0, lt=1)
@@ -279,7 +282,8 @@ def train_captions(
     captioner.fit(features, present)
     numbers = [[[captioner.numbers(words_of(text)) for text in some] for some in story.captions] for story in learnt]
     optimizer = torch.optim.AdamW(captioner.parameters(), lr=recipe.rate, weight_decay=0.01)
-    steps = recipe.epochs * -(-len(learnt) // recipe.batch)
+    passes = -(-recipe.updates // -(-len(learnt) // recipe.batch))
+    steps = recipe.epochs * passes * -(-len(learnt) // recipe.batch)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, recipe.warmup))
     average = {name: value.detach().clone() for name, value in captioner.state_dict().items()}
     held_numbers = [[captioner.numbers(words_of(some[0])) for some in story.captions] for story in held]
@@ -287,9 +291,7 @@ def train_captions(
     for epoch in range(1, recipe.epochs + 1):
         captioner.train()
         losses = []
-        order = rng.permutation(len(learnt))
-        for begin in range(0, len(order), recipe.batch):
-            rows = order[begin : begin + recipe.batch]
+        for rows in _batches(len(learnt), recipe.batch, passes, rng):
             drawn = [[some[int(rng.integers(len(some)))] for some in numbers[row]] for row in rows]
             loss = _loss(captioner, features[rows], present[rows], drawn, recipe.smoothing)
             optimizer.zero_grad()
@@ -322,6 +324,13 @@ def train_captions(
         "cider_d": best[0],
     }
     return Writer(captioner, encoder, dims or None), about
+
+
+def _batches(count: int, size: int, passes: int, rng: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:
+    for _ in range(passes):
+        order = rng.permutation(count)
+        for begin in range(0, count, size):
+            yield order[begin : begin + size]
 
 
 def _rate(step: int, steps: int, warmup: float) -> float:
