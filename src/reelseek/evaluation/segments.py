@@ -121,9 +121,9 @@ def _length_scores(mean_lengths: Lengths, labels: int, frames: int) -> Floats:
     given: list[float | None] = [*mean_lengths] if several else [mean_lengths] * labels  # type: ignore[misc,list-item]
     if len(given) != labels or not all(mean is None or 0 < mean < np.inf for mean in given):
         raise ValueError(f"mean lengths are {mean_lengths}; wanted positive numbers, one or one a label")
-    for label, mean in enumerate(given):
-        if mean is not None:
-            scores[label] = _poisson(np.arange(frames + 1.0), mean) - _poisson(np.floor([mean]), mean)
+    for mean in {mean for mean in given if mean is not None}:
+        alike = [label for label, each in enumerate(given) if each == mean]
+        scores[alike] = _poisson(np.arange(frames + 1.0), mean) - _poisson(np.floor([mean]), mean)
     scores[:, 0] = -np.inf
     return scores
 

@@ -42,6 +42,9 @@ _PER_CENT = (
 )
 
 
+_FORMS = {"seconds": ".3g", "loss": ".3g", "cider_d": ".3f"}
+
+
 @dataclass(frozen=True)
 class Found:
     """One table with its numbers, and its claims with their verdicts."""
@@ -97,7 +100,7 @@ def _cell(runs: Sequence[Result], column: Column) -> str:
     numbers = np.array([value(run, column) for run in runs])
     if column.metric in _PER_CENT:
         numbers = 100 * numbers
-    return mean_and_spread(numbers.tolist(), ".3g" if column.metric in ("seconds", "loss") else ".1f")
+    return mean_and_spread(numbers.tolist(), _FORMS.get(column.metric, ".1f"))
 
 
 def _paper(table: Table, arm: Arm, column: Column) -> str:
