@@ -100,6 +100,8 @@ def probe(
         UsageError: fewer than two classes, no training or no test videos at hand, a video in both, or a model that
             cannot be tuned.
     """
+    if windows < 1 or not window_seconds > 0:
+        raise UsageError(f"{windows} windows of {window_seconds:g} s: wanted at least one, of some length")
     loaded = model if isinstance(model, RetrievalModel) else load_model(model)
     reader = reader_for(loaded, library, experts)
     rows = read_labels(Path(labels)) if isinstance(labels, str | Path) else list(labels)
