@@ -1,7 +1,7 @@
 """Which copies of footage `overlap scan` finds: precision at recall .9, average precision and place error by kind.
 
-    python benchmarks/detection.py CLIPS --out detection          # a folder of real clips
-    python benchmarks/detection.py --films 24 --out detection-films              # the studio's films, made for it
+    python benchmarks/detection.py CLIPS --out detection              # a folder of real clips
+    python benchmarks/detection.py --films 24 --out detection-films  # the studio's films, made for it
 
 Every clip of at least six seconds gives an original and a copy of each kind, drawn by seed; what follows the original
 in the same clip is another take of the same place, and a hard negative. A ranking holds all pairs of an original (or
