@@ -163,15 +163,17 @@ def _best_begins(before: Floats, length_scores: Floats) -> tuple[Floats, Labels]
     values, begins = np.full(frames + 1, -np.inf), np.zeros(frames + 2, np.int64)
     begins[-1] = frames - 1
     for ends, left, right in _tree(frames):
-        low = begins[left]
-        counts = np.minimum(begins[right], ends - 1) - low + 1
-        stops = np.cumsum(counts)
+        low = begins.take(left)
+        counts = np.minimum(begins.take(right), ends - 1) - low + 1
+        stops = counts.cumsum()
         starts = stops - counts
-        begin = np.arange(stops[-1]) + np.repeat(low - starts, counts)
-        options = before[begin] + length_scores[np.repeat(ends, counts) - begin]
+        begin = np.arange(stops[-1])
+        begin += (low - starts).repeat(counts)
+        options = length_scores.take(ends.repeat(counts) - begin)
+        options += before.take(begin)
         values[ends] = best = np.maximum.reduceat(options, starts)
-        hits = np.flatnonzero(options == np.repeat(best, counts))
-        begins[ends] = begin[hits[np.searchsorted(hits, starts)]]
+        hits = (options == best.repeat(counts)).nonzero()[0]
+        begins[ends] = begin.take(hits.take(hits.searchsorted(starts)))
     return values, begins[:-1]
 
 
