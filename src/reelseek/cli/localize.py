@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from reelseek.library import Library
     from reelseek.search.localize import Localized, MeasuredSteps
 
-__all__ = ["check_figure", "draw", "register"]
+__all__ = ["FIGURE", "RADIUS", "check_figure", "draw", "register"]
+
+FIGURE = typer.Option(help="Draw it: OUT.png and OUT.svg, or for OUT.html a page with the player.")
+RADIUS = typer.Option(help="Seconds around each second that are looked at too.", min=0)
 
 # Recall by task, in per cent (EAO's supplement, table 3), by a word of the task's title.
 _PUBLISHED = {
@@ -35,10 +38,8 @@ def localize(
     truth: Annotated[
         Path | None, typer.Option(help="Where they do happen: rows step,start,end, or .npy [second, step].")
     ] = None,
-    radius: Annotated[float, typer.Option(help="Seconds around each second that are looked at too.", min=0)] = 1.0,
-    figure: Annotated[
-        Path | None, typer.Option(help="Draw it: OUT.png and OUT.svg, or for OUT.html a page with the player.")
-    ] = None,
+    radius: Annotated[float, RADIUS] = 1.0,
+    figure: Annotated[Path | None, FIGURE] = None,
     crosstask: Annotated[
         Path | None, typer.Option(help="CrossTask's folder instead of a video: recall by task on what is at hand.")
     ] = None,

@@ -121,7 +121,7 @@ def curve(
     train: Annotated[str, _TRAIN],
     out: Annotated[Path, typer.Option(help="OUT.json, OUT.png and OUT.svg are written.")],
     expert: Annotated[list[str] | None, typer.Option(help="Give it several times to compare experts.")] = None,
-    window: Annotated[int, _WINDOW] = 4,
+    window: Annotated[int | None, _WINDOW] = None,
     queries: Annotated[int, typer.Option(help="At most so many test videos are augmented.", min=1)] = 500,
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
     pairs: Annotated[Path | None, typer.Option(help="Pairs that were judged: estimates how many are left.")] = None,
@@ -139,9 +139,10 @@ def curve(
     from reelseek.overlap.scan import Asked
 
     searched, seen = _judged(pairs, verdicts) if pairs else (None, None)
-    asked = Asked(test, train, window)
-    if searched is not None:  # the same weights, or its pairs would not stand where the curve counts
-        asked = replace(searched.asked, test=test, train=train, window=window)
+    asked = Asked(test, train)
+    if searched is not None:  # the same window and weights, or its pairs would not stand where the curve counts
+        asked = replace(searched.asked, test=test, train=train)
+    asked = replace(asked, window=window or asked.window)
     told = {}
     with bars() as progress:
         changed = _open(augmented, None, out) if augmented else None
@@ -149,7 +150,7 @@ def curve(
             beside = out.with_name(f"{out.name}.{name.partition('@')[0]}") if name else out
             opened = _open(source, name or None, beside, progress)
             told[name or opened.space.partition(":")[0]] = measure_effort(
-                opened, asked, bank=_bank(bank, source, out),
+                opened, asked, bank=_bank(bank, source, pairs or out),
                 queries=queries, seed=seed, judged=seen, augmented_in=changed, progress=progress,
             )  # fmt: skip
     found = {name: each.as_json() for name, each in told.items()}

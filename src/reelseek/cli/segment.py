@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from reelseek.cli.localize import check_figure, draw
+from reelseek.cli.localize import FIGURE, RADIUS, check_figure, draw
 from reelseek.cli.show import clock, print_json, print_table, say
 from reelseek.errors import UsageError
 
@@ -32,10 +32,8 @@ def segment(
     truth: Annotated[
         Path | None, typer.Option(help="A label a line for every second: scores the result; blank is background.")
     ] = None,
-    radius: Annotated[float, typer.Option(help="Seconds around each second that are looked at too.", min=0)] = 1.0,
-    figure: Annotated[
-        Path | None, typer.Option(help="Draw it: OUT.png and OUT.svg, or for OUT.html a page with the player.")
-    ] = None,
+    radius: Annotated[float, RADIUS] = 1.0,
+    figure: Annotated[Path | None, FIGURE] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Say of every second of a video which part of a transcript it shows."""

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import gammaln
+from scipy.special import gammaln, log_softmax
 
 __all__ = ["SegmentScores", "Segmentation", "class_log_probs", "decode", "decode_by_beam", "decode_unordered", "score"]
 
@@ -38,9 +38,7 @@ class Segmentation:
 
 def class_log_probs(similarity: Matrix, temperature: float = 0.05) -> Floats:
     """Similarities [frame, label] as log-probabilities of the labels; EAO's temperature."""
-    scaled = similarity.astype(np.float64) / temperature
-    scaled -= scaled.max(1, keepdims=True)
-    found: Floats = scaled - np.log(np.exp(scaled).sum(1, keepdims=True))
+    found: Floats = log_softmax(similarity.astype(np.float64) / temperature, axis=1)
     return found
 
 
@@ -58,14 +56,14 @@ def decode(
     segmentations each part, the last one first, begins as early as it may.
 
     Args:
-        log_probs: [frame, label], finite.
+        log_probs: [frame, label], none beyond a million.
         transcript: a label a part; a label may come again.
         mean_lengths: of a part in frames, for all labels or each; its Poisson probability counts, relative to that of
             the likeliest length. None, or None for a label: lengths say nothing.
         optional: parts that may be left out, at no cost.
 
     Raises:
-        ValueError: nothing to decode, a label that does not exist, more parts than frames, or a value not finite.
+        ValueError: nothing to decode, a label that does not exist, more parts than frames, or a value out of bounds.
     """
     gains, parts = _checked(log_probs, transcript, optional)
     frames = len(gains)

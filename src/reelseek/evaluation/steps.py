@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["StepRecall", "evenly", "fill_steps", "log_softmax", "place_steps", "place_unordered", "step_recall"]
+__all__ = ["StepRecall", "evenly", "fill_steps", "place_steps", "place_unordered", "step_recall"]
 
 Matrix = npt.NDArray[np.floating]
 Placed = npt.NDArray[np.bool_]
@@ -109,13 +109,6 @@ def fill_steps(scores: Matrix, *, background: float = 0.0) -> Placed:
             placed[second, state // 2] = True
         state -= int(came[second, state])
     return placed
-
-
-def log_softmax(scores: Matrix) -> npt.NDArray[np.float64]:
-    """Over the steps of each second, as MCN scores Mining YouTube."""
-    shifted = scores - scores.max(1, keepdims=True)
-    found: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted.astype(np.float64)).sum(1, keepdims=True))
-    return found
 
 
 def evenly(seconds: int, steps: int) -> Placed:

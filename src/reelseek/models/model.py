@@ -61,6 +61,11 @@ class Embedding:
         """The items of all processes that train together."""
         return Embedding(*(parallel.gathered(part) for part in (self.values, self.present, self.weights)))
 
+    @property
+    def flat(self) -> Float[Tensor, "item width"]:
+        """Slots side by side, zeros where one is not present."""
+        return torch.where(self.present[..., None], self.values, torch.zeros((), dtype=self.values.dtype)).flatten(1)
+
     @classmethod
     def concat(cls, parts: Sequence["Embedding"]) -> "Embedding":
         """Items of several embeddings in one."""
@@ -325,8 +330,8 @@ def _plain(config: Any) -> Any:
     return asdict(config) if is_dataclass(config) and not isinstance(config, type) else config
 
 
-def load_model(path: str | os.PathLike[str], **settings: Any) -> RetrievalModel:
-    """A model from its folder, or an untrained system by name.
+def load_model(path: "RetrievalModel | str | os.PathLike[str]", **settings: Any) -> RetrievalModel:
+    """A model from its folder, or an untrained system by name; a model is given back as it is.
 
     Args:
         path: a folder with config.json and model.safetensors, or a name in SYSTEMS that needs no training.
@@ -337,6 +342,8 @@ def load_model(path: str | os.PathLike[str], **settings: Any) -> RetrievalModel:
     """
     from reelseek.models.systems import SYSTEMS
 
+    if isinstance(path, RetrievalModel):
+        return path
     folder = Path(path)
     if not folder.is_dir() and str(path) in SYSTEMS and SYSTEMS[str(path)].trained is False:
         return SYSTEMS[str(path)].build(settings)

@@ -127,7 +127,6 @@ class Sets:
     """Two parts of a source as the search compares them, videos in the order of their names.
 
     Attributes:
-        rows: unit rows times their weights, of any video of the source.
         apart: rows of the background, where scores are to be relative to one.
     """
 
@@ -135,12 +134,11 @@ class Sets:
     train: Part
     queries: Spool
     gallery: Spool
-    rows: Callable[[str], Rows]
     apart: Rows | None
 
     def as_gallery(self, rows: Rows) -> Rows:
         """Rows of one more video, in the form in which the gallery's are."""
-        return rows if self.apart is None else turned(background_rows([rows], self.apart)[0])
+        return _as_gallery(rows, self.apart)
 
 
 def weighted_sets(
@@ -165,14 +163,17 @@ def weighted_sets(
         return found * rare[name][:, None] if name in rare else found
 
     apart = None if others is None else np.concatenate([rows(name) for name in others.names])
-    plain = Sets(one, two, Spool(()), Spool(()), rows, apart)
     if apart is None:
         queries = Spool(rows(name) for name in one.names)
         gallery = queries if one.names == two.names else Spool(rows(name) for name in two.names)
     else:
         queries = Spool(background_rows([rows(name)], apart)[0] for name in one.names)
-        gallery = Spool(plain.as_gallery(rows(name)) for name in two.names)
-    return replace(plain, queries=queries, gallery=gallery)
+        gallery = Spool(_as_gallery(rows(name), apart) for name in two.names)
+    return Sets(one, two, queries, gallery, apart)
+
+
+def _as_gallery(rows: Rows, apart: Rows | None) -> Rows:
+    return rows if apart is None else turned(background_rows([rows], apart)[0])
 
 
 def _read(source: Source, name: str) -> Rows:

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from reelseek.evaluation.segments import decode_by_beam, score
-from reelseek.evaluation.steps import Placed, fill_steps, log_softmax, place_steps, step_recall
+from reelseek.evaluation.segments import class_log_probs, decode_by_beam, score
+from reelseek.evaluation.steps import Placed, fill_steps, place_steps, step_recall
 from reelseek.parity.fixture import Fixture, Found
 
 __all__ = ["viterbi"]
@@ -33,7 +33,7 @@ def viterbi(fixture: Fixture) -> Found:
             found[f"{name}.score_sum"] = _one(float((scores * placed[task][video]).sum()))
             found[f"{best}.repeats_allowed"] = fill_steps(scores)
             found[f"{best}.repeats_allowed_background_cost"] = fill_steps(scores, background=background)
-            found[f"{best}.log_softmax_over_steps"] = _placed_by_cost(log_softmax(scores))
+            found[f"{best}.log_softmax_over_steps"] = _placed_by_cost(class_log_probs(scores, 1.0))
     if placed:
         recall = step_recall(placed, annotated)
         found |= {f"{t}.{v}.recall": _one(r) for t, videos in recall.of_videos.items() for v, r in videos.items()}

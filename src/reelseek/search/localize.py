@@ -13,8 +13,8 @@ from reelseek.evaluation.steps import StepRecall, evenly, place_steps, place_uno
 from reelseek.evaluation.timeline import Timeline
 from reelseek.library.readers.steps import CrossTask
 from reelseek.library.store import Library
-from reelseek.models.model import RetrievalModel
-from reelseek.search.within import RADIUS, Curves, checked_texts, curves_of, opened
+from reelseek.models.model import RetrievalModel, load_model
+from reelseek.search.within import RADIUS, Curves, checked_texts, curves_of
 
 __all__ = ["Localized", "MeasuredSteps", "Step", "localize", "measure_steps"]
 
@@ -94,7 +94,7 @@ def localize(
     Raises:
         UsageError: no steps, more steps than seconds, or a video without evidence.
     """
-    loaded = opened(model)
+    loaded = load_model(model)
     curves = curves_of(library, loaded, video, checked_texts(steps, "steps"), radius=radius)
     background = float(np.quantile(curves.unrelated.max(0), _SURE)) if missing else 0.0
     place = place_steps if ordered else place_unordered
@@ -150,7 +150,7 @@ def measure_steps(
     Raises:
         UsageError: it has not one that is annotated.
     """
-    loaded = opened(model)
+    loaded = load_model(model)
     known = {name: video.id for video in library.videos() for name in (video.id, Path(video.id).stem)}
     placed: dict[str, dict[str, npt.NDArray[np.bool_]]] = {}
     truth: dict[str, dict[str, npt.NDArray[np.bool_]]] = {}

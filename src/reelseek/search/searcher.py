@@ -80,7 +80,7 @@ class Searcher:
         update: bool = True,
     ) -> None:
         self.library = library
-        self.model = model if isinstance(model, RetrievalModel) else load_model(model)
+        self.model = load_model(model)
         self.index = self._open(rule, update)
         self._videos = {video.id: video for video in library.videos()}
         self._modality = {name: str(about["modality"]) for name, about in library.experts().items()}
@@ -160,7 +160,8 @@ class Searcher:
         if k < 1:
             raise UsageError(f"-k is {k}; ask for at least one hit")
         found, parsed = self.library.video(video), parse_query(query)
-        vectors, scale = self._embed(parsed, self._factors(without, weights or {}))
+        factors = self._factors(without, weights or {})
+        vectors, scale = self._embed(parsed, factors)
         seconds = self._seconds(found, radius)
         lines = {row: line for line in reversed(matching_lines(self.library, parsed.words))
                  for row in self._seconds_of(line, found, seconds.spans)}  # fmt: skip
@@ -172,7 +173,7 @@ class Searcher:
                 said = {row for line in lines_with_phrase(self.library, phrase)
                         for row in self._seconds_of(line, found, seconds.spans)}  # fmt: skip
                 allowed &= np.isin(np.arange(len(curve)), list(said)) == wanted
-        background = self._unrelated_in(seconds, without, weights or {})
+        background = self._unrelated_in(seconds, factors)
         hits = []
         there = [each for each in peaks(np.where(allowed, curve, curve.min()), k) if allowed[each[0]]]
         for rank, (peak, first, end) in enumerate(there, 1):
@@ -200,11 +201,8 @@ class Searcher:
             return []
         return np.flatnonzero((spans[:, 0] < line.end_seconds) & (spans[:, 1] > line.start_seconds)).tolist()
 
-    def _unrelated_in(
-        self, seconds: "_Seconds", without: Sequence[str], weights: Mapping[str, float]
-    ) -> npt.NDArray[np.float64]:
+    def _unrelated_in(self, seconds: "_Seconds", factors: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """The best score that each of the unrelated queries reaches in some seconds."""
-        factors = self._factors(without, weights)
         asked = (self._embed(parse_query(text), factors) for text in background_queries())
         return np.array([self._similarities(seconds.values, seconds.present, *each).max() for each in asked])
 

@@ -11,8 +11,8 @@ from reelseek.errors import UsageError
 from reelseek.evaluation.segments import class_log_probs, decode, decode_by_beam, decode_unordered
 from reelseek.evaluation.timeline import Timeline
 from reelseek.library.store import Library
-from reelseek.models.model import RetrievalModel
-from reelseek.search.within import RADIUS, Curves, checked_texts, curves_of, opened
+from reelseek.models.model import RetrievalModel, load_model
+from reelseek.search.within import RADIUS, Curves, checked_texts, curves_of
 
 __all__ = ["Part", "Segmented", "segment"]
 
@@ -94,7 +94,7 @@ def segment(
         raise UsageError(
             "the published decoder knows neither background nor steps without an order, nor lengths that say nothing"
         )
-    loaded = opened(model)
+    loaded = load_model(model)
     curves = curves_of(library, loaded, video, checked_texts(names, "labels"), radius=radius)
     scores, seconds = curves.similarity, len(curves.spans)
     if background:
@@ -107,7 +107,7 @@ def segment(
     lengths = (seconds / len(asked) if fills else None) if mean_seconds is None else mean_seconds or None
     try:
         if public_decoder:
-            found = decode_by_beam(probs, asked, max(1.0, lengths or 0.0), chunk=1)
+            found = decode_by_beam(probs, asked, lengths or 1.0, chunk=1)
         elif not ordered:
             found = decode_unordered(probs, asked, background=nothing, mean_lengths=_means(lengths, nothing))
         elif nothing is not None:

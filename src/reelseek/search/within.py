@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +12,10 @@ from reelseek.errors import UsageError
 from reelseek.library.store import Library, Video
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.embed import embed_clips, embed_texts, reader_for
-from reelseek.models.model import Embedding, RetrievalModel, load_model
+from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.models.systems.concepts import background_queries
 
-__all__ = ["RADIUS", "Curves", "checked_texts", "curves_of", "opened", "peaks", "second_clips"]
+__all__ = ["RADIUS", "Curves", "checked_texts", "curves_of", "peaks", "second_clips"]
 
 RADIUS = 1.0  # seconds around each second that are looked at with it
 Floats = npt.NDArray[np.float64]
@@ -110,11 +109,6 @@ def peaks(curve: Floats, k: int) -> list[tuple[int, int, int]]:
     _, _, left, right = peak_widths(padded, places, rel_height=0.5)
     order = np.argsort(-padded[places], kind="stable")[:k]
     return [(int(places[i]) - 1, max(0, math.ceil(left[i]) - 1), min(len(curve), math.floor(right[i]))) for i in order]
-
-
-def opened(model: RetrievalModel | str | Path) -> RetrievalModel:
-    """A model, given as one or by what `load_model` takes."""
-    return model if isinstance(model, RetrievalModel) else load_model(model)
 
 
 def checked_texts(texts: Sequence[str], name: str) -> Sequence[str]:

@@ -4,7 +4,6 @@ Source: Lei et al. 2020 (MART), on embeddings as Ging et al. 2020 (COOT) and Zol
 """
 
 import json
-import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Bool, Float
 from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass as checked
 from safetensors.torch import load_file, save_file
@@ -42,11 +40,10 @@ __all__ = [
     "load_writer",
     "measure_captions",
     "nearest_captions",
-    "story_of",
+    "stories_of",
     "train_captions",
 ]
 
-_log = logging.getLogger("reelseek")
 _STEPS = 12  # of a clip, where raw tracks are read
 _BATCH = 32
 Report = Callable[[int, int, float, float], None]
@@ -93,7 +90,7 @@ class Story:
     captions: tuple[tuple[str, ...], ...]
 
 
-def story_of(split: Split) -> list[Story]:
+def stories_of(split: Split) -> list[Story]:
     """Videos of a split whose clips have captions, clips in order of time."""
     rows = split.captions_by_clip()
     by_video: dict[str, list[int]] = {}
@@ -123,18 +120,13 @@ class Writer:
             raise ValueError("a writer reads either a model's embeddings or tracks")
         self.captioner, self.model, self.experts = captioner.eval(), model, dict(experts or {})
 
-    def features(
-        self, library: Library, videos: Sequence[Sequence[Clip]]
-    ) -> tuple[Float[Tensor, "video clip step dim"], Bool[Tensor, "video clip step"]]:
-        """What is read of each video's clips."""
-        return _features(library, videos, self.model, self.experts)
-
     def write(self, library: Library, videos: Sequence[Sequence[Clip]], *, beam: int = 1) -> list[list[str]]:
         """A sentence for each clip of each video; an empty one where there is no evidence."""
         told: list[list[str]] = []
         for begin in range(0, len(videos), _BATCH):
             some = videos[begin : begin + _BATCH]
-            told += _written(self.captioner, *self.features(library, some), some, beam=beam)
+            read = _features(library, some, self.model, self.experts)
+            told += _written(self.captioner, *read, some, beam=beam)
         return told
 
     def save(self, folder: Path, about: Mapping[str, Any]) -> None:
@@ -203,8 +195,7 @@ def _features(
     if model is not None:
         wholes = [_whole(some) for some in videos]
         found = embed_clips(model, reader_for(model, library), [*clips, *wholes])
-        flat = torch.where(found.present[..., None], found.values, torch.zeros(())).flatten(1)
-        there = found.present.any(1)
+        flat, there = found.flat, found.present.any(1)
         owner = torch.tensor([place for place, some in enumerate(videos) for _ in some]) + len(clips)
         rows = torch.cat([flat[: len(clips)], flat[owner]], 1)[:, None]
         present = there[: len(clips), None]
@@ -263,8 +254,8 @@ def train_captions(
     recipe = recipe or CaptionRecipe()
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
-    learnt, held = (story_of(read_split(library, name)) for name in (train, validation))
-    encoder = load_model(model) if isinstance(model, str | Path) else model
+    learnt, held = (stories_of(read_split(library, name)) for name in (train, validation))
+    encoder = None if model is None else load_model(model)
     dims = TokenReader(library, experts).dims if encoder is None else {}
     features, present = _features(library, [story.clips for story in learnt], encoder, dims)
     held_clips = [story.clips for story in held]
@@ -375,7 +366,7 @@ def measure_captions(writer: Writer, library: Library, split: str = "test", *, b
     Raises:
         UsageError: it has no captions.
     """
-    return _measure(writer, library, story_of(read_split(library, split)), beam=beam)
+    return _measure(writer, library, stories_of(read_split(library, split)), beam=beam)
 
 
 def _measure(writer: Writer, library: Library, stories: Sequence[Story], *, beam: int) -> MeasuredCaptions:
@@ -397,7 +388,7 @@ def nearest_captions(
     Args:
         model: whose embeddings; None takes the means of all tracks, standardised.
     """
-    learnt, asked = (story_of(read_split(library, name)) for name in (train, split))
+    learnt, asked = (stories_of(read_split(library, name)) for name in (train, split))
     dims = TokenReader(library).dims if model is None else {}
     rows = []
     for stories in (learnt, asked):

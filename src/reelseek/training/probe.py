@@ -25,6 +25,7 @@ from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.embed import embed_clips, reader_for
 from reelseek.models.model import RetrievalModel, load_model
 from reelseek.overlap.ids import matching
+from reelseek.overlap.sources import library_splits
 
 __all__ = ["Classifier", "Probed", "linear_decisions", "probe"]
 
@@ -102,7 +103,7 @@ def probe(
     """
     if windows < 1 or not window_seconds > 0:
         raise UsageError(f"{windows} windows of {window_seconds:g} s: wanted at least one, of some length")
-    loaded = model if isinstance(model, RetrievalModel) else load_model(model)
+    loaded = load_model(model)
     reader = reader_for(loaded, library, experts)
     rows = read_labels(Path(labels)) if isinstance(labels, str | Path) else list(labels)
     samples, skipped = _samples(library, reader, _with_folds(library, rows), windows, window_seconds)
@@ -200,8 +201,7 @@ def _with_folds(library: Library, rows: Sequence[Labelled]) -> list[Labelled]:
     """The rows, each with a fold."""
     if all(row.fold for row in rows):
         return list(rows)
-    tested = {c.video for c in library.captions("test")} | {v.id for v in library.videos() if v.split == "test"}
-    tested |= set(library.memberships().get("test", ()))
+    tested = set(library_splits(library).get("test", ()))
     named, _ = matching([row.video for row in rows], [video.id for video in library.videos()])
     own = [named[row.video][0] in tested if row.video in named else False for row in rows]
     if not any(own) or all(own):
@@ -230,7 +230,7 @@ def _embedded(
 ) -> Matrix:
     clips = [clip for sample in samples for clip in sample.clips]
     found = embed_clips(model, reader, clips, lambda done, total: progress("embedding", done, total, ""))
-    return torch.where(found.present[..., None], found.values, torch.zeros(())).flatten(1).numpy()
+    return found.flat.numpy()
 
 
 def linear_decisions(
@@ -377,7 +377,7 @@ def _tuned(
     torch.manual_seed(int(rng.integers(2**31)))
     mine.requires_grad_(True)
     with torch.no_grad():
-        width = mine.eval().encode_videos(reader.batch(samples[0].clips[:1])).values.flatten(1).shape[1]
+        width = mine.eval().encode_videos(reader.batch(samples[0].clips[:1])).flat.shape[1]
     norm, head = nn.BatchNorm1d(width, affine=False), nn.Linear(width, targets.shape[1])
     learn, held, test = parts
     groups = [{"params": mine.parameters(), "lr": 1e-4}, {"params": head.parameters(), "lr": 1e-2}]
@@ -385,8 +385,7 @@ def _tuned(
     goal = torch.from_numpy(targets).float()
 
     def decided(clips: Sequence[Clip]) -> Tensor:
-        found = mine.encode_videos(reader.batch(clips))
-        return head(norm(torch.where(found.present[..., None], found.values, torch.zeros(())).flatten(1)))
+        return head(norm(mine.encode_videos(reader.batch(clips)).flat))
 
     def asked(which: npt.NDArray[np.bool_]) -> Matrix:
         mine.eval()
