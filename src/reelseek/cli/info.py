@@ -22,6 +22,7 @@ def info(
 
     with Library.open(library) as opened:
         rows, experts, failures = opened.videos(), opened.experts(), opened.failures()
+        notices = opened.notices()
         about = {
             "videos": len(rows),
             "with_media": sum(video.content is not None for video in rows),
@@ -31,6 +32,7 @@ def info(
             "tracks": {name: about["tracks"] for name, about in experts.items()},
             "experts": experts,
             "failures": failures,
+            "notices": [{"video": video, **vars(notice)} for video, notice in notices],
             "digest": opened.digest(verify=verify),
         }
     if json:
@@ -48,6 +50,8 @@ def info(
     print_table(["expert", "modality", "dim", "tracks", "with evidence", "without"], cells)
     if failures:
         print_table(["failed", "expert", "reason"], [(f["video"], f["expert"] or "", f["reason"]) for f in failures])
+    if notes := [(video, str(notice)) for video, notice in notices if not notice.lost]:
+        print_table(["video", "note"], notes)
     print(f"digest {about['digest']}")
 
 

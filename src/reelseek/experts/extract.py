@@ -10,6 +10,7 @@ from reelseek.experts import load_expert
 from reelseek.experts.expert import Session, Track
 from reelseek.media.container import Limits
 from reelseek.media.decode import decode
+from reelseek.media.notice import Notice
 from reelseek.media.picture import THUMBNAIL_STREAM, Thumbnails
 from reelseek.media.shots import SHOT_STREAM, ShotDetector
 from reelseek.media.streams import FrameStream, Stream
@@ -21,7 +22,7 @@ __all__ = ["Extracted", "extract", "prepare_worker"]
 class Extracted:
     """Tracks by expert spec, errors by expert spec, and what the pass itself found.
 
-    `damage` says what of the file could not be decoded; the rest was.
+    `notices` say what of the file was guessed, mended or could not be decoded; the rest was.
     """
 
     tracks: dict[str, Track] = field(default_factory=dict)
@@ -29,7 +30,7 @@ class Extracted:
     end_seconds: float = 0.0
     cuts: list[float] = field(default_factory=list)
     thumbnails: list[tuple[float, bytes]] = field(default_factory=list)
-    damage: str = ""
+    notices: list[Notice] = field(default_factory=list)
 
 
 def prepare_worker(specs: Sequence[str]) -> None:
@@ -78,11 +79,12 @@ def extract(path: Path, specs: Sequence[str], limits: Limits, *, pictures: bool 
         wants.setdefault(SHOT_STREAM, []).append(shots.feed)
         wants.setdefault(THUMBNAIL_STREAM, []).append(thumbnails.feed)
     found = decode(path, wants, limits=limits)
-    result = Extracted(end_seconds=found.end_seconds, cuts=shots.cuts(), thumbnails=thumbnails.pictures)
+    result = Extracted(
+        end_seconds=found.end_seconds, cuts=shots.cuts(), thumbnails=thumbnails.pictures, notices=found.notices
+    )
     if found.packet_errors:
-        result.damage = f"damaged: {found.packet_errors} packets could not be decoded; the rest was used"
-    elif found.notes:
-        result.damage = "; ".join(found.notes)
+        message = f"damaged: {found.packet_errors} packets could not be decoded; the rest was used"
+        result.notices.insert(0, Notice("", message, lost=True))
     for spec, session in sessions.items():
         seen = any(isinstance(stream, FrameStream) for stream in load_expert(spec).streams)
         _close(spec, session, found.picture_end if seen else found.sound_end, result)

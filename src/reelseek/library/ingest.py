@@ -18,6 +18,7 @@ from reelseek.library.collection import Collection, Entry, printable, read_colle
 from reelseek.library.store import Library
 from reelseek.media.container import Limits, MediaInfo, probe
 from reelseek.media.guard import Workers
+from reelseek.media.notice import Notice
 
 __all__ = ["AddReport", "Progress", "add"]
 
@@ -29,7 +30,8 @@ Progress = Callable[[str, int, int, str], None]
 class AddReport:
     """What one call of `add` did. `failed` holds (video, expert or '', reason) of this run only.
 
-    `unmatched` are names in a captions table that are no video here, nor a file that could become one.
+    `unmatched` are names in a captions table that are no video here, nor a file that could become one. `notices` say of
+    which video what was guessed or mended.
     """
 
     videos_seen: int = 0
@@ -41,6 +43,7 @@ class AddReport:
     failed: list[tuple[str, str, str]] = field(default_factory=list)
     known_failures: int = 0
     unmatched: list[str] = field(default_factory=list)
+    notices: list[tuple[str, Notice]] = field(default_factory=list)
 
     @property
     def nothing_new(self) -> bool:
@@ -351,9 +354,11 @@ def _record_extracted(library: Library, task: _Task, outcome: Extracted | Except
         for spec, reason in outcome.errors.items():
             report.failed.append((task.video, load_expert(spec).name, reason))
             _put_failure(library, task.video, load_expert(spec).name, reason, task.path)
-        if outcome.damage:
-            report.failed.append((task.video, "", outcome.damage))
-            _put_failure(library, task.video, "", outcome.damage, task.path)
+        library.put_notices(task.content, outcome.notices)
+        report.notices += [(task.video, notice) for notice in outcome.notices if not notice.lost]
+        if lost := "; ".join(str(notice) for notice in outcome.notices if notice.lost):
+            report.failed.append((task.video, "", lost))
+            _put_failure(library, task.video, "", lost, task.path)
         if not task.known:
             _put_pictures(library, task.content, outcome)
         report.extracted += 1

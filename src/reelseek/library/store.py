@@ -24,6 +24,7 @@ import numpy.typing as npt
 from reelseek.errors import LibraryError, UsageError
 from reelseek.experts.expert import Text, Track
 from reelseek.library.shards import Place, Shards
+from reelseek.media.notice import Notice
 
 __all__ = ["FORMAT_VERSION", "Caption", "Library", "TrackRow", "Video"]
 
@@ -271,6 +272,21 @@ class Library:
             for video, expert, reason, attempts in rows
         ]
 
+    def notices(self) -> list[tuple[str, Notice]]:
+        """Video ids with what was guessed, mended or left out of their files, in order of id."""
+        with contextlib.suppress(sqlite3.OperationalError):  # a library of before notices, opened for reading only
+            rows = self.db.execute(
+                "SELECT videos.id, place, message, lost FROM notices JOIN videos ON owner = content"
+                " ORDER BY videos.id, place, message"
+            )
+            return [(video, Notice(place, message, bool(lost))) for video, place, message, lost in rows]
+        return []
+
+    def put_notices(self, owner: str, notices: Sequence[Notice]) -> None:
+        """Add what is to be known of one owner's file; the same is kept once. Call it inside `saving`."""
+        rows = [(owner, notice.place, notice.message, notice.lost) for notice in notices]
+        self.db.executemany("INSERT OR REPLACE INTO notices VALUES (?, ?, ?, ?)", rows)
+
     def cuts(self, content: str) -> list[float]:
         row = self.db.execute("SELECT cuts FROM contents WHERE hash = ?", (content,)).fetchone()
         return list(json.loads(row[0])) if row else []
@@ -372,7 +388,7 @@ class Library:
             self.db.execute("DELETE FROM contents WHERE hash = ?", (content,))
 
     def _drop_owner(self, owner: str) -> None:
-        for table in ("tracks", "texts", "thumbnails"):
+        for table in ("tracks", "texts", "thumbnails", "notices"):
             self.db.execute(f"DELETE FROM {table} WHERE owner = ?", (owner,))
 
     def remove(self, names: Sequence[str]) -> list[str]:
@@ -527,21 +543,28 @@ def _connect(database: Path) -> sqlite3.Connection:
         _create(connection)
     else:
         with contextlib.suppress(sqlite3.OperationalError):  # it can only be read
-            connection.execute(_MEMBERSHIPS)
+            connection.executescript(_ADDED_LATER)
     return connection
 
 
-_MEMBERSHIPS = (
-    "CREATE TABLE IF NOT EXISTS memberships (split TEXT NOT NULL, video TEXT NOT NULL REFERENCES videos(id)"
-    " ON DELETE CASCADE, position INTEGER NOT NULL, PRIMARY KEY (split, video)) WITHOUT ROWID"
-)
+# Tables that older libraries of this version lack; they are made when one is opened for writing.
+_ADDED_LATER = """
+CREATE TABLE IF NOT EXISTS memberships (
+  split TEXT NOT NULL, video TEXT NOT NULL REFERENCES videos(id) ON DELETE CASCADE, position INTEGER NOT NULL,
+  PRIMARY KEY (split, video)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS notices (
+  owner TEXT NOT NULL, place TEXT NOT NULL, message TEXT NOT NULL, lost INTEGER NOT NULL,   -- owner as in tracks
+  PRIMARY KEY (owner, place, message)
+) WITHOUT ROWID;
+"""
 
 
 def _create(connection: sqlite3.Connection) -> None:
     schema = files("reelseek.library").joinpath("schema.sql").read_text("utf-8")
     try:
         connection.executescript(
-            f"BEGIN IMMEDIATE; {schema} {_MEMBERSHIPS}; PRAGMA application_id = {_APPLICATION};"
+            f"BEGIN IMMEDIATE; {schema} {_ADDED_LATER} PRAGMA application_id = {_APPLICATION};"
             f" PRAGMA user_version = {FORMAT_VERSION}; COMMIT;"
         )
     except sqlite3.OperationalError:

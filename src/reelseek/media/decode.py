@@ -19,6 +19,7 @@ from av.video.reformatter import VideoReformatter
 
 from reelseek.errors import DecodeError, LimitError
 from reelseek.media.container import Limits, best_stream, open_media
+from reelseek.media.notice import Notice
 from reelseek.media.streams import FrameBatch, FrameStream, SoundBatch, SoundStream, Stream, Subtitle, SubtitleStream
 from reelseek.media.subtitles import plain_text, sidecar_subtitles
 
@@ -41,7 +42,7 @@ class Decoded:
 
     `picture_end` and `sound_end` are where the last frame and the last sample end; each is 0 unless that kind was asked
     for, so that what one consumer learns does not depend on what others want. `packet_errors` counts packets that could
-    not be decoded.
+    not be decoded; `notices` say what was guessed, mended or left out.
     """
 
     picture_end: float = 0.0
@@ -51,7 +52,7 @@ class Decoded:
     packet_errors: int = 0
     has_video: bool = False
     has_audio: bool = False
-    notes: list[str] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
 
     @property
     def end_seconds(self) -> float:
@@ -180,7 +181,9 @@ def _packets(container: av.container.InputContainer, streams: list[Any], found: 
             continue
         in_a_row = 0
         yield packet
-    found.notes.append(f"gave up after {_MOST_PACKET_ERRORS_IN_A_ROW} unreadable packets in a row")
+    found.notices.append(
+        Notice("", f"gave up after {_MOST_PACKET_ERRORS_IN_A_ROW} unreadable packets in a row", lost=True)
+    )
 
 
 class _Pass:
@@ -325,8 +328,8 @@ def decode(
 def _sidecar(path: Path, wants: Mapping[Stream, list[Consumer]], run: _Pass) -> None:
     """Subtitles beside the file come first and stand for the embedded ones."""
     if run.wants_subtitles:
-        beside, skipped = sidecar_subtitles(path)
-        run.found.notes += skipped
+        beside, notices = sidecar_subtitles(path)
+        run.found.notices += notices
         if beside:
             run.streams = [s for s in run.streams if s.type != "subtitle"]
             _tell(wants, beside)

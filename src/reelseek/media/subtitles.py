@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pysubs2
 
+from reelseek.media.notice import Notice
 from reelseek.media.streams import Subtitle
 
 __all__ = ["MACHINE_WRITTEN", "plain_text", "sidecar_subtitles"]
@@ -22,14 +23,14 @@ def plain_text(text: str) -> str:
     return " ".join(text.split())
 
 
-def sidecar_subtitles(video: Path) -> tuple[list[Subtitle], list[str]]:
+def sidecar_subtitles(video: Path) -> tuple[list[Subtitle], list[Notice]]:
     """Lines of every subtitle file named after the video (`film.srt`, `film.en.vtt`), and what could not be read.
 
     Returns:
-        The lines in order of time, and a sentence for each file that was skipped.
+        The lines in order of time, and what was guessed or left out.
     """
     lines: list[Subtitle] = []
-    skipped: list[str] = []
+    notices: list[Notice] = []
     try:
         beside = sorted(p for p in video.parent.iterdir() if p.suffix.lower() in _SUFFIXES)
     except OSError:
@@ -43,8 +44,8 @@ def sidecar_subtitles(video: Path) -> tuple[list[Subtitle], list[str]]:
         try:
             lines += _read(path)
         except (OSError, ValueError, pysubs2.exceptions.Pysubs2Error) as error:
-            skipped.append(f"{path.name}: {error}")
-    return sorted(lines, key=lambda line: (line.start_seconds, line.end_seconds, line.text)), skipped
+            notices.append(Notice(path.name, f"{error}; its lines are left out", lost=True))
+    return sorted(lines, key=lambda line: (line.start_seconds, line.end_seconds, line.text)), notices
 
 
 def _read(path: Path) -> list[Subtitle]:
