@@ -127,8 +127,60 @@ def test_ten_minutes_with_twenty_steps_decode_fast_and_in_linear_memory() -> Non
     assert peaks[1] < 15 * peaks[0]
 
 
+def _by_dictionary(
+    probs: np.ndarray, transcript: list[int], mean: float, chunk: int, most: int
+) -> tuple[float, np.ndarray]:
+    """The public decoder's rules in plain loops: hypotheses by key, later ones replace equal ones, the highest stay."""
+    summed, frames = np.cumsum(probs, axis=0), len(probs)
+    mode = float(np.round(mean))
+    scale = mode * log(mode) - mode - lgamma(floor(mean) + 1)
+
+    def length(lasted: int) -> float:
+        return lasted * log(mean) - mean - lgamma(lasted + 1) - scale
+
+    hypotheses = {(-1, transcript[0], chunk): (summed[min(chunk, frames) - 1, transcript[0]], [transcript[0]])}
+    for frame in range(0, frames, chunk):
+        successors: dict[tuple[int, ...], tuple[float, list[int]]] = {}
+        for key, (value, trace) in hypotheses.items():
+            label, part = key[-2], len(key) - 3
+            value += summed[frame, label] - (summed[frame - chunk, label] if frame >= chunk else 0.0)
+            options = [((*key[:-1], key[-1] + chunk), value, label)]
+            if part + 1 < len(transcript):
+                following = transcript[part + 1]
+                options.append(((*key[:-1], following, chunk), value + length(key[-1]), following))
+            for successor, worth, entered in options:
+                if successor not in successors or successors[successor][0] <= worth:
+                    successors[successor] = worth, [*trace, entered]
+        ranked = sorted(successors, key=lambda key: (successors[key][0], key))
+        for key in ranked[:-most]:
+            del successors[key]
+        hypotheses = successors
+    best, labels = -np.inf, np.zeros(0)
+    for key, (value, trace) in hypotheses.items():
+        if len(key) - 2 == len(transcript) and value + length(key[-1]) >= best:
+            best, labels = value + length(key[-1]), np.repeat(trace, chunk)[chunk : chunk + frames]
+    return best, labels
+
+
+def test_the_beam_keeps_what_the_public_decoder_keeps() -> None:
+    rng = np.random.default_rng(0)
+    compared = 0
+    for _ in range(150):  # staying and leaving are equal at the likeliest length, so that keys decide
+        frames, chunk, labels = int(rng.integers(10, 60)), int(rng.integers(1, 4)), int(rng.integers(2, 6))
+        transcript = rng.integers(0, labels, int(rng.integers(1, 5))).tolist()
+        mean, most = float(rng.integers(2, 20)), int(rng.integers(3, 30))
+        probs = class_log_probs(rng.normal(size=(frames, labels)), 1.0)
+        best, traced = _by_dictionary(probs, transcript, mean, chunk, most)
+        if np.isfinite(best):
+            decoded = decode_by_beam(probs, transcript, mean, chunk=chunk, hypotheses=most)
+            assert decoded.score == pytest.approx(best)
+            assert decoded.labels.tolist() == traced.tolist()
+            compared += 1
+    assert compared > 100
+
+
 def test_a_small_beam_loses_what_a_large_one_finds() -> None:
-    probs = _probs(np.random.default_rng(7), 60, 4)
+    probs = _probs(np.random.default_rng(8), 60, 4)
     wide, narrow = (decode_by_beam(probs, [0, 1, 2, 3], 15, chunk=1, hypotheses=most) for most in (10_000, 2))
     assert narrow.score < wide.score
     assert wide.parts[-1][2] == 60

@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from reelseek.evaluation.steps import evenly, fill_steps, place_steps, step_recall
+from reelseek.evaluation.steps import evenly, fill_steps, place_as_published, place_steps, step_recall
 
 
 def _by_states(scores: np.ndarray) -> np.ndarray:
@@ -84,6 +84,20 @@ def test_steps_that_last_cover_what_scores_above_background() -> None:
 def test_what_cannot_be_placed_says_why(scores: np.ndarray, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         place_steps(scores)
+
+
+@pytest.mark.parametrize("repeats", [False, True])
+def test_the_public_decoder_places_nothing_where_hardly_a_second_is_left(repeats: bool) -> None:
+    scores = np.random.default_rng(4).normal(size=(5, 5))
+    scores[-1, -1] = 0.5
+    assert place_as_published(scores, repeats=repeats).tolist() == np.eye(5, dtype=bool).tolist()
+    scores[-1, -1] = -0.5  # background costs nothing, and the path that ends in it is taken although none leads there
+    assert not place_as_published(scores, repeats=repeats).any()
+    assert place_as_published(scores, background=-1.0, repeats=repeats).any()
+    assert not place_as_published(scores[:4], repeats=repeats).any()
+    longer = np.random.default_rng(5).normal(size=(9, 4))
+    expected = fill_steps(longer) if repeats else place_steps(longer)
+    assert place_as_published(longer, repeats=repeats).tolist() == expected.tolist()
 
 
 def test_recall_names_both_averages() -> None:

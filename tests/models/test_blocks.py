@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from reelseek.errors import UsageError
 from reelseek.library.tokens import Steps
 from reelseek.models.blocks.arrange import (
     Arranged,
@@ -23,7 +24,7 @@ from reelseek.models.blocks.arrange import (
 from reelseek.models.blocks.audio import AudioCNN
 from reelseek.models.blocks.mix import Transformer, UnbiasedLayerNorm
 from reelseek.models.blocks.pool import BiGRU, ConvMax, NetVLAD, QueryPool, WeightedPool, masked_max, masked_mean
-from reelseek.models.blocks.project import GatedUnit, Inputs, RowNorm, present_rows
+from reelseek.models.blocks.project import GatedUnit, Inputs, RowNorm, per_expert, present_rows
 from reelseek.models.blocks.readers import READERS
 
 
@@ -285,3 +286,9 @@ def test_the_norm_of_coot_is_its_own() -> None:
     constant = torch.ones(2, 5, requires_grad=True)
     norm(constant).sum().backward()
     assert torch.isfinite(constant.grad).all()
+
+
+def test_names_that_differ_in_dots_alone_do_not_share_a_module() -> None:
+    assert list(per_expert({"i3d.i3d.0": nn.Identity(), "i3d": nn.Identity()})) == ["i3d__i3d__0", "i3d"]
+    with pytest.raises(UsageError, match=r"'i3d\.0' and 'i3d__0' cannot be in one model"):
+        per_expert({"i3d.0": nn.Identity(), "i3d__0": nn.Identity()})

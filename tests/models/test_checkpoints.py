@@ -259,6 +259,17 @@ def test_values_survive_the_way_there_and_back(kind: str) -> None:
         assert torch.equal(found, tensor), name
 
 
+def test_experts_whose_names_hold_dots_keep_their_weights() -> None:
+    state = load_file(DATA / "ce_dotted" / "weights.safetensors")
+    names = [each["name"] for each in json.loads((DATA / "ce_dotted" / "config.json").read_text())["experts"]]
+    model = convert(state, "ce", {"names": names})
+    ours = model.state_dict()
+    assert "i3d.i3d.0" in names
+    assert torch.equal(
+        ours["project.i3d__i3d__0.weight"], state[f"ce.video_dim_reduce.{names.index('i3d.i3d.0')}.fc.weight"]
+    )
+
+
 def test_a_converted_model_is_saved_and_ranks(tmp_path: Path) -> None:
     save_file(load_file(DATA / "eao" / "weights.safetensors"), tmp_path / "eao.safetensors")
     words = tmp_path / "words.txt"

@@ -284,19 +284,19 @@ def decode_by_beam(
     lengths = _poisson(np.arange(1.0, len(times) + 2) * chunk, mean_length) - scale
     alive = np.full((len(labels), len(times) + 1), -np.inf)  # [part, chunks it has lasted, from 1]
     alive[0, 0] = summed[min(chunk, frames) - 1, labels[0]]
+    key_order = _key_order(labels, np.arange(1, len(times) + 2) * chunk)
     left_after = np.zeros((len(times), len(labels)), np.int64)  # chunks that the part before had lasted
     for place, time in enumerate(times):
         here = summed[time, labels] - (summed[time - chunk, labels] if time >= chunk else 0.0)
         leaving = alive + here[:, None] + lengths
         after = np.full_like(alive, -np.inf)
         after[:, 1:] = (alive + here[:, None])[:, :-1]
-        # of equal hypotheses the later one, which has lasted less long, wins
-        left_after[place] = leaving.argmax(1)
+        left_after[place] = leaving.shape[1] - 1 - leaving[:, ::-1].argmax(1)
         after[1:, 0] = leaving.max(1)[:-1]
-        alive = _pruned(after, hypotheses)
+        alive = _pruned(after, hypotheses, key_order)
     last = len(labels) - 1
     ends = alive[last] + lengths
-    lasted = int(ends.argmax())
+    lasted = len(ends) - 1 - int(ends[::-1].argmax())
     if not np.isfinite(ends[lasted]):
         raise ValueError(
             f"no hypothesis reached the end of the transcript: {frames} frames in chunks of {chunk} are too few for "
@@ -315,14 +315,26 @@ def decode_by_beam(
     return Segmentation(sequence.astype(np.int64), parts, total)
 
 
-def _pruned(alive: Floats, most: int) -> Floats:
-    """The best hypotheses; of equal ones those of later parts, and of these the ones that lasted longer."""
+def _key_order(labels: Labels, lengths: Labels) -> Labels:
+    """Rank of each hypothesis [part, length] among the public decoder's keys: labels so far, then frames it has lasted.
+
+    Tuples are compared place by place, so a length stands against the next label of hypotheses of later parts.
+    """
+    parts = np.arange(len(labels))[:, None]
+    following = np.append(labels[1:], lengths.max())[:, None]
+    group = np.where(lengths <= following, parts, 2 * len(labels) - parts)
+    order = np.lexsort((np.broadcast_to(lengths, group.shape).ravel(), group.ravel()))
+    return order.argsort().reshape(group.shape)
+
+
+def _pruned(alive: Floats, most: int, key_order: Labels) -> Floats:
+    """The best hypotheses; of equal ones those with the higher key."""
     if np.isfinite(alive).sum() <= most:
         return alive
-    kept = np.full(alive.size, -np.inf)
-    order = np.lexsort((np.arange(alive.size), alive.ravel()))[-most:]
-    kept[order] = alive.ravel()[order]
-    return kept.reshape(alive.shape)
+    selected = np.lexsort((key_order.ravel(), alive.ravel()))[-most:]
+    pruned = np.full(alive.size, -np.inf)
+    pruned[selected] = alive.ravel()[selected]
+    return pruned.reshape(alive.shape)
 
 
 @dataclass(frozen=True)

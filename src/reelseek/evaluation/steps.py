@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["StepRecall", "evenly", "fill_steps", "place_steps", "place_unordered", "step_recall"]
+__all__ = ["StepRecall", "evenly", "fill_steps", "place_as_published", "place_steps", "place_unordered", "step_recall"]
 
 Matrix = npt.NDArray[np.floating]
 Placed = npt.NDArray[np.bool_]
@@ -109,6 +109,21 @@ def fill_steps(scores: Matrix, *, background: float = 0.0) -> Placed:
             placed[second, state // 2] = True
         state -= int(came[second, state])
     return placed
+
+
+def place_as_published(scores: Matrix, *, background: float = 0.0, repeats: bool = False) -> Placed:
+    """The public decoder of CrossTask as it is, to compare with figures that were published with it.
+
+    It is `place_steps`, or `fill_steps` with `repeats`, but for videos with hardly a second for each step: with fewer
+    seconds than steps nothing is placed; and with as many, nothing either where the last step scores less than
+    background in the last second, since a path that ends in background is then taken although none leads there.
+
+    Source: the code released with Zhukov et al. 2019.
+    """
+    seconds, steps = scores.shape
+    if seconds < steps or (seconds == steps and scores[-1, -1] < background):
+        return np.zeros(scores.shape, bool)
+    return fill_steps(scores, background=background) if repeats else place_steps(scores, background=background)
 
 
 def evenly(seconds: int, steps: int) -> Placed:

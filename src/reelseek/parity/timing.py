@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 
 from reelseek.evaluation.segments import class_log_probs, decode_by_beam, score
-from reelseek.evaluation.steps import Placed, fill_steps, place_steps, step_recall
+from reelseek.evaluation.steps import Placed, place_as_published, step_recall
 from reelseek.parity.fixture import Fixture, Found
 
 __all__ = ["viterbi"]
@@ -26,14 +26,16 @@ def viterbi(fixture: Fixture) -> Found:
             name = f"{task}.{video}"
             scores = fixture.inputs[f"{name}.scores"].double().numpy()
             annotated[task][video] = fixture.inputs[f"{name}.annotation"].numpy()
-            placed[task][video] = place_steps(scores)
+            placed[task][video] = place_as_published(scores)
             best = f"{name}.assignment"
             background = -fixture.config["background_cost"]
             found[best] = placed[task][video]
             found[f"{name}.score_sum"] = _one(float((scores * placed[task][video]).sum()))
-            found[f"{best}.repeats_allowed"] = fill_steps(scores)
-            found[f"{best}.repeats_allowed_background_cost"] = fill_steps(scores, background=background)
-            found[f"{best}.log_softmax_over_steps"] = _placed_by_cost(class_log_probs(scores, 1.0))
+            found[f"{best}.repeats_allowed"] = place_as_published(scores, repeats=True)
+            found[f"{best}.repeats_allowed_background_cost"] = place_as_published(
+                scores, background=background, repeats=True
+            )
+            found[f"{best}.log_softmax_over_steps"] = place_as_published(class_log_probs(scores, 1.0))
     if placed:
         recall = step_recall(placed, annotated)
         found |= {f"{t}.{v}.recall": _one(r) for t, videos in recall.of_videos.items() for v, r in videos.items()}
@@ -44,13 +46,6 @@ def viterbi(fixture: Fixture) -> Found:
     for case, about in fixture.config.get("segmentation", {}).items():
         found |= _segmented(fixture, case, about)
     return {name: _tensor(value, fixture.outputs.get(name)) for name, value in found.items()}
-
-
-def _placed_by_cost(scores: Array) -> Placed:
-    """As recorded: where there is a step for every second and every second costs, nothing is placed."""
-    if scores.shape[0] == scores.shape[1] and (scores < 0).all():
-        return np.zeros(scores.shape, bool)
-    return place_steps(scores)
 
 
 def _segmented(fixture: Fixture, case: str, about: Mapping[str, Any]) -> dict[str, Array]:

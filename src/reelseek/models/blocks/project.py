@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reelseek.errors import UsageError
 from reelseek.library.tokens import Steps, Tokens
 from reelseek.models import parallel
 
@@ -140,5 +141,13 @@ class Affine(nn.Sequential):
 
 
 def per_expert(modules: Mapping[str, nn.Module]) -> nn.ModuleDict:
-    """Modules under their experts' names."""
+    """Modules under their experts' names.
+
+    Raises:
+        UsageError: two experts' names differ in dots and underscores alone.
+    """
+    owners: dict[str, str] = {}
+    for name in modules:
+        if (other := owners.setdefault(key(name), name)) != name:
+            raise UsageError(f"experts {other!r} and {name!r} cannot be in one model; rename one of them")
     return nn.ModuleDict({key(name): module for name, module in modules.items()})

@@ -53,7 +53,7 @@ def _names(state: State, pattern: str) -> list[str]:
 
 
 def _bert(state: State, given: Settings, *, video: str, text: str, heads: int) -> tuple[Settings, KeyMap]:
-    names = sorted(_names(state, rf"{re.escape(video)}video_dim_reduce\.(\w+)\.fc\.weight"))
+    names = sorted(_names(state, rf"{re.escape(video)}video_dim_reduce\.(.+)\.fc\.weight"))
     if video:  # MDMMT keeps its own order, which is that of its table's rows
         names.sort(key=lambda name: _MMT_ROWS.get(name, 99))
     rows = {**_MMT_ROWS, **given.pop("rows", {})}
@@ -112,7 +112,7 @@ def _expert_names(given: Settings, count: int, what: str) -> list[str]:
 def _ce(state: State, given: Settings) -> tuple[Settings, KeyMap]:
     count = _count(state, r"ce\.video_dim_reduce\.(\d+)\.")
     names = sorted(_expert_names(given, count, "CE"))
-    vlad = _names(state, r"pooling\.(\w+)\.clusters$")
+    vlad = _names(state, r"pooling\.(.+)\.clusters$")
     reduced = {name: state[f"ce.video_dim_reduce.{i}.fc.weight"].shape for i, name in enumerate(names)}
     clusters = {name: state[f"pooling.{name}.clusters2"].shape[2] for name in vlad}
     kept = state["text_pooling.clusters2"].shape[2]
@@ -245,7 +245,7 @@ def _coot(state: State, given: Settings) -> tuple[Settings, KeyMap]:
 
 
 def _umi(state: State, given: Settings) -> tuple[Settings, KeyMap]:
-    names = _names(state, r"reorganization\.(\w+?)_pos_embedding")
+    names = _names(state, r"reorganization\.(.+?)_pos_embedding")
     places = [state[f"reorganization.{name}_pos_embedding"].shape[1] for name in names]
     most = max(places)
     for name in names:  # one length for all of ours; what is added is never reached by fewer tokens

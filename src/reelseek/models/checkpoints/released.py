@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from reelseek.models.blocks.project import key
 from reelseek.models.checkpoints.keymap import KeyMap, Source
 
 __all__ = ["audio_cnn", "avlnet", "ce", "coot", "e2e", "eao", "ht", "mdmmt", "mee", "mmt", "umi"]
@@ -39,8 +40,8 @@ def mmt(
     _bert_layers(table, net, depth)
     table.drop(f"{net}.pooler.dense", "the pooler's output is not read")
     for name in experts:
-        table.linear(f"project.{name}", f"{video}video_dim_reduce.{name}.fc")
-        table.gated(f"captions.heads.{name}", f"{text}{unit}.{name}", batch_norm=True)
+        table.linear(f"project.{key(name)}", f"{video}video_dim_reduce.{name}.fc")
+        table.gated(f"captions.heads.{key(name)}", f"{text}{unit}.{name}", batch_norm=True)
     table.joined("captions.weights.scores", tuple(f"{text}moe_fc_txt.{name}" for name in experts))
     return table
 
@@ -68,11 +69,11 @@ def mee(
     """
     table = KeyMap("mee")
     for name, theirs in vlad.items():
-        _vlad(table, f"pools.vlad.{name}", theirs)
+        _vlad(table, f"pools.vlad.{key(name)}", theirs)
     _vlad(table, "captions.vlad", text)
     for index, name in enumerate(experts):
-        table.gated(f"heads.{name}", f"{net}.video_GU.{index}", batch_norm=True)
-        table.gated(f"captions.heads.{name}", f"{net}.text_GU.{index}", batch_norm=True)
+        table.gated(f"heads.{key(name)}", f"{net}.video_GU.{index}", batch_norm=True)
+        table.gated(f"captions.heads.{key(name)}", f"{net}.text_GU.{index}", batch_norm=True)
     rows = tuple(columns.index(name) for name in experts)
     for part in ("weight", "bias"):
         table.sources[f"captions.weights.scores.{part}"] = Source((f"{net}.moe_fc.{part}",), rows=rows, of=len(rows))
@@ -83,7 +84,7 @@ def ce(experts: list[str], vlad: list[str], *, pair_layers: int, gate_layers: in
     """CE's keys; experts are numbered by their sorted names."""
     table = KeyMap("ce")
     for name in vlad:
-        _vlad(table, f"pools.vlad.{name}", f"pooling.{name}")
+        _vlad(table, f"pools.vlad.{key(name)}", f"pooling.{name}")
     _vlad(table, "captions.vlad", "text_pooling")
     table.linear("mix.pair.0", "ce.g_reason_1")
     for ours, theirs, layers in (("pair", "g_reason_shared", pair_layers - 1), ("gate", "h_reason", gate_layers)):
@@ -92,11 +93,11 @@ def ce(experts: list[str], vlad: list[str], *, pair_layers: int, gate_layers: in
             table.norm(f"mix.{ours}.{shift + 3 * layer}", f"ce.{theirs}.{3 * layer}")
             table.linear(f"mix.{ours}.{shift + 3 * layer + 2}", f"ce.{theirs}.{3 * layer + 2}")
     for index, name in enumerate(experts):
-        table.linear(f"project.{name}", f"ce.video_dim_reduce.{index}.fc")
-        table.linear(f"mix.own.{name}", f"ce.video_GU.{index}.cg.fc")
-        table.norm(f"mix.norm1.{name}", f"ce.video_GU.{index}.cg.batch_norm")
-        table.norm(f"mix.norm2.{name}", f"ce.video_GU.{index}.cg.batch_norm2")
-        table.gated(f"captions.heads.{name}", f"ce.text_GU.{index}", batch_norm=True)
+        table.linear(f"project.{key(name)}", f"ce.video_dim_reduce.{index}.fc")
+        table.linear(f"mix.own.{key(name)}", f"ce.video_GU.{index}.cg.fc")
+        table.norm(f"mix.norm1.{key(name)}", f"ce.video_GU.{index}.cg.batch_norm")
+        table.norm(f"mix.norm2.{key(name)}", f"ce.video_GU.{index}.cg.batch_norm2")
+        table.gated(f"captions.heads.{key(name)}", f"ce.text_GU.{index}", batch_norm=True)
     table.linear("captions.weights.scores", "ce.moe_fc")
     return table
 
@@ -197,10 +198,10 @@ def umi(modalities: list[str], reorganise_depth: int, depth: int) -> KeyMap:
     """UMI's keys: reorganisation, model and alignment side by side."""
     table = KeyMap("umi")
     for name in modalities:
-        ours, theirs = f"reorganise.{name}", f"reorganization.{name}"
+        ours, theirs = f"reorganise.{key(name)}", f"reorganization.{name}"
         for part in range(3):
             table.linear(f"{ours}.embed.{part}", f"{theirs}_embedding.{part}")
-            table.linear(f"embed.{name}.{part}", f"model.{name}_embedding.{part}")
+            table.linear(f"embed.{key(name)}.{part}", f"model.{name}_embedding.{part}")
         table.same(f"{ours}.position", f"{theirs}_pos_embedding", lead=1)
         for layer in range(reorganise_depth):
             at = f"{theirs}_transformer.layers.{layer}"
