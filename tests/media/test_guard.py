@@ -18,7 +18,7 @@ def _behave(item: str) -> str:
     if item == "die":
         os.abort()
     if item == "hang":
-        time.sleep(600)
+        time.sleep(6000)
     if item == "eat":
         return str(len(bytearray(2**34)))
     if item == "raise":
@@ -36,7 +36,7 @@ def test_one_bad_item_ends_at_most_its_own_worker() -> None:
     assert isinstance(outcomes["hang"], LimitError)
     assert isinstance(outcomes["eat"], LimitError)
     assert str(outcomes["raise"]) == "of its own"
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 550
 
 
 def _decode(path: Path) -> int:
@@ -78,4 +78,4 @@ def test_an_interrupted_pool_does_not_wait() -> None:
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         use()
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 550

@@ -14,7 +14,7 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "mmt.toml"
 def _run(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "reelseek.cli.main", *map(str, words)]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=250, check=False, env={**os.environ, "COLUMNS": "200"}
+        command, capture_output=True, text=True, timeout=2500, check=False, env={**os.environ, "COLUMNS": "200"}
     )
     assert done.returncode == code, (words, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr

@@ -36,7 +36,7 @@ def _train(recipe: Path, library: Path, out: Path, processes: int) -> subprocess
         launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
         command = [*launcher, f"--nproc-per-node={processes}", *command]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=3000, env=environment)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
