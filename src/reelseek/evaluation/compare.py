@@ -1,5 +1,6 @@
 """Two runs over the same queries: is one better, and where."""
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,14 +116,14 @@ def read_run_ranks(path: Path) -> dict[str, float]:
     for line in _lines(qrels_path(path)):
         if len(line) != 4:
             raise UsageError(f"{qrels_path(path)}: {' '.join(line)!r} is not `query 0 document relevance`")
-        if float(line[3]) > 0:
+        if _number(qrels_path(path), line[3]) > 0:
             right.setdefault(line[0], set()).add(line[2])
     scores: dict[str, dict[str, float]] = {query: {} for query in right}
     for line in _lines(path):
         if len(line) != 6:
             raise UsageError(f"{path}: {' '.join(line)!r} is not `query Q0 document rank score tag`")
         if line[0] in scores:
-            scores[line[0]][line[2]] = float(line[4])
+            scores[line[0]][line[2]] = _number(path, line[4])
     ranks = {}
     for query, answers in right.items():
         own = max((scores[query][name] for name in answers if name in scores[query]), default=None)
@@ -134,9 +135,23 @@ def read_run_ranks(path: Path) -> dict[str, float]:
     return ranks
 
 
-def _lines(path: Path) -> list[list[str]]:
+def _number(path: Path, text: str) -> float:
+    """A score or a relevance; NaN would drop out of every comparison without a word."""
     try:
-        return [line.split() for line in path.read_text("utf-8").splitlines() if line.strip()]
+        number = float(text)
+    except ValueError as error:
+        raise UsageError(f"{path}: {text!r} is not a number") from error
+    if not math.isfinite(number):
+        raise UsageError(f"{path}: {text!r} is not finite, and ranks nothing")
+    return number
+
+
+def _lines(path: Path) -> list[list[str]]:
+    """The fields of every line; only line feeds end one, since other separators may stand in names."""
+    try:
+        return [line.split() for line in path.read_text("utf-8").split("\n") if line.strip()]
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not text in UTF-8: {error}") from error
     except OSError as error:
         raise UsageError(
             f"{path} cannot be read: {error.strerror}; `reelseek evaluate ... --run FILE` writes a run and FILE.qrels"
