@@ -1,10 +1,19 @@
 """Reelseek: find the moment in a video collection by what is seen, heard, said, written or done.
 
-The few public names; everything is imported when it is first used.
+The public names; each is imported when it is first used, so that `import reelseek` costs nothing.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reelseek.library import Library, add
+    from reelseek.library.tokens import Clip
+    from reelseek.models import SYSTEMS, load_model
+    from reelseek.search import Hit, Searcher, localize, segment
+    from reelseek.training import evaluate, train
+    from reelseek.training.describe import caption
+    from reelseek.training.probe import probe
 
 __all__ = [
     "SYSTEMS",
@@ -13,15 +22,17 @@ __all__ = [
     "Library",
     "Searcher",
     "add",
+    "caption",
     "evaluate",
     "load_model",
     "localize",
+    "probe",
     "segment",
     "train",
 ]
 __version__ = "0.1.0"
 
-_PLACES = {
+_MODULES = {
     "SYSTEMS": "models",
     "Clip": "library.tokens",
     "Hit": "search",
@@ -39,8 +50,8 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PLACES:
-        return getattr(import_module(f"reelseek.{_PLACES[name]}"), name)
+    if name in _MODULES:
+        return getattr(import_module(f"reelseek.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'reelseek' has no attribute {name!r}")
 
 

@@ -159,12 +159,19 @@ def metrics(ranks: npt.NDArray[np.float64]) -> Direction:
     0.75
 
     Raises:
-        ValueError: there is not a single query, or a rank is not a number.
+        ValueError: there is not a single query, or what is given are no ranks: a matrix, not a number, or below 1.
     """
+    if np.ndim(ranks) != 1:
+        raise ValueError(
+            f"ranks are {np.shape(ranks)}; wanted one rank per query. Of a similarity matrix, reelseek.metrics."
+            "retrieval_metrics makes them"
+        )
     if not len(ranks):
         raise ValueError("there is no query to rank")
     if np.isnan(ranks).any():
         raise ValueError(f"{int(np.isnan(ranks).sum())} of {len(ranks)} ranks are not numbers")
+    if (ranks < 1).any():
+        raise ValueError(f"a rank is {float(ranks.min()):g}; ranks count from 1")
     at_1, at_5, at_10, at_50 = (float((ranks <= k).mean()) for k in (1, 5, 10, 50))
     return Direction(
         at_1, at_5, at_10, at_50, float(np.median(ranks)), float(ranks.mean()), len(ranks),
