@@ -1,26 +1,36 @@
 """`reelseek info`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reelseek.cli.show import clock, print_json, print_table
+from reelseek.cli.show import clock, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from reelseek.library.damage import Check
 
 __all__ = ["register"]
+
+_DERIVED: "tuple[Check, ...]" = ()  # what else --verify checks: files that are derived from tracks
 
 
 def info(
     library: Annotated[Path, typer.Argument(help="Folder of the library.")],
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     videos: Annotated[bool, typer.Option("--videos", help="List the videos.")] = False,
-    verify: Annotated[bool, typer.Option("--verify", help="Read every byte of every track again.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check the database, and read every byte of every track again.")
+    ] = False,
 ) -> None:
     """What a library holds: videos, tracks of each expert, failures with reasons, and its digest."""
     from reelseek.library import Library
     from reelseek.library.collection import printable
 
     with Library.open(library) as opened:
+        problems = opened.verify(_DERIVED) if verify else []
+        for name, problem in problems:
+            say(f"damaged: {name}: {problem}")
         rows, experts, failures = opened.videos(), opened.experts(), opened.failures()
         notices = opened.notices()
         about = {
@@ -33,15 +43,17 @@ def info(
             "experts": experts,
             "failures": failures,
             "notices": [{"video": video, **vars(notice)} for video, notice in notices],
-            "digest": opened.digest(verify=verify),
+            "digest": opened.digest(),
+            **({"problems": [{"name": name, "problem": problem} for name, problem in problems]} if verify else {}),
         }
+    code = 1 if problems else 0
     if json:
         listed = [{"id": v.id, "path": printable(v.path) if v.path else None, "duration": v.duration} for v in rows]
         print_json({**about, **({"list": listed} if videos else {})})
-        return
+        raise typer.Exit(code)
     if videos:
         print_table(["video", "length"], [(v.id, clock(v.duration) if v.duration else "") for v in rows])
-        return
+        raise typer.Exit(code)
     print(f"{about['videos']} videos ({about['with_media']} with files), {clock(about['seconds'])}")  # type: ignore[arg-type]
     print(f"{about['captions']} captions; splits: {about['splits']}")
     cells = [
@@ -53,6 +65,7 @@ def info(
     if notes := [(video, str(notice)) for video, notice in notices if not notice.lost]:
         print_table(["video", "note"], notes)
     print(f"digest {about['digest']}")
+    raise typer.Exit(code)
 
 
 def register(app: typer.Typer) -> None:

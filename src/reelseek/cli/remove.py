@@ -18,7 +18,6 @@ def remove(
 ) -> None:
     """Forget videos, or an expert, and everything derived from them. Source files are never touched."""
     from reelseek.library import Library
-    from reelseek.search.index import drop_derived
 
     if bool(videos) == bool(expert):
         raise UsageError("name videos to forget, or one expert with --expert")
@@ -27,7 +26,6 @@ def remove(
             print(f"erased {opened.remove_expert(expert)} tracks of {expert}")
         else:
             print(f"forgot {len(opened.remove(videos or []))} videos")
-        drop_derived(opened)
         update_indexes(opened)
 
 

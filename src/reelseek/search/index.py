@@ -6,7 +6,6 @@ them exactly, and the few patterns are merged.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ import numpy.typing as npt
 import torch
 
 from reelseek.library.clips import ClipRule, clips_of
+from reelseek.library.files import replace_folder
 from reelseek.library.store import Library
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.embed import reader_for
@@ -29,7 +29,6 @@ __all__ = [
     "Index",
     "Neighbours",
     "build_index",
-    "drop_derived",
     "flat_vectors",
     "index_folder",
     "open_index",
@@ -268,9 +267,8 @@ def _assemble(
 
 def _write(index: Index, signatures: Sequence[str]) -> None:
     """Write beside the old index and swap by rename."""
-    partial, old = index.folder.with_suffix(".partial"), index.folder.with_suffix(".old")
-    for folder in (partial, old):
-        shutil.rmtree(folder, ignore_errors=True)
+    partial = index.folder.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     np.save(partial / "values.npy", index.values)
     np.save(partial / "present.npy", index.present)
@@ -287,17 +285,7 @@ def _write(index: Index, signatures: Sequence[str]) -> None:
         "signatures": list(signatures),
     }
     (partial / "index.json").write_text(json.dumps(about), "utf-8")
-    if index.folder.exists():
-        os.rename(index.folder, old)
-    os.rename(partial, index.folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def drop_derived(library: Library) -> None:
-    """Delete every index and browser copy: after videos were forgotten, nothing derived from them may stay."""
-    with library.writing():
-        for name in ("index", "copies"):
-            shutil.rmtree(library.path / name, ignore_errors=True)
+    replace_folder(partial, index.folder)
 
 
 def open_index(library: Library, model: RetrievalModel) -> Index | None:
