@@ -1,8 +1,14 @@
-"""When two names mean one video: the one rule by which tables, lists, features and queries meet the files."""
+"""Names of videos and files: how they are written down, and when two of them mean one video."""
 
+import os
 import unicodedata
 
-__all__ = ["same_name"]
+__all__ = ["printable", "same_name"]
+
+
+def printable(path: str | os.PathLike[str]) -> str:
+    """A path as text: bytes that are not UTF-8 become escapes such as \\xff."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def same_name(name: str) -> str:
