@@ -8,7 +8,8 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
-from reelseek.errors import UsageError
+from reelseek.errors import CollectionError, UsageError
+from reelseek.library.texts import read_lines
 
 __all__ = ["Comparison", "compare", "qrels_path", "read_run_ranks", "write_run"]
 
@@ -136,8 +137,6 @@ def read_run_ranks(path: Path) -> dict[str, float]:
 
 def _lines(path: Path) -> list[list[str]]:
     try:
-        return [line.split() for line in path.read_text("utf-8").splitlines() if line.strip()]
-    except OSError as error:
-        raise UsageError(
-            f"{path} cannot be read: {error.strerror}; `reelseek evaluate ... --run FILE` writes a run and FILE.qrels"
-        ) from error
+        return [line.split() for _, line in read_lines(path)]
+    except CollectionError as error:
+        raise UsageError(f"{error}; `reelseek evaluate ... --run FILE` writes a run and FILE.qrels") from error

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from reelseek.errors import CollectionError, UsageError
 from reelseek.library import Library, Video, add
 from reelseek.library.store import TrackRow
+from reelseek.library.texts import read_text, split_lines
 from reelseek.media.container import MEDIA_SUFFIXES
 from reelseek.overlap.ids import matching
-from reelseek.overlap.pairs import read_text
 
 __all__ = ["DEFAULT_EXPERT", "LibrarySource", "Part", "Source", "library_splits", "open_source"]
 
@@ -76,7 +76,7 @@ class Source:
         return Part(kept, tuple(name for name in chosen if name not in set(kept)))
 
     def _listed(self, path: Path) -> tuple[str, ...]:
-        lines = read_text(path).replace("\r\n", "\n").split("\n")
+        lines = split_lines(read_text(path))
         named, unknown = matching((line for line in lines if line.strip()), self.names)
         if unknown:
             raise UsageError(
