@@ -47,7 +47,7 @@ def read_text(path: Path, notices: list[Notice] | None = None) -> str:
     if decoded is None or decoded.encoding == "utf-8":
         return raw.decode("utf-8-sig", "surrogateescape")
     if decoded.message and notices is None:
-        raise CollectionError(f"{printable(path)} {decoded.message}; save it as UTF-8")
+        raise CollectionError(f"{printable(path)} cannot be read for certain ({decoded.message}); save it as UTF-8")
     if decoded.message and notices is not None:
         notices.append(Notice(printable(path), decoded.message, lost=decoded.damaged > 0))
     return decoded.text
