@@ -252,7 +252,7 @@ def test_real_split_lists_have_their_published_counts(
 def test_what_cannot_be_used_is_counted_or_refused(tmp_path: Path) -> None:
     (path,) = _write(tmp_path, {"train.json": {"v": {"timestamps": [[3, 3], [0, 2]], "sentences": ["x", "  "]}}})
     found = read_annotations("activitynet", [path])
-    assert [why for _, why in found.problems] == ["a caption from 3 to 3 seconds", "an empty caption"]
+    assert [problem.message for problem in found.problems] == ["a caption from 3 to 3 seconds", "an empty caption"]
     (path,) = _write(tmp_path, {"train_data.json": {"not": "didemo"}})
     with pytest.raises(CollectionError, match="not an annotation file of didemo"):
         read_annotations("didemo", [path])

@@ -20,7 +20,7 @@ def add(
     library: Annotated[Path, typer.Argument(help="Folder of the library; begun if it does not exist.")],
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(help="Folders, video files, lists (.txt) or tables (.csv .tsv .jsonl .parquet)."),
+        typer.Argument(help="Folders, video files, lists (.txt) or tables (.csv .tsv .json .jsonl .parquet)."),
     ] = None,
     captions: Annotated[
         Path | None, typer.Option(help="Table: video, caption(s), and if known start, end, split.")
@@ -74,12 +74,14 @@ def _tell(report: "AddReport", seconds: float) -> None:
     for video, expert, reason in report.failed:
         say(f"failed: {video}{f' ({expert})' if expert else ''}: {reason}")
     for video, notice in report.notices:
-        say(f"note: {video}: {notice}")
+        say(f"note: {video}: {notice}" if video else f"note: {notice}")
     for video, expert in report.remade:
         say(f"made again: {expert} of {video}, whose bytes were lost or damaged")
     if report.unmatched:
         shown = ", ".join(report.unmatched[:5]) + (" ..." if len(report.unmatched) > 5 else "")
         say(f"{len(report.unmatched)} names in the table are no video here and were left out: {shown}")
+    if report.rows or report.lost_rows:
+        say(f"rows of tables and lists: {report.rows} read, {report.lost_rows} not")
     if report.known_failures:
         say(f"{report.known_failures} files failed before and were not tried again; use --retry-failed to do so")
     if report.nothing_new:

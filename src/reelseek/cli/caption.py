@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reelseek.cli.show import bars, clock, print_json, print_table, say
-from reelseek.errors import UsageError
+from reelseek.errors import CollectionError, UsageError
 
 if TYPE_CHECKING:
     from reelseek.evaluation.report import Picture
@@ -58,17 +58,15 @@ def caption(
 
 
 def _read_segments(path: Path, library: "Library") -> "list[Clip]":
-    import csv
-
+    from reelseek.library.tables import read_table
     from reelseek.library.tokens import Clip
 
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = [row.cells for row in read_table(path, ("video", "start", "end")).require_all()]
         if rows and not {"video", "start", "end"} <= set(rows[0]):
             raise ValueError(f"its columns are {', '.join(rows[0])}")
         return [Clip(library.video(row["video"]).id, float(row["start"]), float(row["end"])) for row in rows]
-    except (OSError, UnicodeDecodeError, KeyError, ValueError, TypeError) as error:
+    except (CollectionError, KeyError, ValueError, TypeError) as error:
         raise UsageError(f"{path} is no table of video,start,end: {error!r}") from error
 
 

@@ -41,23 +41,29 @@ def import_(
     with Library.open(library, create=not features) as opened, bars() as progress:
         if features:
             report = import_feature_files(opened, format, paths, dataset=dataset, progress=progress)
-            problems, done = report.failed, report.imported
             if report.unmatched:
                 shown = ", ".join(report.unmatched[:5]) + (" ..." if len(report.unmatched) > 5 else "")
                 say(f"{len(report.unmatched)} arrays are named after no video of the library: {shown}")
-            line = (
-                f"{report.imported} tracks imported, {report.empty} say that there is nothing, {len(problems)} failed"
-            )
-        else:
-            told = import_annotations(opened, format, paths, dataset=dataset)
-            problems, done = told.problems, 1
-            rows = [(split, count) for split, count in told.splits.items()]
-            print_table(["split", "videos"], rows)
-            line = f"{told.videos} new videos, {told.captions} new captions, {len(problems)} rows could not be used"
-    for where, why in problems[:20]:
-        say(f"not used: {where}: {why}")
-    print(line)
-    raise typer.Exit(0 if done and (not features or not problems) else 1)
+            _say_some([f"not used: {where}: {why}" for where, why in report.failed])
+            failed = len(report.failed)
+            print(f"{report.imported} tracks imported, {report.empty} say that there is nothing, {failed} failed")
+            raise typer.Exit(0 if report.imported and not failed else 1)
+        told = import_annotations(opened, format, paths, dataset=dataset)
+    print_table(["split", "videos"], list(told.splits.items()))
+    _say_some([f"note: {notice}" for notice in told.problems if not notice.lost])
+    _say_some([f"not used: {notice}" for notice in told.problems if notice.lost])
+    print(
+        f"{told.videos} new videos, {told.captions} new captions, {told.rows} rows read, "
+        f"{told.lost_rows} rows could not be used"
+    )
+    raise typer.Exit(1 if told.lost_rows else 0)
+
+
+def _say_some(lines: list[str]) -> None:
+    for line in lines[:20]:
+        say(line)
+    if len(lines) > 20:
+        say(f"and {len(lines) - 20} more")
 
 
 @app.command(epilog="Example: reelseek data check my.library --json")

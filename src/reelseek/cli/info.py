@@ -25,7 +25,7 @@ def info(
 ) -> None:
     """What a library holds: videos, tracks of each expert, failures with reasons, and its digest."""
     from reelseek.library import Library
-    from reelseek.library.collection import printable
+    from reelseek.library.names import printable
 
     with Library.open(library) as opened:
         problems = opened.verify(_DERIVED) if verify else []

@@ -62,12 +62,14 @@ def scan(
     if out.is_dir():
         raise UsageError(f"{out} is a folder; --out is a file, such as {out / 'pairs.jsonl'}")
     with bars() as progress:
-        opened = _open(source, expert, out, progress)
+        parts = [part for part in (test, train, background) if part is not None]
+        opened = _open(source, expert, out, progress, parts)
         kept = _bank(bank, source, out)
         known = read_scan(out)
         found = search(opened, asked, bank=kept, known=known, progress=progress)
         save_scan(out, found)
     _show(found, out, anew=known is None)
+    raise typer.Exit(1 if any(notice.lost for notice in opened.notices) else 0)
 
 
 def _there(given: Path | None) -> Path | None:
@@ -86,11 +88,16 @@ def _bank(given: Path | None, source: Path, out: Path) -> "ScreensaverBank":
     return ScreensaverBank(given or kept_at(source, out, "screensavers"))
 
 
-def _open(source: Path, expert: str | None, out: Path, progress: Any = lambda *_: None) -> "Source":
+def _open(
+    source: Path, expert: str | None, out: Path, progress: Any = lambda *_: None, parts: Sequence[str] = ()
+) -> "Source":
     """The source; frames of a folder of videos are kept in a library beside `out`."""
     from reelseek.overlap.sources import open_source
 
-    return open_source(source, expert, out.with_name(f".{out.name}.library"), progress)
+    opened = open_source(source, expert, out.with_name(f".{out.name}.library"), progress, parts=parts)
+    for notice in opened.notices:
+        say(f"note: {notice}")
+    return opened
 
 
 def _show(found: "Scan", out: Path, *, anew: bool) -> None:
@@ -148,7 +155,7 @@ def curve(
         changed = _open(augmented, None, out) if augmented else None
         for name in expert or [""]:
             beside = out.with_name(f"{out.name}.{name.partition('@')[0]}") if name else out
-            opened = _open(source, name or None, beside, progress)
+            opened = _open(source, name or None, beside, progress, (test, train))
             told[name or opened.space.partition(":")[0]] = measure_effort(
                 opened, asked, bank=_bank(bank, source, pairs or out),
                 queries=queries, seed=seed, judged=seen, augmented_in=changed, progress=progress,
@@ -381,15 +388,14 @@ def check(
     from reelseek.overlap.clean import find_overlap, read_ids, read_videos
     from reelseek.overlap.ids import matching
     from reelseek.overlap.scan import kept_at
-    from reelseek.overlap.sources import library_splits
+    from reelseek.overlap.sources import library_splits, name_splits
     from reelseek.overlap.verdicts import Verdicts, known_pairs
 
     with Library.open(library) as opened:
         splits = library_splits(opened)
         for name in (test, train):
             if name not in splits:
-                there = ", ".join(sorted(splits)) or "none"
-                raise UsageError(f"{library} has no split {name!r}; its splits are: {there}")
+                raise UsageError(f"{library} has no split {name!r}; {name_splits(name, splits)}")
         content = {video.id: video.content for video in opened.videos() if video.content}
     log = Verdicts(_there(verdicts) or kept_at(library, library, "decisions"))
     said = known_pairs(log, splits[test], splits[train], content)

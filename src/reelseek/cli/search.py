@@ -13,6 +13,7 @@ from reelseek.errors import QueryError, UsageError
 
 if TYPE_CHECKING:
     from reelseek.library import Library
+    from reelseek.media.notice import Notice
     from reelseek.search import Hit, Searcher
     from reelseek.search.hit import Within
 
@@ -107,14 +108,15 @@ def _weights(given: list[str]) -> dict[str, float]:
 
 
 def _read_queries(path: Path) -> Iterator[tuple[str, str]]:
-    try:
-        lines = path.read_text("utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            identifier, tab, text = line.partition("\t")
-            yield (identifier.strip(), text) if tab else (str(number), line)
+    from reelseek.library.texts import read_lines
+
+    notices: "list[Notice]" = []
+    lines = read_lines(path, notices)
+    for notice in notices:
+        say(f"note: {notice}")
+    for number, line in lines:
+        identifier, tab, text = line.partition("\t")
+        yield (identifier.strip(), text) if tab else (str(number), line)
 
 
 def _write_run(path: Path, hits: "list[Hit]", group_by: str, model: str) -> None:

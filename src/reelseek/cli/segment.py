@@ -68,10 +68,9 @@ def segment(
 
 
 def _truth(path: Path, labels: tuple[str, ...]) -> list[str | None]:
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
+    from reelseek.library.texts import read_text, split_lines
+
+    lines = split_lines(read_text(path).rstrip("\r\n"))
     told = [" ".join(line.split()) or None for line in lines]
     unknown = [each for each in told if each is not None and each not in labels]
     if unknown:

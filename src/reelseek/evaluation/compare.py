@@ -9,7 +9,8 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
-from reelseek.errors import UsageError
+from reelseek.errors import CollectionError, UsageError
+from reelseek.library.texts import read_lines
 
 __all__ = ["Comparison", "compare", "qrels_path", "read_run_ranks", "write_run"]
 
@@ -147,12 +148,8 @@ def _number(path: Path, text: str) -> float:
 
 
 def _lines(path: Path) -> list[list[str]]:
-    """The fields of every line; only line feeds end one, since other separators may stand in names."""
+    """The fields of every line."""
     try:
-        return [line.split() for line in path.read_text("utf-8").split("\n") if line.strip()]
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not text in UTF-8: {error}") from error
-    except OSError as error:
-        raise UsageError(
-            f"{path} cannot be read: {error.strerror}; `reelseek evaluate ... --run FILE` writes a run and FILE.qrels"
-        ) from error
+        return [line.split() for _, line in read_lines(path)]
+    except CollectionError as error:
+        raise UsageError(f"{error}; `reelseek evaluate ... --run FILE` writes a run and FILE.qrels") from error

@@ -1,25 +1,26 @@
-"""A collection as people have it: a folder, files, a list of paths, or a table (CSV, TSV, JSONL, Parquet)."""
+"""A collection as people have it: a folder, files, a list of paths, or a table (CSV, TSV, JSON, JSONL, Parquet)."""
 
 import contextlib
-import csv
-import json
-import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from reelseek.errors import CollectionError
-from reelseek.library.store import Caption
-from reelseek.media.container import MEDIA_SUFFIXES
+from reelseek.library.cells import caption_texts, cell_name, cell_seconds, cell_value
+from reelseek.library.folders import walk_folder
+from reelseek.library.names import printable, same_name
+from reelseek.library.store import Caption, Video
+from reelseek.library.tables import TABLE_SUFFIXES, Row, read_table
+from reelseek.library.texts import read_text, split_lines
+from reelseek.media.notice import Notice
 
-__all__ = ["Collection", "Entry", "read_collection", "read_table"]
+__all__ = ["Collection", "Entry", "read_collection"]
 
-_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _LISTS = (".txt", ".lst", ".list")
-_LONGEST_CAPTION = 20_000
-_BROKEN = "\0broken"  # stands for a line that could not be read; no table can have such a column
 _COLUMNS = {
     "video": ("video", "video_id", "videoid", "id", "name", "clip"),
     "path": ("path", "file", "filename", "file_name", "video_path"),
@@ -28,6 +29,7 @@ _COLUMNS = {
     "end": ("end", "end_seconds", "end_time"),
     "split": ("split", "subset", "partition"),
 }
+_KNOWN = frozenset(name for names in _COLUMNS.values() for name in names)
 
 
 @dataclass(frozen=True)
@@ -40,17 +42,45 @@ class Entry:
 
 @dataclass
 class Collection:
-    """Entries, captions by video id, the split of videos, and rows that could not be used (name, reason)."""
+    """Attributes:
+    entries: videos, in the order of folders, lists and tables.
+    captions: by video id.
+    splits: the split of videos by id.
+    rows: rows of tables and lines of lists that were read.
+    lost_rows: those that could not be used; `problems` says why, one for each.
+    problems: what was guessed, mended or left out.
+    """
 
     entries: list[Entry] = field(default_factory=list)
     captions: list[Caption] = field(default_factory=list)
     splits: dict[str, str] = field(default_factory=dict)
-    problems: list[tuple[str, str]] = field(default_factory=list)
+    rows: int = 0
+    lost_rows: int = 0
+    problems: list[Notice] = field(default_factory=list)
 
+    def lose_row(self, place: str, message: str) -> None:
+        """Count a row that cannot be used and say why."""
+        self.lost_rows += 1
+        self.problems.append(Notice(place, message, lost=True))
 
-def printable(path: str | os.PathLike[str]) -> str:
-    """A path as text: bytes that are not UTF-8 become escapes such as \\xff."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    def use_names_of(self, videos: Iterable[Video]) -> None:
+        """Call by a library's id what it has already: the same file, or a name that differs in its form alone."""
+        ids, by_path, by_form = set(), {}, dict[str, set[str]]()
+        for video in videos:
+            ids.add(video.id)
+            by_form.setdefault(same_name(video.id), set()).add(video.id)
+            if video.path is not None:
+                by_path[os.path.abspath(video.path)] = video.id
+        matches: dict[str, set[str]] = {}
+        for entry in self.entries:
+            if entry.path is not None and (match := by_path.get(os.path.abspath(entry.path))):
+                matches.setdefault(entry.id, set()).add(match)
+        for name in {caption.video for caption in self.captions}.union(self.splits, (e.id for e in self.entries)) - ids:
+            matches.setdefault(name, by_form.get(same_name(name), set()))
+        names = {name: next(iter(same)) for name, same in matches.items() if len(same) == 1 and name not in same}
+        self.entries = [Entry(names.get(entry.id, entry.id), entry.path) for entry in self.entries]
+        self.captions = [replace(c, video=names[c.video]) if c.video in names else c for c in self.captions]
+        self.splits = {names.get(name, name): split for name, split in self.splits.items()}
 
 
 def read_collection(paths: Sequence[Path], captions: Path | None = None, *, media: bool = True) -> Collection:
@@ -64,190 +94,203 @@ def read_collection(paths: Sequence[Path], captions: Path | None = None, *, medi
     Raises:
         CollectionError: a path does not exist or cannot be read, or a table has no usable column.
     """
-    found = Collection()
+    collection = Collection()
     for path in paths:
         suffix = path.suffix.lower()
         if path.is_dir():
-            found.entries += [Entry(printable(p.relative_to(path)), p) for p in _walk(path, found)]
+            files, notices = walk_folder(path)
+            collection.entries += [Entry(printable(file.relative_to(path)), file) for file in files]
+            collection.problems += notices
         elif not os.path.lexists(path):
             raise CollectionError(f"{printable(path)}: no such file or folder")
-        elif suffix in _TABLES:
-            _add_table(found, path, media=media)
+        elif suffix in TABLE_SUFFIXES:
+            _add_table(collection, path, media=media)
         elif suffix in _LISTS:
-            found.entries += _list(path)
+            _add_list(collection, path)
         else:
-            found.entries.append(Entry(printable(path.name), path))
+            collection.entries.append(Entry(printable(path.name), path))
     if captions is not None:
-        _add_table(found, captions, media=media, only_known=bool(found.entries))
-    return found
+        _add_table(collection, captions, media=media, only_known=bool(collection.entries))
+    return collection
 
 
-def _walk(folder: Path, found: Collection) -> Iterator[Path]:
-    """Media files below a folder in order of name; each real folder once, so that links cannot loop."""
-    seen: set[tuple[int, int]] = set()
+# Lists
 
-    def unreadable(error: OSError) -> None:
-        found.problems.append((printable(error.filename or folder), f"folder cannot be read: {error.strerror}"))
 
-    for root, folders, names in os.walk(folder, followlinks=True, onerror=unreadable):
-        status = os.stat(root)
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
+def _add_list(collection: Collection, path: Path) -> None:
+    """One path a line, relative to the list's own folder; names on disks that are no text in any encoding too."""
+    notices: list[Notice] = []
+    lines = split_lines(read_text(path, notices))
+    native = [os.fsdecode(line) for line in re.split(rb"\r\n|\n|\r", path.read_bytes())]
+    files, guessed = _Files(), False
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
             continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if os.path.splitext(name)[1].lower() in MEDIA_SUFFIXES and not name.startswith("."):
-                yield Path(root) / name
+        if "\0" in line:
+            collection.lose_row(f"{printable(path)}, line {number}", "a name holds a NUL byte")
+            continue
+        name = native[number - 1].strip() if len(native) == len(lines) else line.strip()
+        if name != line.strip() and not os.path.lexists(path.parent / name):
+            name, guessed = line.strip(), True
+        collection.rows += 1
+        collection.entries.append(Entry(printable(name), files.locate(path.parent, name)))
+    if guessed:
+        collection.problems += notices
 
 
-def _list(path: Path) -> list[Entry]:
-    """One path a line, relative to the list's own folder."""
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise CollectionError(f"{printable(path)} cannot be read: {error.strerror}") from error
-    names = [os.fsdecode(line.strip()) for line in lines if line.strip()]
-    return [Entry(printable(name), path.parent / name) for name in names]
+class _Files:
+    """Files by the names that lists and tables call them: other forms of accents, backslashes, quotes, addresses."""
+
+    def __init__(self) -> None:
+        self._listings: dict[Path, dict[str, str]] = {}
+
+    def locate(self, folder: Path, name: str) -> Path:
+        """Return the file of that name, else where it would be."""
+        for spelling in _spellings(name):
+            path = folder / spelling
+            if os.path.lexists(path):
+                return path
+            if (match := self._match(folder, spelling)) is not None:
+                return match
+        return folder / name
+
+    def _match(self, folder: Path, name: str) -> Path | None:
+        path = folder
+        for part in PurePosixPath(same_name(name)).parts:
+            if part in ("/", ".."):
+                path = path / part
+                continue
+            listed = self._listing(path).get(part)
+            if listed is None:
+                return None
+            path = path / listed
+        return path
+
+    def _listing(self, folder: Path) -> dict[str, str]:
+        if folder not in self._listings:
+            try:
+                names = sorted(os.listdir(folder))
+            except (OSError, ValueError):
+                names = []
+            self._listings[folder] = {same_name(name): name for name in names}
+        return self._listings[folder]
 
 
-def read_table(path: Path) -> Iterable[dict[str, Any]]:
-    """Rows of a CSV, TSV, JSONL or Parquet table.
-
-    Raises:
-        CollectionError: it cannot be read; says where.
-    """
-    suffix = path.suffix.lower()
-    if not path.is_file():
-        raise CollectionError(f"{printable(path)}: no such file, or not a regular one")
-    try:
-        if suffix == ".parquet":
-            import pyarrow.parquet
-
-            return list(pyarrow.parquet.read_table(path).to_pylist())
-        if suffix in (".jsonl", ".ndjson"):
-            return _json_lines(path)
-        csv.field_size_limit(2**27)
-        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            return list(csv.DictReader(file, delimiter="\t" if suffix == ".tsv" else ","))
-    except (OSError, ValueError, csv.Error) as error:
-        raise CollectionError(f"{printable(path)} cannot be read as a table: {error}") from error
+def _spellings(name: str) -> list[str]:
+    """A name as it stands, and as what it may be: a quoted one, or a `file:` address."""
+    spellings = [name]
+    if len(name) > 2 and name[0] == name[-1] == '"':
+        spellings.append(name[1:-1])
+    if name.lower().startswith("file:"):
+        with contextlib.suppress(ValueError):  # no address after all
+            spellings.append(unquote(urlsplit(name).path))
+    return spellings
 
 
-def _json_lines(path: Path) -> list[dict[str, Any]]:
-    rows = []
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                try:
-                    row = json.loads(line)
-                except ValueError as error:
-                    row = {_BROKEN: f"line {number} is not JSON: {error}"}
-                rows.append(row if isinstance(row, dict) else {_BROKEN: f"line {number} is not an object"})
-    return rows
+# Tables
 
 
-def _add_table(found: Collection, path: Path, *, media: bool, only_known: bool = False) -> None:
-    rows = list(read_table(path))
-    if not rows:
+def _add_table(collection: Collection, path: Path, *, media: bool, only_known: bool = False) -> None:
+    table = read_table(path, _KNOWN, collection.problems)
+    collection.rows += len(table.rows)
+    collection.lost_rows += len(table.lost)
+    collection.problems += table.notices + table.lost
+    if not table.rows and not table.lost:
         raise CollectionError(f"{printable(path)} has no rows")
-    columns = {name.strip().lower(): name for row in rows for name in row if name is not None and name != _BROKEN}
+    columns = {name.strip().lower(): name for name in reversed(table.columns)}
     named = {field: [columns[name] for name in names if name in columns] for field, names in _COLUMNS.items()}
-    if not named["video"] and not named["path"]:
+    if table.columns and not named["video"] and not named["path"]:
         raise CollectionError(
             f"{printable(path)} has no column that names the video; columns are {', '.join(columns)[:300]!r}; "
             "wanted: video (and caption, start, end, split)"
         )
-    rename = _Names(found.entries, path.parent)
-    seen = {entry.id for entry in found.entries}
-    for number, row in enumerate(rows, 2):
+    names = _Names(collection.entries, path.parent)
+    known = {entry.id for entry in collection.entries}
+    for row in table.rows:
         try:
-            if _BROKEN in row:
-                raise ValueError(row[_BROKEN])
-            entry = rename.entry(row, named, media=media)
-            captions = _captions(entry.id, row, named)
+            entry = names.entry(row.cells, named, media=media)
+            captions = _captions(entry.id, row.cells, named)
+            split = cell_name(row.cells, named["split"])
         except ValueError as error:
-            found.problems.append((f"{printable(path)}, row {number}", str(error)))
+            collection.rows -= 1
+            collection.lose_row(row.place, str(error))
             continue
-        if entry.id not in seen and not only_known:
-            found.entries.append(entry)
-        seen.add(entry.id)
-        found.captions += captions
-        split = _text(row, named["split"])
+        if entry.id not in known and not only_known:
+            collection.entries.append(entry)
+        known.add(entry.id)
+        collection.captions += captions
         if split:
-            found.splits[entry.id] = split
-    renamed = rename.given
-    found.entries[:] = [Entry(renamed.get(e.path, e.id) if e.path else e.id, e.path) for e in found.entries]
+            collection.splits[entry.id] = split
+    _tell_unread(collection, printable(path), table.rows, named["captions"])
+    renamed = names.renamed
+    collection.entries[:] = [Entry(renamed.get(e.path, e.id) if e.path else e.id, e.path) for e in collection.entries]
+
+
+def _tell_unread(collection: Collection, place: str, rows: Sequence[Row], columns: Sequence[str]) -> None:
+    """Say which columns of captions were not read because another one was."""
+    unread = {name for row in rows for name in columns[1:] if cell_value(row.cells, columns) is not row.cells.get(name)
+              and row.cells.get(name) not in (None, "")}  # fmt: skip
+    if unread:
+        message = f"captions are read from {columns[0]!r}; not read: {', '.join(sorted(unread))}"
+        collection.problems.append(Notice(place, message))
 
 
 class _Names:
     """Which video a table's row means: one of the entries at hand, by path, name or stem, or a new one."""
 
     def __init__(self, entries: Sequence[Entry], folder: Path) -> None:
-        self._folder = folder
-        self.given: dict[Path, str] = {}
-        self._by_name: dict[str, list[Path]] = {}
+        self._folder, self._files = folder, _Files()
+        self.renamed: dict[Path, str] = {}
+        self._by_name: dict[str, set[Path]] = {}
+        self._by_form: dict[str, set[Path]] = {}
+        self._by_path: dict[str, Path] = {}
         for entry in entries:
             if entry.path is not None:
+                self._by_path[os.path.abspath(entry.path)] = entry.path
                 for name in {entry.id, entry.path.name, entry.path.stem, os.path.splitext(entry.id)[0]}:
-                    self._by_name.setdefault(name, []).append(entry.path)
+                    self._by_name.setdefault(name, set()).add(entry.path)
+                    self._by_form.setdefault(same_name(name), set()).add(entry.path)
 
     def entry(self, row: dict[str, Any], named: dict[str, list[str]], *, media: bool) -> Entry:
-        identifier, file = _text(row, named["video"]), _text(row, named["path"])
+        """Return the video that a row names.
+
+        Raises:
+            ValueError: it names none.
+        """
+        identifier, file = cell_name(row, named["video"]), cell_name(row, named["path"])
         name = identifier or file
         if not name:
             raise ValueError("names no video")
-        if "\0" in name or "\0" in (file or ""):
-            raise ValueError("the video's name holds a NUL byte")
+        path = self._files.locate(self._folder, file or name)
+        match = self._match(file, identifier, path)
+        if match is not None:
+            self.renamed[match] = name
+            return Entry(name, match)
+        return Entry(name, path if media and (file or os.path.exists(path)) else None)
+
+    def _match(self, file: str, identifier: str, path: Path) -> Path | None:
         for key in (file, identifier):
-            paths = self._by_name.get(key, []) if key else []
-            if len(set(paths)) == 1:
-                self.given[paths[0]] = name
-                return Entry(name, paths[0])
-        path = self._folder / (file or name)
-        return Entry(name, path if media and (file or path.exists()) else None)
+            for paths in (self._by_name.get(key, ()), self._by_form.get(same_name(key), ())) if key else ():
+                if len(paths) == 1:
+                    return next(iter(paths))
+        return self._by_path.get(os.path.abspath(path)) or self._by_ending(file or identifier)
 
-
-def _value(row: dict[str, Any], columns: Sequence[str]) -> Any:
-    """The first of some columns that the row fills."""
-    return next((row[column] for column in columns if row.get(column) not in (None, "")), None)
-
-
-def _text(row: dict[str, Any], columns: Sequence[str]) -> str:
-    value = _value(row, columns)
-    return "" if value is None else str(value).strip()
+    def _by_ending(self, name: str) -> Path | None:
+        """The one file at hand with whose place below its folder a path from elsewhere ends (`D:\\v\\a.mp4`)."""
+        parts = PurePosixPath(same_name(name)).parts
+        if len(parts) < 2 or not (name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:[\\/]", name)):
+            return None
+        for start in range(1, len(parts)):
+            paths = self._by_form.get("/".join(parts[start:]), ())
+            if len(paths) == 1:
+                return next(iter(paths))
+        return None
 
 
 def _captions(video: str, row: dict[str, Any], named: dict[str, list[str]]) -> list[Caption]:
-    value = _value(row, named["captions"])
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        with contextlib.suppress(ValueError):  # else it is a caption that begins with a bracket
-            value = json.loads(value)
-    texts = value if isinstance(value, list) else [value]
-    start, end = _number(row, named["start"]), _number(row, named["end"])
+    start, end = cell_seconds(row, named["start"]), cell_seconds(row, named["end"])
     if start is not None and end is not None and end <= start:
         raise ValueError(f"ends at {end} s, before or where it starts ({start} s)")
-    captions = []
-    for text in texts:
-        if text is None or not str(text).strip():
-            continue
-        words = " ".join(str(text).encode("utf-8", "replace").decode().split())
-        if "\0" in words:
-            raise ValueError(f"the caption of {video!r} holds a NUL byte")
-        if len(words) > _LONGEST_CAPTION:
-            raise ValueError(f"the caption of {video!r} has {len(words)} characters; at most {_LONGEST_CAPTION}")
-        captions.append(Caption(video, words, start, end, _text(row, named["split"]) or None))
-    return captions
-
-
-def _number(row: dict[str, Any], columns: Sequence[str]) -> float | None:
-    value = _text(row, columns)
-    if not value:
-        return None
-    try:
-        number = float(value)
-    except ValueError as error:
-        raise ValueError(f"{columns[0]} is {value!r}, not a number of seconds") from error
-    if not math.isfinite(number) or number < 0:
-        raise ValueError(f"{columns[0]} is {value!r}, not a time in seconds")
-    return number
+    texts = caption_texts(cell_value(row, named["captions"]))
+    split = cell_name(row, named["split"]) or None
+    return [Caption(video, text, start, end, split) for text in texts]

@@ -10,9 +10,11 @@ from typing import Any
 
 from reelseek.errors import FeatureError, UsageError
 from reelseek.library.arrays import ImportReport, fingerprint_of, names_of, track_of
+from reelseek.library.names import same_name
 from reelseek.library.readers import ANNOTATIONS, FEATURES, read_annotations, read_feature_files
 from reelseek.library.readers.annotations import EXPECTED
 from reelseek.library.store import Caption, Library
+from reelseek.media.notice import Notice
 
 __all__ = ["DataReport", "check_data", "import_annotations", "import_feature_files"]
 
@@ -21,12 +23,17 @@ _TRACKS_A_TRANSACTION = 256
 
 @dataclass
 class DataReport:
-    """What an import of annotations added, and rows that could not be used (where, why)."""
+    """What an import of annotations added; `rows` were read, and `problems` say what was guessed or not used."""
 
     videos: int = 0
     captions: int = 0
     splits: dict[str, int] = field(default_factory=dict)
-    problems: list[tuple[str, str]] = field(default_factory=list)
+    rows: int = 0
+    problems: list[Notice] = field(default_factory=list)
+
+    @property
+    def lost_rows(self) -> int:
+        return sum(notice.lost for notice in self.problems)
 
 
 def import_annotations(library: Library, kind: str, paths: Sequence[Path], *, dataset: str | None = None) -> DataReport:
@@ -42,12 +49,18 @@ def import_annotations(library: Library, kind: str, paths: Sequence[Path], *, da
     """
     found = read_annotations(kind, paths)
     prefix = f"{dataset}/" if dataset else ""
-    report = DataReport(problems=found.problems)
+    report = DataReport(rows=found.rows, problems=found.problems)
+    forms = {same_name(video.id): video.id for video in library.videos()}
+
+    def known(name: str) -> str:
+        return forms.get(same_name(prefix + name), prefix + name)
+
     captions = [
-        Caption(prefix + c.video, c.text, c.start_seconds, c.end_seconds, prefix + c.split if c.split else None)
+        Caption(known(c.video), c.text, c.start_seconds, c.end_seconds, prefix + c.split if c.split else None)
         for c in found.captions
     ]
-    videos = dict.fromkeys([prefix + v for rows in found.splits.values() for v in rows] + [c.video for c in captions])
+    splits = {prefix + split: [known(video) for video in members] for split, members in found.splits.items()}
+    videos = dict.fromkeys([video for members in splits.values() for video in members] + [c.video for c in captions])
     with library.writing(), library.db:
         for video in videos:
             report.videos += library.db.execute("INSERT OR IGNORE INTO videos(id) VALUES (?)", (video,)).rowcount
@@ -65,12 +78,28 @@ def import_annotations(library: Library, kind: str, paths: Sequence[Path], *, da
             positions[caption.video] = place + 1
             library.db.execute("INSERT INTO captions VALUES (?, ?, ?, ?, ?, ?)", (caption.video, place, *key))
             report.captions += 1
-        for split, members in found.splits.items():
-            library.put_split(prefix + split, [prefix + video for video in members])
-            report.splits[prefix + split] = len(members)
+        for split, members in splits.items():
+            listed = split.removeprefix(prefix) in found.listed
+            report.problems += _put_split(library, split, members, listed=listed)
+            report.splits[split] = len(members)
         kinds = json.loads(library.meta("datasets") or "{}") | {dataset or "": kind}
         library.db.execute("INSERT OR REPLACE INTO meta VALUES ('datasets', ?)", (json.dumps(kinds),))
     return report
+
+
+def _put_split(library: Library, split: str, members: Sequence[str], *, listed: bool) -> list[Notice]:
+    """A list replaces what the library has of a split; other annotations add to it. Either is said."""
+    old = set(library.memberships().get(split, ()))
+    notices = []
+    if old and listed and (gone := len(old - set(members))):
+        message = f"now the {len(members)} videos of the list; {gone} that it had before are in it no more"
+        notices.append(Notice(split, message))
+    elif old and not listed and (new := len(set(members) - old)):
+        notices.append(Notice(split, f"{new} videos are added to the {len(old)} that it had"))
+    if listed:
+        library.db.execute("DELETE FROM memberships WHERE split = ?", (split,))
+    library.put_split(split, members)
+    return notices
 
 
 def import_feature_files(

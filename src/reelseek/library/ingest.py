@@ -14,8 +14,9 @@ from reelseek.errors import MediaError, ReelseekError, UsageError
 from reelseek.experts import DEFAULT_EXPERTS, available, load_expert
 from reelseek.experts.expert import hash_files
 from reelseek.experts.extract import Extracted, extract, prepare_worker
-from reelseek.library.collection import Collection, Entry, printable, read_collection
+from reelseek.library.collection import Collection, Entry, read_collection
 from reelseek.library.damage import Damage, damaged_tracks, note_damage
+from reelseek.library.names import printable
 from reelseek.library.store import Library, TrackRow
 from reelseek.media.container import Limits, MediaInfo, probe
 from reelseek.media.guard import WORKER_DIED, Workers
@@ -35,7 +36,8 @@ class AddReport:
 
     `remade` holds (video, expert) of tracks whose bytes were lost or damaged, and are whole again; those that could not
     be made again are among `failed`. `unmatched` are names in a captions table that are no video here, nor a file that
-    could become one. `notices` say of which video what was guessed or mended.
+    could become one. `notices` say of which video what was guessed or mended; of a table or folder the video is ''.
+    `rows` of tables and lists were read, `lost_rows` were not.
     """
 
     videos_seen: int = 0
@@ -48,6 +50,8 @@ class AddReport:
     remade: list[tuple[str, str]] = field(default_factory=list)
     known_failures: int = 0
     unmatched: list[str] = field(default_factory=list)
+    rows: int = 0
+    lost_rows: int = 0
     notices: list[tuple[str, Notice]] = field(default_factory=list)
 
     @property
@@ -187,12 +191,16 @@ def _specs(library: Library, experts: Sequence[str] | None, report: AddReport) -
 
 def _write_rows(library: Library, collection: Collection, report: AddReport, *, media: bool) -> None:
     """Captions, splits and rows for videos that a table names; their files come later, or never."""
-    known = {video.id for video in library.videos()}
+    videos = library.videos()
+    collection.use_names_of(videos)
+    known = {video.id for video in videos}
     named = {caption.video for caption in collection.captions} | set(collection.splits)
     entries = {entry.id for entry in collection.entries}
     rows = {c.id for c in collection.entries if c.path is None or c.id in named or not media}
     unmatched = named - known - entries
-    report.failed += [(name, "", reason) for name, reason in collection.problems]
+    report.rows, report.lost_rows = collection.rows, collection.lost_rows
+    report.failed += [(notice.place, "", notice.message) for notice in collection.problems if notice.lost]
+    report.notices += [("", notice) for notice in collection.problems if not notice.lost]
     report.unmatched = sorted(unmatched)
     with library.db:
         for identifier in sorted(rows - known):
@@ -205,16 +213,20 @@ def _write_rows(library: Library, collection: Collection, report: AddReport, *, 
 
 def _write_captions(library: Library, collection: Collection, unmatched: set[str], report: AddReport) -> None:
     """New captions follow those a video has; one that is there already, word for word, is not doubled."""
-    there: dict[str, list[tuple[object, ...]]] = {}
+    existing: dict[str, set[tuple[object, ...]]] = {}
+    counts: dict[str, int] = {}
     for old in library.captions():
-        there.setdefault(old.video, []).append((old.text, old.start_seconds, old.end_seconds, old.split))
+        existing.setdefault(old.video, set()).add((old.text, old.start_seconds, old.end_seconds, old.split))
+        counts[old.video] = counts.get(old.video, 0) + 1
     for caption in collection.captions:
         key = (caption.text, caption.start_seconds, caption.end_seconds, caption.split)
-        row = there.setdefault(caption.video, [])
-        if caption.video in unmatched or key in row:
+        keys = existing.setdefault(caption.video, set())
+        if caption.video in unmatched or key in keys:
             continue
-        library.db.execute("INSERT INTO captions VALUES (?, ?, ?, ?, ?, ?)", (caption.video, len(row), *key))
-        row.append(key)
+        place = counts.get(caption.video, 0)
+        library.db.execute("INSERT INTO captions VALUES (?, ?, ?, ?, ?, ?)", (caption.video, place, *key))
+        keys.add(key)
+        counts[caption.video] = place + 1
         report.captions += 1
 
 

@@ -19,14 +19,23 @@ __all__ = ["MEDIA_SUFFIXES", "Limits", "MediaInfo", "best_stream", "open_media",
 # Self-contained formats only: playlists and scripts (hls, dash, concat, image sequences ...) open other files, and
 # `protocol_whitelist=file` alone does not stop them.
 FORMATS = (
-    "3g2,3gp,aac,ac3,aiff,amr,apng,asf,avi,caf,dv,eac3,f4v,flac,flv,gif,h264,hevc,ivf,live_flv,m4a,m4v,matroska,mj2,"
-    "mov,mp3,mp4,mpeg,mpegts,mpegvideo,mxf,nut,obu,ogg,oga,ogv,opus,rm,tta,voc,vc1,w64,wav,webm,wv,wtv,yuv4mpegpipe"
+    "3g2,3gp,aac,ac3,aiff,amr,ape,apng,asf,au,avi,bink,caf,cavsvideo,dhav,dirac,dsf,dts,dtshd,dv,eac3,f4v,flac,flic,"
+    "flv,gif,gxf,h264,hevc,ivf,live_flv,loas,lxf,m4a,m4v,matroska,mj2,mlp,mov,mp3,mp4,mpc,mpc8,mpeg,mpegts,mpegvideo,"
+    "mxf,nsv,nut,nuv,obu,ogg,oga,ogv,oma,opus,pva,qcp,rm,roq,smk,swf,tak,truehd,tta,ty,vc1,vivo,voc,vvc,w64,wav,webm,"
+    "wtv,wv,yuv4mpegpipe"
 )
+# By family: what phones, cameras, camcorders (.mod .tod .mts), recorders, editors and old players call those formats.
 MEDIA_SUFFIXES = frozenset(
     (
-        ".3g2 .3gp .aac .aif .aiff .amr .asf .avi .dv .f4v .flac .flv .gif .h264 .hevc .ivf .m2ts .m2v .m4a .m4v .mka "
-        ".mkv .mov .mp3 .mp4 .mpe .mpeg .mpg .mts .mxf .nut .obu .oga .ogg .ogm .ogv .opus .qt .rm .rmvb .ts .vob "
-        ".wav .webm .wma .wmv .wtv .y4m"
+        ".mp4 .m4v .m4a .m4b .m4r .mov .qt .hdmov .3gp .3gpp .3g2 .3gp2 .3gpp2 .f4v .f4p .f4a .f4b .mj2 .mjp2 .ismv "
+        ".isma .insv .lrv .360 .cmfv .cmfa "
+        ".mkv .mk3d .mka .webm .weba .avi .divx .xvid .asf .wmv .wma .wm .dvr-ms .wtv .flv "
+        ".mpg .mpeg .mpv .m1v .m2v .m2p .m2a .mp2 .mp3 .mpa .vob .vro .evo .mod .tod .ts .m2t .m2ts .mts .mt2s .tp "
+        ".mpe .trp .trec .ogg .oga .ogv .ogm .ogx .opus .spx .rm .rmvb .ra .rv "
+        ".dv .dif .mxf .gxf .lxf .nut .nuv .nsv .pva .ty .ty+ .dav .amv .bik .bk2 .smk .roq .fli .flc .viv .swf .gif "
+        ".apng .y4m .ivf .obu .h264 .h26l .264 .avc .h265 .265 .hevc .h266 .266 .vvc .vc1 .drc .cavs "
+        ".aac .adts .loas .ac3 .eac3 .ec3 .dts .dtshd .mlp .thd .amr .awb .aif .aiff .aifc .ape .au .snd .caf .dsf "
+        ".flac .mpc .oma .omg .aa3 .qcp .tak .tta .voc .w64 .wav .wave .bwf .rf64 .wv"
     ).split()
 )
 

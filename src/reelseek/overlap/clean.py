@@ -7,8 +7,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from reelseek.errors import CollectionError
+from reelseek.library.tables import read_table
+from reelseek.library.texts import read_text, split_lines
 from reelseek.overlap.ids import matching, shared_by_name, source_id
-from reelseek.overlap.pairs import Pair, read_pairs, read_text
+from reelseek.overlap.pairs import Pair, read_pairs
 from reelseek.overlap.verdicts import SAME, Decision
 
 __all__ = ["Leak", "Overlap", "find_overlap", "read_ids", "read_videos", "removed_table"]
@@ -170,10 +172,9 @@ def read_videos(path: Path, part: str = "train") -> list[str]:
             raise CollectionError(f"{path} has the columns {', '.join(rows[0])}; wanted {part} or video")
         named = [row[str(column)] or "" for row in rows]
     else:
-        named = read_text(path).replace("\r\n", "\n").split("\n")
+        named = split_lines(read_text(path))
     return list(dict.fromkeys(name for name in named if name.strip()))
 
 
 def _table(path: Path) -> list[dict[str, str]]:
-    rows = io.StringIO(read_text(path), newline="")
-    return list(csv.DictReader(rows, delimiter="\t" if path.suffix == ".tsv" else ","))
+    return [row.cells for row in read_table(path, ("video", "id", "train", "test")).require_all()]

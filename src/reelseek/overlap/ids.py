@@ -9,9 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from reelseek.library.names import same_name
+from reelseek.media.container import MEDIA_SUFFIXES
+
 __all__ = ["Shared", "matching", "shared_by_name", "source_id"]
 
-_MEDIA = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".flv", ".m4v", ".gif")
+_MEDIA = frozenset(suffix for suffix in MEDIA_SUFFIXES if not suffix[1:].isdigit())  # ids may end in `.264`
 _ID = r"(?P<id>[A-Za-z0-9_-]{11})"
 _RULES = (
     re.compile(rf"^{_ID}_\d+(\.\d+)?_\d+(\.\d+)?$"),  # MSVD, VATEX, Kinetics: id_start_end
@@ -85,8 +88,8 @@ def _bare(name: str) -> tuple[str, ...]:
 def matching(listed: Iterable[str], videos: Iterable[str]) -> tuple[dict[str, list[str]], list[str]]:
     """What each line of a list names among some videos; and the lines that name none of them.
 
-    A line names the video of exactly that name; else those that are called so without ending, or in some folder that
-    the other does not tell.
+    A line names the video of exactly that name; else those that are called so without ending, in another form of the
+    same letters, or in some folder that the other does not tell; of these, those that share most folders with it.
 
     >>> matching(["v1.mp4", "b/v2"], ["v1", "a/v2", "b/v2.avi"])
     ({'v1.mp4': ['v1'], 'b/v2': ['b/v2.avi']}, [])
@@ -95,19 +98,28 @@ def matching(listed: Iterable[str], videos: Iterable[str]) -> tuple[dict[str, li
     exact = set(known)
     by_name: dict[str, list[tuple[tuple[str, ...], str]]] = {}
     for video in known:
-        by_name.setdefault(_bare(video)[-1], []).append((_bare(video), video))
-    found: dict[str, list[str]] = {}
+        bare = _bare(same_name(video))
+        by_name.setdefault(bare[-1], []).append((bare, video))
+    matches: dict[str, list[str]] = {}
     unknown = []
     for line in dict.fromkeys(listed):
         name = line if line in exact else line.strip()
         if not name:
             continue
-        asked = _bare(name)
-        alike = by_name.get(asked[-1], ())
-        there = [video for bare, video in alike if all(a == b for a, b in zip(asked[::-1], bare[::-1], strict=False))]
-        there = [name] if name in exact else there
-        if there:
-            found[line] = there
+        videos_of_name = [name] if name in exact else _nearest(_bare(same_name(name)), by_name)
+        if videos_of_name:
+            matches[line] = videos_of_name
         else:
             unknown.append(name)
-    return found, unknown
+    return matches, unknown
+
+
+def _nearest(parts: tuple[str, ...], by_name: Mapping[str, list[tuple[tuple[str, ...], str]]]) -> list[str]:
+    """Videos whose folders do not contradict those of a name, as far as both tell them: those that tell most."""
+    alike = [
+        (min(len(parts), len(bare)), video)
+        for bare, video in by_name.get(parts[-1], ())
+        if all(one == other for one, other in zip(parts[::-1], bare[::-1], strict=False))
+    ]
+    most = max((shared for shared, _ in alike), default=0)
+    return [video for shared, video in alike if shared == most]

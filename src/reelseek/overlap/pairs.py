@@ -11,8 +11,10 @@ from typing import Any
 
 from reelseek.errors import CollectionError
 from reelseek.library.files import write_whole
+from reelseek.library.tables import parse_json, read_table
+from reelseek.library.texts import read_text, split_lines
 
-__all__ = ["Pair", "json_line", "read_pairs", "read_text", "write_pairs"]
+__all__ = ["Pair", "json_line", "read_pairs", "write_pairs"]
 
 
 @dataclass(frozen=True)
@@ -63,59 +65,48 @@ def json_line(row: dict[str, Any]) -> str:
     return (text if whole else json.dumps(row)) + "\n"
 
 
-def read_text(path: Path) -> str:
-    """A list or table as people and spreadsheets save it.
-
-    Raises:
-        CollectionError: it cannot be read.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CollectionError(f"{path} cannot be read: {error}") from error
-
-
 def read_pairs(path: Path) -> list[Pair]:
     """Pairs of a JSON-lines, `.csv` or `.lst` file. A list without scores has the score 1.
 
     Raises:
         CollectionError: the file cannot be read, or a line is not of its form; says which.
     """
-    text = read_text(path)
     if path.suffix == ".csv":
-        rows = list(csv.DictReader(io.StringIO(text, newline="")))
-        return [_pair(path, number, row) for number, row in enumerate(rows, 2)]
+        return [_pair(row.place, row.cells) for row in read_table(path).require_all()]
     found = []
-    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
+    for number, line in enumerate(split_lines(read_text(path)), 1):
         if line.strip():
-            found.append(_of_list(path, number, line) if path.suffix == ".lst" else _of_json(path, number, line))
+            found.append(
+                _of_list(f"{path}, line {number}", line)
+                if path.suffix == ".lst"
+                else _of_json(f"{path}, line {number}", line)
+            )
     return found
 
 
-def _of_json(path: Path, number: int, line: str) -> Pair:
+def _of_json(place: str, line: str) -> Pair:
     try:
-        row = json.loads(line)
+        row = parse_json(line)
     except ValueError as error:
-        raise CollectionError(f"{path}, line {number} is not JSON: {error}") from error
-    return _pair(path, number, row)
+        raise CollectionError(f"{place} is not JSON: {error}") from error
+    return _pair(place, row)
 
 
-def _of_list(path: Path, number: int, line: str) -> Pair:
+def _of_list(place: str, line: str) -> Pair:
     parts = line.split("\t") if "\t" in line else line.split()
     if len(parts) != 6:
         wanted = "test file, start, end, train file, start, end, with tabs between"
-        raise CollectionError(f"{path}, line {number} has {len(parts)} fields; wanted {wanted}")
+        raise CollectionError(f"{place} has {len(parts)} fields; wanted {wanted}")
     test, start, end, train, other, _ = parts
     try:
         window = float(end) - float(start)
     except ValueError as error:
-        raise CollectionError(f"{path}, line {number}: {error}") from error
-    return _pair(path, number, {"test": test, "train": train, "score": 1.0, "test_start": start, "train_start": other,
+        raise CollectionError(f"{place}: {error}") from error
+    return _pair(place, {"test": test, "train": train, "score": 1.0, "test_start": start, "train_start": other,
                                 "window": window})  # fmt: skip
 
 
-def _pair(path: Path, number: int, row: Any) -> Pair:
+def _pair(place: str, row: Any) -> Pair:
     try:
         times = {name: float(row[name]) for name in ("score", "test_start", "train_start", "window")}
         heard = row.get("sound")
@@ -123,6 +114,6 @@ def _pair(path: Path, number: int, row: Any) -> Pair:
         if not all(map(math.isfinite, times.values())):
             raise ValueError("a number is not finite")
         return Pair(str(row["test"]), str(row["train"]), **times, sound=sound)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         wanted = "test, train, score, test_start, train_start and window"
-        raise CollectionError(f"{path}, line {number} is no pair ({error!r}); wanted {wanted}") from error
+        raise CollectionError(f"{place} is no pair ({error!r}); wanted {wanted}") from error

@@ -1,7 +1,9 @@
 """Frames to compare, one a second: from a library, a folder of videos, or a folder of feature files."""
 
+import difflib
 import json
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,13 @@ import numpy.typing as npt
 
 from reelseek.errors import CollectionError, UsageError
 from reelseek.library import Library, Video, add
+from reelseek.library.folders import walk_folder
 from reelseek.library.store import TrackRow
-from reelseek.media.container import MEDIA_SUFFIXES
+from reelseek.library.texts import read_text, split_lines
+from reelseek.media.notice import Notice
 from reelseek.overlap.ids import matching
-from reelseek.overlap.pairs import read_text
 
-__all__ = ["DEFAULT_EXPERT", "LibrarySource", "Part", "Source", "library_splits", "open_source"]
+__all__ = ["DEFAULT_EXPERT", "LibrarySource", "Part", "Source", "library_splits", "name_splits", "open_source"]
 
 Frames = npt.NDArray[np.floating]
 Progress = Callable[[str, int, int, str], None]
@@ -42,12 +45,16 @@ class Source:
         names: of all videos.
         splits: names of parts, with their videos.
         space: names what made the features; vectors of two spaces never meet.
+        files: of those videos that have one, by name.
+        notices: what of a folder was passed over.
     """
 
     path: Path
     names: tuple[str, ...]
     splits: dict[str, tuple[str, ...]]
     space: str = "files"
+    files: dict[str, Path] = field(default_factory=dict, repr=False)
+    notices: list[Notice] = field(default_factory=list, repr=False)
     _widths: dict[int, str] = field(default_factory=dict, repr=False)
 
     def videos(self, given: str) -> tuple[str, ...]:
@@ -60,8 +67,7 @@ class Source:
             return self.splits[given]
         if Path(given).is_file():
             return self._listed(Path(given))
-        there = ", ".join(sorted(self.splits)) or "none"
-        raise UsageError(f"{given!r} is neither a file nor a split of {self.path}; its splits are: {there}")
+        raise UsageError(f"{given!r} is neither a file nor a split of {self.path}; {name_splits(given, self.splits)}")
 
     def part(self, given: str) -> Part:
         """Those videos, and which of them have no frame.
@@ -76,16 +82,25 @@ class Source:
         return Part(kept, tuple(name for name in chosen if name not in set(kept)))
 
     def _listed(self, path: Path) -> tuple[str, ...]:
-        lines = read_text(path).replace("\r\n", "\n").split("\n")
-        named, unknown = matching((line for line in lines if line.strip()), self.names)
+        """Videos that a list names by id, by file (from where the list lies), or by the end of its path."""
+        lines = [line.strip() for line in split_lines(read_text(path)) if line.strip()]
+        by_file = {os.path.abspath(file): name for name, file in self.files.items()}
+        names = set(self.names)
+        by_line = {
+            line: name
+            for line in lines
+            if line not in names and (name := by_file.get(os.path.abspath(path.parent / line)))
+        }
+        matches, unknown = matching((line for line in lines if line not in by_line), self.names)
         if unknown:
             raise UsageError(
                 f"{path} lists {len(unknown)} videos that {self.path} does not have, such as {', '.join(unknown[:3])}"
             )
-        for line, videos in named.items():
+        for line, videos in matches.items():
             if len(videos) > 1:
-                raise UsageError(f"{path} lists {line.strip()!r}, which may be {' or '.join(videos[:3])}; say which")
-        return tuple(dict.fromkeys(videos[0] for videos in named.values()))
+                raise UsageError(f"{path} lists {line!r}, which may be {' or '.join(videos[:3])}; say which")
+            by_line[line] = videos[0]
+        return tuple(dict.fromkeys(by_line[line] for line in lines))
 
     def has_frames(self, name: str) -> bool:
         """Whether there is anything of a video to compare."""
@@ -169,6 +184,7 @@ class LibrarySource(Source):
             names,
             library_splits(library) if folder is None else _folders(names),
             str(about[name]["fingerprints"][0]),
+            {name: video.path for name, video in self._videos.items() if video.path is not None},
         )
         self._name, self._rows, self._beside = name, _rows(library, name), witnesses
         self._heard: dict[str, tuple[Library, dict[str, TrackRow]]] = {
@@ -225,42 +241,73 @@ def _rows(library: Library, expert: str) -> dict[str, TrackRow]:
     return {row.owner: row for row in library.track_rows(expert)}
 
 
-def open_source(path: Path, expert: str | None, work: Path, progress: Progress = lambda *_: None) -> Source:
+def open_source(
+    path: Path,
+    expert: str | None,
+    work: Path,
+    progress: Progress = lambda *_: None,
+    *,
+    parts: Sequence[str] = (),
+) -> Source:
     """A library, a folder of videos (whose frames are extracted into a library at `work`), or a folder of `.npy`.
 
     Args:
         expert: whose features are compared; None takes `copy`, or if a library lacks that its own of appearance.
             Features in files have none.
+        parts: what will be compared, looked up before anything is extracted.
 
     Raises:
-        UsageError: the path is none of these, or the library has no such expert.
+        UsageError: the path is none of these, the library has no such expert, or the folder no such part.
     """
     if (path / "library.db").is_file():
         return LibrarySource(Library.open(path), expert, path / "overlap")
     if not path.is_dir():
         raise UsageError(f"{path} is no library and no folder")
-    files = sorted(path.rglob("*.npy"))
+    files, notices = walk_folder(path, (".npy",))
     if files:
         if expert is not None:
             raise UsageError(f"{path} holds feature files, which know of no expert; leave --expert out")
-        names = tuple(str(file.relative_to(path).with_suffix("")) for file in files)
-        return Source(path, names, _folders(names))
-    if not any(file.suffix.lower() in MEDIA_SUFFIXES for file in path.rglob("*")):
+        return _folder_source(path, {str(file.relative_to(path).with_suffix("")): file for file in files}, notices)
+    files, notices = walk_folder(path)
+    if not files:
         raise UsageError(f"{path} holds no library, no .npy and no video")
+    by_name = _folder_source(path, {str(file.relative_to(path)): file for file in files}, notices)
+    for part in parts:
+        by_name.videos(part)
     library = Library.open(work, create=True)
     add(library, [path], experts=[expert or DEFAULT_EXPERT, *_WITNESSES], progress=progress)
     gone = [video.id for video in library.videos() if video.path is None or not video.path.exists()]
     if gone:  # deleted since; what was made of them, perhaps by another release, is of no use
         library.remove(gone)
-    return LibrarySource(library, expert or DEFAULT_EXPERT, folder=path)
+    source = LibrarySource(library, expert or DEFAULT_EXPERT, folder=path)
+    source.notices = notices
+    return source
+
+
+def _folder_source(path: Path, files: dict[str, Path], notices: list[Notice]) -> Source:
+    return Source(path, tuple(files), _folders(tuple(files)), files=files, notices=notices)
+
+
+def name_splits(given: str, splits: Iterable[str]) -> str:
+    """Say which splits there are, those that are spelt alike first."""
+    names = sorted(splits)
+    near = difflib.get_close_matches(given, names, n=3, cutoff=0.6)
+    shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    guess = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"{guess}its splits are: {shown or 'none'}"
 
 
 def _within(library: Library, folder: Path) -> dict[str, Video]:
-    """Videos by where they lie in a folder."""
-    root = folder.resolve()
-    found = [(video.path.resolve(), video) for video in library.videos() if video.path is not None]
-    inside = [(str(path.relative_to(root)), video) for path, video in found if path.is_relative_to(root)]
-    return dict(sorted(inside, key=lambda each: each[0]))
+    """Videos by where they lie in a folder, be it by a link."""
+    inside: dict[str, Video] = {}
+    for video in library.videos():
+        if video.path is None:
+            continue
+        for root, path in ((folder.absolute(), video.path), (folder.resolve(), video.path.resolve())):
+            if path.is_relative_to(root):
+                inside.setdefault(str(path.relative_to(root)), video)
+                break
+    return dict(sorted(inside.items()))
 
 
 def _folders(names: Sequence[str]) -> dict[str, tuple[str, ...]]:

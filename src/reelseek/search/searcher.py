@@ -16,7 +16,7 @@ from reelseek.experts import MODALITIES
 from reelseek.experts.efficientnet import imagenet_labels
 from reelseek.experts.sentence import sentence_encoder
 from reelseek.library.clips import ClipRule
-from reelseek.library.collection import printable
+from reelseek.library.names import printable
 from reelseek.library.store import Library, Video
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.embed import embed_clips, reader_for

@@ -5,7 +5,6 @@ in no file, by its name. Files of one dataset can be given in any order and numb
 """
 
 import csv
-import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -13,8 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from reelseek.errors import CollectionError, UsageError
+from reelseek.library.cells import caption_text
+from reelseek.library.names import printable
 from reelseek.library.readers.pickles import read_pickle
 from reelseek.library.store import Caption
+from reelseek.library.tables import read_json, read_table
+from reelseek.library.texts import is_unicode, read_text, split_lines
+from reelseek.media.notice import Notice
 
 __all__ = ["ANNOTATIONS", "EXPECTED", "Annotations", "read_annotations"]
 
@@ -24,61 +28,103 @@ class Annotations:
     """Attributes:
     captions: of any video; one that belongs to a single split says so.
     splits: the videos of each split, in the order of its list.
-    problems: rows that could not be used (where, why).
+    listed: splits that a list names, which wins over what an annotation file says besides.
+    rows: captions and lines of lists that were read.
+    problems: what was guessed, and rows that could not be used.
     """
 
     captions: list[Caption] = field(default_factory=list)
     splits: dict[str, list[str]] = field(default_factory=dict)
-    problems: list[tuple[str, str]] = field(default_factory=list)
+    listed: set[str] = field(default_factory=set)
+    rows: int = 0
+    problems: list[Notice] = field(default_factory=list)
+    _members: dict[str, dict[tuple[int, str], dict[str, None]]] = field(default_factory=dict, repr=False)
+    _file: str = field(default="", repr=False)
 
     def say(
         self, video: str, text: Any, start: float | None = None, end: float | None = None, split: str | None = None
     ) -> None:
-        """One caption; an empty one is a problem and no caption."""
-        words = " ".join(str(text).split())
+        """One caption; an empty one, or what is none, is a problem and no caption."""
+        try:
+            words = caption_text("" if text is None else text)
+            if start is not None and end is not None and not end > start:
+                raise ValueError(f"a caption from {start:g} to {end:g} seconds")
+        except ValueError as error:
+            self.lose(video, str(error))
+            return
         if not words:
-            self.problems.append((video, "an empty caption"))
-            return
-        if start is not None and end is not None and not end > start:
-            self.problems.append((video, f"a caption from {start:g} to {end:g} seconds"))
-            return
-        self.captions.append(Caption(video, words, start, end, split))
+            self.problems.append(Notice(video, "an empty caption"))
+        elif self._is_name(video):
+            self.rows += 1
+            self.captions.append(Caption(video, words, start, end, split))
 
-    def member(self, split: str, video: str) -> None:
-        rows = self.splits.setdefault(split, [])
-        if video not in self._known.setdefault(split, set()):
-            self._known[split].add(video)
-            rows.append(video)
+    def member(self, split: str, video: str, rank: int = 0) -> None:
+        """One video of a split.
 
-    _known: dict[str, set[str]] = field(default_factory=dict, repr=False)
+        Args:
+            rank: of its file: 0 for annotations, more for lists; of one split the highest counts.
+        """
+        if self._is_name(video):
+            self.rows += rank > 0
+            self._members.setdefault(split, {}).setdefault((rank, self._file), {})[video] = None
+
+    def lose(self, place: str, message: str) -> None:
+        """Note a row that cannot be used."""
+        self.problems.append(Notice(ascii(place)[1:-1] if not is_unicode(place) else place, message, lost=True))
+
+    def _is_name(self, video: str) -> bool:
+        if video and "\0" not in video and is_unicode(video):
+            return True
+        self.lose(video or self._file, "a video's name is empty or holds what is no text")
+        return False
+
+    def read_file(self, read: "Read", path: Path) -> None:
+        """Add what one file holds."""
+        self._file = path.name
+        read(self, path)
+
+    def settle_splits(self) -> None:
+        """Decide which files name each split, and say so where they differ."""
+        for split, files in self._members.items():
+            best = max(rank for rank, _ in files)
+            winners = {name: videos for (rank, name), videos in files.items() if rank == best}
+            videos = dict.fromkeys(video for members in winners.values() for video in members)
+            self.splits[split] = list(videos)
+            if best:
+                self.listed.add(split)
+            names = " and ".join(winners)
+            others = {name: members for (rank, name), members in files.items() if rank < best}
+            if gone := {video for members in others.values() for video in members} - set(videos):
+                message = (
+                    f"{split} is the {len(videos)} videos of this list; {len(gone)} more that "
+                    f"{' and '.join(others)} would put into it are not in it"
+                )
+                self.problems.append(Notice(names, message))
+            if best and any(len(members) < len(videos) for members in winners.values()):
+                self.problems.append(Notice(names, f"{split} is put together of these lists: {len(videos)} videos"))
 
 
 Read = Callable[[Annotations, Path], None]
 
 
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text("utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise CollectionError(f"{path} cannot be read as JSON: {error}") from error
+def _json(found: Annotations, path: Path) -> Any:
+    return read_json(path, found.problems)
 
 
-def _rows(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return [
-                {str(k).strip(): (v or "").strip() for k, v in row.items() if k is not None}
-                for row in csv.DictReader(file, delimiter=delimiter)
-            ]
-    except (OSError, ValueError, csv.Error) as error:
-        raise CollectionError(f"{path} cannot be read as a table: {error}") from error
+def _rows(found: Annotations, path: Path) -> list[dict[str, str]]:
+    table = read_table(path, notices=found.problems)
+    found.problems += table.notices + table.lost
+    return [{name: cell.strip() for name, cell in row.cells.items()} for row in table.rows]
 
 
-def _lines(path: Path) -> list[str]:
-    try:
-        return [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
-        raise CollectionError(f"{path} cannot be read: {error}") from error
+def _lines(found: Annotations, path: Path) -> list[str]:
+    lines = []
+    for number, line in enumerate(split_lines(read_text(path, found.problems)), 1):
+        if "\0" in line or not is_unicode(line):
+            found.lose(f"{printable(path)}, line {number}", "it holds bytes that are no text")
+        elif line.strip():
+            lines.append(line.strip())
+    return lines
 
 
 def _split_of(path: Path, default: str | None = None) -> str:
@@ -100,8 +146,8 @@ def _split_of(path: Path, default: str | None = None) -> str:
 
 
 def _list(found: Annotations, path: Path, split: str, clean: Callable[[str], str] = str) -> None:
-    for line in _lines(path):
-        found.member(split, clean(line))
+    for line in _lines(found, path):
+        found.member(split, clean(line), rank=2 if "clean" in path.stem.lower() else 1)
 
 
 def _captions_pickle(found: Annotations, path: Path) -> None:
@@ -126,14 +172,14 @@ _MSRVTT = {"full": "full", "jsfusion": "1k-a", "miech": "1k-b"}
 def _msrvtt(found: Annotations, path: Path) -> None:
     name = path.name.lower()
     if path.suffix == ".json":
-        whole = _json(path)
+        whole = _json(found, path)
         for video in whole.get("videos", []):
             split = {"validate": "val"}.get(str(video.get("split")), str(video.get("split")))
             found.member(f"full/{split}", str(video["video_id"]))
         for sentence in whole.get("sentences", []):
             found.say(str(sentence["video_id"]), sentence["caption"])
     elif path.suffix == ".csv":
-        for row in _rows(path):
+        for row in _rows(found, path):
             if row.get("sentence"):
                 found.member("1k-a/test", row["video_id"])
                 found.say(row["video_id"], row["sentence"], split="1k-a/test")
@@ -155,13 +201,13 @@ def _msvd(found: Annotations, path: Path) -> None:
     if path.suffix in (".pkl", ".pickle"):
         _captions_pickle(found, path)
     elif path.suffix == ".csv":
-        for row in _rows(path):
+        for row in _rows(found, path):
             if row.get("Language", "English") == "English":
                 found.say(f"{row['VideoID']}_{row['Start']}_{row['End']}", row["Description"])
     elif "list" in path.name.lower():
         _list(found, path, _split_of(path))
     else:  # AllVideoDescriptions.txt
-        for line in _lines(path):
+        for line in _lines(found, path):
             video, _, text = line.partition(" ")
             if not line.startswith("#") and text:
                 found.say(video, text)
@@ -172,10 +218,10 @@ def _lsmdc(found: Annotations, path: Path) -> None:
     if path.suffix == ".txt":
         _list(found, path, split)
         return
-    for line in _lines(path):
+    for line in _lines(found, path):
         columns = line.split("\t")
         if len(columns) < 6:
-            found.problems.append((line[:40], f"{len(columns)} columns, wanted 6"))
+            found.lose(line[:40], f"{len(columns)} columns, wanted 6")
             continue
         found.member(split, columns[0])
         found.say(columns[0], columns[5], split=split)
@@ -186,7 +232,7 @@ def _activitynet(found: Annotations, path: Path) -> None:
         _list(found, path, _split_of(path))
         return
     split = _split_of(path)
-    whole = _json(path)
+    whole = _json(found, path)
     if isinstance(whole, list):  # a list of ids
         for video in whole:
             found.member(split, str(video))
@@ -199,12 +245,12 @@ def _activitynet(found: Annotations, path: Path) -> None:
 
 def _youcook2(found: Annotations, path: Path) -> None:
     if path.suffix == ".csv":  # MIL-NCE's: end, start, task, text, video_id
-        for row in _rows(path):
+        for row in _rows(found, path):
             found.member(_split_of(path, "val"), row["video_id"])
             found.say(row["video_id"], row["text"], float(row["start"]), float(row["end"]), _split_of(path, "val"))
         return
     names = {"training": "train", "validation": "val", "testing": "test"}
-    for video, about in _json(path)["database"].items():
+    for video, about in _json(found, path)["database"].items():
         split = names.get(about["subset"], about["subset"])
         found.member(split, video)
         for each in about.get("annotations", []):
@@ -216,7 +262,7 @@ def _didemo(found: Annotations, path: Path) -> None:
     if path.suffix != ".json":
         _list(found, path, split, lambda line: line.rsplit(".", 1)[0] if "." in line else line)
         return
-    for each in _json(path):
+    for each in _json(found, path):
         video = str(each["video"])
         found.member(split, video)
         times = sorted(map(tuple, each.get("times", [])))
@@ -227,7 +273,7 @@ def _didemo(found: Annotations, path: Path) -> None:
 
 def _vatex(found: Annotations, path: Path) -> None:
     split = _split_of(path)
-    for each in _json(path):
+    for each in _json(found, path):
         found.member(split, each["videoID"])
         for text in each.get("enCap", []):
             found.say(each["videoID"], text)
@@ -238,7 +284,7 @@ def _tgif(found: Annotations, path: Path) -> None:
         return url.rsplit("/", 1)[-1].removesuffix(".gif")
 
     if path.suffix == ".tsv":
-        for line in _lines(path):
+        for line in _lines(found, path):
             url, _, text = line.partition("\t")
             found.say(name(url), text)
     else:
@@ -247,7 +293,7 @@ def _tgif(found: Annotations, path: Path) -> None:
 
 def _vines(found: Annotations, path: Path) -> None:
     """TRECVID's video-to-text tasks: a number, then a url or a description."""
-    for line in _lines(path):
+    for line in _lines(found, path):
         video, _, rest = line.replace("\t", " ").partition(" ")
         found.member(_split_of(path, "test"), video)
         if rest and not rest.startswith("http"):
@@ -255,7 +301,7 @@ def _vines(found: Annotations, path: Path) -> None:
 
 
 def _ssv2(found: Annotations, path: Path) -> None:
-    whole = _json(path)
+    whole = _json(found, path)
     if isinstance(whole, dict):  # the list of templates
         return
     split = _split_of(path)
@@ -267,34 +313,34 @@ def _ssv2(found: Annotations, path: Path) -> None:
 
 def _howto100m(found: Annotations, path: Path) -> None:
     if path.suffix in (".json", ".pickle", ".pkl"):
-        whole = _json(path) if path.suffix == ".json" else _mapping(path)
+        whole = _json(found, path) if path.suffix == ".json" else _mapping(path)
         for video, about in whole.items():
             found.member("train", str(video))
             for start, end, text in zip(about["start"], about["end"], about["text"], strict=False):
                 found.say(str(video), text, float(start), float(end))
-    elif "path" in (header := _lines(path)[0]) and "," not in header:
-        for line in _lines(path)[1:]:
+    elif "path" in (header := _lines(Annotations(), path)[0]) and "," not in header:
+        for line in _lines(found, path)[1:]:
             found.member("train", line.rsplit("/", 1)[-1])
     else:
-        for row in _rows(path):
+        for row in _rows(found, path):
             found.member("train", row["video_id"])
 
 
 def _audioset(found: Annotations, path: Path) -> None:
     split = "eval" if "eval" in path.name else _split_of(path)
-    for line in _lines(path):
+    for line in _lines(found, path):
         if line.startswith("#"):
             continue
         parts = next(csv.reader([line], skipinitialspace=True))
         if len(parts) < 4:
-            found.problems.append((line[:40], "wanted id, start, end, labels"))
+            found.lose(line[:40], "wanted id, start, end, labels")
             continue
         found.member(split, parts[0])
         found.say(parts[0], ", ".join(parts[3].split(",")), float(parts[1]), float(parts[2]), split)
 
 
 def _kinetics(found: Annotations, path: Path) -> None:
-    for row in _rows(path):
+    for row in _rows(found, path):
         split = {"validate": "val", "validation": "val"}.get(row.get("split", ""), row.get("split") or _split_of(path))
         video = row.get("youtube_id") or row["YouTube_id"]
         found.member(split, video)
@@ -305,14 +351,14 @@ def _kinetics(found: Annotations, path: Path) -> None:
 def _crosstask(found: Annotations, path: Path) -> None:
     if path.suffix == ".txt":  # tasks: blocks of id, title, url, count and steps
         return
-    for line in _lines(path):
+    for line in _lines(found, path):
         task, video, *_ = line.split(",")
         found.member("val" if "val" in path.stem else "train", video)
         found.say(video, f"task {task}")
 
 
 def _coot(found: Annotations, path: Path) -> None:
-    for video, about in _json(path).items():
+    for video, about in _json(found, path).items():
         split = str(about.get("split", "train"))
         found.member(split, video)
         for each in about.get("segments", []):
@@ -359,11 +405,12 @@ def read_annotations(kind: str, paths: Sequence[Path]) -> Annotations:
     found = Annotations()
     for path in _files(paths):
         try:
-            ANNOTATIONS[kind](found, path)
+            found.read_file(ANNOTATIONS[kind], path)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise CollectionError(
                 f"{path} is not an annotation file of {kind} as it is known here: {type(error).__name__}: {error}"
             ) from error
+    found.settle_splits()
     if not found.captions and not found.splits:
         raise CollectionError(f"{', '.join(map(str, paths))}: neither a caption nor a split was found")
     return found

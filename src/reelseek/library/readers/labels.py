@@ -1,15 +1,21 @@
 """Classes of videos, sounds and pictures, in the layouts that their datasets are given out in."""
 
 import csv
-import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from reelseek.errors import CollectionError
+from reelseek.library.cells import cell_name, cell_seconds
+from reelseek.library.tables import read_table
+from reelseek.library.texts import read_lines
 
 __all__ = ["Labelled", "read_image_folders", "read_labels"]
+
+_COLUMNS = ("video", "video_id", "filename", "id", "label", "labels", "category", "class", "split", "fold")
+_TIMES = ("start", "end")
 
 
 @dataclass(frozen=True)
@@ -54,28 +60,22 @@ def read_labels(path: Path, *, split: int = 1) -> list[Labelled]:
     return [*_table(path)]
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CollectionError(f"{path} cannot be read: {error}") from error
+def _lines(path: Path) -> list[str]:
+    return [line for _, line in read_lines(path)]
 
 
 def _ucf(folder: Path, split: int) -> Iterator[Labelled]:
     for name, fold in (("trainlist", "train"), ("testlist", "test")):
-        for line in _text(folder / f"{name}{split:02}.txt").splitlines():
-            if line.strip():
-                video = line.split()[0]
-                yield Labelled(video, (video.partition("/")[0],), fold)
+        for line in _lines(folder / f"{name}{split:02}.txt"):
+            video = line.split()[0]
+            yield Labelled(video, (video.partition("/")[0],), fold)
 
 
 def _hmdb(folder: Path, split: int) -> Iterator[Labelled]:
     for file in sorted(folder.glob(f"*_test_split{split}.txt")):
         label = file.name.removesuffix(f"_test_split{split}.txt")
-        for line in _text(file).splitlines():
+        for line in _lines(file):
             fields = line.split()
-            if not fields:
-                continue
             if len(fields) != 2 or fields[1] not in ("0", "1", "2"):
                 raise CollectionError(f"{file}: {line!r} is not a file and 0, 1 or 2")
             if fields[1] != "0":
@@ -84,8 +84,8 @@ def _hmdb(folder: Path, split: int) -> Iterator[Labelled]:
 
 def _audioset(folder: Path) -> Iterator[Labelled]:
     for name, fold in (("balanced_train_segments.csv", "train"), ("eval_segments.csv", "test")):
-        for line in _text(folder / name).splitlines():
-            if line.strip() and not line.startswith("#"):
+        for line in _lines(folder / name):
+            if not line.startswith("#"):
                 row = next(csv.reader([line], skipinitialspace=True))
                 if len(row) != 4:
                     raise CollectionError(f"{folder / name}: {line!r} is not YTID, start, end, labels")
@@ -95,36 +95,46 @@ def _audioset(folder: Path) -> Iterator[Labelled]:
                     raise CollectionError(f"{folder / name}: {line!r}: {error}") from error
 
 
-def _span(start: str | None, end: str | None) -> tuple[float | None, float | None]:
-    """Two cells as seconds; none where both are empty."""
-    if not start and not end:
-        return None, None
-    one, two = float(start or 0), float(end or "nan")
+def _span(start: str | float | None, end: str | float | None) -> tuple[float, float]:
+    one, two = float(start or 0), float("nan" if end is None else end)
     if not 0 <= one < two < math.inf:
         raise ValueError(f"a span from {start} to {end} s")
     return one, two
 
 
 def _table(path: Path) -> Iterator[Labelled]:
-    rows = list(csv.DictReader(io.StringIO(_text(path), newline="")))
+    rows = read_table(path, _COLUMNS).require_all()
     if not rows:
         raise CollectionError(f"{path} has no rows; wanted a table with the columns video, label and split")
-    columns = {name.strip().lower(): name for name in rows[0] if name}
+    columns = {name.strip().lower(): name for row in rows for name in row.cells}
     video = next((columns[name] for name in ("video", "video_id", "filename", "file", "id") if name in columns), None)
     label = next((columns[name] for name in ("label", "labels", "category", "class") if name in columns), None)
     fold = columns.get("split") or columns.get("fold")
     if video is None or label is None:
         raise CollectionError(f"{path} has the columns {', '.join(columns)}; wanted video and label, and split or fold")
-    for number, row in enumerate(rows, 2):
+    for row in rows:
         try:
-            start, end = _span(*(row.get(columns.get(name, "")) for name in ("start", "end")))
-            labels = tuple(each.strip() for each in row[label].split(";") if each.strip())
-            told = "" if fold is None else row[fold].strip()
-            if not row[video].strip() or not labels or (fold is not None and not told):
+            start, end = (cell_seconds(row.cells, [columns[name]] if name in columns else []) for name in _TIMES)
+            if start is not None or end is not None:
+                start, end = _span(start, end)
+            name, member = cell_name(row.cells, [video]), cell_name(row.cells, [fold] if fold else [])
+            labels = _labels(row.cells.get(label))
+            if not name or not labels or (fold is not None and not member):
                 raise ValueError("an empty video, label or split")
-        except (ValueError, AttributeError) as error:
-            raise CollectionError(f"{path}, line {number}: {error}") from error
-        yield Labelled(row[video], labels, told, start, end)
+        except ValueError as error:
+            raise CollectionError(f"{row.place}: {error}") from error
+        yield Labelled(name, labels, member, start, end)
+
+
+def _labels(cell: Any) -> tuple[str, ...]:
+    """The labels of a cell: several with `;` between, or a list of them; numbers name classes too."""
+    if isinstance(cell, int | str) and not isinstance(cell, bool):
+        texts = str(cell).split(";")
+    elif isinstance(cell, list) and all(isinstance(text, str) for text in cell):
+        texts = cell
+    else:
+        raise ValueError(f"{cell!r} is no label"[:200])
+    return tuple(text.strip() for text in texts if text.strip())
 
 
 def read_image_folders(folder: Path) -> list[tuple[Path, str, str]]:

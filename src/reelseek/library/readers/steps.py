@@ -1,7 +1,6 @@
 """Steps of tasks and where they happen, in the files of CrossTask and of those who followed it."""
 
 import csv
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from reelseek.errors import CollectionError
+from reelseek.library import texts
+from reelseek.library.tables import read_json
 
 __all__ = ["CrossTask", "Task", "read_crosstask", "read_lines", "read_truth"]
 
@@ -45,16 +46,12 @@ class CrossTask:
 
 
 def read_lines(path: Path) -> list[str]:
-    """A text a line, blank lines left out.
+    """A text a line with single blanks, blank lines left out.
 
     Raises:
-        CollectionError: it cannot be read.
+        CollectionError: see `reelseek.library.texts.read_lines`.
     """
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CollectionError(f"{path} cannot be read: {error}") from error
-    return [" ".join(line.split()) for line in lines if line.strip()]
+    return [" ".join(line.split()) for _, line in texts.read_lines(path)]
 
 
 def read_truth(path: Path, seconds: int, steps: int) -> npt.NDArray[np.bool_]:
@@ -77,9 +74,9 @@ def read_truth(path: Path, seconds: int, steps: int) -> npt.NDArray[np.bool_]:
         found[: len(given)] = given[:seconds] > 0
         return found
     found = np.zeros((seconds, steps), bool)
-    for number, line in enumerate(read_lines(path), 1):
+    for place, (number, line) in enumerate(texts.read_lines(path)):
         fields = next(csv.reader([line]))
-        if number == 1 and not fields[0].strip().isdigit():
+        if place == 0 and not fields[0].strip().isdigit():
             continue  # a header
         try:
             step, start, end = int(fields[0]), float(fields[1]), float(fields[2])
@@ -130,12 +127,9 @@ def _tasks(folder: Path) -> dict[str, Task]:
             found[identifier] = Task(identifier, title, named)
         return found
     for path in sorted(folder.glob("*steps*.json")):
-        try:
-            told = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise CollectionError(f"{path} cannot be read: {error}") from error
-        if isinstance(told, dict) and all(_is_texts(steps) for steps in told.values()):
-            return {str(name): Task(str(name), str(name), tuple(steps)) for name, steps in told.items()}
+        tasks = read_json(path)
+        if isinstance(tasks, dict) and all(_is_texts(steps) for steps in tasks.values()):
+            return {name: Task(name, name, tuple(steps)) for name, steps in tasks.items()}
         raise CollectionError(f"{path} is not a JSON object of lists of steps by task")
     raise CollectionError(f"{folder} has no tasks_primary.txt nor a JSON of steps: what are the steps of a task?")
 
