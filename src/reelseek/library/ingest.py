@@ -15,6 +15,7 @@ from reelseek.experts import DEFAULT_EXPERTS, available, load_expert
 from reelseek.experts.expert import hash_files
 from reelseek.experts.extract import Extracted, extract, prepare_worker
 from reelseek.library.collection import Collection, Entry, printable, read_collection
+from reelseek.library.sidecars import Sidecars, State, put_sidecars, reads_subtitles
 from reelseek.library.store import Library
 from reelseek.media.container import Limits, MediaInfo, probe
 from reelseek.media.guard import Workers
@@ -66,6 +67,8 @@ class _Task:
     specs: tuple[str, ...]
     duration: float | None
     known: bool
+    copies: tuple[Path, ...]
+    sidecars: State
 
 
 def _examine(item: tuple[Path, Limits]) -> _Examined:
@@ -75,7 +78,7 @@ def _examine(item: tuple[Path, Limits]) -> _Examined:
 
 
 def _extract(limits: Limits, task: _Task) -> Extracted:
-    return extract(task.path, task.specs, limits, pictures=not task.known)
+    return extract(task.path, task.specs, limits, pictures=not task.known, copies=task.copies)
 
 
 def add(
@@ -297,19 +300,29 @@ def _pending(
     have = {(row.owner, row.expert): row.fingerprint for row in library.track_rows()}
     failed = {(f["video"], f["expert"] or "") for f in library.failures()}
     wanted = {Path(os.path.abspath(path)) for path in paths}
+    beside = Sidecars(library)
+    said = {spec for spec in specs if reads_subtitles(spec)}
     tasks: dict[str, _Task] = {}
     for video in library.videos():
         if video.path is None or video.content is None or video.content in tasks or video.path not in wanted:
             continue
-        lacks = tuple(s for s in specs if have.get((video.content, load_expert(s).name)) != load_expert(s).fingerprint)
+        again = said if said and beside.changed(video.content) else set()
+        lacks = tuple(
+            s
+            for s in specs
+            if s in again or have.get((video.content, load_expert(s).name)) != load_expert(s).fingerprint
+        )
         known = any(owner == video.content for owner, _ in have)
         if not retry_failed:
             if (video.id, "") in failed and not known:
                 report.known_failures += 1
                 continue
-            lacks = tuple(s for s in lacks if (video.id, load_expert(s).name) not in failed)
+            lacks = tuple(s for s in lacks if s in again or (video.id, load_expert(s).name) not in failed)
         if lacks:
-            tasks[video.content] = _Task(video.content, video.path, video.id, lacks, video.duration, known)
+            copies, state = beside.copies(video.content), beside.state(video.content)
+            tasks[video.content] = _Task(
+                video.content, video.path, video.id, lacks, video.duration, known, copies, state
+            )
     return list(tasks.values())
 
 
@@ -354,6 +367,8 @@ def _record_extracted(library: Library, task: _Task, outcome: Extracted | Except
         for spec, reason in outcome.errors.items():
             report.failed.append((task.video, load_expert(spec).name, reason))
             _put_failure(library, task.video, load_expert(spec).name, reason, task.path)
+        if any(map(reads_subtitles, task.specs)):
+            _replace_sidecars(library, task)
         library.put_notices(task.content, outcome.notices)
         report.notices += [(task.video, notice) for notice in outcome.notices if not notice.lost]
         if lost := "; ".join(str(notice) for notice in outcome.notices if notice.lost):
@@ -362,6 +377,16 @@ def _record_extracted(library: Library, task: _Task, outcome: Extracted | Except
         if not task.known:
             _put_pictures(library, task.content, outcome)
         report.extracted += 1
+
+
+def _replace_sidecars(library: Library, task: _Task) -> None:
+    """Forget what was noted of subtitle files before this reading, and the failure where nothing else was lost."""
+    remaining = put_sidecars(library, task.content, task.sidecars)
+    if not any(notice.lost for notice in remaining):
+        library.db.execute(
+            "DELETE FROM failures WHERE expert = '' AND video IN (SELECT id FROM videos WHERE content = ?)",
+            (task.content,),
+        )
 
 
 def _put_pictures(library: Library, content: str, outcome: Extracted) -> None:

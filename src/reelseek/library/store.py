@@ -388,7 +388,7 @@ class Library:
             self.db.execute("DELETE FROM contents WHERE hash = ?", (content,))
 
     def _drop_owner(self, owner: str) -> None:
-        for table in ("tracks", "texts", "thumbnails", "notices"):
+        for table in ("tracks", "texts", "thumbnails", "notices", "sidecars"):
             self.db.execute(f"DELETE FROM {table} WHERE owner = ?", (owner,))
 
     def remove(self, names: Sequence[str]) -> list[str]:
@@ -556,6 +556,10 @@ CREATE TABLE IF NOT EXISTS memberships (
 CREATE TABLE IF NOT EXISTS notices (
   owner TEXT NOT NULL, place TEXT NOT NULL, message TEXT NOT NULL, lost INTEGER NOT NULL,   -- owner as in tracks
   PRIMARY KEY (owner, place, message)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sidecars (   -- subtitle files that an owner's words were read from, as they were then
+  owner TEXT NOT NULL, name TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+  PRIMARY KEY (owner, name, size, mtime_ns)
 ) WITHOUT ROWID;
 """
 
