@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ import numpy.typing as npt
 from reelseek.errors import LibraryError, UsageError
 from reelseek.experts.expert import Text, Track
 from reelseek.library.shards import Place, Shards
+from reelseek.library.words import add_words_table, index_words
 from reelseek.media.notice import Notice
 
 __all__ = ["FORMAT_VERSION", "Caption", "Library", "TrackRow", "Video"]
@@ -145,6 +147,7 @@ class Library:
             self._unlock()
             raise LibraryError(f"{self.path} cannot be written: {error.strerror}") from error
         try:
+            add_words_table(self.db)
             yield
         except sqlite3.OperationalError as error:
             raise LibraryError(f"{self.path} cannot be written: {error}; what was finished is kept") from error
@@ -372,8 +375,13 @@ class Library:
         self.db.execute("DELETE FROM texts WHERE owner = ? AND expert = ?", (owner, source))
         self.db.executemany(
             "INSERT INTO texts(owner, expert, kind, text, start_seconds, end_seconds, score) VALUES (?,?,?,?,?,?,?)",
-            [(owner, source, t.kind, t.text, t.start_seconds, t.end_seconds, t.score) for t in texts],
+            [
+                (owner, source, t.kind, unicodedata.normalize("NFC", t.text), t.start_seconds, t.end_seconds, t.score)
+                for t in texts
+            ],
         )
+        rows = self.db.execute("SELECT id, text FROM texts WHERE owner = ? AND expert = ?", (owner, source)).fetchall()
+        index_words(self.db, rows)
 
     def drop_track(self, owner: str, expert: str) -> None:
         """Forget one track and its words (its bytes stay until the shard is compacted)."""
@@ -450,7 +458,7 @@ class Library:
             for folder in sorted((self.path / "tracks").glob("*")):
                 self._compact(folder, sorted(named.get(folder.name, []), key=lambda row: row.place))
             with self.db:  # full text keeps deleted words until it is built anew
-                self.db.execute("INSERT INTO texts_fts(texts_fts) VALUES ('rebuild')")
+                self.db.execute("INSERT INTO texts_words(texts_words) VALUES ('rebuild')")
             self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self.db.execute("VACUUM")
             self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -544,6 +552,7 @@ def _connect(database: Path) -> sqlite3.Connection:
     else:
         with contextlib.suppress(sqlite3.OperationalError):  # it can only be read
             connection.executescript(_ADDED_LATER)
+            add_words_table(connection)
     return connection
 
 
