@@ -71,8 +71,8 @@ def main(clips: int) -> None:
             started = time.perf_counter()
             _, rows = neighbours.search(flat, 80)
             sql = (
-                "SELECT t.owner, t.kind, t.text, t.start_seconds, t.end_seconds FROM texts_fts f JOIN texts t"
-                " ON t.id = f.rowid WHERE texts_fts MATCH ? AND t.kind != 'label' ORDER BY f.rank LIMIT 100"
+                "SELECT t.owner, t.kind, t.text, t.start_seconds, t.end_seconds FROM texts_words f JOIN texts t"
+                " ON t.id = f.rowid WHERE texts_words MATCH ? AND t.kind != 'label' ORDER BY f.rank LIMIT 100"
             )
             library.db.execute(sql, (_quoted(_words(parsed.words)),)).fetchall()
             bare.append(time.perf_counter() - started)

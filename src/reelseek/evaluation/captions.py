@@ -1,13 +1,16 @@
 """How good written captions are: BLEU, ROUGE-L, CIDEr-D, METEOR where its tool is at hand, and how much they repeat.
 
-Captions are compared as words: lower case, letters, digits and apostrophes, punctuation left out. On such words the
+Captions are compared as words: lower case, letters, digits and apostrophes (straight, curly or otherwise typed),
+punctuation left out. On such words the
 figures are those of the COCO caption evaluation code, whose rules these are.
 """
 
 import math
 import os
+import re
 import shutil
 import subprocess
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +22,7 @@ __all__ = ["CaptionScores", "bleu", "cider_d", "meteor", "repetition", "rouge_l"
 
 Words = Sequence[str]
 _TINY, _SMALL = 1e-15, 1e-9  # what the COCO code adds to counts, so that nothing divides by zero
+_APOSTROPHES = str.maketrans(dict.fromkeys("‘’‛ʼʻ`´′", "'"))
 _SIGMA, _BETA = 6.0, 1.2
 
 
@@ -27,10 +31,10 @@ def words_of(text: str) -> list[str]:
 
     >>> words_of("Add 2 eggs, the cook's way!")
     ['add', '2', 'eggs', 'the', "cook's", 'way']
-    """
-    import re
 
-    return re.findall(r"[\w']+", text.lower())
+    An accent is part of its letter however it is stored, and any apostrophe is as good as the straight one.
+    """
+    return re.findall(r"[\w']+", unicodedata.normalize("NFKC", text.translate(_APOSTROPHES)).lower())
 
 
 def _grams(words: Words, n: int) -> Counter[tuple[str, ...]]:

@@ -59,12 +59,15 @@ class _Fed:
                 self.error = f"{type(error).__name__}: {error}"
 
 
-def extract(path: Path, specs: Sequence[str], limits: Limits, *, pictures: bool = True) -> Extracted:
+def extract(
+    path: Path, specs: Sequence[str], limits: Limits, *, pictures: bool = True, copies: Sequence[Path] = ()
+) -> Extracted:
     """Run experts over one file.
 
     Args:
         specs: experts, `name` or `name@model`.
         pictures: also find shot cuts and keep thumbnails.
+        copies: other files of the same bytes, beside which subtitles may lie too.
 
     Raises:
         MediaError: the file cannot be decoded at all.
@@ -78,7 +81,7 @@ def extract(path: Path, specs: Sequence[str], limits: Limits, *, pictures: bool 
     if pictures:
         wants.setdefault(SHOT_STREAM, []).append(shots.feed)
         wants.setdefault(THUMBNAIL_STREAM, []).append(thumbnails.feed)
-    found = decode(path, wants, limits=limits)
+    found = decode(path, wants, limits=limits, copies=copies)
     result = Extracted(
         end_seconds=found.end_seconds, cuts=shots.cuts(), thumbnails=thumbnails.pictures, notices=found.notices
     )

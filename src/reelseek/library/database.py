@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from reelseek.errors import LibraryError
 from reelseek.library.files import sync_folder
+from reelseek.library.words import add_words_table
 
 __all__ = ["FORMAT_VERSION", "REVISION", "Connection", "connect", "file_state"]
 
@@ -93,6 +94,7 @@ def connect(database: Path) -> Connection:
         for name, layout in _ADDED_LATER.items():
             if name not in tables:
                 connection.executescript(layout)
+        add_words_table(connection)
     return connection
 
 
@@ -210,6 +212,11 @@ _ADDED_LATER = {
         CREATE TABLE IF NOT EXISTS notices (   -- owner as in tracks
           owner TEXT NOT NULL, place TEXT NOT NULL, message TEXT NOT NULL, lost INTEGER NOT NULL,
           PRIMARY KEY (owner, place, message)
+        ) WITHOUT ROWID;""",
+    "sidecars": """
+        CREATE TABLE IF NOT EXISTS sidecars (   -- subtitle files as they were when an owner's words were read
+          owner TEXT NOT NULL, name TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+          PRIMARY KEY (owner, name, size, mtime_ns)
         ) WITHOUT ROWID;""",
 }
 

@@ -17,6 +17,7 @@ from reelseek.experts.extract import Extracted, extract, prepare_worker
 from reelseek.library.collection import Collection, Entry, read_collection
 from reelseek.library.damage import Damage, damaged_tracks, note_damage
 from reelseek.library.names import printable
+from reelseek.library.sidecars import Sidecars, State, put_sidecars, reads_subtitles
 from reelseek.library.store import Library, TrackRow
 from reelseek.media.container import Limits, MediaInfo, probe
 from reelseek.media.guard import WORKER_DIED, Workers
@@ -75,6 +76,8 @@ class _Task:
     specs: tuple[str, ...]
     duration: float | None
     known: bool
+    copies: tuple[Path, ...]
+    sidecars: State
 
 
 def _examine(item: tuple[Path, Limits]) -> _Examined:
@@ -84,7 +87,7 @@ def _examine(item: tuple[Path, Limits]) -> _Examined:
 
 
 def _extract(limits: Limits, task: _Task) -> Extracted:
-    return extract(task.path, task.specs, limits, pictures=not task.known)
+    return extract(task.path, task.specs, limits, pictures=not task.known, copies=task.copies)
 
 
 def add(
@@ -372,19 +375,29 @@ def _pending(
     have = {(row.owner, row.expert): row.fingerprint for row in library.track_rows()}
     failed = {(f["video"], f["expert"] or "") for f in library.failures() if _is_final(f["reason"], f["attempts"])}
     wanted = {Path(os.path.abspath(path)) for path in paths}
+    beside = Sidecars(library)
+    said = {spec for spec in specs if reads_subtitles(spec)}
     tasks: dict[str, _Task] = {}
     for video in library.videos():
         if video.path is None or video.content is None or video.content in tasks or video.path not in wanted:
             continue
-        lacks = tuple(s for s in specs if have.get((video.content, load_expert(s).name)) != load_expert(s).fingerprint)
+        again = said if said and beside.changed(video.content) else set()
+        lacks = tuple(
+            s
+            for s in specs
+            if s in again or have.get((video.content, load_expert(s).name)) != load_expert(s).fingerprint
+        )
         known = any(owner == video.content for owner, _ in have)
         if not retry_failed:
             if (video.id, "") in failed and not known:
                 report.known_failures += 1
                 continue
-            lacks = tuple(s for s in lacks if (video.id, load_expert(s).name) not in failed)
+            lacks = tuple(s for s in lacks if s in again or (video.id, load_expert(s).name) not in failed)
         if lacks:
-            tasks[video.content] = _Task(video.content, video.path, video.id, lacks, video.duration, known)
+            copies, state = beside.copies(video.content), beside.state(video.content)
+            tasks[video.content] = _Task(
+                video.content, video.path, video.id, lacks, video.duration, known, copies, state
+            )
     return list(tasks.values())
 
 
@@ -428,14 +441,17 @@ def _record_extracted(library: Library, task: _Task, outcome: Extracted | Except
         for spec, reason in outcome.errors.items():
             report.failed.append((task.video, load_expert(spec).name, reason))
             _put_failure(library, task.video, load_expert(spec).name, reason, task.path)
+        if any(map(reads_subtitles, task.specs)):
+            put_sidecars(library, task.content, task.sidecars)
         library.put_notices(task.content, outcome.notices)
         report.notices += [(task.video, notice) for notice in outcome.notices if not notice.lost]
         if lost := "; ".join(str(notice) for notice in outcome.notices if notice.lost):
             report.failed.append((task.video, "", lost))
             _put_failure(library, task.video, "", lost, task.path)
-        else:
+        else:  # unless an earlier pass, for other experts, left something out
             library.db.execute(
-                "DELETE FROM failures WHERE expert = '' AND video IN (SELECT id FROM videos WHERE content = ?)",
+                "DELETE FROM failures WHERE expert = '' AND video IN (SELECT id FROM videos WHERE content = ?1)"
+                " AND NOT EXISTS (SELECT 1 FROM notices WHERE owner = ?1 AND lost)",
                 (task.content,),
             )
         if not task.known:

@@ -151,7 +151,7 @@ def compact(library: "Library") -> None:
             if folder.is_dir():
                 _compact_folder(library, folder, sorted(named.get(folder.name, []), key=lambda row: row.place))
         with library.db:  # full text keeps deleted words until it is built anew
-            library.db.execute("INSERT INTO texts_fts(texts_fts) VALUES ('rebuild')")
+            library.db.execute("INSERT INTO texts_words(texts_words) VALUES ('rebuild')")
         _empty_log(library)
         library.db.execute("VACUUM")
         _empty_log(library)

@@ -35,12 +35,10 @@ CREATE TABLE texts (
   text TEXT NOT NULL, start_seconds REAL NOT NULL, end_seconds REAL NOT NULL, score REAL NOT NULL
 );
 CREATE INDEX texts_owner ON texts(owner, expert);
-CREATE VIRTUAL TABLE texts_fts USING fts5(text, content='texts', content_rowid='id', tokenize='porter unicode61 remove_diacritics 2');
-CREATE TRIGGER texts_added AFTER INSERT ON texts BEGIN
-  INSERT INTO texts_fts(rowid, text) VALUES (new.id, new.text);
-END;
+-- The words of each text under its id, folded and apart (library/words.py); `texts` keeps what was said or written.
+CREATE VIRTUAL TABLE texts_words USING fts5(words, tokenize='porter ascii');
 CREATE TRIGGER texts_removed AFTER DELETE ON texts BEGIN
-  INSERT INTO texts_fts(texts_fts, rowid, text) VALUES ('delete', old.id, old.text);
+  DELETE FROM texts_words WHERE rowid = old.id;
 END;
 CREATE TABLE thumbnails (owner TEXT NOT NULL, seconds REAL NOT NULL, jpeg BLOB NOT NULL, PRIMARY KEY (owner, seconds)) WITHOUT ROWID;
 CREATE TABLE failures (

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from reelseek.library.database import FORMAT_VERSION, REVISION, Connection, conn
 from reelseek.library.files import make_folder
 from reelseek.library.removal import compact, deleted_below, finish_interrupted, remove_expert, remove_videos
 from reelseek.library.shards import Place, Shards, folder_name, track_hash
+from reelseek.library.words import add_words_table, index_words
 from reelseek.media.notice import Notice
 
 __all__ = ["FORMAT_VERSION", "Caption", "Library", "TrackRow", "Video"]
@@ -151,6 +153,7 @@ class Library:
             raise LibraryError(f"{self.path} cannot be written: {error.strerror}") from error
         try:
             with self._write_errors():
+                add_words_table(self.db)
                 if finish:
                     finish_interrupted(self)
                 yield
@@ -427,8 +430,13 @@ class Library:
         self.db.execute("DELETE FROM texts WHERE owner = ? AND expert = ?", (owner, source))
         self.db.executemany(
             "INSERT INTO texts(owner, expert, kind, text, start_seconds, end_seconds, score) VALUES (?,?,?,?,?,?,?)",
-            [(owner, source, t.kind, t.text, t.start_seconds, t.end_seconds, t.score) for t in texts],
+            [
+                (owner, source, t.kind, unicodedata.normalize("NFC", t.text), t.start_seconds, t.end_seconds, t.score)
+                for t in texts
+            ],
         )
+        rows = self.db.execute("SELECT id, text FROM texts WHERE owner = ? AND expert = ?", (owner, source)).fetchall()
+        index_words(self.db, rows)
 
     def drop_track(self, owner: str, expert: str) -> None:
         """Forget one track and its words (its bytes stay until the shard is compacted)."""
@@ -444,7 +452,7 @@ class Library:
 
     def drop_owner(self, owner: str) -> None:
         """Forget the tracks, words and pictures of one owner."""
-        for table in ("tracks", "texts", "thumbnails", "notices"):
+        for table in ("tracks", "texts", "thumbnails", "notices", "sidecars"):
             self.db.execute(f"DELETE FROM {table} WHERE owner = ?", (owner,))
 
     def remove(self, names: Sequence[str]) -> list[str]:

@@ -6,7 +6,7 @@ start of the presentation (the container's own clock minus its start time), whic
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ from av.video.reformatter import VideoReformatter
 
 from reelseek.errors import DecodeError, LimitError
 from reelseek.media.container import Limits, best_stream, open_media
+from reelseek.media.cues import Cue, without_rolling
+from reelseek.media.markup import ass_words, plain_text
 from reelseek.media.notice import Notice
 from reelseek.media.streams import FrameBatch, FrameStream, SoundBatch, SoundStream, Stream, Subtitle, SubtitleStream
-from reelseek.media.subtitles import plain_text, sidecar_subtitles
+from reelseek.media.subtitles import sidecar_subtitles
 
 __all__ = ["DECODE_VERSION", "Decoded", "decode", "read_frames", "read_sound"]
 
@@ -195,7 +197,7 @@ class _Pass:
         self.start = (container.start_time or 0) / av.time_base
         self.frames = [_Frames(s, c) for s, c in wants.items() if isinstance(s, FrameStream)]
         self.sounds = [_Sound(s, c) for s, c in wants.items() if isinstance(s, SoundStream)]
-        self.lines: list[Subtitle] = []
+        self.cues: dict[int, list[Cue]] = {}  # of embedded subtitles, by stream
         self._ticks: dict[Any, float] = {}
         video, audio = best_stream(container, "video"), best_stream(container, "audio")
         self.found.has_video, self.found.has_audio = video is not None, audio is not None
@@ -258,11 +260,19 @@ class _Pass:
         length = float((packet.duration or 0) * packet.time_base)
         decoded: Any = packet.decode()  # type: ignore[unused-ignore]
         for piece in decoded:
-            raw = getattr(piece, "dialogue", None) or getattr(piece, "ass", None) or getattr(piece, "text", None)
+            raw = getattr(piece, "ass", None) or getattr(piece, "text", None) or b""
             raw = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw
-            text = plain_text(raw or "")
-            if text:
-                self.lines.append(Subtitle(text, max(0.0, begin), max(0.0, begin + length), "embedded"))
+            fields = raw.split(",", 8)  # an event as FFmpeg writes one, whatever the file holds
+            said = ass_words(fields[8]) if len(fields) == 9 else raw
+            if words := tuple(plain for line in said.split("\n") if (plain := plain_text(line))):
+                cue = Cue(words, max(0.0, begin), max(0.0, begin + (length or 1.0)))
+                self.cues.setdefault(packet.stream.index, []).append(cue)
+
+    def lines(self) -> list[Subtitle]:
+        """Embedded lines in order of time, each once."""
+        cues = [cue for stream in self.cues.values() for cue in without_rolling(stream)]
+        lines = {Subtitle(" ".join(cue.lines), cue.start, cue.end, "embedded") for cue in cues}
+        return sorted(lines, key=lambda line: (line.start_seconds, line.end_seconds, line.text))
 
     def packet(self, packet: av.Packet) -> None:
         if packet.stream.type == "subtitle":
@@ -281,6 +291,7 @@ def decode(
     *,
     limits: Limits | None = None,
     threads: int = 1,
+    copies: Sequence[Path] = (),
 ) -> Decoded:
     """Decode a file once and feed its frames, sound and subtitles to the consumers of each stream.
 
@@ -291,6 +302,7 @@ def decode(
             file); not at all where there is nothing.
         limits: what the file may cost.
         threads: FFmpeg threads for video.
+        copies: other files of the same bytes, beside which subtitles may lie too.
 
     Raises:
         DecodeError: it cannot be opened, or not a single frame or sample could be decoded.
@@ -304,7 +316,7 @@ def decode(
             if stream.type == "video":
                 stream.thread_type = "AUTO"
                 stream.codec_context.thread_count = threads
-        _sidecar(path, wants, run)
+        _sidecar(path, copies, wants, run, container.duration)
         for packet in _packets(container, run.streams, run.found) if run.streams else ():
             if time.monotonic() > deadline:
                 raise LimitError(f"{str(path)!r}: decoding took more than {limits.wall_seconds(None):.0f} s")
@@ -321,14 +333,16 @@ def decode(
         raise DecodeError(
             f"{str(path)!r}: not one frame or sample could be decoded ({run.found.packet_errors} damaged packets)"
         )
-    _tell(wants, sorted(set(run.lines), key=lambda line: (line.start_seconds, line.text)))
+    _tell(wants, run.lines())
     return run.found
 
 
-def _sidecar(path: Path, wants: Mapping[Stream, list[Consumer]], run: _Pass) -> None:
+def _sidecar(
+    path: Path, copies: Sequence[Path], wants: Mapping[Stream, list[Consumer]], run: _Pass, duration: int | None
+) -> None:
     """Subtitles beside the file come first and stand for the embedded ones."""
     if run.wants_subtitles:
-        beside, notices = sidecar_subtitles(path)
+        beside, notices = sidecar_subtitles(path, copies, duration=duration / av.time_base if duration else None)
         run.found.notices += notices
         if beside:
             run.streams = [s for s in run.streams if s.type != "subtitle"]

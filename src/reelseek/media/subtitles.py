@@ -1,64 +1,144 @@
-"""Subtitles beside a video (.srt, .vtt, .ass) and inside it, as plain text with times."""
+"""Subtitles beside a video (.srt, .vtt, .ass, .ssa) as plain text with times, and which files they are."""
 
+import math
+import os
 import re
+import unicodedata
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import pysubs2
-
+from reelseek.media.charset import decode_text
+from reelseek.media.cues import Cue, CueFile, read_cues
 from reelseek.media.notice import Notice
 from reelseek.media.streams import Subtitle
 
-__all__ = ["MACHINE_WRITTEN", "plain_text", "sidecar_subtitles"]
+__all__ = ["MACHINE_WRITTEN", "sidecar_names", "sidecar_subtitles"]
 
 MACHINE_WRITTEN = ".machine-written"  # in the names of subtitles that nobody said
 
-_SUFFIXES = (".srt", ".vtt", ".ass", ".ssa")
+_READ = (".srt", ".vtt", ".ass", ".ssa")
+_NOT_READ = (".sub", ".idx", ".sup", ".smi", ".sami", ".sbv", ".ttml", ".dfxp", ".lrc", ".stl")
+_VIDEOS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".m2ts", ".wmv", ".flv", ".ogv")
 _LARGEST = 20 * 2**20  # a day of subtitles is well under a megabyte
-_MARKUP = re.compile(r"<[^>]*>|\{[^}]*\}")
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8})*")
+_KINDS = frozenset("default forced foreign sdh cc hi full signs songs commentary auto orig original normal dub".split())
 
 
-def plain_text(text: str) -> str:
-    """Text without markup, line breaks or NULs."""
-    text = _MARKUP.sub("", text.replace("\\N", " ").replace("\\n", " ").replace("\\h", " ").replace("\0", ""))
-    return " ".join(text.split())
+def sidecar_names(folder: Path, videos: Iterable[str] = ()) -> dict[str, list[str]]:
+    """Names of the subtitle files in a folder by the name of the video each belongs to.
+
+    A file belongs to the video whose name begins its own for longest: `film.srt`, `film.pt-BR.forced.srt` and
+    `film.mp4.srt` to `film.mp4`, but `film.2.srt` to `film.2.mp4` where there is one.
+
+    Args:
+        videos: names that are videos, besides those that look like one.
+    """
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return {}
+    owners: dict[str, list[str]] = {}
+    for name in {*videos, *(name for name in names if name.lower().endswith(_VIDEOS))}:
+        for form in {_form(name), _form(os.path.splitext(name)[0])}:
+            owners.setdefault(form, []).append(name)
+    beside: dict[str, list[str]] = {}
+    for name in names:
+        if name.lower().endswith((*_READ, *_NOT_READ)) and MACHINE_WRITTEN not in name and not name.startswith("._"):
+            for owner in owners.get(_longest_owner(name, owners), ()):
+                beside.setdefault(owner, []).append(name)
+    return beside
 
 
-def sidecar_subtitles(video: Path) -> tuple[list[Subtitle], list[Notice]]:
-    """Lines of every subtitle file named after the video (`film.srt`, `film.en.vtt`), and what could not be read.
+def _form(name: str) -> str:
+    """Names are compared without letter case, and with accents as one character, as file systems differ in both."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _longest_owner(name: str, owners: dict[str, list[str]]) -> str:
+    form = _form(name)
+    while "." in form:
+        form = form.rpartition(".")[0]
+        if form in owners:
+            return form
+    return ""
+
+
+def _tags(name: str, video: str) -> list[str]:
+    """What stands between the video's name and the suffix: `en`, `forced`."""
+    stem = unicodedata.normalize("NFC", os.path.splitext(name)[0])
+    for start in (unicodedata.normalize("NFC", video), unicodedata.normalize("NFC", os.path.splitext(video)[0])):
+        if stem.casefold().startswith(start.casefold()):
+            return [tag for tag in stem[len(start) :].split(".") if tag]
+    return []
+
+
+def sidecar_subtitles(
+    video: Path, copies: Sequence[Path] = (), *, duration: float | None = None
+) -> tuple[list[Subtitle], list[Notice]]:
+    """Lines of every subtitle file beside a video, and what of them was guessed or could not be read.
+
+    Args:
+        copies: other files of the same bytes; what lies beside them is said in this video too.
+        duration: seconds as the file states them, which may be a little off; lines far beyond are left out.
 
     Returns:
-        The lines in order of time, and what was guessed or left out.
+        The lines in order of time, each once, and the notices; their place is the subtitle file's name.
     """
     lines: list[Subtitle] = []
     notices: list[Notice] = []
-    try:
-        beside = sorted(p for p in video.parent.iterdir() if p.suffix.lower() in _SUFFIXES)
-    except OSError:
-        return [], []
-    for path in beside:
-        name = path.name[: -len(path.suffix)]
-        if MACHINE_WRITTEN in path.name:
-            continue
-        if name != video.stem and name.rsplit(".", 1)[0] not in (video.stem, video.name) and name != video.name:
-            continue
-        try:
-            lines += _read(path)
-        except (OSError, ValueError, pysubs2.exceptions.Pysubs2Error) as error:
-            notices.append(Notice(path.name, f"{error}; its lines are left out", lost=True))
-    return sorted(lines, key=lambda line: (line.start_seconds, line.end_seconds, line.text)), notices
+    for path in dict.fromkeys([video, *copies]):
+        for name in sidecar_names(path.parent, [path.name]).get(path.name, ()):
+            found, remarks = _read(path.with_name(name), _tags(name, path.name), duration)
+            lines += found
+            notices += [Notice(name, message, lost) for message, lost in remarks]
+    ordered = sorted(set(lines), key=lambda line: (line.start_seconds, line.end_seconds, line.text))
+    return ordered, list(dict.fromkeys(notices))
 
 
-def _read(path: Path) -> list[Subtitle]:
-    if not path.is_file() or path.stat().st_size > _LARGEST:
-        raise ValueError("not a file of at most 20 MB")
-    raw = path.read_bytes()
+Remarks = list[tuple[str, bool]]
+
+
+def _read(path: Path, tags: Sequence[str], duration: float | None) -> tuple[list[Subtitle], Remarks]:
+    """Lines of one file; remarks are a message and whether something was lost."""
+    if path.suffix.lower() in _NOT_READ:
+        return [], [("subtitles of this kind are not read; convert them to .srt", False)]
+    if sum(_LANGUAGE.fullmatch(tag) is None and tag.lower() not in _KINDS for tag in tags) > 1:
+        return [], [(f"was not read: {'.'.join(tags)!r} is no language; rename it if it belongs to this video", False)]
     try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "latin-1")
-    events = pysubs2.SSAFile.from_string(text, format_=path.suffix.lower()[1:])
-    return [
-        Subtitle(spoken, event.start / 1000, max(event.end, event.start) / 1000, "sidecar")
-        for event in events
-        if not event.is_comment and (spoken := plain_text(event.text))
-    ]
+        if not path.is_file() or path.stat().st_size > _LARGEST:
+            return [], [("not a file of at most 20 MB; its lines are left out", True)]
+        raw = path.read_bytes()
+    except OSError as error:
+        return [], [(f"cannot be read: {error.strerror or error}; its lines are left out", True)]
+    decoded = decode_text(raw, tags)
+    cues = read_cues(decoded.text)
+    remarks: Remarks = [(decoded.message, False)] if decoded.message else []
+    lines = [line for cue in cues.cues if (line := _subtitle(cue)) is not None]
+    remarks += _remarks(cues, len(lines), empty=not decoded.text.strip())
+    last = 1.1 * duration + 60 if duration else math.inf
+    if late := sum(line.start_seconds > last for line in lines):
+        remarks.append((f"{late} lines begin long after the video ends (at {duration:.0f} s) and are left out", False))
+    return [line for line in lines if line.start_seconds <= last], remarks
+
+
+def _subtitle(cue: Cue) -> Subtitle | None:
+    """None for what is over before the video begins; a line that ends before it starts lasts a second."""
+    end = cue.end if cue.end > cue.start else cue.start + 1
+    return Subtitle(" ".join(cue.lines), max(cue.start, 0.0), end, "sidecar") if end > 0 else None
+
+
+def _remarks(cues: CueFile, lines: int, *, empty: bool) -> Remarks:
+    remarks: Remarks = []
+    if cues.unreadable:
+        places = ", ".join(map(str, cues.unreadable[:5])) + (" ..." if len(cues.unreadable) > 5 else "")
+        remarks.append((f"{len(cues.unreadable)} times cannot be read (line {places}); their text is left out", True))
+    if early := len(cues.cues) - lines:
+        remarks.append((f"{early} lines are over before the video begins and are left out", False))
+    if backwards := sum(cue.end < cue.start for cue in cues.cues):
+        remarks.append((f"{backwards} lines end before they start; they were taken to last a second", False))
+    if not lines and not remarks:
+        if cues.events:
+            remarks.append((f"none of its {cues.events} cues holds words", False))
+        else:
+            remarks.append(("is empty" if empty else "no time line was recognised, so no line was read", not empty))
+    return remarks

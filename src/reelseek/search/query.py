@@ -2,14 +2,19 @@
 
 import math
 import re
+import unicodedata
 from dataclasses import dataclass
 
 from reelseek.errors import QueryError
+from reelseek.library.words import tokens
 
 __all__ = ["Query", "Term", "parse_query"]
 
 _LONGEST = 2_000
 _TOKEN = re.compile(r'(?P<minus>(?<!\S)-)?(?:"(?P<phrase>[^"]*)"|(?P<word>[^\s"]+))')
+_TYPED = str.maketrans(
+    dict.fromkeys("“”„‟«»「」『』〝〞", '"') | {"\u2212": "-"}
+)  # as phones and other scripts type them
 _WEIGHTED = re.compile(r"^(?P<word>.+?)\^(?P<weight>[^^]*)$")
 
 
@@ -26,7 +31,7 @@ class Query:
     """A parsed query.
 
     Args:
-        text: as typed.
+        text: as typed, with single blanks.
         terms: plain words together as one term of weight 1, then the weighted ones and those taken away.
         phrases: each must occur, word for word, in speech or on screen.
         refused: phrases that must not occur.
@@ -50,27 +55,30 @@ def parse_query(text: str) -> Query:
     (Term(text='red open door', weight=1.0), Term(text='car', weight=2.0), Term(text='people', weight=-1.0))
 
     Raises:
-        QueryError: it is empty, too long, only takes away, or holds a weight that is no number.
+        QueryError: it is empty, too long, only takes away, has nothing that can be looked for, or holds a weight that
+            is no number.
     """
     clean = " ".join(text.replace("\0", " ").encode("utf-8", "replace").decode().split())
     if not clean:
         raise QueryError("the query is empty; say what to look for, such as: dog barking")
     if len(clean) > _LONGEST:
         raise QueryError(f"the query has {len(clean)} characters; at most {_LONGEST} are read")
+    if not tokens(clean):
+        raise QueryError(f"nothing in {clean!r} can be looked for; say it in words, such as: dog barking")
     plain: list[str] = []
     others: list[Term] = []
     phrases: list[str] = []
     refused: list[str] = []
-    for match in _TOKEN.finditer(clean):
+    for match in _TOKEN.finditer(unicodedata.normalize("NFKC", clean).translate(_TYPED)):
         minus, phrase, word = match["minus"], match["phrase"], match["word"]
         if phrase is not None:
-            if re.search(r"\w", phrase):
+            if tokens(phrase):
                 (refused if minus else phrases).append(phrase.strip())
                 if not minus:
                     plain.append(phrase.strip())
             continue
         body, weight = _weight(word)
-        if not re.search(r"\w", body):
+        if not tokens(body):
             continue
         if minus:
             others.append(Term(body, -weight))

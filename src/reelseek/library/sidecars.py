@@ -1,0 +1,90 @@
+"""Which subtitle files lie beside each content now, and which its words were last read from.
+
+Subtitles belong to a content, as its tracks do: of a file that is there twice, what lies beside either copy is said in
+both. A subtitle file that comes, changes or goes makes the next `add` read the words of its content again.
+"""
+
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+
+from reelseek.experts import load_expert
+from reelseek.library.store import Library
+from reelseek.media.streams import SubtitleStream
+from reelseek.media.subtitles import sidecar_names
+
+__all__ = ["Sidecars", "put_sidecars", "reads_subtitles"]
+
+State = frozenset[tuple[str, int, int]]
+"""Name, size and time of change (ns) of every subtitle file."""
+
+
+def reads_subtitles(spec: str) -> bool:
+    """Whether an expert's track depends on subtitle files."""
+    return any(isinstance(stream, SubtitleStream) for stream in load_expert(spec).streams)
+
+
+class Sidecars:
+    """Subtitle files beside the videos of a library, as they are now; every folder is listed once."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._folders: dict[Path, dict[str, list[str]]] = {}
+
+    @cached_property
+    def _paths(self) -> dict[str, list[Path]]:
+        paths: dict[str, list[Path]] = {}
+        for video in self._library.videos():
+            if video.path is not None and video.content is not None:
+                paths.setdefault(video.content, []).append(video.path)
+        return paths
+
+    @cached_property
+    def _videos_in(self) -> dict[Path, list[str]]:
+        names: dict[Path, list[str]] = {}
+        for path in (path for paths in self._paths.values() for path in paths):
+            names.setdefault(path.parent, []).append(path.name)
+        return names
+
+    def copies(self, content: str) -> tuple[Path, ...]:
+        """Every path at which a content is known to lie."""
+        return tuple(self._paths.get(content, ()))
+
+    def state(self, content: str) -> State:
+        """The subtitle files beside any copy of a content."""
+        files = []
+        for path in self._paths.get(content, ()):
+            folder = path.parent
+            if folder not in self._folders:
+                self._folders[folder] = sidecar_names(folder, self._videos_in[folder])
+            files += [folder / name for name in self._folders[folder].get(path.name, ())]
+        return frozenset(_stat(files))
+
+    def changed(self, content: str) -> bool:
+        """Whether other files lie there than those last read, or the same were changed."""
+        return self.state(content) != _read_before(self._library, content)
+
+
+def _stat(files: Iterable[Path]) -> Iterable[tuple[str, int, int]]:
+    for path in files:
+        try:
+            status = path.stat()
+        except OSError:  # it went in this moment, or its link points nowhere
+            continue
+        yield path.name, status.st_size, status.st_mtime_ns
+
+
+def _read_before(library: Library, content: str) -> State:
+    rows = library.db.execute("SELECT name, size, mtime_ns FROM sidecars WHERE owner = ?", (content,))
+    return frozenset(tuple(row) for row in rows)
+
+
+def put_sidecars(library: Library, content: str, state: State) -> None:
+    """Note which subtitle files a content's words were read from, and forget what was said of those before.
+
+    Call it inside `saving`, before the new notices are put.
+    """
+    names = {name for name, _, _ in state | _read_before(library, content)}
+    library.db.execute("DELETE FROM sidecars WHERE owner = ?", (content,))
+    library.db.executemany("INSERT INTO sidecars VALUES (?, ?, ?, ?)", [(content, *row) for row in sorted(state)])
+    library.db.executemany("DELETE FROM notices WHERE owner = ? AND place = ?", [(content, name) for name in names])
