@@ -4,7 +4,6 @@ Bytes of a track are on disk before the row that names them commits, so a crash 
 in hand. Many readers, one writer.
 """
 
-import contextlib
 import fcntl
 import hashlib
 import json
@@ -13,22 +12,18 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
 
 from reelseek.errors import LibraryError, UsageError
 from reelseek.experts.expert import Text, Track
+from reelseek.library.database import FORMAT_VERSION, REVISION, connect
 from reelseek.library.shards import Place, Shards
 
 __all__ = ["FORMAT_VERSION", "Caption", "Library", "TrackRow", "Video"]
-
-FORMAT_VERSION = 1
-_APPLICATION = 0x5265656C  # "Reel"
 
 
 @dataclass(frozen=True)
@@ -108,7 +103,7 @@ class Library:
             except OSError as error:
                 raise LibraryError(f"{folder} cannot be made: {error.strerror}") from error
         try:
-            return cls(folder, _connect(database))
+            return cls(folder, connect(database))
         except (sqlite3.Error, OSError) as error:
             raise LibraryError(f"{database} cannot be opened: {error}") from error
 
@@ -173,6 +168,13 @@ class Library:
         return len(lost)
 
     # Reading
+
+    def revision(self) -> int:
+        """A number that every committed change of a row raises, whichever process commits it; the same for all readers.
+
+        It costs one look-up by key, so that who follows a library may ask before every answer.
+        """
+        return int(self.meta(REVISION) or 0)
 
     def meta(self, key: str) -> str | None:
         row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
@@ -499,52 +501,3 @@ def _track_hash(values: npt.NDArray[Any], spans: npt.NDArray[np.float64]) -> str
     digest.update(np.ascontiguousarray(values).tobytes())
     digest.update(np.ascontiguousarray(spans).tobytes())
     return digest.hexdigest()
-
-
-def _connect(database: Path) -> sqlite3.Connection:
-    fresh = not database.is_file() or database.stat().st_size == 0
-    if fresh and (database.parent / "tracks").is_dir():
-        raise LibraryError(f"{database} is empty, though there are tracks beside it: it was damaged; restore it")
-    if not fresh and not os.access(database.parent, os.W_OK):
-        address = f"file:{quote(str(database))}?mode=ro&immutable=1"  # nobody can write there, so nothing changes
-        return sqlite3.connect(address, uri=True, check_same_thread=False)
-    connection = sqlite3.connect(database, timeout=30, check_same_thread=False)
-    if not fresh:
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
-        fresh = version == 0 and application == 0
-        if not fresh and (version != FORMAT_VERSION or application != _APPLICATION):
-            connection.close()
-            raise LibraryError(
-                f"{database} has format version {version}; this Reelseek reads version {FORMAT_VERSION}. "
-                "Use the release that made it, or begin a new library"
-            )
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA secure_delete = ON")
-    if fresh:
-        _create(connection)
-    else:
-        with contextlib.suppress(sqlite3.OperationalError):  # it can only be read
-            connection.execute(_MEMBERSHIPS)
-    return connection
-
-
-_MEMBERSHIPS = (
-    "CREATE TABLE IF NOT EXISTS memberships (split TEXT NOT NULL, video TEXT NOT NULL REFERENCES videos(id)"
-    " ON DELETE CASCADE, position INTEGER NOT NULL, PRIMARY KEY (split, video)) WITHOUT ROWID"
-)
-
-
-def _create(connection: sqlite3.Connection) -> None:
-    schema = files("reelseek.library").joinpath("schema.sql").read_text("utf-8")
-    try:
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {schema} {_MEMBERSHIPS}; PRAGMA application_id = {_APPLICATION};"
-            f" PRAGMA user_version = {FORMAT_VERSION}; COMMIT;"
-        )
-    except sqlite3.OperationalError:
-        connection.rollback()
-        if connection.execute("PRAGMA user_version").fetchone()[0] != FORMAT_VERSION:
-            raise
