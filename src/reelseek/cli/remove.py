@@ -22,13 +22,17 @@ def remove(
 
     if bool(videos) == bool(expert):
         raise UsageError("name videos to forget, or one expert with --expert")
-    with Library.open(library) as opened:
+    index = None
+    with Library.open(library) as opened, opened.writing():
         if expert:
             print(f"erased {opened.remove_expert(expert)} tracks of {expert}")
         else:
             print(f"forgot {len(opened.remove(videos or []))} videos")
-        drop_derived(opened)
-        update_indexes(opened)
+        try:
+            index = update_indexes(opened)  # takes over what is embedded, and is in place before the old one goes
+        finally:
+            drop_derived(opened, keep=index)
+    raise typer.Exit(1 if index is not None and index.left_out else 0)
 
 
 def register(app: typer.Typer) -> None:

@@ -63,6 +63,10 @@ class Shards:
         values, spans = self._map(shard, row + steps)
         return values[row : row + steps], spans[row : row + steps]
 
+    def forget_maps(self) -> None:
+        """Map the files anew when they are next read; who has rows of them keeps those."""
+        self._maps.clear()
+
     def _map(self, shard: int, rows: int) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.float64]]:
         known = self._maps.get(shard)
         if known is None or len(known[0]) < rows:

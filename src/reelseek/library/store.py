@@ -249,6 +249,24 @@ class Library:
         """Memory-mapped values [step, dim] and spans [step, 2] of a track."""
         return self._shards_of(row.fingerprint, row.dim, row.dtype).read(row.place, row.steps)
 
+    def forget_maps(self) -> None:
+        """Map track files anew when they are next read: another process may have put others in their place."""
+        for shards in self._shards.values():
+            shards.forget_maps()
+
+    def damage(self, row: TrackRow) -> str | None:
+        """What is wrong with a track's bytes on disk, all of which are read; None where nothing is."""
+        try:
+            values, spans = self.read(row)
+        except LibraryError as error:
+            return str(error)
+        written = self.db.execute(
+            "SELECT sha256 FROM tracks WHERE owner = ? AND expert = ?", (row.owner, row.expert)
+        ).fetchone()
+        if written is None or _track_hash(values, spans) != written[0]:
+            return f"the bytes of its {row.expert} track on disk are not what was written"
+        return None if np.isfinite(values).all() else f"its {row.expert} track holds NaN or infinity"
+
     def texts(self, owner: str) -> list[tuple[str, Text]]:
         """Expert and text of all words of one owner, in order of time."""
         rows = self.db.execute(
