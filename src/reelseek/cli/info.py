@@ -1,11 +1,14 @@
 """`reelseek info`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reelseek.cli.show import clock, print_json, print_table
+from reelseek.cli.show import clock, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from reelseek.library import Library
 
 __all__ = ["register"]
 
@@ -14,13 +17,14 @@ def info(
     library: Annotated[Path, typer.Argument(help="Folder of the library.")],
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     videos: Annotated[bool, typer.Option("--videos", help="List the videos.")] = False,
-    verify: Annotated[bool, typer.Option("--verify", help="Read every byte of every track again.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Read every byte of every track and index again.")] = False,
 ) -> None:
     """What a library holds: videos, tracks of each expert, failures with reasons, and its digest."""
     from reelseek.library import Library
     from reelseek.library.collection import printable
 
     with Library.open(library) as opened:
+        damaged = _damaged(opened) if verify else []
         rows, experts, failures = opened.videos(), opened.experts(), opened.failures()
         about = {
             "videos": len(rows),
@@ -36,10 +40,10 @@ def info(
     if json:
         listed = [{"id": v.id, "path": printable(v.path) if v.path else None, "duration": v.duration} for v in rows]
         print_json({**about, **({"list": listed} if videos else {})})
-        return
+        raise typer.Exit(1 if damaged else 0)
     if videos:
         print_table(["video", "length"], [(v.id, clock(v.duration) if v.duration else "") for v in rows])
-        return
+        raise typer.Exit(1 if damaged else 0)
     print(f"{about['videos']} videos ({about['with_media']} with files), {clock(about['seconds'])}")  # type: ignore[arg-type]
     print(f"{about['captions']} captions; splits: {about['splits']}")
     cells = [
@@ -49,6 +53,17 @@ def info(
     if failures:
         print_table(["failed", "expert", "reason"], [(f["video"], f["expert"] or "", f["reason"]) for f in failures])
     print(f"digest {about['digest']}")
+    raise typer.Exit(1 if damaged else 0)
+
+
+def _damaged(library: "Library") -> list[tuple[str, str]]:
+    """Derived files that are not what was written; says which."""
+    from reelseek.search.index import verify
+
+    damaged = verify(library)
+    for file, reason in damaged:
+        say(f"damaged: {file}: {reason}; the next search or add builds it again")
+    return damaged
 
 
 def register(app: typer.Typer) -> None:
