@@ -101,7 +101,7 @@ class Neighbours:
         index.cp.niter = 8
         index.train(vectors[np.sort(sample)])
         index.add(vectors)
-        clips = vectors[np.sort(rng.choice(distinct, _TRIALS, replace=False))]
+        clips = vectors[np.sort(rng.choice(distinct, min(len(distinct), _TRIALS), replace=False))]
         probes = max(_probes(index, vectors, queries) for queries in (clips, trials) if len(queries))
         if probes > lists // 3:
             return cls(rows, vectors, None)  # these vectors have no lists worth the name; exact search is as fast

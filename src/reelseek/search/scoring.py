@@ -34,6 +34,8 @@ def similarities(
         scale: what each slot of the query weighs.
         renormalise: divide by the weight of the slots that a clip has.
     """
+    if not len(slots):
+        return np.zeros(0)
     values = np.where(present[..., None], slots, 0).astype(np.float32)
     scores = np.einsum("csd,sd->c", values, vectors).astype(np.float64)
     if renormalise:
