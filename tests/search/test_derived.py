@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -368,39 +369,37 @@ main()
 
 
 @pytest.fixture
-def as_nobody(talks: Library, tmp_path: Path) -> Callable[[Path], subprocess.CompletedProcess[str]]:
-    """Search a library as a user who may not write to it."""
+def as_nobody(original: Path) -> Iterator[tuple[Path, Callable[[], subprocess.CompletedProcess[str]]]]:
+    """A library, and a search of it by a user who may not write to it."""
     if os.getuid() != 0:
         pytest.skip("only root can become a user who may not write here")
-    other = tmp_path / "other"
-    shutil.copytree(talks.path, other)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-
-    def run(path: Path) -> subprocess.CompletedProcess[str]:
+    # pytest's own folders are closed to other users whenever one starts
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        other, path = Path(folder) / "other", Path(folder) / "library"
+        for copy in (other, path):
+            shutil.copytree(original, copy)
         command = [sys.executable, "-c", _AS_NOBODY, str(other), str(path)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-
-    return run
+        yield path, lambda: subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
 
 
 def test_a_library_that_cannot_be_written_is_searched_all_the_same(
-    talks: Library, model: object, as_nobody: Callable[[Path], subprocess.CompletedProcess[str]]
+    model: object, as_nobody: tuple[Path, Callable[[], subprocess.CompletedProcess[str]]]
 ) -> None:
-    expected = [hit.video for hit in Searcher(talks, model).search(_QUERY, k=5)]
-    path = talks.path
-    talks.close()
+    path, search = as_nobody
+    with Library.open(path) as library:
+        expected = [hit.video for hit in Searcher(library, model).search(_QUERY, k=5)]
     listed = lambda done: [line.split()[0] for line in done.stdout.splitlines()[1:]]  # noqa: E731
-    current = as_nobody(path)
+    current = search()
     assert (listed(current), current.stderr, current.returncode) == (expected, "", 0)
     with Library.open(path) as library, library.saving():
         add_talk(library, "w000", np.random.default_rng(9))
-    old = as_nobody(path)
+    old = search()
     assert listed(old) == expected, old.stderr
     assert "older than the library" in old.stderr
     assert "1 videos are not in the index yet: w000" in old.stderr
     shutil.rmtree(path / "index")
-    without = as_nobody(path)
+    without = search()
     assert "built in memory" in without.stderr
     assert len(listed(without)) == 5
     assert not (path / "index").exists()

@@ -255,15 +255,23 @@ class Library:
             shards.forget_maps()
 
     def damage(self, row: TrackRow) -> str | None:
-        """What is wrong with a track's bytes on disk, all of which are read; None where nothing is."""
+        """What is wrong with a track's bytes on disk, all of which are read; None where nothing is.
+
+        A track that another process removed or moved since its row was read is not damaged.
+        """
         try:
             values, spans = self.read(row)
+            reason = None
         except LibraryError as error:
-            return str(error)
+            reason = str(error)
         written = self.db.execute(
-            "SELECT sha256 FROM tracks WHERE owner = ? AND expert = ?", (row.owner, row.expert)
+            "SELECT shard, first_row, sha256 FROM tracks WHERE owner = ? AND expert = ?", (row.owner, row.expert)
         ).fetchone()
-        if written is None or _track_hash(values, spans) != written[0]:
+        if written is None or written[:2] != row.place:
+            return None
+        if reason is not None:
+            return reason
+        if _track_hash(values, spans) != written[2]:
             return f"the bytes of its {row.expert} track on disk are not what was written"
         return None if np.isfinite(values).all() else f"its {row.expert} track holds NaN or infinity"
 

@@ -62,13 +62,25 @@ def build_index(
             index, signatures = _build(library, model, rule, progress)
             write_generation(index.folder, index.about(), {**index.files(), _SIGNATURES: json_file(signatures)})
     else:
-        for _ in range(_ATTEMPTS):
-            revision = library.revision()
-            index, _ = _build(library, model, rule, progress)
-            if library.revision() == revision:
-                break  # else another process changed what was being read
+        index = _build_in_memory(library, model, rule, progress)
     for each in index.left_out:
         _log.warning("left out of the index: %s (%d clips): %s", each.video, each.clips, each.reason)
+    return index
+
+
+def _build_in_memory(library: Library, model: RetrievalModel, rule: ClipRule, progress: Progress | None) -> Index:
+    """Without being the one writer: again, where another process changed what was being read."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        revision = library.revision()
+        try:
+            index, _ = _build(library, model, rule, progress)
+        except LibraryError:
+            if attempt == _ATTEMPTS or library.revision() == revision:
+                raise
+            library.forget_maps()
+        else:
+            if attempt == _ATTEMPTS or library.revision() == revision:
+                break
     return index
 
 

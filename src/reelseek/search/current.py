@@ -81,6 +81,10 @@ class CurrentIndex:
         """Nothing is answered from the tracks of an expert that were erased."""
         return set(index.experts) <= set(self._library.experts())
 
+    def has_changed(self) -> bool:
+        """Whether the library or its index is another since `refresh`."""
+        return self._stamp() != self._seen
+
     def refresh(self) -> bool:
         """Follow the library; says whether anything changed. It costs two look-ups where nothing did."""
         now = self._stamp()

@@ -1,15 +1,15 @@
 """A query walks through: parse -> embed -> nearest clips of each pattern -> full text -> moments -> reasons."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from reelseek.errors import UsageError
+from reelseek.errors import LibraryError, ReelseekError, UsageError
 from reelseek.experts import MODALITIES
 from reelseek.experts.efficientnet import imagenet_labels
 from reelseek.experts.sentence import sentence_encoder
@@ -41,7 +41,9 @@ _MERGE = 0.9  # a neighbouring clip joins a moment if it scores at least this sh
 _LONGEST_MOMENT = 60.0
 _SOURCES = {"said": "speech", "written": "ocr", "told": "machine-written"}
 _FEWEST_BACKGROUND = 50
+_ATTEMPTS = 5
 _log = logging.getLogger("reelseek")
+Answer = TypeVar("Answer")
 Matrix = npt.NDArray[np.float32]
 
 
@@ -112,6 +114,17 @@ class Searcher:
         self._tracks: TokenReader | None = None
         self._damage: dict[tuple[str, str], str | None] = {}
 
+    def _answer(self, answer: Callable[[], Answer]) -> Answer:
+        """Of one state of the library: once more where another process changed it in the middle of an answer."""
+        for _ in range(_ATTEMPTS):
+            self.refresh()
+            try:
+                return answer()
+            except (ReelseekError, KeyError):
+                if not self._current.has_changed():
+                    raise
+        raise LibraryError(f"{self.library.path} changes faster than it can be searched; ask again")
+
     # The walk
 
     def search(
@@ -136,8 +149,12 @@ class Searcher:
         if k < 1:
             raise UsageError(f"-k is {k}; ask for at least one hit")
         parsed = parse_query(query)
-        self.refresh()
-        factors = self._factors(without, weights or {})
+        return self._answer(lambda: self._search(parsed, k, group_by, without, weights or {}, query_id))
+
+    def _search(
+        self, parsed: Query, k: int, group_by: str, without: Sequence[str], weights: Mapping[str, float], query_id: str
+    ) -> list[Hit]:
+        factors = self._factors(without, weights)
         vectors, scale = self._embed(parsed, factors)
         count = 4 * k + 40
         while True:
@@ -175,9 +192,15 @@ class Searcher:
         """
         if k < 1:
             raise UsageError(f"-k is {k}; ask for at least one hit")
-        self.refresh()
-        found, parsed = self.library.video(video), parse_query(query)
-        factors = self._factors(without, weights or {})
+        parsed = parse_query(query)
+        return self._answer(lambda: self._within(parsed, video, k, without, weights or {}, radius, query_id))
+
+    def _within(
+        self, parsed: Query, video: str, k: int, without: Sequence[str], weights: Mapping[str, float], radius: float,
+        query_id: str,
+    ) -> Within:  # fmt: skip
+        found = self.library.video(video)
+        factors = self._factors(without, weights)
         vectors, scale = self._embed(parsed, factors)
         seconds = self._seconds(found, radius)
         lines = {row: line for line in reversed(matching_lines(self.library, parsed.words))
@@ -468,10 +491,12 @@ class Searcher:
         self, query: str, video: str, *, without: Sequence[str] = (), weights: Mapping[str, float] | None = None
     ) -> Miss:
         """Explain a miss: a video's rank among all videos, and for each modality what it had and what it gave."""
-        self.refresh()
-        found = self.library.video(video)
         parsed = parse_query(query)
-        vectors, scale = self._embed(parsed, self._factors(without, weights or {}))
+        return self._answer(lambda: self._why_not(parsed, video, self._factors(without, weights or {})))
+
+    def _why_not(self, parsed: Query, video: str, factors: npt.NDArray[np.float32]) -> Miss:
+        found = self.library.video(video)
+        vectors, scale = self._embed(parsed, factors)
         every = np.arange(len(self.index.clips))
         scores = self._of_rows(every, vectors, scale)
         for row, line in self._lines(parsed).items():
