@@ -47,6 +47,7 @@ __all__ = [
 _EXACT_UP_TO = 20_000
 _RECALL_WANTED = 0.995
 _TRIALS = 64
+_DEPTHS = (10, 100, 1000)  # so many results are tuned for; who wants more gets exact search
 _SAME = 1e-5  # similarities this near to each other, as a share, are equal: they were added up in another order
 _ROWS_A_TIME = 10_000
 _log = logging.getLogger("reelseek")
@@ -77,16 +78,24 @@ def state_of(library: Library, rule: ClipRule) -> str:
 class Neighbours:
     """The clips of one presence pattern: exact search while small, else inverted lists tuned to recall .995.
 
-    How many lists are probed is measured when it is built, with background queries and with clips as queries. Recall
-    is the share of results that are as similar as the best ones are: of a thousand equal clips any ten are right.
+    How many lists are probed for so many results is measured when it is built, with background queries and with clips
+    as queries. Recall is the share of results that are as similar as the best ones are: of a thousand equal clips any
+    ten are right.
 
     Args:
         rows: the clip of every vector.
         vectors: to be searched exactly; None where there are lists.
+        probes: how many lists are looked into for at most so many results.
     """
 
-    def __init__(self, rows: npt.NDArray[np.int64], vectors: Matrix | None, index: Any | None) -> None:
-        self.rows, self.vectors, self._index = rows, vectors, index
+    def __init__(
+        self,
+        rows: npt.NDArray[np.int64],
+        vectors: Matrix | None,
+        index: Any | None,
+        probes: Mapping[int, int] | None = None,
+    ) -> None:
+        self.rows, self.vectors, self._index, self._probes = rows, vectors, index, dict(probes or {})
 
     @classmethod
     def build(cls, rows: npt.NDArray[np.int64], vectors: Matrix, trials: Matrix) -> "Neighbours":
@@ -98,25 +107,27 @@ class Neighbours:
         index = faiss.IndexIVFFlat(quantizer, vectors.shape[1], lists, faiss.METRIC_INNER_PRODUCT)
         rng = np.random.default_rng(0)
         sample = rng.choice(distinct, min(len(distinct), 40 * lists), replace=False)
-        index.cp.niter = 8
+        index.cp.niter, index.cp.min_points_per_centroid = 8, 1  # it warns on standard error below 39
         index.train(vectors[np.sort(sample)])
         index.add(vectors)
         clips = vectors[np.sort(rng.choice(distinct, min(len(distinct), _TRIALS), replace=False))]
-        probes = max(_probes(index, vectors, queries) for queries in (clips, trials) if len(queries))
-        if probes > lists // 3:
-            return cls(rows, vectors, None)  # these vectors have no lists worth the name; exact search is as fast
-        index.nprobe = probes
-        return cls(rows, None, index)
+        probes: dict[int, int] = {}
+        for depth in _DEPTHS:
+            tuned = [_fewest_probes(index, vectors, queries, depth) for queries in (clips, trials) if len(queries)]
+            probes[depth] = max(*tuned, *probes.values()) if probes else max(tuned)
+            if min(probes.values()) > lists // 3:
+                return cls(rows, vectors, None)  # there are no lists worth the name; exact search is as fast
+        return cls(rows, None, index, probes)
 
     def search(self, queries: Matrix, count: int) -> tuple[Matrix, npt.NDArray[np.int64]]:
         """Scores and clip numbers [query, count] of the best clips."""
         count = min(count, len(self.rows))
         if self._index is not None:
-            scores, places = self._index.search(queries, count)
+            probes = next((probes for depth, probes in self._probes.items() if count <= depth), self._index.nlist)
+            scores, places = _search_lists(self._index, queries, count, probes)
             short = (places < 0).any(axis=1)
             if short.any():  # the lists that were probed hold fewer: look into all of them
-                every = faiss.SearchParametersIVF(nprobe=self._index.nlist)  # type: ignore[call-arg]
-                scores[short], places[short] = self._index.search(queries[short], count, params=every)
+                scores[short], places[short] = _search_lists(self._index, queries[short], count, self._index.nlist)
             return scores, self.rows[places]
         assert self.vectors is not None
         if len(queries) == 1:
@@ -139,7 +150,8 @@ class Neighbours:
         """What writes it."""
         files: dict[str, Write] = {f"{name}.rows.npy": array_file(self.rows)}
         if self._index is not None:
-            return {**files, f"{name}.faiss": self._write_lists}
+            probes = list(self._probes.items())
+            return {**files, f"{name}.faiss": self._write_lists, f"{name}.probes.json": json_file(probes)}
         assert self.vectors is not None
         return {**files, f"{name}.vectors.npy": array_file(self.vectors)}
 
@@ -155,7 +167,8 @@ class Neighbours:
         rows = generation.array(f"{name}.rows.npy")
         if f"{name}.faiss" not in generation.files:
             return cls(rows, generation.array(f"{name}.vectors.npy"), None)
-        return cls(rows, None, generation.opened(f"{name}.faiss", lambda path: faiss.read_index(str(path))))
+        index = generation.opened(f"{name}.faiss", lambda path: faiss.read_index(str(path)))
+        return cls(rows, None, index, dict(generation.json(f"{name}.probes.json")))
 
 
 def _distinct(vectors: Matrix) -> npt.NDArray[np.int64]:
@@ -166,16 +179,22 @@ def _distinct(vectors: Matrix) -> npt.NDArray[np.int64]:
     return np.fromiter(first.values(), np.int64)
 
 
-def _probes(index: Any, vectors: Matrix, queries: Matrix) -> int:
-    """The fewest lists to probe for recall@10 of .995 against exact search over `vectors`, twice."""
-    best, _ = faiss.knn(queries, vectors, 10, metric=faiss.METRIC_INNER_PRODUCT)
+def _search_lists(index: Any, queries: Matrix, count: int, probes: int) -> tuple[Matrix, npt.NDArray[np.int64]]:
+    parameters = faiss.SearchParametersIVF(nprobe=probes)  # type: ignore[call-arg]
+    scores, places = index.search(queries, count, params=parameters)
+    return scores, places
+
+
+def _fewest_probes(index: Any, vectors: Matrix, queries: Matrix, depth: int) -> int:
+    """The fewest lists to probe for a recall of .995 of so many results against exact search over `vectors`, twice."""
+    depth = min(depth, len(vectors))
+    best, _ = faiss.knn(queries, vectors, depth, metric=faiss.METRIC_INNER_PRODUCT)
     least = best[:, -1:] - _SAME * np.maximum(1, np.abs(best[:, -1:]))
     probes = 1
     while probes < index.nlist:
-        index.nprobe = probes
-        scores, _ = index.search(queries, 10)
-        if np.mean(scores >= least) >= _RECALL_WANTED:
-            return min(index.nlist, 2 * probes)  # twice, since other queries are not these
+        scores, places = _search_lists(index, queries, depth, probes)
+        if np.mean((scores >= least) & (places >= 0)) >= _RECALL_WANTED:
+            return min(int(index.nlist), 2 * probes)  # twice, since other queries are not these
         probes *= 2
     return int(index.nlist)
 
