@@ -303,11 +303,10 @@ class Index:
 
 
 def _clips(videos: Sequence[str], array: npt.NDArray[np.float64]) -> list[Clip]:
-    numbers, starts, ends = (
-        array[:, 0].astype(int).tolist(),
-        *(np.where(np.isnan(column), None, column).tolist() for column in (array[:, 1], array[:, 2])),
-    )
-    return [Clip(videos[number], start, end) for number, start, end in zip(numbers, starts, ends, strict=True)]
+    spans = array[:, 1:].astype(object)
+    spans[np.isnan(array[:, 1:])] = None
+    numbers = array[:, 0].astype(int).tolist()
+    return [Clip(videos[number], start, end) for number, (start, end) in zip(numbers, spans.tolist(), strict=True)]
 
 
 def flat_vectors(values: npt.NDArray[Any], pattern: Sequence[bool]) -> Matrix:
