@@ -136,6 +136,7 @@ def test_the_folder_of_an_earlier_version_is_built_again(talks: Library, model: 
     (folder / MANIFEST).write_text('{"format": 1, "clips": [], "signatures": []}', "utf-8")
     (folder / "values.npy").write_bytes(b"")
     (folder / "background-1-1-1.npy").write_bytes(b"")
+    assert verify(talks) == []
     assert _answers(talks, model) == before
     assert not (folder / "values.npy").exists()
 

@@ -61,8 +61,8 @@ def _damaged(library: "Library") -> list[tuple[str, str]]:
     from reelseek.search.index import verify
 
     damaged = verify(library)
-    for file, reason in damaged:
-        say(f"damaged: {file}: {reason}; the next search or add builds it again")
+    for _, reason in damaged:
+        say(f"damaged: {reason}; the next search or add builds it again")
     return damaged
 
 

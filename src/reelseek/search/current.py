@@ -134,8 +134,8 @@ class CurrentIndex:
             clips = sum(each.clips for each in self.index.left_out)
             _log.warning(
                 "%d clips are missing from the index, of %d videos whose tracks are damaged: %s; "
-                "make their tracks again with: reelseek add %s VIDEOS",
-                *(clips, len(self.index.left_out), _names([e.video for e in self.index.left_out]), self._library.path),
+                "remove these videos and add them again, or import their features again",
+                *(clips, len(self.index.left_out), _names([e.video for e in self.index.left_out])),
             )
         if self.unindexed:
             _log.warning("%d videos are not in the index yet: %s", len(self.unindexed), _names(self.unindexed))

@@ -40,6 +40,10 @@ Loaded = TypeVar("Loaded")
 Write = Callable[[Path], None]
 
 
+class EarlierVersion(LibraryError):
+    """Files of a form that is no longer read; nothing is wrong with them."""
+
+
 @dataclass(frozen=True)
 class Generation:
     """The files that one manifest names.
@@ -124,7 +128,8 @@ def read_manifest(folder: Path) -> Generation | None:
     """What a folder's manifest says; None where there is none.
 
     Raises:
-        LibraryError: it is damaged, or of another version.
+        EarlierVersion: it was written by a version of Reelseek that had no checksums.
+        LibraryError: it is damaged.
     """
     path = folder / MANIFEST
     try:
@@ -134,8 +139,8 @@ def read_manifest(folder: Path) -> Generation | None:
     except (OSError, ValueError) as error:
         raise LibraryError(f"{path} cannot be read: {error}") from error
     version = written.get("format") if isinstance(written, dict) else None
-    if version == 1:
-        raise LibraryError(f"{path} was written by an earlier version of Reelseek")
+    if version == 1 and "files" not in written:
+        raise EarlierVersion(f"{path} was written by an earlier version of Reelseek")
     if version != _FORMAT or written.pop("sha256", None) != _digest(written):
         raise LibraryError(f"{path} does not hold what was written into it")
     files = {file: (int(size), int(checksum)) for file, (size, checksum) in written["files"].items()}
@@ -205,6 +210,8 @@ def damaged_files(folder: Path) -> list[tuple[str, str]]:
     for _ in range(_ATTEMPTS):
         try:
             generation = read_manifest(folder)
+        except EarlierVersion:
+            return []
         except LibraryError as error:
             return [(str(folder / MANIFEST), str(error))]
         damaged = _damaged(generation) if generation is not None else []
