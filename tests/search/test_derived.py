@@ -19,7 +19,7 @@ from tests.search.talks import add_talk, make_talks
 from reelseek.cli.add import update_indexes
 from reelseek.errors import LibraryError, ModelError
 from reelseek.library import Library
-from reelseek.library.files import read_checked, write_checked, write_file
+from reelseek.library.files import read_checked, write_checked, write_whole_by
 from reelseek.models import load_model
 from reelseek.models.model import Embedding
 from reelseek.models.systems import concepts
@@ -262,7 +262,6 @@ def test_missing_shards_leave_every_video_out(tmp_path: Path, model: object) -> 
     with make_talks(tmp_path / "library", 3) as library:
         for shard in (tmp_path / "library" / "tracks").rglob("*.values"):
             shard.unlink()
-        library.forget_maps()
         searcher = Searcher(library, model)
         assert len(searcher.index.left_out) == 3
         assert searcher.search(_QUERY) == []
@@ -334,7 +333,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
 
     (tmp_path / "file").write_bytes(b"before")
     with pytest.raises(OSError, match="No space"):
-        write_file(tmp_path / "file", fail)
+        write_whole_by(tmp_path / "file", fail)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_bytes() == b"before"
 

@@ -74,6 +74,8 @@ def _tell(report: "AddReport", seconds: float) -> None:
         say(f"skipped expert {name}: {reason}")
     for video, expert, reason in report.failed:
         say(f"failed: {video}{f' ({expert})' if expert else ''}: {reason}")
+    for video, expert in report.remade:
+        say(f"made again: {expert} of {video}, whose bytes were lost or damaged")
     if report.unmatched:
         shown = ", ".join(report.unmatched[:5]) + (" ..." if len(report.unmatched) > 5 else "")
         say(f"{len(report.unmatched)} names in the table are no video here and were left out: {shown}")

@@ -17,14 +17,18 @@ def info(
     library: Annotated[Path, typer.Argument(help="Folder of the library.")],
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     videos: Annotated[bool, typer.Option("--videos", help="List the videos.")] = False,
-    verify: Annotated[bool, typer.Option("--verify", help="Read every byte of every track and index again.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check the database, and read every byte of every track and index again.")
+    ] = False,
 ) -> None:
     """What a library holds: videos, tracks of each expert, failures with reasons, and its digest."""
     from reelseek.library import Library
     from reelseek.library.collection import printable
 
     with Library.open(library) as opened:
-        damaged = _damaged(opened) if verify else []
+        problems = opened.verify([_damaged_indexes]) if verify else []
+        for name, problem in problems:
+            say(f"damaged: {name}: {problem}")
         rows, experts, failures = opened.videos(), opened.experts(), opened.failures()
         about = {
             "videos": len(rows),
@@ -35,15 +39,17 @@ def info(
             "tracks": {name: about["tracks"] for name, about in experts.items()},
             "experts": experts,
             "failures": failures,
-            "digest": opened.digest(verify=verify),
+            "digest": opened.digest(),
+            **({"problems": [{"name": name, "problem": problem} for name, problem in problems]} if verify else {}),
         }
+    code = 1 if problems else 0
     if json:
         listed = [{"id": v.id, "path": printable(v.path) if v.path else None, "duration": v.duration} for v in rows]
         print_json({**about, **({"list": listed} if videos else {})})
-        raise typer.Exit(1 if damaged else 0)
+        raise typer.Exit(code)
     if videos:
         print_table(["video", "length"], [(v.id, clock(v.duration) if v.duration else "") for v in rows])
-        raise typer.Exit(1 if damaged else 0)
+        raise typer.Exit(code)
     print(f"{about['videos']} videos ({about['with_media']} with files), {clock(about['seconds'])}")  # type: ignore[arg-type]
     print(f"{about['captions']} captions; splits: {about['splits']}")
     cells = [
@@ -53,17 +59,13 @@ def info(
     if failures:
         print_table(["failed", "expert", "reason"], [(f["video"], f["expert"] or "", f["reason"]) for f in failures])
     print(f"digest {about['digest']}")
-    raise typer.Exit(1 if damaged else 0)
+    raise typer.Exit(code)
 
 
-def _damaged(library: "Library") -> list[tuple[str, str]]:
-    """Derived files that are not what was written; says which."""
+def _damaged_indexes(library: "Library") -> list[tuple[str, str]]:
     from reelseek.search.index import verify
 
-    damaged = verify(library)
-    for _, reason in damaged:
-        say(f"damaged: {reason}; the next search or add builds it again")
-    return damaged
+    return [(file, f"{problem}; the next search or add builds it again") for file, problem in verify(library)]
 
 
 def register(app: typer.Typer) -> None:

@@ -18,20 +18,15 @@ def remove(
 ) -> None:
     """Forget videos, or an expert, and everything derived from them. Source files are never touched."""
     from reelseek.library import Library
-    from reelseek.search.index import drop_derived
 
     if bool(videos) == bool(expert):
         raise UsageError("name videos to forget, or one expert with --expert")
-    index = None
-    with Library.open(library) as opened, opened.writing():
+    with Library.open(library) as opened:
         if expert:
             print(f"erased {opened.remove_expert(expert)} tracks of {expert}")
         else:
             print(f"forgot {len(opened.remove(videos or []))} videos")
-        try:
-            index = update_indexes(opened)  # takes over what is embedded, and is in place before the old one goes
-        finally:
-            drop_derived(opened, keep=index)
+        index = update_indexes(opened)
     raise typer.Exit(1 if index is not None and index.left_out else 0)
 
 

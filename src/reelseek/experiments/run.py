@@ -9,7 +9,6 @@ Nothing that is reported is chosen on: rates are chosen by validation in a world
 """
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -27,6 +26,7 @@ from reelseek.errors import UsageError
 from reelseek.experiments.experiment import Arm, Experiment, Result, View
 from reelseek.experiments.worlds import WORDS, world_library
 from reelseek.library import Library
+from reelseek.library.files import write_whole
 from reelseek.library.tokens import TokenReader
 from reelseek.models.model import Batch, RetrievalModel, load_model
 from reelseek.studio.worlds import generator_hash
@@ -175,10 +175,8 @@ def _job(arm: Arm, where: _Where, seed: int, rate: float, name: str) -> str:
             found = _measured(model, recipe, library, views, folder)
     about = {"arm": arm.name, "seed": seed, "rate": rate, **about}
     about.setdefault("seconds", round(time.perf_counter() - began, 1))
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / "result.json.partial"
-    partial.write_text(json.dumps({**about, "views": {**known["views"], **found}}, indent=1) + "\n", "utf-8")
-    os.replace(partial, folder / "result.json")
+    views_found = {**known["views"], **found}
+    write_whole(folder / "result.json", json.dumps({**about, "views": views_found}, indent=1) + "\n")
     return said
 
 

@@ -1,8 +1,13 @@
 """The database of a library: how it is opened, and how every committed change is counted."""
 
 import contextlib
+import errno
+import filecmp
 import os
+import shutil
 import sqlite3
+import tempfile
+import time
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
@@ -10,17 +15,24 @@ from typing import Literal
 from urllib.parse import quote
 
 from reelseek.errors import LibraryError
+from reelseek.library.files import sync_folder
 
-__all__ = ["FORMAT_VERSION", "REVISION", "Connection", "connect"]
+__all__ = ["FORMAT_VERSION", "REVISION", "Connection", "connect", "file_state"]
 
 FORMAT_VERSION = 1
 REVISION = "revision"  # its key in `meta`
 _APPLICATION = 0x5265656C  # "Reel"
+_COPY_ATTEMPTS = 12
 
 
 class Connection(sqlite3.Connection):
-    """Raises the library's revision in each transaction that changes a row, so that no writing method can forget to."""
+    """Raises the library's revision in each transaction that changes a row, so that no writing method can forget to.
 
+    Attributes:
+        origin: `file_state` of what this was opened from, where it does not see what is written later; else None.
+    """
+
+    origin: tuple[tuple[int, int, int] | None, ...] | None = None
     _counted = 0  # `total_changes` that a revision stands for
 
     def commit(self) -> None:
@@ -48,6 +60,9 @@ class Connection(sqlite3.Connection):
 def connect(database: Path) -> Connection:
     """Open a library's database, or lay its tables out where there is none.
 
+    Opening one that exists writes nothing, so that it works on a full disk. Where its folder cannot be written it is
+    opened for reading, see `_connect_to_read`.
+
     Raises:
         LibraryError: it is damaged or of another version.
         sqlite3.Error, OSError: it cannot be read, or not be begun.
@@ -55,30 +70,131 @@ def connect(database: Path) -> Connection:
     fresh = not database.is_file() or database.stat().st_size == 0
     if fresh and (database.parent / "tracks").is_dir():
         raise LibraryError(f"{database} is empty, though there are tracks beside it: it was damaged; restore it")
-    if not fresh and not os.access(database.parent, os.W_OK):
-        address = f"file:{quote(str(database))}?mode=ro&immutable=1"  # nobody can write there, so nothing changes
-        return sqlite3.connect(address, uri=True, check_same_thread=False, factory=Connection)
+    if not fresh and not (os.access(database.parent, os.W_OK) and os.access(database, os.W_OK)):
+        return _connect_to_read(database)
     connection = sqlite3.connect(database, timeout=30, check_same_thread=False, factory=Connection)
-    if not fresh:
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
-        fresh = version == 0 and application == 0
-        if not fresh and (version != FORMAT_VERSION or application != _APPLICATION):
-            connection.close()
-            raise LibraryError(
-                f"{database} has format version {version}; this Reelseek reads version {FORMAT_VERSION}. "
-                "Use the release that made it, or begin a new library"
-            )
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
+    try:
+        fresh = fresh or _has_no_tables(connection, database)
+    except sqlite3.OperationalError:  # SQLite finds no room for the shared memory that it writes beside the database
+        connection.close()
+        return _connect_to_read(database)
+    connection.execute("PRAGMA synchronous = FULL")  # a commit that returned survives a power cut
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA secure_delete = ON")
     if fresh:
+        connection.execute("PRAGMA journal_mode = WAL")
         _create(connection)
-    else:
-        with contextlib.suppress(sqlite3.OperationalError):  # it can only be read
+        sync_folder(database.parent)
+        return connection
+    with contextlib.suppress(sqlite3.OperationalError):  # no room for what an older or a copied library lacks
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+            connection.execute("PRAGMA journal_mode = WAL")
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'memberships'").fetchone():
             connection.execute(_MEMBERSHIPS)
     return connection
+
+
+def _has_no_tables(connection: sqlite3.Connection, database: Path) -> bool:
+    """Whether the database was begun and got no tables; raises LibraryError where it is not one of this version."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    if version == 0 and application == 0:
+        return True
+    if version != FORMAT_VERSION or application != _APPLICATION:
+        connection.close()
+        raise LibraryError(
+            f"{database} has format version {version}; this Reelseek reads version {FORMAT_VERSION}. "
+            "Use the release that made it, or begin a new library"
+        )
+    return False
+
+
+def _connect_to_read(database: Path) -> Connection:
+    """Open for reading, whole and current, where SQLite can write nothing beside the database.
+
+    With its shared memory at hand SQLite reads the write-ahead log as ever. Without, the log must not be overlooked: it
+    is read through a private copy. Where there is no log the database alone is all there is.
+    """
+    log = database.with_name(database.name + "-wal")
+    origin = file_state(database)
+    if log.exists() and database.with_name(database.name + "-shm").exists():
+        connection = _open_address(database, "mode=ro")
+        try:
+            _has_no_tables(connection, database)
+            return connection
+        except sqlite3.OperationalError:
+            connection.close()
+    if log.exists() and log.stat().st_size:
+        connection = _connect_to_copy(database, log)
+    else:
+        connection = _open_address(database, "mode=ro&immutable=1")
+    if _has_no_tables(connection, database):
+        connection.close()
+        raise LibraryError(f"{database} was begun and is empty; nothing was ever added to it")
+    connection.origin = origin
+    return connection
+
+
+def _open_address(database: Path, options: str) -> Connection:
+    address = f"file:{quote(str(database))}?{options}"
+    return sqlite3.connect(address, uri=True, timeout=30, check_same_thread=False, factory=Connection)
+
+
+def _connect_to_copy(database: Path, log: Path) -> Connection:
+    """Copy database and log, bring them together, and open the result, whose name is gone when this returns.
+
+    Raises:
+        LibraryError: there is no room for a copy, or the files never held still.
+    """
+    size = database.stat().st_size + log.stat().st_size
+    try:
+        with tempfile.TemporaryDirectory(prefix="reelseek-") as folder:
+            if shutil.disk_usage(folder).free < 2 * size:
+                raise OSError(errno.ENOSPC, f"it needs {2 * size / 1e6:.0f} MB", folder)
+            copy = Path(folder, database.name)
+            _copy_unchanged(database, log, copy)
+            with contextlib.closing(sqlite3.connect(copy)) as merged:
+                merged.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                merged.execute("PRAGMA journal_mode = DELETE")
+            connection = _open_address(copy, "mode=ro&immutable=1")
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # opens the file while it has a name
+            return connection
+    except OSError as error:
+        raise LibraryError(
+            f"{database.parent} cannot be written and has changes that are only in {log.name}; a private copy for "
+            f"reading them could not be made: {error}. Set TMPDIR to a folder with room, or open the library as a "
+            "user who may write it"
+        ) from error
+
+
+def _copy_unchanged(database: Path, log: Path, copy: Path) -> None:
+    """Copy both as they were at one instant: each is compared with its copy after both were copied."""
+    pairs = [(database, copy), (log, copy.with_name(copy.name + "-wal"))]
+    for attempt in range(_COPY_ATTEMPTS):
+        time.sleep(0.05 * attempt)
+        filecmp.clear_cache()
+        with contextlib.suppress(FileNotFoundError):  # the log goes when its last writer does
+            for source, target in pairs:
+                target.unlink(missing_ok=True)
+                if source == database or source.exists():
+                    shutil.copyfile(source, target)
+            if all(source.exists() == target.exists() for source, target in pairs) and all(
+                filecmp.cmp(source, target, shallow=False) for source, target in pairs if source.exists()
+            ):
+                return
+    raise OSError(errno.EBUSY, "somebody writes to it without a pause", str(database))
+
+
+def file_state(database: Path) -> tuple[tuple[int, int, int] | None, ...]:
+    """Changes when the files of a database do; for those who cannot follow it through SQLite."""
+    states: list[tuple[int, int, int] | None] = []
+    for path in (database, database.with_name(database.name + "-wal")):
+        try:
+            status = path.stat()
+            states.append((status.st_ino, status.st_size, status.st_mtime_ns))
+        except FileNotFoundError:
+            states.append(None)
+    return tuple(states)
 
 
 _MEMBERSHIPS = (

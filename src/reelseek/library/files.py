@@ -1,56 +1,68 @@
-"""Files that are there whole or not at all."""
+"""Files that are whole or absent, also after a power cut: bytes are on disk before the name that shows them."""
 
 import contextlib
+import errno
 import hashlib
 import os
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["read_checked", "write_checked", "write_file", "write_whole"]
+__all__ = [
+    "delete_files",
+    "make_folder",
+    "read_checked",
+    "sync_file",
+    "sync_folder",
+    "write_checked",
+    "write_whole",
+    "write_whole_by",
+    "write_whole_bytes",
+]
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
-def write_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Put a file in place in one step: `write` makes a private one beside it, which is on disk before it has the name.
+def write_whole(path: Path, text: str) -> None:
+    """Replace a file by a text in one step; a crash leaves the old one.
 
-    A crash, a full disk or an error in `write` leaves the file that was there.
+    Names of files that are no Unicode survive in it.
+
+    Raises:
+        OSError: it could not be written; the old file stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    write_whole_bytes(path, text.encode("utf-8", "surrogateescape"))
+
+
+def write_whole_bytes(path: Path, data: bytes) -> None:
+    """Replace a file by these bytes in one step; see `write_whole`."""
+    write_whole_by(path, lambda partial: partial.write_bytes(data))
+
+
+def write_whole_by(path: Path, write: Callable[[Path], object]) -> None:
+    """Replace a file in one step by what `write` puts at the path that it is handed (its name ends in `.partial`).
+
+    Example:
+        write_whole_by(folder / "model.safetensors", lambda partial: save_file(tensors, partial))
+
+    Raises:
+        OSError, or what `write` raises: the old file stays.
+    """
+    make_folder(path.parent)
+    partial = path.with_name(path.name + ".partial")
     try:
         write(partial)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
+        sync_file(partial)
         os.replace(partial, path)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise
-    with contextlib.suppress(OSError):  # not every system can put a folder's names on disk
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Replace a file in one step; a crash leaves the old one. Names of files that are no Unicode survive in it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, "utf-8", errors="surrogateescape", newline="")
-    os.replace(partial, path)
+    sync_folder(path.parent)
 
 
 def write_checked(path: Path, payload: bytes) -> None:
-    """Write bytes with their SHA-256 behind them, for `read_checked`."""
-    whole = payload + hashlib.sha256(payload).digest()
-
-    def write(partial: Path) -> None:
-        partial.write_bytes(whole)
-
-    write_file(path, write)
+    """Replace a file in one step by bytes with their SHA-256 behind them, for `read_checked`."""
+    write_whole_bytes(path, payload + hashlib.sha256(payload).digest())
 
 
 def read_checked(path: Path) -> bytes:
@@ -65,3 +77,54 @@ def read_checked(path: Path) -> bytes:
     if hashlib.sha256(payload).digest() != digest:
         raise ValueError(f"{path} is damaged: its bytes are not what was written")
     return payload
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, so that their names survive a power cut."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for each in reversed(missing):
+        each.mkdir(exist_ok=True)
+        sync_folder(each.parent)
+
+
+def delete_files(folder: Path, names: list[str]) -> None:
+    """Unlink files of a folder, and the folder when it is empty then; what is gone already is fine.
+
+    On Linux a file that somebody has mapped may be unlinked: its pages stay until the last map is closed. It must
+    never be truncated, since reading a mapped page beyond the end kills the reader (SIGBUS).
+    """
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+    if not folder.is_dir():
+        return
+    sync_folder(folder)
+    if not any(folder.iterdir()):
+        folder.rmdir()
+        sync_folder(folder.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Put a file's bytes on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the names in a folder on disk, where its file system can and this user may read it."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:  # one may write into a folder that one may not list
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)

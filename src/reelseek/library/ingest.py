@@ -6,7 +6,7 @@ Progress is kept per (video, expert). Killed at any moment and started again, it
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,11 +15,14 @@ from reelseek.experts import DEFAULT_EXPERTS, available, load_expert
 from reelseek.experts.expert import hash_files
 from reelseek.experts.extract import Extracted, extract, prepare_worker
 from reelseek.library.collection import Collection, Entry, printable, read_collection
-from reelseek.library.store import Library
+from reelseek.library.damage import Damage, damaged_tracks, note_damage
+from reelseek.library.store import Library, TrackRow
 from reelseek.media.container import Limits, MediaInfo, probe
-from reelseek.media.guard import Workers
+from reelseek.media.guard import WORKER_DIED, Workers
 
 __all__ = ["AddReport", "Progress", "add"]
+
+_MOST_DEATHS = 3  # of a file's worker, one after the other, before the file is taken to be the cause
 
 Progress = Callable[[str, int, int, str], None]
 """Called with stage, done, total and what was just finished."""
@@ -29,7 +32,9 @@ Progress = Callable[[str, int, int, str], None]
 class AddReport:
     """What one call of `add` did. `failed` holds (video, expert or '', reason) of this run only.
 
-    `unmatched` are names in a captions table that are no video here, nor a file that could become one.
+    `remade` holds (video, expert) of tracks whose bytes were lost or damaged, and are whole again; those that could not
+    be made again are among `failed`. `unmatched` are names in a captions table that are no video here, nor a file that
+    could become one.
     """
 
     videos_seen: int = 0
@@ -39,6 +44,7 @@ class AddReport:
     skipped_experts: dict[str, str] = field(default_factory=dict)
     experts: list[str] = field(default_factory=list)
     failed: list[tuple[str, str, str]] = field(default_factory=list)
+    remade: list[tuple[str, str]] = field(default_factory=list)
     known_failures: int = 0
     unmatched: list[str] = field(default_factory=list)
 
@@ -105,7 +111,8 @@ def add(
     report = AddReport()
     collection = read_collection([Path(p) for p in paths], Path(captions) if captions else None, media=media)
     with library.writing():
-        library.drop_lost_tracks()
+        damage = damaged_tracks(library)
+        note_damage(library, damage)
         _write_rows(library, collection, report, media=media)
         if media:
             specs = _specs(library, experts, report)
@@ -113,8 +120,52 @@ def add(
             _examine_files(library, collection.entries, workers, limits, report, retry_failed, tell)
             wanted = {entry.path for entry in collection.entries if entry.path}
             tasks = _pending(library, specs, wanted, report, retry_failed)
-            _extract_contents(library, tasks, specs, workers, limits, report, tell)
+            tasks = _with_damaged(library, tasks, damage)
+            _extract_contents(library, tasks, workers, limits, report, tell)
+        _report_damage(library, damage, report)
     return report
+
+
+def _with_damaged(library: Library, tasks: list[_Task], damage: Damage) -> list[_Task]:
+    """The tasks, with every damaged track whose file is at hand as it was, whether or not this call names the file."""
+    if not damage:
+        return tasks
+    used: list[str] = json.loads(library.meta("experts") or "[]")
+    missing = available(used)[1]
+    specs = {load_expert(spec).name: spec for spec in used if spec not in missing}
+    by_content = {task.content: task for task in tasks}
+    for row, _ in damage:
+        spec, video = specs.get(row.expert), _unchanged_video(library, row)
+        if spec is None or video is None:
+            continue
+        task = by_content.get(row.owner)
+        if task is None:
+            path, name, duration = video
+            by_content[row.owner] = _Task(row.owner, path, name, (spec,), duration, known=True)
+        elif spec not in task.specs:
+            by_content[row.owner] = replace(task, specs=(*task.specs, spec))
+    return list(by_content.values())
+
+
+def _unchanged_video(library: Library, row: TrackRow) -> tuple[Path, str, float | None] | None:
+    """Path, id and length of a video with this content whose file is as it was when it was read."""
+    query = "SELECT path, id, duration, size, mtime_ns FROM videos WHERE content = ? AND path IS NOT NULL ORDER BY id"
+    for path, video, duration, *state in library.db.execute(query, (row.owner,)).fetchall():
+        file = Path(os.fsdecode(path))
+        if _state(file) == tuple(state):
+            return file, video, duration
+    return None
+
+
+def _report_damage(library: Library, damage: Damage, report: AddReport) -> None:
+    still = {(row.owner, row.expert): sentence for row, sentence in damaged_tracks(library)} if damage else {}
+    for row, _ in damage:
+        ids = [video.id for video in library.videos_of(row.owner)] or [row.owner]
+        sentence = still.get((row.owner, row.expert))
+        if sentence is None:
+            report.remade += [(video, row.expert) for video in ids]
+        else:
+            report.failed += [(video, row.expert, sentence) for video in ids]
 
 
 def _specs(library: Library, experts: Sequence[str] | None, report: AddReport) -> list[str]:
@@ -177,8 +228,10 @@ def _examine_files(
     """Hash and probe every file that is new or whose size or time changed."""
     rows = library.db.execute("SELECT path, size, mtime_ns FROM videos WHERE path IS NOT NULL AND content IS NOT NULL")
     known = {path: (size, time) for path, size, time in rows}
-    rows = library.db.execute("SELECT path, size, mtime_ns FROM failures WHERE expert = '' AND path IS NOT NULL")
-    failed = {path: (size, time) for path, size, time in rows}
+    rows = library.db.execute(
+        "SELECT path, size, mtime_ns, reason, attempts FROM failures WHERE expert = '' AND path IS NOT NULL"
+    )
+    failed = {path: (size, time) for path, size, time, *failure in rows if _is_final(*failure)}
     new: dict[Path, Entry] = {}
     for entry in entries:
         if entry.path is None:
@@ -278,12 +331,23 @@ def _reason(error: Exception) -> str:
     return text if isinstance(error, ReelseekError) else f"{type(error).__name__}: {text}"
 
 
+def _is_final(reason: str, attempts: int) -> bool:
+    """Whether a file that failed is not tried again unasked.
+
+    A worker that was killed from outside says nothing of its file, unless it happens again and again.
+    """
+    return not reason.startswith(WORKER_DIED) or attempts >= _MOST_DEATHS
+
+
 def _put_failure(library: Library, video: str, expert: str, reason: str, path: Path | None) -> None:
     size, mtime = _state(path) if path else (None, None)
+    query = "SELECT reason, attempts FROM failures WHERE video = ? AND expert = ?"
+    before, attempts = library.db.execute(query, (video, expert)).fetchone() or ("", 0)
+    if before.startswith(WORKER_DIED) != reason.startswith(WORKER_DIED):
+        attempts = 0  # deaths and other failures are counted apart
     library.db.execute(
-        "INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET reason = excluded.reason,"
-        " size = excluded.size, mtime_ns = excluded.mtime_ns, path = excluded.path, attempts = attempts + 1",
-        (video, expert, os.fsencode(path) if path else None, size, mtime, reason),
+        "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (video, expert, os.fsencode(path) if path else None, size, mtime, reason, attempts + 1),
     )
 
 
@@ -292,7 +356,7 @@ def _pending(
 ) -> list[_Task]:
     """A task for every content among `paths` that lacks a track of one of the experts."""
     have = {(row.owner, row.expert): row.fingerprint for row in library.track_rows()}
-    failed = {(f["video"], f["expert"] or "") for f in library.failures()}
+    failed = {(f["video"], f["expert"] or "") for f in library.failures() if _is_final(f["reason"], f["attempts"])}
     wanted = {Path(os.path.abspath(path)) for path in paths}
     tasks: dict[str, _Task] = {}
     for video in library.videos():
@@ -313,7 +377,6 @@ def _pending(
 def _extract_contents(
     library: Library,
     tasks: Sequence[_Task],
-    specs: Sequence[str],
     workers: int,
     limits: Limits,
     report: AddReport,
@@ -321,12 +384,13 @@ def _extract_contents(
 ) -> None:
     if not tasks:
         return
+    specs = list(dict.fromkeys(spec for task in tasks for spec in task.specs))
     pool = Workers(
         partial(_extract, limits),
         workers=min(workers, len(tasks)),
         memory_bytes=limits.memory_bytes,
         prepare=prepare_worker,
-        arguments=(list(specs),),
+        arguments=(specs,),
     )
     with pool:
         # The longest first, so that no worker is left with an hour of film at the end.
@@ -347,13 +411,17 @@ def _record_extracted(library: Library, task: _Task, outcome: Extracted | Except
         for spec, track in outcome.tracks.items():
             expert = load_expert(spec)
             library.put_track(task.content, expert.name, expert.fingerprint, expert.modality, track)
-            library.db.execute("DELETE FROM failures WHERE video = ? AND expert = ?", (task.video, expert.name))
         for spec, reason in outcome.errors.items():
             report.failed.append((task.video, load_expert(spec).name, reason))
             _put_failure(library, task.video, load_expert(spec).name, reason, task.path)
         if outcome.damage:
             report.failed.append((task.video, "", outcome.damage))
             _put_failure(library, task.video, "", outcome.damage, task.path)
+        else:
+            library.db.execute(
+                "DELETE FROM failures WHERE expert = '' AND video IN (SELECT id FROM videos WHERE content = ?)",
+                (task.content,),
+            )
         if not task.known:
             _put_pictures(library, task.content, outcome)
         report.extracted += 1

@@ -1,15 +1,22 @@
-"""Append-only files of rows, memory-mapped by whoever reads: the values and spans of all tracks of one fingerprint."""
+"""Append-only files of rows, memory-mapped by whoever reads: the values and spans of all tracks of one fingerprint.
 
-import os
-from collections.abc import Iterable
+A file only ever grows. It is never cut, since a reader that has mapped it would be killed (SIGBUS) for reading what was
+cut off; bytes that no database row names (a writer was killed) are stepped over and reclaimed by `compact`, which
+writes new files. The number of a file that rows named is never used again, so a map stays true for as long as it lives.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from reelseek.errors import LibraryError
+from reelseek.library.files import delete_files, make_folder, sync_file, sync_folder
 
-__all__ = ["Place", "Shards"]
+__all__ = ["Place", "Shards", "folder_name", "track_hash"]
 
 _ROWS_A_SHARD = 4_000_000
 Place = tuple[int, int]  # shard number, first row
@@ -18,38 +25,72 @@ Place = tuple[int, int]  # shard number, first row
 class Shards:
     """Rows of `dim` values and their spans under one folder, in numbered pairs of files.
 
-    Bytes are on disk when `sync` returns; what no database row names after a crash is cut off by the next `append`.
+    Bytes, and the names of new files, are on disk when `sync` returns.
     """
 
     def __init__(self, folder: Path, dim: int, dtype: npt.DTypeLike) -> None:
         self.folder, self.dim, self.dtype = folder, dim, np.dtype(dtype)
         self._maps: dict[int, tuple[npt.NDArray[np.generic], npt.NDArray[np.float64]]] = {}
-        self._unsynced: set[Path] = set()
+        self._unsynced: dict[Path, bool] = {}  # whether the file is new
 
     def _files(self, shard: int) -> tuple[Path, Path]:
         return self.folder / f"{shard:04d}.values", self.folder / f"{shard:04d}.spans"
 
-    def append(self, values: npt.NDArray[np.generic], spans: npt.NDArray[np.float64], end: Place) -> Place:
-        """Write rows after `end` (the last shard in use and the rows of it that are named), and say where they are."""
-        shard, row = end
-        if row and row + len(values) > _ROWS_A_SHARD:
-            shard, row = shard + 1, 0
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def _row_bytes(self) -> tuple[int, int]:
+        return self.dim * self.dtype.itemsize, 2 * np.dtype(np.float64).itemsize
+
+    def numbers(self) -> list[int]:
+        """The shards that have a file, in order."""
+        return sorted({int(path.stem) for end in ("values", "spans") for path in self.folder.glob(f"*.{end}")})
+
+    def rows(self, shard: int) -> int:
+        """Whole rows that both files of a shard hold; 0 where one is missing."""
+        sizes = (_size(path) for path in self._files(shard))
+        return min(size // width for size, width in zip(sizes, self._row_bytes(), strict=True))
+
+    def append(
+        self, values: npt.NDArray[np.generic], spans: npt.NDArray[np.float64], end: Place, first: int = 0
+    ) -> Place:
+        """Write rows behind everything in the newest shard, and say where they are.
+
+        Args:
+            end: the last shard that rows name, and how many of its rows.
+            first: every shard that was ever deleted has a lower number.
+
+        Raises:
+            OSError: they could not be written; whatever was is stepped over from now on.
+        """
+        shard, row = self._free_place(len(values), end, first)
+        make_folder(self.folder)
         arrays = (values.astype(self.dtype, copy=False), spans.astype(np.float64, copy=False))
-        for path, array, width in zip(self._files(shard), arrays, (self.dim, 2), strict=True):
-            with path.open("r+b" if path.exists() else "w+b") as file:
-                file.truncate(row * width * array.dtype.itemsize)
-                file.seek(0, os.SEEK_END)
+        for path, array, width in zip(self._files(shard), arrays, self._row_bytes(), strict=True):
+            new = not path.exists()
+            self._unsynced[path] = new or self._unsynced.get(path, False)
+            with path.open("xb" if new else "r+b") as file:
+                file.seek(row * width)
                 file.write(np.ascontiguousarray(array).tobytes())
-            self._unsynced.add(path)
-        self._maps.pop(shard, None)
         return shard, row
 
+    def _free_place(self, count: int, end: Place, first: int) -> Place:
+        newest = max(self.numbers(), default=-1)
+        sizes = (_size(path) for path in self._files(newest))
+        row = max(-(-size // width) for size, width in zip(sizes, self._row_bytes(), strict=True))
+        damaged = newest < end[0] or (newest == end[0] and self.rows(newest) < end[1])
+        if newest < 0 or damaged or (row and row + count > _ROWS_A_SHARD):
+            return max(newest + 1, end[0] + 1 if end[1] else end[0], first), 0
+        return newest, row
+
     def sync(self) -> None:
-        """Put what was appended on disk."""
-        while self._unsynced:
-            with self._unsynced.pop().open("r+b") as file:
-                os.fsync(file.fileno())
+        """Put what was appended on disk.
+
+        Raises:
+            OSError: it could not be; the rows must not be named.
+        """
+        unsynced, self._unsynced = self._unsynced, {}
+        for path in unsynced:
+            sync_file(path)
+        if any(unsynced.values()):
+            sync_folder(self.folder)
 
     def read(self, place: Place, steps: int) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.float64]]:
         """Views of values [step, dim] and spans [step, 2]; nothing is copied.
@@ -63,42 +104,82 @@ class Shards:
         values, spans = self._map(shard, row + steps)
         return values[row : row + steps], spans[row : row + steps]
 
-    def forget_maps(self) -> None:
-        """Map the files anew when they are next read; who has rows of them keeps those."""
-        self._maps.clear()
-
     def _map(self, shard: int, rows: int) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.float64]]:
-        known = self._maps.get(shard)
-        if known is None or len(known[0]) < rows:
+        maps = self._maps.get(shard)
+        if maps is None or len(maps[0]) < rows:
+            count = self.rows(shard)
             values_file, spans_file = self._files(shard)
+            if count < rows:
+                raise LibraryError(f"{values_file} and its spans hold {count} rows where {rows} are named")
             try:
-                values = np.memmap(values_file, self.dtype, "r").reshape(-1, self.dim)
-                spans = np.memmap(spans_file, np.float64, "r").reshape(-1, 2)
+                values = np.memmap(values_file, self.dtype, "r", shape=(count, self.dim))
+                spans = np.memmap(spans_file, np.float64, "r", shape=(count, 2))
             except (OSError, ValueError) as error:
-                raise LibraryError(f"{values_file} is damaged or gone: {error}") from error
-            if min(len(values), len(spans)) < rows:
-                raise LibraryError(f"{values_file} holds {min(len(values), len(spans))} rows where {rows} are named")
-            known = self._maps[shard] = values, spans
-        return known
+                raise LibraryError(f"{values_file} cannot be read: {error}") from error
+            for number in [number for number in self._maps if not self._files(number)[0].exists()]:
+                del self._maps[number]  # compacted away; its pages are freed with the last view of them
+            maps = self._maps[shard] = values, spans
+        return maps
 
-    def compact(self, keep: Iterable[tuple[Place, int]]) -> list[Place]:
-        """Rewrite the rows worth keeping into new shards, so that dropped bytes are gone; old files stay for `drop`."""
-        existing = sorted(int(path.stem) for path in self.folder.glob("*.values"))
-        end = (existing[-1] + 1 if existing else 0, 0)
-        places: list[Place] = []
-        for place, steps in keep:
-            values, spans = self.read(place, steps)
-            at = self.append(values, spans, end)
-            places.append(at)
+    def holey(self, named: Iterable[tuple[Place, int]]) -> list[int]:
+        """Shards that hold anything beside the rows named."""
+        counts: dict[int, int] = {}
+        for (shard, _), steps in named:
+            counts[shard] = counts.get(shard, 0) + steps
+        widths = self._row_bytes()
+        return [
+            shard
+            for shard in self.numbers()
+            if [_size(path) for path in self._files(shard)] != [counts.get(shard, 0) * width for width in widths]
+        ]
+
+    def move(self, rows: Sequence[tuple[Place, int]], first: int) -> list[Place | None]:
+        """Copy rows into new shards and put them on disk; the old ones stay for `drop`.
+
+        Args:
+            rows: place and steps of each track.
+            first: every shard that was ever deleted has a lower number.
+
+        Returns:
+            The new place of each; None where its bytes are lost.
+        """
+        first = max((first, *(number + 1 for number in self.numbers())))
+        end = (first, 0)
+        places: list[Place | None] = []
+        for place, steps in rows:
+            try:
+                values, spans = self.read(place, steps)
+            except LibraryError:
+                places.append(None)
+                continue
+            places.append(at := self.append(values, spans, end, first))
             end = (at[0], at[1] + steps)
         self.sync()
         return places
 
     def drop(self, shards: Iterable[int]) -> None:
-        """Delete whole shards."""
-        for shard in shards:
+        """Delete whole shards, whose rows nothing on disk names any more."""
+        gone = list(shards)
+        for shard in gone:
             self._maps.pop(shard, None)
-            for path in self._files(shard):
-                path.unlink(missing_ok=True)
-        if self.folder.is_dir() and not any(self.folder.iterdir()):
-            self.folder.rmdir()
+        delete_files(self.folder, [path.name for shard in gone for path in self._files(shard)])
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def folder_name(fingerprint: str) -> str:
+    """The name of the folder of a fingerprint's shards."""
+    return fingerprint.replace(":", "-").replace("/", "_")
+
+
+def track_hash(values: npt.NDArray[Any], spans: npt.NDArray[np.float64]) -> str:
+    """SHA-256 of a track's dtype, shape and bytes."""
+    digest = hashlib.sha256(f"{values.dtype.name}{values.shape}".encode())
+    digest.update(np.ascontiguousarray(values).tobytes())
+    digest.update(np.ascontiguousarray(spans).tobytes())
+    return digest.hexdigest()

@@ -1,7 +1,8 @@
 """A library: videos, captions, tracks, texts and failures in one folder. SQLite is the one truth.
 
-Bytes of a track are on disk before the row that names them commits, so a crash at any instant loses at most the item
-in hand. Many readers, one writer.
+Bytes of a track are on disk before the row that names them commits, and a commit is on disk before files that it no
+longer names are deleted, so a crash or a power cut at any instant loses at most the item in hand. Many readers, one
+writer.
 """
 
 import fcntl
@@ -20,10 +21,15 @@ import numpy.typing as npt
 
 from reelseek.errors import LibraryError, UsageError
 from reelseek.experts.expert import Text, Track
-from reelseek.library.database import FORMAT_VERSION, REVISION, connect
-from reelseek.library.shards import Place, Shards
+from reelseek.library.damage import Check, clear_damage, damaged_bytes, describe_damage, name_owner, verify
+from reelseek.library.database import FORMAT_VERSION, REVISION, Connection, connect, file_state
+from reelseek.library.files import make_folder
+from reelseek.library.removal import compact, deleted_below, finish_interrupted, remove_expert, remove_videos
+from reelseek.library.shards import Place, Shards, folder_name, track_hash
 
 __all__ = ["FORMAT_VERSION", "Caption", "Library", "TrackRow", "Video"]
+
+_TRACKS = "SELECT owner, expert, fingerprint, modality, shard, first_row, steps, dim, dtype, note FROM tracks"
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ class Library:
         connection: of its library.db.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, connection: Connection) -> None:
         self.path = path
         self.db = connection
         self._shards: dict[str, Shards] = {}
@@ -96,10 +102,11 @@ class Library:
         if not database.is_file() and not create:
             raise LibraryError(f"{folder} is not a library; begin one with: reelseek add {folder} VIDEOS")
         if create and not database.is_file():
-            if folder.is_dir() and any(p.name != "library.db" for p in folder.iterdir()):
+            begun = {"library.db", "library.db-journal", "library.db-wal", "library.db-shm", "library.lock"}
+            if folder.is_dir() and {p.name for p in folder.iterdir()} - begun:
                 raise LibraryError(f"{folder} exists and is not a library; name an empty or a new folder")
             try:
-                folder.mkdir(parents=True, exist_ok=True)
+                make_folder(folder)
             except OSError as error:
                 raise LibraryError(f"{folder} cannot be made: {error.strerror}") from error
         try:
@@ -120,8 +127,11 @@ class Library:
         self.close()
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self, *, finish: bool = True) -> Iterator[None]:
         """Be the one writer.
+
+        Args:
+            finish: first finish a removal that was interrupted.
 
         Raises:
             LibraryError: another process is; or the disk is full or the folder read-only. Nothing is lost by it.
@@ -139,41 +149,40 @@ class Library:
             self._unlock()
             raise LibraryError(f"{self.path} cannot be written: {error.strerror}") from error
         try:
+            with self._write_errors():
+                if finish:
+                    finish_interrupted(self)
+                yield
+        finally:
+            self._unlock()
+
+    @contextmanager
+    def _write_errors(self) -> Iterator[None]:
+        try:
             yield
         except sqlite3.OperationalError as error:
             raise LibraryError(f"{self.path} cannot be written: {error}; what was finished is kept") from error
         except OSError as error:
-            if error.filename is None or str(error.filename).startswith(str(self.path)):
+            if error.filename is None or os.fsdecode(error.filename).startswith(str(self.path)):
                 raise LibraryError(f"{self.path} cannot be written: {error}; what was finished is kept") from error
             raise
-        finally:
-            self._unlock()
 
     def _unlock(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
         self._lock = None
 
-    def drop_lost_tracks(self) -> int:
-        """Forget tracks whose bytes are gone from the disk, so that they are made again; says how many."""
-        lost = []
-        for row in self.track_rows():
-            try:
-                self.read(row)
-            except LibraryError:
-                lost.append(row)
-        with self.saving():
-            for row in lost:
-                self.drop_track(row.owner, row.expert)
-        return len(lost)
-
     # Reading
 
     def revision(self) -> int:
         """A number that every committed change of a row raises, whichever process commits it; the same for all readers.
 
-        It costs one look-up by key, so that who follows a library may ask before every answer.
+        It costs one look-up by key, so that who follows a library may ask before every answer. A library that can only
+        be read through a copy is opened again here when its files changed, so that what is read next is current.
         """
+        database = self.path / "library.db"
+        if self.db.origin is not None and self.db.origin != file_state(database):
+            self.db = connect(database)  # the old one closes with the last query that uses it
         return int(self.meta(REVISION) or 0)
 
     def meta(self, key: str) -> str | None:
@@ -181,7 +190,7 @@ class Library:
         return row[0] if row else None
 
     def set_meta(self, key: str, value: str) -> None:
-        with self.db:
+        with self._write_errors(), self.db:
             self.db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     def videos(self) -> list[Video]:
@@ -241,39 +250,62 @@ class Library:
 
     def track_rows(self, expert: str | None = None) -> list[TrackRow]:
         """Every track's row, of one expert or of all."""
-        query = "SELECT owner, expert, fingerprint, modality, shard, first_row, steps, dim, dtype, note FROM tracks"
-        rows = self.db.execute(f"{query} WHERE expert = ?" if expert else query, (expert,) if expert else ())
+        rows = self.db.execute(f"{_TRACKS} WHERE expert = ?" if expert else _TRACKS, (expert,) if expert else ())
         return [_track_row(row) for row in rows]
 
     def read(self, row: TrackRow) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
-        """Memory-mapped values [step, dim] and spans [step, 2] of a track."""
-        return self._shards_of(row.fingerprint, row.dim, row.dtype).read(row.place, row.steps)
+        """Memory-mapped values [step, dim] and spans [step, 2] of a track; of where it lies now, if a writer moved it.
 
-    def forget_maps(self) -> None:
-        """Map track files anew when they are next read: another process may have put others in their place."""
-        for shards in self._shards.values():
-            shards.forget_maps()
+        Raises:
+            LibraryError: it is lost or damaged (names the video and what to do), or was removed since `row` was read.
+        """
+        while True:
+            try:
+                return self.shards(row).read(row.place, row.steps)
+            except LibraryError as error:
+                self.revision()
+                present = self._track(row.owner, row.expert)
+                if present is None or present.fingerprint != row.fingerprint:
+                    raise LibraryError(
+                        f"{self.path} was changed: {row.expert} of {name_owner(self, row.owner)} was removed or made "
+                        "anew since this began; open the library again"
+                    ) from error
+                if present.place == row.place and present.steps == row.steps:
+                    raise LibraryError(describe_damage(self, row, str(error))) from error
+                row = present
 
     def damage(self, row: TrackRow) -> str | None:
-        """What is wrong with a track's bytes on disk, all of which are read; None where nothing is.
+        """A sentence on what is wrong with a track's bytes on disk, all of which are read; None where nothing is.
 
-        A track that another process removed or moved since its row was read is not damaged.
+        A track that another process moved or removed since its row was read is not damaged.
         """
-        try:
-            values, spans = self.read(row)
-            reason = None
-        except LibraryError as error:
-            reason = str(error)
-        written = self.db.execute(
-            "SELECT shard, first_row, sha256 FROM tracks WHERE owner = ? AND expert = ?", (row.owner, row.expert)
-        ).fetchone()
-        if written is None or written[:2] != row.place:
+        query = "SELECT sha256 FROM tracks WHERE owner = ? AND expert = ?"
+        written = self.db.execute(query, (row.owner, row.expert)).fetchone()
+        present = self._track(row.owner, row.expert)
+        if present is None or written is None:
             return None
-        if reason is not None:
-            return reason
-        if _track_hash(values, spans) != written[2]:
-            return f"the bytes of its {row.expert} track on disk are not what was written"
-        return None if np.isfinite(values).all() else f"its {row.expert} track holds NaN or infinity"
+        try:
+            values, spans = self.shards(present).read(present.place, present.steps)
+        except LibraryError as error:
+            problem = str(error)
+        else:
+            if track_hash(values, spans) != written[0]:
+                problem = "its bytes on disk are not what was written"
+            elif np.isfinite(values).all():
+                return None
+            else:
+                problem = "it holds NaN or infinity"
+        return describe_damage(self, row, problem) if self._track(row.owner, row.expert) == present else None
+
+    def _track(self, owner: str, expert: str) -> TrackRow | None:
+        row = self.db.execute(f"{_TRACKS} WHERE owner = ? AND expert = ?", (owner, expert)).fetchone()
+        return _track_row(row) if row else None
+
+    def videos_of(self, owner: str) -> list[Video]:
+        """The videos whose tracks an owner's are, in order of id."""
+        columns, name = "SELECT id, path, content, duration, split FROM videos", owner.removeprefix("id:")
+        rows = self.db.execute(f"{columns} WHERE {'id' if owner != name else 'content'} = ? ORDER BY id", (name,))
+        return [_video(row) for row in rows]
 
     def texts(self, owner: str) -> list[tuple[str, Text]]:
         """Expert and text of all words of one owner, in order of time."""
@@ -325,15 +357,10 @@ class Library:
         rows = self.db.execute("SELECT owner, expert, fingerprint, sha256 FROM tracks ORDER BY owner, expert")
         for row in rows.fetchall():
             digest.update(json.dumps(["track", *row]).encode())
-        if verify:
-            self._verify()
+        damage = damaged_bytes(self) if verify else []
+        if damage:
+            raise LibraryError(damage[0][1] + (f" ({len(damage) - 1} more are damaged)" if len(damage) > 1 else ""))
         return digest.hexdigest()
-
-    def _verify(self) -> None:
-        known = dict(self.db.execute("SELECT owner || char(10) || expert, sha256 FROM tracks").fetchall())
-        for track in self.track_rows():
-            if _track_hash(*self.read(track)) != known[f"{track.owner}\n{track.expert}"]:
-                raise LibraryError(f"the bytes of {track.expert} for {track.owner} on disk are not what was written")
 
     # Writing
 
@@ -347,37 +374,60 @@ class Library:
     def saving(self) -> Iterator[None]:
         """One transaction: the bytes of its tracks are on disk before the rows that name them commit."""
         try:
-            yield
-            self.commit()
+            with self._write_errors():
+                yield
+                self.commit()
         except BaseException:
             self.db.rollback()
             raise
 
     def commit(self) -> None:
         """End the transaction at hand, bytes first; for long imports inside `saving`."""
-        for shards in self._shards.values():
-            shards.sync()
-        self.db.commit()
+        with self._write_errors():
+            for shards in self._shards.values():
+                shards.sync()
+            self.db.commit()
 
     def put_track(self, owner: str, expert: str, fingerprint: str, modality: str, track: Track) -> None:
-        """Store one track, replacing what the expert had for this owner; call it inside `saving`."""
-        dim, dtype = track.values.shape[1], track.values.dtype.name
-        shards = self._shards_of(fingerprint, dim, dtype)
+        """Store one track, replacing what the expert had for this owner; call it inside `saving`.
+
+        Bytes that are there already are not written again.
+        """
+        dim, dtype, sha256 = track.values.shape[1], track.values.dtype.name, track_hash(track.values, track.spans)
+        place = self._place_of(owner, expert, fingerprint, sha256)
+        if place is None:
+            place = self._append(fingerprint, track) if len(track.values) else (0, 0)
+        self.drop_track(owner, expert)
+        self.db.execute(
+            "INSERT INTO tracks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (owner, expert, fingerprint, modality, *place, len(track.values), dim, dtype, sha256, track.note),
+        )
+        self.put_texts(owner, expert, track.texts)
+        clear_damage(self, owner, expert)
+
+    def _place_of(self, owner: str, expert: str, fingerprint: str, sha256: str) -> Place | None:
+        """Where a track with these very bytes lies, if it does and they are whole."""
+        row = self._track(owner, expert)
+        if row is None or row.fingerprint != fingerprint or self.hash_of(row) != sha256:
+            return None
+        try:
+            return row.place if track_hash(*self.shards(row).read(row.place, row.steps)) == sha256 else None
+        except LibraryError:
+            return None
+
+    def hash_of(self, row: TrackRow) -> str:
+        """SHA-256 of a track's bytes when they were written."""
+        query = "SELECT sha256 FROM tracks WHERE owner = ? AND expert = ?"
+        return str(self.db.execute(query, (row.owner, row.expert)).fetchone()[0])
+
+    def _append(self, fingerprint: str, track: Track) -> Place:
         end = self.db.execute(
             "SELECT shard, first_row + steps FROM tracks WHERE fingerprint = ?"
             " ORDER BY shard DESC, first_row DESC, steps DESC LIMIT 1",
             (fingerprint,),
         ).fetchone() or (0, 0)
-        shard, row = shards.append(track.values, track.spans, end) if len(track.values) else end
-        self.drop_track(owner, expert)
-        self.db.execute(
-            "INSERT INTO tracks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                *(owner, expert, fingerprint, modality, shard, row, len(track.values), dim, dtype),
-                *(_track_hash(track.values, track.spans), track.note),
-            ),
-        )
-        self.put_texts(owner, expert, track.texts)
+        shards = self._shards_of(fingerprint, track.values.shape[1], track.values.dtype.name)
+        return shards.append(track.values, track.spans, end, deleted_below(self))
 
     def put_texts(self, owner: str, source: str, texts: Sequence[Text]) -> None:
         """Store words of one source, replacing what it had for this owner; call it inside `saving`."""
@@ -393,97 +443,53 @@ class Library:
         self.db.execute("DELETE FROM texts WHERE owner = ? AND expert = ?", (owner, expert))
 
     def drop_content(self, content: str) -> None:
-        """Forget everything derived from a content that no video has any more."""
+        """Forget everything derived from a content that no video has any more (its bytes stay until compaction)."""
         if not self.db.execute("SELECT 1 FROM videos WHERE content = ?", (content,)).fetchone():
-            (self.path / "copies" / f"{content}.mp4").unlink(missing_ok=True)  # made for browsers
-            self._drop_owner(content)
+            (self.path / "copies" / f"{content}.mp4").unlink(missing_ok=True)  # made for browsers, when asked for
+            self.drop_owner(content)
             self.db.execute("DELETE FROM contents WHERE hash = ?", (content,))
 
-    def _drop_owner(self, owner: str) -> None:
+    def drop_owner(self, owner: str) -> None:
+        """Forget the tracks, words and pictures of one owner."""
         for table in ("tracks", "texts", "thumbnails"):
             self.db.execute(f"DELETE FROM {table} WHERE owner = ?", (owner,))
 
     def remove(self, names: Sequence[str]) -> list[str]:
         """Forget videos and everything derived from them; sources are not touched.
 
+        Stopped at any instant, the same call again, or any other that writes, finishes it.
+
         Returns:
             The ids removed.
 
         Raises:
             UsageError: a name is not a video here; then nothing is removed.
+            LibraryError: the videos are forgotten, but some of their bytes could not be erased yet.
         """
-        failed = {failure["video"] for failure in self.failures()}
-        found = [self.video(name) if name not in failed else None for name in names]
-        with self.writing():
-            with self.db:
-                for name, video in zip(names, found, strict=True):
-                    self.db.execute("DELETE FROM failures WHERE video = ?", (video.id if video else name,))
-                    self.db.execute("DELETE FROM videos WHERE id = ?", (video.id if video else name,))
-                    self._drop_owner(f"id:{video.id if video else name}")
-                    if video is not None and video.content:
-                        self.drop_content(video.content)
-            self.compact()
-        if (self.path / "overlap" / "library.db").is_file():  # what an overlap search looked at besides
-            self._remove_beside({video.content for video in found if video and video.content})
-        return [video.id if video else name for name, video in zip(names, found, strict=True)]
-
-    def _remove_beside(self, contents: set[str]) -> None:
-        kept = {video.content for video in self.videos()}
-        with Library.open(self.path / "overlap") as beside:
-            beside.remove([video.id for video in beside.videos() if video.content in contents - kept])
+        return remove_videos(self, names)
 
     def remove_expert(self, expert: str) -> int:
         """Erase all tracks and words of one expert, or of `captions`, which a machine wrote; says how many there were.
 
         Raises:
             UsageError: the library has nothing of that expert.
+            LibraryError: as `remove`.
         """
-        rows = self.track_rows(expert)
-        told = self.db.execute("SELECT count(DISTINCT owner) FROM texts WHERE expert = ?", (expert,)).fetchone()[0]
-        if not rows and not told:
-            raise UsageError(f"{self.path} has no tracks of {expert!r}; it has {', '.join(self.experts()) or 'none'}")
-        with self.writing():
-            with self.db:
-                for row in rows:
-                    self.drop_track(row.owner, expert)
-                self.db.execute("DELETE FROM texts WHERE expert = ?", (expert,))
-                self.db.execute("DELETE FROM failures WHERE expert = ?", (expert,))
-                kept = [s for s in json.loads(self.meta("experts") or "[]") if s.partition("@")[0] != expert]
-                self.db.execute("INSERT OR REPLACE INTO meta VALUES ('experts', ?)", (json.dumps(kept),))
-            self.compact()
-        return len(rows) or int(told)
+        return remove_expert(self, expert)
 
     def compact(self) -> None:
         """Rewrite shards that hold bytes no row names, so that what was removed is gone from the disk."""
-        with self.writing():
-            named: dict[str, list[TrackRow]] = {}
-            for row in self.track_rows():
-                named.setdefault(_folder_name(row.fingerprint), []).append(row)
-            for folder in sorted((self.path / "tracks").glob("*")):
-                self._compact(folder, sorted(named.get(folder.name, []), key=lambda row: row.place))
-            with self.db:  # full text keeps deleted words until it is built anew
-                self.db.execute("INSERT INTO texts_fts(texts_fts) VALUES ('rebuild')")
-            self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            self.db.execute("VACUUM")
-            self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        compact(self)
 
-    def _compact(self, folder: Path, rows: list[TrackRow]) -> None:
-        old = sorted(int(path.stem) for path in folder.glob("*.values"))
-        if not rows:
-            Shards(folder, 1, np.float16).drop(old)
-            self._shards.clear()
-            return
-        shards = self._shards_of(rows[0].fingerprint, rows[0].dim, rows[0].dtype)
-        size = sum(path.stat().st_size for path in folder.glob("*.values"))
-        if size == sum(row.steps for row in rows) * rows[0].dim * np.dtype(rows[0].dtype).itemsize:
-            return
-        places = shards.compact((row.place, row.steps) for row in rows)
-        with self.db:
-            self.db.executemany(
-                "UPDATE tracks SET shard = ?, first_row = ? WHERE owner = ? AND expert = ?",
-                [(*place, row.owner, row.expert) for place, row in zip(places, rows, strict=True)],
-            )
-        shards.drop(old)
+    def verify(self, checks: Iterable[Check] = ()) -> list[tuple[str, str]]:
+        """Everything that is not as it was written, as (name, problem): the database, tracks, and what `checks` find.
+
+        Damaged tracks are noted where the library can be written, and the next `add` makes them again.
+
+        Args:
+            checks: of derived files.
+        """
+        return verify(self, checks)
 
     def experts(self) -> dict[str, dict[str, Any]]:
         """By expert: modality, dim, fingerprints, tracks, and how many of them have steps."""
@@ -502,14 +508,14 @@ class Library:
             for expert, modality, dim, tracks, present, prints in rows
         }
 
+    def shards(self, row: TrackRow) -> Shards:
+        """The files in which a track lies."""
+        return self._shards_of(row.fingerprint, row.dim, row.dtype)
+
     def _shards_of(self, fingerprint: str, dim: int, dtype: str) -> Shards:
         if fingerprint not in self._shards:
-            self._shards[fingerprint] = Shards(self.path / "tracks" / _folder_name(fingerprint), dim, dtype)
+            self._shards[fingerprint] = Shards(self.path / "tracks" / folder_name(fingerprint), dim, dtype)
         return self._shards[fingerprint]
-
-
-def _folder_name(fingerprint: str) -> str:
-    return fingerprint.replace(":", "-").replace("/", "_")
 
 
 def _video(row: Iterable[Any]) -> Video:
@@ -520,10 +526,3 @@ def _video(row: Iterable[Any]) -> Video:
 def _track_row(row: Sequence[Any]) -> TrackRow:
     owner, expert, fingerprint, modality, shard, first, steps, dim, dtype, note = row
     return TrackRow(owner, expert, fingerprint, modality, (shard, first), steps, dim, dtype, note)
-
-
-def _track_hash(values: npt.NDArray[Any], spans: npt.NDArray[np.float64]) -> str:
-    digest = hashlib.sha256(f"{values.dtype.name}{values.shape}".encode())
-    digest.update(np.ascontiguousarray(values).tobytes())
-    digest.update(np.ascontiguousarray(spans).tobytes())
-    return digest.hexdigest()

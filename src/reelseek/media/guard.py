@@ -17,7 +17,10 @@ from pebble import ProcessExpired, ProcessPool
 
 from reelseek.errors import LimitError, MediaError, UsageError
 
-__all__ = ["Workers", "guarded"]
+__all__ = ["WORKER_DIED", "Workers", "guarded"]
+
+WORKER_DIED = "its worker process died"
+"""How the message begins that an item gets whose worker ended, by the item's doing or somebody else's."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -123,7 +126,7 @@ class Workers(Generic[Item, Result]):
         except FutureTimeout:
             return LimitError(f"took more than {seconds:.0f} s; its worker was stopped")
         except ProcessExpired as error:
-            return MediaError(f"its worker process died (exit code {error.exitcode}); the run went on without it")
+            return MediaError(f"{WORKER_DIED} (exit code {error.exitcode}); the run went on without it")
         except MemoryError:
             return LimitError(f"needed more than {self._memory_bytes / 2**30:.0f} GiB of memory")
         except Exception as error:  # every error of one item is that item's own

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelseek.errors import ModelError
-from reelseek.library.files import write_whole
+from reelseek.library.files import write_whole, write_whole_by
 
 __all__ = ["S3DG", "TSMResNet50", "deflate", "load_network", "relearn_norms", "save_network"]
 
@@ -311,9 +311,9 @@ def relearn_norms(
 
 def save_network(network: S3DG | TSMResNet50, folder: Path, **sizes: Any) -> None:
     """A network and the sizes it was built with (`scale`, `blocks`), as config.json and model.safetensors."""
-    folder.mkdir(parents=True, exist_ok=True)
     name = "s3dg" if isinstance(network, S3DG) else "tsm"
-    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, folder / "model.safetensors")
+    tensors = {key: value.contiguous() for key, value in network.state_dict().items()}
+    write_whole_by(folder / "model.safetensors", lambda partial: save_file(tensors, partial))
     write_whole(folder / "config.json", json.dumps({"format": 1, "network": name, "sizes": sizes}) + "\n")
 
 

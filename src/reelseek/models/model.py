@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from reelseek.errors import ModelError
-from reelseek.library.files import write_whole
+from reelseek.library.files import write_whole, write_whole_by
 from reelseek.library.tokens import Steps, Tokens
 from reelseek.models import parallel
 from reelseek.models.blocks.project import Inputs
@@ -237,10 +237,8 @@ class RetrievalModel(nn.Module):
     def save(self, path: str | os.PathLike[str], *, card: str = "", about: Mapping[str, Any] | None = None) -> None:
         """Write config.json, model.safetensors and a card; each appears whole or not at all."""
         folder = Path(path)
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / "model.safetensors.partial"
-        save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, partial)
-        os.replace(partial, folder / "model.safetensors")
+        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        write_whole_by(folder / "model.safetensors", lambda partial: save_file(tensors, partial))
         config = {"format": 1, "system": self.system, "config": _plain(self.config), **(about or {})}
         write_whole(folder / "config.json", json.dumps(config, indent=2) + "\n")
         write_whole(folder / "README.md", card or f"# {self.system}\n\nA Reelseek retrieval model.\n")

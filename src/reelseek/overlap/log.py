@@ -1,7 +1,9 @@
 """A file of JSON lines that only grows: what was acknowledged is on disk, and a line that a crash cut in half is
 stepped over, not lost with what follows it."""
 
+import contextlib
 import fcntl
+import io
 import json
 import logging
 import os
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from reelseek.errors import CollectionError
+from reelseek.library.files import make_folder, sync_folder
 from reelseek.overlap.pairs import json_line
 
 __all__ = ["Log"]
@@ -93,15 +96,14 @@ class Log:
     def appending(self) -> Iterator[Any]:
         """Be the one that writes, for as long as it takes to look (`lines`) and write what follows from it."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self._lock, self.path.open("ab+") as file:
+            make_folder(self.path.parent)
+            with self._lock, self.path.open("ab+", buffering=0) as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
+                sync_folder(self.path.parent)  # a file that is new, perhaps
                 self._end_cut_line(file)
 
                 def write(row: dict[str, Any]) -> None:
-                    file.write(json_line(row).encode())
-                    file.flush()
-                    os.fsync(file.fileno())
+                    _append_line(file, json_line(row).encode())
 
                 yield write
         except OSError as error:
@@ -115,4 +117,20 @@ class Log:
             file.seek(size - 1)
             if file.read(1) != b"\n":
                 file.write(b"\n")
-                file.flush()
+
+
+def _append_line(file: io.FileIO, line: bytes) -> None:
+    """Put a line on disk, whole or not at all.
+
+    Half a line that a full disk took is taken back; no reader has it, since readers take whole lines only.
+    """
+    start = file.seek(0, os.SEEK_END)
+    try:
+        rest = line
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError:
+        with contextlib.suppress(OSError):
+            file.truncate(start)
+        raise
+    os.fsync(file.fileno())

@@ -1,7 +1,7 @@
 """Embedding the clips of a library, and building their index."""
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from reelseek.errors import LibraryError, ModelError
 from reelseek.library.clips import ClipRule, clips_of
+from reelseek.library.damage import Damage, note_damage
 from reelseek.library.store import Library
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.embed import embed_batches, embed_texts, reader_for
@@ -36,6 +37,15 @@ class _Embedded:
     present: npt.NDArray[np.bool_]
 
 
+@dataclass(frozen=True)
+class _Built:
+    """An index, what each of its clips depends on, and the tracks that could not be read."""
+
+    index: Index
+    signatures: list[str]
+    damage: Damage
+
+
 def build_index(
     library: Library,
     model: RetrievalModel,
@@ -46,7 +56,8 @@ def build_index(
 ) -> Index:
     """Embed every clip (those already embedded are taken over) and build the index anew.
 
-    A video whose tracks are damaged is left out, which is said, and stands in `Index.left_out`.
+    A video whose tracks are damaged is left out, which is said, and stands in `Index.left_out`; the next `add` makes
+    its tracks again.
 
     Args:
         write: False leaves the library as it is: the index is this process's alone.
@@ -59,8 +70,10 @@ def build_index(
     rule = rule or ClipRule()
     if write:
         with library.writing():
-            index, signatures = _build(library, model, rule, progress)
-            write_generation(index.folder, index.about(), {**index.files(), _SIGNATURES: json_file(signatures)})
+            built = _build(library, model, rule, progress)
+            index = built.index
+            write_generation(index.folder, index.about(), {**index.files(), _SIGNATURES: json_file(built.signatures)})
+            note_damage(library, built.damage)
     else:
         index = _build_in_memory(library, model, rule, progress)
     for each in index.left_out:
@@ -73,11 +86,10 @@ def _build_in_memory(library: Library, model: RetrievalModel, rule: ClipRule, pr
     for attempt in range(1, _ATTEMPTS + 1):
         revision = library.revision()
         try:
-            index, _ = _build(library, model, rule, progress)
+            index = _build(library, model, rule, progress).index
         except LibraryError:
             if attempt == _ATTEMPTS or library.revision() == revision:
                 raise
-            library.forget_maps()
         else:
             if attempt == _ATTEMPTS or library.revision() == revision:
                 break
@@ -89,16 +101,15 @@ def short_content(content: str | None) -> str:
     return (content or "")[:_CONTENT_LETTERS]
 
 
-def _build(
-    library: Library, model: RetrievalModel, rule: ClipRule, progress: Progress | None
-) -> tuple[Index, list[str]]:
+def _build(library: Library, model: RetrievalModel, rule: ClipRule, progress: Progress | None) -> _Built:
     state = state_of(library, rule)
     reader = reader_for(model, library)
     clips = list(clips_of(library, rule))
     signatures = _signatures(library, reader, clips)
     old = _embedded_before(library, model)
     fresh = {clip.video for clip, signature in zip(clips, signatures, strict=True) if signature not in old.rows}
-    left_out = _damaged(library, reader, clips, fresh)
+    damage = _damaged(library, reader, fresh)
+    left_out = _left_out(damage, clips)
     if left_out:
         videos = {each.video for each in left_out}
         sound = [row for row, clip in enumerate(clips) if clip.video not in videos]
@@ -113,7 +124,7 @@ def _build(
     )  # fmt: skip
     owners = videos_by_owner(library.videos())
     index.background = background_scores(library, model, index, owners, np.ones(len(model.slots), np.float32), texts)
-    return index, signatures
+    return _Built(index, signatures, [pair for pairs in damage.values() for pair in pairs])
 
 
 def _signatures(library: Library, reader: TokenReader, clips: Sequence[Clip]) -> list[str]:
@@ -140,23 +151,24 @@ def _load_embedded(generation: Generation) -> _Embedded:
     return _Embedded(rows, generation.array("values.npy"), generation.array("present.npy"))
 
 
-def _damaged(
-    library: Library, reader: TokenReader, clips: Sequence[Clip], videos: Collection[str]
-) -> tuple[LeftOut, ...]:
-    """Those of some videos that have a track which is not what was written, or is gone."""
-    reasons: dict[str, str] = {}
+def _damaged(library: Library, reader: TokenReader, videos: Collection[str]) -> dict[str, Damage]:
+    """Those of some videos that have tracks which are not what was written, or are gone; every byte is read."""
+    damage: dict[str, Damage] = {}
     for video in sorted(videos):
         for expert in reader.dims:
             row = reader.row(video, expert)
-            reason = library.damage(row) if row is not None else None
-            if reason is not None:
-                reasons[video] = reason
-                break
-    counts = dict.fromkeys(reasons, 0)
+            problem = library.damage(row) if row is not None else None
+            if row is not None and problem is not None:
+                damage.setdefault(video, []).append((row, problem))
+    return damage
+
+
+def _left_out(damage: Mapping[str, Damage], clips: Sequence[Clip]) -> tuple[LeftOut, ...]:
+    counts = dict.fromkeys(damage, 0)
     for clip in clips:
         if clip.video in counts:
             counts[clip.video] += 1
-    return tuple(LeftOut(video, counts[video], reason) for video, reason in reasons.items())
+    return tuple(LeftOut(video, counts[video], pairs[0][1]) for video, pairs in damage.items())
 
 
 def _embed(

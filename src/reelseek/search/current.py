@@ -92,7 +92,6 @@ class CurrentIndex:
             return self._rebuild_if_quiet()
         replaced = now[1] != self._seen[1]
         self._seen, self._changed_at = now, time.monotonic()
-        self._library.forget_maps()
         if replaced:
             self.index = open_index(self._library, self._model) or self.index
         if self._usable(self.index):
@@ -134,8 +133,8 @@ class CurrentIndex:
             clips = sum(each.clips for each in self.index.left_out)
             _log.warning(
                 "%d clips are missing from the index, of %d videos whose tracks are damaged: %s; "
-                "remove these videos and add them again, or import their features again",
-                *(clips, len(self.index.left_out), _names([e.video for e in self.index.left_out])),
+                "make them again with: reelseek add %s VIDEOS, or import their features again",
+                *(clips, len(self.index.left_out), _names([e.video for e in self.index.left_out]), self._library.path),
             )
         if self.unindexed:
             _log.warning("%d videos are not in the index yet: %s", len(self.unindexed), _names(self.unindexed))

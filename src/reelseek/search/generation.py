@@ -15,7 +15,7 @@ import json
 import math
 import mmap
 import secrets
-import shutil
+import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,15 +27,16 @@ import numpy as np
 import numpy.typing as npt
 
 from reelseek.errors import LibraryError
-from reelseek.library.files import write_file
+from reelseek.library.files import write_whole_by
 
-__all__ = ["MANIFEST", "Generation", "array_file", "damaged_files", "drop_generation", "json_file", "open_generation",
+__all__ = ["MANIFEST", "Generation", "array_file", "damaged_files", "json_file", "open_generation",
            "read_manifest", "write_generation"]  # fmt: skip
 
 MANIFEST = "index.json"
 _FORMAT = 2
 _IN_MEMORY = 64 * 2**20  # a smaller file is read, a larger one is mapped
-_ATTEMPTS = 10
+_ATTEMPTS = 20
+_PAUSE_SECONDS = 0.01  # until whoever deletes or replaces a folder has got on
 Loaded = TypeVar("Loaded")
 Write = Callable[[Path], None]
 
@@ -164,10 +165,9 @@ def open_generation(folder: Path, load: Callable[[Generation], Loaded]) -> Loade
         try:
             return load(generation)
         except FileNotFoundError as error:
-            now = read_manifest(folder)
-            if now is not None and now.name == generation.name:
-                raise LibraryError(f"{error.filename} is gone") from error
-    raise LibraryError(f"{folder} is replaced faster than it can be opened")
+            gone = LibraryError(f"{error.filename} is gone")
+            time.sleep(_PAUSE_SECONDS)
+    raise gone
 
 
 def write_generation(folder: Path, about: Mapping[str, Any], files: Mapping[str, Write]) -> None:
@@ -176,17 +176,16 @@ def write_generation(folder: Path, about: Mapping[str, Any], files: Mapping[str,
     Raises:
         OSError: the disk is full, or the folder cannot be written; what was in place stays.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     generation = Generation(folder, secrets.token_hex(4), about, {})
     checksums: dict[str, tuple[int, int]] = {}
     try:
         for file, write in files.items():
-            write_file(generation.path(file), write)
+            write_whole_by(generation.path(file), write)
             with generation.path(file).open("rb") as written:
                 checksums[file] = _checksum(written)
         manifest = {"format": _FORMAT, "generation": generation.name, "about": dict(about), "files": checksums}
         plain = json.loads(json.dumps(manifest))  # as it will be read
-        write_file(folder / MANIFEST, json_file({**plain, "sha256": _digest(plain)}))
+        write_whole_by(folder / MANIFEST, json_file({**plain, "sha256": _digest(plain)}))
     except BaseException:
         for file in files:
             generation.path(file).unlink(missing_ok=True)
@@ -228,9 +227,3 @@ def _damaged(generation: Generation) -> list[tuple[str, str]]:
         except (LibraryError, OSError) as error:
             damaged.append((str(generation.path(file)), str(error)))
     return damaged
-
-
-def drop_generation(folder: Path) -> None:
-    """Delete a folder; its manifest goes first, so that no reader takes what is left for damaged."""
-    (folder / MANIFEST).unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)

@@ -27,7 +27,6 @@ from reelseek.search.generation import (
     Write,
     array_file,
     damaged_files,
-    drop_generation,
     json_file,
     open_generation,
 )
@@ -36,7 +35,6 @@ __all__ = [
     "Index",
     "LeftOut",
     "Neighbours",
-    "drop_derived",
     "flat_vectors",
     "index_folder",
     "open_index",
@@ -331,20 +329,3 @@ def verify(library: Library) -> list[tuple[str, str]]:
     """Files of a library's indexes that are not what was written, and in what way; every byte of them is read."""
     folders = sorted(path for path in (library.path / "index").glob("*") if path.is_dir())
     return [damage for folder in folders for damage in damaged_files(folder)]
-
-
-def drop_derived(library: Library, keep: Index | None = None) -> None:
-    """Delete every index and browser copy: after videos were forgotten, nothing derived from them may stay.
-
-    Args:
-        keep: an index that was built since then.
-    """
-    import shutil
-
-    with library.writing():
-        for path in (library.path / "index").glob("*"):
-            if not path.is_dir():
-                path.unlink()
-            elif keep is None or path != keep.folder:
-                drop_generation(path)
-        shutil.rmtree(library.path / "copies", ignore_errors=True)

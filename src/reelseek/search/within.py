@@ -50,7 +50,7 @@ def check_tracks(library: Library, reader: TokenReader, video: Video) -> None:
         row = reader.row(video.id, expert)
         damage = library.damage(row) if row is not None else None
         if damage is not None:
-            raise LibraryError(f"{video.id}: {damage}; remove the video and add it again, or import its features again")
+            raise LibraryError(damage)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ Source: Lei et al. 2020 (MART), on embeddings as Ging et al. 2020 (COOT) and Zol
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,7 +21,7 @@ from torch.nn import functional
 
 from reelseek.errors import ModelError, UsageError
 from reelseek.evaluation.captions import CaptionScores, score_captions, words_of
-from reelseek.library.files import write_whole
+from reelseek.library.files import write_whole, write_whole_by
 from reelseek.library.store import Library
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.blocks.arrange import aligned
@@ -136,13 +135,11 @@ class Writer:
             UsageError: the folder holds something else.
         """
         check_place(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         if self.model is not None:
             self.model.save(folder / "encoder")
         config = {"format": 1, "captioner": asdict(self.captioner.config), "experts": self.experts, **about}
-        partial = folder / "model.safetensors.partial"
-        save_file(self.captioner.state_dict(), partial)
-        os.replace(partial, folder / "model.safetensors")
+        weights = self.captioner.state_dict()
+        write_whole_by(folder / "model.safetensors", lambda partial: save_file(weights, partial))
         write_whole(folder / "config.json", json.dumps(config, indent=1) + "\n")
 
 

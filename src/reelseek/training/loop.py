@@ -1,9 +1,9 @@
 """The one training loop: epochs over clips, a caption each, the best epoch kept by the validation split."""
 
 import csv
+import io
 import json
 import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from reelseek.errors import RecipeError, UsageError
+from reelseek.library.files import write_whole, write_whole_by
 from reelseek.library.store import Library
 from reelseek.library.tokens import Clip, Steps, TokenReader, Tokens
 from reelseek.models import parallel
@@ -353,7 +354,6 @@ class _Run:
     def _save(self) -> None:
         if not parallel.first():
             return
-        self.out.mkdir(parents=True, exist_ok=True)
         if self.log[-1].best:
             _write_tensors(self.out / "best.safetensors", self.average or self.model.state_dict())
         _write_log(self.out / "log.csv", self.log)
@@ -461,18 +461,16 @@ def _drop(tokens: Tokens, chance: float, drawn: npt.NDArray[np.float64]) -> Toke
 
 
 def _write_log(path: Path, lines: Sequence[Epoch]) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.DictWriter(file, [each.name for each in fields(Epoch)])
-        rows.writeheader()
-        rows.writerows(asdict(line) for line in lines)
-    os.replace(partial, path)
+    text = io.StringIO(newline="")
+    rows = csv.DictWriter(text, [each.name for each in fields(Epoch)])
+    rows.writeheader()
+    rows.writerows(asdict(line) for line in lines)
+    write_whole(path, text.getvalue())
 
 
 def _write_tensors(path: Path, state: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    partial = path.with_name(path.name + ".partial")
-    save_file({name: value.contiguous().clone() for name, value in state.items()}, partial, metadata)
-    os.replace(partial, path)
+    tensors = {name: value.contiguous().clone() for name, value in state.items()}
+    write_whole_by(path, lambda partial: save_file(tensors, partial, metadata))
 
 
 def _card(model: RetrievalModel, train: Split, validation: Split, best: Epoch) -> str:

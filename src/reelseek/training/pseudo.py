@@ -5,7 +5,6 @@ a clip. Of the modalities that a clip has, the label nearest its captions by cos
 section 3.3).
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
+from reelseek.library.files import write_whole_by
 from reelseek.library.tokens import TokenReader
 from reelseek.models.embed import embed_clips
 from reelseek.models.model import LearnedModel, RetrievalModel
@@ -79,10 +79,7 @@ class _Mean:
         if done > self.start:
             kept = load_file(self.path)
             total["total"], total["count"] = total["total"] + kept["total"], total["count"] + kept["count"]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
-        save_file(total, partial, {"epoch": str(epoch)})
-        os.replace(partial, self.path)
+        write_whole_by(self.path, lambda partial: save_file(total, partial, {"epoch": str(epoch)}))
 
     def _done(self) -> int:
         if not self.path.is_file():

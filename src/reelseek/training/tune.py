@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import tomllib
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -14,6 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from reelseek.errors import RecipeError, UsageError
+from reelseek.library.files import write_whole
 from reelseek.library.store import Library
 from reelseek.training.loop import train
 from reelseek.training.recipe import recipe_from
@@ -111,7 +111,7 @@ def tune(
             f"{out} holds a search of another recipe, other ranges or another library; name another folder, or remove "
             "this one"
         )
-    (out / "search.json").write_text(identity, "utf-8")
+    write_whole(out / "search.json", identity)
     storage = JournalStorage(JournalFileBackend(str(out / "trials.log")))
     study = optuna.create_study(
         storage=storage,
@@ -166,6 +166,4 @@ def _write(out: Path, trials: list[Trial], best: dict[str, Any]) -> None:
         rows = csv.writer(file)
         rows.writerow(["trial", "score", *names])
         rows.writerows([t.number, t.score, *(t.settings.get(n, "") for n in names)] for t in trials)
-    partial = out / "best.toml.partial"
-    partial.write_text(tomli_w.dumps(best), "utf-8")
-    os.replace(partial, out / "best.toml")
+    write_whole(out / "best.toml", tomli_w.dumps(best))
