@@ -177,6 +177,30 @@ def test_tuned_lists_reach_the_recall_of_exact_search(monkeypatch: pytest.Monkey
     assert np.mean(recall) >= 0.99
 
 
+@pytest.mark.parametrize(("distinct", "has_lists"), [(500, False), (4000, True)])
+def test_recall_among_masses_of_equal_vectors(monkeypatch: pytest.MonkeyPatch, distinct: int, has_lists: bool) -> None:
+    """Most of 20,000 vectors are equal; what is as similar as the best is right, whichever of the equal it is."""
+    monkeypatch.setattr(index_module, "_EXACT_UP_TO", 1000)
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(100, 32))
+    vectors = (centres[rng.integers(100, size=distinct)] + 0.3 * rng.normal(size=(distinct, 32))).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors = vectors[rng.permutation(np.concatenate([np.arange(distinct), np.zeros(20_000 - distinct, int)]))]
+    queries = (centres[rng.integers(100, size=80)] + 0.5 * rng.normal(size=(80, 32))).astype(np.float32)
+    neighbours = Neighbours.build(np.arange(20_000) * 3, vectors, queries[:40])
+    assert (neighbours._index is not None) == has_lists
+    queries = np.concatenate([queries[40:], vectors[rng.integers(20_000, size=10)]])
+    for count in (10, 100, 440, 5000):
+        recall = []
+        for query in queries:
+            exact = vectors @ query
+            least = np.partition(exact, -count)[-count] - 1e-5
+            rows = neighbours.search(query[None], count)[1][0]
+            assert len(set(rows)) == count
+            recall.append((exact[rows // 3] >= least).mean())
+        assert np.mean(recall) >= 0.99, count
+
+
 def test_patterns_merged_equal_one_exact_ranking(searcher: Searcher) -> None:
     query = parse_query("a cat")
     vectors, scale = searcher._embed(query, np.ones(3, np.float32))

@@ -11,7 +11,8 @@ from reelseek.cli.show import bars, say
 from reelseek.errors import CollectionError, UsageError
 
 if TYPE_CHECKING:
-    from reelseek.library import AddReport
+    from reelseek.library import AddReport, Library
+    from reelseek.search import Index
 
 __all__ = ["register", "update_indexes"]
 
@@ -51,7 +52,7 @@ def add(
         if not os.path.lexists(path):
             raise CollectionError(f"{path}: no such file or folder")
     started = time.monotonic()
-    with Library.open(library, create=True) as opened, bars() as progress:
+    with Library.open(library, create=True) as opened, opened.writing(), bars() as progress:
         report = add_videos(
             opened,
             paths,
@@ -62,9 +63,9 @@ def add(
             retry_failed=retry_failed,
             progress=progress,
         )
-        update_indexes(opened, progress)
+        index = update_indexes(opened, progress)
     _tell(report, time.monotonic() - started)
-    raise typer.Exit(1 if report.failed else 0)
+    raise typer.Exit(1 if report.failed or (index is not None and index.left_out) else 0)
 
 
 def _tell(report: "AddReport", seconds: float) -> None:
@@ -93,22 +94,24 @@ def _tell(report: "AddReport", seconds: float) -> None:
         )
 
 
-def update_indexes(library: object, progress: object = None) -> None:
-    """Bring the index of `concepts` up to date, if the library has anything it can read."""
-    from reelseek.library import Library
+def update_indexes(library: "Library", progress: object = None) -> "Index | None":
+    """Bring the index of `concepts` up to date; None if the library has nothing it can read.
+
+    Videos that an older index left out, since their tracks were damaged, are tried again.
+    """
     from reelseek.models import load_model
     from reelseek.search import ClipRule, build_index, open_index
     from reelseek.search.index import state_of
 
-    assert isinstance(library, Library)
     model = load_model("concepts")
     if not set(model.experts) & {name for name, about in library.experts().items() if about["present"]}:
-        return
+        return None
     index = open_index(library, model)
     rule = index.rule if index else ClipRule()
-    if index is None or index.state != state_of(library, rule):
-        tell = progress if callable(progress) else (lambda *_: None)
-        build_index(library, model, rule, lambda done, total: tell("indexing", done, total, ""))
+    if index is not None and index.state == state_of(library, rule) and not index.left_out:
+        return index
+    tell = progress if callable(progress) else (lambda *_: None)
+    return build_index(library, model, rule, lambda done, total: tell("indexing", done, total, ""))
 
 
 def register(app: typer.Typer) -> None:

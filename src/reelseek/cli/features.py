@@ -32,13 +32,14 @@ def import_(
     from reelseek.library import Library
     from reelseek.library.arrays import import_features
 
-    with Library.open(library) as opened, bars() as progress:
+    with Library.open(library) as opened, opened.writing(), bars() as progress:
         report = import_features(opened, expert, paths, modality=modality, fps=fps, progress=progress)
-        update_indexes(opened, progress)
+        index = update_indexes(opened, progress)
     for name, reason in report.failed:
         say(f"failed: {name}: {reason}")
     if report.unmatched:
         shown = ", ".join(report.unmatched[:5]) + (" ..." if len(report.unmatched) > 5 else "")
         say(f"{len(report.unmatched)} arrays are named after no video of the library: {shown}")
     print(f"{report.imported} tracks of {expert} imported, {len(report.failed)} failed")
-    raise typer.Exit(1 if report.failed or not report.imported else 0)
+    left_out = index is not None and index.left_out
+    raise typer.Exit(1 if report.failed or not report.imported or left_out else 0)

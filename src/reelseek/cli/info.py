@@ -8,11 +8,9 @@ import typer
 from reelseek.cli.show import clock, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from reelseek.library.damage import Check
+    from reelseek.library import Library
 
 __all__ = ["register"]
-
-_DERIVED: "tuple[Check, ...]" = ()  # what else --verify checks: files that are derived from tracks
 
 
 def info(
@@ -20,7 +18,7 @@ def info(
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     videos: Annotated[bool, typer.Option("--videos", help="List the videos.")] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Check the database, and read every byte of every track again.")
+        bool, typer.Option("--verify", help="Check the database, and read every byte of every track and index again.")
     ] = False,
 ) -> None:
     """What a library holds: videos, tracks of each expert, failures with reasons, and its digest."""
@@ -28,7 +26,7 @@ def info(
     from reelseek.library.names import printable
 
     with Library.open(library) as opened:
-        problems = opened.verify(_DERIVED) if verify else []
+        problems = opened.verify([_damaged_indexes]) if verify else []
         for name, problem in problems:
             say(f"damaged: {name}: {problem}")
         rows, experts, failures = opened.videos(), opened.experts(), opened.failures()
@@ -66,6 +64,12 @@ def info(
         print_table(["video", "note"], notes)
     print(f"digest {about['digest']}")
     raise typer.Exit(code)
+
+
+def _damaged_indexes(library: "Library") -> list[tuple[str, str]]:
+    from reelseek.search.index import verify
+
+    return [(file, f"{problem}; the next search or add builds it again") for file, problem in verify(library)]
 
 
 def register(app: typer.Typer) -> None:

@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 something failed (the rest of the work is done), 2 wrong u
 """
 
 import os
+import select
 import sqlite3
 import sys
 
@@ -79,19 +80,21 @@ def main() -> None:
     """Run the command line; every expected error is one sentence on standard error."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        code = app(standalone_mode=False)
+        code = _run(sys.argv[1:])
         sys.stdout.flush()
     except typer.Exit as stop:
         code = stop.exit_code
     except (typer.Abort, KeyboardInterrupt):
         say("stopped; what was finished is kept, and the same command goes on from there")
         code = 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read the results has enough of them
-        code = 0
+    except BrokenPipeError as error:
+        code = _broken_pipe(error)
     except (UsageError, QueryError, RecipeError) as error:
         say(f"error: {error}")
         code = 2
+    except EOFError as error:
+        say(f"error: a file or a pipe ended too early: {error}")
+        code = 1
     except (ReelseekError, sqlite3.Error, OSError) as error:
         say(f"error: {error}")
         code = 1
@@ -102,6 +105,26 @@ def main() -> None:
         error.show()
         code = error.exit_code
     sys.exit(code or 0)
+
+
+def _run(arguments: list[str]) -> int:
+    """Parse and call, without typer's own way of ending: it takes every EOFError for Ctrl-D (and the command for
+    stopped by its user), says nothing at Ctrl-C, and ends with 1 where whoever read the results has enough of them."""
+    command = typer.main.get_command(app)
+    with command.make_context("reelseek", arguments) as context:
+        command.invoke(context)
+    return 0
+
+
+def _broken_pipe(error: BrokenPipeError) -> int:
+    """0 where whoever read the results has enough of them, 1 where it was another pipe that broke."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    if any(event & (select.POLLERR | select.POLLHUP) for _, event in output.poll(0)):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    say(f"error: a process that this one talks to has ended: {error}")
+    return 1
 
 
 if __name__ == "__main__":

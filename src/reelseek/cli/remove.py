@@ -26,7 +26,8 @@ def remove(
             print(f"erased {opened.remove_expert(expert)} tracks of {expert}")
         else:
             print(f"forgot {len(opened.remove(videos or []))} videos")
-        update_indexes(opened)
+        index = update_indexes(opened)
+    raise typer.Exit(1 if index is not None and index.left_out else 0)
 
 
 def register(app: typer.Typer) -> None:

@@ -85,7 +85,7 @@ def search(
         _write_run(run, hits, grouping, model)
     if not json:
         _show(hits, several=query is None)
-    raise typer.Exit(1 if failed else 0)
+    raise typer.Exit(1 if failed or searcher.index.left_out else 0)
 
 
 def _draw(inside: "Within", path: Path, library: "Library") -> None:

@@ -2,21 +2,24 @@
 
 import contextlib
 import errno
+import hashlib
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 __all__ = [
     "delete_files",
     "make_folder",
-    "replace_folder",
+    "read_checked",
     "sync_file",
     "sync_folder",
+    "write_checked",
     "write_whole",
     "write_whole_by",
     "write_whole_bytes",
 ]
+
+_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -57,6 +60,25 @@ def write_whole_by(path: Path, write: Callable[[Path], object]) -> None:
     sync_folder(path.parent)
 
 
+def write_checked(path: Path, payload: bytes) -> None:
+    """Replace a file in one step by bytes with their SHA-256 behind them, for `read_checked`."""
+    write_whole_bytes(path, payload + hashlib.sha256(payload).digest())
+
+
+def read_checked(path: Path) -> bytes:
+    """The bytes that `write_checked` wrote.
+
+    Raises:
+        ValueError: they are not what was written.
+        OSError: the file cannot be read.
+    """
+    whole = path.read_bytes()
+    payload, digest = whole[:-_DIGEST_BYTES], whole[-_DIGEST_BYTES:]
+    if hashlib.sha256(payload).digest() != digest:
+        raise ValueError(f"{path} is damaged: its bytes are not what was written")
+    return payload
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it, so that their names survive a power cut."""
     missing = []
@@ -66,24 +88,6 @@ def make_folder(folder: Path) -> None:
     for each in reversed(missing):
         each.mkdir(exist_ok=True)
         sync_folder(each.parent)
-
-
-def replace_folder(partial: Path, target: Path) -> None:
-    """Put a finished folder in the place of another. A crash between the two renames leaves neither at `target`, so
-    this is for what is derived; the old one stays beside it as `.old` until the new one is on disk."""
-    for path in sorted(partial.rglob("*"), reverse=True):
-        if path.is_dir():
-            sync_folder(path)
-        else:
-            sync_file(path)
-    sync_folder(partial)
-    old = target.with_name(f"{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        os.rename(target, old)
-    os.rename(partial, target)
-    sync_folder(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def delete_files(folder: Path, names: list[str]) -> None:

@@ -278,6 +278,29 @@ class Library:
                     raise LibraryError(describe_damage(self, row, str(error))) from error
                 row = present
 
+    def damage(self, row: TrackRow) -> str | None:
+        """A sentence on what is wrong with a track's bytes on disk, all of which are read; None where nothing is.
+
+        A track that another process moved or removed since its row was read is not damaged.
+        """
+        query = "SELECT sha256 FROM tracks WHERE owner = ? AND expert = ?"
+        written = self.db.execute(query, (row.owner, row.expert)).fetchone()
+        present = self._track(row.owner, row.expert)
+        if present is None or written is None:
+            return None
+        try:
+            values, spans = self.shards(present).read(present.place, present.steps)
+        except LibraryError as error:
+            problem = str(error)
+        else:
+            if track_hash(values, spans) != written[0]:
+                problem = "its bytes on disk are not what was written"
+            elif np.isfinite(values).all():
+                return None
+            else:
+                problem = "it holds NaN or infinity"
+        return describe_damage(self, row, problem) if self._track(row.owner, row.expert) == present else None
+
     def _track(self, owner: str, expert: str) -> TrackRow | None:
         row = self.db.execute(f"{_TRACKS} WHERE owner = ? AND expert = ?", (owner, expert)).fetchone()
         return _track_row(row) if row else None

@@ -1,8 +1,9 @@
 """An index over clips; a query -> ranked moments with their reasons."""
 
 from reelseek.library.clips import ClipRule, clips_of
+from reelseek.search.build import build_index
 from reelseek.search.hit import Hit
-from reelseek.search.index import Index, build_index, open_index
+from reelseek.search.index import Index, open_index
 from reelseek.search.localize import Localized, localize, measure_steps
 from reelseek.search.query import Query, parse_query
 from reelseek.search.searcher import Searcher

@@ -1,44 +1,54 @@
-"""Embeddings of a library's clips under one model, and a nearest-neighbour index for each presence pattern.
+"""An index over clips: their embeddings under one model, and nearest neighbours for each presence pattern.
 
-Everything here is derived: it is rebuilt from tracks at will and swapped in whole by one rename. For clips that have
-the same slots present the score of a query is a plain dot product up to a constant, so one index a pattern orders
+Everything here is derived: it is rebuilt from tracks at will and swapped in whole, see `generation`. For clips that
+have the same slots present the score of a query is a plain dot product up to a constant, so one index a pattern orders
 them exactly, and the few patterns are merged.
 """
 
 import json
-import shutil
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from reelseek.library.clips import ClipRule, clips_of
-from reelseek.library.files import replace_folder
+from reelseek.errors import LibraryError
+from reelseek.library.clips import ClipRule
 from reelseek.library.store import Library
-from reelseek.library.tokens import Clip, TokenReader
-from reelseek.models.embed import reader_for
-from reelseek.models.model import Embedding, RetrievalModel
-from reelseek.models.systems.concepts import background_queries
+from reelseek.library.tokens import Clip
+from reelseek.models.model import RetrievalModel
+from reelseek.search.generation import (
+    Generation,
+    Write,
+    array_file,
+    damaged_files,
+    json_file,
+    open_generation,
+)
 
 __all__ = [
     "Index",
+    "LeftOut",
     "Neighbours",
-    "build_index",
     "flat_vectors",
     "index_folder",
     "open_index",
     "state_of",
+    "verify",
 ]
 
 _EXACT_UP_TO = 20_000
 _RECALL_WANTED = 0.995
 _TRIALS = 64
-_BATCH = 64
+_DEPTHS = (10, 100, 1000)  # so many results are tuned for; who wants more gets exact search
+_SAME = 1e-5  # similarities this near to each other, as a share, are equal: they were added up in another order
+_ROWS_A_TIME = 10_000
+_log = logging.getLogger("reelseek")
 Matrix = npt.NDArray[np.float32]
 
 
@@ -57,82 +67,143 @@ def state_of(library: Library, rule: ClipRule) -> str:
         "SELECT owner, expert, fingerprint, sha256 FROM tracks ORDER BY owner, expert",
         "SELECT hash, cuts FROM contents ORDER BY hash",
     ):
-        for row in library.db.execute(query):
-            digest.update(repr(row).encode())
+        rows = library.db.execute(query)
+        while block := rows.fetchmany(_ROWS_A_TIME):
+            digest.update(repr(block).encode())
     return digest.hexdigest()
 
 
 class Neighbours:
     """The clips of one presence pattern: exact search while small, else inverted lists tuned to recall .995.
 
-    How many lists are probed is measured when it is built, with background queries and with clips as queries.
+    How many lists are probed for so many results is measured when it is built, with background queries and with clips
+    as queries. Recall is the share of results that are as similar as the best ones are: of a thousand equal clips any
+    ten are right.
+
+    Args:
+        rows: the clip of every vector.
+        vectors: to be searched exactly; None where there are lists.
+        probes: how many lists are looked into for at most so many results.
     """
 
-    def __init__(self, rows: npt.NDArray[np.int64], vectors: Matrix, index: Any | None) -> None:
-        self.rows, self.vectors, self._index = rows, vectors, index
+    def __init__(
+        self,
+        rows: npt.NDArray[np.int64],
+        vectors: Matrix | None,
+        index: Any | None,
+        probes: Mapping[int, int] | None = None,
+    ) -> None:
+        self.rows, self.vectors, self._index, self._probes = rows, vectors, index, dict(probes or {})
 
     @classmethod
     def build(cls, rows: npt.NDArray[np.int64], vectors: Matrix, trials: Matrix) -> "Neighbours":
-        if len(rows) <= _EXACT_UP_TO:
-            return cls(rows, vectors, None)
-        lists = int(4 * np.sqrt(len(rows)))
+        distinct = _distinct(vectors) if len(rows) > _EXACT_UP_TO else rows
+        if len(distinct) <= _EXACT_UP_TO:
+            return cls(rows, vectors, None)  # few, or few that differ: there are no lists worth the name
+        lists = int(4 * np.sqrt(len(distinct)))
         quantizer = faiss.IndexFlatIP(vectors.shape[1])
         index = faiss.IndexIVFFlat(quantizer, vectors.shape[1], lists, faiss.METRIC_INNER_PRODUCT)
         rng = np.random.default_rng(0)
-        sample = rng.choice(len(vectors), min(len(vectors), 40 * lists), replace=False)
-        index.cp.niter = 8
+        sample = rng.choice(distinct, min(len(distinct), 40 * lists), replace=False)
+        index.cp.niter, index.cp.min_points_per_centroid = 8, 1  # it warns on standard error below 39
         index.train(vectors[np.sort(sample)])
         index.add(vectors)
-        own = vectors[np.sort(rng.choice(len(vectors), _TRIALS, replace=False))]
-        probes = max(_probes(index, vectors, queries) for queries in (own, trials) if len(queries))
-        if probes > lists // 3:
-            return cls(rows, vectors, None)  # these vectors have no lists worth the name; exact search is as fast
-        index.nprobe = probes
-        return cls(rows, vectors, index)
+        clips = vectors[np.sort(rng.choice(distinct, min(len(distinct), _TRIALS), replace=False))]
+        probes: dict[int, int] = {}
+        for depth in _DEPTHS:
+            tuned = [_fewest_probes(index, vectors, queries, depth) for queries in (clips, trials) if len(queries)]
+            probes[depth] = max(*tuned, *probes.values()) if probes else max(tuned)
+            if min(probes.values()) > lists // 3:
+                return cls(rows, vectors, None)  # there are no lists worth the name; exact search is as fast
+        return cls(rows, None, index, probes)
 
     def search(self, queries: Matrix, count: int) -> tuple[Matrix, npt.NDArray[np.int64]]:
         """Scores and clip numbers [query, count] of the best clips."""
         count = min(count, len(self.rows))
         if self._index is not None:
-            scores, found = self._index.search(queries, count)
-            return scores, np.where(found >= 0, self.rows[found], -1)
+            probes = next((probes for depth, probes in self._probes.items() if count <= depth), self._index.nlist)
+            scores, places = _search_lists(self._index, queries, count, probes)
+            short = (places < 0).any(axis=1)
+            if short.any():  # the lists that were probed hold fewer: look into all of them
+                scores[short], places[short] = _search_lists(self._index, queries[short], count, self._index.nlist)
+            return scores, self.rows[places]
+        assert self.vectors is not None
         if len(queries) == 1:
-            return self._one(queries[0], count)
-        scores, found = faiss.knn(queries, self.vectors, count, metric=faiss.METRIC_INNER_PRODUCT)
-        return scores, self.rows[found]
+            return self._one(self.vectors @ queries[0], count)
+        scores, places = faiss.knn(queries, self.vectors, count, metric=faiss.METRIC_INNER_PRODUCT)
+        return scores, self.rows[places]
 
-    def _one(self, query: Matrix, count: int) -> tuple[Matrix, npt.NDArray[np.int64]]:
-        scores = self.vectors @ query
-        best = np.argpartition(-scores, count - 1)[:count] if count < len(scores) else np.arange(len(scores))
+    def _one(self, scores: Matrix, count: int) -> tuple[Matrix, npt.NDArray[np.int64]]:
+        """The best of some scores; of equal ones those that come first."""
+        if count < len(scores):
+            least = np.partition(scores, len(scores) - count)[len(scores) - count]
+            above = np.flatnonzero(scores > least)
+            best = np.concatenate([above, np.flatnonzero(scores == least)[: count - len(above)]])
+        else:
+            best = np.arange(len(scores))
         best = best[np.lexsort((best, -scores[best]))]
         return scores[best][None], self.rows[best][None]
 
-    def save(self, folder: Path, name: str) -> None:
-        np.save(folder / f"{name}.rows.npy", self.rows)
-        np.save(folder / f"{name}.vectors.npy", self.vectors)
+    def files(self, name: str) -> dict[str, Write]:
+        """What writes it."""
+        files: dict[str, Write] = {f"{name}.rows.npy": array_file(self.rows)}
         if self._index is not None:
-            faiss.write_index(self._index, str(folder / f"{name}.faiss"))
+            probes = list(self._probes.items())
+            return {**files, f"{name}.faiss": self._write_lists, f"{name}.probes.json": json_file(probes)}
+        assert self.vectors is not None
+        return {**files, f"{name}.vectors.npy": array_file(self.vectors)}
+
+    def _write_lists(self, path: Path) -> None:
+        assert self._index is not None
+        try:
+            faiss.write_index(self._index, str(path))
+        except RuntimeError as error:  # it has no other word for a full disk
+            raise OSError(f"{path} cannot be written: {error}") from error
 
     @classmethod
-    def load(cls, folder: Path, name: str) -> "Neighbours":
-        path = folder / f"{name}.faiss"
-        index = faiss.read_index(str(path)) if path.is_file() else None
-        vectors = np.load(folder / f"{name}.vectors.npy", mmap_mode="r")
-        return cls(np.load(folder / f"{name}.rows.npy"), vectors, index)
+    def load(cls, generation: Generation, name: str) -> "Neighbours":
+        rows = generation.array(f"{name}.rows.npy")
+        if f"{name}.faiss" not in generation.files:
+            return cls(rows, generation.array(f"{name}.vectors.npy"), None)
+        index = generation.opened(f"{name}.faiss", lambda path: faiss.read_index(str(path)))
+        return cls(rows, None, index, dict(generation.json(f"{name}.probes.json")))
 
 
-def _probes(index: Any, vectors: Matrix, queries: Matrix) -> int:
-    """The fewest lists to probe for recall@10 of .995 against exact search over `vectors`."""
-    _, wanted = faiss.knn(queries, vectors, 10, metric=faiss.METRIC_INNER_PRODUCT)
+def _distinct(vectors: Matrix) -> npt.NDArray[np.int64]:
+    """Places of the first of every set of equal vectors."""
+    first: dict[int, int] = {}
+    for place, vector in enumerate(vectors):
+        first.setdefault(hash(vector.tobytes()), place)
+    return np.fromiter(first.values(), np.int64)
+
+
+def _search_lists(index: Any, queries: Matrix, count: int, probes: int) -> tuple[Matrix, npt.NDArray[np.int64]]:
+    parameters = faiss.SearchParametersIVF(nprobe=probes)  # type: ignore[call-arg]
+    scores, places = index.search(queries, count, params=parameters)
+    return scores, places
+
+
+def _fewest_probes(index: Any, vectors: Matrix, queries: Matrix, depth: int) -> int:
+    """The fewest lists to probe for a recall of .995 of so many results against exact search over `vectors`, twice."""
+    depth = min(depth, len(vectors))
+    best, _ = faiss.knn(queries, vectors, depth, metric=faiss.METRIC_INNER_PRODUCT)
+    least = best[:, -1:] - _SAME * np.maximum(1, np.abs(best[:, -1:]))
     probes = 1
     while probes < index.nlist:
-        index.nprobe = probes
-        _, found = index.search(queries, 10)
-        recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found, wanted, strict=True)])
-        if recall >= _RECALL_WANTED:
-            return min(index.nlist, 2 * probes)  # twice, since other queries are not these
+        scores, places = _search_lists(index, queries, depth, probes)
+        if np.mean((scores >= least) & (places >= 0)) >= _RECALL_WANTED:
+            return min(int(index.nlist), 2 * probes)  # twice, since other queries are not these
         probes *= 2
     return int(index.nlist)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A video that could not be embedded, how many clips it has, and why."""
+
+    video: str
+    clips: int
+    reason: str
 
 
 @dataclass
@@ -141,9 +212,13 @@ class Index:
 
     Args:
         clips: the clip of every row.
-        embedding: values [clip, slot, dim], present [clip, slot] (memory-mapped).
+        values, present: embeddings [clip, slot, dim] and [clip, slot]; they cannot be written to.
         patterns: for each presence pattern (a tuple of bool a slot) its neighbours.
         state: what it was made from, see `state_of`.
+        contents: what the file of each video held, shortened.
+        experts: whose tracks it was made from.
+        background: what each background query reaches at most; None if not yet known.
+        left_out: videos whose tracks are damaged.
     """
 
     folder: Path
@@ -154,18 +229,82 @@ class Index:
     slots: tuple[str, ...]
     rule: ClipRule
     state: str
+    contents: Mapping[str, str]
+    experts: tuple[str, ...]
+    background: npt.NDArray[np.float64] | None = None
+    left_out: tuple[LeftOut, ...] = ()
 
-    def rows_of(self, video: str) -> list[int]:
+    def rows_of(self, video: str) -> Sequence[int]:
         """Row numbers of a video's clips."""
-        return self._by_video().get(video, [])
+        return self._rows_by_video.get(video, ())
 
-    def _by_video(self) -> dict[str, list[int]]:
-        known: dict[str, list[int]] | None = self.__dict__.get("_videos")
-        if known is None:
-            known = self.__dict__["_videos"] = {}
-            for row, clip in enumerate(self.clips):
-                known.setdefault(clip.video, []).append(row)
-        return known
+    @cached_property
+    def _rows_by_video(self) -> dict[str, list[int]]:
+        rows: dict[str, list[int]] = {}
+        for row, clip in enumerate(self.clips):
+            rows.setdefault(clip.video, []).append(row)
+        return rows
+
+    def about(self) -> dict[str, Any]:
+        """What its manifest says."""
+        return {
+            "slots": self.slots,
+            "rule": asdict(self.rule),
+            "state": self.state,
+            "patterns": ["".join("01"[p] for p in pattern) for pattern in self.patterns],
+            "experts": self.experts,
+            "background": None if self.background is None else self.background.tolist(),
+            "left_out": [asdict(each) for each in self.left_out],
+        }
+
+    def files(self) -> dict[str, Write]:
+        """What writes its files."""
+        files = {
+            "values.npy": array_file(self.values),
+            "present.npy": array_file(self.present),
+            "videos.json": json_file([[video, self.contents[video]] for video in self._rows_by_video]),
+            "clips.npy": array_file(self._clips_as_array()),
+        }
+        for name, neighbours in zip(self.about()["patterns"], self.patterns.values(), strict=True):
+            files.update(neighbours.files(name))
+        return files
+
+    def _clips_as_array(self) -> npt.NDArray[np.float64]:
+        """Number of the video, start and end of every clip [clip, 3]; NaN where the video's own is meant."""
+        numbers = {video: number for number, video in enumerate(self._rows_by_video)}
+        rows = [(numbers[clip.video], clip.start_seconds, clip.end_seconds) for clip in self.clips]
+        return np.array(rows, np.float64).reshape(-1, 3)
+
+    @classmethod
+    def load(cls, generation: Generation) -> "Index":
+        """From files that are checked.
+
+        Raises:
+            LibraryError: one is damaged.
+        """
+        about, videos = generation.about, generation.json("videos.json")
+        background = about["background"]
+        return cls(
+            generation.folder,
+            _clips([video for video, _ in videos], generation.array("clips.npy")),
+            generation.array("values.npy"),
+            generation.array("present.npy"),
+            {tuple(c == "1" for c in name): Neighbours.load(generation, name) for name in about["patterns"]},
+            tuple(about["slots"]),
+            ClipRule(**about["rule"]),
+            about["state"],
+            dict(videos),
+            tuple(about["experts"]),
+            None if background is None else np.array(background),
+            tuple(LeftOut(**each) for each in about["left_out"]),
+        )
+
+
+def _clips(videos: Sequence[str], array: npt.NDArray[np.float64]) -> list[Clip]:
+    spans = array[:, 1:].astype(object)
+    spans[np.isnan(array[:, 1:])] = None
+    numbers = array[:, 0].astype(int).tolist()
+    return [Clip(videos[number], start, end) for number, (start, end) in zip(numbers, spans.tolist(), strict=True)]
 
 
 def flat_vectors(values: npt.NDArray[Any], pattern: Sequence[bool]) -> Matrix:
@@ -174,137 +313,19 @@ def flat_vectors(values: npt.NDArray[Any], pattern: Sequence[bool]) -> Matrix:
     return np.ascontiguousarray(kept.reshape(len(kept), -1), np.float32)
 
 
-def build_index(
-    library: Library,
-    model: RetrievalModel,
-    rule: ClipRule | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Index:
-    """Embed every clip (those already embedded are taken over) and build the index anew.
-
-    Raises:
-        LibraryError: another process is writing, or the disk is full; the old index stays.
-        UsageError: the library has none of the model's experts.
-    """
-    rule = rule or ClipRule()
-    with library.writing():
-        reader = reader_for(model, library)
-        clips = list(clips_of(library, rule))
-        signatures = _signatures(library, reader, clips)
-        embedding = _embed(library, model, reader, clips, signatures, progress)
-        index = _assemble(library, model, rule, clips, embedding)
-        _write(index, signatures)
-    return index
-
-
-def _signatures(library: Library, reader: TokenReader, clips: Sequence[Clip]) -> list[str]:
-    """For each clip what its embedding depends on: its span and the tracks of its video."""
-    hashes = {(o, e): h for o, e, h in library.db.execute("SELECT owner, expert, sha256 FROM tracks")}
-    of_video: dict[str, str] = {}
-    for video in {clip.video for clip in clips}:
-        rows = [reader.row(video, expert) for expert in reader.dims]
-        of_video[video] = ",".join(hashes[row.owner, row.expert][:16] if row else "" for row in rows)
-    return [f"{of_video[c.video]}@{c.start_seconds}-{c.end_seconds}" for c in clips]
-
-
-def _embed(
-    library: Library,
-    model: RetrievalModel,
-    reader: TokenReader,
-    clips: Sequence[Clip],
-    signatures: Sequence[str],
-    progress: Callable[[int, int], None] | None,
-) -> Embedding:
-    old = _old_rows(index_folder(library, model))
-    fresh = [row for row, signature in enumerate(signatures) if signature not in old[0]]
-    values: npt.NDArray[np.float16] | None = None
-    present = np.zeros((len(clips), len(model.slots)), bool)
-    model.eval()
-    with torch.inference_mode():
-        for begin in range(0, len(fresh), _BATCH):
-            rows = fresh[begin : begin + _BATCH]
-            part = model.encode_videos(reader.batch([clips[row] for row in rows]))
-            if values is None:
-                values = np.zeros((len(clips), *part.values.shape[1:]), np.float16)
-            values[rows] = torch.where(part.present[..., None], part.values, torch.zeros(())).numpy()
-            present[rows] = part.present.numpy()
-            if progress:
-                progress(min(begin + _BATCH, len(fresh)), len(fresh))
-    if values is None:
-        values = np.zeros((len(clips), *old[1].shape[1:]), np.float16)
-    kept = [row for row, signature in enumerate(signatures) if signature in old[0]]
-    if kept:
-        places = [old[0][signatures[row]] for row in kept]
-        values[kept], present[kept] = old[1][places], old[2][places]
-    return Embedding(torch.from_numpy(values), torch.from_numpy(present), torch.ones(present.shape))
-
-
-def _old_rows(folder: Path) -> tuple[dict[str, int], npt.NDArray[np.float16], npt.NDArray[np.bool_]]:
-    try:
-        about = json.loads((folder / "index.json").read_text("utf-8"))
-        signatures = {signature: row for row, signature in enumerate(about["signatures"])}
-        return signatures, np.load(folder / "values.npy"), np.load(folder / "present.npy")
-    except (OSError, ValueError, KeyError, EOFError):
-        return {}, np.zeros((0, 0, 0), np.float16), np.zeros((0, 0), bool)
-
-
-def _assemble(
-    library: Library, model: RetrievalModel, rule: ClipRule, clips: list[Clip], embedding: Embedding
-) -> Index:
-    values, present = embedding.values.numpy(), embedding.present.numpy()
-    with torch.inference_mode():
-        texts = model.encode_texts(background_queries())
-    trials = (texts.values * texts.weights[..., None]).numpy()
-    patterns: dict[tuple[bool, ...], Neighbours] = {}
-    for pattern in np.unique(present, axis=0) if len(present) else []:
-        if pattern.any():
-            rows = np.flatnonzero((present == pattern).all(axis=1))
-            vectors = flat_vectors(values[rows], pattern)
-            patterns[tuple(bool(p) for p in pattern)] = Neighbours.build(rows, vectors, flat_vectors(trials, pattern))
-    folder = index_folder(library, model)
-    return Index(folder, clips, values, present, patterns, model.slots, rule, state_of(library, rule))
-
-
-def _write(index: Index, signatures: Sequence[str]) -> None:
-    """Write beside the old index and swap by rename."""
-    partial = index.folder.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    np.save(partial / "values.npy", index.values)
-    np.save(partial / "present.npy", index.present)
-    names = ["".join("01"[p] for p in pattern) for pattern in index.patterns]
-    for name, neighbours in zip(names, index.patterns.values(), strict=True):
-        neighbours.save(partial, name)
-    about = {
-        "format": 1,
-        "slots": index.slots,
-        "rule": asdict(index.rule),
-        "state": index.state,
-        "patterns": names,
-        "clips": [[clip.video, clip.start_seconds, clip.end_seconds] for clip in index.clips],
-        "signatures": list(signatures),
-    }
-    (partial / "index.json").write_text(json.dumps(about), "utf-8")
-    replace_folder(partial, index.folder)
-
-
 def open_index(library: Library, model: RetrievalModel) -> Index | None:
-    """The index on disk, or None where there is none that can be read: it is derived, and built again at will."""
-    folder = index_folder(library, model)
-    if not (folder / "index.json").is_file():
-        return None
+    """The index on disk, every byte of it checked; None where there is none, or a damaged one, which is said.
+
+    It is derived, and can be built again at will.
+    """
     try:
-        about = json.loads((folder / "index.json").read_text("utf-8"))
-        patterns = {tuple(c == "1" for c in name): Neighbours.load(folder, name) for name in about["patterns"]}
-        return Index(
-            folder,
-            [Clip(*clip) for clip in about["clips"]],
-            np.load(folder / "values.npy", mmap_mode="r"),
-            np.load(folder / "present.npy"),
-            patterns,
-            tuple(about["slots"]),
-            ClipRule(**about["rule"]),
-            about["state"],
-        )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError):
+        return open_generation(index_folder(library, model), Index.load)
+    except (LibraryError, OSError) as error:
+        _log.warning("the index of %s cannot be used: %s", model.system, error)
         return None
+
+
+def verify(library: Library) -> list[tuple[str, str]]:
+    """Files of a library's indexes that are not what was written, and in what way; every byte of them is read."""
+    folders = sorted(path for path in (library.path / "index").glob("*") if path.is_dir())
+    return [damage for folder in folders for damage in damaged_files(folder)]

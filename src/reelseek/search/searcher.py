@@ -1,17 +1,15 @@
 """A query walks through: parse -> embed -> nearest clips of each pattern -> full text -> moments -> reasons."""
 
-import contextlib
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from reelseek.errors import LibraryError, UsageError
+from reelseek.errors import LibraryError, ReelseekError, UsageError
 from reelseek.experts import MODALITIES
 from reelseek.experts.efficientnet import imagenet_labels
 from reelseek.experts.sentence import sentence_encoder
@@ -19,22 +17,33 @@ from reelseek.library.clips import ClipRule
 from reelseek.library.names import printable
 from reelseek.library.store import Library, Video
 from reelseek.library.tokens import Clip, TokenReader
-from reelseek.models.embed import embed_clips, reader_for
+from reelseek.models.embed import embed_clips, embed_texts, reader_for
 from reelseek.models.model import RetrievalModel, load_model
 from reelseek.models.systems.concepts import background_queries, label_vectors
+from reelseek.search.current import CurrentIndex
 from reelseek.search.fulltext import Line, lines_with_phrase, matching_lines
 from reelseek.search.hit import Hit, Miss, Why, Within
-from reelseek.search.index import Index, build_index, flat_vectors, open_index, state_of
+from reelseek.search.index import Index
 from reelseek.search.query import Query, parse_query
-from reelseek.search.within import RADIUS, peaks, second_clips
+from reelseek.search.scoring import (
+    LITERAL,
+    background_scores,
+    lines_by_row,
+    nearest_rows,
+    rows_of_line,
+    similarities,
+)
+from reelseek.search.within import RADIUS, check_tracks, peaks, second_clips
 
 __all__ = ["Searcher"]
 
-_LITERAL = 0.5  # what a line that holds all of the query's words adds to the similarity
 _MERGE = 0.9  # a neighbouring clip joins a moment if it scores at least this share of the moment's best
 _LONGEST_MOMENT = 60.0
 _SOURCES = {"said": "speech", "written": "ocr", "told": "machine-written"}
 _FEWEST_BACKGROUND = 50
+_ATTEMPTS = 5
+_log = logging.getLogger("reelseek")
+Answer = TypeVar("Answer")
 Matrix = npt.NDArray[np.float32]
 
 
@@ -60,14 +69,16 @@ class _Scored:
 class Searcher:
     """Answers queries over one library with one model; its index is brought up to date when it is opened.
 
+    Every answer is about the library as it is: what other processes removed meanwhile is no hit any more, and an index
+    that they built anew is opened. It serves one thread at a time.
+
     Args:
         library: open.
         model: a model, its folder, or the name of a system that needs no training.
         rule: how clips are cut; None keeps the index's own.
-        update: False takes the index as it is.
+        update: False takes the index as it is, if there is one.
 
     Raises:
-        LibraryError: there is no index and another process is writing.
         UsageError, ModelError: the model cannot be used with this library.
     """
 
@@ -81,21 +92,38 @@ class Searcher:
     ) -> None:
         self.library = library
         self.model = load_model(model)
-        self.index = self._open(rule, update)
-        self._videos = {video.id: video for video in library.videos()}
-        self._modality = {name: str(about["modality"]) for name, about in library.experts().items()}
-        self._background: dict[tuple[float, ...], npt.NDArray[np.float64]] = {}
+        self._current = CurrentIndex(library, self.model, rule, update=update)
+        self._follow()
 
-    def _open(self, rule: ClipRule | None, update: bool) -> Index:
-        index = open_index(self.library, self.model)
-        rule = rule or (index.rule if index else ClipRule())
-        if index is None or (update and index.state != state_of(self.library, rule)):
+    @property
+    def index(self) -> Index:
+        """What is searched; clips of videos that are no longer in the library are stepped over."""
+        return self._current.index
+
+    def refresh(self) -> bool:
+        """Follow the library, if it has changed since the last answer; says whether it has. Every answer begins so."""
+        changed = self._current.refresh()
+        if changed:
+            self._follow()
+        return changed
+
+    def _follow(self) -> None:
+        experts = self.library.experts()
+        self._modality = {name: str(about["modality"]) for name, about in experts.items()}
+        self._background: dict[tuple[float, ...], npt.NDArray[np.float64]] = {}
+        self._tracks: TokenReader | None = None
+        self._damage: dict[tuple[str, str], str | None] = {}
+
+    def _answer(self, answer: Callable[[], Answer]) -> Answer:
+        """Of one state of the library: once more where another process changed it in the middle of an answer."""
+        for _ in range(_ATTEMPTS):
+            self.refresh()
             try:
-                return build_index(self.library, self.model, rule)
-            except LibraryError:
-                if index is None:
+                return answer()
+            except (ReelseekError, KeyError):
+                if not self._current.has_changed():
                     raise
-        return index  # another process is writing: the index on disk still answers
+        raise LibraryError(f"{self.library.path} changes faster than it can be searched; ask again")
 
     # The walk
 
@@ -121,7 +149,12 @@ class Searcher:
         if k < 1:
             raise UsageError(f"-k is {k}; ask for at least one hit")
         parsed = parse_query(query)
-        factors = self._factors(without, weights or {})
+        return self._answer(lambda: self._search(parsed, k, group_by, without, weights or {}, query_id))
+
+    def _search(
+        self, parsed: Query, k: int, group_by: str, without: Sequence[str], weights: Mapping[str, float], query_id: str
+    ) -> list[Hit]:
+        factors = self._factors(without, weights)
         vectors, scale = self._embed(parsed, factors)
         count = 4 * k + 40
         while True:
@@ -159,14 +192,21 @@ class Searcher:
         """
         if k < 1:
             raise UsageError(f"-k is {k}; ask for at least one hit")
-        found, parsed = self.library.video(video), parse_query(query)
-        factors = self._factors(without, weights or {})
+        parsed = parse_query(query)
+        return self._answer(lambda: self._within(parsed, video, k, without, weights or {}, radius, query_id))
+
+    def _within(
+        self, parsed: Query, video: str, k: int, without: Sequence[str], weights: Mapping[str, float], radius: float,
+        query_id: str,
+    ) -> Within:  # fmt: skip
+        found = self.library.video(video)
+        factors = self._factors(without, weights)
         vectors, scale = self._embed(parsed, factors)
         seconds = self._seconds(found, radius)
         lines = {row: line for line in reversed(matching_lines(self.library, parsed.words))
                  for row in self._seconds_of(line, found, seconds.spans)}  # fmt: skip
         curve = self._similarities(seconds.values, seconds.present, vectors, scale)
-        curve += [_LITERAL * lines[row].coverage if row in lines else 0.0 for row in range(len(curve))]
+        curve += [LITERAL * lines[row].coverage if row in lines else 0.0 for row in range(len(curve))]
         allowed = np.ones(len(curve), bool)
         for phrases, wanted in ((parsed.phrases, True), (parsed.refused, False)):
             for phrase in phrases:
@@ -191,6 +231,7 @@ class Searcher:
 
     def _seconds(self, video: Video, radius: float) -> "_Seconds":
         reader = reader_for(self.model, self.library)
+        check_tracks(self.library, reader, video)
         clips, spans = second_clips(video, reader, radius)
         embedding = embed_clips(self.model, reader, clips)
         return _Seconds(clips, spans, embedding.values.numpy(), embedding.present.numpy())
@@ -233,8 +274,7 @@ class Searcher:
 
     def _embed(self, query: Query, factors: npt.NDArray[np.float32]) -> tuple[Matrix, npt.NDArray[np.float32]]:
         """The query as weighted slots [slot, dim], and the weight of each slot for the mean of what is present."""
-        with torch.inference_mode():
-            texts = self.model.encode_texts([term.text for term in query.terms])
+        texts = embed_texts(self.model, [term.text for term in query.terms])
         values, weights = texts.values.numpy(), texts.weights.numpy() * factors
         signed = np.array([term.weight for term in query.terms], np.float32)
         wanted = float(signed[signed > 0].sum())
@@ -246,13 +286,8 @@ class Searcher:
         return max(float(scale[list(pattern)].sum()), 1e-9) if self.model.renormalise else 1.0
 
     def _nearest(self, vectors: Matrix, scale: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.int64]:
-        found = []
-        for pattern, neighbours in self.index.patterns.items():
-            if not scale[list(pattern)].any():
-                continue  # nothing of what these clips have is asked for
-            _, rows = neighbours.search(flat_vectors(vectors[None], pattern), count)
-            found.append(rows[0][rows[0] >= 0])
-        return np.concatenate(found) if found else np.zeros(0, np.int64)
+        (rows,) = nearest_rows(self.index, vectors[None], scale[None], count)
+        return self._current.present_rows(rows)
 
     def _of_rows(
         self, rows: npt.NDArray[np.int64], vectors: Matrix, scale: npt.NDArray[np.float32]
@@ -267,12 +302,7 @@ class Searcher:
         scale: npt.NDArray[np.float32],
     ) -> npt.NDArray[np.float64]:
         """Of clips, as slots [clip, slot, dim] of which some are present [clip, slot], to a query."""
-        values = np.where(present[..., None], slots, 0).astype(np.float32)
-        scores = np.einsum("csd,sd->c", values, vectors).astype(np.float64)
-        if self.model.renormalise:
-            total = present @ scale
-            scores = np.where(total > 0, scores / np.maximum(total, 1e-9), 0.0)
-        return scores
+        return similarities(slots, present, vectors, scale, renormalise=self.model.renormalise)
 
     def _score(
         self,
@@ -287,48 +317,29 @@ class Searcher:
             rows = self._rows_with(query.phrases)
         else:
             nearest = self._nearest(vectors, scale, count)
-            literal = np.fromiter(lines, np.int64) if lines else np.zeros(0, np.int64)
-            rows = np.unique(np.concatenate([nearest, literal]))
+            literal = np.fromiter(lines, np.int64, len(lines))
+            rows = np.unique(np.concatenate([nearest, self._current.present_rows(literal)]))
         if query.refused:
             rows = np.setdiff1d(rows, np.concatenate([self._rows_with([phrase]) for phrase in query.refused]))
         scores = self._of_rows(rows, vectors, scale)
-        scores += [_LITERAL * lines[int(row)].coverage if int(row) in lines else 0.0 for row in rows]
+        scores += [LITERAL * lines[int(row)].coverage if int(row) in lines else 0.0 for row in rows]
         order = np.lexsort((rows, -scores))
         return _Scored(rows[order], scores[order], lines)
 
     def _lines(self, query: Query) -> dict[int, Line]:
         """For each clip the best line that holds words of the query."""
-        best: dict[int, Line] = {}
-        for line in matching_lines(self.library, query.words):
-            for row in self._touched(line):
-                if row not in best:
-                    best[row] = line
-        return best
+        return lines_by_row(self.index, self._current.owners, matching_lines(self.library, query.words))
 
     def _rows_with(self, phrases: Sequence[str]) -> npt.NDArray[np.int64]:
         sets = [
-            {row for line in lines_with_phrase(self.library, phrase) for row in self._touched(line)}
+            {
+                row
+                for line in lines_with_phrase(self.library, phrase)
+                for row in rows_of_line(self.index, self._current.owners, line)
+            }
             for phrase in phrases
         ]
-        return np.array(sorted(set.intersection(*sets)), np.int64)
-
-    @cached_property
-    def _of_owner(self) -> dict[str, list[str]]:
-        owners: dict[str, list[str]] = {}
-        for video in self._videos.values():
-            for owner in video.owners:
-                owners.setdefault(owner, []).append(video.id)
-        return owners
-
-    def _touched(self, line: Line) -> list[int]:
-        rows = []
-        for video in self._of_owner.get(line.owner, ()):
-            for row in self.index.rows_of(video):
-                clip = self.index.clips[row]
-                start, end = clip.start_seconds or 0.0, clip.end_seconds
-                if line.end_seconds > start and (end is None or line.start_seconds < end):
-                    rows.append(row)
-        return rows
+        return self._current.present_rows(np.array(sorted(set.intersection(*sets)), np.int64))
 
     # Moments
 
@@ -378,7 +389,7 @@ class Searcher:
         query_id: str,
     ) -> Hit:
         clips = [self.index.clips[scored.rows[index]] for index in moment]
-        video = self._videos[clips[0].video]
+        video = self._current.videos[clips[0].video]
         score = float(scored.scores[moment[0]])
         row = int(scored.rows[moment[0]])
         confidence = None
@@ -408,29 +419,23 @@ class Searcher:
 
     def _background_scores(self, factors: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """The best score that each query of a fixed, unrelated set reaches on this library."""
+        if self.index.background is not None and (factors == 1).all():
+            return self.index.background
         key = tuple(float(factor) for factor in factors)
         if key not in self._background:
-            kept = self.index.folder / f"background-{'-'.join(f'{factor:g}' for factor in key)}.npy"
-            if kept.is_file():
-                self._background[key] = np.load(kept)
-                return self._background[key]
-            scores = []
-            for text in background_queries():
-                query = parse_query(text)
-                scored = self._score(query, *self._embed(query, factors), 5)
-                scores.append(float(scored.scores[0]) if len(scored.scores) else 0.0)
-            self._background[key] = np.array(scores)
-            with contextlib.suppress(OSError):  # a library that cannot be written still answers
-                np.save(kept, self._background[key])
+            self._background[key] = background_scores(
+                self.library, self.model, self.index, self._current.owners, factors
+            )
         return self._background[key]
 
     # Reasons
 
-    @cached_property
+    @property
     def _reader(self) -> TokenReader:
-        have = self.library.experts()
-        names = [n for n in (*self.index.slots, "object", "speech", "ocr") if n in have]
-        return TokenReader(self.library, list(dict.fromkeys(names)))
+        if self._tracks is None:
+            names = [name for name in (*self.index.slots, "object", "speech", "ocr") if name in self._modality]
+            self._tracks = TokenReader(self.library, list(dict.fromkeys(names)))
+        return self._tracks
 
     def _why(
         self,
@@ -452,12 +457,12 @@ class Searcher:
             if present[index] and scale[index] > 0
         ]
         if line is not None:
-            reasons.append(Why(_SOURCES[line.kind], round(_LITERAL * line.coverage, 4), line.text))
+            reasons.append(Why(_SOURCES[line.kind], round(LITERAL * line.coverage, 4), line.text))
         return tuple(sorted(reasons, key=lambda why: -why.gave))
 
     def _matched(self, clip: Clip, slot: str, query: npt.NDArray[np.float32]) -> str:
         """The label or line of this slot that is nearest to the query."""
-        if slot not in self._reader.dims or slot not in ("object", "speech", "ocr"):
+        if slot not in self._reader.dims or slot not in ("object", "speech", "ocr") or self._damaged(clip.video, slot):
             return ""
         values, spans = self._reader.steps(clip, slot)
         if not len(values):
@@ -468,23 +473,36 @@ class Searcher:
             nearest = best[int(np.argmax((label_vectors().numpy()[best] @ query) * chances[best]))]
             return imagenet_labels()[nearest].partition(",")[0]
         start, _ = spans[int(np.argmax(values @ query))]
-        owners = self._videos[clip.video].owners
+        owners = self._current.videos[clip.video].owners
         texts = [t for owner in owners for expert, t in self.library.texts(owner) if expert == slot]
         return next((text.text for text in texts if text.start_seconds == start), "")
+
+    def _damaged(self, video: str, expert: str) -> str | None:
+        """What is wrong with a track, so that nothing is read out of it; said once."""
+        key = (video, expert)
+        if key not in self._damage:
+            row = self._reader.row(video, expert)
+            self._damage[key] = self.library.damage(row) if row is not None else None
+            if self._damage[key]:
+                _log.warning("%s: %s; its label or line is not shown", video, self._damage[key])
+        return self._damage[key]
 
     def why_not(
         self, query: str, video: str, *, without: Sequence[str] = (), weights: Mapping[str, float] | None = None
     ) -> Miss:
         """Explain a miss: a video's rank among all videos, and for each modality what it had and what it gave."""
-        found = self.library.video(video)
         parsed = parse_query(query)
-        vectors, scale = self._embed(parsed, self._factors(without, weights or {}))
-        rows = np.arange(len(self.index.clips))
-        scores = self._of_rows(rows, vectors, scale)
+        return self._answer(lambda: self._why_not(parsed, video, self._factors(without, weights or {})))
+
+    def _why_not(self, parsed: Query, video: str, factors: npt.NDArray[np.float32]) -> Miss:
+        found = self.library.video(video)
+        vectors, scale = self._embed(parsed, factors)
+        every = np.arange(len(self.index.clips))
+        scores = self._of_rows(every, vectors, scale)
         for row, line in self._lines(parsed).items():
-            scores[row] += _LITERAL * line.coverage
+            scores[row] += LITERAL * line.coverage
         best: dict[str, int] = {}
-        for row in np.argsort(-scores, kind="stable"):
+        for row in self._current.present_rows(np.argsort(-scores, kind="stable")):
             best.setdefault(self.index.clips[row].video, int(row))
         ranking = list(best)
         allowed = (
@@ -523,10 +541,13 @@ class Searcher:
 
     def _evidence(self, clip: Clip, slot: str) -> str:
         """What a slot of a clip says, for people."""
+        damage = self._damaged(clip.video, slot) if slot in self._reader.dims else None
+        if damage is not None:
+            return damage
         if slot == "object":
             values, _ = self._reader.steps(clip, slot)
             best = np.argsort(-values.mean(axis=0))[:5]
             return ", ".join(imagenet_labels()[index].partition(",")[0] for index in best)
-        owners = self._videos[clip.video].owners
+        owners = self._current.videos[clip.video].owners
         lines = [t.text for owner in owners for expert, t in self.library.texts(owner) if expert == slot]
         return " / ".join(lines)[:300] or "present"

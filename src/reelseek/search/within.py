@@ -8,14 +8,14 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from reelseek.errors import UsageError
+from reelseek.errors import LibraryError, UsageError
 from reelseek.library.store import Library, Video
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.embed import embed_clips, embed_texts, reader_for
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.models.systems.concepts import background_queries
 
-__all__ = ["RADIUS", "Curves", "checked_texts", "curves_of", "peaks", "second_clips"]
+__all__ = ["RADIUS", "Curves", "check_tracks", "checked_texts", "curves_of", "peaks", "second_clips"]
 
 RADIUS = 1.0  # seconds around each second that are looked at with it
 Floats = npt.NDArray[np.float64]
@@ -38,6 +38,19 @@ def second_clips(video: Video, reader: TokenReader, radius: float = RADIUS) -> t
     starts = np.arange(max(1, math.ceil(duration - 0.05)), dtype=np.float64)
     spans = np.stack([starts, np.minimum(starts + 1, duration)], axis=1)
     return [Clip(video.id, max(0.0, start - radius), start + 1 + radius) for start in starts], spans
+
+
+def check_tracks(library: Library, reader: TokenReader, video: Video) -> None:
+    """Read every byte of a video's tracks.
+
+    Raises:
+        LibraryError: one is not what was written, or is gone.
+    """
+    for expert in reader.dims:
+        row = reader.row(video.id, expert)
+        damage = library.damage(row) if row is not None else None
+        if damage is not None:
+            raise LibraryError(damage)
 
 
 @dataclass(frozen=True)
@@ -77,9 +90,11 @@ def curves_of(
 
     Raises:
         UsageError: no such video, or the model finds no evidence in it.
+        LibraryError: one of its tracks is damaged.
         ModelError: a text is empty.
     """
     found, reader = library.video(video), reader_for(model, library)
+    check_tracks(library, reader, found)
     clips, spans = second_clips(found, reader, radius)
     embedding = embed_clips(model, reader, clips)
     if not bool(embedding.present.any()):

@@ -7,10 +7,10 @@ modality adds nothing at all.
 """
 
 import contextlib
-import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from reelseek.experts.clip import clip, clip_text
 from reelseek.experts.efficientnet import imagenet_labels
 from reelseek.experts.hub import pretrained_folder
 from reelseek.experts.sentence import SENTENCE_DIM, sentence_encoder
+from reelseek.library.files import read_checked, write_checked
 from reelseek.library.tokens import Steps, Tokens
 from reelseek.models.model import Embedding, RetrievalModel
 
@@ -140,16 +141,14 @@ def label_vectors() -> Float[Tensor, "label dim"]:
     Encoding them takes seconds, so the result is kept in the user's cache under the encoder's fingerprint.
     """
     encoder = sentence_encoder()
-    folder = Path(platformdirs.user_cache_dir("reelseek"))
-    kept = folder / f"labels-2-{encoder.fingerprint.replace(':', '-')}.npy"
+    cache = Path(platformdirs.user_cache_dir("reelseek")) / f"labels-3-{encoder.fingerprint.replace(':', '-')}.npy"
     try:
-        vectors = torch.from_numpy(np.load(kept, allow_pickle=False))
-    except (OSError, ValueError):
+        vectors = torch.from_numpy(np.load(BytesIO(read_checked(cache)), allow_pickle=False))
+    except (OSError, ValueError, EOFError):  # there is none, or it is damaged
         rows = [encoder.encode([name.strip() for name in label.split(",")]).mean(axis=0) for label in imagenet_labels()]
         vectors = functional.normalize(torch.from_numpy(np.stack(rows)), dim=-1)
+        content = BytesIO()
+        np.save(content, vectors.numpy())
         with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
-            folder.mkdir(parents=True, exist_ok=True)
-            partial = kept.with_suffix(f".{os.getpid()}.npy")
-            np.save(partial, vectors.numpy())
-            os.replace(partial, kept)
+            write_checked(cache, content.getvalue())
     return functional.normalize(vectors - vectors.mean(dim=0), dim=-1)
