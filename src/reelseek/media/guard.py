@@ -92,6 +92,11 @@ class Workers(Generic[Item, Result]):
             self._pool.stop()
         self._pool.join()
 
+    def stop(self) -> None:
+        """End what runs and what waits; may be called from another thread than the one that waits for it."""
+        self._pool.stop()
+        self._pool.join()
+
     def map(self, items: Iterable[Item], seconds: Callable[[Item], float]) -> Iterator[tuple[Item, Result | Exception]]:
         """Each item with its result, or with the error it ended in, in the order in which they finish."""
         waiting = iter(items)
