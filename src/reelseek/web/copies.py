@@ -217,6 +217,9 @@ class CopyStore:
             workers = self._workers
         _, outcome = next(workers.map([(job.source, existing, scratch)], lambda _: job.seconds))
         if isinstance(outcome, Exception):
+            with self._condition:
+                if self._workers is not workers:
+                    raise CancelledError("nobody waited for the copy any more") from outcome
             raise outcome
         return outcome
 

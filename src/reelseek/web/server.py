@@ -24,7 +24,7 @@ _MOST_CONNECTIONS = 256
 _MOST_HEAD_BYTES = 32 * 1024
 _REQUEST_SECONDS = 20.0  # from a connection, or the first byte of a further request, to its last byte
 _STALL_SECONDS = 300.0  # a browser whose player is paused reads nothing for a while
-_SHUTDOWN_SECONDS = 2
+_SHUTDOWN_SECONDS = 3
 
 
 def serve_app(make: Callable[[], FastAPI], *, host: str, port: int, token: str | None) -> None:
@@ -212,6 +212,8 @@ class FloodLimit(logging.Filter):
         self._clock, self._lines, self._time, self._left_out = clock, 20.0, clock(), 0
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError):
+            return False  # a request that the end of the server cut short
         now = self._clock()
         self._lines, self._time = min(20.0, self._lines + now - self._time), now
         if self._lines < 1:
