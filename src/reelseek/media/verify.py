@@ -33,8 +33,15 @@ def check_copy(task: tuple[Path, Path]) -> None:
         lasts = "of unknown length" if declared is None else f"{declared:.1f} s long"
         raise DecodeError(f"its copy lasts {length:.1f} s, and the video is {lasts}")
     _decode_samples(copy, length)
-    if not _near(_last_second(copy, begin=length - _TOLERANCE_SECONDS), length):
+    if _end_of_packets(copy) > copy.stat().st_size or not _near(_last_second(copy, length - 2), length):
         raise DecodeError(f"its copy ends before the {length:.1f} s that it says it lasts")
+
+
+def _end_of_packets(copy: Path) -> int:
+    """Where in the file the last packets of its index end."""
+    with open_media(copy, Limits()) as media:
+        last = [stream.index_entries[-1] for stream in media.streams if len(stream.index_entries)]
+        return max((entry.pos + entry.size for entry in last), default=0)
 
 
 def _counts(stream: "av.VideoStream | av.AudioStream | None") -> bool:
