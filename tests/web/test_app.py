@@ -48,13 +48,25 @@ def test_what_a_browser_cannot_play_comes_as_h264(client: TestClient, searcher: 
         if video.path.suffix in (".avi", ".mkv"):
             hit = client.get("/api/search", params={"q": "video", "k": 100, "group_by": "video"}).json()["data"]
             address = next(h["play"] for h in hit if h["video"] == video.id)
-            assert client.get(address).headers["content-type"] == "video/mp4"
+            assert _when_ready(client, address).headers["content-type"] == "video/mp4"
             copy = searcher.library.path / "copies" / f"{video.content}.mp4"
             info = probe(copy)
             assert (info.video_codec, info.duration) == ("h264", pytest.approx(video.duration, abs=0.3))
             assert (info.audio_codec is None) == (probe(video.path).audio_codec is None)
             return
     pytest.fail("the films hold no .avi or .mkv")
+
+
+def _when_ready(client: TestClient | httpx.Client, address: str) -> httpx.Response:
+    """The answer once a copy is not being prepared any more."""
+    for _ in range(150):
+        answer = client.get(address)
+        if answer.status_code != 503:
+            return answer
+        assert int(answer.headers["retry-after"]) >= 1
+        assert answer.headers["content-type"] == "application/problem+json"
+        time.sleep(0.2)
+    raise AssertionError(answer.text)
 
 
 @pytest.mark.parametrize(

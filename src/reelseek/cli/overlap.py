@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reelseek.cli.serve import COPIES_GB, check_copies_gb
 from reelseek.cli.show import bars, print_json, print_table, say
 from reelseek.errors import UsageError
+from reelseek.web import DEFAULT_COPIES_GB
 
 if TYPE_CHECKING:
     from reelseek.library import Video
@@ -228,6 +230,7 @@ def review(
     opinions: Annotated[int, typer.Option(help="How many people judge each pair, blindly.", min=1)] = 1,
     verdicts: Annotated[Path | None, _VERDICTS] = None,
     bank: Annotated[Path | None, _BANK] = None,
+    copies_gb: Annotated[float, COPIES_GB] = DEFAULT_COPIES_GB,
 ) -> None:
     """A page to judge pairs side by side, by keys; several people can do it at once. No video is ever changed."""
     from reelseek.overlap.scan import kept_at, keys_of
@@ -235,8 +238,9 @@ def review(
     from reelseek.overlap.verdicts import Review, Verdicts
     from reelseek.overlap.weights import ScreensaverBank
     from reelseek.web.review import create_review
-    from reelseek.web.shell import serve_app
+    from reelseek.web.server import serve_app
 
+    check_copies_gb(copies_gb)
     known = _scanned(pairs)
     where = source or Path(known.source)
     opened = _reopened(where, pairs, known)
@@ -264,7 +268,9 @@ def review(
 
     say(f"verdicts are kept in {log.path}")
     serve_app(
-        lambda: create_review(handed, library, title=title, video=find, keep=keep, drop=drop, token=token, host=host),
+        lambda: create_review(
+            handed, library, title=title, video=find, keep=keep, drop=drop, token=token, host=host, copies_gb=copies_gb
+        ),
         host=host, port=port, token=token,
     )  # fmt: skip
 

@@ -1,11 +1,23 @@
 """`reelseek serve`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-__all__ = ["register"]
+from reelseek.cli.show import say
+from reelseek.errors import UsageError
+from reelseek.web import DEFAULT_COPIES_GB
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+__all__ = ["COPIES_GB", "check_copies_gb", "register"]
+
+COPIES_GB = typer.Option(
+    help="Disk space in GB for copies of videos that browsers cannot play as they are; the ones that were not played "
+    "for longest make room. 0: no copies."
+)
 
 
 def serve(
@@ -18,17 +30,34 @@ def serve(
         str | None, typer.Option(envvar="REELSEEK_TOKEN", help="Secret that every request must carry.")
     ] = None,
     model: Annotated[str, typer.Option(help="A model's folder, or concepts.")] = "concepts",
+    copies_gb: Annotated[float, COPIES_GB] = DEFAULT_COPIES_GB,
 ) -> None:
     """A page to search the library and play its moments."""
     from reelseek.library import Library
     from reelseek.search import Searcher
     from reelseek.web.app import create_app
-    from reelseek.web.shell import serve_app
+    from reelseek.web.server import serve_app
 
+    check_copies_gb(copies_gb)
     with Library.open(library) as opened:
-        serve_app(
-            lambda: create_app(Searcher(opened, model), token=token, host=host), host=host, port=port, token=token
-        )
+
+        def make() -> "FastAPI":
+            searcher = Searcher(opened, model)
+            say("loading what the first search needs ...")
+            searcher.search("a first search", k=1)
+            return create_app(searcher, token=token, host=host, copies_gb=copies_gb)
+
+        serve_app(make, host=host, port=port, token=token)
+
+
+def check_copies_gb(copies_gb: float) -> None:
+    """Refuse what is no size.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not 0 <= copies_gb <= 1e6:
+        raise UsageError(f"--copies-gb is {copies_gb}; it takes a number from 0 (no copies) to a million")
 
 
 def register(app: typer.Typer) -> None:

@@ -219,6 +219,12 @@ class Library:
         several = f"; it could be {', '.join(v.id for v in near[:5])}" if near else ""
         raise UsageError(f"{self.path} has no video {name!r}{several}; list them with: reelseek info --videos")
 
+    def get(self, identifier: str) -> Video | None:
+        """The video of exactly this id, if there is one."""
+        columns = "SELECT id, path, content, duration, split FROM videos"
+        row = self.db.execute(f"{columns} WHERE id = ?", (identifier,)).fetchone()
+        return _video(row) if row else None
+
     def captions(self, split: str | None = None) -> list[Caption]:
         """Captions in order of video and position, of one split or of all."""
         query = "SELECT video, text, start_seconds, end_seconds, split FROM captions"

@@ -7,7 +7,9 @@ import os
 import resource
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
 from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from types import TracebackType
@@ -76,6 +78,7 @@ class Workers(Generic[Item, Result]):
         self._function = function
         self._workers = workers
         self._memory_bytes = memory_bytes
+        self._stopped = threading.Event()
         self._pool = ProcessPool(
             max_workers=workers,
             initializer=_start,
@@ -95,6 +98,12 @@ class Workers(Generic[Item, Result]):
             self._pool.stop()
         self._pool.join()
 
+    def stop(self) -> None:
+        """End what runs and what waits; may be called from another thread than the one that waits for it."""
+        self._stopped.set()
+        self._pool.stop()
+        self._pool.join()
+
     def map(self, items: Iterable[Item], seconds: Callable[[Item], float]) -> Iterator[tuple[Item, Result | Exception]]:
         """Each item with its result, or with the error it ended in, in the order in which they finish."""
         waiting = iter(items)
@@ -106,7 +115,7 @@ class Workers(Generic[Item, Result]):
                     break
             if not running:
                 return
-            done = next(iter(_first_done(running)))
+            done = self._first_done(running)
             item = running.pop(done)
             yield item, self._outcome(done, seconds(item))
 
@@ -119,7 +128,17 @@ class Workers(Generic[Item, Result]):
                 '`if __name__ == "__main__":`'
             ) from error
 
+    def _first_done(self, futures: Iterable[Any]) -> Any:
+        """A future that is done; any, once the pool was stopped, which leaves some of them as they are."""
+        while True:
+            for future in futures:
+                if future.done() or self._stopped.is_set():
+                    return future
+            wait(futures, timeout=0.5, return_when=FIRST_COMPLETED)
+
     def _outcome(self, future: Any, seconds: float) -> Result | Exception:
+        if self._stopped.is_set() and not future.done():
+            return CancelledError("its worker was stopped")
         try:
             result: Result = future.result()
             return result
@@ -131,12 +150,6 @@ class Workers(Generic[Item, Result]):
             return LimitError(f"needed more than {self._memory_bytes / 2**30:.0f} GiB of memory")
         except Exception as error:  # every error of one item is that item's own
             return error
-
-
-def _first_done(running: dict[Any, Any]) -> set[Any]:
-    from concurrent.futures import FIRST_COMPLETED, wait
-
-    return wait(running, return_when=FIRST_COMPLETED).done
 
 
 def guarded(function: Callable[[Item], Result], item: Item, *, seconds: float, memory_bytes: int = 2 * 2**30) -> Result:

@@ -1,35 +1,41 @@
 """The search page and its interface: search as JSON, pictures of moments."""
 
-import threading
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, Query, Response
-from starlette.staticfiles import StaticFiles
+import numpy as np
+import numpy.typing as npt
+from fastapi import FastAPI, Path, Query, Response
 
+from reelseek.errors import UsageError
 from reelseek.search import Hit, Searcher
-from reelseek.web.shell import STATIC, library_media, new_app, opaque_id, problem
+from reelseek.web import DEFAULT_COPIES_GB
+from reelseek.web.decoding import OneAtATime
+from reelseek.web.media import library_media, opaque_id
+from reelseek.web.problems import Problem
+from reelseek.web.shell import add_static, new_app
 
 __all__ = ["create_app"]
 
+_LONGEST_MATCH = 500
+_MOST_SECONDS = 7200
+_WAITING_SEARCHES = 8
 
-def _shown(hit: Hit, searcher: Searcher) -> dict[str, Any]:
-    opaque = opaque_id(hit.video)
-    end = hit.end if hit.end is not None else hit.start
-    playable = searcher.library.video(hit.video).path is not None
-    return {
-        **hit.as_json(),
-        "path": None,  # where files lie on this machine is nobody's business on the page
-        "id": opaque,
-        "thumbnail": f"/api/videos/{opaque}/thumbnail?at={(hit.start + end) / 2:.2f}",
-        "play": f"/api/videos/{opaque}/media" if playable else None,
-    }
+Text = Annotated[str, Query(max_length=2000)]
+Names = Annotated[list[Annotated[str, Query(max_length=200)]] | None, Query(max_length=100)]
+Opaque = Annotated[str, Path(max_length=64)]
 
 
-def create_app(searcher: Searcher, *, token: str | None = None, host: str = "127.0.0.1") -> FastAPI:
-    """The application over one searcher."""
-    media = library_media(searcher.library)
+def create_app(
+    searcher: Searcher, *, token: str | None = None, host: str = "127.0.0.1", copies_gb: float = DEFAULT_COPIES_GB
+) -> FastAPI:
+    """The application over one searcher.
+
+    Args:
+        copies_gb: what copies for browsers may take on the disk, in 10^9 bytes.
+    """
+    media = library_media(searcher.library, copies_gb=copies_gb)
     app = new_app(media, token=token, host=host)
-    searching = threading.Lock()
+    searching = OneAtATime(_WAITING_SEARCHES)
 
     @app.get("/api/library")
     def library() -> dict[str, Any]:
@@ -43,40 +49,73 @@ def create_app(searcher: Searcher, *, token: str | None = None, host: str = "127
 
     @app.get("/api/search")
     def search(
-        q: Annotated[str, Query(max_length=2000)],
+        q: Text,
         k: Annotated[int, Query(ge=1, le=100)] = 24,
         group_by: Literal["moment", "video"] = "moment",
-        without: Annotated[list[str] | None, Query()] = None,
+        without: Names = None,
     ) -> dict[str, Any]:
-        with searching:
+        with searching.turn():
             hits = searcher.search(q, k=k, group_by=group_by, without=without or [])
-        return {"data": [_shown(hit, searcher) for hit in hits]}
+        return {"data": [_hit_json(hit, searcher) for hit in hits]}
 
-    @app.get("/api/videos/{opaque}/curve", response_model=None)
-    def curve(
-        opaque: str,
-        q: Annotated[str, Query(max_length=2000)],
-        without: Annotated[list[str] | None, Query()] = None,
-    ) -> Response | dict[str, Any]:
+    @app.get("/api/videos/{opaque}/curve")
+    def curve(opaque: Opaque, q: Text, without: Names = None) -> dict[str, Any]:
         video = media.video(opaque)
-        if video is None:
-            return problem(404, "no such video")
-        with searching:
-            found = searcher.within(q, video.id, k=5, without=without or [])
+        with searching.turn():
+            try:
+                inside = searcher.within(q, video.id, k=5, without=without or [])
+            except UsageError:
+                media.video(opaque)  # it may have been removed while other searches were under way
+                raise
+        spans, values, merged = _thinned(inside.spans, inside.curve)
         return {
-            "spans": found.spans.tolist(),
-            "curve": found.curve.round(4).tolist(),
-            "peaks": [{"start": hit.start, "end": hit.end, "similarity": hit.similarity} for hit in found.hits],
+            "spans": spans.tolist(),
+            "curve": values.round(4).tolist(),
+            "seconds": len(inside.curve),
+            "merged": merged,
+            "peaks": [{"start": hit.start, "end": hit.end, "similarity": hit.similarity} for hit in inside.hits],
         }
 
     @app.get("/api/videos/{opaque}/thumbnail")
-    def thumbnail(opaque: str, at: Annotated[float, Query(ge=0)] = 0) -> Response:
+    def thumbnail(opaque: Opaque, at: Annotated[float, Query(ge=0, le=1e7, allow_inf_nan=False)] = 0) -> Response:
         video = media.video(opaque)
-        with searching:
-            jpeg = searcher.library.thumbnail(video.content, at) if video and video.content else None
+        jpeg = searcher.library.thumbnail(video.content, at) if video.content else None
         if jpeg is None:
-            return problem(404, "no picture", "there is no such video, or it has no pictures")
+            raise Problem(404, "no picture", media.why_no_picture(video))
         return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=86400"})
 
-    app.mount("/", StaticFiles(directory=STATIC, html=True))
+    add_static(app, html=True)
     return app
+
+
+def _hit_json(hit: Hit, searcher: Searcher) -> dict[str, Any]:
+    opaque = opaque_id(hit.video)
+    end = hit.end if hit.end is not None else hit.start
+    video = searcher.library.get(hit.video)  # None where it was removed since the search
+    return {
+        **hit.as_json(),
+        "path": None,  # where files lie on this machine is nobody's business on the page
+        "id": opaque,
+        "why": [_why_json(why.modality, why.gave, why.matched) for why in hit.why],
+        "thumbnail": f"/api/videos/{opaque}/thumbnail?at={(hit.start + end) / 2:.2f}",
+        "play": f"/api/videos/{opaque}/media" if video is not None and video.path is not None else None,
+    }
+
+
+def _why_json(modality: str, gave: float, matched: str) -> dict[str, Any]:
+    """A reason, with no more than the beginning of a long line, and how long that is."""
+    if len(matched) <= _LONGEST_MATCH:
+        return {"modality": modality, "gave": gave, "matched": matched}
+    return {"modality": modality, "gave": gave, "matched": f"{matched[:_LONGEST_MATCH]}…", "letters": len(matched)}
+
+
+def _thinned(
+    spans: npt.NDArray[np.float64], curve: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], int]:
+    """A curve of at most two hours' values: the highest of so many seconds each, and how many those are."""
+    merged = -(-len(curve) // _MOST_SECONDS)
+    if merged <= 1:
+        return spans, curve, 1
+    starts = np.arange(0, len(curve), merged)
+    ends = np.minimum(starts + merged, len(curve)) - 1
+    return np.stack([spans[starts, 0], spans[ends, 1]], axis=1), np.maximum.reduceat(curve, starts), merged

@@ -5,20 +5,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, Query, Response
+from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.staticfiles import StaticFiles
 
 from reelseek.errors import UsageError
 from reelseek.library import Library, Video
 from reelseek.overlap.verdicts import SAME, Review, Said, Verdict
-from reelseek.web.shell import STATIC, Media, library_media, new_app, opaque_id, problem
+from reelseek.web import DEFAULT_COPIES_GB
+from reelseek.web.media import library_media, opaque_id
+from reelseek.web.shell import STATIC, VideoFile, add_static, new_app, video_file
 
 __all__ = ["create_review"]
 
 Keep = Callable[[int, str], Sequence[int]]
 Drop = Callable[[Sequence[int], str], None]
+
+
+Place = Annotated[int, Field(ge=0, le=10**9)]
+_MOST_OPINIONS = 50  # of one pair that are shown
+_MOST_AGREEMENTS = 200
 
 
 class _Who(BaseModel):
@@ -28,17 +34,17 @@ class _Who(BaseModel):
 
 
 class _Opinion(_Who):
-    places: list[int] = Field(min_length=1, max_length=200)
+    places: list[Place] = Field(min_length=1, max_length=200)
     verdict: Verdict
     settles: bool = False
 
 
 class _Held(_Who):
-    places: list[int] = Field(max_length=500)
+    places: list[Place] = Field(max_length=500)
 
 
 class _Next(_Who):
-    after: int = -1
+    after: int = Field(default=-1, ge=-1, le=10**9)
     count: int = Field(default=10, ge=1, le=50)
 
 
@@ -56,6 +62,7 @@ def create_review(
     drop: Drop = lambda numbers, who: None,
     token: str | None = None,
     host: str = "127.0.0.1",
+    copies_gb: float = DEFAULT_COPIES_GB,
 ) -> FastAPI:
     """The application over some pairs.
 
@@ -65,8 +72,9 @@ def create_review(
         video: the video of a name; None takes names for the library's ids.
         keep: puts the frames of a pair into the bank of screensavers and returns their numbers.
         drop: takes them out again.
+        copies_gb: what copies for browsers may take on the disk, in 10^9 bytes.
     """
-    media = library_media(library) if library is not None else Media((), STATIC)
+    media = library_media(library, copies_gb=copies_gb)
     app = new_app(media, token=token, host=host)
     if video is None:
         video = {each.id: each for each in (library.videos() if library is not None else ())}.get
@@ -132,27 +140,28 @@ def create_review(
 
     @app.get("/api/agreement")
     def agreement() -> dict[str, Any]:
-        return {"data": [asdict(each) for each in review.verdicts.agreement()]}
+        rows = review.verdicts.agreement()
+        more = {"more": len(rows) - _MOST_AGREEMENTS} if len(rows) > _MOST_AGREEMENTS else {}
+        return {"data": [asdict(row) for row in rows[:_MOST_AGREEMENTS]], **more}
 
     @app.get("/api/videos/{opaque}/strip")
-    def strip(
-        opaque: str,
+    async def strip(
+        request: Request,
         start: Annotated[float, Query(ge=0, le=1e6)] = 0,
         seconds: Annotated[float, Query(gt=0, le=3600)] = 4,
         frames: Annotated[int, Query(ge=1, le=12)] = 6,
         height: Annotated[int, Query(ge=24, le=360)] = 108,
+        file: VideoFile = Depends(video_file(media)),
     ) -> Response:
-        video = media.video(opaque)
-        if video is None:
-            return problem(404, "no such video")
-        picture = media.strip(video, start, seconds, frames, height)
+        times = [start + (place + 0.5) * seconds / frames for place in range(frames)]
+        picture = await media.strip(request, *file, times, height)
         return Response(picture, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=86400"})
 
     @app.get("/")
     def page() -> Response:
         return FileResponse(STATIC / "review.html")
 
-    app.mount("/", StaticFiles(directory=STATIC))
+    add_static(app, html=False)
     return app
 
 
@@ -174,7 +183,8 @@ class _Cards:
             "place": place, "score": pair.score, "sound": pair.sound, "window": pair.window,
             "test": {**self._side(pair.test), "start": pair.test_start},
             "train": {**self._side(pair.train), "start": pair.train_start},
-            "mine": mine[-1] if mine else None, "said": [_told(each) for each in seen],
+            "mine": mine[-1] if mine else None, "said": [_told(each) for each in seen[-_MOST_OPINIONS:]],
+            "opinions": len(seen),
         }  # fmt: skip
 
     def _side(self, name: str) -> dict[str, Any]:

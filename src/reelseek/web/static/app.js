@@ -34,17 +34,16 @@ function reasons(hit) {
 }
 
 function card(hit) {
-  const item = make("li"), button = make("button", "hit"), picture = make("div", "picture"), words = make("div", "words");
+  const item = make("li"), button = make("button", "hit"), frame = make("div", "picture"), words = make("div", "words");
   button.type = "button";
   const image = make("img");
   image.alt = "";
   image.loading = "lazy";
-  image.src = hit.thumbnail;
-  image.addEventListener("error", () => image.remove());
-  picture.append(image, make("time", "", hit.end === null ? "whole video" : `${clock(hit.start)}–${clock(hit.end)}`));
+  picture(image, hit.thumbnail, () => image.remove());
+  frame.append(image, make("time", "", hit.end === null ? "whole video" : `${clock(hit.start)}–${clock(hit.end)}`));
   const sure = hit.confidence === null ? "" : ` · confidence ${Math.round(hit.confidence * 100)}%`;
   words.append(make("div", "name", hit.video), make("div", "score", `similarity ${hit.similarity.toFixed(2)}${sure}`), reasons(hit));
-  button.append(picture, words);
+  button.append(frame, words);
   button.addEventListener("click", () => play(hit));
   item.append(button);
   return item;
@@ -56,17 +55,34 @@ function play(hit) {
   by("player").hidden = false;
   by("title").textContent = `${hit.video}  ${clock(hit.start)}–${clock(hit.end)}`;
   by("reasons").replaceChildren(...hit.why.map((why) => make("li", "", `${why.modality} ${why.gave.toFixed(2)}${why.matched ? `: ${why.matched}` : ""}`)));
-  by("status").textContent = "Opening the video…";
-  video.onloadedmetadata = () => { video.currentTime = hit.start; video.play().catch(() => {}); by("status").textContent = ""; };
-  video.onerror = () => { by("status").textContent = "The video cannot be played: its file is gone or cannot be decoded."; };
+  by("status").textContent = "";
+  video.onloadedmetadata = () => { notice(""); video.currentTime = hit.start; video.play().catch(() => {}); };
+  video.onerror = () => { if (video.getAttribute("src")) notice("The video cannot be played: its file is gone or cannot be decoded."); };
   if (video.dataset.id !== hit.id || by("seconds").dataset.query !== hit.query) {
     video.dataset.id = hit.id;
     by("seconds").dataset.query = hit.query;
     seconds(hit);
   }
   if (video.getAttribute("src") === hit.play && video.readyState > 0) video.onloadedmetadata();
-  else video.src = hit.play;
+  else load(hit);
   window.scrollTo({ top: 0, behavior: "smooth" });
+}
+
+let loads = 0;
+async function load(hit) {
+  const video = by("video"), mine = ++loads, wanted = () => mine === loads && !by("player").hidden;
+  video.pause(); video.removeAttribute("src"); video.load();
+  notice("Opening the video…");
+  try {
+    if (await whenPlayable(hit.play, wanted, (reason) => notice(reason, true))) { notice("Opening the video…"); video.src = hit.play; }
+  } catch (error) { if (wanted()) notice(`The video cannot be played: ${error.message}`); }
+}
+
+// What stands over the player; with a bar that moves while something is being prepared.
+function notice(text, preparing = false) {
+  const box = by("notice");
+  box.hidden = !text;
+  box.replaceChildren(make("span", "", text), ...(preparing ? [make("progress")] : []));
 }
 
 // Every second of the video that plays, the darker the nearer it is to the query; a click plays from there.
@@ -80,6 +96,7 @@ async function seconds(hit) {
   const low = Math.min(...told.curve), high = Math.max(...told.curve), pen = canvas.getContext("2d");
   canvas.width = told.curve.length;
   told.curve.forEach((value, at) => { pen.fillStyle = `hsl(214 70% ${94 - 55 * (value - low) / (high - low || 1)}%)`; pen.fillRect(at, 0, 1, 1); });
+  if (told.merged > 1) strip.title = `How near each ${told.merged} seconds are; click to play from there`;
   const length = told.spans[told.spans.length - 1][1];
   for (const old of strip.querySelectorAll("b")) old.remove();
   for (const peak of told.peaks) {

@@ -60,13 +60,11 @@ function side(facts, window_) {
   if (facts.strip) {
     const still = make("img");
     still.alt = ""; still.loading = "lazy";
-    still.src = `${facts.strip}?start=${facts.start}&seconds=${window_}&frames=1&height=300`;
-    still.addEventListener("error", () => { still.replaceWith("no picture: the file is gone or damaged"); });
+    picture(still, `${facts.strip}?start=${facts.start}&seconds=${window_}&frames=1&height=300`, () => still.replaceWith("no picture: the file is gone or damaged"));
     screen.replaceChildren(still);
     const strip = make("img", "strip");
     strip.alt = ""; strip.loading = "lazy";
-    strip.src = `${facts.strip}?start=${facts.start}&seconds=${window_}`;
-    strip.addEventListener("error", () => strip.remove());
+    picture(strip, `${facts.strip}?start=${facts.start}&seconds=${window_}`, () => strip.remove());
     strip.addEventListener("click", preview);
     box.append(strip);
   }
@@ -105,21 +103,34 @@ function open(node, item) {
     players.push([video, facts]);
   });
   loop(players, item.window);
-  if (!by("preview").open) for (const [video] of players) video.play().catch(() => {});
+  if (!by("preview").open) for (const [video] of players) start(video);
 }
 function close(video) { // a still takes its place, and the connection is given back
   const still = make("img");
   still.alt = ""; still.src = video.poster;
   video.pause(); video.removeAttribute("src"); video.load();
-  video.replaceWith(still);
+  video.parentNode.replaceChildren(still);
 }
 function player(facts) {
-  const video = make("video");
+  const video = make("video"), fail = (reason) => { if (video.parentNode) video.parentNode.textContent = `cannot be played: ${reason}`; };
+  const say = (reason) => { video.parentNode.querySelector(".notice")?.remove(); const notice = make("div", "notice", reason); notice.append(make("progress")); video.after(notice); };
   video.muted = true; video.playsInline = true; video.preload = "auto";
-  video.src = `${facts.play}#t=${facts.start}`;
-  video.addEventListener("error", () => { if (video.parentNode && video.getAttribute("src")) video.parentNode.textContent = "cannot be played: its file is gone or damaged"; });
+  video.addEventListener("error", () => { if (video.getAttribute("src")) fail("its file is gone or damaged"); });
+  setTimeout(() => { // when it is in the page; whoever leaves it waits for it no longer
+    whenPlayable(facts.play, () => video.isConnected, say).then((ready) => {
+      if (!ready) return;
+      video.parentNode.querySelector(".notice")?.remove();
+      video.src = `${facts.play}#t=${facts.start}`;
+      if (video.startsWhenReady) start(video);
+    }).catch((error) => fail(error.message));
+  });
   return video;
 }
+function start(video) {
+  if (video.getAttribute("src")) video.play().catch(() => {});
+  else video.startsWhenReady = true;
+}
+function stop(video) { video.startsWhenReady = false; video.pause(); }
 function loop(players, seconds) {
   if (!players.length) return;
   const [[lead, first], second] = players;
@@ -137,13 +148,13 @@ function loop(players, seconds) {
   lead.addEventListener("pause", () => second && second[0].pause());
 }
 const shown = () => [...(by("preview").open ? by("preview") : nodes.get(state.current) || document.createElement("div")).querySelectorAll("video")];
-function toggle() { const players = shown(); if (players.length) (players[0].paused ? players.forEach((v) => v.play().catch(() => {})) : players.forEach((v) => v.pause())); }
+function toggle() { const players = shown(); if (players.length) players.forEach(players[0].paused && !players[0].startsWhenReady ? start : stop); }
 
 function preview() {
   const item = state.items[state.current];
   if (!item) return;
   const players = [];
-  for (const video of shown()) video.pause();
+  shown().forEach(stop);
   by("previewed").textContent = `${item.test.name}  ·  ${item.train.name}`;
   const screens = by("preview").querySelector(".screens");
   screens.replaceChildren(...[item.test, item.train].map((facts) => {
@@ -151,11 +162,13 @@ function preview() {
     const video = player(facts);
     video.controls = true;
     players.push([video, facts]);
-    return video;
+    const frame = make("div", "frame");
+    frame.append(video);
+    return frame;
   }));
   by("preview").showModal();
   loop(players, item.window);
-  for (const [video] of players) video.play().catch(() => {});
+  for (const [video] of players) start(video);
 }
 by("preview").addEventListener("close", () => by("preview").querySelector(".screens").replaceChildren());
 
