@@ -14,7 +14,7 @@ from reelseek.experts.extract import extract
 from reelseek.library import Library, add
 from reelseek.media.container import Limits
 
-_MODULE = '''
+_MODULE = """
 import numpy as np
 from reelseek.experts.expert import Text, Track
 from reelseek.media.streams import FrameStream
@@ -66,7 +66,7 @@ tuple_ = closing("tuple_", lambda: (1, 2))
 timeless = closing("timeless", lambda: Track(np.ones((1, 4), np.float32), np.array([[0.0, 1.0]]),
                                              (Text("a", float("nan"), 1.0, "label"),)))
 unopened = make("unopened", open=failing)
-'''
+"""
 _FAULTY = {
     "named": "its name is 'other'",
     "modal": "its modality is 'smell'",
@@ -116,7 +116,7 @@ def test_a_faulty_expert_is_refused_in_words_and_the_others_run() -> None:
     for name, words in _FAULTY.items():
         assert words in missing[name]
     assert "SyntaxError" in missing["typo"]
-    with pytest.raises(ExpertUnavailable, match="smell.*wanted one of appearance"):
+    with pytest.raises(ExpertUnavailable, match=r"smell.*wanted one of appearance"):
         load_expert("modal")
 
 
