@@ -9,8 +9,8 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 
-from reelseek.errors import ExpertUnavailable, UsageError
-from reelseek.experts.expert import MODALITIES, Expert, Session, Text, Track
+from reelseek.errors import ExpertUnavailable, ReelseekError, UsageError
+from reelseek.experts.expert import MODALITIES, Expert, Session, Text, Track, check_expert
 
 __all__ = [
     "DEFAULT_EXPERTS",
@@ -58,7 +58,7 @@ def load_expert(spec: str) -> Expert:
 
     Raises:
         UsageError: no expert of that name.
-        ExpertUnavailable: it cannot run here; the text says why.
+        ExpertUnavailable: it cannot run here, or is not what an expert has to be; the text says why.
     """
     name, _, model = spec.partition("@")
     if name not in known_experts():
@@ -66,9 +66,17 @@ def load_expert(spec: str) -> Expert:
     module, _, function = known_experts()[name].partition(":")
     try:
         create: Callable[[str | None], Expert] = getattr(import_module(module), function)
-        return create(model or None)
+        expert = create(model or None)
+        check_expert(expert, name)
     except ImportError as error:
         raise ExpertUnavailable(f"{name} cannot run here: {error}") from error
+    except ReelseekError:
+        raise
+    except (Exception, SystemExit) as error:  # foreign code: whatever it raises is its own failure
+        raise ExpertUnavailable(
+            f"{name} ({known_experts()[name]}) cannot run here: {type(error).__name__}: {error}"
+        ) from error
+    return expert
 
 
 def available(specs: Iterable[str]) -> tuple[list[Expert], dict[str, str]]:

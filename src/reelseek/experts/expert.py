@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from reelseek.errors import FeatureError
+from reelseek.errors import ExpertUnavailable, FeatureError
 from reelseek.media.decode import DECODE_VERSION
 from reelseek.media.streams import FrameBatch, Stream
 
@@ -21,6 +22,8 @@ __all__ = [
     "Session",
     "Text",
     "Track",
+    "check_expert",
+    "check_track",
     "fingerprint",
     "hash_files",
     "spans_of_cells",
@@ -91,6 +94,52 @@ class Expert(Protocol):
     @property
     def streams(self) -> Sequence[Stream]: ...
     def open(self) -> Session: ...
+
+
+def check_expert(expert: Expert, name: str) -> None:
+    """Refuse an expert whose description is not what a library can keep its tracks by.
+
+    Args:
+        name: what it is registered as.
+
+    Raises:
+        ExpertUnavailable: says what it got and what it wanted.
+    """
+    name_of, modality, dim, mark = expert.name, expert.modality, expert.dim, expert.fingerprint
+    marked = isinstance(mark, str) and re.fullmatch(rf"{re.escape(name)}:[\w.-]+", mark) is not None
+    streams = expert.streams
+    streaming = isinstance(streams, Sequence) and all(isinstance(stream, Stream) for stream in streams) and streams
+    checks: list[tuple[str, object, bool, str]] = [
+        ("name", name_of, name_of == name, f"{name!r}, as it is registered"),
+        ("modality", modality, modality in MODALITIES, f"one of {', '.join(MODALITIES)}"),
+        ("dim", dim, type(dim) is int and dim > 0, "a whole number above 0"),
+        ("fingerprint", mark, marked, f"what `fingerprint({name!r}, ...)` makes"),
+        ("streams", streams, bool(streaming), "at least one of reelseek.media.streams"),
+        ("open", expert.open, callable(expert.open), "a method"),
+    ]
+    for what, value, fits, wanted in checks:
+        if not fits:
+            raise ExpertUnavailable(f"{name} is faulty: its {what} is {value!r}; wanted {wanted}")
+
+
+def check_track(track: Track, expert: Expert) -> None:
+    """Refuse a track that is not what its expert said it would make.
+
+    Raises:
+        FeatureError: it has another width, spans that do not rise, or texts that cannot be written down.
+    """
+    if not isinstance(track, Track):
+        raise FeatureError(f"the expert gave a {type(track).__name__}; wanted a Track")
+    Track(track.values, track.spans, track.texts, track.note)  # arrays can change after a track was made
+    if track.values.shape[1] != expert.dim:
+        raise FeatureError(f"a track {track.values.shape[1]} wide of an expert that says it is {expert.dim} wide")
+    if track.spans.dtype != np.float64 or (np.diff(track.spans[:, 0]) < 0).any():
+        raise FeatureError(f"spans must be float64 seconds that rise, got {track.spans.dtype}")
+    for text in track.texts:
+        if not isinstance(text, Text) or not isinstance(text.text, str):
+            raise FeatureError(f"{text!r} is no Text")
+        if not np.isfinite([text.start_seconds, text.end_seconds, text.score]).all():
+            raise FeatureError(f"the text {text.text[:40]!r} has no finite times and score")
 
 
 def hash_files(paths: Sequence[Path]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from reelseek.errors import MediaError
 from reelseek.experts import load_expert
-from reelseek.experts.expert import Session, Track
+from reelseek.experts.expert import Expert, Session, Track, check_track
 from reelseek.media.container import Limits
 from reelseek.media.decode import decode
 from reelseek.media.notice import Notice
@@ -45,17 +45,24 @@ def prepare_worker(specs: Sequence[str]) -> None:
 class _Fed:
     """A session that stops listening after its first error, so that one expert's failure is its own."""
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
+    def __init__(self, expert: Expert) -> None:
+        self.expert = expert
+        self.session: Session | None = None
         self.error = ""
+        try:
+            self.session = expert.open()
+        except MemoryError:
+            raise
+        except Exception as error:  # an expert is foreign code: whatever it raises is its failure, not the run's
+            self.error = f"{type(error).__name__}: {error}"
 
     def feed(self, batch: Any) -> None:
-        if not self.error:
+        if self.session is not None and not self.error:
             try:
                 self.session.feed(batch)
             except MemoryError:
                 raise
-            except Exception as error:  # an expert is foreign code: whatever it raises is its failure, not the run's
+            except Exception as error:  # see above
                 self.error = f"{type(error).__name__}: {error}"
 
 
@@ -72,7 +79,7 @@ def extract(
     Raises:
         MediaError: the file cannot be decoded at all.
     """
-    sessions = {spec: _Fed(load_expert(spec).open()) for spec in specs}
+    sessions = {spec: _Fed(load_expert(spec)) for spec in specs}
     wants: dict[Stream, list[Any]] = {}
     for spec, session in sessions.items():
         for stream in load_expert(spec).streams:
@@ -96,8 +103,10 @@ def extract(
 
 def _close(spec: str, session: _Fed, end_seconds: float, result: Extracted) -> None:
     try:
-        if not session.error:
-            result.tracks[spec] = session.session.close(end_seconds)
+        if session.session is not None and not session.error:
+            track = session.session.close(end_seconds)
+            check_track(track, session.expert)
+            result.tracks[spec] = track
             return
     except (MemoryError, MediaError):
         raise

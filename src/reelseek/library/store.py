@@ -25,6 +25,7 @@ from reelseek.experts.expert import Text, Track
 from reelseek.library.damage import Check, clear_damage, damaged_bytes, describe_damage, name_owner, verify
 from reelseek.library.database import FORMAT_VERSION, REVISION, Connection, connect, file_state
 from reelseek.library.files import make_folder
+from reelseek.library.names import same_name
 from reelseek.library.removal import compact, deleted_below, finish_interrupted, remove_expert, remove_videos
 from reelseek.library.shards import Place, Shards, folder_name, track_hash
 from reelseek.library.words import add_words_table, index_words
@@ -203,7 +204,7 @@ class Library:
         return [_video(row) for row in rows]
 
     def video(self, name: str) -> Video:
-        """A video by its id, its path, or the end of its path where that names just one.
+        """A video by its id, its path, or the end of its path where that names just one, in any form of its letters.
 
         Raises:
             UsageError: no such video, or several.
@@ -213,7 +214,9 @@ class Library:
         row = row or self.db.execute(f"{columns} WHERE path = ?", (os.fsencode(os.path.abspath(name)),)).fetchone()
         if row:
             return _video(row)
-        near = [v for v in self.videos() if v.path and (v.path.name == name or str(v.path).endswith(f"/{name}"))]
+        form, videos = same_name(name), self.videos()
+        near = [v for v in videos if same_name(v.id) == form]
+        near = near or [v for v in videos if v.path and f"/{same_name(str(v.path))}".endswith(f"/{form}")]
         if len(near) == 1:
             return near[0]
         several = f"; it could be {', '.join(v.id for v in near[:5])}" if near else ""

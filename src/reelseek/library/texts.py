@@ -43,7 +43,7 @@ def read_text(path: Path, notices: list[Notice] | None = None) -> str:
         raw = path.read_bytes()
     except OSError as error:
         raise CollectionError(f"{printable(path)} cannot be read: {error.strerror}") from error
-    decoded = None if _mostly_utf8(raw) else decode_text(raw)
+    decoded = None if _is_mostly_utf8(raw) else decode_text(raw)
     if decoded is None or decoded.encoding == "utf-8":
         return raw.decode("utf-8-sig", "surrogateescape")
     if decoded.message and notices is None:
@@ -53,9 +53,9 @@ def read_text(path: Path, notices: list[Notice] | None = None) -> str:
     return decoded.text
 
 
-def _mostly_utf8(raw: bytes) -> bool:
-    """Whether bytes are UTF-8 but for some damaged lines: those are lost, and the others are not guessed at."""
-    if raw.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")) or b"\0\0" in raw or raw[1:2] == b"\0":
+def _is_mostly_utf8(raw: bytes) -> bool:
+    """Whether bytes are UTF-8 but for some damaged lines or a few NULs: those are lost, and nothing is guessed."""
+    if raw.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")) or raw.count(b"\0") > len(raw) / 5:
         return False
     good = bad = 0
     for line in _BYTES_LINE_END.split(raw):
@@ -65,7 +65,7 @@ def _mostly_utf8(raw: bytes) -> bool:
                 good += 1
             except UnicodeDecodeError:
                 bad += 1
-    return good > bad > 0
+    return good > bad or (bad == 0 and b"\0" in raw)
 
 
 def read_lines(path: Path, notices: list[Notice] | None = None) -> list[tuple[int, str]]:

@@ -83,9 +83,9 @@ class Source:
 
     def _listed(self, path: Path) -> tuple[str, ...]:
         """Videos that a list names by id, by file (from where the list lies), or by the end of its path."""
-        lines = [line.strip() for line in split_lines(read_text(path)) if line.strip()]
         by_file = {os.path.abspath(file): name for name, file in self.files.items()}
         names = set(self.names)
+        lines = [line if line in names else line.strip() for line in split_lines(read_text(path)) if line.strip()]
         by_line = {
             line: name
             for line in lines

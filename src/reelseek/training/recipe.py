@@ -8,7 +8,8 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from reelseek.errors import RecipeError
+from reelseek.errors import CollectionError, RecipeError
+from reelseek.library.texts import read_text
 
 __all__ = [
     "DataRecipe",
@@ -19,9 +20,11 @@ __all__ = [
     "changed",
     "read_recipe",
     "read_settings",
+    "read_toml",
     "recipe_from",
 ]
 
+_DEEPEST = 50  # tables and lists within one another
 _STRICT = ConfigDict(extra="forbid")
 
 
@@ -192,13 +195,47 @@ def read_settings(path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
     Raises:
         RecipeError: it cannot be read.
     """
+    return changed(read_toml(path), changes, section=True)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        RecipeError: it cannot be read.
+    """
     try:
-        raw = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise RecipeError(f"{path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return _parse_toml(read_text(path))
+    except CollectionError as error:
+        raise RecipeError(str(error)) from error
+    except ValueError as error:
         raise RecipeError(f"{path} is not TOML: {error}") from error
-    return changed(raw, changes, section=True)
+
+
+def _parse_toml(text: str) -> dict[str, Any]:
+    """Parse TOML within its own limits, which Python's reader does not keep.
+
+    Raises:
+        ValueError: it is not TOML, is nested more than 50 deep, or has a whole number of more than 64 bits.
+    """
+    try:
+        table = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except ValueError as error:
+        if isinstance(error, tomllib.TOMLDecodeError) or "digits" not in str(error):
+            raise
+        raise ValueError("a number in it has thousands of digits") from None
+    values: list[Any] = [table]
+    for _ in range(_DEEPEST):
+        inner = [value.values() if isinstance(value, dict) else value for value in values]
+        values = [value for group in inner for value in group if isinstance(value, dict | list | int)]
+        if any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in values):
+            raise ValueError("a whole number in it has more than 64 bits")
+        values = [value for value in values if isinstance(value, dict | list)]
+        if not values:
+            return table
+    raise ValueError(f"it is nested more than {_DEEPEST} deep")
 
 
 def recipe_from(settings: Mapping[str, Any], where: str) -> Recipe:
@@ -229,6 +266,8 @@ def changed(table: dict[str, Any], changes: Sequence[str], *, section: bool = Fa
     for change in changes:
         name, equals, value = change.partition("=")
         keys = name.strip().split(".")
+        if len(keys) > _DEEPEST:
+            raise RecipeError(f"--set {change[:60]!r}...: a place {len(keys)} deep; at most {_DEEPEST}")
         if not equals or not all(keys) or (section and len(keys) < 2):
             wanted = "section.key=value, such as train.epochs=10" if section else "key=value, such as heads=8"
             raise RecipeError(f"--set {change!r}: wanted {wanted}")
@@ -238,7 +277,9 @@ def changed(table: dict[str, Any], changes: Sequence[str], *, section: bool = Fa
             if not isinstance(inner, dict):
                 raise RecipeError(f"--set {change!r}: {key} is a value, not a section")
         try:
-            inner[keys[-1]] = tomllib.loads(f"value = {value}")["value"]
+            inner[keys[-1]] = _parse_toml(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
             inner[keys[-1]] = value
+        except ValueError as error:
+            raise RecipeError(f"--set {change[:60]!r}: {error}") from error
     return table

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import tomllib
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -16,7 +15,7 @@ from reelseek.errors import RecipeError, UsageError
 from reelseek.library.files import write_whole
 from reelseek.library.store import Library
 from reelseek.training.loop import train
-from reelseek.training.recipe import recipe_from
+from reelseek.training.recipe import read_toml, recipe_from
 
 __all__ = ["Range", "Trial", "read_ranges", "tune"]
 
@@ -53,12 +52,7 @@ def read_ranges(path: Path) -> dict[str, Range | list[Any]]:
     Raises:
         RecipeError: it cannot be read, or holds something else; says where.
     """
-    try:
-        raw = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise RecipeError(f"{path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not TOML: {error}") from error
+    raw = read_toml(path)
     ranges: dict[str, Range | list[Any]] = {}
     for name, given in raw.items():
         try:
