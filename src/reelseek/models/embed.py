@@ -54,11 +54,12 @@ def embed_clips(
 
 
 def embed_texts(model: RetrievalModel, texts: Sequence[str]) -> Embedding:
-    """Embeddings of texts, in evaluation mode."""
+    """Embeddings of texts, in evaluation mode; what the text side cannot read has no slot present, nor any weight."""
     model.eval()
     with torch.inference_mode():
         part = model.encode_texts(texts)
-        return Embedding(part.values.cpu(), part.present.cpu(), part.weights.cpu())
+        read = model.reads(texts).cpu()[:, None]
+        return Embedding(part.values.cpu(), part.present.cpu() & read, part.weights.cpu() * read)
 
 
 def _to(tokens: Tokens, device: torch.device) -> Tokens:

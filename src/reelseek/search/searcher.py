@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from reelseek.errors import LibraryError, UsageError
 from reelseek.experts import MODALITIES
@@ -19,7 +18,7 @@ from reelseek.library.clips import ClipRule
 from reelseek.library.collection import printable
 from reelseek.library.store import Library, Video
 from reelseek.library.tokens import Clip, TokenReader
-from reelseek.models.embed import embed_clips, reader_for
+from reelseek.models.embed import embed_clips, embed_texts, reader_for
 from reelseek.models.model import RetrievalModel, load_model
 from reelseek.models.systems.concepts import background_queries, label_vectors
 from reelseek.search.fulltext import Line, lines_with_phrase, matching_lines
@@ -97,6 +96,15 @@ class Searcher:
                     raise
         return index  # another process is writing: the index on disk still answers
 
+    def unread(self, query: str) -> str:
+        """What of a query is looked for word for word only, since the model's text side cannot read it; else ''.
+
+        Raises:
+            QueryError: what is wrong and what to do.
+        """
+        terms = [term.text for term in parse_query(query).terms]
+        return " ".join(term for term, read in zip(terms, self.model.reads(terms).tolist(), strict=True) if not read)
+
     # The walk
 
     def search(
@@ -130,7 +138,7 @@ class Searcher:
             if len(moments) >= k or count >= len(self.index.clips) or parsed.phrases:
                 break
             count *= 4
-        background = self._background_scores(factors)
+        background = self._background_scores(factors) if scale.any() else np.zeros(0)  # nothing, for words unread
         return [
             self._hit(parsed, vectors, scale, scored, moment, rank, background, query_id)
             for rank, moment in enumerate(moments, 1)
@@ -173,16 +181,18 @@ class Searcher:
                 said = {row for line in lines_with_phrase(self.library, phrase)
                         for row in self._seconds_of(line, found, seconds.spans)}  # fmt: skip
                 allowed &= np.isin(np.arange(len(curve)), list(said)) == wanted
-        background = self._unrelated_in(seconds, factors)
+        read = bool(scale.any())
+        background = self._unrelated_in(seconds, factors) if read else np.zeros(0)
         hits = []
-        there = [each for each in peaks(np.where(allowed, curve, curve.min()), k) if allowed[each[0]]]
+        there = [each for each in peaks(np.where(allowed, curve, curve.min()), k)
+                 if allowed[each[0]] and (read or each[0] in lines)]  # fmt: skip
         for rank, (peak, first, end) in enumerate(there, 1):
             above = int((background >= curve[peak]).sum())
             hits.append(
                 Hit(
                     query_id, parsed.text, rank, found.id, printable(found.path) if found.path else None,
                     round(float(seconds.spans[first, 0]), 3), round(float(seconds.spans[end - 1, 1]), 3),
-                    round(float(curve[peak]), 6), round(1 - (above + 1) / (len(background) + 1), 4),
+                    round(float(curve[peak]), 6), round(1 - (above + 1) / (len(background) + 1), 4) if read else None,
                     self._why(seconds.clips[peak], seconds.values[peak], seconds.present[peak], parsed, vectors, scale,
                               lines.get(peak)),
                 )
@@ -233,8 +243,7 @@ class Searcher:
 
     def _embed(self, query: Query, factors: npt.NDArray[np.float32]) -> tuple[Matrix, npt.NDArray[np.float32]]:
         """The query as weighted slots [slot, dim], and the weight of each slot for the mean of what is present."""
-        with torch.inference_mode():
-            texts = self.model.encode_texts([term.text for term in query.terms])
+        texts = embed_texts(self.model, [term.text for term in query.terms])
         values, weights = texts.values.numpy(), texts.weights.numpy() * factors
         signed = np.array([term.weight for term in query.terms], np.float32)
         wanted = float(signed[signed > 0].sum())
