@@ -78,6 +78,8 @@ def search(
                 failed += 1
                 continue
             hits += found
+            if words := searcher.unread(text):
+                say(f"{words!r} is matched word for word only: the model cannot read it; it reads {_reads(searcher)}")
             if json:
                 for hit in found:
                     print_json(hit.as_json())
@@ -86,6 +88,13 @@ def search(
     if not json:
         _show(hits, several=query is None)
     raise typer.Exit(1 if failed or searcher.index.left_out else 0)
+
+
+def _reads(searcher: "Searcher") -> str:
+    from reelseek.experts.sentence import READS
+
+    encoder = getattr(getattr(searcher.model.config, "text", None), "encoder", "sentence")
+    return READS if encoder == "sentence" else f"the words that {encoder} knows"
 
 
 def _draw(inside: "Within", path: Path, library: "Library") -> None:

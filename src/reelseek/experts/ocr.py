@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable
 from reelseek.experts.expert import Session, Text, Track, fingerprint
-from reelseek.experts.sentence import SENTENCE_DIM, sentence_encoder
+from reelseek.experts.sentence import SENTENCE_DIM, sentence_encoder, sentence_track
 from reelseek.media.streams import FrameBatch, FrameStream, Stream
 
 __all__ = ["looks_written", "ocr"]
@@ -104,9 +104,7 @@ class _OcrSession:
         self._extend(max(end_seconds, self._texts[-1].start_seconds if self._texts else 0.0))
         if not self._texts:
             return Track(np.zeros((0, SENTENCE_DIM), np.float16), np.zeros((0, 2)), note="nothing is written")
-        values = sentence_encoder().encode([text.text for text in self._texts]).astype(np.float16)
-        spans = np.array([[text.start_seconds, text.end_seconds] for text in self._texts])
-        return Track(values, spans, tuple(self._texts))
+        return sentence_track(self._texts)
 
 
 @cache
@@ -166,7 +164,7 @@ class _Ocr:
             reader="rapidocr-onnxruntime 1.4.4",
             text=sentence_encoder().fingerprint,
             stream=_STREAM,
-            policy=[_CLIP_SECONDS, _FRAMES_A_CLIP, _CHANGED, _SURE, "spaced by vocabulary"],
+            policy=[_CLIP_SECONDS, _FRAMES_A_CLIP, _CHANGED, _SURE, "spaced by vocabulary", "read by the encoder"],
             dtype="float16",
         )
 

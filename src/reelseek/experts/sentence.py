@@ -7,18 +7,22 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable, ModelError
-from reelseek.experts.expert import fingerprint, hash_files
+from reelseek.experts.expert import Text, Track, fingerprint, hash_files
 from reelseek.experts.quiet import quiet_transformers
 
-__all__ = ["SENTENCE_DIM", "SentenceEncoder", "sentence_encoder"]
+__all__ = ["READS", "SENTENCE_DIM", "SentenceEncoder", "sentence_encoder", "sentence_track"]
+
+READS = "words in Latin letters, English best"
 
 SENTENCE_DIM = 384
 _MAX_TOKENS = 256
+_MAX_CHARACTERS = 10_000  # more than these tokens could hold; a damaged file may give a line of megabytes
 _FOLDER = "data/embeddings/sentence-transformers__all-MiniLM-L6-v2"
 
 
@@ -70,11 +74,23 @@ class SentenceEncoder:
             self._cache.clear()
         return result
 
+    def reads(self, texts: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """Which texts [text] it can read; the vectors of the others are alike and say nothing of what they mean.
+
+        Its vocabulary holds other alphabets by the letter, if at all: a text is read if half of its letters and digits
+        lie in tokens that are Latin or longer than a letter. (Of lines in 18 languages between 83 and 96 % do where
+        they are written in Latin letters, else at most 6 %.)
+        """
+        tokenizer, _ = self._load()
+        encodings = tokenizer.encode_batch([text[:_MAX_CHARACTERS] for text in texts])  # type: ignore[attr-defined]
+        return np.array([_share_read(text, e) >= 0.5 for text, e in zip(texts, encodings, strict=True)], bool)
+
     def _encode(self, texts: list[str]) -> npt.NDArray[np.float32]:
         import torch
 
         tokenizer, model = self._load()
-        rows = [encoding.ids for encoding in tokenizer.encode_batch(texts)]  # type: ignore[attr-defined]
+        encodings = tokenizer.encode_batch([text[:_MAX_CHARACTERS] for text in texts])  # type: ignore[attr-defined]
+        rows = [encoding.ids for encoding in encodings]
         self.truncated += sum(len(row) > _MAX_TOKENS for row in rows)
         rows = [row if len(row) <= _MAX_TOKENS else [*row[: _MAX_TOKENS - 1], row[-1]] for row in rows]
         longest = max(map(len, rows))
@@ -88,6 +104,30 @@ class SentenceEncoder:
             pooled = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
             vectors: npt.NDArray[np.float32] = torch.nn.functional.normalize(pooled, dim=-1).numpy()
         return vectors
+
+
+def _share_read(text: str, encoding: Any) -> float:
+    """Letters and digits in tokens that say something, of all letters and digits; 0 where there are none."""
+    total = sum(letter.isalnum() for letter in text[:_MAX_CHARACTERS])
+    known = 0
+    for token, (start, end) in zip(encoding.tokens, encoding.offsets, strict=True):
+        piece = token.removeprefix("##")
+        if token != "[UNK]" and (len(piece) > 1 or piece.isascii()):
+            known += sum(letter.isalnum() for letter in text[start:end])
+    return known / total if total else 0.0
+
+
+def sentence_track(texts: Sequence[Text], note: str = "") -> Track:
+    """A step a text: its sentence embedding, over its span. What the encoder cannot read has words, and no step."""
+    lines = list(texts)
+    read = sentence_encoder().reads([text.text for text in lines]) if lines else np.zeros(0, bool)
+    known = [text for text, is_read in zip(lines, read, strict=True) if is_read]
+    if len(known) < len(lines):
+        lost = f"{len(lines) - len(known)} of {len(lines)} lines are not {READS}, and are matched by their words alone"
+        note = f"{note}; {lost}" if note else lost
+    values = sentence_encoder().encode([text.text for text in known]).astype(np.float16)
+    spans = np.array([[text.start_seconds, text.end_seconds] for text in known]).reshape(-1, 2)
+    return Track(values, spans, tuple(lines), note)
 
 
 @cache

@@ -1,7 +1,7 @@
 """What is said: subtitles where there are any, else where somebody speaks, and the words if a recogniser is at hand.
 
-A step is one line: its sentence embedding. Where speech is only detected, the step is the embedding of
-"someone is speaking", which is all that is known. A recogniser is a Whisper-like folder or hub name
+A step is one line: its sentence embedding, where the encoder can read it. Where speech is only detected, the step is
+the embedding of "someone is speaking", which is all that is known. A recogniser is a Whisper-like folder or hub name
 (`speech@/models/whisper-tiny.en`), loaded by transformers.
 """
 
@@ -16,8 +16,9 @@ import numpy.typing as npt
 from reelseek.errors import ExpertUnavailable
 from reelseek.experts.expert import Session, Text, Track, fingerprint
 from reelseek.experts.hub import pretrained_folder, weights_hash
-from reelseek.experts.sentence import SENTENCE_DIM, sentence_encoder
+from reelseek.experts.sentence import SENTENCE_DIM, sentence_encoder, sentence_track
 from reelseek.media.streams import SoundBatch, SoundStream, Stream, Subtitle, SubtitleStream
+from reelseek.media.subtitles import SUBTITLES_VERSION
 
 __all__ = ["DETECTED", "speech"]
 
@@ -73,15 +74,15 @@ class _SpeechSession:
     def close(self, end_seconds: float) -> Track:
         if self._lines:
             said = [Text(s.text, s.start_seconds, s.end_seconds, "said") for s in self._lines]
-            return _track(said, f"{self._lines[0].source} subtitles")
+            return sentence_track(said, f"{self._lines[0].source} subtitles")
         if not self._sound:
-            return _track([], "no sound and no subtitles")
+            return sentence_track([], "no sound and no subtitles")
         samples = np.concatenate(self._sound)
         self._sound.clear()
         spans = _detect(samples)
         said = [self._words(samples, start, end) for start, end in spans]
         how = "recognised" if self._recogniser else "detected, not recognised (no recogniser was given)"
-        return _track(said, how if said else "nobody speaks")
+        return sentence_track(said, how if said else "nobody speaks")
 
     def _words(self, samples: npt.NDArray[np.int16], start: float, end: float) -> Text:
         text = ""
@@ -105,14 +106,6 @@ def _transcribe(processor: Any, model: Any, samples: npt.NDArray[np.int16]) -> s
     return " ".join(word for word in words if word)
 
 
-def _track(texts: list[Text], note: str) -> Track:
-    if not texts:
-        return Track(np.zeros((0, SENTENCE_DIM), np.float16), np.zeros((0, 2)), note=note)
-    values = sentence_encoder().encode([text.text for text in texts]).astype(np.float16)
-    spans = np.array([[text.start_seconds, text.end_seconds] for text in texts])
-    return Track(values, spans, tuple(texts), note)
-
-
 class _Speech:
     name = "speech"
     modality = "speech"
@@ -126,6 +119,7 @@ class _Speech:
         self.fingerprint = fingerprint(
             "speech",
             text=sentence_encoder().fingerprint,
+            subtitles=SUBTITLES_VERSION,
             detector="silero-vad",
             recogniser=weights_hash(pretrained_folder(model)) if model else None,
             dtype="float16",

@@ -73,7 +73,8 @@ def _timed(lines: list[str]) -> CueFile:
     result, web = CueFile(), next((line for line in lines if line.strip()), "").lstrip("\ufeff").startswith("WEBVTT")
     places = [(at, match) for at, line in enumerate(lines) if line and (match := _times(line)) is not None]
     number = _number(lines[places[0][0] - 1]) if places and places[0][0] else None
-    for (at, match), (stop, _) in zip(places, [*places[1:], (len(lines), None)], strict=True):
+    stops = [*(at for at, _ in places[1:]), len(lines)]
+    for (at, match), stop in zip(places, stops, strict=False):
         body = lines[at + 1 : stop]
         if stop < len(lines) and body:
             named, number = _names_next(body, number, web=web)

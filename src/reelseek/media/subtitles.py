@@ -12,9 +12,12 @@ from reelseek.media.cues import Cue, CueFile, read_cues
 from reelseek.media.notice import Notice
 from reelseek.media.streams import Subtitle
 
-__all__ = ["MACHINE_WRITTEN", "sidecar_names", "sidecar_subtitles"]
+__all__ = ["MACHINE_WRITTEN", "SUBTITLES_VERSION", "sidecar_names", "sidecar_subtitles"]
 
 MACHINE_WRITTEN = ".machine-written"  # in the names of subtitles that nobody said
+
+SUBTITLES_VERSION = 2
+"""Part of the fingerprint of what is made of subtitles: raise it whenever lines could come out differently."""
 
 _READ = (".srt", ".vtt", ".ass", ".ssa")
 _NOT_READ = (".sub", ".idx", ".sup", ".smi", ".sami", ".sbv", ".ttml", ".dfxp", ".lrc", ".stl")

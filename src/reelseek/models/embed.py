@@ -72,7 +72,7 @@ def embed_clips(
 
 
 def embed_texts(model: RetrievalModel, texts: Sequence[str]) -> Embedding:
-    """Embeddings of texts, in evaluation mode.
+    """Embeddings of texts, in evaluation mode; what the text side cannot read has no slot present, nor any weight.
 
     Raises:
         ModelError: a text is empty, or the model makes NaN or infinity of it.
@@ -80,7 +80,8 @@ def embed_texts(model: RetrievalModel, texts: Sequence[str]) -> Embedding:
     model.eval()
     with torch.inference_mode():
         part = model.encode_texts(texts)
-        part = Embedding(part.values.cpu(), part.present.cpu(), part.weights.cpu())
+        read = model.reads(texts).cpu()[:, None]
+        part = Embedding(part.values.cpu(), part.present.cpu() & read, part.weights.cpu() * read)
     _check_finite(model, part, [f"the text {text[:80]!r}" for text in texts])
     return part
 

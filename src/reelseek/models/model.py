@@ -188,6 +188,11 @@ class RetrievalModel(nn.Module):
             ModelError: a text is empty.
         """
 
+    def reads(self, texts: Sequence[str]) -> Bool[Tensor, " text"]:
+        """Which texts its text side can read; the vectors of the others say nothing of what they mean."""
+        encoder = getattr(self, "text", None)
+        return encoder.reads(texts) if isinstance(encoder, TextEncoder) else torch.ones(len(texts), dtype=torch.bool)
+
     def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Terms whose sum a training step makes smaller, each times its weight."""
         raise ModelError(f"{self.system} is not trained")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
@@ -94,6 +94,19 @@ class TextEncoder(nn.Module):
         steps = self._encode(texts)[0]
         self._check(steps.values)
         return steps
+
+    def reads(self, texts: Sequence[str]) -> Bool[Tensor, " text"]:
+        """Which texts are at least by half of words that it knows; one that is trained along may learn letters."""
+        if self.config.encoder == "sentence" and not self.config.trained:
+            return torch.from_numpy(sentence_encoder().reads(texts)).to(self._device)
+        if self.config.encoder.endswith(_VECTORS):
+            return self._vectors(texts).present.any(1)
+        tokenizer = _loaded(self.config.encoder)[0]
+        if tokenizer.unk_token_id in (None, tokenizer.eos_token_id):  # every byte is a token
+            return torch.ones(len(texts), dtype=torch.bool, device=self._device)
+        rows = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+        known = [2 * sum(token == tokenizer.unk_token_id for token in row) < max(1, len(row)) for row in rows]
+        return torch.tensor(known, dtype=torch.bool, device=self._device)
 
     def _check(self, vectors: Tensor) -> None:
         if vectors.shape[-1] != self.width:

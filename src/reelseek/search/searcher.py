@@ -125,6 +125,15 @@ class Searcher:
                     raise
         raise LibraryError(f"{self.library.path} changes faster than it can be searched; ask again")
 
+    def unread(self, query: str) -> str:
+        """What of a query is looked for word for word only, since the model's text side cannot read it; else ''.
+
+        Raises:
+            QueryError: what is wrong and what to do.
+        """
+        terms = [term.text for term in parse_query(query).terms]
+        return " ".join(term for term, read in zip(terms, self.model.reads(terms).tolist(), strict=True) if not read)
+
     # The walk
 
     def search(
@@ -163,7 +172,7 @@ class Searcher:
             if len(moments) >= k or count >= len(self.index.clips) or parsed.phrases:
                 break
             count *= 4
-        background = self._background_scores(factors)
+        background = self._background_scores(factors) if scale.any() else np.zeros(0)  # nothing, for words unread
         return [
             self._hit(parsed, vectors, scale, scored, moment, rank, background, query_id)
             for rank, moment in enumerate(moments, 1)
@@ -213,16 +222,18 @@ class Searcher:
                 said = {row for line in lines_with_phrase(self.library, phrase)
                         for row in self._seconds_of(line, found, seconds.spans)}  # fmt: skip
                 allowed &= np.isin(np.arange(len(curve)), list(said)) == wanted
-        background = self._unrelated_in(seconds, factors)
+        read = bool(scale.any())
+        background = self._unrelated_in(seconds, factors) if read else np.zeros(0)
         hits = []
-        there = [each for each in peaks(np.where(allowed, curve, curve.min()), k) if allowed[each[0]]]
+        there = [each for each in peaks(np.where(allowed, curve, curve.min()), k)
+                 if allowed[each[0]] and (read or each[0] in lines)]  # fmt: skip
         for rank, (peak, first, end) in enumerate(there, 1):
             above = int((background >= curve[peak]).sum())
             hits.append(
                 Hit(
                     query_id, parsed.text, rank, found.id, printable(found.path) if found.path else None,
                     round(float(seconds.spans[first, 0]), 3), round(float(seconds.spans[end - 1, 1]), 3),
-                    round(float(curve[peak]), 6), round(1 - (above + 1) / (len(background) + 1), 4),
+                    round(float(curve[peak]), 6), round(1 - (above + 1) / (len(background) + 1), 4) if read else None,
                     self._why(seconds.clips[peak], seconds.values[peak], seconds.present[peak], parsed, vectors, scale,
                               lines.get(peak)),
                 )

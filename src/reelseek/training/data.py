@@ -12,6 +12,7 @@ from reelseek.errors import UsageError
 from reelseek.evaluation.protocols import Protocol
 from reelseek.library.store import Caption, Library
 from reelseek.library.tokens import Clip, TokenReader
+from reelseek.models.model import RetrievalModel
 from reelseek.overlap.clean import read_videos
 from reelseek.overlap.ids import matching
 from reelseek.training.recipe import DataRecipe, GroupRecipe
@@ -72,6 +73,23 @@ class Split:
         if not split.texts:
             raise UsageError(f"{self.name!r} has no caption to ask with under the protocol {protocol.name}")
         return split
+
+    def read_by(self, model: RetrievalModel) -> "Split":
+        """Without the captions that a model's text side cannot read, whose vectors would say nothing.
+
+        Raises:
+            UsageError: it can read none.
+        """
+        rows = model.reads(self.texts).nonzero()[:, 0].tolist()
+        unread = len(self.texts) - len(rows)
+        if unread and not rows:
+            raise UsageError(
+                f"the text side can read none of the {unread} captions of {self.name!r}; set model.text.encoder to one "
+                "that reads their language, or model.text.trained"
+            )
+        if unread:
+            _log.warning("the text side cannot read %d of %d captions, which are left out", unread, len(self.texts))
+        return self._texts(rows) if unread else self
 
     def _texts(self, kept: Sequence[int]) -> "Split":
         return replace(

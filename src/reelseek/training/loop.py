@@ -89,6 +89,7 @@ def train(
             f"{model.system} with train.chunk = {recipe.train.chunk} has another; train it in one process"
         )
     reader.step_by_step = dict(model.step_by_step)
+    data = (data[0].read_by(model), data[1])
     model.fit_inputs(*_sample(reader, data[0], recipe.train.seed))
     if recipe.train.start is not None:
         _take_over(model, recipe.train.start)

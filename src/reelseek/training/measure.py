@@ -1,5 +1,6 @@
 """A model on a split: both directions, by modality, with what was compared said beside every number."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -27,6 +28,8 @@ __all__ = [
     "ranks_under",
     "write_measured",
 ]
+
+_log = logging.getLogger("reelseek")
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,8 @@ def measure_embedded(
     """Measure a model on a split whose clips were embedded before."""
     rule = rule or PROTOCOLS["strict"]
     texts = embed_texts(model, split.texts)
+    if unread := int((~texts.present.any(1)).sum()):
+        _log.warning("the text side cannot read %d of %d captions; they score 0 everywhere", unread, len(split.texts))
     scores = model.similarity(texts, videos).numpy()
     scorable = videos.present.any(1).numpy()
     ranks, reverse = ranks_under(rule, scores, split, scorable)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
@@ -117,6 +117,9 @@ class Concepts(RetrievalModel):
             values[:, index, : rows.shape[1]] = rows
             weights[:, index] = getattr(self.config, name)
         return Embedding(values, torch.ones(weights.shape, dtype=torch.bool), weights)
+
+    def reads(self, texts: Sequence[str]) -> Bool[Tensor, " text"]:
+        return torch.from_numpy(sentence_encoder().reads(texts))
 
     def _clip_folder(self) -> Path:
         assert self.config.clip_model is not None
