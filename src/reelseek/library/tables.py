@@ -311,7 +311,7 @@ def _add_items(table: Table, name: str, text: str) -> None:
     except ValueError as error:
         raise CollectionError(f"{name} cannot be read as JSON: {error}") from error
     if isinstance(value, dict) and any(isinstance(each, dict | str | list) for each in value.values()):
-        items = [
+        items: list[tuple[str, Any]] = [
             (f"{name}, {key!r}", {"video": key, **each} if isinstance(each, dict) else {"video": key, "captions": each})
             for key, each in value.items()
         ]
