@@ -290,7 +290,7 @@ def test_add_counts_rows_and_exits_with_one(tmp_path: Path) -> None:
     (tmp_path / "c.csv").write_text(_HEAD + "v1,a man, a dog,train\nv2,ok,test\n")
     result = CliRunner().invoke(app, ["add", str(tmp_path / "lib"), str(tmp_path / "c.csv"), "--no-media"])
     assert result.exit_code == 1
-    assert "c.csv, line 2: 4 cells where the header has 3" in result.stderr
+    assert "c.csv: line 2: 4 cells where the header has 3" in result.stderr
     assert "rows of tables and lists: 1 read, 1 not" in result.stderr
 
 
