@@ -105,21 +105,21 @@ def check_expert(expert: Expert, name: str) -> None:
     Raises:
         ExpertUnavailable: says what it got and what it wanted.
     """
-    name_of, modality, dim, mark = expert.name, expert.modality, expert.dim, expert.fingerprint
+    expert_name, modality, dim, mark = expert.name, expert.modality, expert.dim, expert.fingerprint
     marked = isinstance(mark, str) and re.fullmatch(rf"{re.escape(name)}:[\w.-]+", mark) is not None
     streams = expert.streams
     streaming = isinstance(streams, Sequence) and all(isinstance(stream, Stream) for stream in streams) and streams
     checks: list[tuple[str, object, bool, str]] = [
-        ("name", name_of, name_of == name, f"{name!r}, as it is registered"),
+        ("name", expert_name, expert_name == name, f"{name!r}, as it is registered"),
         ("modality", modality, modality in MODALITIES, f"one of {', '.join(MODALITIES)}"),
         ("dim", dim, type(dim) is int and dim > 0, "a whole number above 0"),
         ("fingerprint", mark, marked, f"what `fingerprint({name!r}, ...)` makes"),
         ("streams", streams, bool(streaming), "at least one of reelseek.media.streams"),
         ("open", expert.open, callable(expert.open), "a method"),
     ]
-    for what, value, fits, wanted in checks:
+    for what, value, fits, expected in checks:
         if not fits:
-            raise ExpertUnavailable(f"{name} is faulty: its {what} is {value!r}; wanted {wanted}")
+            raise ExpertUnavailable(f"{name} is faulty: its {what} is {value!r}; wanted {expected}")
 
 
 def check_track(track: Track, expert: Expert) -> None:

@@ -29,7 +29,7 @@ _COLUMNS = {
     "end": ("end", "end_seconds", "end_time"),
     "split": ("split", "subset", "partition"),
 }
-_KNOWN = frozenset(name for names in _COLUMNS.values() for name in names)
+_COLUMN_NAMES = frozenset(name for names in _COLUMNS.values() for name in names)
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def _spellings(name: str) -> list[str]:
 
 
 def _add_table(collection: Collection, path: Path, *, media: bool, only_known: bool = False) -> None:
-    table = read_table(path, _KNOWN, collection.problems)
+    table = read_table(path, _COLUMN_NAMES, collection.problems)
     collection.rows += len(table.rows)
     collection.lost_rows += len(table.lost)
     collection.problems += table.notices + table.lost
@@ -205,7 +205,7 @@ def _add_table(collection: Collection, path: Path, *, media: bool, only_known: b
             "wanted: video (and caption, start, end, split)"
         )
     names = _Names(collection.entries, path.parent)
-    known = {entry.id for entry in collection.entries}
+    ids = {entry.id for entry in collection.entries}
     for row in table.rows:
         try:
             entry = names.entry(row.cells, named, media=media)
@@ -215,9 +215,9 @@ def _add_table(collection: Collection, path: Path, *, media: bool, only_known: b
             collection.rows -= 1
             collection.lose_row(row.place, str(error))
             continue
-        if entry.id not in known and not only_known:
+        if entry.id not in ids and not only_known:
             collection.entries.append(entry)
-        known.add(entry.id)
+        ids.add(entry.id)
         collection.captions += captions
         if split:
             collection.splits[entry.id] = split

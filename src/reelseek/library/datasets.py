@@ -52,14 +52,14 @@ def import_annotations(library: Library, kind: str, paths: Sequence[Path], *, da
     report = DataReport(rows=found.rows, problems=found.problems)
     forms = {same_name(video.id): video.id for video in library.videos()}
 
-    def known(name: str) -> str:
+    def library_id(name: str) -> str:
         return forms.get(same_name(prefix + name), prefix + name)
 
     captions = [
-        Caption(known(c.video), c.text, c.start_seconds, c.end_seconds, prefix + c.split if c.split else None)
+        Caption(library_id(c.video), c.text, c.start_seconds, c.end_seconds, prefix + c.split if c.split else None)
         for c in found.captions
     ]
-    splits = {prefix + split: [known(video) for video in members] for split, members in found.splits.items()}
+    splits = {prefix + split: [library_id(video) for video in members] for split, members in found.splits.items()}
     videos = dict.fromkeys([video for members in splits.values() for video in members] + [c.video for c in captions])
     with library.writing(), library.db:
         for video in videos:

@@ -202,7 +202,7 @@ def _write_rows(library: Library, collection: Collection, report: AddReport, *, 
     rows = {c.id for c in collection.entries if c.path is None or c.id in named or not media}
     unmatched = named - known - entries
     report.rows, report.lost_rows = collection.rows, collection.lost_rows
-    report.failed += [(notice.place, "", notice.message) for notice in collection.problems if notice.lost]
+    report.failed += [_failed_row(notice) for notice in collection.problems if notice.lost]
     report.notices += [("", notice) for notice in collection.problems if not notice.lost]
     report.unmatched = sorted(unmatched)
     with library.db:
@@ -212,6 +212,14 @@ def _write_rows(library: Library, collection: Collection, report: AddReport, *, 
         for identifier, split in collection.splits.items():
             library.db.execute("UPDATE videos SET split = ? WHERE id = ?", (split, identifier))
         _write_captions(library, collection, unmatched, report)
+
+
+def _failed_row(notice: Notice) -> tuple[str, str, str]:
+    """What was lost of a table or folder, as `failed` has it: the reason says in which line."""
+    file, _, row = notice.place.rpartition(", ")
+    if file and row.startswith(("line ", "row ", "item ")):
+        return file, "", f"{row}: {notice.message}"
+    return notice.place, "", notice.message
 
 
 def _write_captions(library: Library, collection: Collection, unmatched: set[str], report: AddReport) -> None:

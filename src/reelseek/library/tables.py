@@ -59,11 +59,11 @@ class Table:
         return self.rows
 
 
-def read_table(path: Path, known: Collection[str] = (), notices: list[Notice] | None = None) -> Table:
+def read_table(path: Path, column_names: Collection[str] = (), notices: list[Notice] | None = None) -> Table:
     """Read a CSV, TSV, JSON, JSON-lines or Parquet table; anything else is read as CSV.
 
     Args:
-        known: names of columns, in lower case, by which the delimiter is recognised.
+        column_names: names of columns, in lower case, by which the delimiter is recognised.
         notices: takes a guess at the encoding; without it a guess is refused.
 
     Raises:
@@ -75,7 +75,7 @@ def read_table(path: Path, known: Collection[str] = (), notices: list[Notice] | 
     text = read_text(path, notices)
     if suffix in (".json", ".jsonl", ".ndjson"):
         return _read_objects(path, text, lines=suffix != ".json")
-    return _CsvReader(path, split_lines(text), known).read()
+    return _CsvReader(path, split_lines(text), column_names).read()
 
 
 # CSV
@@ -88,13 +88,13 @@ class _CsvReader:
     stands behind a comma without quotes into the next column.
     """
 
-    def __init__(self, path: Path, lines: Sequence[str], known: Collection[str]) -> None:
+    def __init__(self, path: Path, lines: Sequence[str], column_names: Collection[str]) -> None:
         csv.field_size_limit(_LARGEST_CELL)
         self._name, self._lines, self._table = printable(path), lines, Table()
         self._literal: list[int] = []
         self._width: int | None = None
         self._start = next((at for at, line in enumerate(lines) if line.strip()), len(lines))
-        self._delimiter = self._choose_delimiter("\t" if path.suffix.lower() in (".tsv", ".tab") else ",", known)
+        self._delimiter = self._choose_delimiter("\t" if path.suffix.lower() in (".tsv", ".tab") else ",", column_names)
 
     def read(self) -> Table:
         if self._start >= len(self._lines):
@@ -104,7 +104,7 @@ class _CsvReader:
             raise CollectionError(f"{self._place(self._start)}: the header cannot be read: {header}")
         names = self._name_columns(header)
         self._width = len(header)
-        unnamed = False
+        has_unnamed = False
         for start, cells in self._records(self._start + used):
             if isinstance(cells, str):
                 self._lose(start, cells)
@@ -117,9 +117,11 @@ class _CsvReader:
                     self._lose(start, f"{len(cells)} cells where the header has {self._width}")
                 else:
                     row = {name: cell for name, cell in zip(names, cells, strict=False) if name}
-                    unnamed |= any(cell.strip() for name, cell in zip(header, cells, strict=False) if not name.strip())
+                    has_unnamed |= any(
+                        cell.strip() for name, cell in zip(header, cells, strict=False) if not name.strip()
+                    )
                     self._table.rows.append(Row(self._place(start), row))
-        if unnamed:
+        if has_unnamed:
             self._note("a column without a name in the header is not read")
         if self._literal:
             self._note(
@@ -128,7 +130,7 @@ class _CsvReader:
             )
         return self._table
 
-    def _choose_delimiter(self, usual: str, known: Collection[str]) -> str:
+    def _choose_delimiter(self, usual: str, column_names: Collection[str]) -> str:
         if self._start >= len(self._lines):
             return usual
         line = self._lines[self._start].strip()
@@ -138,9 +140,9 @@ class _CsvReader:
 
         def score(delimiter: str) -> tuple[int, bool]:
             cells = [cell.strip().strip('"').strip().lower() for cell in line.split(delimiter)]
-            return len(set(cells) & set(known)), len(cells) > 1
+            return len(set(cells) & set(column_names)), len(cells) > 1
 
-        best = max([usual, *(each for each in _DELIMITERS if each != usual)], key=score)  # the usual wins a tie
+        best = max([usual, *(other for other in _DELIMITERS if other != usual)], key=score)  # the usual wins a tie
         if best != usual:
             self._note(f"read with {_DELIMITERS[best]} between cells, not {_DELIMITERS[usual]}, as its header has them")
         return best
@@ -169,9 +171,9 @@ class _CsvReader:
         if '"' not in line:
             return line.split(self._delimiter), 1
         candidates = [self._parse(start, blanks=blanks) for blanks in (False, True)]
-        fits = [each for each in candidates if each is not None and len(each[0]) == self._width]
+        fits = [parsed for parsed in candidates if parsed is not None and len(parsed[0]) == self._width]
         if not fits and self._width is None:
-            fits = [each for each in candidates if each is not None]
+            fits = [parsed for parsed in candidates if parsed is not None]
         if fits:
             return fits[0]
         literal = line.split(self._delimiter)
@@ -310,13 +312,13 @@ def _add_items(table: Table, name: str, text: str) -> None:
         value = parse_json(text)
     except ValueError as error:
         raise CollectionError(f"{name} cannot be read as JSON: {error}") from error
-    if isinstance(value, dict) and any(isinstance(each, dict | str | list) for each in value.values()):
-        items = [
-            (f"{name}, {key!r}", {"video": key, **each} if isinstance(each, dict) else {"video": key, "captions": each})
-            for key, each in value.items()
+    if isinstance(value, dict) and any(isinstance(cells, dict | str | list) for cells in value.values()):
+        items: list[tuple[str, Any]] = [
+            (f"{name}, {key!r}", {"video": key} | (cells if isinstance(cells, dict) else {"captions": cells}))
+            for key, cells in value.items()
         ]
     elif isinstance(value, list):
-        items = [(f"{name}, item {number}", each) for number, each in enumerate(value, 1)]
+        items = [(f"{name}, item {number}", cells) for number, cells in enumerate(value, 1)]
     else:
         raise CollectionError(
             f"{name} holds a JSON {type(value).__name__}; wanted a list of objects, or captions by video"

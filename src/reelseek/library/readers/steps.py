@@ -79,6 +79,8 @@ def read_truth(path: Path, seconds: int, steps: int) -> npt.NDArray[np.bool_]:
         if place == 0 and not fields[0].strip().isdigit():
             continue  # a header
         try:
+            if len(fields) != 3:
+                raise ValueError(f"{len(fields)} cells")
             step, start, end = int(fields[0]), float(fields[1]), float(fields[2])
             if not 1 <= step <= steps or not 0 <= start <= end < math.inf:
                 raise ValueError(f"step {step} of {steps}, from {start:g} to {end:g}")
@@ -101,8 +103,10 @@ def read_crosstask(folder: Path) -> CrossTask:
     if listed is None:
         raise CollectionError(f"{folder} has no videos_val.csv nor videos.csv: which videos are to be tested?")
     rows = [next(csv.reader([line])) for line in read_lines(listed)]
+    if short := next((row for row in rows if len(row) < 2), None):
+        raise CollectionError(f"{listed} has the row {','.join(short)!r}; wanted a task and a video")
     turned = bool(rows) and rows[0][0] == "video_id"
-    pairs = [(row[1], row[0]) if turned else (row[0], row[1]) for row in rows[1 if turned else 0 :] if len(row) > 1]
+    pairs = [(row[1], row[0]) if turned else (row[0], row[1]) for row in rows[1 if turned else 0 :]]
     annotations = folder / "annotations"
     known = tuple(pair for pair in pairs if pair[0] in tasks)
     if not known:
