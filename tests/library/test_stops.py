@@ -211,6 +211,11 @@ def test_a_killed_worker_is_tried_again_twice(make_video, tmp_path: Path) -> Non
                             _put_failure(other, "film.mp4", "", f"{WORKER_DIED} (exit code -9)", film)
                     assert add(other, [film], experts=["audio"], workers=1).extracted == 1
                     assert other.failures() == []
+                    with other.db:  # examined before, and killed while its experts ran
+                        _put_failure(other, "film.mp4", "", f"{WORKER_DIED} (exit code -9)", film)
+                        other.drop_track(str(other.video("film.mp4").content), "audio")
+                    assert add(other, [film], experts=["audio"], workers=1).extracted == 1
+                    assert other.failures() == []
         assert (run().extracted, run().known_failures) == (0, 1)
         with library.db:
             _put_failure(library, "film.mp4", "", "truncated", film)
