@@ -7,7 +7,7 @@ recorded, and before each the worst states that a cut allows are written down:
 * `renamed`: files as of their last fsync, but every name as it is now: renames and unlinks overtook the bytes.
 * `killed`: everything as it is now, as after a kill.
 
-SQLite writes below Python, so its files are taken as a pair (database and log): in `killed` as they lie on the disk, else
+SQLite writes below Python, so its files are taken as a pair (database and log): in `killed` as they lie on disk, else
 as they were when a commit, a checkpoint, VACUUM or close returned, which it has then synced. A commit counts as synced
 only with `PRAGMA synchronous` at FULL; below that only a checkpoint does, as SQLite documents it. What this cannot see:
 cuts inside SQLite's own calls (its own tests cover those), and sectors that a disk writes in part.

@@ -1,4 +1,4 @@
-"""After a power cut at any step of a command: the library opens, lost nothing that was committed, and the command ends."""
+"""After a power cut at any step the library opens, lost nothing that was committed, and the command ends."""
 
 import json
 import shutil
