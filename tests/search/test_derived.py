@@ -242,6 +242,7 @@ def test_a_video_with_a_damaged_track_is_named_counted_and_left_out(
         searcher = Searcher(library, model)
         assert [(each.video, each.clips) for each in searcher.index.left_out] == [("v002", 1)]
         assert "left out of the index: v002" in caplog.text
+        assert [failure["video"] for failure in library.failures()] == ["v002"]  # so that `add` makes it again
         assert "1 clips are missing from the index" in caplog.text
         assert {hit.video for hit in searcher.search(_QUERY)} == {f"v00{n}" for n in (0, 1, 3, 4, 5)}
         assert open_index(library, model).left_out == searcher.index.left_out
