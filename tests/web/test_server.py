@@ -116,7 +116,7 @@ def test_load_abandoned_copies_kills_and_two_servers(films: Path, serve: Callabl
     first_search = time.monotonic() - begin
     begin = time.monotonic()
     httpx.get(f"{one.address}/api/search?q=sound", timeout=SECONDS)
-    assert first_search < 10 * (time.monotonic() - begin) + 1  # nothing was loaded for it
+    assert first_search < 10 * (time.monotonic() - begin) + 5  # nothing was loaded for it
     _load(one)
     one.process.kill()  # in the middle of the first copy
     one.process.wait()
@@ -153,6 +153,6 @@ def _load(server: _Serve) -> None:
         assert httpx.get(f"{server.address}/healthz", timeout=SECONDS).status_code == 200
         longest = max(longest, time.monotonic() - begin)
         time.sleep(0.02)
-    assert longest < 5  # it took 49 s when each copy held a thread
+    assert longest < 20  # it took 49 s when each copy held a thread
     for client in slow:
         client.close()

@@ -5,7 +5,7 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -34,7 +34,7 @@ class OneAtATime:
         self._lock = threading.Lock()
 
     @contextmanager
-    def turn(self) -> Any:
+    def turn(self) -> Iterator[None]:
         """Hold the lock.
 
         Raises:

@@ -76,6 +76,6 @@ def add_static(app: FastAPI, *, html: bool) -> None:
     """Add the pages' files, after all other routes; and let HEAD be answered wherever GET is."""
     app.openapi()  # made before, lest each route stands there twice
     for route in app.routes:
-        if isinstance(route, APIRoute) and "GET" in route.methods:
+        if isinstance(route, APIRoute) and route.methods and "GET" in route.methods:
             route.methods.add("HEAD")
     app.routes.append(Mount("/", StaticFiles(directory=STATIC, html=html)))
