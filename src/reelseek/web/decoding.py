@@ -138,6 +138,10 @@ class DecodeQueue:
             raise outcome
         return outcome
 
+    def start(self, function: Callable[[Any], Any], item: Any) -> None:
+        """Start the worker processes, and let one call a function for what it imports, whatever comes of it."""
+        self._threads.submit(self._call, function, item, 60).result()
+
     def _join(self, key: Hashable, function: Callable[[Any], Any], item: Any, seconds: float) -> "Future[Any]":
         with self._lock:
             if key in self._calls:

@@ -55,6 +55,7 @@ def new_app(media: Media, *, token: str | None, host: str) -> FastAPI:
     app = FastAPI(
         title="Reelseek", version="1", docs_url=None, redoc_url=None, lifespan=lifespan, default_response_class=AnyJSON
     )
+    app.state.media = media
     add_handlers(app)
     app.add_middleware(Gate, token=token, host=host)
 
