@@ -5,13 +5,15 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from reelseek.experts.expert import Text
 from reelseek.library import Library
 from reelseek.overlap.verdicts import Review, Verdicts
 from reelseek.search import Searcher
-from reelseek.web.app import create_app
+from reelseek.web.app import _thinned, _why_json, create_app
 from reelseek.web.media import opaque_id
 from reelseek.web.review import create_review
 
@@ -71,3 +73,35 @@ def test_a_video_that_is_added_meanwhile_is_served(own_library: Path) -> None:
     answer = client.get(_address("new", "thumbnail"))
     assert (answer.status_code, answer.json()["detail"]) == (404, "the video has no pictures")
     library.close()
+
+
+def test_answers_stay_bounded_whatever_the_library_holds(own_library: Path) -> None:
+    library = Library.open(own_library)
+    video = library.videos()[0]
+    with library.saving():
+        lines = [Text(f"zebra {number} " + "z" * 100_000 * (number == 0), 1.0, 2.0, "said") for number in range(10_000)]
+        library.put_texts(video.owners[0], "speech", lines)
+        rows = [(video.id, 1000 + number, f"a zebra {number}") for number in range(20_000)]
+        library.db.executemany("INSERT INTO captions (video, position, text) VALUES (?, ?, ?)", rows)
+    client = TestClient(create_app(Searcher(library)), base_url="http://127.0.0.1")
+    answer = client.get("/api/search", params={"q": "zebra 0", "k": 100})
+    assert answer.status_code == 200
+    assert len(answer.content) < 100_000
+    whys = [why for hit in answer.json()["data"] for why in hit["why"]]
+    assert max(len(why["matched"]) for why in whys) <= 501
+    assert len(client.get(_address(video.id, "curve?q=zebra")).content) < 100_000
+    library.close()
+
+
+def test_a_curve_of_a_day_comes_in_two_hours_values() -> None:
+    seconds = np.arange(86_400.0)
+    values = np.sin(seconds / 500)
+    spans, curve, merged = _thinned(np.stack([seconds, seconds + 1], axis=1), values)
+    assert (len(spans), len(curve), merged) == (7200, 7200, 12)
+    assert curve.max() == values.max()
+    assert (spans[0].tolist(), spans[-1].tolist()) == ([0, 12], [86_388, 86_400])
+    assert curve[5] == values[60:72].max()
+    assert _thinned(spans[:5], curve[:5])[2] == 1
+    assert _why_json("speech", 0.5, "x" * 600) == {
+        "modality": "speech", "gave": 0.5, "matched": "x" * 500 + "…", "letters": 600,
+    }  # fmt: skip

@@ -255,7 +255,7 @@ class CopyStore:
             Problem: no place for them can be written.
         """
         if self._folder is None:
-            reasons = []
+            reasons: list[str] = []
             for folder in self._folders:
                 try:
                     folder.mkdir(parents=True, exist_ok=True)

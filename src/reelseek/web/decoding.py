@@ -5,7 +5,7 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -34,7 +34,7 @@ class OneAtATime:
         self._lock = threading.Lock()
 
     @contextmanager
-    def turn(self) -> Any:
+    def turn(self) -> Iterator[None]:
         """Hold the lock.
 
         Raises:
@@ -137,6 +137,10 @@ class DecodeQueue:
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
+
+    def start(self, function: Callable[[Any], Any], item: Any) -> None:
+        """Start the worker processes, and let one call a function for what it imports, whatever comes of it."""
+        self._threads.submit(self._call, function, item, 60).result()
 
     def _join(self, key: Hashable, function: Callable[[Any], Any], item: Any, seconds: float) -> "Future[Any]":
         with self._lock:

@@ -60,9 +60,7 @@ class Gate:
         try:
             cookie = self._admit(request)
             receive = await _whole_body(request, receive)
-            if cookie:
-                send_with_headers = _with_cookie(send_with_headers, cookie)
-            await self._app(scope, receive, send_with_headers)
+            await self._app(scope, receive, _with_cookie(send_with_headers, cookie) if cookie else send_with_headers)
         except Problem as refused:
             await _answer(refused)(scope, receive, send_with_headers)
         except Exception as error:  # one line instead of a traceback a request, and the connection is not left hanging

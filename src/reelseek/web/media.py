@@ -139,6 +139,10 @@ class Media:
         except MediaError as error:
             raise _nameless(error, video) from error
 
+    def start(self) -> None:
+        """Start what decodes, so that the first request does not wait for it."""
+        self._decoding.start(browser_plays, Path("no such file"))
+
     def close(self) -> None:
         """End all work on media files."""
         self._decoding.close()

@@ -38,6 +38,7 @@ def serve_app(make: Callable[[], FastAPI], *, host: str, port: int, token: str |
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(each) for each in bind(host, port)]
         app = make()
+        app.state.media.start()
         for listener in sockets:
             _listen(listener, host)
         port = sockets[0].getsockname()[1]

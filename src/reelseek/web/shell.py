@@ -55,6 +55,7 @@ def new_app(media: Media, *, token: str | None, host: str) -> FastAPI:
     app = FastAPI(
         title="Reelseek", version="1", docs_url=None, redoc_url=None, lifespan=lifespan, default_response_class=AnyJSON
     )
+    app.state.media = media
     add_handlers(app)
     app.add_middleware(Gate, token=token, host=host)
 
@@ -76,6 +77,6 @@ def add_static(app: FastAPI, *, html: bool) -> None:
     """Add the pages' files, after all other routes; and let HEAD be answered wherever GET is."""
     app.openapi()  # made before, lest each route stands there twice
     for route in app.routes:
-        if isinstance(route, APIRoute) and "GET" in route.methods:
+        if isinstance(route, APIRoute) and route.methods and "GET" in route.methods:
             route.methods.add("HEAD")
     app.routes.append(Mount("/", StaticFiles(directory=STATIC, html=html)))
