@@ -54,7 +54,7 @@ def test_what_cannot_be_imported_says_why(rows: Library, tmp_path: Path) -> None
     assert report.imported == 1
     assert "NaN" in dict(report.failed)["a"]
     assert "5 columns where this expert's other arrays have 4" in dict(report.failed)["c"]
-    np.save(tmp_path / "f" / "a.npy", np.array([{"x": 1}], object), allow_pickle=True)
+    np.save(tmp_path / "f" / "a.npy", np.array([{"x": 1}], object))
     assert "pickle" in str(dict(import_features(rows, "mixed", [folder], modality="scene").failed)["a"])
     with pytest.raises(UsageError, match="unknown modality"):
         import_features(rows, "x", [folder], modality="smell")

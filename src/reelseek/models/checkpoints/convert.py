@@ -14,6 +14,7 @@ from reelseek.models.checkpoints.keymap import KeyMap
 from reelseek.models.checkpoints.read import read_tensors
 from reelseek.models.model import LearnedModel
 from reelseek.models.systems import SYSTEMS
+from reelseek.models.weights import check_finite
 
 __all__ = ["FORMATS", "Format", "convert", "load_released"]
 
@@ -333,7 +334,7 @@ def convert(state: Mapping[str, Tensor], kind: str, settings: Mapping[str, Any] 
         settings: what the tensors do not tell, or should be other than released; see the format's note.
 
     Raises:
-        ModelError: another system's tensors; says which keys are absent or not known.
+        ModelError: another system's tensors; says which keys are absent or not known, or hold NaN or infinity.
     """
     if kind not in FORMATS:
         raise ModelError(f"no format is called {kind!r}; there are {', '.join(FORMATS)}")
@@ -346,6 +347,7 @@ def convert(state: Mapping[str, Tensor], kind: str, settings: Mapping[str, Any] 
             f"not a released {kind} checkpoint: {error} is absent; it has {', '.join(sorted(state)[:4])}, ..."
         ) from error
     ours = table.read(tensors)
+    check_finite(ours, f"the {kind} checkpoint")
     text = {**found.pop("text", {}), **given.pop("text", {})}
     model = SYSTEMS[FORMATS[kind].system].build({**found, **({"text": text} if text else {}), **given})
     try:
