@@ -4,6 +4,7 @@
 an inert stand-in wherever such a file names anything else, such as the configuration object of the project it is from.
 """
 
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -19,6 +20,12 @@ from reelseek.library.readers.values import Refused
 from reelseek.models.checkpoints.archive import read_archive
 
 __all__ = ["read_tensors"]
+
+# What zipfile, tarfile and torch raise over damaged containers.
+_DAMAGE = (
+    OSError, EOFError, ValueError, LookupError, RuntimeError, OverflowError, struct.error, zlib.error,
+    zipfile.BadZipFile, tarfile.TarError,
+)  # fmt: skip
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -38,7 +45,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         whole = read_archive(path)
     except SafetensorError as error:
         raise ModelError(f"{path} is not a safetensors file: {error}") from error
-    except (Refused, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, tarfile.TarError) as error:
+    except (Refused, *_DAMAGE) as error:
         raise ModelError(f"{path} holds no tensors that can be read: {error}") from error
     except MemoryError as error:
         raise ModelError(f"{path} takes more memory than this machine has free") from error
