@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from reelseek.cli.features import say_unused
 from reelseek.cli.show import bars, print_json, print_table, say
 
 __all__ = ["app"]
@@ -41,10 +42,8 @@ def import_(
     with Library.open(library, create=not features) as opened, bars() as progress:
         if features:
             report = import_feature_files(opened, format, paths, dataset=dataset, progress=progress)
-            problems, done = report.failed, report.imported
-            if report.unmatched:
-                shown = ", ".join(report.unmatched[:5]) + (" ..." if len(report.unmatched) > 5 else "")
-                say(f"{len(report.unmatched)} arrays are named after no video of the library: {shown}")
+            problems, done = report.failed, int(report.imported > 0 and not report.ambiguous)
+            say_unused(report)
             line = (
                 f"{report.imported} tracks imported, {report.empty} say that there is nothing, {len(problems)} failed"
             )

@@ -14,7 +14,7 @@ import av.error
 
 from reelseek.errors import DecodeError, LimitError
 
-__all__ = ["MEDIA_SUFFIXES", "Limits", "MediaInfo", "best_stream", "open_media", "probe"]
+__all__ = ["MEDIA_SUFFIXES", "Limits", "MediaInfo", "best_stream", "open_media", "probe", "without_media_suffix"]
 
 # Self-contained formats only: playlists and scripts (hls, dash, concat, image sequences ...) open other files, and
 # `protocol_whitelist=file` alone does not stop them.
@@ -29,6 +29,12 @@ MEDIA_SUFFIXES = frozenset(
         ".wav .webm .wma .wmv .wtv .y4m"
     ).split()
 )
+
+
+def without_media_suffix(name: str) -> str:
+    """A name without `.mp4` and its like; what follows another dot belongs to the name (`clip.5`)."""
+    stem, dot, suffix = name.rpartition(".")
+    return stem if stem and f"{dot}{suffix.lower()}" in MEDIA_SUFFIXES else name
 
 
 @dataclass(frozen=True)
