@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reelseek.errors import CollectionError, UsageError
+from reelseek.errors import CollectionError, FeatureError, UsageError
 from reelseek.library import Library, Video, add
+from reelseek.library.readers.containers import read_npy
 from reelseek.library.store import TrackRow
 from reelseek.media.container import MEDIA_SUFFIXES
 from reelseek.overlap.ids import matching
@@ -100,9 +101,9 @@ class Source:
         """
         file = self.path / f"{name}.npy"
         try:
-            frames: Frames = np.load(file, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise CollectionError(f"{file} cannot be read: {error}") from error
+            frames: Frames = np.array(read_npy(file))
+        except FeatureError as error:
+            raise CollectionError(f"{file} cannot be read: it {error}") from error
         if frames.ndim != 2 or frames.dtype.kind != "f" or not np.isfinite(frames).all():
             raise CollectionError(f"{file} holds {frames.dtype} {frames.shape}; wanted finite [second, dim]")
         if frames.size and np.abs(frames).max() > _LARGEST:

@@ -16,7 +16,7 @@ from reelseek.models.model import LearnedModel
 from reelseek.models.systems import SYSTEMS
 from reelseek.models.weights import check_finite
 
-__all__ = ["FORMATS", "Format", "convert", "load_released"]
+__all__ = ["FORMATS", "Format", "convert", "convert_file", "load_released"]
 
 State = dict[str, Tensor]
 Settings = dict[str, Any]
@@ -364,3 +364,11 @@ def convert(state: Mapping[str, Tensor], kind: str, settings: Mapping[str, Any] 
 def load_released(path: Path, kind: str, settings: Mapping[str, Any] | None = None) -> LearnedModel:
     """`convert` of a file; see `read_tensors` for how it is read."""
     return convert(read_tensors(path), kind, settings)
+
+
+def convert_file(path: Path, kind: str, settings: Mapping[str, Any], out: Path) -> Path:
+    """`load_released`, saved as a model of ours in a folder that says where it is from."""
+    model = load_released(path, kind, settings)
+    about = {"converted_from": path.name, "released_as": kind, "as_published": FORMATS[kind].note}
+    model.save(out, card=f"# {model.system}\n\nConverted from `{path.name}`.\n", about=about)
+    return out
