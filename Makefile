@@ -34,6 +34,7 @@ test: $(STAMP)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
+	@! grep -rnE --include="*.py" "weights_only *= *False|allow_pickle *= *True|pickle\.load\(" src benchmarks tests --exclude=test_pickles.py
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports

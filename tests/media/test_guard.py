@@ -3,6 +3,7 @@
 import os
 import random
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from reelseek.errors import LimitError, MediaError
 from reelseek.media.container import Limits
 from reelseek.media.decode import decode
-from reelseek.media.guard import Workers
+from reelseek.media.guard import Workers, guarded, stream
 from reelseek.media.streams import FrameStream, SoundStream
 
 
@@ -79,3 +80,31 @@ def test_an_interrupted_pool_does_not_wait() -> None:
     with pytest.raises(KeyboardInterrupt):
         use()
     assert time.monotonic() - started < 550
+
+
+def _yield(item: str) -> Iterator[tuple[str, bytes]]:
+    yield item, b"first"
+    if item in ("die", "hang", "eat", "raise"):
+        yield item, b"x" * 2**19
+        _behave(item)
+    yield item, b"last"
+
+
+def test_a_stream_goes_on_after_what_ends_its_process() -> None:
+    items = ["a", "die", "b", "hang", "c", "eat", "raise", "d"]
+    outcomes: dict[str, list[object]] = {item: [] for item in items}
+    for item, result in stream(_yield, items, seconds=lambda item: 3.0 if item == "hang" else 60.0, memory_bytes=2**30):
+        outcomes[item].append(result)
+    for item in "abcd":
+        assert outcomes[item] == [(item, b"first"), (item, b"last")]
+    assert isinstance(outcomes["die"][-1], MediaError)
+    assert "worker process died" in str(outcomes["die"][-1])
+    assert isinstance(outcomes["hang"][-1], LimitError)
+    assert isinstance(outcomes["eat"][-1], LimitError)
+    assert str(outcomes["raise"][-1]) == "of its own"
+
+
+def test_one_guarded_call_returns_or_raises() -> None:
+    assert guarded(_behave, "a", seconds=60) == "A"
+    with pytest.raises(MediaError, match="died"):
+        guarded(_behave, "die", seconds=60)

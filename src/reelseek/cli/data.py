@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from reelseek.cli.features import say_unused
 from reelseek.cli.show import bars, print_json, print_table, say
 
 __all__ = ["app"]
@@ -41,13 +42,11 @@ def import_(
     with Library.open(library, create=not features) as opened, bars() as progress:
         if features:
             report = import_feature_files(opened, format, paths, dataset=dataset, progress=progress)
-            if report.unmatched:
-                shown = ", ".join(report.unmatched[:5]) + (" ..." if len(report.unmatched) > 5 else "")
-                say(f"{len(report.unmatched)} arrays are named after no video of the library: {shown}")
+            say_unused(report)
             _say_some([f"not used: {where}: {why}" for where, why in report.failed])
             failed = len(report.failed)
             print(f"{report.imported} tracks imported, {report.empty} say that there is nothing, {failed} failed")
-            raise typer.Exit(0 if report.imported and not failed else 1)
+            raise typer.Exit(0 if report.imported and not failed and not report.ambiguous else 1)
         told = import_annotations(opened, format, paths, dataset=dataset)
     print_table(["split", "videos"], list(told.splits.items()))
     _say_some([f"note: {notice}" for notice in told.problems if not notice.lost])

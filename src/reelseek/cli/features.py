@@ -1,13 +1,16 @@
 """`reelseek features import`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reelseek.cli.show import bars, say
 
-__all__ = ["app"]
+if TYPE_CHECKING:
+    from reelseek.library.imports import ImportReport
+
+__all__ = ["app", "say_unused"]
 
 app = typer.Typer(help="Features that you already have.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -37,9 +40,18 @@ def import_(
         index = update_indexes(opened, progress)
     for name, reason in report.failed:
         say(f"failed: {name}: {reason}")
+    say_unused(report)
+    print(f"{report.imported} tracks of {expert} imported, {len(report.failed)} failed")
+    left_out = index is not None and index.left_out
+    raise typer.Exit(1 if report.failed or report.ambiguous or not report.imported or left_out else 0)
+
+
+def say_unused(report: "ImportReport") -> None:
+    """Say which arrays were left out for their names, and which were rounded."""
+    for name, reason in report.ambiguous:
+        say(f"ambiguous: {name}: {reason}")
     if report.unmatched:
         shown = ", ".join(report.unmatched[:5]) + (" ..." if len(report.unmatched) > 5 else "")
         say(f"{len(report.unmatched)} arrays are named after no video of the library: {shown}")
-    print(f"{report.imported} tracks of {expert} imported, {len(report.failed)} failed")
-    left_out = index is not None and index.left_out
-    raise typer.Exit(1 if report.failed or not report.imported or left_out else 0)
+    if report.rounded:
+        say(f"{report.rounded} arrays of float32 were rounded to float16, the type of the expert's first tracks")

@@ -136,14 +136,15 @@ def convert(
     ] = None,
 ) -> None:
     """Turn a released checkpoint into a model; nothing in it is run, and only tensors are read."""
-    from reelseek.models.checkpoints import FORMATS, load_released
+    from functools import partial
+
+    from reelseek.media.guard import guarded
+    from reelseek.models.checkpoints.convert import convert_file
     from reelseek.training.recipe import changed
 
     settings = changed({}, set_ or ())
-    model = load_released(checkpoint, format, settings)
-    about = {"converted_from": checkpoint.name, "released_as": format, "as_published": FORMATS[format].note}
-    model.save(out, card=f"# {model.system}\n\nConverted from `{checkpoint.name}`.\n", about=about)
-    print(out)
+    size = checkpoint.stat().st_size if checkpoint.is_file() else 0
+    print(guarded(partial(convert_file, checkpoint, format, settings), out, seconds=300 + size / 5e6))
 
 
 @app.command(epilog="Example: reelseek models pull openai/clip-vit-base-patch32")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reelseek.experts.expert import Track
 from reelseek.library import Library, add
-from reelseek.library.arrays import fingerprint_of
+from reelseek.library.imports import fingerprint_of
 from reelseek.studio.worlds import World, WorldConfig, make_world
 
 __all__ = ["WORDS", "world_library"]
@@ -48,7 +48,7 @@ def _write(world: World, folder: Path) -> None:
         with library.writing(), library.saving():
             for expert, (modality, tracks) in world.tracks.items():
                 for video, (values, spans) in tracks.items():
-                    fingerprint = fingerprint_of(expert, modality, None, values.shape[1], "float32")
+                    fingerprint = fingerprint_of(expert, modality, None, values.shape[1])
                     library.put_track(f"id:{video}", expert, fingerprint, modality, Track(values, spans))
             for split, videos in (world.splits | _told_by_id(world)).items():
                 if split not in ("train", "val", "test"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reelseek.errors import FeatureError, UsageError
-from reelseek.library.arrays import ImportReport, fingerprint_of, names_of, track_of
+from reelseek.library.imports import ImportReport, TrackWriter, track_of
 from reelseek.library.names import same_name
 from reelseek.library.readers import ANNOTATIONS, FEATURES, read_annotations, read_feature_files
 from reelseek.library.readers.annotations import EXPECTED
@@ -17,8 +17,6 @@ from reelseek.library.store import Caption, Library
 from reelseek.media.notice import Notice
 
 __all__ = ["DataReport", "check_data", "import_annotations", "import_feature_files"]
-
-_TRACKS_A_TRANSACTION = 256
 
 
 @dataclass
@@ -117,34 +115,28 @@ def import_feature_files(
     Raises:
         UsageError, CollectionError: unknown format, or no file of it.
     """
-    report = ImportReport()
-    names = names_of(library)
-    dims = {name: int(about["dim"]) for name, about in library.experts().items()}
-    empty: list[tuple[str, str, str]] = []
     with library.writing(), library.saving():
-        for count, found in enumerate(read_feature_files(kind, paths, report.failed), 1):
-            video = names.get(f"{dataset}/{found.video}" if dataset else found.video) or names.get(found.video)
+        writer = TrackWriter(library)
+        for count, features in enumerate(read_feature_files(kind, paths, writer.report.failed), 1):
+            names = [(name, ()) for name in ([f"{dataset}/{features.video}"] if dataset else []) + [features.video]]
+            video = writer.find(features.video, names)
             if video is None:
-                report.unmatched.append(found.video)
                 continue
-            if found.values is None:
-                empty.append((video.id, found.expert, found.modality))
+            if features.problem:
+                writer.report.failed.append((f"{features.expert} of {features.video}", features.problem))
+                continue
+            if features.values is None:
+                writer.report.empty += 1
                 continue
             try:
-                track = track_of(found.values, video, None, dims.get(found.expert), found.spans)
-            except (FeatureError, ValueError) as error:
-                report.failed.append((found.video, str(error)))
-                continue
-            dim = dims.setdefault(found.expert, track.values.shape[1])
-            print_ = fingerprint_of(found.expert, found.modality, None, dim, track.values.dtype.name)
-            library.put_track(f"id:{video.id}", found.expert, print_, found.modality, track)
-            report.imported += 1
-            if count % _TRACKS_A_TRANSACTION == 0:
-                library.commit()
+                dim = writer.prepare(features.expert, features.modality, None)
+                track = track_of(features.values, video, None, dim, features.spans)
+                writer.write(features.video, video, features.expert, features.modality, None, track)
+            except (FeatureError, UsageError) as error:
+                writer.report.failed.append((f"{features.expert} of {features.video}", str(error)))
             if progress:
-                progress("importing", count, 0, found.video)
-        report.empty = len(empty)
-    return report
+                progress("importing", count, 0, features.video)
+    return writer.report
 
 
 def check_data(library: Library) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import av.error
 
 from reelseek.errors import DecodeError, LimitError
 
-__all__ = ["MEDIA_SUFFIXES", "Limits", "MediaInfo", "best_stream", "open_media", "probe"]
+__all__ = ["MEDIA_SUFFIXES", "Limits", "MediaInfo", "best_stream", "open_media", "probe", "without_media_suffix"]
 
 # Self-contained formats only: playlists and scripts (hls, dash, concat, image sequences ...) open other files, and
 # `protocol_whitelist=file` alone does not stop them.
@@ -38,6 +38,12 @@ MEDIA_SUFFIXES = frozenset(
         ".flac .mpc .oma .omg .aa3 .qcp .tak .tta .voc .w64 .wav .wave .bwf .rf64 .wv"
     ).split()
 )
+
+
+def without_media_suffix(name: str) -> str:
+    """A name without `.mp4` and its like; what follows another dot belongs to the name (`clip.5`)."""
+    stem, dot, suffix = name.rpartition(".")
+    return stem if stem and f"{dot}{suffix.lower()}" in MEDIA_SUFFIXES else name
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,22 @@
 
 import contextlib
 import ctypes
+import json
 import multiprocessing
 import os
+import pickle
 import resource
 import signal
+import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
 from concurrent.futures import TimeoutError as FutureTimeout
+from functools import partial
+from itertools import islice
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -18,8 +25,9 @@ from typing import Any, Generic, TypeVar
 from pebble import ProcessExpired, ProcessPool
 
 from reelseek.errors import LimitError, MediaError, UsageError
+from reelseek.media.memory import available_memory
 
-__all__ = ["WORKER_DIED", "Workers", "guarded"]
+__all__ = ["WORKER_DIED", "Workers", "guarded", "serve", "stream"]
 
 WORKER_DIED = "its worker process died"
 """How the message begins that an item gets whose worker ended, by the item's doing or somebody else's."""
@@ -152,14 +160,156 @@ class Workers(Generic[Item, Result]):
             return error
 
 
-def guarded(function: Callable[[Item], Result], item: Item, *, seconds: float, memory_bytes: int = 2 * 2**30) -> Result:
+def stream(
+    function: Callable[[Item], Iterable[Result]],
+    items: Iterable[Item],
+    *,
+    seconds: Callable[[Item], float],
+    memory_bytes: int | None = None,
+) -> Generator[tuple[Item, Result | Exception], None, None]:
+    """Run a generator function over items in a process beside this one, and hand on what it yields, one by one.
+
+    Results come through a pipe while the process goes on reading, so that neither all of an item nor all items are ever
+    held. The process serves many items; one that ends it, or is silent for too long, ends with a MediaError, and those
+    after it get a new process. It is no `multiprocessing` worker, which would run a script's main file once more.
+
+    Args:
+        function: picklable by its name.
+        seconds: how long an item may be silent.
+        memory_bytes: what the process may map beyond what it maps at its start; by default most of what is free.
+    """
+    memory = max(2**31, available_memory() * 3 // 4) if memory_bytes is None else memory_bytes
+    waiting, sent = iter(items), deque[Item]()
+    reader: _Reader | None = None
+    try:
+        while True:
+            for item in islice(waiting, _AHEAD - len(sent)):
+                sent.append(item)
+                if reader is not None:
+                    reader.send(item)
+            if not sent:
+                return
+            if reader is None:
+                reader = _Reader(function, memory)
+                for item in sent:
+                    reader.send(item)
+            for result in reader.results(seconds(sent[0])):
+                yield sent[0], result
+            sent.popleft()
+            if reader.ended:
+                reader = None
+    finally:
+        if reader is not None:
+            reader.stop()
+
+
+_AHEAD = 8  # items that a process is told of before it comes to them, so that it never waits for the next
+_BATCH_BYTES = 2**18  # results that go through the pipe at once
+_SERVE = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from reelseek.media.guard import serve; serve()"
+
+
+class _Reader:
+    """One process that runs a generator function; `ended` once it died or was stopped."""
+
+    def __init__(self, function: Callable[[Any], Iterable[Any]], memory_bytes: int) -> None:
+        self.ended = False
+        self._memory_bytes = memory_bytes
+        self._pipe, theirs = multiprocessing.Pipe()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _SERVE, json.dumps(sys.path), str(theirs.fileno()), str(memory_bytes)],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        self._pipe.send(function)
+
+    def send(self, item: Any) -> None:
+        with contextlib.suppress(OSError):  # it died; `results` will say so
+            self._pipe.send(item)
+
+    def results(self, seconds: float) -> Iterator[Any]:
+        """Everything of the next item."""
+        last = False
+        while not last:
+            try:
+                if not self._pipe.poll(seconds):
+                    self.stop()
+                    yield LimitError(f"took more than {seconds:.0f} s; its worker was stopped")
+                    return
+                batch, last = self._pipe.recv()
+            except (EOFError, OSError):
+                code = self._process.wait()
+                self.stop()
+                yield MediaError(f"{WORKER_DIED} (exit code {code}); the run went on without it")
+                return
+            yield from batch
+
+    def stop(self) -> None:
+        self.ended = True
+        self._process.kill()
+        self._process.wait()
+        self._pipe.close()
+
+
+def serve() -> None:
+    """The other end of `stream`: take a function and items from a pipe, and send what comes of them."""
+    pipe = Connection(int(sys.argv[2]))
+    function = pipe.recv()  # its module is imported before memory is limited
+    _start(int(sys.argv[3]), None, ())
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            _send_results(pipe, function, pipe.recv())
+
+
+def _send_results(pipe: Connection, function: Callable[[Any], Iterable[Any]], item: Any) -> None:
+    batch: list[Any] = []
+    size = 0
+    try:
+        for result in function(item):
+            batch.append(result)
+            size += sum(getattr(part, "nbytes", 64) for part in result) if isinstance(result, tuple) else _BATCH_BYTES
+            if size >= _BATCH_BYTES:
+                pipe.send((batch, False))
+                batch, size = [], 0
+    except MemoryError:
+        batch.append(LimitError("needed more memory than this machine has free"))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        raise
+    except Exception as error:  # every error of one item is that item's own
+        batch.append(_portable(error))
+    pipe.send((batch, True))
+
+
+def _portable(error: Exception) -> Exception:
+    """The error if it survives the way to another process, else its text."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301  # what was dumped on the same line
+    except Exception:
+        return MediaError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def _only(function: Callable[[Item], Result], item: Item) -> Iterator[Result]:
+    yield function(item)
+
+
+def guarded(
+    function: Callable[[Item], Result], item: Item, *, seconds: float, memory_bytes: int | None = None
+) -> Result:
     """Run one call in a process of its own.
+
+    Args:
+        function: picklable by its name.
+        seconds, memory_bytes: see `stream`.
 
     Raises:
         MediaError: the process died or overran its limits; or whatever the function raises.
     """
-    with Workers(function, workers=1, memory_bytes=memory_bytes) as workers:
-        _, outcome = next(workers.map([item], lambda _: seconds))
+    call = partial(_only, function)
+    with contextlib.closing(stream(call, [item], seconds=lambda _: seconds, memory_bytes=memory_bytes)) as results:
+        _, outcome = next(results)
     if isinstance(outcome, Exception):
         raise outcome
     return outcome

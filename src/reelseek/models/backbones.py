@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from reelseek.errors import ModelError
 from reelseek.library.files import write_whole, write_whole_by
+from reelseek.models.weights import load_weights
 
 __all__ = ["S3DG", "TSMResNet50", "deflate", "load_network", "relearn_norms", "save_network"]
 
@@ -326,7 +327,7 @@ def load_network(folder: Path) -> S3DG | TSMResNet50:
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
         network: S3DG | TSMResNet50 = {"s3dg": S3DG, "tsm": TSMResNet50}[config["network"]](**config["sizes"])
-        network.load_state_dict(load_file(folder / "model.safetensors"))
+        network.load_state_dict(load_weights(folder / "model.safetensors"))
     except Exception as error:  # safetensors and torch have no common root for a damaged or foreign file
         raise ModelError(f"{folder} holds no video network (config.json, model.safetensors): {error!r}") from error
     return network.eval()

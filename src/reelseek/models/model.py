@@ -12,7 +12,7 @@ import pydantic.dataclasses
 import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import ConfigDict, Field
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from reelseek.errors import ModelError
@@ -22,6 +22,7 @@ from reelseek.models import parallel
 from reelseek.models.blocks.project import Inputs
 from reelseek.models.losses import LossConfig
 from reelseek.models.text import TextConfig, TextEncoder
+from reelseek.models.weights import load_weights
 
 __all__ = [
     "STRICT",
@@ -341,7 +342,7 @@ def load_model(path: "RetrievalModel | str | os.PathLike[str]", **settings: Any)
         settings: given to the system's configuration when it is built by name.
 
     Raises:
-        ModelError: neither; or the folder's files do not fit together.
+        ModelError: neither; or the folder's files do not fit together, or a weight is NaN or infinite.
     """
     from reelseek.models.systems import SYSTEMS
 
@@ -359,7 +360,7 @@ def load_model(path: "RetrievalModel | str | os.PathLike[str]", **settings: Any)
         config = json.loads((folder / "config.json").read_text("utf-8"))
         system = SYSTEMS[config["system"]]
         model = system.build(config["config"])
-        model.load_state_dict(load_file(folder / "model.safetensors"))
+        model.load_state_dict(load_weights(folder / "model.safetensors"))
     except KeyError as error:
         raise ModelError(f"{folder / 'config.json'} names no system that is known here: {error}") from error
     except Exception as error:  # safetensors and torch have no common root for a damaged or foreign file

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reelseek.errors import CollectionError, UsageError
+from reelseek.errors import CollectionError, FeatureError, UsageError
 from reelseek.library import Library, Video, add
 from reelseek.library.folders import walk_folder
+from reelseek.library.readers.containers import read_npy
 from reelseek.library.store import TrackRow
 from reelseek.library.texts import read_text, split_lines
 from reelseek.media.notice import Notice
@@ -115,9 +116,9 @@ class Source:
         """
         file = self.path / f"{name}.npy"
         try:
-            frames: Frames = np.load(file, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise CollectionError(f"{file} cannot be read: {error}") from error
+            frames: Frames = np.array(read_npy(file))
+        except FeatureError as error:
+            raise CollectionError(f"{file} cannot be read: it {error}") from error
         if frames.ndim != 2 or frames.dtype.kind != "f" or not np.isfinite(frames).all():
             raise CollectionError(f"{file} holds {frames.dtype} {frames.shape}; wanted finite [second, dim]")
         if frames.size and np.abs(frames).max() > _LARGEST:

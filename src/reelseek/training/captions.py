@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass as checked
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -28,6 +28,7 @@ from reelseek.models.blocks.arrange import aligned
 from reelseek.models.captioner import Captioner, CaptionerConfig, Memory
 from reelseek.models.embed import embed_clips, reader_for
 from reelseek.models.model import STRICT, RetrievalModel, load_model
+from reelseek.models.weights import load_weights
 from reelseek.training.data import Split, read_split
 
 __all__ = [
@@ -177,7 +178,7 @@ def load_writer(folder: Path) -> Writer:
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
         captioner = Captioner(TypeAdapter(CaptionerConfig).validate_python(config["captioner"]))
-        captioner.load_state_dict(load_file(folder / "model.safetensors"))
+        captioner.load_state_dict(load_weights(folder / "model.safetensors"))
         experts = {str(name): int(dim) for name, dim in config["experts"].items()}
     except Exception as error:  # safetensors, pydantic and torch have no common root for a damaged or foreign file
         raise ModelError(f"{folder} cannot be loaded as a captioner: {error}") from error

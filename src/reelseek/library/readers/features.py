@@ -2,15 +2,18 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
 from reelseek.errors import CollectionError, FeatureError, UsageError
+from reelseek.library.readers.containers import open_archive, read_npy, seconds_for
 from reelseek.library.readers.pickles import read_pickle
+from reelseek.media.container import without_media_suffix
+from reelseek.media.guard import stream
 
 __all__ = ["FEATURES", "Found", "read_feature_files"]
 
@@ -18,13 +21,31 @@ Array = npt.NDArray[Any]
 
 
 class Found(NamedTuple):
-    """Features of one video by one expert; `values` None where the file says that there are none."""
+    """Features of one video by one expert; `values` None where the file says that there are none, or `problem` why."""
 
     video: str
     expert: str
     modality: str
     values: Array | None
     spans: npt.NDArray[np.float64] | None = None
+    problem: str = ""
+
+
+def _found(video: str, expert: str, modality: str, read: Callable[[], Any]) -> Found:
+    """One array, or why it cannot be one; the others of its file are read all the same."""
+    try:
+        values = read()
+    except FeatureError as error:
+        return Found(video, expert, modality, None, problem=str(error))
+    return Found(video, expert, modality, None if _absent(values) else values)
+
+
+def _rows(value: Any) -> Array:
+    """What a file holds for a video as an array; None is one without values."""
+    try:
+        return np.zeros(0) if value is None else np.asarray(value)
+    except (ValueError, TypeError) as error:  # lists of several lengths, or of other things
+        raise FeatureError(f"holds no array [step, dim]: {error}") from error
 
 
 # What names of experts and of their files say about the modality.
@@ -43,12 +64,9 @@ def modality_of(expert: str) -> str:
     return next((modality for part, modality in _MODALITY if part in name), "appearance")
 
 
-def _absent(value: Any) -> bool:
-    """None, a lone NaN, an empty array, or one that begins with NaN: how these projects say that there is nothing."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return True
-    rows = np.asarray(value)
-    return rows.size == 0 or (rows.dtype.kind == "f" and bool(np.isnan(rows.flat[0])))
+def _absent(rows: Array) -> bool:
+    """A lone NaN, an empty array, or one that begins with NaN: how these projects say that there is nothing."""
+    return rows.size == 0 or (rows.dtype.kind == "f" and math.isnan(rows.flat[0]))
 
 
 def _whole(path: Path) -> Iterator[tuple[str, Any]]:
@@ -65,8 +83,9 @@ def ce(path: Path) -> Iterator[Found]:
     expert = _expert_name(path)
     modality = modality_of(expert)
     for video, value in _whole(path):
-        nothing = _absent(value) or (modality == "face" and not np.asarray(value).any())
-        yield Found(video, expert, modality, None if nothing else np.asarray(value))
+        features = _found(video, expert, modality, partial(_rows, value))
+        zeros = modality == "face" and features.values is not None and not features.values.any()
+        yield features._replace(values=None) if zeros else features
 
 
 def _expert_name(path: Path) -> str:
@@ -79,17 +98,19 @@ def _expert_name(path: Path) -> str:
 
 def mmt(path: Path) -> Iterator[Found]:
     """MMT: a file a video, `features.<expert>` [step, dim] with `features_t.<expert>` [step, 2]."""
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        for name in [key for key in file if key.startswith("features.")]:
+    with open_archive(path) as file:
+        for name in [key for key in file.names if key.startswith("features.")]:
             expert = name.removeprefix("features.")
-            values = np.asarray(file[name])
-            times = file.get(f"features_t.{expert}")
-            spans = None if times is None else np.asarray(times, np.float64).reshape(-1, 2)
-            if spans is not None and (len(spans) != len(values) or (spans < 0).any()):
-                spans = None  # -1 is an unknown time
-            yield Found(path.stem, expert, modality_of(expert), None if _absent(values) else values, spans)
+            features = _found(path.stem, expert, modality_of(expert), partial(file.read, name))
+            times = f"features_t.{expert}"
+            spans = _spans(file.read(times)) if times in file.names else None
+            fits = spans is None or features.values is None or len(spans) == len(features.values)
+            known = spans is not None and not (spans < 0).any()  # -1 is an unknown time
+            yield features._replace(spans=spans if fits and known else None)
+
+
+def _spans(times: Array) -> npt.NDArray[np.float64]:
+    return np.asarray(times, np.float64).reshape(-1, 2)
 
 
 def mdmmt(path: Path) -> Iterator[Found]:
@@ -100,9 +121,11 @@ def mdmmt(path: Path) -> Iterator[Found]:
     for line in path.read_text("utf-8").splitlines():
         one, _, two = line.partition("\t")
         if one == "VIDEO":
-            video = Path(two).stem
+            video = without_media_suffix(Path(two).name)
             spans[video] = []
         elif line.strip():
+            if not video:
+                raise CollectionError(f"{path} has a line before the first VIDEO")
             spans[video].append((float(one), float(two)))
             order.append((video, len(spans[video]) - 1))
     flat = np.fromfile(path.with_suffix(".emb"), np.float32)
@@ -124,24 +147,31 @@ def eao(path: Path) -> Iterator[Found]:
     """EAO and AVLnet: a pickled list of clips with `2d`, `3d` and `audio`, or `<id>_2d.npz`, `_3d.npz`, `_spec.npz`."""
     if path.suffix == ".npz":
         video, _, kind = path.stem.rpartition("_")
-        with np.load(path, allow_pickle=False) as archive:
-            values = archive[archive.files[0]]
+        with open_archive(path) as archive:
+            if len(archive.names) != 1:
+                raise CollectionError(f"{path} holds {', '.join(archive.names[:5]) or 'nothing'}; wanted one array")
+            values = archive.read(archive.names[0])
         yield _eao(video or path.stem, kind if video else "features", values)
         return
     whole = read_pickle(path)
     if not isinstance(whole, list | tuple):
         raise CollectionError(f"{path} holds a {type(whole).__name__}; wanted a list of clips")
     for clip in whole:
+        if not isinstance(clip, dict):
+            raise CollectionError(f"{path} holds a {type(clip).__name__} among its clips; wanted mappings")
         video = str(clip.get("id") or clip.get("clip") or clip.get("video_id"))
         for kind in ("2d", "3d", "s3d", "audio"):
             full = clip.get(f"{kind}_full")
             value = clip.get(kind) if full is None else full
             if value is not None:
-                yield _eao(video, kind, value)
+                try:
+                    yield _eao(video, kind, value)
+                except FeatureError as error:
+                    yield Found(video, f"eao-{kind}", modality_of(kind), None, problem=str(error))
 
 
 def _eao(video: str, kind: str, value: Any) -> Found:
-    rows = np.asarray(value)
+    rows = _rows(value)
     if kind in ("audio", "spec"):  # a spectrogram of 40 bands, stored the other way round; ten milliseconds a frame
         rows = rows.T if rows.ndim == 2 and rows.shape[0] == 40 else rows
         starts = np.arange(len(rows)) * 0.01
@@ -154,21 +184,18 @@ def _eao(video: str, kind: str, value: Any) -> Found:
 def coot(path: Path) -> Iterator[Found]:
     """COOT: HDF5 with a dataset [step, dim] a video; ActivityNet's npz have `frame_scores` [step, 1, dim, 1, 1]."""
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
-            values = archive["frame_scores"]
+        with open_archive(path) as archive:
+            values = archive.read("frame_scores")
         yield Found(path.stem, "frames", "appearance", values.reshape(len(values), -1))
         return
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        for video in file:
-            values = np.asarray(file[video])
-            yield Found(str(video), _expert_name(path), modality_of(path.stem), None if _absent(values) else values)
+    with open_archive(path) as file:
+        for video in file.names:
+            yield _found(video, _expert_name(path), modality_of(path.stem), partial(file.read, video))
 
 
 def crosstask(path: Path) -> Iterator[Found]:
     """CrossTask: npy [second, 3200], which is I3D 1024, ResNet 2048 and VGGish 128 side by side."""
-    values = np.load(path, allow_pickle=False)
+    values = read_npy(path)
     if values.ndim != 2 or values.shape[1] != 3200:
         raise FeatureError(f"{path} holds {values.shape}; wanted [second, 3200]")
     starts = np.arange(len(values), dtype=np.float64)
@@ -180,7 +207,7 @@ def crosstask(path: Path) -> Iterator[Found]:
 def clip4clip(path: Path) -> Iterator[Found]:
     """CLIP4Clip: a pickle that maps video ids to [frame, 512]."""
     for video, value in _whole(path):
-        yield Found(video, "clip4clip", "appearance", None if _absent(value) else np.asarray(value))
+        yield _found(video, "clip4clip", "appearance", partial(_rows, value))
 
 
 FEATURES: dict[str, tuple[Callable[[Path], Iterator[Found]], tuple[str, ...]]] = {
@@ -209,19 +236,24 @@ def read_feature_files(
     """
     if kind not in FEATURES:
         raise UsageError(f"no features are called {kind!r}; there are {', '.join(FEATURES)}")
-    read, endings = FEATURES[kind]
+    _, endings = FEATURES[kind]
+    files: list[Path] = []
     for path in paths:
-        files = sorted(p for p in path.rglob("*") if p.suffix in endings) if path.is_dir() else [path]
-        if not files or not all(file.is_file() for file in files):
+        inside = sorted(p for p in path.rglob("*") if p.suffix in endings) if path.is_dir() else [path]
+        if not inside or not all(file.is_file() for file in inside):
             raise CollectionError(f"{path}: no such file, or no {' or '.join(endings)} file in it")
-        for file in files:
-            try:
-                yield from read(file)
-            except (OSError, ValueError, KeyError, EOFError, AttributeError, BadZipFile) as error:
-                if failed is None:
-                    raise CollectionError(f"{file} cannot be read as {kind}: {error}") from error
-                failed.append((str(file), f"{type(error).__name__}: {error}"))
-            except CollectionError as error:
-                if failed is None:
-                    raise
-                failed.append((str(file), str(error)))
+        files += inside
+    for file, result in stream(partial(_read_file, kind), files, seconds=seconds_for):
+        if isinstance(result, Found):
+            yield result
+        elif failed is None:
+            raise CollectionError(f"{file} cannot be read as {kind}: {result}") from result
+        else:
+            failed.append((str(file), str(result)))
+
+
+def _read_file(kind: str, file: Path) -> Iterator[Found]:
+    try:
+        yield from FEATURES[kind][0](file)
+    except (OSError, ValueError, LookupError, EOFError, TypeError, AttributeError, OverflowError) as error:
+        raise CollectionError(f"{type(error).__name__}: {error}") from error

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from reelseek.errors import CollectionError
+from reelseek.errors import CollectionError, FeatureError
 from reelseek.library import texts
+from reelseek.library.readers.containers import read_npy
 from reelseek.library.tables import read_json
 
 __all__ = ["CrossTask", "Task", "read_crosstask", "read_lines", "read_truth"]
@@ -63,10 +64,10 @@ def read_truth(path: Path, seconds: int, steps: int) -> npt.NDArray[np.bool_]:
     """
     if path.suffix == ".npy":
         try:
-            given = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise CollectionError(f"{path} cannot be read: {error}") from error
-        if not isinstance(given, np.ndarray) or given.dtype.kind not in "biuf" or given.ndim != 2:
+            given = read_npy(path)
+        except FeatureError as error:
+            raise CollectionError(f"{path} cannot be read: it {error}") from error
+        if given.ndim != 2:
             raise CollectionError(f"{path} holds no array of numbers [second, step]")
         if given.shape[1] != steps:
             raise CollectionError(f"{path} is {given.shape}; wanted [second, {steps}]")

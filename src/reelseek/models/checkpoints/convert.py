@@ -14,8 +14,9 @@ from reelseek.models.checkpoints.keymap import KeyMap
 from reelseek.models.checkpoints.read import read_tensors
 from reelseek.models.model import LearnedModel
 from reelseek.models.systems import SYSTEMS
+from reelseek.models.weights import check_finite
 
-__all__ = ["FORMATS", "Format", "convert", "load_released"]
+__all__ = ["FORMATS", "Format", "convert", "convert_file", "load_released"]
 
 State = dict[str, Tensor]
 Settings = dict[str, Any]
@@ -333,7 +334,7 @@ def convert(state: Mapping[str, Tensor], kind: str, settings: Mapping[str, Any] 
         settings: what the tensors do not tell, or should be other than released; see the format's note.
 
     Raises:
-        ModelError: another system's tensors; says which keys are absent or not known.
+        ModelError: another system's tensors; says which keys are absent or not known, or hold NaN or infinity.
     """
     if kind not in FORMATS:
         raise ModelError(f"no format is called {kind!r}; there are {', '.join(FORMATS)}")
@@ -346,6 +347,7 @@ def convert(state: Mapping[str, Tensor], kind: str, settings: Mapping[str, Any] 
             f"not a released {kind} checkpoint: {error} is absent; it has {', '.join(sorted(state)[:4])}, ..."
         ) from error
     ours = table.read(tensors)
+    check_finite(ours, f"the {kind} checkpoint")
     text = {**found.pop("text", {}), **given.pop("text", {})}
     model = SYSTEMS[FORMATS[kind].system].build({**found, **({"text": text} if text else {}), **given})
     try:
@@ -362,3 +364,11 @@ def convert(state: Mapping[str, Tensor], kind: str, settings: Mapping[str, Any] 
 def load_released(path: Path, kind: str, settings: Mapping[str, Any] | None = None) -> LearnedModel:
     """`convert` of a file; see `read_tensors` for how it is read."""
     return convert(read_tensors(path), kind, settings)
+
+
+def convert_file(path: Path, kind: str, settings: Mapping[str, Any], out: Path) -> Path:
+    """`load_released`, saved as a model of ours in a folder that says where it is from."""
+    model = load_released(path, kind, settings)
+    about = {"converted_from": path.name, "released_as": kind, "as_published": FORMATS[kind].note}
+    model.save(out, card=f"# {model.system}\n\nConverted from `{path.name}`.\n", about=about)
+    return out

@@ -4,62 +4,28 @@
 an inert stand-in wherever such a file names anything else, such as the configuration object of the project it is from.
 """
 
-import collections
-import pickle
-import types
+import struct
+import tarfile
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from reelseek.errors import ModelError
+from reelseek.library.readers.values import Refused
+from reelseek.models.checkpoints.archive import read_archive
 
 __all__ = ["read_tensors"]
 
-_BUILDS = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
-    ("torch._utils", "_rebuild_tensor"): torch._utils._rebuild_tensor,
-    ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
-    ("torch", "Size"): torch.Size,
-}
-_STORAGES = {f"{kind}Storage" for kind in "Float Double Half BFloat16 Long Int Short Char Byte Bool".split()}
-
-
-class _Inert:
-    """Stands where a file names what is not a tensor; takes anything and does nothing."""
-
-    def __init__(self, *_: Any, **__: Any) -> None: ...
-
-    def __call__(self, *_: Any, **__: Any) -> "_Inert":
-        return self
-
-    def __setstate__(self, _: Any) -> None: ...
-
-    def __setitem__(self, _: Any, __: Any) -> None: ...
-
-    def append(self, _: Any) -> None: ...
-
-    def extend(self, _: Any) -> None: ...
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "torch" and name in _STORAGES:
-            return getattr(torch, name)
-        return _BUILDS.get((module, name), _Inert)
-
-
-def _load(file: Any, **_: Any) -> Any:
-    return _Unpickler(file).load()
-
-
-_TENSORS_ONLY = types.ModuleType("tensors_only")
-_TENSORS_ONLY.Unpickler, _TENSORS_ONLY.load = _Unpickler, _load  # type: ignore[attr-defined]
-_TENSORS_ONLY.__dict__["UnpicklingError"] = pickle.UnpicklingError
+# What zipfile, tarfile and torch raise over damaged containers.
+_DAMAGE = (
+    OSError, EOFError, ValueError, LookupError, RuntimeError, OverflowError, struct.error, zlib.error,
+    zipfile.BadZipFile, tarfile.TarError,
+)  # fmt: skip
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -76,11 +42,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        whole = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_TENSORS_ONLY)
+        whole = read_archive(path)
     except SafetensorError as error:
         raise ModelError(f"{path} is not a safetensors file: {error}") from error
-    except Exception as error:  # whatever a hostile or damaged pickle runs into
-        raise ModelError(f"{path} holds no tensors that can be read: {type(error).__name__}: {error}") from error
+    except (Refused, *_DAMAGE) as error:
+        raise ModelError(f"{path} holds no tensors that can be read: {error}") from error
+    except MemoryError as error:
+        raise ModelError(f"{path} takes more memory than this machine has free") from error
     if isinstance(whole, dict) and isinstance(whole.get("state_dict"), dict):
         whole = whole["state_dict"]
     found: dict[str, Tensor] = {}
