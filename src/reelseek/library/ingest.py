@@ -143,6 +143,7 @@ def _with_damaged(library: Library, tasks: list[_Task], damage: Damage) -> list[
     missing = available(used)[1]
     specs = {load_expert(spec).name: spec for spec in used if spec not in missing}
     by_content = {task.content: task for task in tasks}
+    beside = Sidecars(library)
     for row, _ in damage:
         spec, video = specs.get(row.expert), _unchanged_video(library, row)
         if spec is None or video is None:
@@ -150,7 +151,8 @@ def _with_damaged(library: Library, tasks: list[_Task], damage: Damage) -> list[
         task = by_content.get(row.owner)
         if task is None:
             path, name, duration = video
-            by_content[row.owner] = _Task(row.owner, path, name, (spec,), duration, known=True)
+            copies, state = beside.copies(row.owner), beside.state(row.owner)
+            by_content[row.owner] = _Task(row.owner, path, name, (spec,), duration, True, copies, state)
         elif spec not in task.specs:
             by_content[row.owner] = replace(task, specs=(*task.specs, spec))
     return list(by_content.values())
@@ -382,6 +384,7 @@ def _pending(
     """A task for every content among `paths` that lacks a track of one of the experts."""
     have = {(row.owner, row.expert): row.fingerprint for row in library.track_rows()}
     failed = {(f["video"], f["expert"] or "") for f in library.failures() if _is_final(f["reason"], f["attempts"])}
+    owners = {owner for owner, _ in have}
     wanted = {Path(os.path.abspath(path)) for path in paths}
     beside = Sidecars(library)
     said = {spec for spec in specs if reads_subtitles(spec)}
@@ -395,7 +398,7 @@ def _pending(
             for s in specs
             if s in again or have.get((video.content, load_expert(s).name)) != load_expert(s).fingerprint
         )
-        known = any(owner == video.content for owner, _ in have)
+        known = video.content in owners
         if not retry_failed:
             if (video.id, "") in failed and not known:
                 report.known_failures += 1

@@ -5,6 +5,7 @@ longer names are deleted, so a crash or a power cut at any instant loses at most
 writer.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import json
