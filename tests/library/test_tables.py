@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from reelseek.cli.main import app
+from reelseek.cli.search import _read_queries
 from reelseek.errors import CollectionError
 from reelseek.library import Library, add
 from reelseek.library.collection import Collection, Entry, read_collection
@@ -313,6 +314,17 @@ def test_every_reader_takes_a_byte_order_mark_and_refuses_a_guess(tmp_path: Path
             check(write(name, text.replace("\u2028", " "), "cp1252"))
     with pytest.raises(CollectionError, match=r"ids.csv, line 2: 3 cells"):
         read_ids(write("ids.csv", "video,id\na,b,c\n", "utf-8"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_queries_of_any_encoding(encoding: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "q1\tdeux cafés très serrés\x0c\r\n\r\nein Mädchen läuft\n"
+    (tmp_path / "q.txt").write_bytes(text.encode(encoding))
+    assert list(_read_queries(tmp_path / "q.txt")) == [("q1", "deux cafés très serrés"), ("3", "ein Mädchen läuft")]
+    assert ("CP1252" in capsys.readouterr().err) == (encoding == "cp1252")
+    (tmp_path / "q.txt").write_text("a\nb\0\n")
+    with pytest.raises(CollectionError, match=r"q.txt, line 2 holds"):
+        list(_read_queries(tmp_path / "q.txt"))
 
 
 def test_annotations_name_what_they_lose(tmp_path: Path) -> None:
