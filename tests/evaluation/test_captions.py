@@ -22,6 +22,8 @@ def test_figures_are_those_of_a_public_package(case: dict) -> None:
 
 def test_figures_by_hand() -> None:
     assert words_of("The cook's 2 eggs, fried!") == ["the", "cook's", "2", "eggs", "fried"]
+    for apostrophe in "’‘ʼ＇´":
+        assert words_of(f"the cook{apostrophe}s cafe\u0301") == words_of("the cook's café") == ["the", "cook's", "café"]
     one = [["a", "b", "c", "d"]]
     assert bleu(one, [one])[3] == pytest.approx(1.0)
     assert bleu([["a", "b"]], [one])[0] == pytest.approx(0.3678794, rel=1e-5)  # all right, half as long: e to the -1
