@@ -109,6 +109,7 @@ def test_a_port_in_use_is_said_before_any_address(command: list[str], films: Pat
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.timeout(900)  # three servers, one after the other
 def test_load_abandoned_copies_kills_and_two_servers(films: Path, serve: Callable[[], _Serve]) -> None:
     one = serve()
     begin = time.monotonic()
