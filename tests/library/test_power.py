@@ -13,7 +13,7 @@ from reelseek.errors import UsageError
 from reelseek.library import Library, add
 from reelseek.library.arrays import import_features
 from reelseek.library.damage import damaged_bytes
-from reelseek.library.files import replace_folder, write_whole, write_whole_bytes
+from reelseek.library.files import write_whole, write_whole_bytes
 from reelseek.overlap.log import Log
 from tests.library.power import PowerCuts
 
@@ -150,21 +150,6 @@ def test_a_file_is_the_old_or_the_new_one_after_a_cut(tmp_path: Path) -> None:
         assert cut.state.get("deep/er/bytes") in (None, b"\xff"), cut
         assert cut.commits < 1 or cut.state["report.txt"] == b"new", cut
         assert cut.commits < 2 or cut.state["deep/er/bytes"] == b"\xff", cut
-
-
-def test_a_derived_folder_is_whole_or_absent_after_a_cut(tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    (root / "index" / "m").mkdir(parents=True)
-    (root / "index" / "m" / "values").write_bytes(b"old")
-    with PowerCuts(root).recording() as power:
-        (root / "index" / "m.partial" / "deep").mkdir(parents=True)
-        for name in ("values", "deep/more"):
-            (root / "index" / "m.partial" / name).write_bytes(b"new")
-        replace_folder(root / "index" / "m.partial", root / "index" / "m")
-    for cut in power.cuts:
-        files = {name: data for name, data in cut.state.items() if name.startswith("index/m/") and data is not None}
-        assert files in ({}, {"index/m/values": b"old"}, {"index/m/values": b"new", "index/m/deep/more": b"new"}), cut
-    assert power.cuts[-1].state["index/m/deep/more"] == b"new"
 
 
 def test_an_acknowledged_verdict_survives_every_cut(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def write_whole_by(path: Path, write: Callable[[Path], object]) -> None:
         OSError, or what `write` raises: the old file stays.
     """
     make_folder(path.parent)
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # two processes may write one cache
     try:
         write(partial)
         sync_file(partial)
