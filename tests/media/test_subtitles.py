@@ -63,6 +63,13 @@ def test_encodings_are_told_apart_without_the_name_of_a_language() -> None:
     cases = [(lines, encoding) for encodings, lines in LINES.values() for encoding in encodings]
     right = [decode_text(_srt(lines).encode(encoding)).text == _srt(lines) for lines, encoding in cases]
     assert sum(right) >= len(cases) - 1
+    for line, encoding in (
+        ("Gdzie jest mój telefon?\nSpóźniliśmy się na pociąg.", "iso8859-2"),
+        ("Foi à noite.", "cp1252"),
+    ):
+        assert decode_text(line.encode(encoding)).text == line  # no letters of two scripts in a word, nor signs
+    assert decode_text("Prašau, neišeik.".encode("cp1257")).encoding != "cp1257"
+    assert decode_text("Prašau, neišeik.".encode("cp1257"), ["lt"]).encoding == "cp1257"  # the name leaves no doubt
     doubtful = decode_text("Perché è tardi?".encode("cp1252"), ["it"])
     assert "CP1252" in doubtful.message
     assert "it could be" in decode_text(b"na\xefve").message

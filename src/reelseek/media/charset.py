@@ -170,6 +170,9 @@ def _plausible(encoding: str, text: str, languages: set[str]) -> float:
         factor *= 0.001
     if _ODD.search(text):
         factor *= 0.1
+    alphabet = sum("\u0370" <= letter <= "\u0e7f" for letter in foreign)
+    if 0 < 3 * alphabet < sum(letter.isascii() and letter.isalpha() for letter in text):
+        factor *= 0.1  # a few letters of another alphabet among Latin ones are accents
     if sum("\u3040" <= letter <= "\u309f" for letter in foreign) > len(foreign) / 2:
         factor *= 1000  # hiragana comes by no accident
     if encoding == "cp1252":
