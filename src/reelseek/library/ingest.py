@@ -15,6 +15,7 @@ from reelseek.experts import DEFAULT_EXPERTS, available, load_expert
 from reelseek.experts.expert import hash_files
 from reelseek.experts.extract import Extracted, extract, prepare_worker
 from reelseek.library.collection import Collection, Entry, printable, read_collection
+from reelseek.library.renew import renew_treatments
 from reelseek.library.store import Library
 from reelseek.media.container import Limits, MediaInfo, probe
 from reelseek.media.guard import Workers
@@ -114,7 +115,8 @@ def add(
             specs = _specs(library, experts, report)
             workers = workers or os.cpu_count() or 1
             _examine_files(library, collection.entries, workers, limits, report, retry_failed, tell)
-            wanted = {entry.path for entry in collection.entries if entry.path}
+            wanted = {Path(os.path.abspath(entry.path)) for entry in collection.entries if entry.path}
+            report.notices += renew_treatments(library, wanted, workers=workers, limits=limits)
             tasks = _pending(library, specs, wanted, report, retry_failed)
             _extract_contents(library, tasks, specs, workers, limits, report, tell)
     return report
@@ -296,10 +298,9 @@ def _pending(
     """A task for every content among `paths` that lacks a track of one of the experts."""
     have = {(row.owner, row.expert): row.fingerprint for row in library.track_rows()}
     failed = {(f["video"], f["expert"] or "") for f in library.failures()}
-    wanted = {Path(os.path.abspath(path)) for path in paths}
     tasks: dict[str, _Task] = {}
     for video in library.videos():
-        if video.path is None or video.content is None or video.content in tasks or video.path not in wanted:
+        if video.path is None or video.content is None or video.content in tasks or video.path not in paths:
             continue
         lacks = tuple(s for s in specs if have.get((video.content, load_expert(s).name)) != load_expert(s).fingerprint)
         known = any(owner == video.content for owner, _ in have)
