@@ -15,11 +15,11 @@ from PIL import Image
 from reelseek.errors import DecodeError
 from reelseek.media.clock import Clock, StreamTime, clock_of, read_packets
 from reelseek.media.container import Limits, best_stream, open_media
-from reelseek.media.proxy import browser_plays, make_proxy
+from reelseek.media.proxy import browser_plays, make_proxy, played_start
 from reelseek.media.streams import FrameBatch, FrameStream
 from reelseek.media.upright import Upright
 
-__all__ = ["THUMBNAIL_STREAM", "Thumbnails", "browser_plays", "jpeg", "make_proxy", "strip"]
+__all__ = ["THUMBNAIL_STREAM", "Thumbnails", "browser_plays", "jpeg", "make_proxy", "played_start", "strip"]
 
 THUMBNAIL_STREAM = FrameStream(fps=0.25, short_side=180)
 

@@ -15,7 +15,7 @@ from reelseek.media.container import Limits, best_stream, open_media
 from reelseek.media.sound import Samples, planes_of
 from reelseek.media.upright import Upright
 
-__all__ = ["browser_plays", "make_proxy"]
+__all__ = ["browser_plays", "make_proxy", "played_start"]
 
 _BROWSER_VIDEO = {"h264", "vp8", "vp9", "av1", "libdav1d", "libvpx", "libvpx-vp9"}
 _BROWSER_AUDIO = {None, "aac", "mp3", "mp3float", "opus", "vorbis", "flac"}
@@ -37,6 +37,15 @@ def browser_plays(path: Path) -> bool:
         mp4 = "mp4" in media.format.name and (media.start_time or 0) / av.time_base <= _LATEST_START
         pixels = video.codec_context.pix_fmt in ("yuv420p", "yuvj420p")
         return (webm or mp4) and video.codec_context.name in _BROWSER_VIDEO and sound in _BROWSER_AUDIO and pixels
+
+
+def played_start(path: Path) -> float:
+    """The time in seconds at which a browser shows second 0 of a video: not 0 only for some files that it plays as is.
+
+    Chromium goes by the container's own times (tests/web/test_clock.py).
+    """
+    with open_media(path) as media:
+        return clock_of(path, media).start if browser_plays(path) else 0.0
 
 
 def make_proxy(task: tuple[Path, Path]) -> None:

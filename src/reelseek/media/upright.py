@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from av.filter import Graph
 from av.sidedata.sidedata import Type
-from av.video.reformatter import ColorTrc
+from av.video.reformatter import ColorRange, Colorspace, ColorTrc, VideoReformatter
 
 from reelseek.media.notice import Notice
 
@@ -24,8 +24,8 @@ _HDR = {int(ColorTrc.SMPTE2084): "PQ", int(ColorTrc.ARIB_STD_B67): "HLG"}
 _SQUARE = 0.01  # a pixel whose sides differ by less is taken for square: some files round
 _WIDEST = 8.0  # the aspect ratio of a pixel beyond which it is an error
 # FFmpeg's swscale maps white at 203 nits (ITU-R BT.2408) to a screen's white. What was made from ordinary video often
-# has its white at 100 nits. The level between, 143 nits, keeps both within half a stop: this is its place among the code
-# values of a screen of gamma 2.2.
+# has its white at 100 nits. The level between, 143 nits, keeps both within half a stop: this is its place among the
+# code values of a screen of gamma 2.2.
 _WHITE = round((143 / 203) ** (1 / 2.2), 3)
 
 
@@ -86,6 +86,7 @@ class Upright:
         self._short_side = max(2, short_side)
         self._aspects: dict[tuple[int, int], float] = {}
         self.kinds: set[str] = set()
+        self._to_rgb, self._to_yuv = VideoReformatter(), VideoReformatter()  # tables for one kind of picture each
 
     def display_size(self, frame: av.VideoFrame) -> tuple[int, int]:
         """Width and height in square pixels, before it is turned."""
@@ -118,7 +119,7 @@ class Upright:
     def pixels(self, frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
         """RGB [height, width, 3] of the whole picture as it is seen, in square pixels."""
         width, height = self.display_size(frame)
-        picture = self.shown(frame).reformat(width=width, height=height, format="rgb24")
+        picture = self._to_rgb.reformat(self.shown(frame), width, height, "rgb24", threads=1)
         return self.orientation(frame).apply(picture.to_ndarray())
 
     def size(self, frame: av.VideoFrame) -> tuple[int, int]:
@@ -131,9 +132,10 @@ class Upright:
         shown, laid = self.shown(frame), self.orientation(frame)
         if laid != Orientation():
             size = (height, width) if laid.transposed else (width, height)
-            turned = laid.apply(shown.reformat(*size, format="rgb24").to_ndarray())
+            turned = laid.apply(self._to_rgb.reformat(shown, *size, format="rgb24", threads=1).to_ndarray())
             shown = av.VideoFrame.from_ndarray(turned, format="rgb24")
-        return shown.reformat(width, height, "yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+        colours = {"dst_colorspace": Colorspace.ITU709, "dst_color_range": ColorRange.MPEG}
+        return self._to_yuv.reformat(shown, width, height, "yuv420p", threads=1, **colours)
 
     def notices(self) -> list[Notice]:
         """What was guessed."""

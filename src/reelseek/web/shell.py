@@ -22,7 +22,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from reelseek.errors import MediaError, QueryError, ReelseekError, UsageError
 from reelseek.library import Library, Video
 from reelseek.media.guard import Workers
-from reelseek.media.picture import browser_plays, make_proxy, strip
+from reelseek.media.picture import browser_plays, make_proxy, played_start, strip
 
 __all__ = ["STATIC", "Media", "library_media", "new_app", "opaque_id", "problem", "serve_app"]
 
@@ -95,6 +95,14 @@ class Media:
                 self._guarded(make_proxy, (path, copy), 120 + 5 * (video.duration or 3600))
         return copy
 
+    def start_offset(self, video: Video) -> float:
+        """Seconds at which the file that is played shows second 0 of a video.
+
+        Raises:
+            MediaError: as above.
+        """
+        return float(self._guarded(played_start, _file(video), 60))
+
     def strip(self, video: Video, start: float, seconds: float, count: int, height: int) -> bytes:
         """A JPEG of so many frames of a place, side by side, of a height in pixels.
 
@@ -162,6 +170,13 @@ def new_app(media: Media, *, token: str | None, host: str) -> FastAPI:
     @app.get("/healthz")
     def health() -> dict[str, str]:
         return {"status": "ok"}
+
+    @app.get("/api/videos/{opaque}/clock", response_model=None)
+    def start(opaque: str) -> Response | dict[str, float]:
+        video = media.video(opaque)
+        if video is None:
+            return problem(404, "no such video")
+        return {"start_offset": media.start_offset(video)}
 
     @app.get("/api/videos/{opaque}/media")
     def play(opaque: str) -> Response:

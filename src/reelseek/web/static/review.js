@@ -117,23 +117,29 @@ function player(facts) {
   const video = make("video");
   video.muted = true; video.playsInline = true; video.preload = "auto";
   video.src = `${facts.play}#t=${facts.start}`;
+  facts.at = facts.start; // where second `start` is in the file that is played, which may start at any time of its own
+  fetch(facts.play.replace(/media$/, "clock")).then((answer) => answer.json()).then(({ start_offset: offset }) => {
+    if (!offset) return;
+    facts.at = facts.start + offset;
+    if (video.readyState > 0) video.currentTime = facts.at;
+  }).catch(() => {});
   video.addEventListener("error", () => { if (video.parentNode && video.getAttribute("src")) video.parentNode.textContent = "cannot be played: its file is gone or damaged"; });
   return video;
 }
 function loop(players, seconds) {
   if (!players.length) return;
   const [[lead, first], second] = players;
-  lead.addEventListener("loadedmetadata", () => { lead.currentTime = first.start; });
-  if (second) second[0].addEventListener("loadedmetadata", () => { second[0].currentTime = second[1].start; });
+  lead.addEventListener("loadedmetadata", () => { lead.currentTime = first.at; });
+  if (second) second[0].addEventListener("loadedmetadata", () => { second[0].currentTime = second[1].at; });
   lead.addEventListener("timeupdate", () => {
-    if (!lead.paused && (lead.currentTime > first.start + seconds || lead.ended)) lead.currentTime = first.start;
+    if (!lead.paused && (lead.currentTime > first.at + seconds || lead.ended)) lead.currentTime = first.at;
     if (second) {
-      const wanted = second[1].start + lead.currentTime - first.start;
+      const wanted = second[1].at + lead.currentTime - first.at;
       if (Math.abs(second[0].currentTime - wanted) > 0.2 && !second[0].seeking) second[0].currentTime = wanted;
       if (!lead.paused && second[0].paused) second[0].play().catch(() => {});
     }
   });
-  lead.addEventListener("ended", () => { lead.currentTime = first.start; lead.play().catch(() => {}); });
+  lead.addEventListener("ended", () => { lead.currentTime = first.at; lead.play().catch(() => {}); });
   lead.addEventListener("pause", () => second && second[0].pause());
 }
 const shown = () => [...(by("preview").open ? by("preview") : nodes.get(state.current) || document.createElement("div")).querySelectorAll("video")];
