@@ -8,7 +8,6 @@ import av
 import numpy as np
 
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255), (255, 0, 255)]
-FPS = 10
 
 
 def nearest(colour: Sequence[float]) -> int:
@@ -30,15 +29,16 @@ def write_colours(
     """Second i shows COLOURS[first + i]; times begin at `start`, those of the sound at `sound_start`."""
     with av.open(str(path), "w", options=options or {}) as out:
         fast = {"deadline": "realtime", "cpu-used": "8"} if codec.startswith("libvpx") else {}
-        video = out.add_stream(codec, rate=FPS, options=fast)
+        fps = 25 if codec == "mpeg2video" else 10  # MPEG-2 knows a few rates only
+        video = out.add_stream(codec, rate=fps, options=fast)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        video.codec_context.time_base = Fraction(1, 1000)
+        video.codec_context.time_base = Fraction(1, 25 if codec == "mpeg2video" else 1000)
         audio = out.add_stream(sound, rate=48_000, layout="stereo") if sound else None
-        count = 48_000 // FPS
-        for index in range(seconds * FPS):
-            pixels = np.full((48, 64, 3), COLOURS[(first + index // FPS) % len(COLOURS)], np.uint8)
+        count = 48_000 // fps
+        for index in range(seconds * fps):
+            pixels = np.full((48, 64, 3), COLOURS[(first + index // fps) % len(COLOURS)], np.uint8)
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p")
-            frame.pts, frame.time_base = round((start + index / FPS) * 1000), Fraction(1, 1000)
+            frame.pts, frame.time_base = round((start + index / fps) * 1000), Fraction(1, 1000)
             out.mux(video.encode(frame))
             if audio is not None:
                 wave = np.sin(np.arange(index * count, (index + 1) * count) * 2 * np.pi * 440 / 48_000) * 0.3

@@ -17,7 +17,7 @@ from typing import Any
 import av
 import av.error
 
-from reelseek.media.container import Limits, best_stream, declared_duration, may_restart, open_media
+from reelseek.media.container import Limits, best_stream, declared_duration, has_no_times, may_restart, open_media
 
 __all__ = ["Clock", "StreamTime", "clock_of", "rate_of", "read_packets"]
 
@@ -51,6 +51,8 @@ class _Parts:
         if ticks is None or not packet.time_base:
             return current
         seconds = float(ticks * packet.time_base)
+        if packet.pts is not None and abs(float(packet.pts * packet.time_base) - seconds) > _AHEAD:
+            packet.pts = ticks + (packet.duration or 0)  # the last of a part, with a time made up from the next part's
         leads = packet.stream.type in ("video", "audio")
         number = self._fitting(index, current, seconds)
         if leads and (number is None or not self.parts):
@@ -119,6 +121,8 @@ class StreamTime:
 
     def __init__(self, clock: Clock, stream: Any) -> None:
         self._clock = clock
+        # Raw streams of pictures have no times; FFmpeg makes some up for a few, in the order of coding.
+        self._untimed = stream.type == "video" and has_no_times(stream.container)
         self._tick = 0.0
         rate = (stream.average_rate or stream.guessed_rate) if stream.type == "video" else None
         self._frame_seconds = float(1 / rate) if rate else 0.0
@@ -128,7 +132,7 @@ class StreamTime:
         """Start (None without a timestamp: it follows at `end`) and length of a frame in seconds."""
         if not self._tick:  # asked once: fractions a frame would cost as much as resizing
             self._tick = float(frame.time_base or 0)
-        known = frame.pts is not None and self._tick
+        known = frame.pts is not None and self._tick and not self._untimed
         if isinstance(frame, av.AudioFrame):
             length = frame.samples / frame.sample_rate
         else:

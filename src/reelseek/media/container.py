@@ -21,6 +21,7 @@ __all__ = [
     "MediaInfo",
     "best_stream",
     "declared_duration",
+    "has_no_times",
     "may_restart",
     "open_media",
     "probe",
@@ -163,6 +164,11 @@ def open_media(path: Path, limits: Limits | None = None) -> Iterator[av.containe
 def may_restart(container: av.container.InputContainer) -> bool:
     """Whether the format is one whose times may start again in the middle of a file."""
     return bool(container.format.flags & Flags.ts_discont.value) or container.format.name in _RESTARTING
+
+
+def has_no_times(container: av.container.InputContainer) -> bool:
+    """Whether it is a raw stream, in which nothing says when a frame is shown."""
+    return bool(container.format.flags & Flags.no_timestamps.value)
 
 
 def declared_duration(container: av.container.InputContainer) -> float | None:

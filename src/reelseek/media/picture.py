@@ -9,12 +9,11 @@ import av
 import av.error
 import numpy as np
 import numpy.typing as npt
-from av.format import Flags
 from PIL import Image
 
 from reelseek.errors import DecodeError
 from reelseek.media.clock import Clock, StreamTime, clock_of, read_packets
-from reelseek.media.container import Limits, best_stream, open_media
+from reelseek.media.container import Limits, best_stream, has_no_times, open_media
 from reelseek.media.proxy import browser_plays, make_proxy, played_start
 from reelseek.media.streams import FrameBatch, FrameStream
 from reelseek.media.upright import Upright
@@ -84,7 +83,7 @@ def _frames_at(path: Path, times: list[float], height: int, *, seek: bool) -> li
 
 def _seek(media: av.container.InputContainer, clock: Clock, seconds: float) -> bool:
     """Go to a place, if that can be done: not where times start again, nor where there are none."""
-    if clock.joined or media.format.flags & Flags.no_timestamps.value:
+    if clock.joined or has_no_times(media):
         return False
     try:
         media.seek(int(clock.container_seconds(seconds) * av.time_base), backward=True)

@@ -104,7 +104,9 @@ class MonoSound:
             if energies[channel] < _SILENT or energy >= _CANCELLED * float(energies[channel]):
                 return pieces or []
         self._say(frames[0], channel, mixed is None)
-        one = av.AudioFrame.from_ndarray(planes[channel : channel + 1], format="fltp", layout="mono")
+        one = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(planes[channel : channel + 1]), format="fltp", layout="mono"
+        )
         one.rate = frames[0].sample_rate
         resampler = av.AudioResampler(format="flt", layout="mono", rate=self.rate)
         samples = np.concatenate(_arrays([resampler.resample(one), resampler.resample(None)]))

@@ -6,6 +6,7 @@ import av
 import av.error
 
 from reelseek.media.clock import Clock, read_packets
+from reelseek.media.container import has_no_times
 from reelseek.media.selection import best_stream, covers
 from reelseek.media.upright import Upright, kinds_of
 
@@ -17,11 +18,14 @@ _PACKETS = 200  # within which the first frame comes, unless the file is damaged
 def treatment_of(container: av.container.InputContainer, clock: Clock) -> tuple[str, ...]:
     """Names of what is done to this open file and not to ordinary ones, sorted; it is read on a little.
 
-    `joined` (its times start again), `cover` (a picture that is no video), `audio` (another stream than FFmpeg's own
+    `joined` (its times start again), `untimed` (a raw stream of pictures), `cover` (a picture that is no
+    video), `audio` (another stream than FFmpeg's own
     choice), `aspect` (pixels are not square), `mirrored`, `interlaced`, `hdr PQ` and `hdr HLG`.
     """
     kinds: set[str] = {"joined"} if clock.joined else set()
     video = best_stream(container, "video")
+    if video is not None and has_no_times(container):
+        kinds.add("untimed")
     if covers(container):
         kinds.add("cover")
     usual, audio = container.streams.best("audio"), best_stream(container, "audio")

@@ -42,7 +42,7 @@ class Orientation:
         """Whether it is a rotation: no mirror image."""
         return (self.transposed + self.mirrored + self.flipped) % 2 == 0
 
-    def apply(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    def apply(self, pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         """Pixels [height, width, 3] as they are to be seen."""
         if self.transposed:
             pixels = pixels.swapaxes(0, 1)
