@@ -53,19 +53,25 @@ class _LogMelSession:
     def __init__(self) -> None:
         self._rest = np.zeros(0, np.float32)
         self._rows: list[npt.NDArray[np.float16]] = []
-        self._start: float | None = None
+        self._starts: list[npt.NDArray[np.float64]] = []
+        self._start, self._steps = 0.0, 0  # of the sound since the last long hole
+        self._end: float | None = None
 
     def feed(self, batch: SoundBatch) -> None:
-        if self._start is None:
-            self._start = batch.start_seconds
+        if self._end is None or not batch.goes_on_from(self._end):
+            self._start, self._steps, self._rest = batch.start_seconds, 0, np.zeros(0, np.float32)
+        self._end = batch.end_seconds
         samples = np.concatenate([self._rest, batch.samples])
         rows = log_mel(samples)
         self._rows.append(rows.astype(np.float16))
+        steps = np.arange(self._steps, self._steps + len(rows), dtype=np.float64)
+        self._starts.append(self._start + steps * (_HOP / _RATE))
+        self._steps += len(rows)
         self._rest = samples[len(rows) * _HOP :]
 
     def close(self, end_seconds: float) -> Track:
         values = np.concatenate(self._rows) if self._rows else np.zeros((0, _BANDS), np.float16)
-        starts = (self._start or 0.0) + np.arange(len(values)) * (_HOP / _RATE)
+        starts = np.concatenate(self._starts) if self._starts else np.zeros(0)
         spans = np.stack([starts, starts + _WINDOW / _RATE], axis=1)
         return Track(values, spans, note="" if len(values) else "no sound")
 

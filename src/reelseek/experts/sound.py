@@ -79,13 +79,16 @@ class _WindowSession:
     def __init__(self, expert: _Learned, rate: int) -> None:
         self._expert, self._rate = expert, rate
         self._rest = np.zeros(0, np.float32)
-        self._next: float | None = None
+        self._next = 0.0
+        self._end: float | None = None
         self._rows: list[npt.NDArray[np.float32]] = []
         self._spans: list[tuple[float, float]] = []
 
     def feed(self, batch: SoundBatch) -> None:
-        if self._next is None:
+        if self._end is None or not batch.goes_on_from(self._end):  # the first, or after a long hole
+            self._encode_rest()
             self._next = batch.start_seconds
+        self._end = batch.end_seconds
         self._rest = np.concatenate([self._rest, batch.samples])
         size = int(_WINDOW_SECONDS * self._rate)
         while len(self._rest) >= size:
@@ -93,15 +96,19 @@ class _WindowSession:
             self._rest = self._rest[size:]
 
     def _encode(self, samples: npt.NDArray[np.float32]) -> None:
-        assert self._next is not None
         seconds = len(samples) / self._rate
         self._rows.append(self._expert.encode(samples))
         self._spans.append((self._next, self._next + seconds))
         self._next += seconds
 
-    def close(self, end_seconds: float) -> Track:
+    def _encode_rest(self) -> None:
+        """A last, short window, if it is long enough to tell anything."""
         if len(self._rest) >= self._rate // 2 or (len(self._rest) >= 400 and not self._rows):
             self._encode(self._rest)
+        self._rest = np.zeros(0, np.float32)
+
+    def close(self, end_seconds: float) -> Track:
+        self._encode_rest()
         if not self._rows:
             return Track(np.zeros((0, self._expert.dim), np.float16), np.zeros((0, 2)), note="no sound")
         values, spans = np.stack(self._rows).astype(np.float16), np.array(self._spans)

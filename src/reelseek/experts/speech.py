@@ -59,38 +59,40 @@ class _SpeechSession:
     def __init__(self, recogniser: str | None) -> None:
         self._recogniser = recogniser
         self._lines: list[Subtitle] = []
-        self._sound: list[npt.NDArray[np.int16]] = []
-        self._start = 0.0
+        self._pieces: list[tuple[float, list[npt.NDArray[np.int16]]]] = []  # each with its start, between long holes
+        self._end: float | None = None
 
     def feed(self, batch: SoundBatch | list[Subtitle]) -> None:
         if isinstance(batch, list):
             self._lines += batch
-            self._sound.clear()
+            self._pieces.clear()
         elif not self._lines:
-            if not self._sound:
-                self._start = batch.start_seconds
-            self._sound.append((batch.samples * 32767).astype(np.int16))
+            if self._end is None or not batch.goes_on_from(self._end):
+                self._pieces.append((batch.start_seconds, []))
+            self._end = batch.end_seconds
+            self._pieces[-1][1].append((batch.samples * 32767).astype(np.int16))
 
     def close(self, end_seconds: float) -> Track:
         if self._lines:
-            said = [Text(s.text, s.start_seconds, s.end_seconds, "said") for s in self._lines]
-            return sentence_track(said, f"{self._lines[0].source} subtitles")
-        if not self._sound:
+            lines = [Text(s.text, s.start_seconds, s.end_seconds, "said") for s in self._lines]
+            return sentence_track(lines, f"{self._lines[0].source} subtitles")
+        if not self._pieces:
             return sentence_track([], "no sound and no subtitles")
-        samples = np.concatenate(self._sound)
-        self._sound.clear()
-        spans = _detect(samples)
-        said = [self._words(samples, start, end) for start, end in spans]
+        said: list[Text] = []
+        while self._pieces:
+            begin, blocks = self._pieces.pop(0)
+            samples = np.concatenate(blocks)
+            said += [self._words(samples, begin, start, end) for start, end in _detect(samples)]
         how = "recognised" if self._recogniser else "detected, not recognised (no recogniser was given)"
         return sentence_track(said, how if said else "nobody speaks")
 
-    def _words(self, samples: npt.NDArray[np.int16], start: float, end: float) -> Text:
+    def _words(self, samples: npt.NDArray[np.int16], begin: float, start: float, end: float) -> Text:
         text = ""
         if self._recogniser is not None:
             processor, model = _recogniser(self._recogniser)
             text = _transcribe(processor, model, samples[int(start * _RATE) : int(end * _RATE)])
         kind = "said" if text else "label"
-        return Text(text or DETECTED, self._start + start, self._start + end, kind)  # type: ignore[arg-type]
+        return Text(text or DETECTED, begin + start, begin + end, kind)  # type: ignore[arg-type]
 
 
 def _transcribe(processor: Any, model: Any, samples: npt.NDArray[np.int16]) -> str:

@@ -17,6 +17,7 @@ from reelseek.experts.extract import Extracted, extract, prepare_worker
 from reelseek.library.collection import Collection, Entry, read_collection
 from reelseek.library.damage import Damage, damaged_tracks, note_damage
 from reelseek.library.names import printable
+from reelseek.library.renew import renew_treatments
 from reelseek.library.sidecars import Sidecars, State, put_sidecars, reads_subtitles
 from reelseek.library.store import Library, TrackRow
 from reelseek.media.container import Limits, MediaInfo, probe
@@ -127,7 +128,8 @@ def add(
             specs = _specs(library, experts, report)
             workers = workers or os.cpu_count() or 1
             _examine_files(library, collection.entries, workers, limits, report, retry_failed, tell)
-            wanted = {entry.path for entry in collection.entries if entry.path}
+            wanted = {Path(os.path.abspath(entry.path)) for entry in collection.entries if entry.path}
+            report.notices += renew_treatments(library, wanted, workers=workers, limits=limits)
             tasks = _pending(library, specs, wanted, report, retry_failed)
             tasks = _with_damaged(library, tasks, damage)
             _extract_contents(library, tasks, workers, limits, report, tell)
@@ -385,12 +387,11 @@ def _pending(
     have = {(row.owner, row.expert): row.fingerprint for row in library.track_rows()}
     failed = {(f["video"], f["expert"] or "") for f in library.failures() if _is_final(f["reason"], f["attempts"])}
     owners = {owner for owner, _ in have}
-    wanted = {Path(os.path.abspath(path)) for path in paths}
     beside = Sidecars(library)
     said = {spec for spec in specs if reads_subtitles(spec)}
     tasks: dict[str, _Task] = {}
     for video in library.videos():
-        if video.path is None or video.content is None or video.content in tasks or video.path not in wanted:
+        if video.path is None or video.content is None or video.content in tasks or video.path not in paths:
             continue
         again = said if said and beside.changed(video.content) else set()
         lacks = tuple(

@@ -369,6 +369,19 @@ class Library:
         row = self.db.execute("SELECT info FROM contents WHERE hash = ?", (content,)).fetchone()
         return dict(json.loads(row[0])) if row else {}
 
+    def set_media_info(self, content: str, info: dict[str, Any], *, renew: bool) -> bool:
+        """Note what a file says of itself now; `renew` forgets what was extracted from it, and says if there was any.
+
+        Browser copies that an earlier version made go in any case.
+        """
+        with self.saving():
+            self.db.execute("UPDATE contents SET info = ? WHERE hash = ?", (json.dumps(info), content))
+            (self.path / "copies" / f"{content}.mp4").unlink(missing_ok=True)
+            extracted = self.db.execute("SELECT 1 FROM tracks WHERE owner = ?", (content,)).fetchone()
+            if renew and extracted:
+                self.drop_owner(content)
+            return bool(renew and extracted)
+
     def digest(self, *, verify: bool = False) -> str:
         """SHA-256 over ids, captions, content hashes, fingerprints and track bytes, in an order of its own.
 

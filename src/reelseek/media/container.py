@@ -7,14 +7,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import av
 import av.error
+from av.format import Flags
 
 from reelseek.errors import DecodeError, LimitError
+from reelseek.media.selection import best_stream
 
-__all__ = ["MEDIA_SUFFIXES", "Limits", "MediaInfo", "best_stream", "open_media", "probe", "without_media_suffix"]
+__all__ = [
+    "MEDIA_SUFFIXES",
+    "Limits",
+    "MediaInfo",
+    "best_stream",
+    "declared_duration",
+    "has_no_times",
+    "may_restart",
+    "open_media",
+    "probe",
+    "without_media_suffix",
+]
 
 # Self-contained formats only: playlists and scripts (hls, dash, concat, image sequences ...) open other files, and
 # `protocol_whitelist=file` alone does not stop them.
@@ -46,6 +58,9 @@ def without_media_suffix(name: str) -> str:
     return stem if stem and f"{dot}{suffix.lower()}" in MEDIA_SUFFIXES else name
 
 
+_RESTARTING = {"flv", "live_flv"}  # besides the formats that FFmpeg itself marks
+
+
 @dataclass(frozen=True)
 class Limits:
     """What one file may cost before its worker gives up on it.
@@ -73,7 +88,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """What a file says of itself; `duration` in seconds, None where it does not say."""
+    """What a file says of itself; `duration` in seconds, None where it does not say.
+
+    `start` is the container's own time, in seconds, at which the presentation starts: a player that goes by the
+    container's times shows second 0 there. `treatment` names what sets the file apart from ordinary ones.
+    """
 
     format: str
     duration: float | None
@@ -84,6 +103,8 @@ class MediaInfo:
     audio_codec: str | None
     audio_streams: int
     subtitle_streams: int
+    start: float = 0.0
+    treatment: tuple[str, ...] = ()
 
 
 def _address(path: Path) -> str:
@@ -122,7 +143,9 @@ def _check(container: av.container.InputContainer, path: Path, limits: Limits) -
         width, height = stream.codec_context.width, stream.codec_context.height
         if width * height > limits.pixels:
             raise LimitError(f"{str(path)!r}: frames of {width}x{height}; at most {limits.pixels} pixels are decoded")
-    duration = _duration(container)
+    duration = declared_duration(container)
+    if may_restart(container):
+        return  # its times may jump, which says nothing of how long it lasts; whoever decodes it sees
     if duration is not None and duration > limits.duration_seconds:
         raise LimitError(
             f"{str(path)!r}: says it lasts {duration:.0f} s; at most {limits.duration_seconds:.0f} s are read"
@@ -154,15 +177,18 @@ def open_media(path: Path, limits: Limits | None = None) -> Iterator[av.containe
         yield container
 
 
-def best_stream(container: av.container.InputContainer, kind: str) -> Any:
-    """FFmpeg's choice among the streams of a kind that have a decoder, or None."""
-    chosen = container.streams.best(kind)
-    if chosen is not None and chosen.codec_context is not None:
-        return chosen
-    return next((s for s in container.streams if s.type == kind and s.codec_context is not None), None)
+def may_restart(container: av.container.InputContainer) -> bool:
+    """Whether the format is one whose times may start again in the middle of a file."""
+    return bool(container.format.flags & Flags.ts_discont.value) or container.format.name in _RESTARTING
 
 
-def _duration(container: av.container.InputContainer) -> float | None:
+def has_no_times(container: av.container.InputContainer) -> bool:
+    """Whether it is a raw stream, in which nothing says when a frame is shown."""
+    return bool(container.format.flags & Flags.no_timestamps.value)
+
+
+def declared_duration(container: av.container.InputContainer) -> float | None:
+    """Seconds that the container itself says it lasts, counted from wherever it counts."""
     if container.duration is not None and container.duration > 0:
         return float(container.duration / av.time_base)
     lengths = [
@@ -175,17 +201,21 @@ def _duration(container: av.container.InputContainer) -> float | None:
 
 
 def probe(path: Path, limits: Limits | None = None) -> MediaInfo:
-    """What the file says of itself, without decoding a frame.
+    """What the file says of itself; at most the first picture is decoded.
 
     Raises:
         DecodeError, LimitError: as `open_media`.
     """
+    from reelseek.media.clock import clock_of  # these open files by way of this module
+    from reelseek.media.treatment import treatment_of
+
     with open_media(path, limits) as container:
+        clock = clock_of(path, container)
         video, audio = best_stream(container, "video"), best_stream(container, "audio")
         rate = video.average_rate if video else None
         return MediaInfo(
             format=container.format.name,
-            duration=_duration(container),
+            duration=clock.duration,
             width=video.codec_context.width if video else None,
             height=video.codec_context.height if video else None,
             fps=float(rate) if rate else None,
@@ -193,4 +223,6 @@ def probe(path: Path, limits: Limits | None = None) -> MediaInfo:
             audio_codec=audio.codec_context.name if audio else None,
             audio_streams=len(container.streams.audio),
             subtitle_streams=len(container.streams.subtitles),
+            start=clock.start,
+            treatment=treatment_of(container, clock),
         )

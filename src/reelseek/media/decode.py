@@ -1,12 +1,12 @@
 """One sequential pass over a file that feeds every stream its consumers asked for.
 
 Frames are chosen by their own timestamps, packet errors are survived and counted, and all times are seconds from the
-start of the presentation (the container's own clock minus its start time), which is what a player's clock shows.
+start of the presentation, which is what a player's clock shows.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,16 @@ import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
 
 from reelseek.errors import DecodeError, LimitError
+from reelseek.media.clock import Clock, StreamTime, clock_of, read_packets
 from reelseek.media.container import Limits, best_stream, open_media
 from reelseek.media.cues import Cue, without_rolling
 from reelseek.media.markup import ass_words, plain_text
 from reelseek.media.notice import Notice
+from reelseek.media.selection import passed_over
+from reelseek.media.sound import MonoSound
 from reelseek.media.streams import FrameBatch, FrameStream, SoundBatch, SoundStream, Stream, Subtitle, SubtitleStream
 from reelseek.media.subtitles import sidecar_subtitles
+from reelseek.media.upright import Upright
 
 __all__ = ["DECODE_VERSION", "Decoded", "decode", "read_frames", "read_sound"]
 
@@ -34,8 +38,7 @@ Batch = FrameBatch | SoundBatch | list[Subtitle]
 Consumer = Callable[[Any], None]
 
 _FRAMES_A_BATCH = 16
-_SOUND_SECONDS_A_BATCH = 10
-_MOST_PACKET_ERRORS_IN_A_ROW = 500
+_OUT_OF_ORDER = 0.5  # seconds by which a frame may lie behind the one before
 
 
 @dataclass
@@ -75,15 +78,28 @@ class _Frames:
     def wants(self, seconds: float) -> bool:
         return seconds >= self.next_cell
 
-    def take(self, frame: av.VideoFrame, seconds: float) -> None:
+    def take(self, frame: av.VideoFrame, shown: av.VideoFrame, seconds: float, upright: Upright) -> None:
+        """Keep a frame: `shown` is its picture as a screen has it, `frame` tells how that is laid."""
         self.next_cell = (math.floor(seconds * self.stream.fps + 1e-6) + 1) / self.stream.fps - 1e-9
-        pixels = _upright(frame, self.stream, self.reformatter)
+        pixels = upright.orientation(frame).apply(self._sized(shown, *upright.display_size(frame)))
         if self.pixels and pixels.shape != self.pixels[0].shape:
             self.flush()  # the picture's size may change in mid-stream
         self.pixels.append(pixels)
         self.seconds.append(seconds)
         if len(self.pixels) == _FRAMES_A_BATCH:
             self.flush()
+
+    def _sized(self, shown: av.VideoFrame, width: int, height: int) -> npt.NDArray[np.uint8]:
+        """RGB of a picture of that size, resized and cropped as the stream says."""
+        crop = self.stream.crop
+        width, height = self.stream.size(width, height)
+        smooth = "BILINEAR" if crop else "FAST_BILINEAR"  # what networks see is averaged; the rest may be coarser
+        resized = self.reformatter.reformat(shown, width=width, height=height, format="rgb24", interpolation=smooth)
+        pixels: npt.NDArray[Any] = resized.to_ndarray()
+        if crop is not None:
+            top, left = (height - crop) // 2, (width - crop) // 2
+            pixels = pixels[top : top + crop, left : left + crop]
+        return pixels
 
     def flush(self) -> None:
         if self.pixels:
@@ -95,117 +111,32 @@ class _Frames:
                 consumer(batch)
 
 
-def _upright(frame: av.VideoFrame, stream: FrameStream, reformatter: VideoReformatter) -> npt.NDArray[np.uint8]:
-    """The frame as RGB, resized and cropped as the stream says, turned as its display matrix says."""
-    width, height = stream.size(frame.width, frame.height)
-    smooth = "BILINEAR" if stream.crop else "FAST_BILINEAR"  # what networks see is averaged; the rest may be coarser
-    resized = reformatter.reformat(frame, width=width, height=height, format="rgb24", interpolation=smooth)
-    pixels: Any = resized.to_ndarray()
-    if stream.crop is not None:
-        top, left = (height - stream.crop) // 2, (width - stream.crop) // 2
-        pixels = pixels[top : top + stream.crop, left : left + stream.crop]
-    quarter_turns = round(frame.rotation / 90) % 4 if frame.rotation else 0
-    return np.ascontiguousarray(np.rot90(pixels, quarter_turns)) if quarter_turns else np.ascontiguousarray(pixels)
-
-
-class _Sound:
-    """Resamples one audio stream to one rate, on the presentation's clock, and hands it on in batches."""
-
-    def __init__(self, stream: SoundStream, consumers: list[Consumer]) -> None:
-        self.rate = stream.rate
-        self.consumers = consumers
-        self.resampler: av.AudioResampler | None = None
-        self.setup: tuple[str, str, int] | None = None  # what the resampler was made for
-        self.blocks: list[npt.NDArray[np.float32]] = []
-        self.pending = 0
-        self.clock: float | None = None  # time of the next sample
-        self.batch_start = 0.0
-
-    def take(self, frame: av.AudioFrame, seconds: float | None) -> None:
-        if self.clock is None:
-            self.clock = self.batch_start = max(0.0, seconds or 0.0)
-        elif seconds is not None and 0.05 < seconds - self.clock < 3600:
-            self._push(np.zeros(int((seconds - self.clock) * self.rate), np.float32))
-        frame.pts = None
-        setup = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if setup != self.setup:  # broadcasts turn from stereo to mono midway, and a resampler takes one kind only
-            self._drain()
-            self.resampler = av.AudioResampler(format="flt", layout="mono", rate=self.rate)
-            self.setup = setup
-        assert self.resampler is not None
-        for resampled in self.resampler.resample(frame):
-            self._push(resampled.to_ndarray().reshape(-1))
-
-    def _drain(self) -> None:
-        """Hand on what the resampler still holds."""
-        if self.resampler is not None:
-            try:
-                for resampled in self.resampler.resample(None):
-                    self._push(resampled.to_ndarray().reshape(-1))
-            except (av.error.FFmpegError, ValueError):
-                pass  # nothing was buffered
-
-    def _push(self, samples: npt.NDArray[np.float32]) -> None:
-        assert self.clock is not None
-        self.blocks.append(samples)
-        self.pending += len(samples)
-        self.clock += len(samples) / self.rate
-        if self.pending >= _SOUND_SECONDS_A_BATCH * self.rate:
-            self._emit()
-
-    def _emit(self) -> None:
-        samples = np.nan_to_num(np.concatenate(self.blocks).astype(np.float32, copy=False)).clip(-1, 1)
-        batch = SoundBatch(samples, self.batch_start, self.rate)
-        self.blocks, self.pending = [], 0
-        self.batch_start = batch.start_seconds + len(batch.samples) / self.rate
-        for consumer in self.consumers:
-            consumer(batch)
-
-    def flush(self) -> None:
-        self._drain()
-        if self.pending:
-            self._emit()
-
-
-def _packets(container: av.container.InputContainer, streams: list[Any], found: Decoded) -> Iterator[av.Packet]:
-    """Packets until the end; a damaged stretch is stepped over and counted."""
-    demuxer = container.demux(streams)
-    in_a_row = 0
-    while in_a_row < _MOST_PACKET_ERRORS_IN_A_ROW:
-        try:
-            packet = next(demuxer)
-        except (StopIteration, av.error.EOFError):
-            return
-        except av.error.FFmpegError:
-            found.packet_errors += 1
-            in_a_row += 1
-            demuxer = container.demux(streams)
-            continue
-        in_a_row = 0
-        yield packet
-    found.notices.append(
-        Notice("", f"gave up after {_MOST_PACKET_ERRORS_IN_A_ROW} unreadable packets in a row", lost=True)
-    )
-
-
 class _Pass:
     """State of one pass over one open file."""
 
-    def __init__(self, container: av.container.InputContainer, wants: Mapping[Stream, list[Consumer]], limits: Limits):
+    def __init__(
+        self,
+        container: av.container.InputContainer,
+        clock: Clock,
+        wants: Mapping[Stream, list[Consumer]],
+        limits: Limits,
+    ) -> None:
         self.found = Decoded()
-        self.limits = limits
-        self.start = (container.start_time or 0) / av.time_base
+        self.limits, self.clock = limits, clock
         self.frames = [_Frames(s, c) for s, c in wants.items() if isinstance(s, FrameStream)]
-        self.sounds = [_Sound(s, c) for s, c in wants.items() if isinstance(s, SoundStream)]
+        self.sounds = [MonoSound(s, c) for s, c in wants.items() if isinstance(s, SoundStream)]
         self.cues: dict[int, list[Cue]] = {}  # of embedded subtitles, by stream
-        self._ticks: dict[Any, float] = {}
+        self.out_of_order = 0
         video, audio = best_stream(container, "video"), best_stream(container, "audio")
         self.found.has_video, self.found.has_audio = video is not None, audio is not None
         self.streams: list[Any] = []
         if video is not None and self.frames:
             self.streams.append(video)
+            self.picture_time = StreamTime(clock, video)
+            self.upright = Upright(video, max(chooser.stream.short_side for chooser in self.frames))
         if audio is not None and self.sounds:
             self.streams.append(audio)
+            self.sound_time = StreamTime(clock, audio)
         self.wants_subtitles = any(isinstance(s, SubtitleStream) for s in wants)
         if self.wants_subtitles:
             self.streams += [s for s in container.streams.subtitles if s.codec_context is not None]
@@ -215,48 +146,61 @@ class _Pass:
             raise LimitError(
                 f"a frame of {frame.width}x{frame.height}; at most {self.limits.pixels} pixels are decoded"
             )
-        length = 0.0
-        tick = self._tick(frame)
-        if frame.duration:
-            length = frame.duration * tick
-        if frame.pts is None or not tick:
-            seconds = self.found.picture_end  # no timestamp at all: it follows the one before
-        else:
-            seconds = frame.pts * tick - self.start
-        self.found.picture_end = self._end(self.found.picture_end, seconds, length if 0 < length < 60 else 0.0)
+        begin, length = self.picture_time.span(frame)
+        seconds = self.found.picture_end if begin is None else begin
+        self.out_of_order += seconds + length < self.found.picture_end - _OUT_OF_ORDER
+        self.found.picture_end = self._end(self.found.picture_end, seconds, length)
         self.found.frames += 1
         if seconds < 0:
             return
-        for chooser in self.frames:
-            if chooser.wants(seconds):
-                chooser.take(frame, seconds)
+        takers = [chooser for chooser in self.frames if chooser.wants(seconds)]
+        if takers:
+            shown = self.upright.shown(frame)
+            for chooser in takers:
+                chooser.take(frame, shown, seconds, self.upright)
 
     def audio(self, frame: av.AudioFrame) -> None:
-        tick = self._tick(frame)
-        seconds = None if frame.pts is None or not tick else frame.pts * tick - self.start
-        length = frame.samples / frame.sample_rate
-        begin = seconds if seconds is not None else self.found.sound_seconds
+        seconds, length = self.sound_time.span(frame)
+        begin = self.found.sound_end if seconds is None else seconds
         self.found.sound_end = self._end(self.found.sound_end, begin, length)
         self.found.sound_seconds += length
         for sound in self.sounds:
             sound.take(frame, seconds)
-
-    def _tick(self, frame: av.VideoFrame | av.AudioFrame) -> float:
-        """Seconds of one unit of a stream's clock, asked once: fractions a frame would cost as much as resizing."""
-        kind = type(frame)
-        if not self._ticks.get(kind):
-            self._ticks[kind] = float(frame.time_base or 0)
-        return self._ticks[kind]
 
     def _end(self, known: float, seconds: float, length: float) -> float:
         if seconds + length > self.limits.duration_seconds:
             raise LimitError(f"timestamps reach {seconds:.0f} s; at most {self.limits.duration_seconds:.0f} s are read")
         return max(known, seconds + length)
 
+    def damaged(self, message: str) -> None:
+        """Count an unreadable packet, or note why reading was given up."""
+        if message:
+            self.found.notices.append(Notice("", message, lost=True))
+        else:
+            self.found.packet_errors += 1
+
+    def finish(self) -> None:
+        """Hand on what is held, and say what was guessed, mended or left out."""
+        for chooser in self.frames:
+            chooser.flush()
+        for sound in self.sounds:
+            sound.flush()
+            self.found.notices += [notice for notice in sound.notices if notice not in self.found.notices]
+        if self.clock.joined and self.streams:
+            places = ", ".join(f"{seconds:.1f}" for seconds in self.clock.breaks[:5])
+            more = ", ..." if len(self.clock.breaks) > 5 else ""
+            message = f"the times start again or jump at {places}{more} s; the parts were laid one after the other"
+            self.found.notices.append(Notice("", message))
+        if self.found.frames:
+            self.found.notices += self.upright.notices()
+        if self.out_of_order:
+            message = f"{self.out_of_order} frames lie before others that came earlier in the file; they were left out"
+            self.found.notices.append(Notice("", message, lost=True))
+
     def subtitle(self, packet: av.Packet) -> None:
         if packet.pts is None or packet.time_base is None:
             return
-        begin = float(packet.pts * packet.time_base) - self.start
+        begin = self.clock.seconds(packet.pts, float(packet.time_base))
         length = float((packet.duration or 0) * packet.time_base)
         decoded: Any = packet.decode()  # type: ignore[unused-ignore]
         for piece in decoded:
@@ -310,24 +254,22 @@ def decode(
     """
     limits = limits or Limits()
     with open_media(path, limits) as container:
-        run = _Pass(container, wants, limits)
+        run = _Pass(container, clock_of(path, container), wants, limits)
+        run.found.notices += passed_over(container)
         deadline = time.monotonic() + limits.wall_seconds(None)
         for stream in run.streams:
             if stream.type == "video":
                 stream.thread_type = "AUTO"
                 stream.codec_context.thread_count = threads
         _sidecar(path, copies, wants, run, container.duration)
-        for packet in _packets(container, run.streams, run.found) if run.streams else ():
+        for packet in read_packets(container, run.streams, run.clock, run.damaged) if run.streams else ():
             if time.monotonic() > deadline:
                 raise LimitError(f"{str(path)!r}: decoding took more than {limits.wall_seconds(None):.0f} s")
             try:
                 run.packet(packet)
             except (av.error.FFmpegError, UnicodeDecodeError):
                 run.found.packet_errors += 1
-        for chooser in run.frames:
-            chooser.flush()
-        for sound in run.sounds:
-            sound.flush()
+        run.finish()
     asked = bool(run.frames and run.found.has_video) or bool(run.sounds and run.found.has_audio)
     if asked and run.found.frames == 0 and run.found.sound_seconds == 0:
         raise DecodeError(
@@ -364,9 +306,13 @@ def read_frames(path: Path, stream: FrameStream, *, limits: Limits | None = None
 
 
 def read_sound(path: Path, *, rate: int = 16_000, limits: Limits | None = None) -> SoundBatch:
-    """The whole sound of a file, in memory; empty where it has none."""
+    """The whole sound of a file, holes as silence, in memory; empty where it has none."""
     batches: list[SoundBatch] = []
     decode(path, {SoundStream(rate): [batches.append]}, limits=limits)
     if not batches:
         return SoundBatch(np.zeros(0, np.float32), 0.0, rate)
-    return SoundBatch(np.concatenate([batch.samples for batch in batches]), batches[0].start_seconds, rate)
+    start, pieces, end = batches[0].start_seconds, [], batches[0].start_seconds
+    for batch in batches:
+        pieces += [np.zeros(max(0, round((batch.start_seconds - end) * rate)), np.float32), batch.samples]
+        end = batch.start_seconds + len(batch.samples) / rate
+    return SoundBatch(np.concatenate(pieces), start, rate)

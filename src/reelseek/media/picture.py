@@ -1,9 +1,9 @@
-"""Small JPEG pictures of frames, and a copy of a video that any browser plays."""
+"""Small JPEG pictures of frames."""
 
 import io
-import os
-from fractions import Fraction
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
@@ -12,14 +12,15 @@ import numpy.typing as npt
 from PIL import Image
 
 from reelseek.errors import DecodeError
-from reelseek.media.container import Limits, best_stream, open_media, probe
+from reelseek.media.clock import Clock, StreamTime, clock_of, read_packets
+from reelseek.media.container import Limits, best_stream, has_no_times, open_media
+from reelseek.media.proxy import browser_plays, make_proxy, played_start
 from reelseek.media.streams import FrameBatch, FrameStream
+from reelseek.media.upright import Upright
 
-__all__ = ["THUMBNAIL_STREAM", "Thumbnails", "browser_plays", "jpeg", "make_proxy", "strip"]
+__all__ = ["THUMBNAIL_STREAM", "Thumbnails", "browser_plays", "jpeg", "make_proxy", "played_start", "strip"]
 
 THUMBNAIL_STREAM = FrameStream(fps=0.25, short_side=180)
-_BROWSER_VIDEO = {"h264", "vp8", "vp9", "av1", "libdav1d", "libvpx-vp9"}
-_BROWSER_AUDIO = {None, "aac", "mp3", "mp3float", "opus", "vorbis", "flac"}
 
 
 def jpeg(pixels: npt.NDArray[np.uint8], quality: int = 80) -> bytes:
@@ -38,21 +39,6 @@ class Thumbnails:
     def feed(self, batch: FrameBatch) -> None:
         for pixels, seconds in zip(batch.pixels, batch.seconds, strict=True):
             self.pictures.append((float(seconds), jpeg(pixels)))
-
-
-def browser_plays(path: Path) -> bool:
-    """Whether a common browser plays the file as it is: MP4 or WebM with codecs that all of them have."""
-    info = probe(path)
-    container = "mp4" in info.format or ("webm" in info.format and path.suffix.lower() == ".webm")
-    if info.video_codec is None:
-        return info.audio_codec in _BROWSER_AUDIO
-    return container and info.video_codec in _BROWSER_VIDEO and info.audio_codec in _BROWSER_AUDIO and _eight_bit(path)
-
-
-def _eight_bit(path: Path) -> bool:
-    with open_media(path) as container:
-        pixel_format = container.streams.video[0].codec_context.pix_fmt or ""
-    return pixel_format in ("yuv420p", "yuvj420p")
 
 
 def strip(task: tuple[Path, list[float], int]) -> bytes:
@@ -74,95 +60,48 @@ def strip(task: tuple[Path, list[float], int]) -> bytes:
 
 def _frames_at(path: Path, times: list[float], height: int, *, seek: bool) -> list[npt.NDArray[np.uint8]]:
     """Frames of one height for the times, as far as they are reached."""
-    found: list[npt.NDArray[np.uint8]] = []
+    shown: list[npt.NDArray[np.uint8]] = []
     last: av.VideoFrame | None = None
     with open_media(path, Limits()) as media:
-        stream = best_stream(media, "video")
-        if stream is None:
+        stream, clock = best_stream(media, "video"), clock_of(path, media)
+        if stream is None or (seek and not _seek(media, clock, times[0])):
             return []
-        begin = (media.start_time or 0) / av.time_base
-        if seek:
-            try:
-                media.seek(int((times[0] + begin) * av.time_base), backward=True)
-            except av.error.FFmpegError:
-                return []
-        for packet in media.demux(stream):
-            try:
-                frames = packet.decode()
-            except av.error.FFmpegError:
-                continue
-            for frame in frames:
-                shown = float((frame.pts or 0) * (frame.time_base or 0)) - begin
-                if seek and last is None and shown > times[0] + 0.5:
-                    return []  # it landed behind the place
-                while last is not None and len(found) < len(times) and shown > times[len(found)]:
-                    found.append(_small(last, height))
-                if len(found) == len(times):
-                    return found
-                last = frame
-    return found if last is None else [*found, _small(last, height)]
+        upright, time = Upright(stream, short_side=height), StreamTime(clock, stream)
+        for frame in _decoded(media, [stream], clock):
+            begin, length = time.span(frame)
+            if seek and last is None and (begin is None or begin > times[0] + 0.5):
+                return []  # it landed behind the place, or where is unknown
+            begin = time.end if begin is None else begin
+            time.end = begin + length
+            while last is not None and len(shown) < len(times) and begin > times[len(shown)]:
+                shown.append(_small(last, upright, height))
+            if len(shown) == len(times):
+                return shown
+            last = frame
+    return shown if last is None else [*shown, _small(last, upright, height)]
 
 
-def _small(frame: av.VideoFrame, height: int) -> npt.NDArray[np.uint8]:
-    """Upright, of that height."""
-    pixels: npt.NDArray[np.uint8] = frame.reformat(format="rgb24").to_ndarray()
-    upright = Image.fromarray(np.rot90(pixels, round(frame.rotation / 90) % 4 if frame.rotation else 0))
-    return np.asarray(upright.resize((max(2, round(upright.width * height / upright.height)), height)))
+def _seek(media: av.container.InputContainer, clock: Clock, seconds: float) -> bool:
+    """Go to a place, if that can be done: not where times start again, nor where there are none."""
+    if clock.joined or has_no_times(media):
+        return False
+    try:
+        media.seek(int(clock.container_seconds(seconds) * av.time_base), backward=True)
+    except av.error.FFmpegError:
+        return False
+    return True
 
 
-def make_proxy(task: tuple[Path, Path]) -> None:
-    """Write an H.264/AAC MP4 of at most 720 lines of `task[0]` to `task[1]`, replacing it only when complete.
-
-    Raises:
-        DecodeError: nothing could be decoded.
-    """
-    source, target = task
-    partial = target.with_suffix(".partial.mp4")
-    limits = Limits()
-    with open_media(source, limits) as media, av.open(str(partial), "w", options={"movflags": "faststart"}) as out:
-        pictures = _proxy_video(media, out)
-        sound = _proxy_audio(media, out)
-        written = 0
-        for packet in media.demux([s for s in (best_stream(media, "video"), best_stream(media, "audio")) if s]):
-            try:
-                frames = packet.decode()
-            except av.error.FFmpegError:
-                continue
-            for frame in frames:
-                encoder = pictures if isinstance(frame, av.VideoFrame) else sound
-                if encoder is not None and frame.pts is not None:
-                    if isinstance(frame, av.VideoFrame):
-                        frame = frame.reformat(width=encoder.width, height=encoder.height, format="yuv420p")
-                        frame.pict_type = 0  # the encoder chooses its own key frames
-                    out.mux(encoder.encode(frame))
-                    written += 1
-        for encoder in (pictures, sound):
-            if encoder is not None and written:
-                out.mux(encoder.encode(None))
-    if not written:
-        partial.unlink(missing_ok=True)
-        raise DecodeError(f"{str(source)!r}: nothing could be decoded for a browser copy")
-    os.replace(partial, target)
+def _decoded(media: av.container.InputContainer, streams: list[Any], clock: Clock) -> Iterator[Any]:
+    """Frames of some streams; what is damaged is stepped over."""
+    for packet in read_packets(media, streams, clock, lambda _: None):
+        try:
+            yield from packet.decode()
+        except av.error.FFmpegError:
+            continue
 
 
-def _proxy_video(media: av.container.InputContainer, out: av.container.OutputContainer) -> av.VideoStream | None:
-    source = best_stream(media, "video")
-    if source is None:
-        return None
-    stream = out.add_stream("libx264", rate=Fraction(source.average_rate or 25).limit_denominator(1001))
-    scale = min(1.0, 720 / max(1, min(source.codec_context.width, source.codec_context.height)))
-    stream.width = max(2, round(source.codec_context.width * scale / 2) * 2)
-    stream.height = max(2, round(source.codec_context.height * scale / 2) * 2)
-    stream.pix_fmt = "yuv420p"
-    stream.codec_context.time_base = source.time_base or Fraction(1, 90_000)
-    stream.options = {"preset": "veryfast", "crf": "26"}
-    return stream
-
-
-def _proxy_audio(media: av.container.InputContainer, out: av.container.OutputContainer) -> av.AudioStream | None:
-    source = best_stream(media, "audio")
-    if source is None:
-        return None
-    stream: av.AudioStream = out.add_stream("aac", rate=48_000)
-    stream.layout = "stereo"
-    return stream
+def _small(frame: av.VideoFrame, upright: Upright, height: int) -> npt.NDArray[np.uint8]:
+    """The picture as it is seen, of that height."""
+    picture = Image.fromarray(upright.pixels(frame))
+    return np.asarray(picture.resize((max(2, round(picture.width * height / picture.height)), height)))

@@ -38,7 +38,7 @@ class FrameStream:
 
 @dataclass(frozen=True)
 class SoundStream:
-    """The default audio stream as mono at `rate` samples a second, silence where the file has a hole."""
+    """The default audio stream as mono at `rate` samples a second, silence where a hole is of up to a minute."""
 
     rate: int = 16_000
 
@@ -78,11 +78,23 @@ class FrameBatch:
 
 @dataclass(frozen=True)
 class SoundBatch:
-    """float32 samples in [-1, 1], mono, and the time of the first one."""
+    """float32 samples in [-1, 1], mono, and the time of the first one.
+
+    A batch goes on where the one before ended, unless the file has a long hole between them.
+    """
 
     samples: npt.NDArray[np.float32]
     start_seconds: float
     rate: int
+
+    @property
+    def end_seconds(self) -> float:
+        """The time after the last sample."""
+        return self.start_seconds + len(self.samples) / self.rate
+
+    def goes_on_from(self, end_seconds: float) -> bool:
+        """Whether it goes on where another batch ended, give or take what containers round."""
+        return self.start_seconds - end_seconds < 1.0
 
 
 @dataclass(frozen=True)

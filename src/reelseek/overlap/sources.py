@@ -27,6 +27,7 @@ Progress = Callable[[str, int, int, str], None]
 DEFAULT_EXPERT = "copy"
 _WITNESSES = ("plain", "audio")
 _LARGEST = 1e15
+_STEP_SECONDS, _SILENT_DECIBELS, _LONGEST_SOUND = 0.01, -100.0, 6 * 3600.0  # of the log-mel expert; of a witness
 
 
 @dataclass(frozen=True)
@@ -225,7 +226,7 @@ class LibrarySource(Source):
 
     def decibels(self, name: str) -> Frames | None:
         found = self._track(*self._heard["audio"], name)
-        return np.asarray(found[0], np.float32) if found else None
+        return _on_clock(*found) if found else None
 
     def video(self, name: str) -> Video | None:
         return self._videos.get(name)
@@ -333,6 +334,18 @@ def library_splits(library: Library) -> dict[str, tuple[str, ...]]:
             splits.setdefault(video.split, {})[video.id] = None
     splits |= {split: dict.fromkeys(members) for split, members in library.memberships().items()}
     return {split: tuple(name for name in members if name in known) for split, members in splits.items()}
+
+
+def _on_clock(values: npt.NDArray[Any], spans: npt.NDArray[np.float64]) -> Frames | None:
+    """Decibels with a row every 10 ms from 0 on, silent where there is no sound; None if that would be over 6 hours."""
+    steps = np.round(spans[:, 0] / _STEP_SECONDS).astype(np.int64)
+    if np.array_equal(steps, np.arange(len(steps))):
+        return np.asarray(values, np.float32)
+    if steps[-1] * _STEP_SECONDS > _LONGEST_SOUND:
+        return None
+    rows = np.full((int(steps[-1]) + 1, values.shape[1]), _SILENT_DECIBELS, np.float32)
+    rows[steps] = values
+    return rows
 
 
 def _by_second(values: npt.NDArray[Any], spans: npt.NDArray[np.float64]) -> Frames:

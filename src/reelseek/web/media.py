@@ -14,7 +14,7 @@ from fastapi import Request
 
 from reelseek.errors import MediaError
 from reelseek.library import Library, Video
-from reelseek.media.picture import browser_plays, strip
+from reelseek.media.picture import browser_plays, played_start, strip
 from reelseek.web import DEFAULT_COPIES_GB
 from reelseek.web.copies import CopyStore
 from reelseek.web.decoding import DecodeQueue, busy, finished
@@ -106,6 +106,14 @@ class Media:
             f"browsers cannot play this file: a copy that they play is being prepared{before}",
             retry_seconds=_RETRY_SECONDS,
         )  # fmt: skip
+
+    async def start_offset(self, request: Request, video: Video, path: Path) -> float:
+        """Seconds at which the file that is played shows second 0 of a video.
+
+        Raises:
+            MediaError: it cannot be decoded.
+        """
+        return float(await self._decode(request, video, ("clock", video.content), played_start, path, 20))
 
     async def strip(self, request: Request, video: Video, path: Path, times: Sequence[float], height: int) -> bytes:
         """A JPEG of the frames at some times (seconds, rising), side by side, of a height in pixels.

@@ -63,6 +63,10 @@ def new_app(media: Media, *, token: str | None, host: str) -> FastAPI:
     async def health() -> dict[str, str]:  # needs no thread, which others may hold
         return {"status": "ok"}
 
+    @app.get("/api/videos/{opaque}/clock")
+    async def start(request: Request, file: VideoFile = Depends(video_file(media))) -> dict[str, float]:
+        return {"start_offset": await media.start_offset(request, *file)}
+
     @app.get("/api/videos/{opaque}/media")
     async def play(request: Request, file: VideoFile = Depends(video_file(media))) -> Response:
         playable = await media.playable(request, *file)

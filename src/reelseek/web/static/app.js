@@ -56,7 +56,14 @@ function play(hit) {
   by("title").textContent = `${hit.video}  ${clock(hit.start)}–${clock(hit.end)}`;
   by("reasons").replaceChildren(...hit.why.map((why) => make("li", "", `${why.modality} ${why.gave.toFixed(2)}${why.matched ? `: ${why.matched}` : ""}`)));
   by("status").textContent = "";
-  video.onloadedmetadata = () => { notice(""); video.currentTime = hit.start; video.play().catch(() => {}); };
+  video.onloadedmetadata = async () => {
+    // A file that is played as it is may start at any time of its own; what search calls second 0 is there.
+    const { start_offset: offset } = await fetchJson(`/api/videos/${hit.id}/clock`).catch(() => ({ start_offset: 0 }));
+    if (video.dataset.id !== hit.id) return;
+    notice("");
+    video.dataset.offset = offset;
+    video.currentTime = offset + hit.start; video.play().catch(() => {});
+  };
   video.onerror = () => { if (video.getAttribute("src")) notice("The video cannot be played: its file is gone or cannot be decoded."); };
   if (video.dataset.id !== hit.id || by("seconds").dataset.query !== hit.query) {
     video.dataset.id = hit.id;
@@ -105,8 +112,8 @@ async function seconds(hit) {
     mark.title = `${clock(peak.start)}–${clock(peak.end)}, similarity ${peak.similarity.toFixed(2)}`;
     strip.append(mark);
   }
-  strip.onclick = (event) => { const box = strip.getBoundingClientRect(); by("video").currentTime = (event.clientX - box.left) / box.width * length; by("video").play().catch(() => {}); };
-  by("video").ontimeupdate = () => { strip.querySelector("i").style.left = `${Math.min(100, 100 * by("video").currentTime / length)}%`; };
+  strip.onclick = (event) => { const box = strip.getBoundingClientRect(); by("video").currentTime = Number(by("video").dataset.offset || 0) + (event.clientX - box.left) / box.width * length; by("video").play().catch(() => {}); };
+  by("video").ontimeupdate = () => { strip.querySelector("i").style.left = `${Math.min(100, 100 * (by("video").currentTime - Number(by("video").dataset.offset || 0)) / length)}%`; };
   strip.hidden = false;
 }
 

@@ -115,12 +115,15 @@ function player(facts) {
   const video = make("video"), fail = (reason) => { if (video.parentNode) video.parentNode.textContent = `cannot be played: ${reason}`; };
   const say = (reason) => { video.parentNode.querySelector(".notice")?.remove(); const notice = make("div", "notice", reason); notice.append(make("progress")); video.after(notice); };
   video.muted = true; video.playsInline = true; video.preload = "auto";
+  facts.at = facts.start; // where second `start` is in the file that is played, which may start at any time of its own
   video.addEventListener("error", () => { if (video.getAttribute("src")) fail("its file is gone or damaged"); });
   setTimeout(() => { // when it is in the page; whoever leaves it waits for it no longer
-    whenPlayable(facts.play, () => video.isConnected, say).then((ready) => {
+    whenPlayable(facts.play, () => video.isConnected, say).then(async (ready) => {
       if (!ready) return;
+      const { start_offset: offset } = await fetch(facts.play.replace(/media$/, "clock")).then((answer) => answer.json()).catch(() => ({}));
+      facts.at = facts.start + (offset || 0);
       video.parentNode.querySelector(".notice")?.remove();
-      video.src = `${facts.play}#t=${facts.start}`;
+      video.src = `${facts.play}#t=${facts.at}`;
       if (video.startsWhenReady) start(video);
     }).catch((error) => fail(error.message));
   });
@@ -134,17 +137,17 @@ function stop(video) { video.startsWhenReady = false; video.pause(); }
 function loop(players, seconds) {
   if (!players.length) return;
   const [[lead, first], second] = players;
-  lead.addEventListener("loadedmetadata", () => { lead.currentTime = first.start; });
-  if (second) second[0].addEventListener("loadedmetadata", () => { second[0].currentTime = second[1].start; });
+  lead.addEventListener("loadedmetadata", () => { lead.currentTime = first.at; });
+  if (second) second[0].addEventListener("loadedmetadata", () => { second[0].currentTime = second[1].at; });
   lead.addEventListener("timeupdate", () => {
-    if (!lead.paused && (lead.currentTime > first.start + seconds || lead.ended)) lead.currentTime = first.start;
+    if (!lead.paused && (lead.currentTime > first.at + seconds || lead.ended)) lead.currentTime = first.at;
     if (second) {
-      const wanted = second[1].start + lead.currentTime - first.start;
+      const wanted = second[1].at + lead.currentTime - first.at;
       if (Math.abs(second[0].currentTime - wanted) > 0.2 && !second[0].seeking) second[0].currentTime = wanted;
       if (!lead.paused && second[0].paused) second[0].play().catch(() => {});
     }
   });
-  lead.addEventListener("ended", () => { lead.currentTime = first.start; lead.play().catch(() => {}); });
+  lead.addEventListener("ended", () => { lead.currentTime = first.at; lead.play().catch(() => {}); });
   lead.addEventListener("pause", () => second && second[0].pause());
 }
 const shown = () => [...(by("preview").open ? by("preview") : nodes.get(state.current) || document.createElement("div")).querySelectorAll("video")];

@@ -1,0 +1,48 @@
+"""Tracks of files that this version treats otherwise than the one that made them are made anew; all others stay."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from reelseek.library.store import Library, Video
+from reelseek.media.container import Limits, MediaInfo, probe
+from reelseek.media.guard import Workers
+from reelseek.media.notice import Notice
+
+__all__ = ["renew_treatments"]
+
+
+def _probe(item: tuple[Video, Limits]) -> MediaInfo:
+    video, limits = item
+    assert video.path is not None
+    return probe(video.path, limits)
+
+
+def renew_treatments(
+    library: Library, paths: Iterable[Path], *, workers: int, limits: Limits
+) -> list[tuple[str, Notice]]:
+    """Forget the tracks of contents that an earlier version extracted and this one would extract differently.
+
+    Each file is opened once: what it is treated as is noted then. Copies for browsers of an earlier version go too.
+
+    Returns:
+        Videos whose tracks were forgotten, with the reason.
+    """
+    wanted = set(paths)
+    old = {
+        video.content: video
+        for video in library.videos()
+        if video.content and video.path in wanted and "treatment" not in library.media_info(video.content)
+    }
+    if not old:
+        return []
+    notices: list[tuple[str, Notice]] = []
+    with Workers(_probe, workers=min(workers, len(old)), memory_bytes=limits.memory_bytes) as pool:
+        for (video, _), outcome in pool.map([(video, limits) for video in old.values()], lambda _: 60.0):
+            if isinstance(outcome, Exception):
+                continue  # it is as it was; whoever extracts from it next says why it cannot be read
+            assert video.content is not None
+            forgotten = library.set_media_info(video.content, vars(outcome), renew=bool(outcome.treatment))
+            if forgotten:
+                message = f"extracted anew, since {', '.join(outcome.treatment)} is treated differently than before"
+                notices.append((video.id, Notice("", message)))
+    return notices

@@ -1,0 +1,188 @@
+"""A copy of a video that any browser plays: upright, from 0, each second where search has it."""
+
+import os
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+import numpy as np
+
+from reelseek.errors import DecodeError
+from reelseek.media.clock import Clock, StreamTime, clock_of, rate_of, read_packets
+from reelseek.media.container import Limits, best_stream, open_media
+from reelseek.media.sound import Samples, planes_of
+from reelseek.media.upright import Upright
+
+__all__ = ["browser_plays", "make_proxy", "played_start"]
+
+_BROWSER_VIDEO = {"h264", "vp8", "vp9", "av1", "libdav1d", "libvpx", "libvpx-vp9"}
+_BROWSER_AUDIO = {None, "aac", "mp3", "mp3float", "opus", "vorbis", "flac"}
+_LATEST_START = 0.1  # seconds; a browser clips places in an MP4 that starts later to the length it first believes
+_LINES = 720
+_TICKS = 24_000  # a second, of pictures: divides usual rates, and a day between two frames fits into an MP4
+_RATE = 48_000  # samples a second
+_SMALLEST_HOLE = 0.05  # seconds
+
+
+def browser_plays(path: Path) -> bool:
+    """Whether a common browser plays the file as it is, second for second: MP4 or WebM with codecs they all have."""
+    with open_media(path) as media:
+        video, audio = best_stream(media, "video"), best_stream(media, "audio")
+        sound = audio.codec_context.name if audio is not None else None
+        if video is None:
+            return sound in _BROWSER_AUDIO
+        webm = "webm" in media.format.name and path.suffix.lower() == ".webm"
+        mp4 = "mp4" in media.format.name and (media.start_time or 0) / av.time_base <= _LATEST_START
+        pixels = video.codec_context.pix_fmt in ("yuv420p", "yuvj420p")
+        return (webm or mp4) and video.codec_context.name in _BROWSER_VIDEO and sound in _BROWSER_AUDIO and pixels
+
+
+def played_start(path: Path) -> float:
+    """The time in seconds at which a browser shows second 0 of a video: not 0 only for some files that it plays as is.
+
+    Chromium goes by the container's own times (tests/web/test_clock.py).
+    """
+    with open_media(path) as media:
+        return clock_of(path, media).start if browser_plays(path) else 0.0
+
+
+def make_proxy(task: tuple[Path, Path]) -> None:
+    """Write an H.264/AAC MP4 of at most 720 lines of `task[0]` to `task[1]`, replacing it only when complete.
+
+    It begins at 0. If pictures begin later than the sound, the first one is shown until then; sound that begins later
+    is silent until then.
+
+    Raises:
+        DecodeError: nothing could be decoded.
+    """
+    source, target = task
+    partial = target.with_suffix(".partial.mp4")
+    size = _picture_size(source)
+    with open_media(source, Limits()) as media, av.open(str(partial), "w", options={"movflags": "faststart"}) as out:
+        clock = clock_of(source, media)
+        video, audio = best_stream(media, "video"), best_stream(media, "audio")
+        pictures = _Pictures(out, video, clock, size) if size is not None else None
+        sound = _Sound(out, audio, clock) if audio is not None else None
+        for packet in read_packets(
+            media, [s for s in (video if pictures else None, audio) if s], clock, lambda _: None
+        ):
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                continue
+            for frame in frames:
+                if isinstance(frame, av.VideoFrame) and pictures is not None:
+                    pictures.add(frame)
+                elif isinstance(frame, av.AudioFrame) and sound is not None:
+                    sound.add(frame)
+        written = [track for track in (pictures, sound) if track is not None and track.written]
+        for track in written:
+            out.mux(track.encoder.encode(None))
+    if not written:
+        partial.unlink(missing_ok=True)
+        raise DecodeError(f"{str(source)!r}: nothing could be decoded for a browser copy")
+    os.replace(partial, target)
+
+
+def _picture_size(source: Path) -> tuple[int, int] | None:
+    """Even width and height of the copy's pictures, or None if there are none."""
+    with open_media(source, Limits()) as media:
+        video = best_stream(media, "video")
+        if video is None:
+            return None
+        upright = Upright(video, short_side=_LINES)
+        for packet in read_packets(media, [video], clock_of(source, media), lambda _: None):
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                continue
+            for frame in frames:
+                width, height = upright.size(frame)
+                scale = min(1.0, _LINES / max(1, min(width, height)))
+                return max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
+    return None
+
+
+class _Pictures:
+    """Encodes frames of any size and kind at the time search has them."""
+
+    def __init__(self, out: av.container.OutputContainer, video: Any, clock: Clock, size: tuple[int, int]) -> None:
+        self.encoder: Any = out.add_stream("libx264", rate=rate_of(video).limit_denominator(1001))
+        self.encoder.width, self.encoder.height = size
+        self.encoder.pix_fmt = "yuv420p"
+        context = self.encoder.codec_context
+        context.time_base = Fraction(1, _TICKS)
+        context.colorspace = context.color_primaries = context.color_trc = context.color_range = 1  # BT.709, limited
+        self.encoder.options = {"preset": "veryfast", "crf": "26"}
+        self._out, self._time, self._upright = out, StreamTime(clock, video), Upright(video, short_side=_LINES)
+        self._last = -1
+
+    @property
+    def written(self) -> bool:
+        return self._last >= 0
+
+    def add(self, frame: av.VideoFrame) -> None:
+        begin, length = self._time.span(frame)
+        begin = self._time.end if begin is None else begin
+        self._time.end = max(self._time.end, begin + length)
+        ticks = round(begin * _TICKS) if self.written else min(0, round(begin * _TICKS))
+        if ticks <= self._last:
+            return
+        picture = self._upright.for_encoding(frame, self.encoder.width, self.encoder.height)
+        picture.pts, picture.time_base, self._last = ticks, Fraction(1, _TICKS), ticks
+        picture.duration = max(1, round(length * _TICKS))
+        picture.pict_type = 0  # the encoder chooses its own key frames
+        self._out.mux(self.encoder.encode(picture))
+
+
+class _Sound:
+    """Encodes sound as stereo at the time search has it, silence where there is none."""
+
+    def __init__(self, out: av.container.OutputContainer, audio: Any, clock: Clock) -> None:
+        self.encoder: Any = out.add_stream("aac", rate=_RATE)
+        self.encoder.layout = "stereo"
+        self._out, self._time = out, StreamTime(clock, audio)
+        self._mixer: av.AudioResampler | None = None
+        self._setup: tuple[str, str, int] | None = None
+        self._samples = 0  # written
+
+    @property
+    def written(self) -> bool:
+        return self._samples > 0
+
+    def add(self, frame: av.AudioFrame) -> None:
+        begin, _ = self._time.span(frame)
+        missing = 0 if begin is None else round(begin * _RATE) - self._samples
+        if missing > (_SMALLEST_HOLE * _RATE if self.written else 0):
+            self._silence(missing)
+        for samples in self._stereo(frame):
+            self._encode(samples)
+
+    def _silence(self, count: int) -> None:
+        block = np.zeros((2, _RATE), np.float32)
+        for first in range(0, count, _RATE):
+            self._encode(block[:, : min(_RATE, count - first)])
+
+    def _stereo(self, frame: av.AudioFrame) -> list[Samples]:
+        """Two channels [2, sample]; of a layout that nobody knows how to mix the first two."""
+        setup = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if setup != self._setup or self._mixer is None:
+            self._mixer, self._setup = av.AudioResampler(format="fltp", layout="stereo", rate=_RATE), setup
+        frame.pts = None
+        try:
+            return [mixed.to_ndarray() for mixed in self._mixer.resample(frame)]
+        except (av.error.FFmpegError, ValueError):
+            planes = planes_of(frame)[[0, min(1, frame.layout.nb_channels - 1)]]
+            plain = av.AudioFrame.from_ndarray(np.ascontiguousarray(planes), format="fltp", layout="stereo")
+            plain.rate = frame.sample_rate
+            self._mixer = None
+            mixer = av.AudioResampler(format="fltp", layout="stereo", rate=_RATE)
+            return [mixed.to_ndarray() for part in (plain, None) for mixed in mixer.resample(part)]
+
+    def _encode(self, samples: Samples) -> None:
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout="stereo")
+        frame.rate, frame.pts, frame.time_base = _RATE, self._samples, Fraction(1, _RATE)
+        self._samples += samples.shape[1]
+        self._out.mux(self.encoder.encode(frame))

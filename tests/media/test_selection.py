@@ -1,0 +1,120 @@
+"""Honest streams: no cover for footage, no commentary for the film's sound, no silence for sound."""
+
+import io
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from reelseek.media.container import best_stream, open_media, probe
+from reelseek.media.decode import decode, read_sound
+from reelseek.media.streams import FrameStream, SoundStream
+
+D = av.stream.Disposition
+
+
+def _tones(path: Path, tones: dict[int, tuple[D | None, str]]) -> Path:
+    """An audio stream a tone, with its disposition and title."""
+    with av.open(str(path), "w") as out:
+        tracks = []
+        for disposition, title in tones.values():
+            track = out.add_stream("aac", rate=48_000, layout="mono")
+            track.metadata["title"] = title
+            if disposition is not None:
+                track.disposition = disposition
+            tracks.append(track)
+        for track, tone in zip(tracks, tones, strict=True):
+            wave = np.sin(np.arange(96_000) * 2 * np.pi * tone / 48_000).astype(np.float32)[None] / 2
+            frame = av.AudioFrame.from_ndarray(wave, "fltp", "mono")
+            frame.rate, frame.pts = 48_000, 0
+            out.mux([*track.encode(frame), *track.encode(None)])
+    return path
+
+
+def _tone(path: Path) -> int:
+    samples = read_sound(path).samples[8000:24_000]
+    return int(np.abs(np.fft.rfft(samples)).argmax())
+
+
+@pytest.mark.parametrize(
+    ("tones", "heard"),
+    [
+        ({300: (D.comment, ""), 600: (D(0), "")}, 600),
+        ({300: (D.default | D.comment, ""), 600: (D(0), "")}, 600),
+        ({300: (D.default | D.visual_impaired, ""), 600: (D(0), "")}, 600),
+        ({300: (D.dub, ""), 600: (D(0), ""), 900: (D.default, "")}, 900),
+        ({300: (D(0), "Director's Commentary"), 600: (D(0), "English")}, 600),
+        ({300: (D.comment, "")}, 300),
+    ],
+)
+def test_the_main_sound_is_taken(tmp_path: Path, tones: dict, heard: int) -> None:
+    assert _tone(_tones(tmp_path / "film.mkv", tones)) == pytest.approx(heard, abs=3)
+
+
+def _song(path: Path, cover_codec: str) -> Path:
+    """A song with a still of its own stream beside it."""
+    with av.open(str(path), "w") as out:
+        sound = out.add_stream("aac", rate=48_000, layout="mono")
+        still = out.add_stream(cover_codec, rate=1)
+        still.width, still.height, still.pix_fmt = 64, 48, "yuvj420p" if cover_codec == "mjpeg" else "rgb24"
+        frame = av.AudioFrame.from_ndarray(np.full((1, 48_000), 0.1, np.float32), "fltp", "mono")
+        frame.rate, frame.pts = 48_000, 0
+        out.mux([*sound.encode(frame), *sound.encode(None)])
+        picture = av.VideoFrame.from_image(Image.open(io.BytesIO(_jpeg())))
+        out.mux([*still.encode(picture.reformat(format=still.pix_fmt)), *still.encode(None)])
+    return path
+
+
+def _jpeg() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 48), (200, 30, 30)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("codec", ["mjpeg", "png"])
+def test_a_songs_cover_is_no_footage(tmp_path: Path, codec: str) -> None:
+    path = _song(tmp_path / "song.mp4", codec)
+    frames: list[object] = []
+    found = decode(path, {FrameStream(1, 48): [frames.append], SoundStream(): [lambda _: None]})
+    assert (frames, found.has_video, found.has_audio) == ([], False, True)
+    assert probe(path).treatment == ("cover",)
+
+
+def test_a_still_beside_talk_that_is_a_video_stays_one(tmp_path: Path) -> None:
+    with open_media(_song(tmp_path / "talk.mkv", "mjpeg")) as media:
+        assert best_stream(media, "video") is not None
+
+
+def _channels(path: Path, layout: str, samples: np.ndarray) -> Path:
+    with av.open(str(path), "w") as out:
+        track = out.add_stream("pcm_s16le", rate=16_000, layout=layout)
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray((samples * 32767).astype(np.int16).T.reshape(1, -1)), "s16", layout
+        )
+        frame.rate, frame.pts = 16_000, 0
+        out.mux([*track.encode(frame), *track.encode(None)])
+    return path
+
+
+WAVE = np.sin(np.arange(48_000) * 2 * np.pi * 440 / 16_000) / 2
+
+
+@pytest.mark.parametrize(
+    ("layout", "gains", "said"),
+    [
+        ("stereo", (1, -1), True),
+        ("stereo", (1, 1), False),
+        ("stereo", (1, 0), False),
+        ("5.1", (0, 0, 0, 1, 0, 0), True),
+        ("5.1", (0, 0, 1, 0, 0, 0), False),
+        ("22.2", (1, *[0] * 23), False),
+    ],
+)
+def test_mixing_makes_no_silence_of_sound(tmp_path: Path, layout: str, gains: tuple, said: bool) -> None:
+    path = _channels(tmp_path / "film.mkv", layout, np.stack([WAVE * gain for gain in gains]))
+    assert float(np.square(read_sound(path).samples).mean()) > 1e-4
+    notices = decode(path, {SoundStream(): [lambda _: None]}).notices
+    assert bool(notices) == said
+    assert all("channel" in notice.message for notice in notices)
