@@ -70,7 +70,9 @@ def segment(
 def _truth(path: Path, labels: tuple[str, ...]) -> list[str | None]:
     from reelseek.library.texts import read_text, split_lines
 
-    lines = split_lines(read_text(path).rstrip("\r\n"))
+    lines = split_lines(read_text(path))
+    if not lines[-1]:  # behind the last line's end; blank lines before it are seconds of background
+        lines.pop()
     told = [" ".join(line.split()) or None for line in lines]
     unknown = [each for each in told if each is not None and each not in labels]
     if unknown:
