@@ -20,6 +20,7 @@ __all__ = [
     "rank",
     "shared_sums",
     "size",
+    "total",
     "wait",
 ]
 
@@ -61,6 +62,15 @@ def everywhere(true: bool) -> bool:
     told = torch.tensor(int(true))
     dist.all_reduce(told, dist.ReduceOp.MIN)
     return bool(told)
+
+
+def total(count: int) -> int:
+    """The sum of a number of the host over processes."""
+    if not active():
+        return count
+    summed = torch.tensor(count)
+    dist.all_reduce(summed)
+    return int(summed)
 
 
 def gathered(rows: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reelseek.library.mask import Mask, upload
 from reelseek.models.blocks.arrange import Arranged
 
 __all__ = ["Attention", "FeedForward", "Layer", "Plan", "Transformer", "UnbiasedLayerNorm", "plan"]
@@ -77,34 +78,34 @@ class Plan:
 
 
 def plan(row: Arranged, relation: Bool[Tensor, "group group"], also: Bool[Tensor, "video token"] | None = None) -> Plan:
-    """What a transformer will do with a row.
+    """What a transformer will do with a row; found out on the host, and sent to the device in one copy.
 
     Args:
         relation: which group reads which, see `arrange`.
-        also: tokens that are computed although they are absent and nobody may read them.
+        also: tokens that are computed although they are absent and nobody may read them, on the host.
     """
-    computed = row.present if also is None else row.present | also
+    present = row.mask.host
+    computed = present if also is None else present | also
     videos, tokens = computed.shape
-    relation = relation.to(row.group.device)
     kinds = [(keys, (relation == keys).all(1)[row.group].nonzero()[:, 0]) for keys in torch.unique(relation, dim=0)]
     kinds = [(keys, columns) for keys, columns in kinds if len(columns)]
-    place = torch.arange(videos * tokens, device=row.group.device).view(videos, tokens)
+    place = torch.arange(videos * tokens).view(videos, tokens)
     rows = torch.cat([place[:, columns][computed[:, columns]] for _, columns in kinds])
-    number = torch.zeros(videos * tokens, dtype=torch.long, device=rows.device)
-    number[rows] = torch.arange(len(rows), device=rows.device)
+    number = torch.zeros(videos * tokens, dtype=torch.long)
+    number[rows] = torch.arange(len(rows))
     number = number.view(videos, tokens)
+    width = row.values.shape[1]
     entering, begins = rows, None
     if row.source is not None:
-        width = row.values.shape[1]
         entering, begins = torch.unique((rows // tokens) * width + row.source[rows % tokens], return_inverse=True)
     passes = []
     for keys, asking in kinds:
         giving = keys[row.group].nonzero()[:, 0]
         queries = _seats(number, computed, asking, begins)
         same = also is None and torch.equal(asking, giving)
-        passes.append(_Pass(queries, queries if same else _seats(number, row.present, giving, begins)))
-    places = None if row.place is None else row.place[entering % row.values.shape[1]]
-    return Plan(entering, rows, begins, tuple(passes), videos, tokens, places)
+        passes.append(_Pass(queries, queries if same else _seats(number, present, giving, begins)))
+    places = None if row.place is None else row.place[entering % width]
+    return _sent(Plan(entering, rows, begins, tuple(passes), videos, tokens, places), row.values.device)
 
 
 def _seats(number: Tensor, chosen: Tensor, columns: Tensor, begins: Tensor | None) -> _Seats:
@@ -117,6 +118,33 @@ def _seats(number: Tensor, chosen: Tensor, columns: Tensor, begins: Tensor | Non
     full = bool(there.all())
     first = rows if begins is None or not len(begins) else begins[rows]
     return _Seats(rows, first, None if full else there, there.flatten().nonzero()[:, 0])
+
+
+def _sent(plan: Plan, device: torch.device) -> Plan:
+    """The plan on a device: one copy of all its numbers, and one of all its masks."""
+    if device.type == "cpu":
+        return plan
+    seats = list({id(each): each for part in plan.passes for each in (part.queries, part.keys)}.values())
+    numbers = [plan.entering, plan.rows, plan.begins, plan.places]
+    for each in seats:
+        numbers += [each.rows, each.first, each.taken]
+    unique = list({id(each): each for each in numbers if each is not None}.values())
+    moved = dict(zip(map(id, unique), upload(unique, device), strict=True))
+    masks = [each.there for each in seats if each.there is not None]
+    moved |= dict(zip(map(id, masks), upload(masks, device), strict=True))
+
+    def there(each: Tensor | None) -> Tensor | None:
+        return None if each is None else moved[id(each)]
+
+    sent = {
+        id(each): _Seats(moved[id(each.rows)], moved[id(each.first)], there(each.there), moved[id(each.taken)])
+        for each in seats
+    }
+    passes = tuple(_Pass(sent[id(part.queries)], sent[id(part.keys)]) for part in plan.passes)
+    return Plan(
+        moved[id(plan.entering)], moved[id(plan.rows)], there(plan.begins), passes, plan.videos, plan.tokens,
+        there(plan.places),
+    )  # fmt: skip
 
 
 class Attention(nn.Module):
@@ -188,10 +216,11 @@ class Attention(nn.Module):
         self,
         queries: Float[Tensor, "video query dim"],
         keys: Float[Tensor, "video key dim"],
-        there: Bool[Tensor, "video key"],
+        there: Mask | Bool[Tensor, "video key"],
     ) -> Float[Tensor, "video query dim"]:
         """Queries of one sequence read another."""
-        return self._read(queries, keys, None if bool(there.all()) else there)
+        mask = Mask.of(there)
+        return self._read(queries, keys, None if mask.all else mask.tensor)
 
     def read(
         self,
@@ -294,7 +323,7 @@ class Layer(nn.Module):
         read = self.attention(self.norm1(rows) if self.order == "pre" else rows, how, first=first)
         return self.add(how.expand(rows) if first else rows, read)
 
-    def cross(self, queries: Tensor, keys: Tensor, there: Tensor) -> Tensor:
+    def cross(self, queries: Tensor, keys: Tensor, there: Mask | Tensor) -> Tensor:
         """Queries [video, query, dim] read another sequence [video, key, dim] (post-norm)."""
         return self.add(queries, self.attention.cross(queries, keys, there))
 
