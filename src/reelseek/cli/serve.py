@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from reelseek.cli.device import Device, named_device
+
 __all__ = ["register"]
 
 
@@ -18,6 +20,7 @@ def serve(
         str | None, typer.Option(envvar="REELSEEK_TOKEN", help="Secret that every request must carry.")
     ] = None,
     model: Annotated[str, typer.Option(help="A model's folder, or concepts.")] = "concepts",
+    device: Device = None,
 ) -> None:
     """A page to search the library and play its moments."""
     from reelseek.library import Library
@@ -26,9 +29,11 @@ def serve(
     from reelseek.web.shell import serve_app
 
     with Library.open(library) as opened:
+        place = named_device(device)
         serve_app(
-            lambda: create_app(Searcher(opened, model), token=token, host=host), host=host, port=port, token=token
-        )
+            lambda: create_app(Searcher(opened, model, device=place), token=token, host=host),
+            host=host, port=port, token=token,
+        )  # fmt: skip
 
 
 def register(app: typer.Typer) -> None:

@@ -105,13 +105,13 @@ class Steps:
             return self
         if device.type == "cpu":
             return Steps(self.values.to(device), self.mask, self.mask_spans)
-        moved = (part.to(device, non_blocking=True) for part in parts)
-        return Steps(*moved, host=self.mask, host_spans=self.mask_spans)
+        values, present, spans = (part.to(device, non_blocking=True) for part in parts)
+        return Steps(values, present, spans, host=self.mask, host_spans=self.mask_spans)
 
     def pinned(self) -> "Steps":
         """The same in memory from which a copy to a GPU goes beside other work."""
-        parts = (part.pin_memory() for part in (self.values, self.present, self.spans))
-        return Steps(*parts, host=self.mask, host_spans=self.mask_spans)
+        values, present, spans = (part.pin_memory() for part in (self.values, self.present, self.spans))
+        return Steps(values, present, spans, host=self.mask, host_spans=self.mask_spans)
 
     def with_values(self, values: Float[Tensor, "video step _"]) -> "Steps":
         """Other values at the same steps."""
@@ -144,8 +144,8 @@ class Steps:
         index = upload([videos], self.device)[0]
         host = self.mask.index_select(0, videos)
         times = None if self.host_spans is None else self.host_spans.index_select(0, videos)
-        moved = (part.index_select(0, index) for part in (self.values, self.present, self.spans))
-        return Steps(*moved, host=host, host_spans=times)
+        values, present, spans = (part.index_select(0, index) for part in (self.values, self.present, self.spans))
+        return Steps(values, present, spans, host=host, host_spans=times)
 
 
 def with_any(parts: Iterable[Steps]) -> Mask:

@@ -6,12 +6,15 @@ import torch
 
 from reelseek.errors import UsageError
 from reelseek.library.store import Library
-from reelseek.library.tokens import Clip, TokenReader, Tokens
+from reelseek.library.tokens import Clip, TokenReader
+from reelseek.models.device import device_of
 from reelseek.models.model import Embedding, RetrievalModel
 
 __all__ = ["embed_clips", "embed_texts", "reader_for"]
 
 _BATCH = 64
+_DEVICE_BATCH = 512
+_TOGETHER = 16  # batches whose embeddings are fetched from a device at once
 
 
 def reader_for(model: RetrievalModel, library: Library, experts: Sequence[str] | None = None) -> TokenReader:
@@ -40,16 +43,22 @@ def embed_clips(
     progress: Callable[[int, int], None] | None = None,
 ) -> Embedding:
     """Embeddings of clips in batches, in evaluation mode."""
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    parts = []
+    device = device_of(model)
+    size = _BATCH if device.type == "cpu" else _DEVICE_BATCH
+    parts: list[Embedding] = []
+    waiting: list[Embedding] = []
     model.eval()
     with torch.inference_mode():
-        for begin in range(0, len(clips), _BATCH):
-            tokens = _to(reader.batch(clips[begin : begin + _BATCH]), device)
-            part = model.encode_videos(tokens)
-            parts.append(Embedding(part.values.cpu(), part.present.cpu(), part.weights.cpu()))
+        for begin in range(0, len(clips), size):
+            tokens = reader.batch(clips[begin : begin + size])
+            waiting.append(model.encode_videos({name: steps.to(device) for name, steps in tokens.items()}))
+            if len(waiting) == _TOGETHER:
+                parts.append(Embedding.concat(waiting).to("cpu"))
+                waiting = []
             if progress:
-                progress(min(begin + _BATCH, len(clips)), len(clips))
+                progress(min(begin + size, len(clips)), len(clips))
+        if waiting:
+            parts.append(Embedding.concat(waiting).to("cpu"))
     return Embedding.concat(parts)
 
 
@@ -57,14 +66,4 @@ def embed_texts(model: RetrievalModel, texts: Sequence[str]) -> Embedding:
     """Embeddings of texts, in evaluation mode."""
     model.eval()
     with torch.inference_mode():
-        part = model.encode_texts(texts)
-        return Embedding(part.values.cpu(), part.present.cpu(), part.weights.cpu())
-
-
-def _to(tokens: Tokens, device: torch.device) -> Tokens:
-    if device.type == "cpu":
-        return tokens
-    return {
-        name: type(steps)(steps.values.to(device), steps.present.to(device), steps.spans.to(device))
-        for name, steps in tokens.items()
-    }
+        return model.encode_texts(texts).to("cpu")

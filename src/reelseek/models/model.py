@@ -62,6 +62,10 @@ class Embedding:
         """The items of all processes that train together."""
         return Embedding(*(parallel.gathered(part) for part in (self.values, self.present, self.weights)))
 
+    def to(self, device: torch.device | str) -> "Embedding":
+        """The same on a device."""
+        return Embedding(self.values.to(device), self.present.to(device), self.weights.to(device))
+
     @property
     def flat(self) -> Float[Tensor, "item width"]:
         """Slots side by side, zeros where one is not present."""
@@ -98,14 +102,13 @@ class Batch:
     def to(self, device: torch.device | str) -> "Batch":
         """The same on a device; the host keeps what it decides by, and does not wait for the copy."""
         device = torch.device(device)
-        moved = [
-            part if part is None else part.to(device, non_blocking=device.type != "cpu")
-            for part in (self.video, self.clip, self.pseudo)
-        ]
-        tokens = {name: steps.to(device) for name, steps in self.tokens.items()}
-        return replace(
-            self, tokens=tokens, video=moved[0], clip=moved[1], pseudo=moved[2], host_video=self.video_numbers
+        away = device.type != "cpu"
+        video = self.video.to(device, non_blocking=away)
+        clip, pseudo = (
+            part if part is None else part.to(device, non_blocking=away) for part in (self.clip, self.pseudo)
         )
+        tokens = {name: steps.to(device) for name, steps in self.tokens.items()}
+        return replace(self, tokens=tokens, video=video, clip=clip, pseudo=pseudo, host_video=self.video_numbers)
 
     @property
     def video_numbers(self) -> Int[Tensor, " clip"]:
@@ -132,15 +135,14 @@ class Batch:
         """Some of the clips, in that order, by their numbers on the host."""
         tokens = {name: steps.rows(kept) for name, steps in self.tokens.items()}
         index = upload([kept], self.video.device)[0]
-        chosen = [part if part is None else part.index_select(0, index) for part in (self.video, self.clip)]
+        video = self.video.index_select(0, index)
+        clip = None if self.clip is None else self.clip.index_select(0, index)
         pseudo = self.pseudo
         if pseudo is not None:
             pseudo = pseudo.index_select(0, upload([kept], pseudo.device)[0])
         texts = [self.texts[row] for row in kept.tolist()]
         numbers = self.video_numbers.index_select(0, kept)
-        return replace(
-            self, tokens=tokens, texts=texts, video=chosen[0], clip=chosen[1], pseudo=pseudo, host_video=numbers
-        )
+        return replace(self, tokens=tokens, texts=texts, video=video, clip=clip, pseudo=pseudo, host_video=numbers)
 
     @property
     def alike(self) -> Int[Tensor, " clip"]:

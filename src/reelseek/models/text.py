@@ -164,8 +164,8 @@ def _folder(name: str) -> Path:
 def _loaded(name: str, device: str = "cpu", number: int | None = None) -> tuple[Any, Any]:
     """Tokenizer and frozen model, one copy a process and device."""
     if device != "cpu":
-        tokenizer, model = _loaded(name)
-        return tokenizer, deepcopy(model).to(torch.device(device, number))
+        shared, model = _loaded(name)
+        return shared, deepcopy(model).to(device if number is None else f"{device}:{number}")
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     folder = _folder(name)

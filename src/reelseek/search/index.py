@@ -21,7 +21,8 @@ import torch
 from reelseek.library.clips import ClipRule, clips_of
 from reelseek.library.store import Library
 from reelseek.library.tokens import Clip, TokenReader
-from reelseek.models.embed import reader_for
+from reelseek.models.device import device_of
+from reelseek.models.embed import embed_texts, reader_for
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.models.systems.concepts import background_queries
 
@@ -40,6 +41,7 @@ _EXACT_UP_TO = 20_000
 _RECALL_WANTED = 0.995
 _TRIALS = 64
 _BATCH = 64
+_DEVICE_BATCH = 512
 Matrix = npt.NDArray[np.float32]
 
 
@@ -220,17 +222,20 @@ def _embed(
     fresh = [row for row, signature in enumerate(signatures) if signature not in old[0]]
     values: npt.NDArray[np.float16] | None = None
     present = np.zeros((len(clips), len(model.slots)), bool)
+    device = device_of(model)
+    size = _BATCH if device.type == "cpu" else _DEVICE_BATCH
     model.eval()
     with torch.inference_mode():
-        for begin in range(0, len(fresh), _BATCH):
-            rows = fresh[begin : begin + _BATCH]
-            part = model.encode_videos(reader.batch([clips[row] for row in rows]))
+        for begin in range(0, len(fresh), size):
+            rows = fresh[begin : begin + size]
+            tokens = reader.batch([clips[row] for row in rows])
+            part = model.encode_videos({name: steps.to(device) for name, steps in tokens.items()}).to("cpu")
             if values is None:
                 values = np.zeros((len(clips), *part.values.shape[1:]), np.float16)
             values[rows] = torch.where(part.present[..., None], part.values, torch.zeros(())).numpy()
             present[rows] = part.present.numpy()
             if progress:
-                progress(min(begin + _BATCH, len(fresh)), len(fresh))
+                progress(min(begin + size, len(fresh)), len(fresh))
     if values is None:
         values = np.zeros((len(clips), *old[1].shape[1:]), np.float16)
     kept = [row for row, signature in enumerate(signatures) if signature in old[0]]
@@ -253,8 +258,7 @@ def _assemble(
     library: Library, model: RetrievalModel, rule: ClipRule, clips: list[Clip], embedding: Embedding
 ) -> Index:
     values, present = embedding.values.numpy(), embedding.present.numpy()
-    with torch.inference_mode():
-        texts = model.encode_texts(background_queries())
+    texts = embed_texts(model, background_queries())
     trials = (texts.values * texts.weights[..., None]).numpy()
     patterns: dict[tuple[bool, ...], Neighbours] = {}
     for pattern in np.unique(present, axis=0) if len(present) else []:

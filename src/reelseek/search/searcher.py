@@ -19,7 +19,8 @@ from reelseek.library.clips import ClipRule
 from reelseek.library.collection import printable
 from reelseek.library.store import Library, Video
 from reelseek.library.tokens import Clip, TokenReader
-from reelseek.models.embed import embed_clips, reader_for
+from reelseek.models.device import resolve_device
+from reelseek.models.embed import embed_clips, embed_texts, reader_for
 from reelseek.models.model import RetrievalModel, load_model
 from reelseek.models.systems.concepts import background_queries, label_vectors
 from reelseek.search.fulltext import Line, lines_with_phrase, matching_lines
@@ -65,6 +66,8 @@ class Searcher:
         model: a model, its folder, or the name of a system that needs no training.
         rule: how clips are cut; None keeps the index's own.
         update: False takes the index as it is.
+        device: where clips and queries are embedded, see `resolve_device`; a model that was given stays where it is
+            if nothing is named.
 
     Raises:
         LibraryError: there is no index and another process is writing.
@@ -78,9 +81,12 @@ class Searcher:
         *,
         rule: ClipRule | None = None,
         update: bool = True,
+        device: str | torch.device | None = None,
     ) -> None:
         self.library = library
         self.model = load_model(model)
+        if device is not None or self.model is not model:
+            self.model.to(resolve_device(device))
         self.index = self._open(rule, update)
         self._videos = {video.id: video for video in library.videos()}
         self._modality = {name: str(about["modality"]) for name, about in library.experts().items()}
@@ -233,8 +239,7 @@ class Searcher:
 
     def _embed(self, query: Query, factors: npt.NDArray[np.float32]) -> tuple[Matrix, npt.NDArray[np.float32]]:
         """The query as weighted slots [slot, dim], and the weight of each slot for the mean of what is present."""
-        with torch.inference_mode():
-            texts = self.model.encode_texts([term.text for term in query.terms])
+        texts = embed_texts(self.model, [term.text for term in query.terms])
         values, weights = texts.values.numpy(), texts.weights.numpy() * factors
         signed = np.array([term.weight for term in query.terms], np.float32)
         wanted = float(signed[signed > 0].sum())

@@ -13,6 +13,6 @@ class HostState(nn.Module):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "HostState":
         state = self._buffers["state"]
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._buffers["state"] = state
         return self
