@@ -5,6 +5,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path
@@ -267,7 +268,9 @@ class _Run:
             self.optimizer.step()
             self.steps += 1
             self._follow()
-        return float(np.mean(torch.stack(losses).tolist()))  # the one number of an epoch that the host waits for
+        return float(
+            np.mean(torch.stack(losses).cpu().numpy().astype(np.float64))
+        )  # the one number of an epoch that the host waits for
 
     def _batches(self, drawn: np.random.Generator) -> list[npt.NDArray[np.int64]]:
         """The clips of every batch of an epoch."""
@@ -324,7 +327,7 @@ class _Run:
     def _gradients(self, batch: Batch, share: int) -> Tensor:
         """Add the gradients of a batch, divided by `share`; its loss, which nobody waits for here."""
         batch = batch.to(self.device)
-        half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.how.precision == "bfloat16")
+        half = torch.autocast(self.device.type, torch.bfloat16) if self.how.precision == "bfloat16" else nullcontext()
         if self.how.chunk is not None:
             with half:
                 return torch.tensor(cached_gradients(self.model, batch, self.how.chunk, share))
@@ -424,7 +427,8 @@ class _Run:
         self.epoch, self.steps, self.best_score = about["epoch"], about["steps"], about["best"]
         self.log = [Epoch(**line) for line in about["log"]]
         self.model.load_state_dict(_under(state, "model."))
-        self.average = _under(state, "average.")
+        beside = self.model.state_dict()
+        self.average = {name: each.to(beside[name].device) for name, each in _under(state, "average.").items()}
         slots: dict[int, dict[str, Tensor]] = {}
         for name, value in _under(state, "optimizer.").items():
             index, _, slot = name.partition(".")
