@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from safetensors.torch import load_file
 from tests.models.pretended_device import DEVICE, pretended_device
 
-from reelseek.errors import UsageError
+from reelseek.errors import RecipeError, UsageError
 from reelseek.library import Library, add
 from reelseek.library.arrays import import_features
 from reelseek.models import load_model
@@ -84,6 +84,8 @@ def test_a_run_goes_on_with_other_readers_and_refuses_another_rate(world: Path, 
         train(_recipe(world), library, tmp_path / "whole")
         with pytest.raises(_Stop):
             train(_recipe(world), library, tmp_path / "m", report=_stop)
+        with pytest.raises(RecipeError, match="another recipe"):
+            train(_recipe(world, rate=1e-3), library, tmp_path / "m")
         train(_recipe(world, workers=2, device="auto"), library, tmp_path / "m", device="cpu")
     wanted, found = _state(tmp_path / "whole"), _state(tmp_path / "m")
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
