@@ -38,15 +38,15 @@ def _drawn(library: Library, tmp_path: Path, **data: object) -> list[str]:
     from reelseek.training import loop
 
     seen: list[str] = []
-    original = loop._Run._gradients
+    original = loop._Run._draw
 
-    def spy(self: loop._Run, clips: np.ndarray, drawn: np.random.Generator, share: int) -> float:
+    def spy(self: loop._Run, clips: np.ndarray, drawn: np.random.Generator) -> object:
         seen.extend(self.train.clips[clip].video for clip in clips)
-        return original(self, clips, drawn, share)
+        return original(self, clips, drawn)
 
     recipe = TypeAdapter(Recipe).validate_python({"model": SMALL, "data": data, "train": {"epochs": 1, "batch": 50}})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop._Run, "_gradients", spy)
+        patch.setattr(loop._Run, "_draw", spy)
         train(recipe, library, tmp_path)
     return seen
 

@@ -21,8 +21,11 @@ def doctor(
     path: Annotated[Path | None, typer.Argument(help="A folder of videos: predicts how long adding it takes.")] = None,
 ) -> None:
     """Say what runs here and what does not, and why; predict the hours an ingest will take."""
+    import torch
+
     from reelseek.errors import ExpertUnavailable
     from reelseek.experts import DEFAULT_EXPERTS, known_experts, load_expert
+    from reelseek.models.device import available, describe, resolve_device
 
     rows = []
     broken = False
@@ -34,7 +37,9 @@ def doctor(
             rows.append((name, "does not run", str(error)))
             broken |= name in DEFAULT_EXPERTS
     print_table(["expert", "state", "about"], rows)
+    devices = [describe(torch.device(name)) for name in available()]
     tools = [
+        ("device", f"{resolve_device()}; here there is " + ", ".join(devices)),
         ("browser copies", "PyAV with H.264"),
         ("chromium", shutil.which("chromium") or "absent: page tests are skipped"),
     ]

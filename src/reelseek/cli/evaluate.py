@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reelseek.cli.device import Device, named_device
 from reelseek.cli.show import print_json, print_table, say
 
 if TYPE_CHECKING:
+    import torch
+
     from reelseek.evaluation import Direction
     from reelseek.library import Library
     from reelseek.training import Measured
@@ -52,6 +55,7 @@ def evaluate(
             help="Test videos that share footage with training: a list, pairs, .lst, or what `overlap export` wrote.",
         ),
     ] = None,
+    device: Device = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object; recalls are fractions.")] = False,
 ) -> None:
     """Measure a model: both directions, and text to video by the modalities that the right clip had."""
@@ -75,9 +79,9 @@ def evaluate(
                     f"{model} holds several seeds; --run, --modalities, --combinations and --without-overlap take one "
                     f"of them, such as {next(Path(model).glob('seed-*'), model)}"
                 )
-            _seeds(Path(model), opened, split, protocol, json=json)
+            _seeds(Path(model), opened, split, protocol, named_device(device), json=json)
             return
-        loaded = load_model(model)
+        loaded = load_model(model).to(named_device(device))
         chosen = _experts(modalities, loaded.experts, opened) if modalities else None
         measured = measure(loaded, opened, split=split, experts=chosen, protocol=protocol)
         parts = {
@@ -127,7 +131,9 @@ def _show_apart(apart: "WithoutOverlap") -> None:
     )
 
 
-def _seeds(folder: Path, library: "Library", split: str | None, protocol: str, *, json: bool) -> None:
+def _seeds(
+    folder: Path, library: "Library", split: str | None, protocol: str, device: "torch.device", *, json: bool
+) -> None:
     """Every seed of a run, with mean and standard deviation (n - 1) as the papers print them."""
     from json import loads
 
@@ -137,7 +143,10 @@ def _seeds(folder: Path, library: "Library", split: str | None, protocol: str, *
     from reelseek.training import evaluate as measure
 
     numbers = loads((folder / "seeds.json").read_text("utf-8"))
-    found = {n: measure(load_model(folder / f"seed-{n}"), library, split=split, protocol=protocol) for n in numbers}
+    found = {
+        n: measure(load_model(folder / f"seed-{n}"), library, split=split, protocol=protocol, device=device)
+        for n in numbers
+    }
     told = {n: each.as_json() for n, each in found.items()}
     first = told[numbers[0]]
     rows, summary, spread = [], {}, {}

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reelseek.cli.device import Device, named_device
 from reelseek.cli.show import bars, print_json, print_table, say
 from reelseek.errors import UsageError
 
@@ -37,6 +38,7 @@ def probe(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
     figure: Annotated[Path | None, typer.Option(help="Draw the confusion matrix: OUT.png and OUT.svg.")] = None,
+    device: Device = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object; shares are fractions.")] = False,
 ) -> None:
     """A linear classifier on a model's embeddings: how well do they tell classes apart?"""
@@ -45,7 +47,7 @@ def probe(
     from reelseek.training.probe import probe as measure
 
     if images is not None:
-        if library or labels or figure or tune or shuffle or experts:
+        if library or labels or figure or tune or shuffle or experts or device:
             raise UsageError("--images takes a video network, --seed and --json alone")
         _images(Path(model), images, seed, json=json)
         return
@@ -57,7 +59,7 @@ def probe(
         found = measure(
             model, opened, read_labels(labels, split=split), experts=experts.split(",") if experts else None,
             classifier="svm" if classifier == "svm" else "logistic", windows=windows, window_seconds=window_seconds,
-            tune=tune, shuffle=shuffle, seed=seed, progress=progress,
+            tune=tune, shuffle=shuffle, seed=seed, progress=progress, device=named_device(device),
         )  # fmt: skip
     if json:
         print_json(found.as_json())

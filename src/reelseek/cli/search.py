@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import typer
 
+from reelseek.cli.device import Device, named_device
 from reelseek.cli.localize import check_figure, draw
 from reelseek.cli.show import clock, print_json, print_table, say
 from reelseek.errors import QueryError, UsageError
@@ -37,6 +38,7 @@ def search(
     why_not: Annotated[str | None, typer.Option(help="Explain why this video is not higher.")] = None,
     queries: Annotated[Path | None, typer.Option(help="A file: one query a line, or id<TAB>query.")] = None,
     run: Annotated[Path | None, typer.Option(help="Write a TREC run here.")] = None,
+    device: Device = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON line a hit.")] = False,
 ) -> None:
     """Find moments. A query that begins with '-' comes after '--'."""
@@ -55,7 +57,7 @@ def search(
     how: dict[str, Any] = {"without": without or [], "weights": _weights(weights or [])}
     asked = [("1", query)] if query is not None else _read_queries(queries)  # type: ignore[arg-type]
     with Library.open(library) as opened:
-        searcher = Searcher(opened, model)
+        searcher = Searcher(opened, model, device=named_device(device))
         if why_not is not None:
             _explain(searcher, query or "", why_not, how, json)
             return

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reelseek.cli.device import Device, named_device
 from reelseek.cli.show import say
 from reelseek.errors import UsageError
 from reelseek.web import DEFAULT_COPIES_GB
@@ -31,6 +32,7 @@ def serve(
     ] = None,
     model: Annotated[str, typer.Option(help="A model's folder, or concepts.")] = "concepts",
     copies_gb: Annotated[float, COPIES_GB] = DEFAULT_COPIES_GB,
+    device: Device = None,
 ) -> None:
     """A page to search the library and play its moments."""
     from reelseek.library import Library
@@ -40,9 +42,10 @@ def serve(
 
     check_copies_gb(copies_gb)
     with Library.open(library) as opened:
+        place = named_device(device)
 
         def make() -> "FastAPI":
-            searcher = Searcher(opened, model)
+            searcher = Searcher(opened, model, device=place)
             say("loading what the first search needs ...")
             searcher.search("a first search", k=1)
             return create_app(searcher, token=token, host=host, copies_gb=copies_gb)

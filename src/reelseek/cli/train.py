@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reelseek.cli.device import Device
 from reelseek.cli.show import bars, say
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def train(
     tensorboard: Annotated[
         Path | None, typer.Option(help="Write the log for TensorBoard into this folder too.")
     ] = None,
+    device: Device = None,
 ) -> None:
     """Train a system on a library's captions; the best epoch is chosen on a validation split."""
     from reelseek.library import Library
@@ -48,7 +50,7 @@ def train(
                 board.write("/".join(part for part in (run, stage) if part), line)
 
         if seeds is None:
-            train_model(read, opened, out, report=report)
+            train_model(read, opened, out, report=report, device=device)
             if parallel.first():
                 print(out)
             return
@@ -57,7 +59,7 @@ def train(
             one = replace(read, train=replace(read.train, seed=number))
             say(f"seed {number}")
             run = f"seed-{number}"
-            train_model(one, opened, out / f"seed-{number}", report=report)
+            train_model(one, opened, out / f"seed-{number}", report=report, device=device)
     if parallel.first():
         (out / "seeds.json").write_text(json.dumps(numbers) + "\n", "utf-8")
         print(out)

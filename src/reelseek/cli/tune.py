@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from reelseek.cli.device import Device
 from reelseek.cli.show import bars, print_table, say
 
 __all__ = ["register"]
@@ -17,6 +18,7 @@ def tune(
     out: Annotated[Path, typer.Option(help="Folder for the trials; a search that was stopped there goes on.")],
     trials: Annotated[int, typer.Option(help="How many recipes are tried.", min=1)] = 20,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change the recipe: section.key=value.")] = None,
+    device: Device = None,
 ) -> None:
     """Search over ranges of a recipe's settings; the validation split judges, and OUT/best.toml is the best recipe."""
     from reelseek.library import Library
@@ -24,7 +26,8 @@ def tune(
     from reelseek.training.tune import Trial, read_ranges
     from reelseek.training.tune import tune as search
 
-    settings, over = read_settings(recipe, set_ or ()), read_ranges(ranges)
+    changes = [*(set_ or ()), *([f"train.device={device}"] if device else [])]
+    settings, over = read_settings(recipe, changes), read_ranges(ranges)
     with Library.open(library) as opened, bars() as progress:
 
         def report(trial: Trial, done: int, total: int) -> None:

@@ -3,18 +3,20 @@
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from reelseek.errors import FeatureError, UsageError
+from reelseek.library.mask import Mask, upload, zero_absent
 from reelseek.library.store import Library, TrackRow, Video
 
-__all__ = ["Clip", "Steps", "TokenReader", "Tokens"]
+__all__ = ["Clip", "Steps", "TokenReader", "Tokens", "with_any"]
 
 _log = logging.getLogger("reelseek")
 
@@ -32,13 +34,22 @@ class Clip:
 class Steps:
     """One modality of a batch, padded. What is absent is `present == False` and nothing else.
 
+    Steps on a device keep `present` and `spans` on the host as well (see `to`), so that nobody has to wait for the
+    device to learn how many there are. Steps that were put together on a device are asked once.
+
+    Args:
+        host, host_spans: `present` and `spans` on the host. Whoever has them made these steps of others, whose values
+            were looked at when they came in.
+
     Raises:
-        FeatureError: shapes disagree, or a present value is not finite.
+        FeatureError: shapes disagree, or a present value on the host is not finite.
     """
 
     values: Float[Tensor, "video step dim"]
     present: Bool[Tensor, "video step"]
     spans: Float[Tensor, "video step 2"]
+    host: Bool[Tensor, "video step"] | None = None
+    host_spans: Float[Tensor, "video step 2"] | None = None
 
     def __post_init__(self) -> None:
         if self.values.shape[:2] != self.present.shape or self.spans.shape != (*self.present.shape, 2):
@@ -46,15 +57,108 @@ class Steps:
                 f"values {tuple(self.values.shape)}, present {tuple(self.present.shape)} and spans "
                 f"{tuple(self.spans.shape)} do not fit together"
             )
+        if self.host is None and self.values.device.type == "cpu":
+            self._refuse_nan()
+
+    def _refuse_nan(self) -> None:
         # A finite sum has no NaN in it, and is far cheaper than looking at every value; only if it is not finite, which
         # what is absent may have done too, does it pay to look.
         if not torch.isfinite(self.values.sum()) and not torch.isfinite(self.values[self.present]).all():
             raise FeatureError("a present step holds NaN or infinity")
 
     @property
+    def device(self) -> torch.device:
+        return self.values.device
+
+    @cached_property
+    def mask(self) -> Bool[Tensor, "video step"]:
+        """`present` on the host."""
+        if self.host is None or self.present.device.type == "cpu":
+            return _on_host(self.present)
+        return self.host
+
+    @cached_property
+    def mask_spans(self) -> Float[Tensor, "video step 2"]:
+        """`spans` on the host."""
+        return self.host_spans if self.host_spans is not None else _on_host(self.spans)
+
+    @property
+    def there(self) -> Mask:
+        """Which steps are present."""
+        return Mask(self.present, self.mask)
+
+    @cached_property
+    def videos(self) -> Mask:
+        """Which videos have at least one step."""
+        return self.there.any(1)
+
+    @property
     def clean(self) -> Float[Tensor, "video step dim"]:
         """Values with zeros where absent, whatever stood there."""
-        return torch.where(self.present[..., None], self.values, torch.zeros((), dtype=self.values.dtype))
+        return zero_absent(self.present[..., None], self.values)
+
+    def to(self, device: torch.device | str) -> "Steps":
+        """The same on a device; the host does not wait for the copy."""
+        device = torch.device(device)
+        parts = (self.values, self.present, self.spans)
+        if self.device == device:
+            return self
+        if device.type == "cpu":
+            return Steps(self.values.to(device), self.mask, self.mask_spans)
+        values, present, spans = (part.to(device, non_blocking=True) for part in parts)
+        return Steps(values, present, spans, host=self.mask, host_spans=self.mask_spans)
+
+    def pinned(self) -> "Steps":
+        """The same in memory from which a copy to a GPU goes beside other work."""
+        values, present, spans = (part.pin_memory() for part in (self.values, self.present, self.spans))
+        return Steps(values, present, spans, host=self.mask, host_spans=self.mask_spans)
+
+    def with_values(self, values: Float[Tensor, "video step _"]) -> "Steps":
+        """Other values at the same steps."""
+        return Steps(values, self.present, self.spans, host=self.mask, host_spans=self.host_spans)
+
+    def columns(self, stop: int) -> "Steps":
+        """The first places of every video."""
+        times = None if self.host_spans is None else self.host_spans[:, :stop]
+        return Steps(
+            self.values[:, :stop], self.present[:, :stop], self.spans[:, :stop],
+            host=self.mask[:, :stop], host_spans=times,
+        )  # fmt: skip
+
+    def gather(self, order: Int[Tensor, "video place"], present: Bool[Tensor, "video place"]) -> "Steps":
+        """Some steps of every video, by their places.
+
+        Args:
+            order, present: on the host; where `present` is false it does not matter which place is named.
+        """
+        index = upload([order], self.device)[0][..., None]
+        return Steps(
+            self.values.gather(1, index.expand(-1, -1, self.values.shape[2])),
+            upload([present], self.device)[0],
+            self.spans.gather(1, index.expand(-1, -1, 2)),
+            host=present,
+        )
+
+    def rows(self, videos: Int[Tensor, " row"]) -> "Steps":
+        """Some of the videos, by their numbers on the host."""
+        index = upload([videos], self.device)[0]
+        host = self.mask.index_select(0, videos)
+        times = None if self.host_spans is None else self.host_spans.index_select(0, videos)
+        values, present, spans = (part.index_select(0, index) for part in (self.values, self.present, self.spans))
+        return Steps(values, present, spans, host=host, host_spans=times)
+
+
+def with_any(parts: Iterable[Steps]) -> Mask:
+    """Which videos have a step of any of several modalities."""
+    masks = [steps.videos for steps in parts]
+    host = torch.stack([mask.host for mask in masks]).any(0)
+    if all(mask.local for mask in masks):
+        return Mask(host, host)
+    return Mask(torch.stack([mask.tensor for mask in masks]).any(0), host)
+
+
+def _on_host(tensor: Tensor) -> Tensor:
+    return tensor if tensor.device.type == "cpu" else tensor.cpu()
 
 
 Tokens = Mapping[str, Steps]

@@ -6,12 +6,15 @@ import torch
 
 from reelseek.errors import ModelError, UsageError
 from reelseek.library.store import Library
-from reelseek.library.tokens import Clip, TokenReader, Tokens
+from reelseek.library.tokens import Clip, TokenReader
+from reelseek.models.device import device_of
 from reelseek.models.model import Embedding, RetrievalModel
 
 __all__ = ["embed_batches", "embed_clips", "embed_texts", "reader_for"]
 
 _BATCH = 64
+_DEVICE_BATCH = 512
+_TOGETHER = 16  # batches whose embeddings are fetched from a device at once
 
 
 def reader_for(model: RetrievalModel, library: Library, experts: Sequence[str] | None = None) -> TokenReader:
@@ -44,17 +47,19 @@ def embed_batches(
     Raises:
         ModelError: the model makes NaN or infinity of a clip.
     """
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
+    size, together = (_BATCH, 1) if device.type == "cpu" else (_DEVICE_BATCH, _TOGETHER)
     model.eval()
-    for begin in range(0, len(clips), _BATCH):
-        batch = clips[begin : begin + _BATCH]
+    for begin in range(0, len(clips), size * together):
+        group = clips[begin : begin + size * together]
         with torch.inference_mode():
-            part = model.encode_videos(_to(reader.batch(batch), device))
-            part = Embedding(part.values.cpu(), part.present.cpu(), part.weights.cpu())
-        _check_finite(model, part, [_name(clip) for clip in batch])
-        yield part
+            batches = (reader.batch(group[start : start + size]) for start in range(0, len(group), size))
+            parts = [model.encode_videos({name: steps.to(device) for name, steps in b.items()}) for b in batches]
+            embedding = Embedding.concat(parts).to("cpu")
+        _check_finite(model, embedding, [_name(clip) for clip in group])
+        yield embedding
         if progress:
-            progress(begin + len(batch), len(clips))
+            progress(begin + len(group), len(clips))
 
 
 def embed_clips(
@@ -79,9 +84,9 @@ def embed_texts(model: RetrievalModel, texts: Sequence[str]) -> Embedding:
     """
     model.eval()
     with torch.inference_mode():
-        part = model.encode_texts(texts)
+        part = model.encode_texts(texts).to("cpu")
         read = model.reads(texts).cpu()[:, None]
-        part = Embedding(part.values.cpu(), part.present.cpu() & read, part.weights.cpu() * read)
+        part = Embedding(part.values, part.present & read, part.weights * read)
     _check_finite(model, part, [f"the text {text[:80]!r}" for text in texts])
     return part
 
@@ -102,12 +107,3 @@ def _check_finite(model: RetrievalModel, embedding: Embedding, names: Sequence[s
             f"{model.system} makes NaN or infinity of {names[int(wrong[0])]} ({len(wrong)} of {len(names)} in its "
             "batch): its weights are damaged, or it was not trained on such features; train it again or take another"
         )
-
-
-def _to(tokens: Tokens, device: torch.device) -> Tokens:
-    if device.type == "cpu":
-        return tokens
-    return {
-        name: type(steps)(steps.values.to(device), steps.present.to(device), steps.spans.to(device))
-        for name, steps in tokens.items()
-    }

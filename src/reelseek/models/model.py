@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from reelseek.errors import ModelError
 from reelseek.library.files import write_whole, write_whole_by
+from reelseek.library.mask import Mask, upload, zero_absent
 from reelseek.library.tokens import Steps, Tokens
 from reelseek.models import parallel
 from reelseek.models.blocks.project import Inputs
@@ -62,10 +63,14 @@ class Embedding:
         """The items of all processes that train together."""
         return Embedding(*(parallel.gathered(part) for part in (self.values, self.present, self.weights)))
 
+    def to(self, device: torch.device | str) -> "Embedding":
+        """The same on a device."""
+        return Embedding(self.values.to(device), self.present.to(device), self.weights.to(device))
+
     @property
     def flat(self) -> Float[Tensor, "item width"]:
         """Slots side by side, zeros where one is not present."""
-        return torch.where(self.present[..., None], self.values, torch.zeros((), dtype=self.values.dtype)).flatten(1)
+        return zero_absent(self.present[..., None], self.values).flatten(1)
 
     @classmethod
     def concat(cls, parts: Sequence["Embedding"]) -> "Embedding":
@@ -83,6 +88,7 @@ class Batch:
         pseudo: what another model would have predicted for each clip (UMI's second branch).
         apart: another clip of the same video is a negative too; by default it is none.
         local: compare with the clips of this process alone, where several train together.
+        host_video: `video` on the host, where that is on a device.
     """
 
     tokens: Tokens
@@ -92,20 +98,52 @@ class Batch:
     pseudo: Float[Tensor, "clip dim"] | None = None
     apart: bool = False
     local: bool = False
+    host_video: Int[Tensor, " clip"] | None = None
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same on a device; the host keeps what it decides by, and does not wait for the copy."""
+        device = torch.device(device)
+        away = device.type != "cpu"
+        video = self.video.to(device, non_blocking=away)
+        clip, pseudo = (
+            part if part is None else part.to(device, non_blocking=away) for part in (self.clip, self.pseudo)
+        )
+        tokens = {name: steps.to(device) for name, steps in self.tokens.items()}
+        return replace(self, tokens=tokens, video=video, clip=clip, pseudo=pseudo, host_video=self.video_numbers)
+
+    @property
+    def video_numbers(self) -> Int[Tensor, " clip"]:
+        """`video` on the host."""
+        if self.video.device.type == "cpu":
+            return self.video
+        return self.video.cpu() if self.host_video is None else self.host_video
+
+    def videos(self, expert: str) -> Mask:
+        """Which clips have an expert."""
+        if expert in self.tokens:
+            return self.tokens[expert].videos
+        device = next(iter(self.tokens.values())).device
+        return Mask.on(device, torch.zeros(len(self.texts), dtype=torch.bool))
 
     def with_evidence(self) -> "Batch":
         """The clips that have at least one step of some modality: nothing can be learnt from the others."""
-        there = torch.stack([steps.present.any(1) for steps in self.tokens.values()]).any(0)
+        there = torch.stack([steps.videos.host for steps in self.tokens.values()]).any(0)
         if bool(there.all()):
             return self
         return self.rows(there.nonzero()[:, 0])
 
     def rows(self, kept: Int[Tensor, " kept"]) -> "Batch":
-        """Some of the clips, in that order."""
-        tokens = {n: Steps(s.values[kept], s.present[kept], s.spans[kept]) for n, s in self.tokens.items()}
-        chosen = [part if part is None else part[kept] for part in (self.clip, self.pseudo)]
-        texts = [self.texts[int(row)] for row in kept]
-        return replace(self, tokens=tokens, texts=texts, video=self.video[kept], clip=chosen[0], pseudo=chosen[1])
+        """Some of the clips, in that order, by their numbers on the host."""
+        tokens = {name: steps.rows(kept) for name, steps in self.tokens.items()}
+        index = upload([kept], self.video.device)[0]
+        video = self.video.index_select(0, index)
+        clip = None if self.clip is None else self.clip.index_select(0, index)
+        pseudo = self.pseudo
+        if pseudo is not None:
+            pseudo = pseudo.index_select(0, upload([kept], pseudo.device)[0])
+        texts = [self.texts[row] for row in kept.tolist()]
+        numbers = self.video_numbers.index_select(0, kept)
+        return replace(self, tokens=tokens, texts=texts, video=video, clip=clip, pseudo=pseudo, host_video=numbers)
 
     @property
     def alike(self) -> Int[Tensor, " clip"]:
@@ -122,6 +160,11 @@ class Batch:
     def negatives(self) -> Bool[Tensor, "text clip"]:
         return self.alike[:, None] != self.alike[None, :]
 
+    def negatives_among(self, rows: Int[Tensor, " row"]) -> Bool[Tensor, "row row"]:
+        """`negatives` of some clips, by their numbers beside the other tensors."""
+        alike = self.alike.index_select(0, rows)
+        return alike[:, None] != alike[None, :]
+
 
 def similarity(texts: Embedding, videos: Embedding, *, renormalise: bool = True) -> Float[Tensor, "text video"]:
     """`sum_s w_s p_s <t_s, v_s>`, divided by `sum_s w_s p_s` if `renormalise`; 0 where no slot is present.
@@ -131,12 +174,12 @@ def similarity(texts: Embedding, videos: Embedding, *, renormalise: bool = True)
     """
     weights = (texts.weights * texts.present).float()
     present = videos.present.float() * videos.weights.float()
-    values = torch.where(videos.present[..., None], videos.values.float(), torch.zeros(()))
+    values = zero_absent(videos.present[..., None], videos.values.float())
     scores = (weights[..., None] * texts.values.float()).flatten(1) @ (present[..., None] * values).flatten(1).T
     if not renormalise:
         return scores
     total = weights @ present.T
-    return torch.where(total > 0, scores / total.clamp(min=1e-12), torch.zeros((), dtype=scores.dtype))
+    return zero_absent(total > 0, scores / total.clamp(min=1e-12))
 
 
 class RetrievalModel(nn.Module):
@@ -294,7 +337,7 @@ class LearnedModel(RetrievalModel):
         steps = self.inputs(tokens)
         if self.config.missing == "refuse":
             for name, each in steps.items():
-                lacking = int((~each.present.any(1)).sum())
+                lacking = len(each.mask) - each.videos.count
                 if lacking:
                     raise ModelError(
                         f"{self.system} as published needs every modality, and {lacking} of {len(each.present)} videos "

@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from reelseek.errors import UsageError
+
 __all__ = [
     "active",
     "average_gradients",
@@ -20,14 +22,36 @@ __all__ = [
     "rank",
     "shared_sums",
     "size",
+    "total",
     "wait",
 ]
 
 
-def join() -> None:
-    """Under `torchrun`, become one of several processes that train one model."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        dist.init_process_group("gloo")
+def join(device: torch.device) -> torch.device:
+    """Under `torchrun`, become one of several processes that train one model; each on a GPU of its own, if on GPUs.
+
+    What the host has (counts, decisions) goes by gloo, what a GPU has by NCCL.
+
+    Returns:
+        this process's device.
+
+    Raises:
+        UsageError: there are more processes here than GPUs.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return device
+    if device.type == "cuda":
+        number = int(os.environ.get("LOCAL_RANK", "0"))
+        if number >= torch.cuda.device_count():
+            raise UsageError(
+                f"process {number} of this machine has no GPU of its own, for there are {torch.cuda.device_count()}; "
+                "start fewer processes, or train with --device cpu"
+            )
+        device = torch.device("cuda", number)
+        torch.cuda.set_device(device)
+    if not dist.is_initialized():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    return device
 
 
 def active() -> bool:
@@ -61,6 +85,15 @@ def everywhere(true: bool) -> bool:
     told = torch.tensor(int(true))
     dist.all_reduce(told, dist.ReduceOp.MIN)
     return bool(told)
+
+
+def total(count: int) -> int:
+    """The sum of a number of the host over processes."""
+    if not active():
+        return count
+    summed = torch.tensor(count)
+    dist.all_reduce(summed)
+    return int(summed)
 
 
 def gathered(rows: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ Text is one more modality: a caption's tokens are `Steps`, as a video's are. Eve
 
 import logging
 from collections.abc import Sequence
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from torch.nn import functional
 from reelseek.errors import ExpertUnavailable, ModelError
 from reelseek.experts.hub import load_pretrained, pretrained_folder
 from reelseek.experts.sentence import SENTENCE_DIM, sentence_encoder
+from reelseek.library.mask import Mask, upload
 from reelseek.library.tokens import Steps
 from reelseek.models.words import split_words, word_vectors
 
@@ -75,7 +77,7 @@ class TextEncoder(nn.Module):
         """
         _refuse_empty(texts)
         if self.config.encoder == "sentence" and not self.config.trained:
-            rows = torch.from_numpy(sentence_encoder().encode(texts)).to(self._device)
+            rows = upload([torch.from_numpy(sentence_encoder().encode(texts))], self._device)[0]
             self._check(rows)
             return rows
         steps, pooled = self._encode(texts)
@@ -122,22 +124,24 @@ class TextEncoder(nn.Module):
     def _encode(self, texts: Sequence[str]) -> tuple[Steps, Tensor | None]:
         if self.config.encoder.endswith(_VECTORS):
             return self._vectors(texts), None
-        tokenizer, frozen = _loaded(self.config.encoder)
-        model = self.encoder if self.config.trained else frozen.to(self._device)
+        tokenizer, frozen = _loaded(self.config.encoder, self._device.type, self._device.index)
+        model = self.encoder if self.config.trained else frozen
         rows = [tokenizer(text)["input_ids"] for text in texts]
         room = min(self.config.most_tokens + 2, _positions(model))
         self._count(sum(max(0, len(row) - room) for row in rows), room)
         rows = [row if len(row) <= room else [*row[: room - 1], row[-1]] for row in rows]
-        ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long, device=self._device)
-        there = torch.zeros_like(ids, dtype=torch.bool)
+        ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
+        host = torch.zeros_like(ids, dtype=torch.bool)
         for index, row in enumerate(rows):
-            ids[index, : len(row)], there[index, : len(row)] = torch.tensor(row, device=ids.device), True
+            ids[index, : len(row)], host[index, : len(row)] = torch.tensor(row), True
+        ids, there = upload([ids], self._device)[0], Mask.on(self._device, host)
         with torch.set_grad_enabled(self.config.trained and torch.is_grad_enabled()):
-            values, pooled = _run(model, ids, there, sentence=self.config.encoder == "sentence")
+            values, pooled = _run(model, ids, there.tensor, sentence=self.config.encoder == "sentence")
         if _is_clip(model):
-            there = there.clone()
-            there[:, 0] = False  # the first token is the same for every text; the last one stays (EAO, section 4.1)
-        return Steps(values, there, values.new_zeros(*there.shape, 2)), pooled
+            host = host.clone()
+            host[:, 0] = False  # the first token is the same for every text; the last one stays (EAO, section 4.1)
+            there = Mask.on(self._device, host)
+        return Steps(values, there.tensor, values.new_zeros(*host.shape, 2), host=there.host), pooled
 
     def _vectors(self, texts: Sequence[str]) -> Steps:
         vectors = word_vectors(self.config.encoder)
@@ -150,12 +154,8 @@ class TextEncoder(nn.Module):
         for index, rows in enumerate(found):
             if rows:
                 values[index, : len(rows)], there[index, : len(rows)] = np.stack(rows), True
-        device = self._device
-        return Steps(
-            torch.from_numpy(values).to(device),
-            torch.from_numpy(there).to(device),
-            torch.zeros(*there.shape, 2, device=device),
-        )
+        steps = Steps(torch.from_numpy(values), torch.from_numpy(there), torch.zeros(*there.shape, 2))
+        return steps.to(self._device)
 
     def _count(self, tokens: int, most: int) -> None:
         if tokens:
@@ -174,8 +174,11 @@ def _folder(name: str) -> Path:
 
 
 @cache
-def _loaded(name: str) -> tuple[Any, Any]:
-    """Tokenizer and frozen model, one copy a process."""
+def _loaded(name: str, device: str = "cpu", number: int | None = None) -> tuple[Any, Any]:
+    """Tokenizer and frozen model, one copy a process and device."""
+    if device != "cpu":
+        shared, model = _loaded(name)
+        return shared, deepcopy(model).to(device if number is None else f"{device}:{number}")
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     folder = _folder(name)
@@ -192,8 +195,6 @@ def _loaded(name: str) -> tuple[Any, Any]:
 
 def _fresh(name: str) -> nn.Module:
     """A copy of the encoder's text part that may be trained."""
-    from copy import deepcopy
-
     model = deepcopy(_loaded(name)[1])
     if _is_clip(model):
         model.vision_model = nn.Identity()

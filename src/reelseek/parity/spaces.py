@@ -78,8 +78,8 @@ def eao(fixture: Fixture) -> Found:
         unread = model.norm[name](model.project[name](raw))
         if config["use_positional_emb"]:
             unread = unread + model.place[name][: raw.shape[1]]
-        found[f"tokens.{name}"] = torch.where(present[..., None], values, unread)
-        found[f"token_mask.{name}"] = present.float()
+        found[f"tokens.{name}"] = torch.where(present.tensor[..., None], values, unread)
+        found[f"token_mask.{name}"] = present.tensor.float()
         found[f"{name}_nonempty_input_mask"] = given[name].present.any(1)
     terms = model.pairs()
     views = list(dict.fromkeys(view for pair in terms for view in pair))
@@ -92,7 +92,7 @@ def eao(fixture: Fixture) -> Found:
         found[f"{name}_embed"] = (unit[one] + unit[two]) / 2
     both = next(values for view, values in embedded.items() if _short(view) == "va")
     found["sims_t_va"] = unit["text"] @ functional.normalize(both, dim=-1, eps=1e-8).T
-    there = {name: given[name].present.any(1) for name in _VIEWS}
+    there = {name: given[name].videos for name in _VIEWS}
     for loss_name, loss in (("nce", model.score_loss), ("mms", _mms(config["mms_margin"]))):
         found |= _losses(f"loss_{loss_name}", embedded, there, terms, loss, config["loss_weights_pretrain"])
     return found
@@ -104,7 +104,7 @@ def _mms(margin: float) -> Any:
 
 def _losses(prefix: str, embedded: Any, there: Any, terms: Any, loss: Any, pretrain: dict[str, float]) -> Found:
     """Every term alone, and both weighted means."""
-    everyone = torch.ones(len(there["text"]), len(there["text"]), dtype=torch.bool)
+    everyone = torch.arange(len(there["text"].host))  # nobody is like another
     names = {}
     for one, two in terms:
         long = f"{'+'.join(one)}|{'+'.join(two)}"

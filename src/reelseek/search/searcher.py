@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from reelseek.errors import LibraryError, ReelseekError, UsageError
 from reelseek.experts import MODALITIES
@@ -17,6 +18,7 @@ from reelseek.library.clips import ClipRule
 from reelseek.library.names import printable
 from reelseek.library.store import Library, Video
 from reelseek.library.tokens import Clip, TokenReader
+from reelseek.models.device import resolve_device
 from reelseek.models.embed import embed_clips, embed_texts, reader_for
 from reelseek.models.model import RetrievalModel, load_model
 from reelseek.models.systems.concepts import background_queries, label_vectors
@@ -77,6 +79,8 @@ class Searcher:
         model: a model, its folder, or the name of a system that needs no training.
         rule: how clips are cut; None keeps the index's own.
         update: False takes the index as it is, if there is one.
+        device: where clips and queries are embedded, see `resolve_device`; a model that was given stays where it is
+            if nothing is named.
 
     Raises:
         UsageError, ModelError: the model cannot be used with this library.
@@ -89,9 +93,12 @@ class Searcher:
         *,
         rule: ClipRule | None = None,
         update: bool = True,
+        device: str | torch.device | None = None,
     ) -> None:
         self.library = library
         self.model = load_model(model)
+        if device is not None or self.model is not model:
+            self.model.to(resolve_device(device))
         self._current = CurrentIndex(library, self.model, rule, update=update)
         self._follow()
 

@@ -26,10 +26,11 @@ def cached_gradients(model: RetrievalModel, batch: Batch, chunk: int, share: int
     parts = [batch.rows(rows) for rows in torch.arange(len(batch.texts)).split(chunk)]
     if not len(batch.texts):
         return 0.0
+    device = next(iter(batch.tokens.values())).device
     states, embedded = [], []
     with torch.no_grad():
         for part in parts:
-            states.append(torch.get_rng_state())
+            states.append(_random_state(device))
             embedded.append((model.encode_texts(part.texts), model.encode_videos(part.tokens)))
     sides = [Embedding.concat([pair[side] for pair in embedded]) for side in (0, 1)]
     leaves: list[Tensor] = []
@@ -43,13 +44,24 @@ def cached_gradients(model: RetrievalModel, batch: Batch, chunk: int, share: int
     pieces = [
         torch.zeros_like(leaf) if gradient is None else gradient for leaf, gradient in zip(leaves, owed, strict=True)
     ]
-    after = torch.get_rng_state()
+    after = _random_state(device)
     split = list(zip(*(piece.split(chunk) for piece in pieces), strict=True))
     for part, state, gradients in zip(parts, states, split, strict=True):
-        torch.set_rng_state(state)
+        _set_random_state(device, state)
         text, video = model.encode_texts(part.texts), model.encode_videos(part.tokens)
         made = (text.values, text.weights, video.values, video.weights)
         pairs = [(out, g) for out, g in zip(made, gradients, strict=True) if out.requires_grad]
         torch.autograd.backward([out for out, _ in pairs], [g.to(out.dtype) for out, g in pairs])
-    torch.set_rng_state(after)
+    _set_random_state(device, after)
     return float(loss.detach())
+
+
+def _random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """Of the host's generator, and of a GPU's, from which dropout draws there."""
+    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+
+def _set_random_state(device: torch.device, state: tuple[Tensor, Tensor | None]) -> None:
+    torch.set_rng_state(state[0])
+    if state[1] is not None:
+        torch.cuda.set_rng_state(state[1], device)

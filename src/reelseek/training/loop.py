@@ -5,7 +5,9 @@ import io
 import json
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,11 @@ from reelseek.library.files import write_whole, write_whole_by
 from reelseek.library.store import Library
 from reelseek.library.tokens import Clip, Steps, TokenReader, Tokens
 from reelseek.models import parallel
+from reelseek.models.device import device_of, matmul_precision, resolve_device
 from reelseek.models.embed import embed_clips
 from reelseek.models.model import Batch, LearnedModel, RetrievalModel, load_model
 from reelseek.models.systems import SYSTEMS
+from reelseek.training.ahead import in_order
 from reelseek.training.caching import cached_gradients
 from reelseek.training.data import Split, Windows, hidden_experts, read_split, recipe_splits, whole_split
 from reelseek.training.measure import Measured, clips_with, measure_embedded
@@ -61,6 +65,7 @@ def train(
     report: Report | None = None,
     after: After | None = None,
     stage: str = "",
+    device: str | torch.device | None = None,
 ) -> RetrievalModel:
     """Train a system on a library; a run that was stopped goes on where it was, and ends with the same weights.
 
@@ -70,12 +75,18 @@ def train(
         out: folder for the model (best epoch), the log and the state to resume from.
         report: called after every epoch with its line, the number of epochs and `stage`.
         after: called with the model before an epoch's state is written; called again if that was not reached.
+        device: where to learn instead of where the recipe says, see `resolve_device`. A run that was stopped goes on
+            on another device as well.
+
+    Returns:
+        the model, on that device.
 
     Raises:
         RecipeError: unknown system or settings, `out` holds a run of another recipe, or a loss cannot be shared.
         UsageError: the library lacks captions or experts.
     """
-    parallel.join()
+    place = parallel.join(resolve_device(device if device is not None else recipe.train.device))
+    matmul_precision(place)
     torch.manual_seed(recipe.train.seed)
     reader = TokenReader(library, recipe.data.experts)
     data = recipe_splits(library, recipe.data)
@@ -93,17 +104,19 @@ def train(
     model.fit_inputs(*_sample(reader, data[0], recipe.train.seed))
     if recipe.train.start is not None:
         _take_over(model, recipe.train.start)
+    model.to(place)
     run = _Run(recipe, model, reader, data, out)
     run.sources = _sources(library, recipe, data[0])
     if recipe.pseudo is not None:
-        run.pseudo = _pseudo(recipe, recipe.pseudo, library, reader, data[0], out, report)
+        run.pseudo = _pseudo(recipe, recipe.pseudo, library, reader, data[0], out, report, place)
     run.resume()
     run.go(report if report and parallel.first() else (lambda *_: None), after, stage)
     parallel.wait()
     run.take_best()
     parallel.wait()
     if data[1].set_aside_from == data[0].name:  # these clips were lent for choosing; now all of them may be learnt from
-        model.refit(*_sample(reader, whole_split(library, recipe.data), recipe.train.seed))
+        model.cpu().refit(*_sample(reader, whole_split(library, recipe.data), recipe.train.seed))
+        model.to(place)
     if parallel.first():
         run.keep_best()
     parallel.wait()
@@ -118,12 +131,13 @@ def _pseudo(
     split: Split,
     out: Path,
     report: Report | None,
+    device: torch.device,
 ) -> Tensor:
     if not str(recipe.model.get("system")).startswith("umi"):
         raise RecipeError(f"[pseudo] is a stage of umi; {recipe.model.get('system')} has no branch for pseudo-labels")
 
     def alone(part: Recipe, folder: Path, after: After, expert: str) -> RetrievalModel:
-        return train(part, library, folder, report=report, after=after, stage=expert)
+        return train(part, library, folder, report=report, after=after, stage=expert, device=device)
 
     return pseudo_labels(recipe, how, reader, split, out / "pseudo", alone)
 
@@ -179,6 +193,16 @@ def _take_over(model: RetrievalModel, folder: str) -> None:
     _log.info("%d of %d tensors are taken over from %s", len(same), len(own), folder)
 
 
+@dataclass(frozen=True)
+class _Drawn:
+    """What chance has decided of a batch: clips with a caption each, shifts in seconds, numbers for `_drop`."""
+
+    clips: npt.NDArray[np.int64]
+    examples: Sequence[tuple[Clip, str]]
+    shifts: dict[str, list[float]]
+    kept: npt.NDArray[np.float64] | None
+
+
 class _Run:
     """State of one training run."""
 
@@ -186,6 +210,7 @@ class _Run:
         self, recipe: Recipe, model: RetrievalModel, reader: TokenReader, data: tuple[Split, Split], out: Path
     ) -> None:
         self.recipe, self.how, self.model, self.reader, self.out = recipe, recipe.train, model, reader, out
+        self.device = device_of(model)
         self.train, self.validation = data
         self.captions = self.train.captions_by_clip()
         self.number_of_video = {v: n for n, v in enumerate(sorted({clip.video for clip in self.train.clips}))}
@@ -193,7 +218,7 @@ class _Run:
         self.windows = None if seconds is None else Windows(self.train, seconds)
         self.pseudo: Tensor | None = None
         self.sources: list[tuple[float, list[list[int]]]] = []
-        self.optimizer = _optimizer(model, recipe.train)
+        self.optimizer = _optimizer(model, recipe.train, self.device)
         self.average = {k: v.detach().clone() for k, v in model.state_dict().items()} if self.how.average else {}
         self.epoch, self.steps, self.best_score = 0, 0, float("-inf")
         self.log: list[Epoch] = []
@@ -201,7 +226,7 @@ class _Run:
         if len(self.order) < 2:
             raise UsageError(f"the split {self.train.name!r} has {len(self.order)} captioned clips; training needs two")
         self.identity = json.dumps(
-            [asdict(recipe), self.train.hash, self.validation.hash, reader.fingerprints], sort_keys=True, default=str
+            [_identity(recipe), self.train.hash, self.validation.hash, reader.fingerprints], sort_keys=True, default=str
         )
 
     # One epoch
@@ -231,20 +256,23 @@ class _Run:
         factor = rate_factor(self.how, self.epoch, [line.score for line in self.log])
         for group in self.optimizer.param_groups:
             group["lr"] = group["start"] * factor
-        losses = []
+        losses: list[Tensor] = []
         self.model.train()
         parts = self._batches(drawn)
         parts = [part for part in parts if len(part) >= max(2, parallel.size())]
+        batches = in_order((self._draw(clips, drawn) for clips in parts), self._read, self.how.workers)
         for begin in range(0, len(parts), self.how.accumulate):
-            together = parts[begin : begin + self.how.accumulate]
+            together = min(self.how.accumulate, len(parts) - begin)
             self.optimizer.zero_grad()
-            losses += [self._gradients(clips, drawn, len(together)) for clips in together]
+            losses += [self._gradients(batch, together) for batch in islice(batches, together)]
             if parallel.active():
                 parallel.average_gradients(self.model)
             self.optimizer.step()
             self.steps += 1
             self._follow()
-        return float(np.mean(losses))
+        return float(
+            np.mean(torch.stack(losses).cpu().numpy().astype(np.float64))
+        )  # the one number of an epoch that the host waits for
 
     def _batches(self, drawn: np.random.Generator) -> list[npt.NDArray[np.int64]]:
         """The clips of every batch of an epoch."""
@@ -274,32 +302,41 @@ class _Run:
             clips.append(of_video[drawn.integers(len(of_video))])
         return np.array(clips, np.int64)
 
-    def _gradients(self, clips: npt.NDArray[np.int64], drawn: np.random.Generator, share: int) -> float:
-        """Add the gradients of a batch, divided by `share`."""
-        # Everything that is drawn is drawn for the whole batch, so that several processes stay in step.
+    def _draw(self, clips: npt.NDArray[np.int64], drawn: np.random.Generator) -> "_Drawn":
+        """Everything of a batch that is left to chance, whole, so that several processes stay in step."""
         moved = {
             expert: drawn.choice([-1.0, 1.0], len(clips)) * seconds for expert, seconds in self.model.shifts.items()
         }
         kept = drawn.random((len(clips), len(self.reader.dims))) if self.how.drop else None
         examples = [self._example(int(clip), drawn) for clip in clips]
         mine = np.array_split(np.arange(len(clips)), parallel.size())[parallel.rank()]
-        clips, texts = clips[mine], [examples[place][1] for place in mine]
         shifts = {expert: seconds[mine].tolist() for expert, seconds in moved.items()}
-        batch = self.reader.batch([examples[place][0] for place in mine], shifts)
-        tokens = batch if kept is None else _drop(batch, self.how.drop, kept[mine])
-        numbers = torch.from_numpy(clips.astype(np.int64))
-        video = torch.tensor([self.number_of_video[self.train.clips[clip].video] for clip in clips])
+        chosen = [examples[place] for place in mine]
+        return _Drawn(clips[mine], chosen, shifts, None if kept is None else kept[mine])
+
+    def _read(self, drawn: "_Drawn") -> Batch:
+        """A batch on the host, in memory from which it goes to a GPU beside other work."""
+        batch = self.reader.batch([clip for clip, _ in drawn.examples], drawn.shifts)
+        tokens = batch if drawn.kept is None else _drop(batch, self.how.drop, drawn.kept)
+        if self.device.type == "cuda":
+            tokens = {name: steps.pinned() for name, steps in tokens.items()}
+        numbers = torch.from_numpy(drawn.clips.astype(np.int64))
+        video = torch.tensor([self.number_of_video[self.train.clips[clip].video] for clip in drawn.clips])
         pseudo = None if self.pseudo is None else self.pseudo[numbers]
         apart, local = self.how.negatives == "clips", not self.how.gather
-        given = Batch(tokens, texts, video, numbers, pseudo, apart, local)
-        half = torch.autocast("cpu", torch.bfloat16, enabled=self.how.precision == "bfloat16")
+        return Batch(tokens, [text for _, text in drawn.examples], video, numbers, pseudo, apart, local)
+
+    def _gradients(self, batch: Batch, share: int) -> Tensor:
+        """Add the gradients of a batch, divided by `share`; its loss, which nobody waits for here."""
+        batch = batch.to(self.device)
+        half = torch.autocast(self.device.type, torch.bfloat16) if self.how.precision == "bfloat16" else nullcontext()
         if self.how.chunk is not None:
             with half:
-                return cached_gradients(self.model, given, self.how.chunk, share)
+                return torch.tensor(cached_gradients(self.model, batch, self.how.chunk, share))
         with half:
-            loss = torch.stack([term.float() for term in self.model.loss(given).values()]).sum()
+            loss = torch.stack([term.float() for term in self.model.loss(batch).values()]).sum()
         (loss / share).backward()
-        return float(loss.detach())
+        return loss.detach()
 
     def _example(self, clip: int, drawn: np.random.Generator) -> tuple[Clip, str]:
         """What is seen and what is said of one clip."""
@@ -391,7 +428,8 @@ class _Run:
         self.epoch, self.steps, self.best_score = about["epoch"], about["steps"], about["best"]
         self.log = [Epoch(**line) for line in about["log"]]
         self.model.load_state_dict(_under(state, "model."))
-        self.average = _under(state, "average.")
+        beside = self.model.state_dict()
+        self.average = {name: each.to(beside[name].device) for name, each in _under(state, "average.").items()}
         slots: dict[int, dict[str, Tensor]] = {}
         for name, value in _under(state, "optimizer.").items():
             index, _, slot = name.partition(".")
@@ -416,6 +454,14 @@ class _Run:
         self.model.save(self.out, card=_card(self.model, self.train, self.validation, best), about=about)
 
 
+def _identity(recipe: Recipe) -> dict[str, Any]:
+    """What a run must share with one that goes on with it: everything but where and by how many it is computed."""
+    settings = asdict(recipe)
+    for name in ("device", "workers"):
+        del settings["train"][name]
+    return settings
+
+
 def _plain(line: Epoch) -> dict[str, Any]:
     """As JSON can hold it, which knows no NaN."""
     return asdict(line) | {"loss": None if np.isnan(line.loss) else line.loss}
@@ -433,13 +479,15 @@ _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 
 
-def _optimizer(model: RetrievalModel, how: TrainRecipe) -> torch.optim.Optimizer:
+def _optimizer(model: RetrievalModel, how: TrainRecipe, device: torch.device) -> torch.optim.Optimizer:
     text = [p for name, p in model.named_parameters() if name.startswith(model.text_side)]
     video = [p for name, p in model.named_parameters() if not name.startswith(model.text_side)]
     text_rate = how.rate if how.text_rate is None else how.text_rate
     groups = [{"params": video, "start": how.rate}, {"params": text, "start": text_rate}]
     groups = [group for group in groups if group["params"]]
     more: dict[str, Any] = {"momentum": how.momentum} if how.optimizer == "sgd" else {}
+    if device.type == "cuda" and how.optimizer != "radam":  # which has no fused form
+        more["fused"] = True
     return _OPTIMIZERS[how.optimizer](groups, lr=how.rate, weight_decay=how.weight_decay, **more)
 
 
@@ -470,7 +518,7 @@ def _write_log(path: Path, lines: Sequence[Epoch]) -> None:
 
 
 def _write_tensors(path: Path, state: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    tensors = {name: value.contiguous().clone() for name, value in state.items()}
+    tensors = {name: value.cpu().contiguous().clone() for name, value in state.items()}
     write_whole_by(path, lambda partial: save_file(tensors, partial, metadata))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from reelseek.errors import UsageError
 from reelseek.evaluation.compare import write_run
@@ -15,6 +16,7 @@ from reelseek.evaluation.protocols import PROTOCOLS, Protocol
 from reelseek.evaluation.ranks import Direction, dual_softmax, metrics, text_to_video_ranks, video_to_text_ranks
 from reelseek.library.store import Library
 from reelseek.library.tokens import TokenReader
+from reelseek.models.device import resolve_device
 from reelseek.models.embed import embed_clips, embed_texts, reader_for
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.training.data import Split, read_split, split_names
@@ -69,6 +71,7 @@ def evaluate(
     split: str | None = None,
     experts: Sequence[str] | None = None,
     protocol: str = "strict",
+    device: "str | torch.device | None" = None,
 ) -> Measured:
     """Measure a model on a split of a library.
 
@@ -76,10 +79,13 @@ def evaluate(
         split: None takes the protocol's, else `test` if there is one, else every caption.
         experts: use only these of the model's experts.
         protocol: one of PROTOCOLS.
+        device: where the model is moved to first; None leaves it where it is.
 
     Raises:
-        UsageError: no such protocol, split or expert.
+        UsageError: no such protocol, split, expert or device.
     """
+    if device is not None:
+        model.to(resolve_device(device))
     if protocol not in PROTOCOLS:
         raise UsageError(f"no protocol is called {protocol!r}; there are {', '.join(PROTOCOLS)}")
     rule = PROTOCOLS[protocol]

@@ -21,7 +21,8 @@ from torch.nn import functional
 from reelseek.errors import UsageError
 from reelseek.library.readers.labels import Labelled, read_labels
 from reelseek.library.store import Library
-from reelseek.library.tokens import Clip, TokenReader
+from reelseek.library.tokens import Clip, TokenReader, Tokens
+from reelseek.models.device import device_of, resolve_device
 from reelseek.models.embed import embed_clips, reader_for
 from reelseek.models.model import RetrievalModel, load_model
 from reelseek.overlap.ids import matching
@@ -84,6 +85,7 @@ def probe(
     shuffle: bool = False,
     seed: int = 0,
     progress: Progress = lambda *_: None,
+    device: str | torch.device | None = None,
 ) -> Probed:
     """Train a linear classifier on a model's embeddings of labelled videos, and test it.
 
@@ -95,6 +97,7 @@ def probe(
         windows: so many windows of a video are embedded each by itself; decisions are averaged over them.
         window_seconds: length of a window; 32 frames at 12.5 a second are 2.56. Videos that are shorter are one window.
         tune: learn the model's weights along with the classifier, instead of keeping them.
+        device: where the model is moved to first; None leaves it where it is.
         shuffle: give the videos each other's labels, which ought to bring the probe to chance.
 
     Raises:
@@ -104,6 +107,8 @@ def probe(
     if windows < 1 or not window_seconds > 0:
         raise UsageError(f"{windows} windows of {window_seconds:g} s: wanted at least one, of some length")
     loaded = load_model(model)
+    if device is not None:
+        loaded.to(resolve_device(device))
     reader = reader_for(loaded, library, experts)
     rows = read_labels(Path(labels)) if isinstance(labels, str | Path) else list(labels)
     samples, skipped = _samples(library, reader, _with_folds(library, rows), windows, window_seconds)
@@ -376,23 +381,28 @@ def _tuned(
         raise UsageError(f"{model.system} has no weights to tune; leave --tune out")
     torch.manual_seed(int(rng.integers(2**31)))
     mine.requires_grad_(True)
+    place = device_of(mine)
+
+    def read(clips: Sequence[Clip]) -> Tokens:
+        return {name: steps.to(place) for name, steps in reader.batch(clips).items()}
+
     with torch.no_grad():
-        width = mine.eval().encode_videos(reader.batch(samples[0].clips[:1])).flat.shape[1]
-    norm, head = nn.BatchNorm1d(width, affine=False), nn.Linear(width, targets.shape[1])
+        width = mine.eval().encode_videos(read(samples[0].clips[:1])).flat.shape[1]
+    norm, head = nn.BatchNorm1d(width, affine=False).to(place), nn.Linear(width, targets.shape[1]).to(place)
     learn, held, test = parts
     groups = [{"params": mine.parameters(), "lr": 1e-4}, {"params": head.parameters(), "lr": 1e-2}]
     optimizer = torch.optim.AdamW(groups, weight_decay=1e-3)
-    goal = torch.from_numpy(targets).float()
+    goal = torch.from_numpy(targets).float().to(place)
 
     def decided(clips: Sequence[Clip]) -> Tensor:
-        return head(norm(mine.encode_videos(reader.batch(clips)).flat))
+        return head(norm(mine.encode_videos(read(clips)).flat))
 
     def asked(which: npt.NDArray[np.bool_]) -> Matrix:
         mine.eval()
         norm.eval()
         with torch.inference_mode():
             rows = [decided(samples[i].clips).mean(0) for i in np.flatnonzero(which).tolist()]
-        return torch.stack(rows).numpy()
+        return torch.stack(rows).cpu().numpy()
 
     best, kept = -1.0, asked(test)
     chosen = np.flatnonzero(learn & ~held)
@@ -405,7 +415,7 @@ def _tuned(
             clips = [samples[i].clips[int(rng.integers(len(samples[i].clips)))] for i in rows.tolist()]
             if len(clips) < 2:
                 continue
-            scores, wanted = decided(clips), goal[torch.from_numpy(rows)]
+            scores, wanted = decided(clips), goal[torch.from_numpy(rows).to(place)]
             loss = (
                 functional.cross_entropy(scores, wanted.argmax(1))
                 if single

@@ -58,7 +58,7 @@ def pseudo_labels(
 def _captions(model: LearnedModel, split: Split) -> Tensor:
     """The mean of a clip's captions in the text encoder's space."""
     with torch.inference_mode():
-        rows = functional.normalize(model.text.pooled(split.texts), dim=-1).clone()
+        rows = functional.normalize(model.text.pooled(split.texts), dim=-1).cpu().clone()
     owner = torch.tensor(split.clip_of_text)
     total = rows.new_zeros(len(split.clips), rows.shape[1]).index_add(0, owner, rows)
     return total / torch.bincount(owner, minlength=len(split.clips)).clamp(min=1)[:, None]

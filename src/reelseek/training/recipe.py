@@ -116,6 +116,8 @@ class TrainRecipe:
         chunk: embed a batch in chunks of so many clips and compare all of it (gradient caching), so that large
             contrastive batches fit; for systems whose loss is over their similarities alone.
         precision: `bfloat16` computes in it under autocast; weights stay as they are.
+        device: `auto` learns on an accelerator where there is one; `cpu`, `cuda`, `cuda:N` or `mps`.
+        workers: threads that read batches ahead of the step; the order and the numbers are the same for any number.
         caption: a `random` caption of a clip each epoch, or always the `first`.
         clips_per_video: fill a batch with so many clips, drawn each epoch, of each of its videos (EAO: 10 of 224); by
             default clips come one by one, all of them in an epoch.
@@ -144,6 +146,8 @@ class TrainRecipe:
     accumulate: int = Field(default=1, ge=1)
     chunk: int | None = Field(default=None, ge=1)
     precision: Literal["float32", "bfloat16"] = "float32"
+    device: str = "auto"
+    workers: int = Field(default=0, ge=0, le=64)
     caption: Literal["random", "first"] = "random"
     clips_per_video: int | None = Field(default=None, ge=1)
     negatives: Literal["videos", "clips"] = "videos"

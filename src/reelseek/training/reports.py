@@ -16,7 +16,7 @@ from reelseek.evaluation.figures import curves, heat_map, picture_map, similarit
 from reelseek.evaluation.report import Examples, Figure, Picture, ReportTable, mean_and_spread
 from reelseek.library.store import Library
 from reelseek.library.tokens import Clip, TokenReader
-from reelseek.models.embed import embed_clips, reader_for
+from reelseek.models.embed import embed_clips, embed_texts, reader_for
 from reelseek.models.model import RetrievalModel, load_model
 from reelseek.training.data import Split, read_split, split_names
 from reelseek.training.measure import Measured, evaluate, write_measured
@@ -212,8 +212,7 @@ def embedding_map(
     data = _some(library, split, most)
     if of == "text":
         rows = [rows[0] for rows in data.captions_by_clip() if rows]
-        with torch.inference_mode():
-            found = model.eval().encode_texts([data.texts[row] for row in rows])
+        found = embed_texts(model, [data.texts[row] for row in rows])
         clips = [data.clips[data.clip_of_text[row]] for row in rows]
         labels = [data.texts[row] for row in rows]
     else:

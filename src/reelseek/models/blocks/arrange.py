@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from reelseek.library.mask import Mask, upload, zero_absent
 from reelseek.library.tokens import Steps
 
 __all__ = [
@@ -35,7 +36,8 @@ class Arranged:
     """One row of tokens a video, each token belonging to a group (a modality, a view, a branch).
 
     `source` names the column of `values` that each token begins as; None where every token has a column of its own.
-    `place` is each column's position for rotary attention.
+    `place` is each column's position for rotary attention. What stands where is the host's to know: `group`, `source`
+    and `place` are its, and `host` is its copy of `present`.
     """
 
     values: Float[Tensor, "video source dim"]
@@ -43,23 +45,35 @@ class Arranged:
     group: Int[Tensor, " token"]
     source: Int[Tensor, " token"] | None = None
     place: Int[Tensor, " source"] | None = None
+    host: Bool[Tensor, "video token"] | None = None
+
+    @property
+    def mask(self) -> Mask:
+        """Which tokens are present."""
+        if self.host is None or self.present.device.type == "cpu":
+            return Mask.of(self.present)
+        return Mask(self.present, self.host)
 
     @property
     def tokens(self) -> Float[Tensor, "video token dim"]:
         """Values of every token, repeated where several begin as the same column."""
-        return self.values if self.source is None else self.values[:, self.source]
+        if self.source is None:
+            return self.values
+        return self.values.index_select(1, upload([self.source], self.values.device)[0])
 
 
-def in_a_row(parts: Sequence[tuple[Tensor, Tensor]]) -> Arranged:
+def in_a_row(parts: Sequence[tuple[Tensor, Mask | Tensor]]) -> Arranged:
     """Tokens of several groups one after the other.
 
     Args:
         parts: for each group its values [video, token, dim] and which are present [video, token].
     """
-    device = parts[0][0].device
-    lengths = torch.tensor([present.shape[1] for _, present in parts])
-    group = torch.arange(len(parts)).repeat_interleave(lengths).to(device)
-    return Arranged(torch.cat([values for values, _ in parts], 1), torch.cat([there for _, there in parts], 1), group)
+    masks = [Mask.of(there) for _, there in parts]
+    lengths = torch.tensor([mask.host.shape[1] for mask in masks])
+    group = torch.arange(len(parts)).repeat_interleave(lengths)
+    host = torch.cat([mask.host for mask in masks], 1)
+    present = host if all(mask.local for mask in masks) else torch.cat([mask.tensor for mask in masks], 1)
+    return Arranged(torch.cat([values for values, _ in parts], 1), present, group, host=host)
 
 
 def views(row: Arranged, chosen: Sequence[Sequence[int]]) -> Arranged:
@@ -67,13 +81,14 @@ def views(row: Arranged, chosen: Sequence[Sequence[int]]) -> Arranged:
 
     The six passes of Everything at Once are one row of six views (Shvetsova et al. 2022, section 3.2).
     """
-    columns = [
-        torch.isin(row.group, torch.tensor(groups, device=row.group.device)).nonzero()[:, 0] for groups in chosen
-    ]
+    columns = [torch.isin(row.group, torch.tensor(groups)).nonzero()[:, 0] for groups in chosen]
     source = torch.cat(columns)
     lengths = torch.tensor([len(part) for part in columns])
-    group = torch.arange(len(columns)).repeat_interleave(lengths).to(source.device)
-    return replace(row, present=row.present[:, source], group=group, source=source)
+    group = torch.arange(len(columns)).repeat_interleave(lengths)
+    mask = row.mask
+    host = mask.host[:, source]
+    present = host if mask.local else mask.tensor.index_select(1, upload([source], row.values.device)[0])
+    return replace(row, present=present, group=group, source=source, host=host)
 
 
 def everything(groups: int) -> Bool[Tensor, "group group"]:
@@ -98,7 +113,7 @@ def may_attend(row: Arranged, relation: Bool[Tensor, "group group"]) -> Bool[Ten
 
     This is what every mask here means; `blocks.mix` reaches the same without ever building it.
     """
-    allowed = relation.to(row.group.device)[row.group][:, row.group]
+    allowed = upload([relation[row.group][:, row.group]], row.present.device)[0]
     return allowed[None] & row.present[:, None, :]
 
 
@@ -110,24 +125,27 @@ def thin(steps: Steps, most: int, how: Thinning = "even") -> Steps:
             to the nearest pixel (EAO); `published` the sorted random subset that MMT's released reader
             draws in evaluation, from a generator seeded with 0 for every video.
     """
-    counts = steps.present.sum(1)
-    if int(counts.max()) <= most and steps.present.shape[1] <= most:
+    counts = steps.mask.sum(1)
+    if int(counts.max()) <= most and steps.mask.shape[1] <= most:
         return steps
-    index = torch.zeros(len(counts), most, dtype=torch.long)
-    present = torch.zeros(len(counts), most, dtype=torch.bool)
-    for row, there in enumerate(steps.present):
-        places = there.nonzero()[:, 0]
-        if len(places) > most and how == "published":
-            places = places[np.sort(np.random.RandomState(0).choice(len(places), most, replace=False))]
-        elif len(places) > most and how == "even":
-            places = places[torch.linspace(0, len(places) - 1, most).round().long()]
-        elif len(places) > most and how == "nearest":
-            places = places[torch.arange(most) * len(places) // most]
-        places = places[:most]
-        index[row, : len(places)], present[row, : len(places)] = places, True
-    index = index.to(steps.values.device)
-    values = steps.values.gather(1, index[..., None].expand(-1, -1, steps.values.shape[2]))
-    return Steps(values, present.to(steps.values.device), steps.spans.gather(1, index[..., None].expand(-1, -1, 2)))
+    taken = torch.zeros(len(counts), most, dtype=torch.long)
+    for count in torch.unique(counts).tolist():
+        places = _thinned(count, most, how)
+        taken[counts == count, : len(places)] = places
+    first = steps.mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)
+    present = torch.arange(most) < counts[:, None]
+    return steps.gather(first.gather(1, taken), present)
+
+
+def _thinned(count: int, most: int, how: Thinning) -> Int[Tensor, " place"]:
+    """Which of so many steps are taken."""
+    if count > most and how == "published":
+        return torch.from_numpy(np.sort(np.random.RandomState(0).choice(count, most, replace=False)))
+    if count > most and how == "even":
+        return torch.linspace(0, count - 1, most).round().long()
+    if count > most and how == "nearest":
+        return torch.arange(most) * count // most
+    return torch.arange(min(count, most))
 
 
 def aligned(steps: Mapping[str, Steps], names: Sequence[str]) -> Steps:
@@ -138,17 +156,21 @@ def aligned(steps: Mapping[str, Steps], names: Sequence[str]) -> Steps:
     """
     if len(names) == 1:
         return steps[names[0]]
-    counts = torch.stack([steps[name].present.sum(1) for name in names], 1)
+    counts = torch.stack([steps[name].mask.sum(1) for name in names], 1)
     lead = counts.argmax(1)
     longest = max(1, int(counts.max()))
-    videos, device = len(lead), lead.device
-    present = torch.zeros(videos, longest, dtype=torch.bool, device=device)
-    spans = torch.zeros(videos, longest, 2, device=device)
+    device = steps[names[0]].device
+    host = torch.zeros(len(lead), longest, dtype=torch.bool)
+    spans = torch.zeros(len(lead), longest, 2, device=device)
     for index, name in enumerate(names):
-        rows = (lead == index).nonzero()[:, 0]
+        videos = (lead == index).nonzero()[:, 0]
         first = left(steps[name])
-        length = min(longest, first.present.shape[1])
-        present[rows, :length], spans[rows, :length] = first.present[rows, :length], first.spans[rows, :length]
+        length = min(longest, first.mask.shape[1])
+        host[videos, :length] = first.mask[videos, :length]
+        rows = upload([videos], device)[0]
+        padded = functional.pad(first.spans[:, :length], (0, 0, 0, longest - length))
+        spans = spans.index_copy(0, rows, padded.index_select(0, rows))
+    present = upload([host], device)[0]
     values = []
     for name in names:
         other = steps[name]
@@ -156,37 +178,38 @@ def aligned(steps: Mapping[str, Steps], names: Sequence[str]) -> Steps:
         nearest = far.masked_fill(~other.present[:, None, :], torch.inf).argmin(2)
         rows = other.clean.gather(1, nearest[..., None].expand(-1, -1, other.values.shape[2]))
         there = present & other.present.any(1, keepdim=True)
-        values.append(torch.where(there[..., None], rows, torch.zeros((), dtype=rows.dtype)))
-    return Steps(torch.cat(values, -1), present, spans)
+        values.append(zero_absent(there[..., None], rows))
+    return Steps(torch.cat(values, -1), present, spans, host=host)
 
 
 def max_thin(steps: Steps, most: int) -> Steps:
     """At most `most` steps: maxima over equal runs, then the nearest (EAO's `max_pool` for long videos)."""
     steps = left(steps)
-    longest = int(steps.present.sum(1).max())
+    counts = steps.mask.sum(1)
+    longest = int(counts.max())
     if longest <= most:
         return steps
-    values, present, spans = [], [], []
-    for row, there, times in zip(steps.values, steps.present, steps.spans, strict=True):
-        count = int(there.sum())
-        run = max(1, count // most)
-        runs = count // run if count else 0
-        blocks = row[: runs * run].unflatten(0, (runs, run)).amax(1) if runs else row[:0]
-        bounds = times[: runs * run].unflatten(0, (runs, run)) if runs else times[:0, None]
-        times = torch.stack([bounds[:, 0, 0], bounds[:, -1, 1]], 1) if runs else times[:0]
-        kept = torch.arange(min(most, runs)) * runs // max(1, min(most, runs))
-        values.append(functional.pad(blocks[kept], (0, 0, 0, most - len(kept))))
-        spans.append(functional.pad(times[kept], (0, 0, 0, most - len(kept))))
-        present.append(torch.arange(most, device=row.device) < len(kept))
-    return Steps(torch.stack(values), torch.stack(present), torch.stack(spans))
+    run = (counts // most).clamp(min=1)
+    runs = counts // run
+    kept = torch.minimum(runs, torch.tensor(most))
+    place = torch.arange(most)
+    begin = place * runs[:, None] // kept.clamp(min=1)[:, None] * run[:, None]
+    present = place < kept[:, None]
+    within = torch.arange(int(run.max()))
+    inside = present[..., None] & (within < run[:, None, None])
+    index = torch.where(inside, begin[..., None] + within, 0)
+    shape, device = index.shape, steps.device
+    last = torch.where(present, begin + run[:, None] - 1, 0)
+    places, ends = upload([index.flatten(1), torch.stack([torch.where(present, begin, 0), last])], device)
+    taken = steps.values.gather(1, places[..., None].expand(-1, -1, steps.values.shape[2])).unflatten(1, shape[1:])
+    taken = taken.masked_fill(~upload([inside], device)[0][..., None], -torch.inf).amax(2)
+    there = upload([present], device)[0]
+    bounds = [steps.spans[..., side].gather(1, ends[side]) for side in (0, 1)]
+    spans = zero_absent(there[..., None], torch.stack(bounds, -1))
+    return Steps(zero_absent(there[..., None], taken), there, spans, host=present)
 
 
 def left(steps: Steps) -> Steps:
     """Present steps first, their order kept."""
-    order = steps.present.int().argsort(dim=1, descending=True, stable=True)
-    index = order[..., None]
-    return Steps(
-        steps.values.gather(1, index.expand(-1, -1, steps.values.shape[2])),
-        steps.present.gather(1, order),
-        steps.spans.gather(1, index.expand(-1, -1, 2)),
-    )
+    order = steps.mask.int().argsort(dim=1, descending=True, stable=True)
+    return steps.gather(order, steps.mask.gather(1, order))

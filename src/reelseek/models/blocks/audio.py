@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reelseek.library.mask import zero_absent
 from reelseek.library.tokens import Steps
 
 __all__ = ["AudioCNN"]
@@ -69,13 +70,13 @@ class AudioCNN(nn.Module):
         length = steps.present.shape[1]
         more = -length % self.stride
         frames = functional.pad(steps.clean, (0, 0, 0, more))
-        present = functional.pad(steps.present, (0, more))
+        present, host = (functional.pad(mask, (0, more)) for mask in (steps.present, steps.mask))
         spans = functional.pad(steps.spans, (0, 0, 0, more))
-        heard = present.any(1)
-        if self.training and not bool(heard.all()) and bool(heard.any()):
+        heard = steps.videos
+        if self.training and not heard.all and heard.count:
             # Clips without sound stay out of batch statistics.
-            rows = self._masked(frames[heard], present[heard])
-            values = rows.new_zeros(len(frames), *rows.shape[1:]).index_copy(0, heard.nonzero()[:, 0], rows)
+            rows = self._masked(frames.index_select(0, heard.rows), present.index_select(0, heard.rows))
+            values = rows.new_zeros(len(frames), *rows.shape[1:]).index_copy(0, heard.rows, rows)
         else:
             values = self._masked(frames, present)
         tokens = present.unflatten(1, (-1, self.stride))
@@ -84,8 +85,8 @@ class AudioCNN(nn.Module):
         starts = spans[..., 0].masked_fill(~tokens, torch.inf).amin(2)
         ends = spans[..., 1].masked_fill(~tokens, -torch.inf).amax(2)
         spans = torch.stack([starts, ends], -1)
-        spans = torch.where(there[..., None], spans, torch.zeros(()))
-        return Steps(values, there, spans)
+        spans = zero_absent(there[..., None], spans)
+        return Steps(values, there, spans, host=host.unflatten(1, (-1, self.stride)).any(2))
 
     def _masked(self, frames: Tensor, present: Tensor) -> Tensor:
         there = present[:, None, None].to(frames.dtype)

@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reelseek.library.mask import zero_absent
+
 __all__ = ["LinearSlot", "ridge", "trust"]
 
 Means = Mapping[str, tuple[Tensor, Tensor]]
@@ -97,7 +99,7 @@ def ridge(
         rank = float((scores > scores.diagonal()[:, None]).sum(1).double().mean())
         if rank < best:
             best, chosen, kept = rank, shrink, alone
-    inverse = torch.where(scales > 1e-9, chosen / scales.clamp(min=1e-9), torch.zeros((), dtype=scales.dtype))
+    inverse = zero_absent(scales > 1e-9, chosen / scales.clamp(min=1e-9))
     return (right.T @ (inverse[:, None] * turned)).to(inputs.dtype), kept.to(inputs.dtype)
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reelseek.library.mask import Mask, upload
 from reelseek.models.blocks.arrange import Arranged
 
 __all__ = ["Attention", "FeedForward", "Layer", "Plan", "Transformer", "UnbiasedLayerNorm", "plan"]
@@ -26,21 +27,28 @@ class _Seats:
         rows: number of each row, video after video.
         first: the same among the entering rows, where those are others.
         there: which seats are taken; None if all are.
+        mask: the same, but all true in a video that takes none, whose softmax would be of nothing.
         taken: flat places of the seats that are taken.
     """
 
     rows: Int[Tensor, " seat"]
     first: Int[Tensor, " seat"]
     there: Bool[Tensor, "video wide"] | None
+    mask: Bool[Tensor, "video wide"] | None
     taken: Int[Tensor, " row"]
 
 
 @dataclass(frozen=True)
 class _Pass:
-    """Tokens that share their keys. Rows of all passes, one after the other in order of seats, are all rows."""
+    """Tokens that share their keys. Rows of all passes, one after the other in order of seats, are all rows.
+
+    Attributes:
+        read: which videos have a key, if a query of one that has none is computed; such a query reads zeros.
+    """
 
     queries: _Seats
     keys: _Seats
+    read: Bool[Tensor, " video"] | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ class Plan:
     places: Int[Tensor, " source_row"] | None = None
 
     def enter(self, values: Float[Tensor, "video source dim"]) -> Float[Tensor, "source_row dim"]:
-        return values.flatten(0, 1).index_select(0, self.entering)
+        return _take(values.flatten(0, 1), self.entering)
 
     def expand(self, rows: Float[Tensor, "source_row dim"]) -> Float[Tensor, "row dim"]:
         return rows if self.begins is None else rows.index_select(0, self.begins)
@@ -77,34 +85,38 @@ class Plan:
 
 
 def plan(row: Arranged, relation: Bool[Tensor, "group group"], also: Bool[Tensor, "video token"] | None = None) -> Plan:
-    """What a transformer will do with a row.
+    """What a transformer will do with a row; found out on the host, and sent to the device in one copy.
 
     Args:
         relation: which group reads which, see `arrange`.
-        also: tokens that are computed although they are absent and nobody may read them.
+        also: tokens that are computed although they are absent and nobody may read them, on the host.
     """
-    computed = row.present if also is None else row.present | also
+    present = row.mask.host
+    computed = present if also is None else present | also
     videos, tokens = computed.shape
-    relation = relation.to(row.group.device)
     kinds = [(keys, (relation == keys).all(1)[row.group].nonzero()[:, 0]) for keys in torch.unique(relation, dim=0)]
     kinds = [(keys, columns) for keys, columns in kinds if len(columns)]
-    place = torch.arange(videos * tokens, device=row.group.device).view(videos, tokens)
+    place = torch.arange(videos * tokens).view(videos, tokens)
     rows = torch.cat([place[:, columns][computed[:, columns]] for _, columns in kinds])
-    number = torch.zeros(videos * tokens, dtype=torch.long, device=rows.device)
-    number[rows] = torch.arange(len(rows), device=rows.device)
+    number = torch.zeros(videos * tokens, dtype=torch.long)
+    number[rows] = torch.arange(len(rows))
     number = number.view(videos, tokens)
+    width = row.values.shape[1]
     entering, begins = rows, None
     if row.source is not None:
-        width = row.values.shape[1]
         entering, begins = torch.unique((rows // tokens) * width + row.source[rows % tokens], return_inverse=True)
     passes = []
     for keys, asking in kinds:
         giving = keys[row.group].nonzero()[:, 0]
         queries = _seats(number, computed, asking, begins)
-        same = also is None and torch.equal(asking, giving)
-        passes.append(_Pass(queries, queries if same else _seats(number, row.present, giving, begins)))
-    places = None if row.place is None else row.place[entering % row.values.shape[1]]
-    return Plan(entering, rows, begins, tuple(passes), videos, tokens, places)
+        if also is None and torch.equal(asking, giving):
+            passes.append(_Pass(queries, queries))
+            continue
+        some = present[:, giving].any(1)
+        without = bool((computed[:, asking].any(1) & ~some).any())
+        passes.append(_Pass(queries, _seats(number, present, giving, begins), some if without else None))
+    places = None if row.place is None else row.place[entering % width]
+    return _sent(Plan(entering, rows, begins, tuple(passes), videos, tokens, places), row.values.device)
 
 
 def _seats(number: Tensor, chosen: Tensor, columns: Tensor, begins: Tensor | None) -> _Seats:
@@ -116,7 +128,74 @@ def _seats(number: Tensor, chosen: Tensor, columns: Tensor, begins: Tensor | Non
     rows = number[:, columns].gather(1, order).flatten()
     full = bool(there.all())
     first = rows if begins is None or not len(begins) else begins[rows]
-    return _Seats(rows, first, None if full else there, there.flatten().nonzero()[:, 0])
+    mask = None if full else there | ~there.any(1, keepdim=True)
+    return _Seats(rows, first, None if full else there, mask, there.flatten().nonzero()[:, 0])
+
+
+class _Take(torch.autograd.Function):
+    """Rows by numbers of which none comes twice, so that gradients are put back and not added up, which is slow."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        ctx.count = len(rows)  # type: ignore[attr-defined]
+        return rows.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
+        (index,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        (gradient,) = gradients
+        count = ctx.count  # type: ignore[attr-defined]
+        return gradient.new_zeros(count, *gradient.shape[1:]).index_copy(0, index, gradient), None
+
+
+class _Seat(torch.autograd.Function):
+    """Rows put on seats where each row has one, and what stands on the others has no gradient."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor, seats: Tensor, taken: Tensor) -> Tensor:
+        ctx.save_for_backward(taken)
+        return rows.index_select(0, seats)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (taken,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return gradients[0].index_select(0, taken), None, None
+
+
+def _take(rows: Tensor, index: Tensor) -> Tensor:
+    taken: Tensor = _Take.apply(rows, index)  # type: ignore[no-untyped-call]
+    return taken
+
+
+def _sent(plan: Plan, device: torch.device) -> Plan:
+    """The plan on a device: one copy of all its numbers, and one of all its masks."""
+    if device.type == "cpu":
+        return plan
+    seats = list({id(each): each for part in plan.passes for each in (part.queries, part.keys)}.values())
+    numbers = [plan.entering, plan.rows, plan.begins, plan.places]
+    for each in seats:
+        numbers += [each.rows, each.first, each.taken]
+    unique = list({id(each): each for each in numbers if each is not None}.values())
+    moved = dict(zip(map(id, unique), upload(unique, device), strict=True))
+    masks = [mask for each in seats for mask in (each.there, each.mask) if mask is not None]
+    masks += [part.read for part in plan.passes if part.read is not None]
+    moved |= dict(zip(map(id, masks), upload(masks, device), strict=True))
+
+    def there(each: Tensor | None) -> Tensor | None:
+        return None if each is None else moved[id(each)]
+
+    sent = {
+        id(each): _Seats(
+            moved[id(each.rows)], moved[id(each.first)], there(each.there), there(each.mask), moved[id(each.taken)]
+        )
+        for each in seats
+    }
+    passes = tuple(_Pass(sent[id(part.queries)], sent[id(part.keys)], there(part.read)) for part in plan.passes)
+    return Plan(
+        moved[id(plan.entering)], moved[id(plan.rows)], there(plan.begins), passes, plan.videos, plan.tokens,
+        there(plan.places),
+    )  # fmt: skip
 
 
 class Attention(nn.Module):
@@ -147,15 +226,18 @@ class Attention(nn.Module):
         Args:
             there: which keys may be read, [video, key] or [video, query, key].
         """
+        if there is None:
+            return self._attended(queries, keys, values, None)
+        there = there[:, None] if there.dim() == 2 else there
+        something = there.any(2, keepdim=True)
+        return self._attended(queries, keys, values, there | ~something) * something
+
+    def _attended(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """[video, head, query, dim] -> [video, query, heads * dim]; the mask is [video, 1 or query, key]."""
         rate = self.dropout if self.training else 0.0
-        mask = something = None
-        if there is not None:
-            there = there[:, None] if there.dim() == 2 else there
-            something = there.any(2, keepdim=True)
-            mask = (there | ~something)[:, None]
+        mask = None if mask is None else mask[:, None]
         read = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, dropout_p=rate)
-        read = read.transpose(1, 2).flatten(2)
-        return read if something is None else read * something
+        return read.transpose(1, 2).flatten(2)
 
     def forward(self, rows: Float[Tensor, "source_row dim"], how: Plan, *, first: bool) -> Float[Tensor, "row dim"]:
         """Args:
@@ -168,30 +250,38 @@ class Attention(nn.Module):
             turned = _rotated(mixed[:, : 2 * inner].unflatten(1, (-1, self.head_dim)), places).flatten(1)
             mixed = torch.cat([turned, mixed[:, 2 * inner :]], 1)
         found = [mixed.new_zeros(0, inner)]
+        alone = len(how.passes) == 1 and (how.begins is None or not first)  # each row has one seat
         for each in how.passes if len(rows) else ():
             if each.keys is each.queries:
-                parts = self._seated(mixed, each.queries, how.videos, first).chunk(3, dim=2)
+                parts = self._seated(mixed, each.queries, how.videos, first, once=alone).chunk(3, dim=2)
             else:
                 asked = self._seated(mixed[:, :inner], each.queries, how.videos, first)
                 parts = (asked, *self._seated(mixed[:, inner:], each.keys, how.videos, first).chunk(2, dim=2))
             queries, keys, values = (self._heads(part) for part in parts)
-            read = self._scaled(queries, keys, values, each.keys.there).flatten(0, 1)
-            found.append(read if each.queries.there is None else read.index_select(0, each.queries.taken))
+            mask = None if each.keys.mask is None else each.keys.mask[:, None]
+            read = self._attended(queries, keys, values, mask)
+            read = (read if each.read is None else read * each.read[:, None, None]).flatten(0, 1)
+            found.append(read if each.queries.there is None else _take(read, each.queries.taken))
         return self.out(torch.cat(found))
 
     @staticmethod
-    def _seated(rows: Tensor, seats: _Seats, videos: int, first: bool) -> Tensor:
-        """[row, dim] -> [video, seat, dim]."""
-        return rows.index_select(0, seats.first if first else seats.rows).unflatten(0, (videos, -1))
+    def _seated(rows: Tensor, seats: _Seats, videos: int, first: bool, *, once: bool = False) -> Tensor:
+        """[row, dim] -> [video, seat, dim]; `once` where every row has one seat and they stand in order."""
+        index = seats.first if first else seats.rows
+        if once:
+            seated: Tensor = _Seat.apply(rows, index, seats.taken)  # type: ignore[no-untyped-call]
+            return seated.unflatten(0, (videos, -1))
+        return rows.index_select(0, index).unflatten(0, (videos, -1))
 
     def cross(
         self,
         queries: Float[Tensor, "video query dim"],
         keys: Float[Tensor, "video key dim"],
-        there: Bool[Tensor, "video key"],
+        there: Mask | Bool[Tensor, "video key"],
     ) -> Float[Tensor, "video query dim"]:
         """Queries of one sequence read another."""
-        return self._read(queries, keys, None if bool(there.all()) else there)
+        mask = Mask.of(there)
+        return self._read(queries, keys, None if mask.all else mask.tensor)
 
     def read(
         self,
@@ -294,7 +384,7 @@ class Layer(nn.Module):
         read = self.attention(self.norm1(rows) if self.order == "pre" else rows, how, first=first)
         return self.add(how.expand(rows) if first else rows, read)
 
-    def cross(self, queries: Tensor, keys: Tensor, there: Tensor) -> Tensor:
+    def cross(self, queries: Tensor, keys: Tensor, there: Mask | Tensor) -> Tensor:
         """Queries [video, query, dim] read another sequence [video, key, dim] (post-norm)."""
         return self.add(queries, self.attention.cross(queries, keys, there))
 

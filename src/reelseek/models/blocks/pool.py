@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reelseek.library.mask import Mask, upload, zero_absent
 from reelseek.library.tokens import Steps
 from reelseek.models.blocks.mix import Attention
 from reelseek.models.blocks.project import RowNorm
@@ -16,16 +17,16 @@ def masked_max(
     values: Float[Tensor, "video step dim"], present: Bool[Tensor, "video step"]
 ) -> Float[Tensor, "video dim"]:
     """Maximum over present steps, zeros where there are none."""
-    lowest = torch.finfo(values.dtype).min
+    lowest = values.new_full((), torch.finfo(values.dtype).min)
     best = torch.where(present[..., None], values, lowest).amax(1)
-    return torch.where(present.any(1, keepdim=True), best, torch.zeros((), dtype=best.dtype))
+    return zero_absent(present.any(1, keepdim=True), best)
 
 
 def masked_mean(
     values: Float[Tensor, "video step dim"], present: Bool[Tensor, "video step"]
 ) -> Float[Tensor, "video dim"]:
     """Mean over present steps, zeros where there are none."""
-    total = torch.where(present[..., None], values, torch.zeros((), dtype=values.dtype)).sum(1)
+    total = zero_absent(present[..., None], values).sum(1)
     return total / present.sum(1, keepdim=True).clamp(min=1).to(values.dtype)
 
 
@@ -50,11 +51,12 @@ class NetVLAD(nn.Module):
     def forward(self, steps: Steps) -> Float[Tensor, "video dim"]:
         """Unit vectors, feature-major; zeros where there is no step."""
         values = steps.clean
-        counted = torch.ones_like(steps.present) if self.count_padding else steps.present
-        kept = self.centres.shape[1]
-        scores = self.norm(values[counted] @ self.clusters).softmax(-1)[:, :kept].to(values.dtype)
-        shares = values.new_zeros(*values.shape[:2], kept)
-        shares = shares.index_put((counted,), scores)
+        flat, kept = values.flatten(0, 1), self.centres.shape[1]
+        rows = flat if self.count_padding else flat.index_select(0, steps.there.rows)
+        shares = self.norm(rows @ self.clusters).softmax(-1)[:, :kept].to(values.dtype)
+        if not self.count_padding:
+            shares = shares.new_zeros(len(flat), kept).index_copy(0, steps.there.rows, shares)
+        shares = shares.unflatten(0, values.shape[:2])
         residuals = values.transpose(1, 2) @ shares - shares.sum(1, keepdim=True) * self.centres
         return functional.normalize(functional.normalize(residuals, dim=1).flatten(1), dim=-1)
 
@@ -82,7 +84,7 @@ class WeightedPool(nn.Module):
         inner = torch.einsum("vsd,hdi->vshi", values, self.weight1) + self.bias1
         scores = (torch.einsum("vshi,hio->vsho", functional.gelu(inner), self.weight2) + self.bias2).flatten(2)
         scores = scores.masked_fill(~present[..., None], torch.finfo(scores.dtype).min)
-        return torch.where(present[..., None], values * scores.softmax(1), torch.zeros(())).sum(1)
+        return zero_absent(present[..., None], values * scores.softmax(1)).sum(1)
 
 
 class QueryPool(nn.Module):
@@ -95,7 +97,7 @@ class QueryPool(nn.Module):
         self.attention = Attention(width, heads)
 
     def forward(
-        self, values: Float[Tensor, "video step dim"], present: Bool[Tensor, "video step"]
+        self, values: Float[Tensor, "video step dim"], present: Mask | Bool[Tensor, "video step"]
     ) -> Float[Tensor, "video dim"]:
         query = self.query.repeat(len(values), 1, 1)
         return self.attention.cross(query, self.norm(values), present)[:, 0]
@@ -115,12 +117,14 @@ class BiGRU(nn.Module):
 
     def states(self, steps: Steps) -> Float[Tensor, "video step dim"]:
         """States of every step, zeros where absent. Present steps must stand at the left."""
-        lengths = steps.present.sum(1).clamp(min=1).cpu()
-        packed = nn.utils.rnn.pack_padded_sequence(steps.clean, lengths, batch_first=True, enforce_sorted=False)
+        # Sorted by length on the host; left to itself, PyTorch copies the order to the device and waits for it.
+        lengths, order = steps.mask.sum(1).clamp(min=1).sort(descending=True)
+        there, back = upload([order, order.argsort()], steps.device)
+        packed = nn.utils.rnn.pack_padded_sequence(steps.clean.index_select(0, there), lengths, batch_first=True)
         states, _ = nn.utils.rnn.pad_packed_sequence(
-            self.gru(packed)[0], batch_first=True, total_length=steps.present.shape[1]
+            self.gru(packed)[0], batch_first=True, total_length=steps.mask.shape[1]
         )
-        return torch.where(steps.present[..., None], states, torch.zeros(()))
+        return zero_absent(steps.present[..., None], states.index_select(0, back))
 
     def last(self, steps: Steps) -> Float[Tensor, "video dim"]:
         """The state after the last present step."""
@@ -148,5 +152,5 @@ class ConvMax(nn.Module):
             # Windows that touch at least one step; those beyond are what padding alone would make.
             reach = counts + conv.kernel_size[0] - 1
             inside = torch.arange(out.shape[2], device=out.device)[None, :] < reach[:, None]
-            found.append(torch.where(inside[:, None], out, torch.zeros(())).amax(2))
+            found.append(zero_absent(inside[:, None], out).amax(2))
         return torch.cat(found, 1) * (counts > 0)[:, None]

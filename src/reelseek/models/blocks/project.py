@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelseek.errors import UsageError
+from reelseek.library.mask import Mask, zero_absent
 from reelseek.library.tokens import Steps, Tokens
 from reelseek.models import parallel
 
@@ -36,11 +37,12 @@ class Inputs(nn.Module):
     def filled(self, tokens: Tokens) -> dict[str, Steps]:
         """All experts in their order, as they came; one that was not given is absent in every video."""
         some = next(iter(tokens.values())).values
+        host = torch.zeros(len(some), 1, dtype=torch.bool)
         nothing = torch.zeros(len(some), 1, dtype=torch.bool, device=some.device)
         return {
             name: tokens[name]
             if name in tokens
-            else Steps(some.new_zeros(len(some), 1, dim), nothing, some.new_zeros(len(some), 1, 2))
+            else Steps(some.new_zeros(len(some), 1, dim), nothing, some.new_zeros(len(some), 1, 2), host=host)
             for name, dim in self.experts.items()
         }
 
@@ -49,8 +51,8 @@ class Inputs(nn.Module):
         found = {}
         for name, steps in self.filled(tokens).items():
             shift, scale = getattr(self, f"shift_{key(name)}"), getattr(self, f"scale_{key(name)}")
-            values = torch.where(steps.present[..., None], (steps.clean - shift) * scale, torch.zeros(()))
-            found[name] = Steps(values, steps.present, steps.spans)
+            values = zero_absent(steps.present[..., None], (steps.clean - shift) * scale)
+            found[name] = steps.with_values(values)
         return found
 
     @torch.no_grad()
@@ -81,8 +83,8 @@ class RowNorm(nn.BatchNorm1d):
         return super().forward(input)
 
     def _shared(self, rows: Tensor) -> Tensor:
-        count = parallel.shared_sums(rows.new_tensor([float(len(rows))]))
-        if float(count) < 2:
+        count = parallel.total(len(rows))
+        if count < 2:
             return functional.batch_norm(
                 rows, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
             )
@@ -99,15 +101,18 @@ class RowNorm(nn.BatchNorm1d):
         return (rows - mean) / (variance + self.eps).sqrt() * self.weight + self.bias
 
 
-def present_rows(unit: nn.Module, values: Float[Tensor, "item width"], present: Bool[Tensor, " item"]) -> Tensor:
+def present_rows(unit: nn.Module, values: Float[Tensor, "item width"], present: Mask | Bool[Tensor, " item"]) -> Tensor:
     """`unit` of the rows that are there, so that absent ones stay out of batch statistics; zeros elsewhere.
 
     In evaluation rows do not meet, and all of them are computed.
     """
-    if not unit.training or (bool(present.all()) and not parallel.active()):
+    if not unit.training:
         return unit(values)
-    rows = unit(values[present])
-    return rows.new_zeros(len(values), *rows.shape[1:]).index_copy(0, present.nonzero()[:, 0], rows)
+    mask = Mask.of(present)
+    if mask.all and not parallel.active():
+        return unit(values)
+    rows = unit(values.index_select(0, mask.rows))
+    return rows.new_zeros(len(values), *rows.shape[1:]).index_copy(0, mask.rows, rows)
 
 
 class GatedUnit(nn.Module):

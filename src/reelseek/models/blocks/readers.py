@@ -113,7 +113,8 @@ class Residual(Reader):
         values = steps.clean
         length = values.shape[1]
         place = torch.arange(length, device=values.device).clamp(max=self.position.num_embeddings - 1)
-        row = Arranged(values + self.position(place), steps.present, torch.zeros_like(place))
+        group = torch.zeros(length, dtype=torch.long)
+        row = Arranged(values + self.position(place), steps.present, group, host=steps.mask)
         mixed = functional.normalize(values + self.mix(row, everything(1)), dim=-1)
         return masked_mean(mixed, steps.present)
 

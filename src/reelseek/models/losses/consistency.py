@@ -5,6 +5,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from reelseek.library.mask import zero_absent
+
 __all__ = ["cycle_consistency", "half_cycle", "prototype_alignment", "pseudo_supervision", "regression", "soft_nearest"]
 
 _FILL = -32752.0
@@ -52,7 +54,7 @@ def half_cycle(
 def _index_error(shares: Float[Tensor, "video clip other"], present: Bool[Tensor, "video clip"]) -> Float[Tensor, ""]:
     """Squared distance of the expected index from a clip's own, averaged over a video's clips and then over videos."""
     own, index = (torch.arange(size, dtype=shares.dtype, device=shares.device) for size in shares.shape[1:])
-    errors = torch.where(present, (shares @ index - own).square(), torch.zeros(()))
+    errors = zero_absent(present, (shares @ index - own).square())
     return (errors.sum(1) / present.sum(1).clamp(min=1)).mean()
 
 

@@ -92,4 +92,5 @@ def mil_nce(
     # For each video, all scores of its own texts with any video.
     of_texts = similarity.logsumexp(1)[:, None].expand_as(similarity).masked_fill(~own, lowest).logsumexp(0)
     told = own.any(0)  # a video without any text has no part
-    return (torch.logaddexp(row, of_texts) - positive)[told].sum() / told.sum().clamp(min=1)
+    each = (torch.logaddexp(row, of_texts) - positive).masked_fill(~told, 0)
+    return each.sum() / told.sum().clamp(min=1)

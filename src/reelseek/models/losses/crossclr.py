@@ -6,8 +6,10 @@ import torch
 from jaxtyping import Float, Int
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
+
+from reelseek.models.blocks.host_state import HostState
 
 __all__ = ["CrossCLR", "CrossCLRConfig", "crossclr_published"]
 
@@ -53,7 +55,7 @@ class CrossCLRConfig:
     form: Literal["paper", "released"] = "paper"
 
 
-class CrossCLR(nn.Module):
+class CrossCLR(HostState):
     """The loss of two modalities x and y, with its queue of earlier samples.
 
     Args:
@@ -133,7 +135,7 @@ class CrossCLR(nn.Module):
         intra = intra.masked_fill(itself | self._influential(of_queue)[None, :], -torch.inf)
         pruned = self._influential(connected)[None, :] & ~own
         negatives = inter.masked_fill(pruned, -torch.inf)
-        below = torch.cat([negatives, intra + torch.log(intra.new_tensor(how.intra))], 1).logsumexp(1)
+        below = torch.cat([negatives, intra + torch.tensor(how.intra, dtype=intra.dtype).log()], 1).logsumexp(1)
         above = inter.diagonal()
         if how.positives:
             above, below = self._more_positives(inter, given, connected, own, below)
@@ -174,7 +176,7 @@ class CrossCLR(nn.Module):
         )
         best, index = near.topk(min(self.config.positives, len(given)), dim=1)
         extra = inter.gather(1, index).masked_fill(best == -torch.inf, -torch.inf)
-        extra = extra + torch.log(extra.new_tensor(self.config.positive_weight))
+        extra = extra + torch.tensor(self.config.positive_weight, dtype=extra.dtype).log()
         return torch.cat([inter.diagonal()[:, None], extra], 1).logsumexp(1), below
 
     def _released(self, x: Tensor, y: Tensor, given: Tensor, queue: Tensor, inputs: Tensor) -> Tensor:
@@ -187,8 +189,9 @@ class CrossCLR(nn.Module):
         keep, pruned, weights = self.derived(given, inputs)
         inter = x @ y.T / how.temperature
         own = torch.eye(items, dtype=torch.bool, device=x.device)
-        inter = torch.where(pruned[None, :] & ~own, torch.zeros((), dtype=inter.dtype), inter)
-        logits = torch.cat([inter, how.intra * intra[:, keep]], 1).double()
+        inter = inter.masked_fill(pruned[None, :] & ~own, 0)
+        others = (how.intra * intra).masked_fill(~keep[None, :], -torch.inf)  # a column that is not there
+        logits = torch.cat([inter, others], 1).double()
         each = functional.cross_entropy(logits, torch.arange(items, device=x.device), reduction="none")
         return (weights * each).sum()
 

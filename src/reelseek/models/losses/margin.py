@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from reelseek.library.mask import zero_absent
+
 __all__ = ["max_margin", "other_pairs", "rank_weights", "ranked_max_margin", "triplet", "within_video_max_margin"]
 
 
@@ -76,7 +78,7 @@ def ranked_max_margin(
     total = torch.zeros((), dtype=similarity.dtype, device=similarity.device)
     for scores, pairs in ((similarity, counted), (similarity.T, counted.T)):
         violations = (margin - scores.diagonal()[:, None] + scores).relu()
-        hardest = torch.where(pairs, violations, torch.zeros((), dtype=scores.dtype, device=scores.device)).amax(1)
+        hardest = zero_absent(pairs, violations).amax(1)
         total = total + (rank_weights(scores) * hardest).sum()
     return total / (2 * len(similarity))
 
@@ -118,4 +120,4 @@ def triplet(
     distances = torch.cdist(anchors, others).square()
     violations = (margin + distances.diagonal()[:, None] - distances).relu()
     counted = other_pairs(distances, negatives)
-    return torch.where(counted, violations, torch.zeros(())).sum() / counted.sum().clamp(min=1)
+    return zero_absent(counted, violations).sum() / counted.sum().clamp(min=1)

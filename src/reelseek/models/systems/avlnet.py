@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelseek.errors import ModelError
-from reelseek.library.tokens import Steps
+from reelseek.library.mask import Mask, zero_absent
+from reelseek.library.tokens import Steps, with_any
 from reelseek.models.blocks.audio import AudioCNN
+from reelseek.models.blocks.host_state import HostState
 from reelseek.models.blocks.pool import masked_max, masked_mean
 from reelseek.models.blocks.project import GatedUnit
 from reelseek.models.blocks.readers import WordMax
@@ -26,7 +28,7 @@ from reelseek.models.systems.eao import BANDS, AudioConfig
 
 __all__ = ["MCN", "AVLnet", "AVLnetConfig", "MCNConfig"]
 
-Rows = tuple[Float[Tensor, "item _"], Tensor]
+Rows = tuple[Float[Tensor, "item _"], Mask]
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -106,11 +108,11 @@ class AVLnet(LearnedModel):
         found: dict[str, Rows] = {}
         if self.config.seen:
             rows = [masked_max(steps[name].values, steps[name].present) for name in self.config.seen]
-            there = torch.stack([steps[name].present.any(1) for name in self.config.seen]).any(0)
+            there = with_any(steps[name] for name in self.config.seen)
             found["video"] = (self.video_head(torch.cat(rows, 1)), there)
         if self.config.sound:
             heard = steps[self.config.sound]
-            there = heard.present.any(1)
+            there = heard.videos
             if self.audio_net is not None:
                 heard = self.audio_net(heard)
             found["audio"] = (self.audio_head(masked_mean(heard.values, heard.present)), there)
@@ -118,12 +120,12 @@ class AVLnet(LearnedModel):
 
     def read(self, words: Steps) -> Rows:
         """Embeddings of texts, and which have any word."""
-        return self.text_head(self.words(words)), words.present.any(1)
+        return self.text_head(self.words(words)), words.videos
 
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
         towers = self.towers(steps)
         values = torch.stack([towers[slot][0] for slot in self.slots], 1)
-        present = torch.stack([towers[slot][1] for slot in self.slots], 1)
+        present = torch.stack([towers[slot][1].tensor for slot in self.slots], 1)
         return Embedding.even(values, present)
 
     def encode_texts(self, texts: Sequence[str]) -> Embedding:
@@ -131,13 +133,13 @@ class AVLnet(LearnedModel):
         if self.fused:  # a query without sound
             values = self.fuse(torch.cat([values, torch.zeros_like(values)], 1))
         rows = values[:, None].expand(-1, len(self.slots), -1)
-        return Embedding.even(rows, there[:, None].expand(rows.shape[:2]))
+        return Embedding.even(rows, there.tensor[:, None].expand(rows.shape[:2]))
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         parts = {**self.towers(self.inputs(batch.tokens)), "text": self.read(self.text.words(batch.texts))}
         if self.fused:
             (text, written), (audio, heard) = parts.pop("text"), parts.pop("audio")
-            sound = torch.where(heard[:, None], audio, torch.zeros(()))
+            sound = zero_absent(heard.tensor[:, None], audio)
             parts["text+audio"] = (self.fuse(torch.cat([text, sound], 1)), written)
         return self.pairs(parts, batch)
 
@@ -146,10 +148,10 @@ class AVLnet(LearnedModel):
         found: dict[str, Tensor] = {}
         for one, two in combinations(parts, 2):
             (x, x_there), (y, y_there) = parts[one], parts[two]
-            rows = (x_there & y_there).nonzero()[:, 0]
-            if len(rows) > 1:
-                scores = x[rows] @ y[rows].T
-                found[f"{one}|{two}"] = self.score_loss(scores, negatives=batch.negatives[rows][:, rows])
+            both = x_there & y_there
+            if both.count > 1:
+                scores = x.index_select(0, both.rows) @ y.index_select(0, both.rows).T
+                found[f"{one}|{two}"] = self.score_loss(scores, negatives=batch.negatives_among(both.rows))
         return found
 
 
@@ -167,7 +169,7 @@ class MCNConfig(AVLnetConfig):
     reconstruction: float = Field(default=50.0, ge=0)
 
 
-class MCN(AVLnet):
+class MCN(HostState, AVLnet):
     """AVLnet's three towers, whose clips are also drawn to the centroid of the cluster of their mean."""
 
     system = "mcn"
@@ -188,25 +190,25 @@ class MCN(AVLnet):
         steps = self.inputs(batch.tokens)
         parts = {**self.towers(steps), "text": self.read(self.text.words(batch.texts))}
         found = self.pairs(parts, batch)
-        there = torch.stack([each for _, each in parts.values()], 1)[..., None]
+        there = torch.stack([each.tensor for _, each in parts.values()], 1)[..., None]
         unit = torch.stack([functional.normalize(row, dim=-1) for row, _ in parts.values()], 1)
-        mean = torch.where(there, unit, torch.zeros(())).sum(1) / there.sum(1).clamp(min=1)
+        mean = zero_absent(there, unit).sum(1) / there.sum(1).clamp(min=1)
         if self.training:
             self._cluster(mean.detach())
         if int(self.state[1]) >= self.config.clusters:
             nearest = (functional.normalize(mean, dim=-1) @ self.centroids.T).argmax(1).detach()
-            for index, name in enumerate(parts):
-                rows = there[:, index, 0]
-                logits = unit[rows, index] @ self.centroids.T / self.config.temperature
-                if bool(rows.any()):
-                    found[f"cluster.{name}"] = functional.cross_entropy(logits, nearest[rows])
+            for index, (name, (_, some)) in enumerate(parts.items()):
+                if some.count:
+                    rows = unit[:, index].index_select(0, some.rows)
+                    logits = rows @ self.centroids.T / self.config.temperature
+                    found[f"cluster.{name}"] = functional.cross_entropy(logits, nearest.index_select(0, some.rows))
         if self.config.seen and self.config.reconstruction:
             # What was seen, and nothing of what was not.
             target = torch.cat([masked_max(steps[n].values, steps[n].present) for n in self.config.seen], 1)
             known = torch.cat(
                 [s.present.any(1, keepdim=True).expand(-1, s.values.shape[2]) for s in self._seen(steps)], 1
             )
-            error = torch.where(known, self.rebuild(parts["video"][0]) - target, torch.zeros(())).square()
+            error = zero_absent(known, self.rebuild(parts["video"][0]) - target).square()
             found["reconstruction"] = self.config.reconstruction * error.sum() / known.sum().clamp(min=1)
         return found
 
@@ -228,7 +230,7 @@ class MCN(AVLnet):
             self.centroids.copy_(filled[: self.config.clusters])
         nearest = (filled @ self.centroids.T).argmax(1)
         sums = torch.zeros_like(self.centroids).index_add_(0, nearest, filled)
-        counts = torch.bincount(nearest, minlength=self.config.clusters)
+        counts = torch.zeros_like(self.centroids[:, 0]).index_add_(0, nearest, torch.ones_like(filled[:, 0]))
         moved = functional.normalize(sums, dim=-1)
         self.centroids.copy_(torch.where(counts[:, None] > 0, moved, self.centroids))
 

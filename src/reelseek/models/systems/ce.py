@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reelseek.library.mask import Mask, zero_absent
 from reelseek.library.tokens import Steps
 from reelseek.models.blocks.project import RowNorm, key, per_expert, present_rows
 from reelseek.models.losses import LossConfig
@@ -57,7 +58,7 @@ class PairGate(nn.Module):
     def forward(
         self,
         name: str,
-        experts: Mapping[str, tuple[Float[Tensor, "video dim"], Bool[Tensor, " video"]]],
+        experts: Mapping[str, tuple[Float[Tensor, "video dim"], Mask]],
     ) -> Float[Tensor, "video dim"]:
         values, present = experts[name]
         total, count = torch.zeros_like(values), values.new_zeros(len(values), 1)
@@ -66,8 +67,8 @@ class PairGate(nn.Module):
                 continue
             both = present & there
             found = present_rows(self.pair, torch.cat([values, row], 1), both)
-            total = total + torch.where(both[:, None], found, torch.zeros(()))
-            count = count + both[:, None]
+            total = total + zero_absent(both.tensor[:, None], found)
+            count = count + both.tensor[:, None]
         said = present_rows(self.gate, total / (count + 1e-11), present)
         gate = present_rows(self.norm1[key(name)], said, present)
         own = present_rows(self.norm2[key(name)], self.own[key(name)](values), present)
@@ -94,12 +95,12 @@ class CE(MixtureOfExperts):
         experts = {}
         for name, each in steps.items():
             values = functional.normalize(self.project[key(name)](self.pools(name, each)), dim=-1)
-            experts[name] = (values, each.present.any(1))
+            experts[name] = (values, each.videos)
         gated = dict(experts)
         for name in experts:
             gated[name] = (self.mix(name, gated if self.config.sequential else experts), experts[name][1])
         values = torch.stack([row for row, _ in gated.values()], 1)
-        present = torch.stack([there for _, there in gated.values()], 1)
+        present = torch.stack([there.tensor for _, there in gated.values()], 1)
         if self.config.missing == "keep":
             present = torch.ones_like(present)
         return Embedding.even(values, present)

@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 from torch.nn import functional
 
 from reelseek.errors import ModelError
+from reelseek.library.mask import zero_absent
 from reelseek.library.tokens import Tokens
 from reelseek.models.blocks.pool import masked_mean
 from reelseek.models.model import STRICT, Embedding, RetrievalModel
@@ -64,7 +65,7 @@ class ClipMean(RetrievalModel):
         else:
             order = steps.present.int().argsort(dim=1, descending=True, stable=True)
             middle = order.gather(1, (steps.present.sum(1, keepdim=True) // 2).clamp(max=order.shape[1] - 1))[:, 0]
-            rows = torch.where(present, unit[torch.arange(len(unit), device=unit.device), middle], torch.zeros(()))
+            rows = zero_absent(present, unit[torch.arange(len(unit), device=unit.device), middle])
         values = functional.normalize(rows, dim=-1)[:, None]
         return Embedding.even(values, present)
 

@@ -28,6 +28,7 @@ from reelseek.experts.efficientnet import imagenet_labels
 from reelseek.experts.hub import pretrained_folder
 from reelseek.experts.sentence import SENTENCE_DIM, sentence_encoder
 from reelseek.library.files import read_checked, write_checked
+from reelseek.library.mask import upload, zero_absent
 from reelseek.library.tokens import Steps, Tokens
 from reelseek.models.model import Embedding, RetrievalModel
 
@@ -70,6 +71,8 @@ class Concepts(RetrievalModel):
             self._experts["clip"] = clip(config.clip_model).dim
         self.slots = tuple(self._experts)
         self._dim = max(SENTENCE_DIM, self._experts.get("clip", 0))
+        self.register_buffer("where", torch.zeros(()), persistent=False)  # it has nothing else on a device
+        self.where: Tensor
 
     @property
     def experts(self) -> Mapping[str, int]:
@@ -82,31 +85,34 @@ class Concepts(RetrievalModel):
     def encode_videos(self, tokens: Tokens) -> Embedding:
         self.check(tokens)
         videos = len(next(iter(tokens.values())).present)
-        values = torch.zeros(videos, len(self.slots), self._dim)
-        present = torch.zeros(videos, len(self.slots), dtype=torch.bool)
+        device = self.where.device
+        values = torch.zeros(videos, len(self.slots), self._dim, device=device)
+        present = torch.zeros(videos, len(self.slots), dtype=torch.bool, device=device)
         for index, name in enumerate(self.slots):
             if name in tokens:
                 steps = tokens[name]
                 row = self._labels(steps) if name == "object" else self._said(steps, centred=name != "clip")
                 present[:, index] = steps.present.any(1)
-                values[:, index, : row.shape[1]] = torch.where(present[:, index, None], row, torch.zeros(()))
+                values[:, index, : row.shape[1]] = zero_absent(present[:, index, None], row)
         return Embedding.even(values, present)
 
     def _labels(self, steps: Steps) -> Float[Tensor, "video dim"]:
         """Mean over frames of the likeliest labels' vectors, each weighted by its probability."""
         chances, best = steps.clean.topk(self.config.labels, dim=-1)
         chances = chances / chances.sum(-1, keepdim=True).clamp(min=1e-6)
-        frames = torch.einsum("vsk,vskd->vsd", chances, label_vectors()[best])
+        vectors = upload([label_vectors()], best.device)[0]
+        frames = torch.einsum("vsk,vskd->vsd", chances, vectors[best])
         return functional.normalize(_mean(frames, steps), dim=-1)
 
     def _said(self, steps: Steps, *, centred: bool) -> Float[Tensor, "video dim"]:
         mean = _mean(steps.clean, steps)
-        return functional.normalize(mean - text_centre() if centred else mean, dim=-1)
+        return functional.normalize(mean - upload([text_centre()], mean.device)[0] if centred else mean, dim=-1)
 
     def encode_texts(self, texts: Sequence[str]) -> Embedding:
         if any(not text.strip() for text in texts):
             raise ModelError("an empty text has no embedding; give at least one word")
         sentences = functional.normalize(torch.from_numpy(sentence_encoder().encode(texts)) - text_centre(), dim=-1)
+        device = self.where.device
         values = torch.zeros(len(texts), len(self.slots), self._dim)
         weights = torch.zeros(len(texts), len(self.slots))
         for index, name in enumerate(self.slots):
@@ -116,7 +122,11 @@ class Concepts(RetrievalModel):
                 rows = sentences
             values[:, index, : rows.shape[1]] = rows
             weights[:, index] = getattr(self.config, name)
-        return Embedding(values, torch.ones(weights.shape, dtype=torch.bool), weights)
+        return Embedding(
+            *upload([values], device),
+            *upload([torch.ones(weights.shape, dtype=torch.bool)], device),
+            *upload([weights], device),
+        )
 
     def reads(self, texts: Sequence[str]) -> Bool[Tensor, " text"]:
         return torch.from_numpy(sentence_encoder().reads(texts))

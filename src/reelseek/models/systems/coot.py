@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
 from reelseek.errors import ModelError
+from reelseek.library.mask import Mask, upload, zero_absent
 from reelseek.library.tokens import Steps
 from reelseek.models.blocks.arrange import Arranged, aligned, everything, left
 from reelseek.models.blocks.mix import Layer, Transformer, UnbiasedLayerNorm
@@ -95,12 +96,13 @@ class _Reader(nn.Module):
         self.register_buffer("positions", sinusoids(1000, config.width), persistent=False)
         self.positions: Tensor
 
-    def mixed(self, values: Tensor, present: Tensor, also: Tensor | None = None) -> Tensor:
+    def mixed(self, values: Tensor, present: Mask, also: Tensor | None = None) -> Tensor:
         length = values.shape[1]
         if length > len(self.positions):
             raise ModelError(f"a sequence of {length} steps; COOT has positions for {len(self.positions)}")
-        group = torch.zeros(length, dtype=torch.long, device=values.device)
-        return self.mix(Arranged(values + self.positions[:length], present, group), everything(1), also)
+        group = torch.zeros(length, dtype=torch.long)
+        row = Arranged(values + self.positions[:length], present.tensor, group, host=present.host)
+        return self.mix(row, everything(1), also)
 
 
 class Local(_Reader):
@@ -115,7 +117,7 @@ class Local(_Reader):
 
     def forward(self, steps: Steps) -> Float[Tensor, "item dim"]:
         steps = left(steps)
-        mixed = self.mixed(functional.gelu(self.fc(self.norm(steps.clean))), steps.present)
+        mixed = self.mixed(functional.gelu(self.fc(self.norm(steps.clean))), steps.there)
         return masked_max(mixed, steps.present) if self.pool is None else self.pool(mixed, steps.present)
 
 
@@ -134,15 +136,15 @@ class Global(_Reader):
     def forward(
         self,
         parts: Float[Tensor, "whole part dim"],
-        present: Bool[Tensor, "whole part"],
+        present: Mask,
         context: Float[Tensor, "whole dim"],
     ) -> Float[Tensor, "whole width"]:
         released = self.average == "released"
-        mixed = self.mixed(self.norm(parts), present, torch.ones_like(present) if released else None)
+        mixed = self.mixed(self.norm(parts), present, torch.ones_like(present.host) if released else None)
         if released:
-            mean = mixed.sum(1) / present.sum(1, keepdim=True).clamp(min=1)
+            mean = mixed.sum(1) / present.tensor.sum(1, keepdim=True).clamp(min=1)
         else:
-            mean = masked_mean(mixed, present)
+            mean = masked_mean(mixed, present.tensor)
         query = context[:, None]
         for layer in self.context:
             assert isinstance(layer, Layer)
@@ -160,15 +162,16 @@ class _Side(nn.Module):
 
     def forward(self, wholes: Steps, parts: Steps, owner: Int[Tensor, " part"]) -> Level:
         """Args:
-        owner: the whole that each part belongs to, in order.
+        owner: the whole that each part belongs to, in order, on the host.
         """
         rows, contexts = self.local_reader(parts), self.local_reader(wholes)
         counts = torch.bincount(owner, minlength=len(contexts))
         longest = max(1, int(counts.max()))
-        present = torch.arange(longest, device=owner.device)[None, :] < counts[:, None]
-        grouped = rows.new_zeros(len(contexts), longest, rows.shape[1])
-        grouped = grouped.index_put((owner, _place(owner)), rows)
-        return Level(rows, self.global_reader(grouped, present, contexts), contexts, grouped, present)
+        present = Mask.on(rows.device, torch.arange(longest)[None, :] < counts[:, None])
+        place = upload([owner * longest + _place(owner)], rows.device)[0]
+        grouped = rows.new_zeros(len(contexts) * longest, rows.shape[1]).index_copy(0, place, rows)
+        grouped = grouped.unflatten(0, (len(contexts), longest))
+        return Level(rows, self.global_reader(grouped, present, contexts), contexts, grouped, present.tensor)
 
 
 def _place(owner: Tensor) -> Tensor:
@@ -200,7 +203,7 @@ class COOT(LearnedModel):
         for side, group in zip(self.video, self.config.groups, strict=True):
             fed = aligned(steps, group)
             values.append(self._embed(side, fed, *_runs(fed, self.config.clip_steps)))
-            present.append(fed.present.any(1))
+            present.append(fed.videos.tensor)
         stacked = torch.stack(values, 1)
         return Embedding.even(stacked, torch.stack(present, 1))
 
@@ -214,23 +217,25 @@ class COOT(LearnedModel):
     def encode_texts(self, texts: Sequence[str]) -> Embedding:
         words = self.text.words(texts)
         sentences = [re.split(r"(?<=[.!?])\s+", text.strip()) for text in texts]
-        owner = torch.tensor([index for index, some in enumerate(sentences) for _ in some], device=words.values.device)
+        owner = torch.tensor([index for index, some in enumerate(sentences) for _ in some])
         parts = (
             self.text.words([each for some in sentences for each in some]) if self.config.level == "video" else words
         )
         values = torch.stack([self._embed(side, words, parts, owner) for side in self.caption], 1)
-        present = words.present.any(1, keepdim=True).expand(len(texts), len(self.slots))
+        present = words.videos.tensor[:, None].expand(len(texts), len(self.slots))
         return Embedding.even(values, present)
 
-    def levels(self, batch: Batch) -> list[tuple[Level, Level]]:
+    def levels(self, batch: Batch, words: Steps) -> list[tuple[Level, Level]]:
         """Both sides of each group's hierarchy.
 
         A batch has clips, those of a video together; a whole video is its clips one after the other, a paragraph their
         captions.
+
+        Args:
+            words: of the batch's texts.
         """
         steps = self.inputs(batch.tokens)
-        words = self.text.words(batch.texts)
-        owner = torch.unique(batch.video, return_inverse=True)[1]
+        owner = torch.unique(batch.video_numbers, return_inverse=True)[1]
         found = []
         for index, group in enumerate(self.config.groups):
             clips = aligned(steps, group)
@@ -240,10 +245,10 @@ class COOT(LearnedModel):
         return found
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        batch = batch.rows(batch.video.argsort(stable=True))
+        batch = batch.rows(batch.video_numbers.argsort(stable=True))
         margin = float(self.config.loss.settings.get("margin", 0.2))
         found: dict[str, Tensor] = {}
-        for slot, (video, text) in zip(self.slots, self.levels(batch), strict=True):
+        for slot, (video, text) in zip(self.slots, self.levels(batch, self.text.words(batch.texts)), strict=True):
             terms = hierarchy_loss(video, text, margin=margin)
             if self.config.cycle:
                 one = cycle_consistency(video.grouped, video.present, text.grouped, text.present)
@@ -303,19 +308,19 @@ class CrossCLRModel(COOT):
         )
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        batch = batch.rows(batch.video.argsort(stable=True))
+        batch = batch.rows(batch.video_numbers.argsort(stable=True))
         words = self.text.words(batch.texts)
         text_input = functional.normalize(masked_mean(words.values, words.present), dim=-1)
         # Connectivity is measured on features as they came: standardised ones have a mean of nothing to be near to.
         raw = {name: masked_mean(s.values, s.present) for name, s in self.inputs.filled(batch.tokens).items()}
         found: dict[str, Tensor] = {}
-        for index, (video, text) in enumerate(self.levels(batch)):
+        owner = torch.unique(batch.video_numbers, return_inverse=True)[1]
+        for index, (video, text) in enumerate(self.levels(batch, words)):
             slot = self.slots[index]
             clip_input = functional.normalize(torch.cat([raw[e] for e in self.config.groups[index]], 1), dim=-1)
             local = self.local_loss[index](video.parts, text.parts, clip_input, text_input, batch.clip)
             found[f"{slot}.local"] = local
             if len(video.wholes) > 1:
-                owner = video.present.nonzero()[:, 0]
                 mean = [_mean_by(owner, rows, len(video.wholes)) for rows in (clip_input, text_input)]
                 everywhere = self.global_loss[index](video.wholes, text.wholes, *mean)
                 found[f"{slot}.global"] = self.config.global_weight * everywhere
@@ -323,34 +328,40 @@ class CrossCLRModel(COOT):
 
 
 def _mean_by(owner: Tensor, rows: Tensor, wholes: int) -> Tensor:
-    total = rows.new_zeros(wholes, rows.shape[1]).index_add(0, owner, rows)
-    return total / torch.bincount(owner, minlength=wholes).clamp(min=1)[:, None]
+    index, counts = upload([owner, torch.bincount(owner, minlength=wholes).clamp(min=1)], rows.device)
+    return rows.new_zeros(wholes, rows.shape[1]).index_add(0, index, rows) / counts[:, None]
 
 
 def _runs(steps: Steps, length: int) -> tuple[Steps, Tensor]:
     """A video's steps cut into runs, each a clip, and the video of each."""
     steps = left(steps)
-    more = -steps.present.shape[1] % length
-    values = functional.pad(steps.values, (0, 0, 0, more)).unflatten(1, (-1, length)).flatten(0, 1)
-    spans = functional.pad(steps.spans, (0, 0, 0, more)).unflatten(1, (-1, length)).flatten(0, 1)
-    present = functional.pad(steps.present, (0, more)).unflatten(1, (-1, length))
-    runs = present.shape[1]
-    present = present.flatten(0, 1)
-    owner = torch.arange(len(steps.present), device=present.device).repeat_interleave(runs)
+    videos, places = steps.mask.shape
+    runs = -(-places // length)
+    present = functional.pad(steps.mask, (0, -places % length)).unflatten(1, (runs, length)).flatten(0, 1)
+    owner = torch.arange(videos).repeat_interleave(runs)
     # Each video keeps its first run even if it is empty, so that it has a row.
-    kept = present.any(1) | (torch.arange(len(present), device=present.device) % runs == 0)
-    return Steps(values[kept], present[kept], spans[kept]), owner[kept]
+    kept = (present.any(1) | (torch.arange(len(present)) % runs == 0)).nonzero()[:, 0]
+    place = torch.arange(runs * length).clamp(max=places - 1).view(runs, length)
+    index = (torch.arange(videos) * places).repeat_interleave(runs)[:, None] + place.repeat(videos, 1)
+    return _picked(steps, index[kept], present[kept]), owner[kept]
 
 
 def _joined(parts: Steps, owner: Tensor) -> Steps:
-    """The parts of each whole one after the other."""
-    counts = torch.bincount(owner)
-    most = int(counts.max())
-    shape = (len(counts), most, parts.present.shape[1])
-    place = (owner, _place(owner))
-    present = torch.zeros(shape, dtype=torch.bool, device=owner.device).index_put(place, parts.present)
-    values = parts.values.new_zeros(*shape, parts.values.shape[2]).index_put(place, parts.clean)
-    spans = parts.spans.new_zeros(*shape, 2).index_put(place, parts.spans)
-    joined = left(Steps(values.flatten(1, 2), present.flatten(1, 2), spans.flatten(1, 2)))
-    longest = max(1, int(joined.present.sum(1).max()))
-    return Steps(joined.values[:, :longest], joined.present[:, :longest], joined.spans[:, :longest])
+    """The parts of each whole one after the other, without holes."""
+    places = parts.mask.shape[1]
+    whole = owner[:, None].expand(-1, places)[parts.mask]  # of every present step, in order
+    counts = torch.bincount(whole, minlength=int(owner.max()) + 1)
+    longest = max(1, int(counts.max()))
+    present = torch.arange(longest)[None, :] < counts[:, None]
+    index = torch.zeros(present.shape, dtype=torch.long)
+    index[present] = parts.mask.flatten().nonzero()[:, 0]
+    return _picked(parts, index, present)
+
+
+def _picked(steps: Steps, index: Tensor, present: Tensor) -> Steps:
+    """Items made of steps by their flat places, both on the host."""
+    flat = upload([index.flatten()], steps.device)[0]
+    values = steps.clean.flatten(0, 1).index_select(0, flat).unflatten(0, index.shape)
+    spans = steps.spans.flatten(0, 1).index_select(0, flat).unflatten(0, index.shape)
+    there = Mask.on(steps.device, present)
+    return Steps(values, there.tensor, zero_absent(there.tensor[..., None], spans), host=present)

@@ -6,18 +6,20 @@ first block a token's queries, keys and values are computed once and gathered in
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from itertools import combinations
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
 from reelseek.errors import ModelError
-from reelseek.library.tokens import Steps
+from reelseek.library.mask import Mask, upload, zero_absent
+from reelseek.library.tokens import Steps, with_any
 from reelseek.models.blocks.arrange import in_a_row, left, max_thin, own, thin, views
 from reelseek.models.blocks.audio import AudioCNN
 from reelseek.models.blocks.mix import Transformer
@@ -29,7 +31,7 @@ from reelseek.models.text import TextConfig
 
 __all__ = ["BANDS", "EAO", "AudioConfig", "EAOConfig"]
 
-Part = tuple[Float[Tensor, "item _ dim"], Bool[Tensor, "item _"]]
+Part = tuple[Float[Tensor, "item _ dim"], Mask]
 View = tuple[str, ...]
 TEXT = "text"
 BANDS = 40  # mel bands of the expert `audio`, as the released systems have them
@@ -161,12 +163,12 @@ class EAO(LearnedModel):
     def project_tokens(self, name: str, steps: Steps) -> Part:
         """Tokens of one modality as the fusion block takes them; the stand-in where there are none."""
         values = self.norm[key(name)](self.project[key(name)](steps.clean))
-        present = steps.present
-        if self.stand_in is not None:
-            empty = ~present.any(1)
-            first = torch.zeros_like(present)
-            first[:, 0] = empty
-            values = torch.where(first[..., None], self.stand_in, values)
+        present = steps.there
+        if self.stand_in is not None and not steps.videos.all:
+            host = torch.zeros_like(steps.mask)
+            host[:, 0] = ~steps.videos.host
+            first = Mask.on(steps.device, host)
+            values = torch.where(first.tensor[..., None], self.stand_in, values)
             present = present | first
         if self.config.positions == "learned":
             places = self.place[key(name)]
@@ -195,8 +197,8 @@ class EAO(LearnedModel):
         if not self.config.released_audio:
             heard: Steps = net(frames)
             return heard
-        values, present = net.features(frames.values), net.token_mask(frames.present)
-        return Steps(values, present, frames.spans.new_zeros(*present.shape, 2))
+        values, present = net.features(frames.values), Mask.on(frames.device, net.token_mask(frames.mask))
+        return Steps(values, present.tensor, frames.spans.new_zeros(*present.host.shape, 2), host=present.host)
 
     # Fusion
 
@@ -218,12 +220,13 @@ class EAO(LearnedModel):
         row = in_a_row(list(parts.values()))
         chosen = [[names.index(name) for name in view] for view in passes]
         if self.cls is not None:
-            token = self.cls.expand(len(row.values), 1, -1), torch.ones_like(row.present[:, :1])
+            always = Mask.on(self.cls.device, torch.ones(len(row.values), 1, dtype=torch.bool))
+            token = self.cls.expand(len(row.values), 1, -1), always
             row = in_a_row([*parts.values(), token])  # attention knows no order, and the class token has no position
             chosen = [[*view, len(names)] for view in chosen]
         if self.config.positions == "rotary":
             lengths = [int(count) for count in torch.bincount(row.group)]
-            row = replace(row, place=torch.cat([torch.arange(n, device=row.group.device) for n in lengths]))
+            row = replace(row, place=torch.cat([torch.arange(n) for n in lengths]))
         mixed = self.mix(views(row, chosen), own(len(passes)))
         lengths = [int(count) for count in torch.bincount(row.group, minlength=len(names))]
         outputs, start = [], 0
@@ -236,7 +239,7 @@ class EAO(LearnedModel):
                 if group == len(names):
                     each[group] = (mixed[:, columns.start], torch.stack(there, 1).any(1))
                     continue
-                present = parts[names[group]][1]
+                present = parts[names[group]][1].tensor
                 there.append(present.any(1))
                 each[group] = (masked_mean(mixed[:, columns], present), there[-1])
             kept = [len(names)] if self.cls is not None else view
@@ -247,7 +250,7 @@ class EAO(LearnedModel):
         return self.heads["any" if self.config.shared_head else key(name)]
 
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
-        present = torch.stack([each.present.any(1) for each in steps.values()], 1).any(1)
+        present = with_any(steps.values()).tensor
         if self.config.longer == "clips":
             values = self._windows(steps)
         else:
@@ -257,20 +260,20 @@ class EAO(LearnedModel):
     def _windows(self, steps: Mapping[str, Steps]) -> Float[Tensor, "video dim"]:
         """The mean embedding of windows. A last one of 70 % or less is left out unless it is the only one."""
         length = self.config.clip_seconds
-        ends = torch.stack(
-            [torch.where(s.present, s.spans[..., 1], torch.zeros(())).amax(1) for s in steps.values()], 1
-        ).amax(1)
+        some = next(iter(steps.values()))
+        ends = torch.stack([zero_absent(s.mask, s.mask_spans[..., 1]).amax(1) for s in steps.values()], 1).amax(1)
         counts = ((ends / length).floor() + ((ends % length) > 0.7 * length)).clamp(min=1)
-        total = ends.new_zeros(len(ends), self.config.embedding)
+        total = some.values.new_zeros(len(ends), self.config.embedding)
         for index in range(int(counts.max())):
             start = index * length
             cut = {}
             for name, each in steps.items():
-                inside = each.present & (each.spans[..., 0] < start + length) & (each.spans[..., 0] >= start)
-                cut[name] = _packed(Steps(each.values, inside, each.spans))
-            some = torch.stack([each.present.any(1) for each in cut.values()]).any(0)
+                begins = each.mask_spans[..., 0]
+                inside = Mask.on(each.device, each.mask & (begins < start + length) & (begins >= start))
+                cut[name] = _packed(replace(each, present=inside.tensor, host=inside.host))
+            counted = with_any(cut.values()).host & (index < counts)
             row = functional.normalize(self.embed(self.tokens(cut), [list(steps)])[0], dim=-1)
-            total = total + torch.where((some & (index < counts))[:, None], row, torch.zeros(()))
+            total = total + zero_absent(upload([counted], row.device)[0][:, None], row)
         return functional.normalize(total, dim=-1)
 
     # Text and loss
@@ -280,7 +283,7 @@ class EAO(LearnedModel):
 
     def encode_words(self, words: Steps) -> Embedding:
         values = functional.normalize(self.embed({TEXT: self.project_tokens(TEXT, words)}, [[TEXT]])[0], dim=-1)
-        return Embedding.even(values[:, None], words.present.any(1, keepdim=True))
+        return Embedding.even(values[:, None], words.videos.tensor[:, None])
 
     def pairs(self) -> list[tuple[View, View]]:
         """Pairs of views that the loss compares: of two modalities, of one and two, and text with everything."""
@@ -300,31 +303,41 @@ class EAO(LearnedModel):
         steps = self.inputs(batch.tokens)
         words = self.text.words(batch.texts)
         parts = {TEXT: self.project_tokens(TEXT, words), **self.tokens(steps)}
-        there = {TEXT: words.present.any(1)} | {name: each.present.any(1) for name, each in steps.items()}
+        there = {TEXT: words.videos} | {name: each.videos for name, each in steps.items()}
         terms = self.pairs()
         wanted = list(dict.fromkeys(view for pair in terms for view in pair))
         embedded = dict(zip(wanted, self.embed(parts, wanted), strict=True))
-        return combine(embedded, there, terms, self.config.weights, self.score_loss, batch.negatives)
+        return combine(embedded, there, terms, self.config.weights, self.score_loss, batch.alike)
 
 
 def combine(
     embedded: Mapping[View, Tensor],
-    there: Mapping[str, Tensor],
+    there: Mapping[str, Mask],
     terms: Sequence[tuple[View, View]],
     weights: Mapping[str, float],
     loss: Callable[..., Tensor],
-    negatives: Tensor,
+    alike: Int[Tensor, " item"],
 ) -> dict[str, Float[Tensor, ""]]:
-    """Each term over the rows that have its modalities, times its weight over the sum of weights (equation 4)."""
+    """Each term over the rows that have its modalities, times its weight over the sum of weights (equation 4).
+
+    Args:
+        alike: items that share a number are no negatives of each other.
+    """
     found, total = {}, 0.0
+    shared: dict[frozenset[str], Mask] = {}
     for one, two in terms:
         name = _term(one, two)
         weight = weights.get(name, 1.0)
-        rows = torch.stack([there[each] for each in (*one, *two)]).all(0).nonzero()[:, 0]
-        if not len(rows) or not weight:
+        names = frozenset((*one, *two))
+        if names not in shared:
+            shared[names] = reduce(Mask.__and__, [there[each] for each in sorted(names)])
+        mask = shared[names]
+        if not mask.count or not weight:
             continue
-        x, y = (functional.normalize(embedded[view][rows], dim=-1, eps=1e-8) for view in (one, two))
-        found[name] = weight * loss(x @ y.T, negatives=negatives[rows][:, rows])
+        pair = (embedded[view].index_select(0, mask.rows) for view in (one, two))
+        x, y = (functional.normalize(each, dim=-1, eps=1e-8) for each in pair)
+        own = alike.index_select(0, mask.rows)
+        found[name] = weight * loss(x @ y.T, negatives=own[:, None] != own[None, :])
         total += weight
     return {name: value / total for name, value in found.items()}
 
@@ -342,11 +355,10 @@ def _average(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     """Mean of unit vectors of the modalities that are there."""
     there = torch.stack([each for _, each in parts], 1)[..., None]
     rows = torch.stack([functional.normalize(row, dim=-1, eps=1e-8) for row, _ in parts], 1)
-    return torch.where(there, rows, torch.zeros(())).sum(1) / there.sum(1).clamp(min=1)
+    return zero_absent(there, rows).sum(1) / there.sum(1).clamp(min=1)
 
 
 def _packed(steps: Steps) -> Steps:
     """Present steps at the left, and no more columns than are needed."""
     steps = left(steps)
-    longest = max(1, int(steps.present.sum(1).max()))
-    return Steps(steps.values[:, :longest], steps.present[:, :longest], steps.spans[:, :longest])
+    return steps.columns(max(1, int(steps.mask.sum(1).max())))

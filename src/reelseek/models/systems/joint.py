@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelseek.errors import ModelError
-from reelseek.library.tokens import Steps
+from reelseek.library.mask import Mask
+from reelseek.library.tokens import Steps, with_any
 from reelseek.models.blocks.heads import side_by_side
 from reelseek.models.blocks.project import GatedUnit, RowNorm, present_rows
 from reelseek.models.blocks.readers import READERS, Reader
@@ -129,19 +130,19 @@ class Joint(LearnedModel):
         own = sum(reader.width for reader in readers)
         return own if self.config.head == "identity" else self.config.width
 
-    def read_videos(self, steps: Mapping[str, Steps]) -> list[tuple[Float[Tensor, "video read"], Tensor]]:
+    def read_videos(self, steps: Mapping[str, Steps]) -> list[tuple[Float[Tensor, "video read"], Mask]]:
         """For each space what its readers make of the videos, and which have anything."""
         found = []
         for group, readers in zip(self.config.groups, self.read, strict=True):
             assert isinstance(readers, nn.ModuleList)
             rows = torch.cat([reader(steps[name]) for name, reader in zip(group, readers, strict=True)], 1)
-            found.append((rows, torch.stack([steps[name].present.any(1) for name in group]).any(0)))
+            found.append((rows, with_any(steps[name] for name in group)))
         return found
 
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
         read = self.read_videos(steps)
         rows = [present_rows(head, values, there) for head, (values, there) in zip(self.heads, read, strict=True)]
-        return self._embedding(rows, torch.stack([there for _, there in read], 1))
+        return self._embedding(rows, torch.stack([there.tensor for _, there in read], 1))
 
     def encode_texts(self, texts: Sequence[str]) -> Embedding:
         if self.text_read is None:
@@ -151,7 +152,7 @@ class Joint(LearnedModel):
         else:
             words = self.text.words(texts)
             rows = [head(reader(words)) for head, reader in zip(self.text_heads, self.text_read, strict=True)]
-            there = words.present.any(1, keepdim=True)
+            there = words.videos.tensor[:, None]
         return self._embedding(rows, there.expand(len(texts), len(rows)))
 
     def _embedding(self, rows: Sequence[Tensor], present: Tensor) -> Embedding:
@@ -170,7 +171,9 @@ class W2VV(Joint):
         texts = self.encode_texts(batch.texts)
         found = {}
         for index, (rows, there) in enumerate(self.read_videos(self.inputs(batch.tokens))):
-            target = functional.normalize(rows[there], dim=-1) if self.config.unit else rows[there]
-            if len(target):
-                found[self.slots[index]] = regression(texts.values[there, index], target)
+            if there.count:
+                target = rows.index_select(0, there.rows)
+                target = functional.normalize(target, dim=-1) if self.config.unit else target
+                predicted = texts.values[:, index].index_select(0, there.rows)
+                found[self.slots[index]] = regression(predicted, target)
         return found

@@ -15,7 +15,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reelseek.library.tokens import Steps
+from reelseek.library.mask import upload
+from reelseek.library.tokens import Steps, with_any
 from reelseek.models.blocks.pool import masked_mean
 from reelseek.models.blocks.project import GatedUnit, present_rows
 from reelseek.models.losses import triplet
@@ -83,15 +84,15 @@ class JPose(LearnedModel):
 
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
         rows = torch.cat([masked_mean(each.values, each.present) for each in steps.values()], 1)
-        there = torch.stack([each.present.any(1) for each in steps.values()]).any(0)
+        there = with_any(steps.values())
         values = torch.stack([present_rows(head, rows, there) for head in self.heads], 1)
-        return Embedding.even(values, there[:, None].expand(values.shape[:2]))
+        return Embedding.even(values, there.tensor[:, None].expand(values.shape[:2]))
 
     def encode_texts(self, texts: Sequence[str]) -> Embedding:
         whole = self.text.pooled(texts)
         rows, present = [], []
         for part, head in zip(zip(*map(parts_of_speech, texts), strict=True), self.text_heads, strict=True):
-            there = torch.tensor([bool(words.strip()) for words in part], device=whole.device)
+            there = upload([torch.tensor([bool(words.strip()) for words in part])], whole.device)[0]
             # A caption without a verb stands in its own stead, and that slot is absent.
             given = self.text.pooled(
                 [words if words.strip() else text for words, text in zip(part, texts, strict=True)]

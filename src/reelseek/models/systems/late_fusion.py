@@ -55,7 +55,7 @@ class LateFusion(LearnedModel):
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
         rows = []
         for name, each in steps.items():
-            row = in_a_row([(self.project[key(name)](each.clean), each.present)])
+            row = in_a_row([(self.project[key(name)](each.clean), each.there)])
             pooled = masked_mean(self.mix[key(name)](row, own(1)), each.present)
             rows.append(functional.normalize(self.heads[key(name)](pooled), dim=-1))
         values = torch.stack(rows, 1)
@@ -72,8 +72,9 @@ class LateFusion(LearnedModel):
         texts, videos = self.encode_texts(batch.texts), self.encode_videos(batch.tokens)
         found: dict[str, Tensor] = {}
         for slot, name in enumerate(self.slots):
-            rows = videos.present[:, slot].nonzero()[:, 0]
-            if len(rows) > 1:
-                scores = texts.values[rows, slot] @ videos.values[rows, slot].T
-                found[name] = self.score_loss(scores, negatives=batch.negatives[rows][:, rows])
+            there = batch.videos(name)
+            if there.count > 1:
+                rows = there.rows
+                text, video = (side.values[:, slot].index_select(0, rows) for side in (texts, videos))
+                found[name] = self.score_loss(text @ video.T, negatives=batch.negatives_among(rows))
         return found

@@ -14,9 +14,10 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reelseek.library.mask import zero_absent
 from reelseek.library.tokens import Steps
-from reelseek.models.blocks.arrange import everything, in_a_row, thin
-from reelseek.models.blocks.mix import Layer, plan
+from reelseek.models.blocks.arrange import Arranged, everything, thin
+from reelseek.models.blocks.mix import Layer, Plan, plan
 from reelseek.models.blocks.pool import masked_mean
 from reelseek.models.blocks.project import key, per_expert
 from reelseek.models.losses import LossConfig
@@ -78,25 +79,31 @@ class MBT(LearnedModel):
     def mixed(self, steps: Mapping[str, Steps]) -> dict[str, Float[Tensor, "video step dim"]]:
         """Every modality's tokens after all layers; zeros where a video lacks the modality."""
         config = self.config
+        plans = {fuse: {n: self._plan(s, fuse=fuse) for n, s in steps.items()} for fuse in (False, True)}
         values = {n: self.project[key(n)](s.clean) + self.place[key(n)][: s.values.shape[1]] for n, s in steps.items()}
-        there = {name: each.present.any(1) for name, each in steps.items()}
+        there = {name: each.videos.tensor for name, each in steps.items()}
         shared = self.bottleneck.expand(len(next(iter(there.values()))), -1, -1)
         for index, layers in enumerate(self.mix):
             assert isinstance(layers, nn.ModuleDict)
             fuse = index >= config.fusion_layer and config.bottlenecks > 0
             copies = []
             for name, each in steps.items():
-                parts = [(values[name], each.present)]
-                if fuse:
-                    parts.append((shared, there[name][:, None].expand(-1, config.bottlenecks)))
-                row = in_a_row(parts)
-                how = plan(row, everything(len(parts)))
-                out = how.leave(layers[key(name)](how.enter(row.values), how, first=True))
+                how = plans[fuse][name]
+                row = torch.cat([values[name], shared], 1) if fuse else values[name]
+                out = how.leave(layers[key(name)](how.enter(row), how, first=True))
                 values[name] = out[:, : each.values.shape[1]]
                 copies.append(out[:, each.values.shape[1] :])
             if fuse:
                 shared = self._tie(copies, list(there.values()))
         return values
+
+    def _plan(self, steps: Steps, *, fuse: bool) -> Plan:
+        """A modality reads itself and its copies of the bottlenecks; all layers do the same."""
+        cells = self.config.bottlenecks if fuse else 0
+        host = torch.cat([steps.mask, steps.videos.host[:, None].expand(-1, cells)], 1)
+        present = torch.cat([steps.present, steps.videos.tensor[:, None].expand(-1, cells)], 1)
+        group = torch.zeros(host.shape[1], dtype=torch.long)
+        return plan(Arranged(steps.values.new_zeros(*host.shape, 0), present, group, host=host), everything(1))
 
     @staticmethod
     def _tie(copies: Sequence[Tensor], there: Sequence[Tensor]) -> Tensor:
@@ -111,7 +118,7 @@ class MBT(LearnedModel):
         for name, each in steps.items():
             there = each.present.any(1, keepdim=True)
             pooled = masked_mean(self.norm[key(name)](mixed[name]), each.present)
-            total, count = total + torch.where(there, pooled, torch.zeros(())), count + there
+            total, count = total + zero_absent(there, pooled), count + there
         values = functional.normalize(self.head(total / count.clamp(min=1)), dim=-1)
         return Embedding.even(values[:, None], count > 0)
 

@@ -12,6 +12,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from reelseek.library.mask import Mask
 from reelseek.library.tokens import Steps
 from reelseek.models.blocks.heads import ExpertText, side_by_side
 from reelseek.models.blocks.pool import NetVLAD, masked_mean
@@ -108,10 +109,10 @@ class MEE(MixtureOfExperts):
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
         rows, present = [], []
         for name, each in steps.items():
-            there = each.present.any(1)
+            there = each.videos
             if self.config.missing == "keep":
-                there = torch.ones_like(there)
+                there = Mask.on(each.device, torch.ones_like(there.host))
             rows.append(present_rows(self.heads[key(name)], self.pools(name, each), there))
-            present.append(there)
+            present.append(there.tensor)
         values = side_by_side(rows)
         return Embedding.even(values, torch.stack(present, 1))

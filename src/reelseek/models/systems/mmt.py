@@ -5,6 +5,7 @@ video's embedding for that expert. Captions have one embedding an expert and wei
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -14,6 +15,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reelseek.library.mask import Mask, upload
 from reelseek.library.tokens import Steps, Tokens
 from reelseek.models.blocks.arrange import Arranged, Thinning, everything, in_a_row, thin
 from reelseek.models.blocks.heads import ExpertText, side_by_side
@@ -95,14 +97,16 @@ class MMT(LearnedModel):
         first = next(iter(steps.values()))
         videos = len(first.present)
         zero = first.spans.new_zeros(videos, 1, dtype=torch.long)
-        parts = [(first.values.new_zeros(videos, 1, self.config.width), torch.ones_like(zero, dtype=torch.bool))]
+        always = Mask.on(first.device, torch.ones(videos, 1, dtype=torch.bool))
+        parts = [(first.values.new_zeros(videos, 1, self.config.width), always)]
         positions = [zero]
         for name, every in steps.items():
             kept = thin(every, self.config.most_steps, self.config.longer)
             pooled = every if self.config.aggregate == "all" else kept
             inputs = torch.cat([masked_max(pooled.values, pooled.present)[:, None], kept.clean], dim=1)
-            present = torch.cat([every.present.any(1, keepdim=True), kept.present], 1)
-            parts.append((functional.normalize(self.project[key(name)](inputs), dim=-1), present))
+            mask = torch.cat([every.videos.host[:, None], kept.mask], 1)
+            present = mask if every.videos.local else torch.cat([every.videos.tensor[:, None], kept.present], 1)
+            parts.append((functional.normalize(self.project[key(name)](inputs), dim=-1), Mask(present, mask)))
             positions += [zero, self._positions(kept)]
         return in_a_row(parts), torch.cat(positions, 1)
 
@@ -110,27 +114,29 @@ class MMT(LearnedModel):
         """0 is [CLS] and aggregates, 1 an unknown time, 2 the first second (section 3.2, temporal embeddings)."""
         middle = steps.spans.mean(-1)
         known = steps.present & (middle >= 0)
-        position = torch.where(known, middle + 2, torch.ones(()))
+        position = torch.where(known, middle + 2, middle.new_ones(()))
         return position.clamp(0, self.config.positions - 1).long()
 
     def mixed(self, row: Arranged, positions: Tensor, also: Tensor | None = None) -> Float[Tensor, "video token dim"]:
         """Outputs of every token that is present, and of those in `also`."""
-        values = self.norm(row.values + self.position(positions) + self.expert(row.group))
+        group = upload([row.group], row.values.device)[0]
+        values = self.norm(row.values + self.position(positions) + self.expert(group))
         values = functional.dropout(values, self.config.dropout, self.training)
-        return self.mix(Arranged(values, row.present, row.group), everything(len(self.names) + 1), also)
+        return self.mix(replace(row, values=values), everything(len(self.names) + 1), also)
 
     def aggregates(self, row: Arranged) -> list[int]:
         """The column of each expert's aggregate token."""
-        return [int((row.group == index).nonzero()[0, 0]) for index in range(1, len(self.names) + 1)]
+        return torch.searchsorted(row.group, torch.arange(1, len(self.names) + 1)).tolist()
 
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
         row, positions = self.arrange(steps)
         places = self.aggregates(row)
-        present, also = row.present[:, places], None
+        present, also = torch.stack([each.videos.tensor for each in steps.values()], 1), None
         if self.config.missing == "keep":
-            present, also = torch.ones_like(present), torch.zeros_like(row.present)
+            present, also = torch.ones_like(present), torch.zeros_like(row.mask.host)
             also[:, places] = True
-        values = functional.normalize(self.mixed(row, positions, also)[:, places], dim=-1)
+        mixed = self.mixed(row, positions, also)
+        values = functional.normalize(torch.stack([mixed[:, place] for place in places], 1), dim=-1)
         if self.config.linear:
             linear, there = self.linear(_means(steps))
             values = side_by_side([*values.unbind(1), linear])
@@ -173,4 +179,4 @@ class MMT(LearnedModel):
 
 def _means(steps: Mapping[str, Steps]) -> dict[str, tuple[Tensor, Tensor]]:
     """For each expert the mean of its steps [video, dim], and where there is one [video]."""
-    return {name: (masked_mean(each.values, each.present), each.present.any(1)) for name, each in steps.items()}
+    return {name: (masked_mean(each.values, each.present), each.videos.tensor) for name, each in steps.items()}

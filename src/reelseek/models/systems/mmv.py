@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelseek.errors import ModelError
-from reelseek.library.tokens import Steps
+from reelseek.library.mask import Mask
+from reelseek.library.tokens import Steps, with_any
 from reelseek.models.blocks.pool import masked_mean
 from reelseek.models.blocks.project import RowNorm, present_rows
 from reelseek.models.blocks.readers import WordMax
@@ -24,7 +25,7 @@ from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, System
 
 __all__ = ["MMV", "MMVConfig"]
 
-Rows = tuple[Float[Tensor, "item _"], Tensor]
+Rows = tuple[Float[Tensor, "item _"], Mask]
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -109,12 +110,12 @@ class MMV(LearnedModel):
             found["vision"] = (present_rows(self.vision, seen, there), there)
         if self.config.sound:
             heard = steps[self.config.sound]
-            found["audio"] = (self.hear(masked_mean(heard.values, heard.present)), heard.present.any(1))
+            found["audio"] = (self.hear(masked_mean(heard.values, heard.present)), heard.videos)
         return found
 
     def _seen(self, steps: Mapping[str, Steps]) -> Rows:
         rows = torch.cat([masked_mean(steps[name].values, steps[name].present) for name in self.config.seen], 1)
-        return rows, torch.stack([steps[name].present.any(1) for name in self.config.seen]).any(0)
+        return rows, with_any(steps[name] for name in self.config.seen)
 
     def text_space(self, steps: Mapping[str, Steps], fine: Mapping[str, Rows]) -> dict[str, Rows]:
         """Vision, and audio where the graph leads it there, in the space of text.
@@ -135,17 +136,17 @@ class MMV(LearnedModel):
         found = self.text_space(steps, self.fine_space(steps))
         slots = [name for name in self.slots if name in found]
         values = functional.normalize(torch.stack([found[name][0] for name in slots], 1), dim=-1)
-        present = torch.stack([found[name][1] for name in slots], 1)
+        present = torch.stack([found[name][1].tensor for name in slots], 1)
         return Embedding.even(values, present)
 
     def read(self, words: Steps) -> Rows:
         """Texts in their space, not normalised."""
-        return self.text_head(self.words(words)), words.present.any(1)
+        return self.text_head(self.words(words)), words.videos
 
     def encode_texts(self, texts: Sequence[str]) -> Embedding:
         values, there = self.read(self.text.words(texts))
         rows = functional.normalize(values, dim=-1)[:, None].expand(-1, len(self.slots), -1)
-        return Embedding.even(rows, there[:, None].expand(rows.shape[:2]))
+        return Embedding.even(rows, there.tensor[:, None].expand(rows.shape[:2]))
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """NCE of vision with audio and MIL-NCE of vision with text; a clip without one has no part in its term."""
@@ -155,21 +156,21 @@ class MMV(LearnedModel):
         text = self.read(self.text.words(batch.texts))
         found: dict[str, Tensor] = {}
         if "audio" in fine:
-            pair = _scores(fine["vision"], fine["audio"], batch.negatives)
+            pair = _scores(fine["vision"], fine["audio"], batch)
             if pair is not None:
                 nce = info_nce(pair[0], temperature=self.config.temperature, negatives=pair[1])
                 found["vision|audio"] = self.config.audio_weight * nce
-        pair = _scores(text, coarse["vision"], batch.negatives)
+        pair = _scores(text, coarse["vision"], batch)
         if pair is not None:
             nce = mil_nce(pair[0], temperature=self.config.temperature, negatives=pair[1])
             found["vision|text"] = self.config.text_weight * nce
         return found
 
 
-def _scores(one: Rows, two: Rows, negatives: Tensor) -> tuple[Tensor, Tensor] | None:
+def _scores(one: Rows, two: Rows, batch: Batch) -> tuple[Tensor, Tensor] | None:
     """Cosines of the rows that both have, if there are two of them, and which pairs are negatives."""
-    rows = (one[1] & two[1]).nonzero()[:, 0]
-    if len(rows) < 2:
+    both = one[1] & two[1]
+    if both.count < 2:
         return None
-    x, y = (functional.normalize(each[rows], dim=-1) for each in (one[0], two[0]))
-    return x @ y.T, negatives[rows][:, rows]
+    x, y = (functional.normalize(each.index_select(0, both.rows), dim=-1) for each in (one[0], two[0]))
+    return x @ y.T, batch.negatives_among(both.rows)

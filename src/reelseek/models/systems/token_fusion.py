@@ -15,9 +15,10 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reelseek.library.mask import zero_absent
 from reelseek.library.tokens import Steps
-from reelseek.models.blocks.arrange import Arranged, everything
-from reelseek.models.blocks.mix import Attention, FeedForward, plan
+from reelseek.models.blocks.arrange import Arranged, everything, left
+from reelseek.models.blocks.mix import Attention, FeedForward, Plan, plan
 from reelseek.models.blocks.project import key, per_expert
 from reelseek.models.losses import LossConfig
 from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, SystemConfig
@@ -101,27 +102,34 @@ class TokenFusion(LearnedModel):
     def streams(self, steps: Mapping[str, Steps]) -> tuple[Float[Tensor, "stream video token dim"], Tensor, Tensor]:
         """Every stream's tokens after all blocks, which streams a video has, and the mean score."""
         names = list(steps)
-        there = torch.stack([each.present.any(1) for each in steps.values()])
+        there = torch.stack([each.videos.tensor for each in steps.values()])
+        plans = [self._plan(each) for each in steps.values()]
         rows = [self.project[key(n)](resampled(s, self.config.tokens)) + self.place for n, s in steps.items()]
-        values = torch.where(there[..., None, None], torch.stack(rows), torch.zeros(()))
+        values = zero_absent(there[..., None, None], torch.stack(rows))
         total, count = torch.zeros(()), 0
         for block in self.blocks:
             assert isinstance(block, _Block)
             reads, scores = [], []
             for index, name in enumerate(names):
-                present = there[index][:, None].expand(-1, self.config.tokens)
-                row = Arranged(block.norm1[key(name)](values[index]), present, torch.zeros_like(self.partner[0]))
-                how = plan(row, everything(1))
+                how, rows = plans[index], block.norm1[key(name)](values[index])
                 score = block.score[key(name)](values[index])
-                reads.append(how.leave(block.attention(how.enter(row.values), how, first=True)) * score[..., None])
+                reads.append(how.leave(block.attention(how.enter(rows), how, first=True)) * score[..., None])
                 scores.append(score)
             values = values + self._exchanged(torch.stack(reads), torch.stack(scores), there)
             values = torch.stack(
                 [row + block.feed(block.norm2[key(name)](row)) for name, row in zip(names, values, strict=True)]
             )
-            inside = torch.where(there[..., None], torch.stack(scores), torch.zeros(()))
+            inside = zero_absent(there[..., None], torch.stack(scores))
             total, count = total + inside.sum() / (there.sum() * self.config.tokens).clamp(min=1), count + 1
         return values, there, total / count
+
+    def _plan(self, steps: Steps) -> Plan:
+        """Every stream reads itself, in videos that have it; all blocks do the same."""
+        host = steps.videos.host[:, None].expand(-1, self.config.tokens)
+        present = steps.videos.tensor[:, None].expand_as(host)
+        group = torch.zeros(self.config.tokens, dtype=torch.long)
+        values = steps.values.new_zeros(*host.shape, 0)
+        return plan(Arranged(values, present, group, host=host), everything(1))
 
     def _exchanged(self, reads: Tensor, scores: Tensor, there: Tensor) -> Tensor:
         """What each token has read, or what its partner has where its score is low and the partner is there."""
@@ -157,8 +165,7 @@ class TokenFusion(LearnedModel):
 
 def resampled(steps: Steps, tokens: int) -> Float[Tensor, "video token dim"]:
     """Each video's present steps at so many equal distances, between two steps a mixture of them; zeros if none."""
-    order = steps.present.int().argsort(dim=1, descending=True, stable=True)
-    values = steps.clean.gather(1, order[..., None].expand_as(steps.values))
+    values = left(steps).clean
     last = (steps.present.sum(1) - 1).clamp(min=0)
     place = torch.linspace(0, 1, tokens, device=values.device)[None] * last[:, None]
     low = place.floor().long()

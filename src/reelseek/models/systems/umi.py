@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reelseek.library.mask import zero_absent
 from reelseek.library.tokens import Steps
 from reelseek.models.blocks.arrange import Arranged, everything, left, own, thin
 from reelseek.models.blocks.mix import Transformer
@@ -73,13 +74,13 @@ class Reorganisation(nn.Module):
     def assign(self, steps: Steps) -> Float[Tensor, "video step slot"]:
         """O: how much of each token goes into each slot; nothing of what is absent."""
         values = self.embed(steps.clean) + self.position[: steps.present.shape[1]]
-        group = torch.zeros(values.shape[1], dtype=torch.long, device=values.device)
-        scores = self.head(self.mix(Arranged(values, steps.present, group), everything(1)))
+        group = torch.zeros(values.shape[1], dtype=torch.long)
+        scores = self.head(self.mix(Arranged(values, steps.present, group, host=steps.mask), everything(1)))
         if self.over == "slots":
             shares = scores.softmax(2)
         else:
             shares = scores.masked_fill(~steps.present[..., None], torch.finfo(scores.dtype).min).softmax(1)
-        return torch.where(steps.present[..., None], shares, torch.zeros(()))
+        return zero_absent(steps.present[..., None], shares)
 
     def forward(self, steps: Steps) -> Float[Tensor, "video slot dim"]:
         steps = thin(left(steps), self.most)
@@ -126,16 +127,16 @@ class UMI(LearnedModel):
         total = torch.zeros(())
         for name, each in features.items():
             embedded = each if self.config.reading == "paper" else self.embed[key(name)](each)
-            total = total + torch.where(present[name][:, None, None], embedded, torch.zeros(()))
+            total = total + zero_absent(present[name][:, None, None], embedded)
         row = torch.cat([self.cls.expand(len(total), -1, -1), total], 1) + self.position
         half = self.config.slots // 2
         branch = [0, 1, *([0] * half), *([1] * (self.config.slots - half))]
-        group = torch.tensor(branch, device=row.device)
-        there = torch.ones(row.shape[:2], dtype=torch.bool, device=row.device)
-        return self.head(self.mix(Arranged(row, there, group), own(2))[:, :2])
+        host = torch.ones(row.shape[:2], dtype=torch.bool)
+        there = host if row.device.type == "cpu" else torch.ones(row.shape[:2], dtype=torch.bool, device=row.device)
+        return self.head(self.mix(Arranged(row, there, torch.tensor(branch), host=host), own(2))[:, :2])
 
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
-        present = {name: each.present.any(1) for name, each in steps.items()}
+        present = {name: each.videos.tensor for name, each in steps.items()}
         outputs = self.predict(self.features(steps), present)[:, : len(self.slots)]
         values = functional.normalize(outputs, dim=-1)
         some = torch.stack(list(present.values())).any(0)
@@ -151,7 +152,7 @@ class UMI(LearnedModel):
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Labels for the one branch, pseudo-labels for the other (labels where there are none), and alignment."""
         steps = self.inputs(batch.tokens)
-        present = {name: each.present.any(1) for name, each in steps.items()}
+        present = {name: each.videos.tensor for name, each in steps.items()}
         features = self.features(steps)
         branches = functional.normalize(self.predict(features, present), dim=-1)
         labels = functional.normalize(self.text.pooled(batch.texts), dim=-1)
@@ -161,7 +162,9 @@ class UMI(LearnedModel):
             "pseudo": self.config.pseudo * self.score_loss(pseudo @ branches[:, 1].T, negatives=batch.negatives),
         }
         if self.config.align and self.config.reading != "released":
-            means = torch.cat([each.mean(1)[present[name]] for name, each in features.items()])
+            means = torch.cat(
+                [each.mean(1).index_select(0, steps[name].videos.rows) for name, each in features.items()]
+            )
             found["align"] = self.config.align * prototype_alignment(means, self.prototypes)
         return found
 

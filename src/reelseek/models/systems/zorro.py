@@ -15,7 +15,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reelseek.library.tokens import Steps
+from reelseek.library.mask import Mask
+from reelseek.library.tokens import Steps, with_any
 from reelseek.models.blocks.arrange import in_a_row, reads
 from reelseek.models.blocks.mix import Transformer
 from reelseek.models.blocks.pool import QueryPool
@@ -68,16 +69,18 @@ class Zorro(LearnedModel):
 
     def streams(self, steps: Mapping[str, Steps]) -> dict[str, tuple[Float[Tensor, "video dim"], Tensor]]:
         """The unit embedding of each modality's stream and of fusion, and which videos have it."""
-        parts = [(self.project[key(name)](each.clean), each.present) for name, each in steps.items()]
-        some = torch.stack([there.any(1) for _, there in parts], 1).any(1)
-        fusion = self.fusion.expand(len(some), -1, -1)
-        row = in_a_row([*parts, (fusion, torch.ones(fusion.shape[:2], dtype=torch.bool, device=fusion.device))])
-        mixed = self.norm(self.mix(row, reads(len(parts) + 1, len(parts))))
-        found = {}
-        for index, name in enumerate((*steps, "fusion")):
-            columns = row.group == index
-            there = row.present[:, columns]
-            pooled = self.pool[key(name)](mixed[:, columns], there)
+        return {name: (values, there.tensor) for name, (values, there) in self._streams(steps).items()}
+
+    def _streams(self, steps: Mapping[str, Steps]) -> dict[str, tuple[Float[Tensor, "video dim"], Mask]]:
+        parts = [(self.project[key(name)](each.clean), each.there) for name, each in steps.items()]
+        some = with_any(steps.values())
+        fusion = self.fusion.expand(len(some.host), -1, -1)
+        parts.append((fusion, Mask.on(fusion.device, torch.ones(fusion.shape[:2], dtype=torch.bool))))
+        mixed = self.norm(self.mix(in_a_row(parts), reads(len(parts), len(parts) - 1)))
+        found, start = {}, 0
+        for name, (values, there) in zip((*steps, "fusion"), parts, strict=True):
+            pooled = self.pool[key(name)](mixed[:, start : start + values.shape[1]], there)
+            start += values.shape[1]
             found[name] = (functional.normalize(self.heads[key(name)](pooled), dim=-1), there.any(1) & some)
         return found
 
@@ -92,13 +95,14 @@ class Zorro(LearnedModel):
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Contrast of text with every stream, and of streams with each other, where both are there."""
         text = self.encode_texts(batch.texts)
-        streams = {"text": (text.values[:, 0], text.present[:, 0]), **self.streams(self.inputs(batch.tokens))}
+        every = Mask.on(text.values.device, torch.ones(len(text), dtype=torch.bool))
+        streams = {"text": (text.values[:, 0], every), **self._streams(self.inputs(batch.tokens))}
         found: dict[str, Tensor] = {}
         for one, two in combinations(streams, 2):
             (x, x_there), (y, y_there) = streams[one], streams[two]
-            rows = (x_there & y_there).nonzero()[:, 0]
+            both = x_there & y_there
             weight = 1.0 if one == "text" else self.config.between
-            if len(rows) > 1 and weight:
-                loss = self.score_loss(x[rows] @ y[rows].T, negatives=batch.negatives[rows][:, rows])
-                found[f"{one}|{two}"] = weight * loss
+            if both.count > 1 and weight:
+                scores = x.index_select(0, both.rows) @ y.index_select(0, both.rows).T
+                found[f"{one}|{two}"] = weight * self.score_loss(scores, negatives=batch.negatives_among(both.rows))
         return found

@@ -1,0 +1,198 @@
+"""Training on an accelerator: examples a second, and the share of the card's rate of bf16 matrix products.
+
+Run: python benchmarks/device.py [--device cuda] [--batches 32,128,512,1024] [--only mdmmt,eao,crossclr,loader]
+     [--out FILE]
+MDMMT has nine layers of eight heads over seven experts, 30 places each and half of them filled, captions encoded
+beforehand (768 wide); EAO has its full width of 4,096 over two experts and words; CrossCLR its queue of 5,000. A step
+is loss, backward and Adam under bfloat16, with copies from the host; its batches are made beforehand and taken in turn.
+The loader alone reads 1,000 videos of seven experts from a library. FLOPs are those of matrix products as PyTorch
+counts them in one step, so what is computed for padding counts as done.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from reelseek.library.tokens import Steps
+from reelseek.models import SYSTEMS, RetrievalModel
+from reelseek.models.device import describe, matmul_precision, resolve_device
+from reelseek.models.model import Batch
+
+EXPERTS = {"rgb": 2048, "s3d": 1024, "scene": 2208, "face": 512, "vggish": 128, "speech": 300, "ocr": 300}
+WORDS = 12
+
+
+def tokens(experts: dict[str, int], batch: int, places: int, rng: np.random.Generator) -> dict[str, Steps]:
+    """Half of the places filled: a uniform count of steps, and an expert absent altogether in one video of ten."""
+    found = {}
+    for name, dim in experts.items():
+        counts = np.minimum(rng.integers(1, places + 4, batch), places)
+        counts[rng.random(batch) < 0.1] = 0
+        present = torch.from_numpy(np.arange(places)[None] < counts[:, None])
+        spans = torch.arange(float(places))[None, :, None].expand(batch, places, 2).clone()
+        found[name] = Steps(torch.from_numpy(rng.standard_normal((batch, places, dim), np.float32)), present, spans)
+    return found
+
+
+def batches(experts: dict[str, int], batch: int, places: int, videos: int, pinned: bool) -> list[Batch]:
+    """Four batches on the host."""
+    found = []
+    for seed in range(4):
+        steps = tokens(experts, batch, places, np.random.default_rng(seed))
+        if pinned:
+            steps = {name: each.pinned() for name, each in steps.items()}
+        video = torch.arange(batch) % videos
+        found.append(Batch(steps, [f"{seed} {row}" for row in range(batch)], video, torch.arange(batch)))
+    return found
+
+
+def encoded_texts(model: RetrievalModel, most: int, device: torch.device) -> None:
+    """Put vectors of the right width in the place of captions, as a frozen text side has them ready."""
+    text = model.text
+    steps = tokens({"words": text.width}, most, WORDS, np.random.default_rng(9))["words"]
+    steps = steps if device.type == "cpu" else steps.pinned()
+
+    def words(texts: list[str]) -> Steps:
+        return (steps if len(texts) == most else steps.rows(torch.arange(len(texts)))).to(device)
+
+    def pooled(texts: list[str]) -> torch.Tensor:
+        return steps.values[: len(texts), 0].to(device, non_blocking=True)
+
+    text.pooled, text.words = pooled, words
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_rate(device: torch.device) -> float:
+    """FLOP a second of a large bf16 matrix product on random numbers."""
+    size = 8192 if device.type == "cuda" else 512
+    one, two = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    seconds = timed(lambda: one @ two, device, 20)
+    return 2 * size**3 / seconds
+
+
+def timed(work: Callable[[], object], device: torch.device, times: int) -> float:
+    """Median seconds of a call among `times`, after two that do not count; each third a run without a pause."""
+    for _ in range(2):
+        work()
+    runs = []
+    for _ in range(3):
+        synchronize(device)
+        began = time.perf_counter()
+        for _ in range(max(1, times // 3)):
+            work()
+        synchronize(device)
+        runs.append((time.perf_counter() - began) / max(1, times // 3))
+    return float(np.median(runs))
+
+
+def learning(
+    name: str, settings: dict[str, object], experts: dict[str, int], batch: int, places: int, device: torch.device,
+    *, videos: int | None = None, times: int = 12,
+) -> dict[str, object]:  # fmt: skip
+    """One system's step at one size."""
+    torch.manual_seed(0)
+    model = SYSTEMS[name].build({"experts": experts, **settings}).to(device).train()
+    encoded_texts(model, batch, device)
+    gpu = device.type == "cuda"
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-5, **({"fused": True} if gpu else {}))
+    given = batches(experts, batch, places, videos or batch, gpu)
+    turn: Iterator[Batch] = cycle(given)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with torch.autocast(device.type, torch.bfloat16):
+            loss = torch.stack([term.float() for term in model.loss(next(turn).to(device)).values()]).sum()
+        loss.backward()
+        optimizer.step()
+
+    step()
+    with FlopCounterMode(display=False) as counter:
+        step()
+    if gpu:
+        torch.cuda.reset_peak_memory_stats(device)
+    seconds = timed(step, device, times)
+    filled = np.mean([float(each.mask.float().mean()) for b in given for each in b.tokens.values()])
+    return {
+        "system": name, "batch": batch, "ms": 1e3 * seconds, "examples_per_second": batch / seconds,
+        "tflops": counter.get_total_flops() / seconds / 1e12, "filled": float(filled),
+        "peak_gib": torch.cuda.max_memory_allocated(device) / 2**30 if gpu else None,
+    }  # fmt: skip
+
+
+def loading(rounds: int) -> list[dict[str, object]]:
+    """Batches of 128 videos from a library on disk, read by so many threads."""
+    from input import build
+    from reelseek.library.tokens import Clip, TokenReader
+    from reelseek.training.ahead import in_order
+
+    rows: list[dict[str, object]] = []
+    with tempfile.TemporaryDirectory() as place:
+        library, _ = build(Path(place), 1000)
+        reader = TokenReader(library)
+        rng = np.random.default_rng(1)
+        chosen = [[Clip(f"v{i}") for i in rng.choice(1000, 128, replace=False)] for _ in range(rounds)]
+        for workers in (0, 2, 4, 8):
+            for _ in in_order(chosen[:4], reader.batch, workers):
+                pass
+            began = time.perf_counter()
+            for _ in in_order(chosen, reader.batch, workers):
+                pass
+            seconds = time.perf_counter() - began
+            rows.append({"system": f"loader, {workers} workers", "examples_per_second": 128 * rounds / seconds})
+    return rows
+
+
+def main(device: torch.device, sizes: list[int], only: list[str], out: Path | None) -> None:
+    matmul_precision(device)
+    peak = peak_rate(device)
+    card = describe(device)
+    print(f"{card}; torch {torch.__version__}; a bf16 matrix product runs at {peak / 1e12:.0f} TFLOP/s", flush=True)
+    text = {"text": {"dim": 768}}
+    rows: list[dict[str, object]] = []
+    about = {"card": card, "torch": torch.__version__, "bf16_tflops": peak / 1e12, "command": " ".join(sys.argv)}
+
+    def add(row: dict[str, object]) -> None:
+        share = "" if "tflops" not in row else f", {row['tflops']:.1f} TFLOP/s, {row['tflops'] / (peak / 1e12):.1%}"
+        size = f"batch {row['batch']:5}: {row['ms']:8.1f} ms, " if "ms" in row else ""
+        memory = f", {row['peak_gib']:.1f} GiB" if row.get("peak_gib") else ""
+        print(f"{row['system']:20} {size}{row['examples_per_second']:9.0f} examples/s{share}{memory}", flush=True)
+        rows.append(row)
+        if out is not None:
+            out.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n", "utf-8")
+
+    if "mdmmt" in only:
+        for size in sizes:
+            add(learning("mdmmt", text, EXPERTS, size, 30, device))
+    if "eao" in only:
+        sound = {"video": 2048, "sound": 1024}
+        for size in sizes[:3]:
+            add(learning("eao", {"spectrograms": {}, **text}, sound, size, 12, device))
+    if "crossclr" in only:
+        for size in sizes:
+            add(learning("crossclr", text, {"rgb": 2048, "s3d": 1024}, size, 30, device, videos=max(2, size // 8)))
+    if "loader" in only:
+        for row in loading(24):
+            add(row)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default=None)
+    parser.add_argument("--batches", default="32,128,512,1024")
+    parser.add_argument("--only", default="mdmmt,eao,crossclr,loader")
+    parser.add_argument("--out", type=Path, default=None)
+    read = parser.parse_args()
+    main(resolve_device(read.device), [int(each) for each in read.batches.split(",")], read.only.split(","), read.out)

@@ -1,0 +1,18 @@
+"""Modules with a little state that the host reads at every step, such as the next free place of a queue."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+__all__ = ["HostState"]
+
+
+class HostState(nn.Module):
+    """A module whose buffer `state` stays on the host wherever the module goes; it is saved and loaded as all are."""
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "HostState":
+        state = self._buffers["state"]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._buffers["state"] = state
+        return self
