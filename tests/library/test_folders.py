@@ -89,6 +89,16 @@ def test_hidden_and_other_files_are_counted(tmp_path: Path) -> None:
     assert "2 hidden files and folders passed over: ._x.mp4, .cache" in said
 
 
+def test_a_library_in_the_folder_is_no_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    (tmp_path / "my.library" / "copies").mkdir(parents=True)
+    (tmp_path / "my.library" / "library.db").write_bytes(b"x")
+    (tmp_path / "my.library" / "copies" / "c.mp4").write_bytes(b"x")
+    files, notices = walk_folder(tmp_path)
+    assert [path.name for path in files] == ["a.mp4"]
+    assert notices == []
+
+
 def test_links(tmp_path: Path) -> None:
     _touch(tmp_path, "outside/o.mp4", "f/real/r.mp4", "f/x.mp4")
     top = tmp_path / "f"

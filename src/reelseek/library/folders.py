@@ -38,7 +38,7 @@ def walk_folder(folder: Path, suffixes: Collection[str] = MEDIA_SUFFIXES) -> tup
     """Find the files below a folder that end in one of some suffixes, in order of their path.
 
     Links to files are taken as files. Links to folders are followed, each real folder once, so that links cannot loop;
-    a folder that lies below in its own right goes by that place.
+    a folder that lies below in its own right goes by that place. Libraries of Reelseek are stepped over.
 
     Returns:
         The files, and what was passed over: folders of systems and servers, hidden ones, links and other files.
@@ -95,6 +95,8 @@ class _Walk:
             if entry.is_symlink() and not suffix and not os.path.exists(entry.path):  # with one, it fails as a file
                 self._broken.append(self._name(path))
             elif entry.is_dir():
+                if (path / "library.db").is_file():
+                    continue  # a library holds copies that were made for browsers, and no video of anybody's
                 if _is_system(path):
                     self._system[printable(entry.name)] += 1
                 elif entry.name.startswith("."):

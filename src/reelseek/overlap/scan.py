@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reelseek.errors import CollectionError
+from reelseek.errors import CollectionError, UsageError
 from reelseek.library.files import write_whole
 from reelseek.overlap.match import Match, best_matches, best_windows, unit_rows
 from reelseek.overlap.nearest import near_matches
@@ -151,6 +151,8 @@ def weighted_sets(
     """
     one, two = source.part(asked.test), source.part(asked.train)
     others = source.part(asked.background) if asked.background else None
+    if others is not None and not others.names:
+        raise UsageError(f"not one video of the background {asked.background!r} has a frame")
     if asked.plain:
         source.examine([name for part in (one, two, others) if part for name in part.names], progress)
     names = list(dict.fromkeys((*one.names, *two.names)))

@@ -72,14 +72,14 @@ class Source:
         raise UsageError(f"{given!r} is neither a file nor a split of {self.path}; {name_splits(given, self.splits)}")
 
     def part(self, given: str) -> Part:
-        """Those videos, and which of them have no frame.
+        """Those videos, and which of them have no frame; songs may have none at all.
 
         Raises:
-            UsageError: as above, or not one has a frame.
+            UsageError: as above, or nothing was extracted from any of them.
         """
         chosen = self.videos(given)
         kept = tuple(name for name in chosen if self.has_frames(name))
-        if not kept:
+        if not kept and not any(self.has_no_picture(name) for name in chosen):
             raise UsageError(f"not one of the {len(chosen)} videos of {given!r} has a frame in {self.path}")
         return Part(kept, tuple(name for name in chosen if name not in set(kept)))
 
@@ -108,6 +108,10 @@ class Source:
         """Whether there is anything of a video to compare."""
         frames = self.read(name)
         return frames is not None and len(frames) > 0
+
+    def has_no_picture(self, name: str) -> bool:
+        """Whether a video was looked at and has no picture, as a song; files of arrays do not say."""
+        return False
 
     def read(self, name: str) -> Frames | None:
         """A video's features [second, dim], or None.
@@ -201,6 +205,10 @@ class LibrarySource(Source):
 
     def has_frames(self, name: str) -> bool:
         return self._track(self.library, self._rows, name) is not None
+
+    def has_no_picture(self, name: str) -> bool:
+        video = self._videos.get(name)
+        return any(owner in self._rows for owner in (video.owners if video else ())) and not self.has_frames(name)
 
     def read(self, name: str) -> Frames | None:
         found = self._track(self.library, self._rows, name)
