@@ -31,13 +31,15 @@ class Connection(sqlite3.Connection):
 
     Attributes:
         origin: `file_state` of what this was opened from, where it does not see what is written later; else None.
+        read_only: what is written goes to temporary tables alone, which are no part of the library.
     """
 
     origin: tuple[tuple[int, int, int] | None, ...] | None = None
+    read_only = False
     _counted = 0  # `total_changes` that a revision stands for
 
     def commit(self) -> None:
-        if self.in_transaction and self.total_changes > self._counted:
+        if self.in_transaction and not self.read_only and self.total_changes > self._counted:
             self.execute(
                 "INSERT INTO meta VALUES (?, '1') ON CONFLICT(key) DO UPDATE SET value = value + 1", (REVISION,)
             )
@@ -141,7 +143,9 @@ def _connect_to_read(database: Path) -> Connection:
 
 def _open_address(database: Path, options: str) -> Connection:
     address = f"file:{quote(str(database))}?{options}"
-    return sqlite3.connect(address, uri=True, timeout=30, check_same_thread=False, factory=Connection)
+    connection = sqlite3.connect(address, uri=True, timeout=30, check_same_thread=False, factory=Connection)
+    connection.read_only = True
+    return connection
 
 
 def _connect_to_copy(database: Path, log: Path) -> Connection:

@@ -42,7 +42,7 @@ def browser_plays(path: Path) -> bool:
 def played_start(path: Path) -> float:
     """The time in seconds at which a browser shows second 0 of a video: not 0 only for some files that it plays as is.
 
-    Chromium goes by the container's own times (tests/web/test_clock.py).
+    Chromium goes by the container's own times (tests/web/test_page_clock.py).
     """
     with open_media(path) as media:
         return clock_of(path, media).start if browser_plays(path) else 0.0

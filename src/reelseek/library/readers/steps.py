@@ -66,9 +66,9 @@ def read_truth(path: Path, seconds: int, steps: int) -> npt.NDArray[np.bool_]:
         try:
             given = read_npy(path)
         except FeatureError as error:
-            raise CollectionError(f"{path} cannot be read: it {error}") from error
+            raise CollectionError(f"{path} is no array of numbers [second, step]: it {error}") from error
         if given.ndim != 2:
-            raise CollectionError(f"{path} holds no array of numbers [second, step]")
+            raise CollectionError(f"{path} is no array of numbers [second, step]: it is {given.shape}")
         if given.shape[1] != steps:
             raise CollectionError(f"{path} is {given.shape}; wanted [second, {steps}]")
         found = np.zeros((seconds, steps), bool)
