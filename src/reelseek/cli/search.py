@@ -93,10 +93,12 @@ def search(
 
 
 def _reads(searcher: "Searcher") -> str:
-    from reelseek.experts.sentence import READS
+    from reelseek.experts.sentence import packaged_encoder, sentence_encoder
 
+    if searcher.model.embeds_sentences:
+        return sentence_encoder().language
     encoder = getattr(getattr(searcher.model.config, "text", None), "encoder", "sentence")
-    return READS if encoder == "sentence" else f"the words that {encoder} knows"
+    return packaged_encoder().language if encoder == "sentence" else f"the words that {encoder} knows"
 
 
 def _draw(inside: "Within", path: Path, library: "Library") -> None:

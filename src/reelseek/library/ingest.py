@@ -20,6 +20,7 @@ from reelseek.library.names import printable
 from reelseek.library.renew import renew_treatments
 from reelseek.library.sidecars import Sidecars, State, put_sidecars, reads_subtitles
 from reelseek.library.store import Library, TrackRow
+from reelseek.library.text_space import LINE_EXPERTS, check_text_space, note_text_space
 from reelseek.media.container import Limits, MediaInfo, probe
 from reelseek.media.guard import WORKER_DIED, Workers
 from reelseek.media.notice import Notice
@@ -126,6 +127,9 @@ def add(
         _write_rows(library, collection, report, media=media)
         if media:
             specs = _specs(library, experts, report)
+            if any(load_expert(spec).name in LINE_EXPERTS for spec in specs):
+                check_text_space(library)
+                note_text_space(library)
             workers = workers or os.cpu_count() or 1
             _examine_files(library, collection.entries, workers, limits, report, retry_failed, tell)
             wanted = {Path(os.path.abspath(entry.path)) for entry in collection.entries if entry.path}

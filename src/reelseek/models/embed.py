@@ -6,6 +6,7 @@ import torch
 
 from reelseek.errors import ModelError, UsageError
 from reelseek.library.store import Library
+from reelseek.library.text_space import check_text_space
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.device import device_of
 from reelseek.models.model import Embedding, RetrievalModel
@@ -21,8 +22,11 @@ def reader_for(model: RetrievalModel, library: Library, experts: Sequence[str] |
     """A reader of those of the model's experts that the library has.
 
     Raises:
-        UsageError: an expert asked for is not the model's, or the library has none of them.
+        UsageError: an expert asked for is not the model's, the library has none of them, or it has lines of another
+            sentence encoder than a model without training compares with.
     """
+    if model.embeds_sentences:
+        check_text_space(library)
     have = library.experts()
     for name in experts or ():
         if name not in model.experts:

@@ -192,8 +192,10 @@ class RetrievalModel(nn.Module):
         renormalise: how `similarity` treats absent slots.
         text_side: what names of parameters of the text side begin with; they may learn at a rate of their own.
         unused: parameters that no loss reaches, by what their names begin with.
+        embeds_sentences: whether it compares queries with a library's lines as they are, in one encoder's space.
     """
 
+    embeds_sentences: bool = False
     system: str = ""
     text_side: tuple[str, ...] = ("text", "caption", "words")
     unused: tuple[str, ...] = ()

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from reelseek.errors import ExpertUnavailable, ModelError
 from reelseek.experts.hub import load_pretrained, pretrained_folder
-from reelseek.experts.sentence import SENTENCE_DIM, sentence_encoder
+from reelseek.experts.sentence import SENTENCE_DIM, packaged_encoder
 from reelseek.library.mask import Mask, upload
 from reelseek.library.tokens import Steps
 from reelseek.models.words import split_words, word_vectors
@@ -77,7 +77,7 @@ class TextEncoder(nn.Module):
         """
         _refuse_empty(texts)
         if self.config.encoder == "sentence" and not self.config.trained:
-            rows = upload([torch.from_numpy(sentence_encoder().encode(texts))], self._device)[0]
+            rows = upload([torch.from_numpy(packaged_encoder().encode(texts))], self._device)[0]
             self._check(rows)
             return rows
         steps, pooled = self._encode(texts)
@@ -100,7 +100,7 @@ class TextEncoder(nn.Module):
     def reads(self, texts: Sequence[str]) -> Bool[Tensor, " text"]:
         """Which texts are at least by half of words that it knows; one that is trained along may learn letters."""
         if self.config.encoder == "sentence" and not self.config.trained:
-            return torch.from_numpy(sentence_encoder().reads(texts)).to(self._device)
+            return torch.from_numpy(packaged_encoder().reads(texts)).to(self._device)
         if self.config.encoder.endswith(_VECTORS):
             return self._vectors(texts).present.any(1)
         tokenizer = _loaded(self.config.encoder)[0]
@@ -170,7 +170,7 @@ def _refuse_empty(texts: Sequence[str]) -> None:
 
 
 def _folder(name: str) -> Path:
-    return sentence_encoder().folder if name == "sentence" else pretrained_folder(name)
+    return packaged_encoder().folder if name == "sentence" else pretrained_folder(name)
 
 
 @cache

@@ -62,6 +62,7 @@ class Concepts(RetrievalModel):
 
     system = "concepts"
     renormalise = False
+    embeds_sentences = True
 
     def __init__(self, config: ConceptsConfig) -> None:
         super().__init__()
