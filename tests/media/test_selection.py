@@ -63,7 +63,7 @@ def _song(path: Path, cover_codec: str) -> Path:
         frame.rate, frame.pts = 48_000, 0
         out.mux([*sound.encode(frame), *sound.encode(None)])
         picture = av.VideoFrame.from_image(Image.open(io.BytesIO(_jpeg())))
-        out.mux([*still.encode(picture.reformat(format=still.pix_fmt)), *still.encode(None)])
+        out.mux([*still.encode(picture.reformat(format=still.pix_fmt, threads=1)), *still.encode(None)])
     return path
 
 

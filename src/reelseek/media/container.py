@@ -24,6 +24,7 @@ __all__ = [
     "has_no_times",
     "may_restart",
     "open_media",
+    "open_with_threads",
     "probe",
     "without_media_suffix",
 ]
@@ -173,8 +174,21 @@ def open_media(path: Path, limits: Limits | None = None) -> Iterator[av.containe
         if address.startswith("file:/proc/self/fd/"):
             os.close(int(address.rsplit("/", 1)[1]))
     with container:
+        for stream in container.streams:
+            if stream.codec_context is not None:
+                stream.codec_context.thread_count = 1  # a decoder fails if the system refuses it one more thread
         _check(container, path, limits)
         yield container
+
+
+def open_with_threads(codec: av.VideoCodecContext, threads: int) -> None:
+    """Open a decoder or encoder with so many threads, or with one where the system refuses more."""
+    codec.thread_type, codec.thread_count = "AUTO", threads
+    try:
+        codec.open()
+    except av.error.FFmpegError:
+        codec.thread_count = 1
+        codec.open()
 
 
 def may_restart(container: av.container.InputContainer) -> bool:

@@ -19,7 +19,7 @@ from av.video.reformatter import VideoReformatter
 
 from reelseek.errors import DecodeError, LimitError
 from reelseek.media.clock import Clock, StreamTime, clock_of, read_packets
-from reelseek.media.container import Limits, best_stream, open_media
+from reelseek.media.container import Limits, best_stream, open_media, open_with_threads
 from reelseek.media.cues import Cue, without_rolling
 from reelseek.media.markup import ass_words, plain_text
 from reelseek.media.notice import Notice
@@ -94,7 +94,7 @@ class _Frames:
         crop = self.stream.crop
         width, height = self.stream.size(width, height)
         smooth = "BILINEAR" if crop else "FAST_BILINEAR"  # what networks see is averaged; the rest may be coarser
-        resized = self.reformatter.reformat(shown, width=width, height=height, format="rgb24", interpolation=smooth)
+        resized = self.reformatter.reformat(shown, width, height, "rgb24", interpolation=smooth, threads=1)
         pixels: npt.NDArray[Any] = resized.to_ndarray()
         if crop is not None:
             top, left = (height - crop) // 2, (width - crop) // 2
@@ -245,7 +245,7 @@ def decode(
             with SoundBatch, of the SubtitleStream once with a list of Subtitle (before all else if they lie beside the
             file); not at all where there is nothing.
         limits: what the file may cost.
-        threads: FFmpeg threads for video.
+        threads: FFmpeg threads for video, 0 for one a core; one only where the system refuses more.
         copies: other files of the same bytes, beside which subtitles may lie too.
 
     Raises:
@@ -258,9 +258,8 @@ def decode(
         run.found.notices += passed_over(container)
         deadline = time.monotonic() + limits.wall_seconds(None)
         for stream in run.streams:
-            if stream.type == "video":
-                stream.thread_type = "AUTO"
-                stream.codec_context.thread_count = threads
+            if stream.type == "video" and threads != 1:
+                open_with_threads(stream.codec_context, threads)
         _sidecar(path, copies, wants, run, container.duration)
         for packet in read_packets(container, run.streams, run.clock, run.damaged) if run.streams else ():
             if time.monotonic() > deadline:
