@@ -6,6 +6,7 @@ start of the presentation, which is what a player's clock shows.
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,6 +128,7 @@ class _Pass:
         self.sounds = [MonoSound(s, c) for s, c in wants.items() if isinstance(s, SoundStream)]
         self.cues: dict[int, list[Cue]] = {}  # of embedded subtitles, by stream
         self.out_of_order = 0
+        self.packets: Counter[int] = Counter()  # of each stream
         video, audio = best_stream(container, "video"), best_stream(container, "audio")
         self.found.has_video, self.found.has_audio = video is not None, audio is not None
         self.streams: list[Any] = []
@@ -193,6 +195,13 @@ class _Pass:
             self.found.notices.append(Notice("", message))
         if self.found.frames:
             self.found.notices += self.upright.notices()
+        for stream in self.streams:
+            decoded = {"video": self.found.frames, "audio": self.found.sound_seconds}.get(stream.type, 1)
+            if not decoded:
+                packets = self.packets[stream.index]
+                reason = "cannot be decoded (no packet yields anything)" if packets else "is empty"
+                message = f"{stream.type} stream {stream.index} {reason}"
+                self.found.notices.append(Notice("", message, lost=packets > 0))
         if self.out_of_order:
             message = f"{self.out_of_order} frames lie before others that came earlier in the file; they were left out"
             self.found.notices.append(Notice("", message, lost=True))
@@ -219,6 +228,7 @@ class _Pass:
         return sorted(lines, key=lambda line: (line.start_seconds, line.end_seconds, line.text))
 
     def packet(self, packet: av.Packet) -> None:
+        self.packets[packet.stream_index] += bool(packet.size) or packet.dts is not None  # the last one ends the stream
         if packet.stream.type == "subtitle":
             self.subtitle(packet)
             return
