@@ -23,6 +23,7 @@ def _tones(path: Path, tones: dict[int, tuple[D | None, str]]) -> Path:
         for disposition, title in tones.values():
             track = out.add_stream("aac", rate=48_000, layout="mono")
             track.metadata["title"] = title
+            track.bit_rate = 32_000 * (1 + len(tracks))  # what FFmpeg's own choice goes by
             if disposition is not None:
                 track.disposition = disposition
             tracks.append(track)
@@ -52,6 +53,21 @@ def _tone(path: Path) -> int:
 )
 def test_the_main_sound_is_taken(tmp_path: Path, tones: dict, heard: int) -> None:
     assert _tone(_tones(tmp_path / "film.mkv", tones)) == pytest.approx(heard, abs=3)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+@pytest.mark.parametrize(
+    ("marks", "heard"),
+    [
+        ((D(0), D(0), D(0)), 300),
+        ((D.default, D.default, D.default), 300),
+        ((D.hearing_impaired, D(0), D(0)), 600),
+        ((D.comment, D.visual_impaired, D.dub), 300),
+    ],
+)
+def test_of_equal_tracks_the_first_is_taken(tmp_path: Path, suffix: str, marks: tuple[D, ...], heard: int) -> None:
+    tones = {300 * (1 + number): (mark, "") for number, mark in enumerate(marks)}
+    assert _tone(_tones(tmp_path / f"film.{suffix}", tones)) == pytest.approx(heard, abs=3)
 
 
 def _song(path: Path, cover_codec: str) -> Path:

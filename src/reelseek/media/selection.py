@@ -38,12 +38,13 @@ def best_stream(container: av.container.InputContainer, kind: str) -> Any:
     """The stream of a kind that a viewer gets, or None.
 
     Cover art is no video. Of the sound, commentary, dubs and what is made for the deaf or the blind are taken only
-    where there is nothing else; among the rest FFmpeg's choice, which heeds what the file marks as default.
+    where there is nothing else; among the rest the first that the file marks as default, or else the first, as players
+    do. Of pictures it is FFmpeg's choice, which heeds that mark and then the bit rate.
     """
     streams = candidates(container, kind)
     main = [stream for stream in streams if not _beside(stream)] or streams
     favourite = container.streams.best(kind)
-    if favourite is not None and any(favourite.index == stream.index for stream in main):
+    if kind == "video" and favourite is not None and any(favourite.index == stream.index for stream in main):
         return favourite
     default = [stream for stream in main if stream.disposition & _Disposition.default]
     return next(iter(default or main), None)
