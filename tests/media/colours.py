@@ -37,7 +37,7 @@ def write_colours(
         count = 48_000 // fps
         for index in range(seconds * fps):
             pixels = np.full((48, 64, 3), COLOURS[(first + index // fps) % len(COLOURS)], np.uint8)
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p")
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p", threads=1)
             frame.pts, frame.time_base = round((start + index / fps) * 1000), Fraction(1, 1000)
             out.mux(video.encode(frame))
             if audio is not None:

@@ -39,7 +39,7 @@ def _write(
             stream.set_display_matrix(matrix)
         for _ in range(10):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            out.mux(stream.encode(frame.reformat(format=stream.pix_fmt)))
+            out.mux(stream.encode(frame.reformat(format=stream.pix_fmt, threads=1)))
         out.mux(stream.encode(None))
     return path
 

@@ -14,7 +14,8 @@ from tests.media.colours import COLOURS, nearest, write_colours
 from reelseek.library import Library, add
 from reelseek.media.decode import read_frames
 from reelseek.media.streams import FrameStream
-from reelseek.web.shell import library_media, new_app, opaque_id
+from reelseek.web.media import library_media, opaque_id
+from reelseek.web.shell import new_app
 
 PLACES = [0.5, 1.5, 2.5, 3.5]
 SHOW = """async (address) => {

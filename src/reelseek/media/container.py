@@ -6,14 +6,16 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import av
 import av.error
 from av.format import Flags
+from av.stream import Discard
 
 from reelseek.errors import DecodeError, LimitError
-from reelseek.media.selection import best_stream
+from reelseek.media.selection import best_stream, candidates, undecodable
 
 __all__ = [
     "MEDIA_SUFFIXES",
@@ -24,6 +26,7 @@ __all__ = [
     "has_no_times",
     "may_restart",
     "open_media",
+    "open_with_threads",
     "probe",
     "without_media_suffix",
 ]
@@ -161,6 +164,25 @@ def open_media(path: Path, limits: Limits | None = None) -> Iterator[av.containe
         LimitError: too many streams or pixels, or too long.
     """
     limits = limits or Limits()
+    with _opened(path, limits) as container:
+        if any(len(candidates(container, kind)) > 1 for kind in ("video", "audio")):
+            status = path.stat()
+            for index in _undecodable(os.fspath(path), status.st_size, status.st_mtime_ns, limits):
+                container.streams[index].discard = Discard.all
+        _check(container, path, limits)
+        yield container
+
+
+@lru_cache(maxsize=64)
+def _undecodable(path: str, size: int, modified: int, limits: Limits) -> tuple[int, ...]:
+    """Streams of a file, whose name, size and time say whether it is still the same, that another has to stand for."""
+    return tuple(
+        index for kind in ("video", "audio") for index in undecodable(lambda: _opened(Path(path), limits), kind)
+    )
+
+
+@contextmanager
+def _opened(path: Path, limits: Limits) -> Iterator[av.container.InputContainer]:
     _require_regular_file(path)
     address = _address(path)
     options = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "max_streams": str(limits.streams * 4)}
@@ -173,8 +195,20 @@ def open_media(path: Path, limits: Limits | None = None) -> Iterator[av.containe
         if address.startswith("file:/proc/self/fd/"):
             os.close(int(address.rsplit("/", 1)[1]))
     with container:
-        _check(container, path, limits)
+        for stream in container.streams:
+            if stream.codec_context is not None:
+                stream.codec_context.thread_count = 1  # a decoder fails if the system refuses it one more thread
         yield container
+
+
+def open_with_threads(codec: av.VideoCodecContext, threads: int) -> None:
+    """Open a decoder or encoder with so many threads, or with one where the system refuses more."""
+    codec.thread_type, codec.thread_count = "AUTO", threads
+    try:
+        codec.open()
+    except av.error.FFmpegError:
+        codec.thread_count = 1
+        codec.open()
 
 
 def may_restart(container: av.container.InputContainer) -> bool:

@@ -6,6 +6,7 @@ start of the presentation, which is what a player's clock shows.
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from av.video.reformatter import VideoReformatter
 
 from reelseek.errors import DecodeError, LimitError
 from reelseek.media.clock import Clock, StreamTime, clock_of, read_packets
-from reelseek.media.container import Limits, best_stream, open_media
+from reelseek.media.container import Limits, best_stream, open_media, open_with_threads
 from reelseek.media.cues import Cue, without_rolling
 from reelseek.media.markup import ass_words, plain_text
 from reelseek.media.notice import Notice
@@ -94,7 +95,7 @@ class _Frames:
         crop = self.stream.crop
         width, height = self.stream.size(width, height)
         smooth = "BILINEAR" if crop else "FAST_BILINEAR"  # what networks see is averaged; the rest may be coarser
-        resized = self.reformatter.reformat(shown, width=width, height=height, format="rgb24", interpolation=smooth)
+        resized = self.reformatter.reformat(shown, width, height, "rgb24", interpolation=smooth, threads=1)
         pixels: npt.NDArray[Any] = resized.to_ndarray()
         if crop is not None:
             top, left = (height - crop) // 2, (width - crop) // 2
@@ -127,6 +128,7 @@ class _Pass:
         self.sounds = [MonoSound(s, c) for s, c in wants.items() if isinstance(s, SoundStream)]
         self.cues: dict[int, list[Cue]] = {}  # of embedded subtitles, by stream
         self.out_of_order = 0
+        self.packets: Counter[int] = Counter()  # of each stream
         video, audio = best_stream(container, "video"), best_stream(container, "audio")
         self.found.has_video, self.found.has_audio = video is not None, audio is not None
         self.streams: list[Any] = []
@@ -193,6 +195,13 @@ class _Pass:
             self.found.notices.append(Notice("", message))
         if self.found.frames:
             self.found.notices += self.upright.notices()
+        for stream in self.streams:
+            decoded = {"video": self.found.frames, "audio": self.found.sound_seconds}.get(stream.type, 1)
+            if not decoded:
+                packets = self.packets[stream.index]
+                reason = "cannot be decoded (no packet yields anything)" if packets else "is empty"
+                message = f"{stream.type} stream {stream.index} {reason}"
+                self.found.notices.append(Notice("", message, lost=packets > 0))
         if self.out_of_order:
             message = f"{self.out_of_order} frames lie before others that came earlier in the file; they were left out"
             self.found.notices.append(Notice("", message, lost=True))
@@ -219,6 +228,7 @@ class _Pass:
         return sorted(lines, key=lambda line: (line.start_seconds, line.end_seconds, line.text))
 
     def packet(self, packet: av.Packet) -> None:
+        self.packets[packet.stream_index] += bool(packet.size) or packet.dts is not None  # the last one ends the stream
         if packet.stream.type == "subtitle":
             self.subtitle(packet)
             return
@@ -245,7 +255,7 @@ def decode(
             with SoundBatch, of the SubtitleStream once with a list of Subtitle (before all else if they lie beside the
             file); not at all where there is nothing.
         limits: what the file may cost.
-        threads: FFmpeg threads for video.
+        threads: FFmpeg threads for video, 0 for one a core; one only where the system refuses more.
         copies: other files of the same bytes, beside which subtitles may lie too.
 
     Raises:
@@ -258,9 +268,8 @@ def decode(
         run.found.notices += passed_over(container)
         deadline = time.monotonic() + limits.wall_seconds(None)
         for stream in run.streams:
-            if stream.type == "video":
-                stream.thread_type = "AUTO"
-                stream.codec_context.thread_count = threads
+            if stream.type == "video" and threads != 1:
+                open_with_threads(stream.codec_context, threads)
         _sidecar(path, copies, wants, run, container.duration)
         for packet in read_packets(container, run.streams, run.clock, run.damaged) if run.streams else ():
             if time.monotonic() > deadline:

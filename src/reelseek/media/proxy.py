@@ -11,7 +11,7 @@ import numpy as np
 
 from reelseek.errors import DecodeError
 from reelseek.media.clock import Clock, StreamTime, clock_of, rate_of, read_packets
-from reelseek.media.container import Limits, best_stream, open_media
+from reelseek.media.container import Limits, best_stream, open_media, open_with_threads
 from reelseek.media.sound import Samples, planes_of
 from reelseek.media.upright import Upright
 
@@ -23,6 +23,7 @@ _LATEST_START = 0.1  # seconds; a browser clips places in an MP4 that starts lat
 _LINES = 720
 _TICKS = 24_000  # a second, of pictures: divides usual rates, and a day between two frames fits into an MP4
 _RATE = 48_000  # samples a second
+_THREADS = 2  # of the encoder; copies are made beside searches
 _SMALLEST_HOLE = 0.05  # seconds
 
 
@@ -116,6 +117,7 @@ class _Pictures:
         context.time_base = Fraction(1, _TICKS)
         context.colorspace = context.color_primaries = context.color_trc = context.color_range = 1  # BT.709, limited
         self.encoder.options = {"preset": "veryfast", "crf": "26"}
+        open_with_threads(context, _THREADS)
         self._out, self._time, self._upright = out, StreamTime(clock, video), Upright(video, short_side=_LINES)
         self._last = -1
 

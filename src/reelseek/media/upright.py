@@ -4,24 +4,28 @@ Turning, resizing and the colour matrix of an ordinary frame cost one conversion
 high-dynamic-range video go through FFmpeg's filters first.
 """
 
+import time
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
 import av
+import av.error
 import numpy as np
 import numpy.typing as npt
 from av.filter import Graph
 from av.sidedata.sidedata import Type
 from av.video.reformatter import ColorRange, Colorspace, ColorTrc, VideoReformatter
 
+from reelseek.errors import LimitError
 from reelseek.media.notice import Notice
 
 __all__ = ["Orientation", "Upright", "kinds_of", "orientation"]
 
 _HDR = {int(ColorTrc.SMPTE2084): "PQ", int(ColorTrc.ARIB_STD_B67): "HLG"}
 _SQUARE = 0.01  # a pixel whose sides differ by less is taken for square: some files round
+_PAUSES = (0.05, 0.15, 0.45)  # seconds before threads are asked for again
 _WIDEST = 8.0  # the aspect ratio of a pixel beyond which it is an error
 # FFmpeg's swscale maps white at 203 nits (ITU-R BT.2408) to a screen's white. What was made from ordinary video often
 # has its white at 100 nits. The level between, 143 nits, keeps both within half a stop: this is its place among the
@@ -162,9 +166,17 @@ def _deinterlaced(frame: av.VideoFrame) -> av.VideoFrame:
 def _tone_mapped(frame: av.VideoFrame, short_side: int) -> av.VideoFrame:
     scale = min(1.0, short_side / min(frame.width, frame.height))
     size = max(2, round(frame.width * scale)), max(2, round(frame.height * scale))
-    graph = _tone_mapper(_buffer(frame), size)
-    graph.push(frame)
-    return graph.vpull()
+    for seconds in (*_PAUSES, None):
+        graph = _tone_mapper(_buffer(frame), size)
+        try:
+            graph.push(frame)
+            return graph.vpull()
+        except av.error.BlockingIOError as error:  # FFmpeg makes its tables in threads, whatever it is told
+            _tone_mapper.cache_clear()
+            if seconds is None:
+                raise LimitError("the system refused a thread for the colours of high dynamic range") from error
+            time.sleep(seconds)
+    raise AssertionError("the last attempt returns or raises")
 
 
 @lru_cache(maxsize=4)
@@ -191,6 +203,7 @@ def _buffer(frame: av.VideoFrame) -> str:
 
 def _graph(source: str, filters: tuple[tuple[str, str], ...]) -> Graph:
     graph = Graph()
+    graph.threads = 1
     nodes = [graph.add("buffer", source), *(graph.add(name, options) for name, options in filters)]
     graph.link_nodes(*nodes, graph.add("buffersink")).configure()
     return graph
