@@ -29,7 +29,9 @@ def train(
 ) -> None:
     """Train a system on a library's captions; the best epoch is chosen on a validation split."""
     from reelseek.library import Library
+    from reelseek.library.files import write_whole
     from reelseek.models import parallel
+    from reelseek.models.weights import write_errors
     from reelseek.training import read_recipe
     from reelseek.training import train as train_model
 
@@ -61,7 +63,8 @@ def train(
             run = f"seed-{number}"
             train_model(one, opened, out / f"seed-{number}", report=report, device=device)
     if parallel.first():
-        (out / "seeds.json").write_text(json.dumps(numbers) + "\n", "utf-8")
+        with write_errors(out / "seeds.json"):
+            write_whole(out / "seeds.json", json.dumps(numbers) + "\n")
         print(out)
 
 

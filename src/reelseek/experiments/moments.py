@@ -48,7 +48,7 @@ def place_steps_in_films(folder: Path, seed: int) -> dict[str, dict[str, Any]]:
                 "train": {**COMMON["train"], **how},
             }
         )
-        done = (folder / "eao" / "model.safetensors").is_file()
+        done = (folder / "eao" / "config.json").is_file()
         eao = load_model(folder / "eao") if done else train(recipe, library, folder / "eao")
     found: dict[str, dict[str, Any]] = {}
     for kind, change in _KINDS.items():
@@ -192,7 +192,7 @@ def caption_worlds(folder: Path, seed: int) -> dict[str, dict[str, Any]]:
         models: dict[str, RetrievalModel | None] = {"raw tracks": None}
         for name, arm in (("COOT", COOT_ARM), ("CrossCLR", CROSSCLR_ARM)):
             recipe = recipe_of(arm, seed, 0.01, str(path.with_name(WORDS)), library, None)
-            done = (folder / name / "model.safetensors").is_file()
+            done = (folder / name / "config.json").is_file()
             models[name] = load_model(folder / name) if done else train(recipe, library, folder / name)
         experts = list(COOT_ARM.recipe["data"]["experts"])
         for name, model in models.items():

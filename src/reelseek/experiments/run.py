@@ -169,7 +169,7 @@ def _job(arm: Arm, where: _Where, seed: int, rate: float, name: str) -> str:
         start = None if arm.start is None else _start(arm.start, where, name)
         with Library.open(path) as library:
             recipe = recipe_of(arm, seed, rate, words, library, start)
-            trained = (folder / "model" / "model.safetensors").is_file()
+            trained = (folder / "model" / "config.json").is_file()
             model = load_model(folder / "model") if trained else train(recipe, library, folder / "model")
             about = {name: each for name, each in known.items() if name != "views"} or _about(model, folder)
             found = _measured(model, recipe, library, views, folder)

@@ -3,7 +3,6 @@
 S3D-G (Xie et al. 2018, as MIL-NCE releases it) and TSM-ResNet50 v2 (Lin et al. 2019, as MMV releases it).
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -11,13 +10,11 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from reelseek.errors import ModelError
-from reelseek.library.files import write_whole, write_whole_by
-from reelseek.models.weights import load_weights
+from reelseek.models.weights import read_saved, write_saved
 
 __all__ = ["S3DG", "TSMResNet50", "deflate", "load_network", "relearn_norms", "save_network"]
 
@@ -311,11 +308,13 @@ def relearn_norms(
 
 
 def save_network(network: S3DG | TSMResNet50, folder: Path, **sizes: Any) -> None:
-    """A network and the sizes it was built with (`scale`, `blocks`), as config.json and model.safetensors."""
+    """A network and the sizes it was built with (`scale`, `blocks`), as config.json and model.safetensors.
+
+    Raises:
+        ModelError: one of them cannot be written.
+    """
     name = "s3dg" if isinstance(network, S3DG) else "tsm"
-    tensors = {key: value.contiguous() for key, value in network.state_dict().items()}
-    write_whole_by(folder / "model.safetensors", lambda partial: save_file(tensors, partial))
-    write_whole(folder / "config.json", json.dumps({"format": 1, "network": name, "sizes": sizes}) + "\n")
+    write_saved(folder, network.state_dict(), {"format": 1, "network": name, "sizes": sizes})
 
 
 def load_network(folder: Path) -> S3DG | TSMResNet50:
@@ -325,9 +324,9 @@ def load_network(folder: Path) -> S3DG | TSMResNet50:
         ModelError: it did not, or the files do not fit together.
     """
     try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
+        config, weights = read_saved(folder)
         network: S3DG | TSMResNet50 = {"s3dg": S3DG, "tsm": TSMResNet50}[config["network"]](**config["sizes"])
-        network.load_state_dict(load_weights(folder / "model.safetensors"))
+        network.load_state_dict(weights)
     except Exception as error:  # safetensors and torch have no common root for a damaged or foreign file
         raise ModelError(f"{folder} holds no video network (config.json, model.safetensors): {error!r}") from error
     return network.eval()

@@ -12,18 +12,17 @@ import pydantic.dataclasses
 import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import ConfigDict, Field
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from reelseek.errors import ModelError
-from reelseek.library.files import write_whole, write_whole_by
+from reelseek.library.files import write_whole
 from reelseek.library.mask import Mask, upload, zero_absent
 from reelseek.library.tokens import Steps, Tokens
 from reelseek.models import parallel
 from reelseek.models.blocks.project import Inputs
 from reelseek.models.losses import LossConfig
 from reelseek.models.text import TextConfig, TextEncoder
-from reelseek.models.weights import load_weights
+from reelseek.models.weights import read_saved, write_errors, write_saved
 
 __all__ = [
     "STRICT",
@@ -286,13 +285,18 @@ class RetrievalModel(nn.Module):
         return f"{self.system}:{digest.hexdigest()[:16]}"
 
     def save(self, path: str | os.PathLike[str], *, card: str = "", about: Mapping[str, Any] | None = None) -> None:
-        """Write config.json, model.safetensors and a card; each appears whole or not at all."""
+        """Write config.json, model.safetensors and a card; each appears whole or not at all.
+
+        A save over another model that is interrupted leaves two files that `load_model` refuses to pair.
+
+        Raises:
+            ModelError: one of them cannot be written.
+        """
         folder = Path(path)
-        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        write_whole_by(folder / "model.safetensors", lambda partial: save_file(tensors, partial))
         config = {"format": 1, "system": self.system, "config": _plain(self.config), **(about or {})}
-        write_whole(folder / "config.json", json.dumps(config, indent=2) + "\n")
-        write_whole(folder / "README.md", card or f"# {self.system}\n\nA Reelseek retrieval model.\n")
+        write_saved(folder, self.state_dict(), config)
+        with write_errors(folder / "README.md"):
+            write_whole(folder / "README.md", card or f"# {self.system}\n\nA Reelseek retrieval model.\n")
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -402,10 +406,10 @@ def load_model(path: "RetrievalModel | str | os.PathLike[str]", **settings: Any)
             f"{folder} is not a model: no config.json there, nor a system that needs no training ({names})"
         )
     try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
+        config, weights = read_saved(folder)
         system = SYSTEMS[config["system"]]
         model = system.build(config["config"])
-        model.load_state_dict(load_weights(folder / "model.safetensors"))
+        model.load_state_dict(weights)
     except KeyError as error:
         raise ModelError(f"{folder / 'config.json'} names no system that is known here: {error}") from error
     except Exception as error:  # safetensors and torch have no common root for a damaged or foreign file

@@ -1,15 +1,93 @@
-"""Saved weights, refused where no score could come of them."""
+"""Saved weights: written whole or not at all, never read with another model's configuration, refused with NaN."""
 
+import hashlib
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from reelseek.errors import ModelError
+from reelseek.library.files import write_whole, write_whole_by
 
-__all__ = ["check_finite", "load_weights"]
+__all__ = ["check_finite", "load_weights", "read_saved", "write_errors", "write_saved", "write_tensors"]
+
+_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+_ID = "id"
+
+
+@contextmanager
+def write_errors(place: Path) -> Iterator[None]:
+    """Say in one sentence that something below cannot be written.
+
+    Raises:
+        ModelError: the disk is full, or the folder read-only.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:  # safetensors has its own error for a full disk
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(
+            f"{place} cannot be written: {reason}; what was finished is kept, and the same command goes on once there "
+            "is room and the folder can be written"
+        ) from error
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Replace a safetensors file in one step.
+
+    Raises:
+        ModelError: it cannot be written; the old file stays.
+    """
+    copies = {name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}  # none may share memory
+    with write_errors(path):
+        write_whole_by(path, lambda partial: save_file(copies, partial, metadata))
+
+
+def write_saved(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
+    """Write model.safetensors, then config.json; both carry a digest of the two, by which `read_saved` pairs them.
+
+    The digest is of the contents, so that what is saved again over itself can be loaded at every step.
+
+    Raises:
+        ModelError: one of them cannot be written.
+    """
+    digest = _digest(tensors, config)
+    write_tensors(folder / _WEIGHTS, tensors, {_ID: digest})
+    with write_errors(folder / _CONFIG):
+        write_whole(folder / _CONFIG, json.dumps({**config, _ID: digest}, indent=2) + "\n")
+
+
+def read_saved(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The configuration and the tensors that `write_saved` wrote; files without a digest are taken as they are.
+
+    Raises:
+        ModelError: they were not saved together, or a tensor holds NaN or infinity. What a damaged file raises is
+            json's or safetensors' own.
+    """
+    config: dict[str, Any] = json.loads((folder / _CONFIG).read_text("utf-8"))
+    with safe_open(folder / _WEIGHTS, framework="pt") as file:
+        digest = (file.metadata() or {}).get(_ID)
+    if digest is not None and digest != config.get(_ID):
+        raise ModelError(
+            f"{_CONFIG} and {_WEIGHTS} were not saved together: a save over an earlier model was interrupted, or one "
+            "of them was replaced; run the command that wrote them again, or put both files of one model there"
+        )
+    return config, load_weights(folder / _WEIGHTS)
+
+
+def _digest(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:

@@ -15,20 +15,18 @@ import numpy.typing as npt
 import torch
 from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass as checked
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from reelseek.errors import ModelError, UsageError
 from reelseek.evaluation.captions import CaptionScores, score_captions, words_of
-from reelseek.library.files import write_whole, write_whole_by
 from reelseek.library.store import Library
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.blocks.arrange import aligned
 from reelseek.models.captioner import Captioner, CaptionerConfig, Memory
 from reelseek.models.embed import embed_clips, reader_for
 from reelseek.models.model import STRICT, RetrievalModel, load_model
-from reelseek.models.weights import load_weights
+from reelseek.models.weights import read_saved, write_saved
 from reelseek.training.data import Split, read_split
 
 __all__ = [
@@ -134,14 +132,14 @@ class Writer:
 
         Raises:
             UsageError: the folder holds something else.
+            ModelError: one of the files cannot be written.
         """
         check_place(folder)
         if self.model is not None:
             self.model.save(folder / "encoder")
-        config = {"format": 1, "captioner": asdict(self.captioner.config), "experts": self.experts, **about}
-        weights = self.captioner.state_dict()
-        write_whole_by(folder / "model.safetensors", lambda partial: save_file(weights, partial))
-        write_whole(folder / "config.json", json.dumps(config, indent=1) + "\n")
+        encoder = None if self.model is None else self.model.fingerprint
+        settings = {"captioner": asdict(self.captioner.config), "experts": self.experts, "encoder": encoder}
+        write_saved(folder, self.captioner.state_dict(), {"format": 1, **settings, **about})
 
 
 def _written(
@@ -176,13 +174,21 @@ def load_writer(folder: Path) -> Writer:
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} is no captioner: it has no config.json; `reelseek captioner train` makes one")
     try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
+        config, weights = read_saved(folder)
         captioner = Captioner(TypeAdapter(CaptionerConfig).validate_python(config["captioner"]))
-        captioner.load_state_dict(load_weights(folder / "model.safetensors"))
+        captioner.load_state_dict(weights)
         experts = {str(name): int(dim) for name, dim in config["experts"].items()}
     except Exception as error:  # safetensors, pydantic and torch have no common root for a damaged or foreign file
         raise ModelError(f"{folder} cannot be loaded as a captioner: {error}") from error
-    return Writer(captioner, None if experts else load_model(folder / "encoder"), experts or None)
+    if experts:
+        return Writer(captioner, experts=experts)
+    model = load_model(folder / "encoder")
+    if config.get("encoder") not in (None, model.fingerprint):  # None: saved before it was named
+        raise ModelError(
+            f"{folder}: the captioner and the model in {folder / 'encoder'} were not saved together; run the command "
+            "that wrote them again"
+        )
+    return Writer(captioner, model)
 
 
 def _features(

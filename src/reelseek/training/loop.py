@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import logging
+import re
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
@@ -14,11 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from reelseek.errors import RecipeError, UsageError
-from reelseek.library.files import write_whole, write_whole_by
+from reelseek.library.files import write_whole
 from reelseek.library.store import Library
 from reelseek.library.tokens import Clip, Steps, TokenReader, Tokens
 from reelseek.models import parallel
@@ -26,6 +27,7 @@ from reelseek.models.device import device_of, matmul_precision, resolve_device
 from reelseek.models.embed import embed_clips
 from reelseek.models.model import Batch, LearnedModel, RetrievalModel, load_model
 from reelseek.models.systems import SYSTEMS
+from reelseek.models.weights import write_errors, write_tensors
 from reelseek.training.ahead import in_order
 from reelseek.training.caching import cached_gradients
 from reelseek.training.data import Split, Windows, hidden_experts, read_split, recipe_splits, whole_split
@@ -53,6 +55,8 @@ class Epoch:
 
 
 _log = logging.getLogger("reelseek")
+# what a run leaves that was stopped before its first state was whole
+_BEGUN = re.compile(r"pseudo|((best|state)\.safetensors|log\.csv)(\.\d+\.partial)?")
 _FIT = 8192  # clips that what is fitted in closed form looks at
 Report = Callable[[Epoch, int, str], None]
 
@@ -84,6 +88,7 @@ def train(
     Raises:
         RecipeError: unknown system or settings, `out` holds a run of another recipe, or a loss cannot be shared.
         UsageError: the library lacks captions or experts.
+        ModelError: `out` cannot be written; nothing that was finished is lost.
     """
     place = parallel.join(resolve_device(device if device is not None else recipe.train.device))
     matmul_precision(place)
@@ -393,7 +398,7 @@ class _Run:
         if not parallel.first():
             return
         if self.log[-1].best:
-            _write_tensors(self.out / "best.safetensors", self.average or self.model.state_dict())
+            write_tensors(self.out / "best.safetensors", self.average or self.model.state_dict())
         _write_log(self.out / "log.csv", self.log)
         state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         state |= {f"average.{name}": value for name, value in self.average.items()}
@@ -402,15 +407,13 @@ class _Run:
         log = [asdict(line) for line in self.log]
         about = {"epoch": self.epoch, "steps": self.steps, "best": self.best_score, "log": log}
         metadata = {"identity": self.identity, "about": json.dumps(about)}
-        _write_tensors(self.out / "state.safetensors", state, metadata)
+        write_tensors(self.out / "state.safetensors", state, metadata)
 
     def resume(self) -> None:
         path = self.out / "state.safetensors"
         if not path.is_file():
-            if self.out.is_dir() and any(self.out.iterdir()):
-                begun = {"best.safetensors", "state.safetensors", "log.csv", "pseudo"}
-                if {p.name.removesuffix(".partial") for p in self.out.iterdir()} - begun:
-                    raise RecipeError(f"{self.out} is not empty and holds no run to resume; name another folder")
+            if self.out.is_dir() and any(not _BEGUN.fullmatch(each.name) for each in self.out.iterdir()):
+                raise RecipeError(f"{self.out} is not empty and holds no run to resume; name another folder")
             return
         from safetensors import SafetensorError, safe_open
 
@@ -514,12 +517,8 @@ def _write_log(path: Path, lines: Sequence[Epoch]) -> None:
     rows = csv.DictWriter(text, [each.name for each in fields(Epoch)])
     rows.writeheader()
     rows.writerows(asdict(line) for line in lines)
-    write_whole(path, text.getvalue())
-
-
-def _write_tensors(path: Path, state: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    tensors = {name: value.cpu().contiguous().clone() for name, value in state.items()}
-    write_whole_by(path, lambda partial: save_file(tensors, partial, metadata))
+    with write_errors(path):
+        write_whole(path, text.getvalue())
 
 
 def _card(model: RetrievalModel, train: Split, validation: Split, best: Epoch) -> str:

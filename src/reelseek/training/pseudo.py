@@ -11,15 +11,15 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
-from reelseek.library.files import write_whole_by
 from reelseek.library.tokens import TokenReader
 from reelseek.models.embed import embed_clips
 from reelseek.models.model import LearnedModel, RetrievalModel
 from reelseek.models.systems.umi import choose_pseudo_labels
+from reelseek.models.weights import write_tensors
 from reelseek.training.data import Split
 from reelseek.training.recipe import PseudoRecipe, Recipe
 
@@ -79,7 +79,7 @@ class _Mean:
         if done > self.start:
             kept = load_file(self.path)
             total["total"], total["count"] = total["total"] + kept["total"], total["count"] + kept["count"]
-        write_whole_by(self.path, lambda partial: save_file(total, partial, {"epoch": str(epoch)}))
+        write_tensors(self.path, total, {"epoch": str(epoch)})
 
     def _done(self) -> int:
         if not self.path.is_file():
