@@ -1,6 +1,7 @@
 """A system that refuses threads costs speed, and no picture: one thread is always enough, or the file says why not."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -58,7 +59,8 @@ def test_a_process_that_gets_no_threads_sees_every_frame(tmp_path: Path) -> None
         ["bash", "-c", 'ulimit -s 67108864 && exec "$@"', "-", sys.executable, script, film, large, hdr, copy],
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=6000,
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},  # numpy's own do not survive it
     )
     assert outcome.returncode == 0, outcome.stderr
     answer = json.loads(outcome.stdout.splitlines()[-1])
