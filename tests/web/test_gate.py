@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import httpx
 import pytest
@@ -121,29 +122,48 @@ def test_a_flood_of_lines_is_counted_instead() -> None:
     assert records[0].getMessage() == "line 0  (980 lines before were left out)"
 
 
-def test_too_many_searches_are_refused_at_once() -> None:
-    one, inside, end = OneAtATime(2), threading.Semaphore(0), threading.Event()
+class _Client:
+    """A request whose client may have gone."""
 
-    def search() -> None:
-        with one.turn():
-            inside.release()
-            end.wait(60)
+    gone = False
 
-    threads = [threading.Thread(target=search) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    inside.acquire(timeout=60)
-    while one._places.acquire(blocking=False):  # until both others wait
-        one._places.release()
-        time.sleep(0.01)
-    with pytest.raises(Problem) as refused, one.turn():
-        pass
-    assert (refused.value.status, refused.value.retry_seconds) == (503, 2)
-    end.set()
-    for thread in threads:
-        thread.join(60)
-    with one.turn():
-        pass
+    async def is_disconnected(self) -> bool:
+        return self.gone
+
+
+def test_searches_take_turns_in_order_and_too_many_are_refused() -> None:
+    async def scenario() -> None:
+        one, end, order = OneAtATime(2), threading.Event(), []
+        waits = asyncio.create_task(one.result(_Client(), lambda: end.wait(60)))
+        await asyncio.sleep(0)
+        others = [asyncio.create_task(one.result(_Client(), partial(order.append, number))) for number in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(Problem) as refused:
+            await one.result(_Client(), lambda: None)
+        assert (refused.value.status, refused.value.retry_seconds) == (503, 2)
+        end.set()
+        assert await waits
+        await asyncio.gather(*others)
+        assert order == [0, 1]
+        assert await one.result(_Client(), lambda: 7) == 7
+
+    asyncio.run(scenario())
+
+
+def test_a_search_whose_client_has_gone_is_not_made() -> None:
+    async def scenario() -> None:
+        one, end, calls, client = OneAtATime(2), threading.Event(), [], _Client()
+        waits = asyncio.create_task(one.result(_Client(), lambda: end.wait(60)))
+        await asyncio.sleep(0)
+        client.gone = True
+        with pytest.raises(Problem):
+            await one.result(client, lambda: calls.append(1))
+        end.set()
+        assert await waits
+        await one.result(_Client(), lambda: None)
+        assert calls == []
+
+    asyncio.run(scenario())
 
 
 @pytest.fixture

@@ -4,10 +4,11 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from fastapi import FastAPI, Path, Query, Response
+from fastapi import FastAPI, Path, Query, Request, Response
 
 from reelseek.errors import UsageError
 from reelseek.search import Hit, Searcher
+from reelseek.search.hit import Within
 from reelseek.web import DEFAULT_COPIES_GB
 from reelseek.web.decoding import OneAtATime
 from reelseek.web.media import library_media, opaque_id
@@ -18,7 +19,7 @@ __all__ = ["create_app"]
 
 _LONGEST_MATCH = 500
 _MOST_SECONDS = 7200
-_WAITING_SEARCHES = 8
+_WAITING_SEARCHES = 256  # as many as there may be connections
 
 Text = Annotated[str, Query(max_length=2000)]
 Names = Annotated[list[Annotated[str, Query(max_length=200)]] | None, Query(max_length=100)]
@@ -48,25 +49,30 @@ def create_app(
         }
 
     @app.get("/api/search")
-    def search(
+    async def search(
+        request: Request,
         q: Text,
         k: Annotated[int, Query(ge=1, le=100)] = 24,
         group_by: Literal["moment", "video"] = "moment",
         without: Names = None,
     ) -> dict[str, Any]:
-        with searching.turn():
+        def answer() -> list[dict[str, Any]]:
             hits = searcher.search(q, k=k, group_by=group_by, without=without or [])
-        return {"data": [_hit_json(hit, searcher) for hit in hits]}
+            return [_hit_json(hit, searcher) for hit in hits]
+
+        return {"data": await searching.result(request, answer)}
 
     @app.get("/api/videos/{opaque}/curve")
-    def curve(opaque: Opaque, q: Text, without: Names = None) -> dict[str, Any]:
-        video = media.video(opaque)
-        with searching.turn():
+    async def curve(request: Request, opaque: Opaque, q: Text, without: Names = None) -> dict[str, Any]:
+        def answer() -> Within:
+            video = media.video(opaque)
             try:
-                inside = searcher.within(q, video.id, k=5, without=without or [])
+                return searcher.within(q, video.id, k=5, without=without or [])
             except UsageError:
                 media.video(opaque)  # it may have been removed while other searches were under way
                 raise
+
+        inside = await searching.result(request, answer)
         spans, values, merged = _thinned(inside.spans, inside.curve)
         return {
             "spans": spans.tolist(),

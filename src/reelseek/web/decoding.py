@@ -5,9 +5,8 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -19,6 +18,7 @@ from reelseek.web.problems import Problem
 __all__ = ["DecodeQueue", "Failures", "OneAtATime", "busy", "finished"]
 
 Result = TypeVar("Result")
+_LOOK_SECONDS = 1.0  # between two looks at whether a client that waits is still there
 
 
 def busy(what: str, seconds: float = 2) -> Problem:
@@ -27,26 +27,35 @@ def busy(what: str, seconds: float = 2) -> Problem:
 
 
 class OneAtATime:
-    """A lock that refuses rather than let more than so many wait for it."""
+    """Calls in one thread, in the order in which they are asked for; a request that waits holds no thread.
+
+    Args:
+        waiting: how many may wait.
+    """
 
     def __init__(self, waiting: int) -> None:
-        self._places = threading.Semaphore(waiting + 1)
-        self._lock = threading.Lock()
+        self._most, self._callers = waiting + 1, 0
+        self._thread = ThreadPoolExecutor(1, "search")
 
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Hold the lock.
+    async def result(self, request: Request, function: Callable[[], Result]) -> Result:
+        """What a function gives when its turn has come; one whose client has gone is not called.
 
         Raises:
             Problem: as many as may are waiting.
         """
-        if not self._places.acquire(blocking=False):
+        if self._callers >= self._most:
             raise busy("other searches are under way")
+        self._callers += 1
+        future = self._thread.submit(function)
         try:
-            with self._lock:
-                yield
+            turn = asyncio.wrap_future(future)
+            while not (await asyncio.wait({turn}, timeout=_LOOK_SECONDS))[0]:
+                if await request.is_disconnected() and future.cancel():
+                    raise busy("the client has gone")
+            return turn.result()
         finally:
-            self._places.release()
+            future.cancel()
+            self._callers -= 1
 
 
 class Failures:
