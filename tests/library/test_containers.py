@@ -180,3 +180,11 @@ def test_a_file_that_is_none_is_refused_in_words(tmp_path: Path) -> None:
         archive.writestr("README", "x")
     with open_archive(tmp_path / "x.npz") as opened, pytest.raises(FeatureError, match="no array"):
         opened.read("README")
+
+
+def test_a_header_that_does_not_end_is_damage_in_words(tmp_path: Path) -> None:
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (3L, 4L, "
+    path = tmp_path / "v.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(48))
+    with pytest.raises(CollectionError, match=r"v\.npy cannot be read"):
+        read_npy(path)

@@ -5,6 +5,7 @@ Call it for HDF5 inside `reelseek.media.guard.stream`: its library is C code tha
 """
 
 import math
+import tokenize
 import warnings
 import zipfile
 import zlib
@@ -26,7 +27,10 @@ _KINDS = {b"\x93NUMPY": ".npy", b"PK\x03\x04": ".npz", b"PK\x05\x06": ".npz", b"
 _SMALL = 2**24  # bytes that are read without asking what is free
 _LARGEST_RATIO = 200  # bytes out of one byte; features of zeros alone reach about a thousand
 _DEEPEST = 64  # groups inside each other
-_DAMAGE = (OSError, EOFError, ValueError, RuntimeError, LookupError, OverflowError, zlib.error, zipfile.BadZipFile)
+_DAMAGE = (
+    *(OSError, EOFError, ValueError, RuntimeError, LookupError, OverflowError, zlib.error, zipfile.BadZipFile),
+    *(SyntaxError, tokenize.TokenError),  # numpy parses headers of Python 2 as source
+)
 
 
 class Archive(Protocol):
