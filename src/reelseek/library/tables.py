@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reelseek.errors import CollectionError
+from reelseek.errors import CollectionError, MediaError
 from reelseek.library.names import printable
 from reelseek.library.texts import is_unicode, read_text, split_lines
+from reelseek.media.guard import guarded
 from reelseek.media.notice import Notice
 
 __all__ = ["TABLE_SUFFIXES", "Row", "Table", "parse_json", "read_json", "read_table"]
@@ -21,6 +22,7 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".json", ".jsonl", ".ndjson", ".parque
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _LONGEST_QUOTE = 200  # lines; a quote that is open for longer was never closed
 _LARGEST_CELL = 2**27
+_PARQUET_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -331,17 +333,25 @@ def _add_items(table: Table, name: str, text: str) -> None:
 
 
 def _read_parquet(path: Path) -> Table:
-    import pyarrow
-    import pyarrow.parquet
-
+    """In a process of its own, since a damaged file ends the one that reads it."""
     name = printable(path)
     if not path.is_file():
         raise CollectionError(f"{name}: no such file, or not a regular one")
     try:
+        columns, rows = guarded(_parquet_rows, path, seconds=_PARQUET_SECONDS)
+    except MediaError as error:
+        raise CollectionError(f"{name} cannot be read as a table: {error}") from error
+    return Table(columns, [Row(f"{name}, row {number}", row) for number, row in enumerate(rows, 1)])
+
+
+def _parquet_rows(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
         data = pyarrow.parquet.ParquetFile(path).read()
         if len(set(data.column_names)) < len(data.column_names):
             raise ValueError(f"two columns have one name; they are {', '.join(data.column_names)[:300]}")
-        rows = data.to_pylist()
+        return list(data.column_names), data.to_pylist()
     except (OSError, ValueError, RecursionError, pyarrow.ArrowException) as error:
-        raise CollectionError(f"{name} cannot be read as a table: {error}") from error
-    return Table(list(data.column_names), [Row(f"{name}, row {number}", row) for number, row in enumerate(rows, 1)])
+        raise CollectionError(f"{printable(path)} cannot be read as a table: {error}") from error
