@@ -128,10 +128,12 @@ class Searcher:
         if selection.factors.size and not selection.even:
             present = present[:, selection.factors > 0]
         if (without or weights) and not present.any():
-            remaining = selection.experts or [
-                e for e in self.index.experts if not {e, self._modalities[e]} & {*without}
-            ]
-            raise UsageError(f"no video has anything of {', '.join(remaining)}; leave less out")
+            excluded = {*without, *(name for name, weight in (weights or {}).items() if weight == 0)}
+            remaining = [name for name in self.index.experts if not {name, self._modalities[name]} & excluded]
+            raise UsageError(
+                f"no video has anything of {', '.join(remaining)} that {self.model.system} compares with text; "
+                "leave out less"
+            )
         return ask(self.model, query, selection), gallery
 
     def _gallery(self, experts: tuple[str, ...] | None) -> Gallery:
