@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
-from reelseek.evaluation.steps import evenly
 from reelseek.experiments.crossclr import COOT_ARM, CROSSCLR_ARM, WORLD
 from reelseek.experiments.experiment import Arm, Claim, Column, Experiment, Pair, Table
 from reelseek.experiments.run import COMMON, recipe_of
 from reelseek.experiments.worlds import WORDS, world_library
 from reelseek.library import Library, add
 from reelseek.models.model import RetrievalModel, load_model
-from reelseek.search import localize, segment
+from reelseek.moments import localize, segment
+from reelseek.moments.placement import evenly
 from reelseek.studio.tasks import TaskFilm, plan_task_films, shoot_tasks
 from reelseek.training import Recipe, train
 from reelseek.training.captions import (

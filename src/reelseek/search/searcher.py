@@ -22,6 +22,7 @@ from reelseek.models.device import resolve_device
 from reelseek.models.embed import embed_clips, embed_texts, reader_for
 from reelseek.models.model import RetrievalModel, load_model
 from reelseek.models.systems.concepts import background_queries, label_vectors
+from reelseek.moments.curves import RADIUS, check_tracks, peaks, second_clips
 from reelseek.search.current import CurrentIndex
 from reelseek.search.fulltext import Line, lines_with_phrase, matching_lines
 from reelseek.search.hit import Hit, Miss, Why, Within
@@ -35,7 +36,6 @@ from reelseek.search.scoring import (
     rows_of_line,
     similarities,
 )
-from reelseek.search.within import RADIUS, check_tracks, peaks, second_clips
 
 __all__ = ["Searcher"]
 

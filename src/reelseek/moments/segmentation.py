@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from reelseek.errors import UsageError
-from reelseek.evaluation.segments import class_log_probs, decode, decode_by_beam, decode_unordered
-from reelseek.evaluation.timeline import Timeline
 from reelseek.library.store import Library
 from reelseek.models.model import RetrievalModel, load_model
-from reelseek.search.within import RADIUS, Curves, checked_texts, curves_of
+from reelseek.moments.beam import decode_by_beam
+from reelseek.moments.curves import RADIUS, Curves, checked_texts, curves_of
+from reelseek.moments.decoding import class_log_probs, decode, decode_unordered
+from reelseek.moments.timeline import Timeline
 
 __all__ = ["Part", "Segmented", "segment"]
 

@@ -1,6 +1,6 @@
-"""Where the steps of a task happen in a video, and how many are found where people saw them."""
+"""Where the steps of a task happen in a video."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,14 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from reelseek.errors import UsageError
-from reelseek.evaluation.steps import StepRecall, evenly, place_steps, place_unordered, step_recall
-from reelseek.evaluation.timeline import Timeline
-from reelseek.library.readers.steps import CrossTask
 from reelseek.library.store import Library
 from reelseek.models.model import RetrievalModel, load_model
-from reelseek.search.within import RADIUS, Curves, checked_texts, curves_of
+from reelseek.moments.curves import RADIUS, Curves, checked_texts, curves_of
+from reelseek.moments.placement import place_steps, place_unordered
+from reelseek.moments.timeline import Timeline
 
-__all__ = ["Localized", "MeasuredSteps", "Step", "localize", "measure_steps"]
+__all__ = ["Localized", "Step", "localize"]
 
 _SURE = 0.5  # a step happens if it scores higher than this share of unrelated texts does anywhere in the video
 
@@ -121,60 +120,3 @@ def _step(curves: Curves, number: int, where: npt.NDArray[np.bool_]) -> Step:
         number + 1, curves.texts[number], round(float(start), 3), round(float(end), 3), round(score, 6),
         curves.confidence(score),
     )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class MeasuredSteps:
-    """Recall of placed steps over the videos of tasks, beside steps that are spread evenly.
-
-    Attributes:
-        skipped: videos that were left out, and why.
-    """
-
-    recall: StepRecall
-    even: StepRecall
-    videos: dict[str, int]
-    skipped: tuple[tuple[str, str], ...]
-
-
-def measure_steps(
-    library: Library,
-    crosstask: CrossTask,
-    *,
-    model: RetrievalModel | str | Path = "concepts",
-    radius: float = RADIUS,
-    progress: Callable[[str, int, int, str], None] = lambda *_: None,
-) -> MeasuredSteps:
-    """CrossTask's protocol on the videos of it that a library has.
-
-    Raises:
-        UsageError: it has not one that is annotated.
-    """
-    loaded = load_model(model)
-    known = {name: video.id for video in library.videos() for name in (video.id, Path(video.id).stem)}
-    placed: dict[str, dict[str, npt.NDArray[np.bool_]]] = {}
-    truth: dict[str, dict[str, npt.NDArray[np.bool_]]] = {}
-    even: dict[str, dict[str, npt.NDArray[np.bool_]]] = {}
-    skipped = []
-    for done, (task, video) in enumerate(crosstask.videos, 1):
-        progress("placing steps", done, len(crosstask.videos), video)
-        if video not in known:
-            skipped.append((video, "the library has no such video"))
-            continue
-        try:
-            found = localize(library, known[video], crosstask.tasks[task].steps, model=loaded, radius=radius)
-        except UsageError as error:
-            skipped.append((video, str(error)))
-            continue
-        annotated = crosstask.truth(task, video, found.seconds)
-        if annotated is None or not annotated.any():
-            skipped.append((video, "no annotation"))
-            continue
-        placed.setdefault(task, {})[video] = found.placed
-        truth.setdefault(task, {})[video] = annotated
-        even.setdefault(task, {})[video] = evenly(*annotated.shape)
-    if not truth:
-        some = "; ".join(f"{video}: {why}" for video, why in skipped[:3])
-        raise UsageError(f"not one of the {len(crosstask.videos)} videos could be measured: {some}")
-    videos = {task: len(each) for task, each in truth.items()}
-    return MeasuredSteps(step_recall(placed, truth), step_recall(even, truth), videos, tuple(skipped))

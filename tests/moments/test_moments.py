@@ -13,8 +13,9 @@ from reelseek.experts.expert import Text
 from reelseek.library import Library, add
 from reelseek.library.arrays import import_features
 from reelseek.library.readers.steps import read_crosstask, read_lines, read_truth
-from reelseek.search import Searcher, localize, measure_steps, segment
-from reelseek.search.within import peaks
+from reelseek.moments import localize, measure_steps, segment
+from reelseek.moments.curves import peaks
+from reelseek.search import Searcher
 
 LABELS = {"tabby": 281, "espresso": 967, "analog clock": 409, "motor scooter": 670, "lakeside": 975, "daisy": 985}
 STEPS = ["a cup of coffee", "a clock", "a scooter"]
