@@ -15,12 +15,12 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class SegmentScores:
-    """How much of a segmentation is right.
+    """Scores of a segmentation, all of them fractions.
 
     Attributes:
-        frame_accuracy: share of frames with their label; recall: share of the truth's labels that are found anywhere.
-        iou: intersection over union, by label of the truth; iod: intersection over what was detected, by label that
-            was detected.
+        frame_accuracy: of frames with the right label.
+        iou: intersection over union, by label of the truth.
+        iod: intersection over detection, by detected label.
     """
 
     frame_accuracy: float
@@ -29,24 +29,27 @@ class SegmentScores:
 
     @property
     def mean_iou(self) -> float:
+        """Mean of `iou` over labels of the truth."""
         return float(np.mean(list(self.iou.values()))) if self.iou else 0.0
 
     @property
     def recall(self) -> float:
+        """Fraction of the truth's labels that overlap with a detection of theirs."""
         return float(np.mean([value > 0 for value in self.iou.values()])) if self.iou else 0.0
 
     @property
     def mean_iod(self) -> float:
+        """Mean of `iod` over detected labels."""
         return float(np.mean(list(self.iod.values()))) if self.iod else 0.0
 
 
 def score(labels: Labels, truth: Labels, *, background: int | None = None) -> SegmentScores:
-    """Compare labels of frames with the true ones; background counts for accuracy alone.
+    """Score labels [frame] against the true ones; background counts for the accuracy only.
 
     Source: EAO's supplement, A.2: |G and D| / |G or D| and |G and D| / |D|, here by label and then averaged.
 
     Raises:
-        ValueError: not as many labels as frames, or no frames.
+        ValueError: the two differ in shape, or there are no frames.
     """
     if labels.shape != truth.shape or not labels.size:
         raise ValueError(f"{labels.shape} labels cannot be compared with {truth.shape} true ones")

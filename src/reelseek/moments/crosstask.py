@@ -1,4 +1,4 @@
-"""CrossTask's protocol on the videos of it that a library has."""
+"""CrossTask's protocol on those of its videos that a library has."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,10 +21,11 @@ __all__ = ["MeasuredSteps", "measure_steps"]
 
 @dataclass(frozen=True)
 class MeasuredSteps:
-    """Recall of placed steps over the videos of tasks, beside steps that are spread evenly.
+    """Recall of placed steps over the videos of tasks, and of steps that are spread evenly.
 
     Attributes:
-        skipped: videos that were left out, and why.
+        videos: number of measured videos by task.
+        skipped: videos that were left out, each with the reason.
     """
 
     recall: StepRecall
@@ -41,36 +42,52 @@ def measure_steps(
     radius: float = RADIUS,
     progress: Callable[[str, int, int, str], None] = lambda *_: None,
 ) -> MeasuredSteps:
-    """CrossTask's protocol on the videos of it that a library has.
+    """Measure the recall of placed steps on those of CrossTask's videos that a library has.
 
     Raises:
-        UsageError: it has not one that is annotated.
+        UsageError: no annotated video could be measured.
     """
     loaded = load_model(model)
-    known = {name: video.id for video in library.videos() for name in (video.id, Path(video.id).stem)}
+    names = _names_of_videos(library)
     placed: dict[str, dict[str, npt.NDArray[np.bool_]]] = {}
     truth: dict[str, dict[str, npt.NDArray[np.bool_]]] = {}
     even: dict[str, dict[str, npt.NDArray[np.bool_]]] = {}
     skipped = []
     for done, (task, video) in enumerate(crosstask.videos, 1):
         progress("placing steps", done, len(crosstask.videos), video)
-        if video not in known:
-            skipped.append((video, "the library has no such video"))
-            continue
         try:
-            found = localize(library, known[video], crosstask.tasks[task].steps, model=loaded, radius=radius)
+            identifier = _identify(names, video)
+            localized = localize(library, identifier, crosstask.tasks[task].steps, model=loaded, radius=radius)
         except UsageError as error:
             skipped.append((video, str(error)))
             continue
-        annotated = crosstask.truth(task, video, found.seconds)
+        annotated = crosstask.truth(task, video, localized.seconds)
         if annotated is None or not annotated.any():
             skipped.append((video, "no annotation"))
             continue
-        placed.setdefault(task, {})[video] = found.placed
+        placed.setdefault(task, {})[video] = localized.placed
         truth.setdefault(task, {})[video] = annotated
         even.setdefault(task, {})[video] = evenly(*annotated.shape)
     if not truth:
-        some = "; ".join(f"{video}: {why}" for video, why in skipped[:3])
-        raise UsageError(f"not one of the {len(crosstask.videos)} videos could be measured: {some}")
-    videos = {task: len(each) for task, each in truth.items()}
-    return MeasuredSteps(step_recall(placed, truth), step_recall(even, truth), videos, tuple(skipped))
+        reasons = "; ".join(f"{video}: {reason}" for video, reason in skipped[:3])
+        raise UsageError(f"not one of the {len(crosstask.videos)} videos could be measured: {reasons}")
+    counts = {task: len(videos) for task, videos in truth.items()}
+    return MeasuredSteps(step_recall(placed, truth), step_recall(even, truth), counts, tuple(skipped))
+
+
+def _names_of_videos(library: Library) -> dict[str, list[str]]:
+    """Ids of videos by id and by the name of the file without its ending; an id stands for its video alone."""
+    ids = [video.id for video in library.videos()]
+    by_stem: dict[str, list[str]] = {}
+    for identifier in ids:
+        by_stem.setdefault(Path(identifier).stem, []).append(identifier)
+    return by_stem | {identifier: [identifier] for identifier in ids}
+
+
+def _identify(names: dict[str, list[str]], video: str) -> str:
+    matches = names.get(video, [])
+    if not matches:
+        raise UsageError("the library has no such video")
+    if len(matches) > 1:
+        raise UsageError(f"several videos of the library have this name: {', '.join(matches[:5])}")
+    return matches[0]

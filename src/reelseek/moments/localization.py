@@ -1,4 +1,4 @@
-"""Where the steps of a task happen in a video."""
+"""Localisation: at which second of a video each step of a task happens."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,12 +17,12 @@ from reelseek.moments.timeline import Timeline
 
 __all__ = ["Localized", "Step", "localize"]
 
-_SURE = 0.5  # a step happens if it scores higher than this share of unrelated texts does anywhere in the video
+_BACKGROUND_QUANTILE = 0.5  # a step happens if it outscores this share of the unrelated texts' maxima over the video
 
 
 @dataclass(frozen=True)
 class Step:
-    """Where one step happens; without times where it does not."""
+    """One step of a task and the second at which it happens; every number is None where it does not happen."""
 
     step: int
     text: str
@@ -34,7 +34,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Localized:
-    """Where the steps of a task happen in one video."""
+    """The steps of a task, localised in one video."""
 
     video: str
     model: str
@@ -43,21 +43,23 @@ class Localized:
     curves: Curves = field(repr=False)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values in the documented order."""
-        told = {"video": self.video, "model": self.model, "seconds": self.seconds}
-        return {**told, "steps": [asdict(step) for step in self.steps]}
+        """Return plain values in the documented order."""
+        return {
+            "video": self.video, "model": self.model, "seconds": self.seconds,
+            "steps": [asdict(step) for step in self.steps],
+        }  # fmt: skip
 
     @property
     def placed(self) -> npt.NDArray[np.bool_]:
-        """[second, step]"""
-        found = np.zeros((self.seconds, len(self.steps)), bool)
-        for place, step in enumerate(self.steps):
+        """Which second shows which step [second, step]."""
+        placed = np.zeros((self.seconds, len(self.steps)), bool)
+        for column, step in enumerate(self.steps):
             if step.start is not None:
-                found[int(step.start), place] = True
-        return found
+                placed[int(step.start), column] = True
+        return placed
 
     def timeline(self, truth: npt.NDArray[np.bool_] | None = None) -> Timeline:
-        """To be drawn; `truth` [second, step] is drawn with it."""
+        """Return a picture of the placed steps, with the annotated ones `truth` [second, step]."""
         placed = [(p, s.start, s.end) for p, s in enumerate(self.steps) if s.start is not None and s.end is not None]
         spans = {"prediction": placed}
         if truth is not None:
@@ -66,8 +68,9 @@ class Localized:
         return Timeline(title, self.curves.texts, self.curves.similarity, spans)
 
 
-def _runs(there: npt.NDArray[np.bool_]) -> list[tuple[float, float]]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], there, [False]]).astype(int)))
+def _runs(present: npt.NDArray[np.bool_]) -> list[tuple[float, float]]:
+    """Start and end of each run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], present, [False]]).astype(int)))
     return [(float(a), float(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
@@ -81,21 +84,26 @@ def localize(
     missing: bool = False,
     radius: float = RADIUS,
 ) -> Localized:
-    """Give each step of a task one second of a video, in order, so that they are nearest in sum.
+    """Assign one second of a video to each step of a task, so that the sum of their similarities is maximal.
 
     Source: Zhukov et al. 2019, and EAO's section 4.3.
 
     Args:
-        ordered: False places each step where it is nearest, whatever stands before it.
-        missing: a step may happen nowhere: it is placed only where it scores higher than half of some unrelated texts
+        steps: texts, in the order in which they happen.
+        ordered: False ignores that order and finds the best assignment of steps to seconds.
+        missing: a step may happen nowhere: it is placed only where it scores higher than half of the unrelated texts
             do anywhere in the video.
+        radius: seconds of context on either side of each second.
 
     Raises:
         UsageError: no steps, more steps than seconds, or a video without evidence.
+
+    >>> localize(library, "cake.mp4", ["sift the flour", "bake"]).steps[1].start  # doctest: +SKIP
+    412.0
     """
     loaded = load_model(model)
     curves = curves_of(library, loaded, video, checked_texts(steps, "steps"), radius=radius)
-    background = float(np.quantile(curves.unrelated.max(0), _SURE)) if missing else 0.0
+    background = float(np.quantile(curves.unrelated.max(0), _BACKGROUND_QUANTILE)) if missing else 0.0
     place = place_steps if ordered else place_unordered
     try:
         placed = place(curves.similarity, background=background, optional=missing)
@@ -105,18 +113,18 @@ def localize(
         curves.video,
         loaded.system,
         len(curves.spans),
-        tuple(_step(curves, number, placed[:, number]) for number in range(len(steps))),
+        tuple(_step(curves, column, placed[:, column]) for column in range(len(steps))),
         curves,
     )
 
 
-def _step(curves: Curves, number: int, where: npt.NDArray[np.bool_]) -> Step:
-    if not where.any():
-        return Step(number + 1, curves.texts[number], None, None, None, None)
-    second = int(where.argmax())
+def _step(curves: Curves, column: int, placed: npt.NDArray[np.bool_]) -> Step:
+    if not placed.any():
+        return Step(column + 1, curves.texts[column], None, None, None, None)
+    second = int(placed.argmax())
     start, end = curves.spans[second]
-    score = float(curves.similarity[second, number])
+    score = float(curves.similarity[second, column])
     return Step(
-        number + 1, curves.texts[number], round(float(start), 3), round(float(end), 3), round(score, 6),
+        column + 1, curves.texts[column], round(float(start), 3), round(float(end), 3), round(score, 6),
         curves.confidence(score),
     )  # fmt: skip
