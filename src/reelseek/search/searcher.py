@@ -16,6 +16,7 @@ from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.device import resolve_device
 from reelseek.models.embed import embed_clips, similarity_matrix
 from reelseek.models.model import Embedding, RetrievalModel, load_model
+from reelseek.moments.curves import RADIUS, check_tracks, peaks, second_clips
 from reelseek.search.current import CurrentIndex
 from reelseek.search.explain import contributions, reasons
 from reelseek.search.fulltext import Line, lines_with_phrase, matching_lines
@@ -26,7 +27,6 @@ from reelseek.search.query import Query, parse_query
 from reelseek.search.question import Question, ask, select, weigh
 from reelseek.search.rank import Ranking, merge_moments, rank, rows_with_phrases
 from reelseek.search.scoring import literal_scores
-from reelseek.search.within import RADIUS, check_tracks, peaks, second_clips
 
 __all__ = ["Searcher"]
 
