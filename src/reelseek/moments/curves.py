@@ -15,7 +15,7 @@ from reelseek.models.embed import embed_clips, embed_texts, reader_for, similari
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.models.systems.concepts import background_queries
 
-__all__ = ["RADIUS", "Curves", "check_tracks", "checked_texts", "curves_of", "peaks", "second_clips"]
+__all__ = ["RADIUS", "Curves", "check_tracks", "confidence", "checked_texts", "curves_of", "peaks", "second_clips"]
 
 RADIUS = 1.0  # seconds of context on either side of each second
 Floats = npt.NDArray[np.float64]
@@ -80,8 +80,16 @@ class Curves:
 
     def confidence(self, similarity: float) -> float:
         """One minus the probability that an unrelated text scores as high anywhere in this video."""
-        best = self.unrelated.max(0)
-        return round(1 - (int((best >= similarity).sum()) + 1) / (len(best) + 1), 4)
+        return confidence(similarity, self.unrelated.max(0))
+
+
+def confidence(score: float, background: Floats) -> float:
+    """One minus the probability that an unrelated text scores as high.
+
+    Args:
+        background: the best score that each of the unrelated texts reaches [text].
+    """
+    return round(1 - (int((background >= score).sum()) + 1) / (len(background) + 1), 4)
 
 
 def curves_of(

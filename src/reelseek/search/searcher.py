@@ -16,7 +16,7 @@ from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.device import resolve_device
 from reelseek.models.embed import embed_clips, similarity_matrix
 from reelseek.models.model import Embedding, RetrievalModel, load_model
-from reelseek.moments.curves import RADIUS, check_tracks, peaks, second_clips
+from reelseek.moments.curves import RADIUS, check_tracks, confidence, peaks, second_clips
 from reelseek.search.current import CurrentIndex
 from reelseek.search.explain import contributions, reasons
 from reelseek.search.fulltext import Line, lines_with_phrase, matching_lines
@@ -224,7 +224,7 @@ class Searcher:
             start=round(min(clip.start_seconds or 0.0 for clip in clips), 3),
             end=round(max(ends), 3) if ends else None,
             similarity=round(score, 6),
-            confidence=_confidence(score, background),
+            confidence=confidence(score, background) if len(background) else None,
             why=why,
         )
 
@@ -292,7 +292,7 @@ class Searcher:
             Hit(
                 query_id, parsed.text, place, video.id, printable(video.path) if video.path else None,
                 round(float(seconds.spans[first, 0]), 3), round(float(seconds.spans[end - 1, 1]), 3),
-                round(float(curve[row]), 6), _confidence(float(curve[row]), background), why[place - 1],
+                round(float(curve[row]), 6), confidence(float(curve[row]), background) if len(background) else None, why[place - 1],
             )
             for place, (row, first, end) in enumerate(shown, 1)
         ]  # fmt: skip
@@ -381,10 +381,3 @@ class Searcher:
                 {"modality": name, "had": had, "gave": round(gave.get(name, 0.0), 4), "wanted_weight": weight}
             )
         return modalities
-
-
-def _confidence(score: float, background: npt.NDArray[np.float64]) -> float | None:
-    """One minus the chance that an unrelated query scores as high on this library; None if that is not known."""
-    if not len(background):
-        return None
-    return round(1 - (int((background >= score).sum()) + 1) / (len(background) + 1), 4)
