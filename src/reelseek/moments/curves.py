@@ -15,7 +15,7 @@ from reelseek.models.embed import embed_clips, embed_texts, reader_for, similari
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.models.systems.concepts import background_queries
 
-__all__ = ["RADIUS", "Curves", "check_tracks", "confidence", "checked_texts", "curves_of", "peaks", "second_clips"]
+__all__ = ["RADIUS", "Curves", "check_tracks", "checked_texts", "confidence", "curves_of", "peaks", "second_clips"]
 
 RADIUS = 1.0  # seconds of context on either side of each second
 Floats = npt.NDArray[np.float64]

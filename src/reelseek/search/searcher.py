@@ -224,7 +224,7 @@ class Searcher:
             start=round(min(clip.start_seconds or 0.0 for clip in clips), 3),
             end=round(max(ends), 3) if ends else None,
             similarity=round(score, 6),
-            confidence=confidence(score, background) if len(background) else None,
+            confidence=_known_confidence(score, background),
             why=why,
         )
 
@@ -292,7 +292,7 @@ class Searcher:
             Hit(
                 query_id, parsed.text, place, video.id, printable(video.path) if video.path else None,
                 round(float(seconds.spans[first, 0]), 3), round(float(seconds.spans[end - 1, 1]), 3),
-                round(float(curve[row]), 6), confidence(float(curve[row]), background) if len(background) else None, why[place - 1],
+                round(float(curve[row]), 6), _known_confidence(curve[row], background), why[place - 1],
             )
             for place, (row, first, end) in enumerate(shown, 1)
         ]  # fmt: skip
@@ -381,3 +381,8 @@ class Searcher:
                 {"modality": name, "had": had, "gave": round(gave.get(name, 0.0), 4), "wanted_weight": weight}
             )
         return modalities
+
+
+def _known_confidence(score: float, background: npt.NDArray[np.float64]) -> float | None:
+    """None of a query that the model cannot read: nothing is known of what unrelated ones reach then."""
+    return confidence(float(score), background) if len(background) else None
