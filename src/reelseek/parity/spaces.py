@@ -12,7 +12,7 @@ from reelseek.models.checkpoints import released
 from reelseek.models.checkpoints.keymap import KeyMap
 from reelseek.models.losses import cycle_consistency, half_cycle, mms, prototype_alignment, pseudo_supervision
 from reelseek.models.systems.coot import hierarchy_loss
-from reelseek.models.systems.eao import combine
+from reelseek.models.systems.eao import weighted_losses
 from reelseek.parity.fixture import Fixture, Outputs, build_model, scalar, steps
 
 __all__ = ["coot", "eao", "eao_audio", "umi"]
@@ -112,13 +112,13 @@ def _term_losses(prefix: str, embedded: Any, masks: Any, terms: Any, loss: Any, 
         names[long] = pair
     outputs = {}
     for long, short in names.items():
-        single = combine(
+        single = weighted_losses(
             embedded, masks, terms, {name: float(name == long) for name in names}, loss, item_numbers
         )
         outputs[f"{prefix}.{short}"] = scalar(torch.stack(list(single.values())).sum())
     weighted = {long: float(pretrain[f"{short}_weight"]) for long, short in names.items()}
     for total, weights in (("equal", {}), ("pretrain", weighted)):
-        parts = combine(embedded, masks, terms, weights, loss, item_numbers)
+        parts = weighted_losses(embedded, masks, terms, weights, loss, item_numbers)
         outputs[f"{prefix}.total_{total}"] = scalar(torch.stack(list(parts.values())).sum())
     return outputs
 
