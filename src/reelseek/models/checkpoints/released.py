@@ -1,4 +1,4 @@
-"""Tables of keys of the checkpoints that other projects released."""
+"""Key tables of the checkpoints that other projects released."""
 
 from collections.abc import Mapping
 
@@ -23,7 +23,7 @@ def _bert_layers(table: KeyMap, prefix: str, depth: int) -> None:
 def mmt(
     experts: Mapping[str, int], depth: int, *, types: int, video: str = "", text: str = "", unit: str = "text_GU"
 ) -> KeyMap:
-    """MMT's keys.
+    """Map MMT's keys.
 
     Args:
         experts: row of each expert in the released table of `types` expert embeddings, in the order of our slots.
@@ -111,13 +111,13 @@ def audio_cnn(table: KeyMap, ours: str, theirs: str, blocks: tuple[int, ...]) ->
     )
     for stage, count in enumerate(blocks):
         for block in range(count):
-            mine, other = f"{ours}stages.{stage}.{block}", f"{theirs}layer{stage + 1}.{block}"
+            our_block, their_block = f"{ours}stages.{stage}.{block}", f"{theirs}layer{stage + 1}.{block}"
             for conv in (1, 2):
-                table.same(f"{mine}.conv{conv}.weight", f"{other}.conv{conv}.weight")
-                table.norm(f"{mine}.norm{conv}", f"{other}.bn{conv}")
+                table.same(f"{our_block}.conv{conv}.weight", f"{their_block}.conv{conv}.weight")
+                table.norm(f"{our_block}.norm{conv}", f"{their_block}.bn{conv}")
             if block == 0:
-                table.same(f"{mine}.shortcut.0.weight", f"{other}.downsample.0.weight")
-                table.norm(f"{mine}.shortcut.1", f"{other}.downsample.1")
+                table.same(f"{our_block}.shortcut.0.weight", f"{their_block}.downsample.0.weight")
+                table.norm(f"{our_block}.shortcut.1", f"{their_block}.downsample.1")
 
 
 def eao(
@@ -240,7 +240,7 @@ def avlnet(blocks: tuple[int, ...], *, fused: bool) -> KeyMap:
     table.gated("video_head", "GU_video", batch_norm=False)
     table.linear("words.fc", "text_pooling_caption.fc")
     if fused:
-        # A linear of each half, added, is one linear of both side by side; the second bias is nothing of its own.
+        # The sum of a linear layer per half is one linear layer over both, concatenated; the biases add up.
         table.sources["fuse.fc.weight"] = Source(
             ("GU_audio_text.fc_text.weight", "GU_audio_text.fc_audio.weight"), axis=1
         )
