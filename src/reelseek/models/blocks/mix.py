@@ -310,11 +310,11 @@ class Attention(nn.Module):
     def _read(self, queries: Tensor, keys: Tensor, allowed: Tensor | None) -> Tensor:
         weights = self.qkv.weight.chunk(3)
         biases = (None, None, None) if self.qkv.bias is None else self.qkv.bias.chunk(3)
-        projected = (
+        query_heads, key_heads, value_heads = (
             self._heads(functional.linear(rows, weight, bias))
             for rows, weight, bias in zip((queries, keys, keys), weights, biases, strict=True)
         )
-        return self.out(self._attend_or_zero(*projected, allowed))
+        return self.out(self._attend_or_zero(query_heads, key_heads, value_heads, allowed))
 
 
 def _rotate(rows: Float[Tensor, "row head dim"], positions: Int[Tensor, " row"]) -> Float[Tensor, "row head dim"]:
