@@ -128,7 +128,7 @@ def crossclr_queue(fixture: Fixture) -> Outputs:
         )
         outputs[f"step{step}.queue_ptr"] = loss.state[:1].clone()
         for side, queue in (("video", loss.input_x), ("text", loss.input_y)):
-            keep, pruned, share = loss.derived(encoder_inputs[side], queue)
+            keep, pruned, share = loss.released_selection(encoder_inputs[side], queue)
             prefix = f"step{step}.derived.{side}"
             outputs[f"{prefix}.intra_keep"], outputs[f"{prefix}.inter_pruned_columns"] = keep.long(), pruned.long()
             outputs[f"{prefix}.sample_weight"] = share
