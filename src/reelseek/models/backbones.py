@@ -22,15 +22,15 @@ Video = Float[Tensor, "_ _ _ _ _"]  # video channel frame height width
 
 
 class _Conv(nn.Sequential):
-    """A convolution over time and space with batch normalisation; `apart` separates space from time."""
+    """A convolution over time and space with batch normalisation; `separable` convolves space, then time."""
 
     def __init__(
-        self, before: int, width: int, kernel: tuple[int, int, int], *, stride: int = 1, apart: bool = False,
+        self, before: int, width: int, kernel: tuple[int, int, int], *, stride: int = 1, separable: bool = False,
         padding: tuple[int, int, int] | None = None,
     ) -> None:  # fmt: skip
         time, height, wide = kernel
         pad = padding or (time // 2, height // 2, wide // 2)
-        if apart:
+        if separable:
             space = nn.Conv3d(before, width, (1, height, wide), (1, stride, stride), (0, pad[1], pad[2]), bias=False)
             over_time = nn.Conv3d(width, width, (time, 1, 1), (stride, 1, 1), (pad[0], 0, 0), bias=False)
             parts = [space, nn.BatchNorm3d(width), nn.ReLU(), over_time, nn.BatchNorm3d(width), nn.ReLU()]
@@ -76,8 +76,8 @@ class _Inception(nn.Module):
         self.branches = nn.ModuleList(
             [
                 _Conv(before, one, (1, 1, 1)),
-                nn.Sequential(_Conv(before, two_a, (1, 1, 1)), _Conv(two_a, two, (3, 3, 3), apart=True)),
-                nn.Sequential(_Conv(before, three_a, (1, 1, 1)), _Conv(three_a, three, (3, 3, 3), apart=True)),
+                nn.Sequential(_Conv(before, two_a, (1, 1, 1)), _Conv(two_a, two, (3, 3, 3), separable=True)),
+                nn.Sequential(_Conv(before, three_a, (1, 1, 1)), _Conv(three_a, three, (3, 3, 3), separable=True)),
                 nn.Sequential(_MaxPool((3, 3, 3), (1, 1, 1)), _Conv(before, four, (1, 1, 1))),
             ]
         )
@@ -113,7 +113,7 @@ class S3DG(nn.Module):
         parts: list[nn.Module] = [
             _MaxPool((1, 3, 3), (1, 2, 2)),
             _Conv(wide(64), wide(64), (1, 1, 1)),
-            _Conv(wide(64), wide(192), (3, 3, 3), apart=True),
+            _Conv(wide(64), wide(192), (3, 3, 3), separable=True),
             _Gate(wide(192)),
             _MaxPool((1, 3, 3), (1, 2, 2)),
         ]
@@ -265,7 +265,7 @@ def _sum_over_time(conv: nn.Conv3d) -> nn.Conv3d:
     return flat
 
 
-def norms(network: nn.Module) -> Iterator[nn.Parameter]:
+def norm_parameters(network: nn.Module) -> Iterator[nn.Parameter]:
     """Iterate over the scales and shifts of every batch normalisation."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm3d):
@@ -296,7 +296,7 @@ def relearn_norms(
     flat.eval()
     network.eval()
     flat.requires_grad_(False)
-    parameters = list(norms(flat))
+    parameters = list(norm_parameters(flat))
     for parameter in parameters:
         parameter.requires_grad_(True)
     optimizer = torch.optim.Adam(parameters, lr=rate)

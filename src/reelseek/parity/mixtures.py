@@ -52,7 +52,7 @@ def _transformer_outputs(fixture: Fixture, model: Any) -> tuple[Outputs, Tensor]
     """Inputs and outputs of the transformer, and MMT's normalised aggregates."""
     sequence, positions = model.arrange(model.inputs(_raw_features(fixture)))
     types = torch.tensor([0, *(expert["idx"] for expert in fixture.config["experts"])])
-    encoded = model.mixed(sequence, positions, torch.ones_like(sequence.present))
+    encoded = model.encode_tokens(sequence, positions, torch.ones_like(sequence.present))
     outputs = {
         "encoder_input_features": sequence.values,
         "encoder_output": encoded,

@@ -122,7 +122,7 @@ class GatedUnit(nn.Module):
 
     Args:
         batch_norm: normalise what goes into the sigmoid, as MEE, CE and MMT release it.
-        unit: bring the result to unit length; at the head of a slot, not where tokens are projected.
+        unit: normalise the output to unit length: True in heads of slots, False where tokens are projected.
 
     Source: Miech et al. 2018, section 3.2.
     """

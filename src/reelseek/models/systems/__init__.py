@@ -93,7 +93,7 @@ SYSTEMS: dict[str, System] = {
     "concepts": System(
         concepts.ConceptsConfig,
         concepts.Concepts,
-        paper="none: labels, speech, on-screen text and the query meet in one frozen sentence-embedding space",
+        paper="none: labels, speech, on-screen text and the query share one frozen sentence-embedding space",
         composition="labels/text -> sentence space, mean over steps, plain sum of slots",
         missing="mask: an absent modality adds nothing",
         trained=False,
@@ -237,7 +237,7 @@ SYSTEMS: dict[str, System] = {
         zorro.Zorro,
         paper="Recasens et al. Zorro: the masked multimodal transformer. 2023",
         composition="linear -> fusion tokens -> transformer, own stream, fusion reads all -> query pool per stream",
-        missing="mask: key mask; each modality's stream is exactly what it is alone",
+        missing="mask: key mask; each modality's stream is exactly the same as without the others",
         schedule={"optimizer": "adam", "rate": 1e-4, "batch": 512, "epochs": 50},
     ),
     "token_fusion": System(
@@ -253,7 +253,7 @@ SYSTEMS: dict[str, System] = {
         umi.UMI,
         paper="Zhang, Doughty, Snoek. Learning Unseen Modality Interaction. NeurIPS 2023",
         composition="tokens -> k slots, summed over modalities -> transformer, two branches -> class tokens",
-        missing="mask: the sum runs over what is present",
+        missing="mask: the sum runs over present modalities",
         schedule={"optimizer": "sgd", "rate": 1e-2, "weight_decay": 5e-4, "batch": 128, "epochs": 50},
     ),
     "umi_reproduction": System(
@@ -261,7 +261,7 @@ SYSTEMS: dict[str, System] = {
         umi.UMI,
         paper="Drys-Pentzakis et al. Reproducing Unseen Modality Interaction Results for MSR-VTT. 2024",
         composition="as umi; slots are embedded once more, and the supervised branch ranks alone",
-        missing="mask: the sum runs over what is present",
+        missing="mask: the sum runs over present modalities",
         defaults={"reading": "reproduction"},
         schedule={"optimizer": "sgd", "rate": 1e-2, "weight_decay": 5e-4, "batch": 128, "epochs": 50},
     ),

@@ -96,7 +96,7 @@ class _Reader(nn.Module):
         self.register_buffer("positions", sinusoids(1000, config.width), persistent=False)
         self.positions: Tensor
 
-    def mixed(self, values: Tensor, present: Mask, also_compute: Tensor | None = None) -> Tensor:
+    def encode_tokens(self, values: Tensor, present: Mask, also_compute: Tensor | None = None) -> Tensor:
         length = values.shape[1]
         if length > len(self.positions):
             raise ModelError(f"a sequence has {length} steps, and COOT positions for {len(self.positions)}; shorten it")
@@ -117,7 +117,7 @@ class Local(_Reader):
 
     def forward(self, steps: Steps) -> Float[Tensor, "item dim"]:
         steps = pack_left(steps)
-        mixed = self.mixed(functional.gelu(self.fc(self.norm(steps.clean))), steps.there)
+        mixed = self.encode_tokens(functional.gelu(self.fc(self.norm(steps.clean))), steps.there)
         return masked_max(mixed, steps.present) if self.pool is None else self.pool(mixed, steps.present)
 
 
@@ -140,7 +140,7 @@ class Global(_Reader):
         context: Float[Tensor, "whole dim"],
     ) -> Float[Tensor, "whole width"]:
         released = self.average == "released"
-        mixed = self.mixed(self.norm(parts), present, torch.ones_like(present.host) if released else None)
+        mixed = self.encode_tokens(self.norm(parts), present, torch.ones_like(present.host) if released else None)
         if released:
             mean = mixed.sum(1) / present.tensor.sum(1, keepdim=True).clamp(min=1)
         else:

@@ -70,11 +70,11 @@ class EAOConfig(SystemConfig):
         pool: `mean` over each modality's tokens, or the output of a class token (`cls`).
         positions: `none` as published, `learned` per place and modality, or `rotary`.
         fused: whether pairs of modalities are passed through the block together, or only one at a time.
-        combinatorial: whether the loss has the terms of fused pairs; without it only single modalities meet.
+        combinatorial: whether the loss has the terms of fused pairs; without it only single modalities are compared.
         weights: of the loss's terms, by name such as `text|audio` or `text|video+audio`; 1 where not named.
         missing: `token` puts a learned token in place of an absent modality, as published; the loss skips it.
         most_steps: tokens of one modality that the block sees at once.
-        longer: what becomes of longer tracks. `at_once` keeps the first; `nearest` and `max_pool` resample to
+        longer: treatment of longer tracks. `at_once` keeps the first; `nearest` and `max_pool` resample to
             `most_steps`; `clips` cuts the video into windows of `clip_seconds` and averages their embeddings.
         shift_seconds: in training, the audio of a clip (its spectrograms, else the expert `audio`) is shifted at random
             by up to this much, so that text and audio, which contain the same words, are not matched by these words

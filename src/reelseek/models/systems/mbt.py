@@ -76,7 +76,7 @@ class MBT(LearnedModel):
         self.head = nn.Linear(config.width, config.embedding)
         self.text_head = nn.Linear(self.text.width, config.embedding)
 
-    def mixed(self, steps: Mapping[str, Steps]) -> dict[str, Float[Tensor, "video step dim"]]:
+    def encode_tokens(self, steps: Mapping[str, Steps]) -> dict[str, Float[Tensor, "video step dim"]]:
         """Every modality's tokens after all layers; zeros where a video lacks the modality."""
         config = self.config
         plans = {fuse: {n: self._plan(s, fuse=fuse) for n, s in steps.items()} for fuse in (False, True)}
@@ -115,7 +115,7 @@ class MBT(LearnedModel):
 
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
         steps = {name: subsample(tracks, self.config.most_steps) for name, tracks in steps.items()}
-        mixed = self.mixed(steps)
+        mixed = self.encode_tokens(steps)
         total, count = torch.zeros(()), torch.zeros(())
         for name, tracks in steps.items():
             present = tracks.present.any(1, keepdim=True)

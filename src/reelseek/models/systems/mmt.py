@@ -37,7 +37,7 @@ class MMTConfig(SystemConfig):
         positions: number of position embeddings, one per second; later steps share the last.
         missing: `keep` scores absent experts too, as the released configurations do.
         longer: which steps of a long track are kept, see `subsample`.
-        aggregate: whether an aggregate token begins as the maximum of `all` steps or of those `kept`.
+        aggregate: an aggregate token starts from the maximum over `all` steps, or over those `kept`.
         linear: add a slot beside the experts': a ridge regression from mean features to the text encoder's space, in
             closed form, see `blocks.linear`. It is not in the paper; a few hundred clips suffice for it, a transformer
             needs thousands.
@@ -117,7 +117,7 @@ class MMT(LearnedModel):
         position = torch.where(has_time, middle + 2, middle.new_ones(()))
         return position.clamp(0, self.config.positions - 1).long()
 
-    def mixed(
+    def encode_tokens(
         self, sequence: TokenSequence, positions: Tensor, also_compute: Tensor | None = None
     ) -> Float[Tensor, "video token dim"]:
         """Outputs of every present token, and of those in `also_compute`."""
@@ -137,7 +137,7 @@ class MMT(LearnedModel):
         if self.config.missing == "keep":
             present, also_compute = torch.ones_like(present), torch.zeros_like(sequence.mask.host)
             also_compute[:, places] = True
-        mixed = self.mixed(sequence, positions, also_compute)
+        mixed = self.encode_tokens(sequence, positions, also_compute)
         values = functional.normalize(torch.stack([mixed[:, place] for place in places], 1), dim=-1)
         if self.config.linear:
             linear, linear_present = self.linear(_means(steps))
