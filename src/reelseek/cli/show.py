@@ -1,4 +1,4 @@
-"""How things are shown: tables and JSON on standard output, progress and notes on standard error."""
+"""Printing: tables and JSON on standard output, progress and notes on standard error."""
 
 import json
 import re
@@ -18,17 +18,17 @@ _NUMBER = re.compile(r"[-+\[(]?[\d.,:%±\s+\-\]e∞]*$")
 
 
 def say(text: str) -> None:
-    """A line on standard error."""
+    """Print a line on standard error."""
     print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr, flush=True)
 
 
 def print_json(value: Any) -> None:
-    """One JSON value on one line of standard output."""
+    """Print one JSON value on one line of standard output."""
     print(json.dumps(value, ensure_ascii=False), flush=True)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
-    """A table on standard output; columns of numbers are aligned at their right, columns of words at their left."""
+    """Print a table on standard output: columns of numbers aligned right, columns of words left."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
         numbers = index > 0 and all(_NUMBER.match(str(row[index])) for row in rows)
@@ -40,12 +40,12 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
 
 
 def clock(seconds: float | None) -> str:
-    """Seconds as m:ss, as players show them."""
+    """Format seconds as m:ss, as players show them."""
     if seconds is None:
         return "end"
-    minutes, rest = divmod(int(seconds), 60)
+    minutes, full_seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    return f"{hours}:{minutes:02}:{full_seconds:02}" if hours else f"{minutes}:{full_seconds:02}"
 
 
 class _Bars:
@@ -61,7 +61,7 @@ class _Bars:
 
 @contextmanager
 def bars() -> Iterator[_Bars]:
-    """Progress bars on standard error, one a stage, called with stage, done, total and detail."""
+    """Show progress on standard error, one bar a stage; what it yields is called with stage, done, total, detail."""
     columns = (
         TextColumn("{task.description:>10}"),
         BarColumn(),
