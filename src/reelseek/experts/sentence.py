@@ -143,31 +143,31 @@ class SentenceEncoder:
 def _share_read(text: str, encoding: Any, by_the_letter: bool) -> float:
     """Letters and digits in tokens that say something, of all letters and digits; 0 where there are none."""
     total = sum(letter.isalnum() for letter in text[:_MAX_CHARACTERS])
-    known = 0
+    readable = 0
     for token, (start, end) in zip(encoding.tokens, encoding.offsets, strict=True):
         piece = token.removeprefix("##")
         if token not in _UNKNOWN and (not by_the_letter or len(piece) > 1 or piece.isascii()):
-            known += sum(letter.isalnum() for letter in text[start:end])
-    return known / total if total else 0.0
+            readable += sum(letter.isalnum() for letter in text[start:end])
+    return readable / total if total else 0.0
 
 
 def sentence_track(texts: Sequence[Text], note: str = "") -> Track:
-    """A step a text: its sentence embedding, over its span. What the encoder cannot read has words, and no step."""
-    lines = list(texts)
-    read = sentence_encoder().reads([text.text for text in lines]) if lines else np.zeros(0, bool)
-    known = [text for text, is_read in zip(lines, read, strict=True) if is_read]
-    if len(known) < len(lines):
-        language = sentence_encoder().language
-        lost = f"{len(lines) - len(known)} of {len(lines)} lines are not {language}, and are matched word for word only"
+    """Embed texts, one step each, over their spans; those that the encoder cannot read have words and no step."""
+    encoder, lines = sentence_encoder(), list(texts)
+    is_read = encoder.reads([line.text for line in lines]) if lines else np.zeros(0, bool)
+    readable = [line for line, read in zip(lines, is_read, strict=True) if read]
+    if len(readable) < len(lines):
+        unread = f"{len(lines) - len(readable)} of {len(lines)} lines"
+        lost = f"{unread} are not {encoder.language}, and are matched word for word only"
         note = f"{note}; {lost}" if note else lost
-    values = sentence_encoder().encode([text.text for text in known]).astype(np.float16)
-    spans = np.array([[text.start_seconds, text.end_seconds] for text in known]).reshape(-1, 2)
+    values = encoder.encode([line.text for line in readable]).astype(np.float16)
+    spans = np.array([[line.start_seconds, line.end_seconds] for line in readable]).reshape(-1, 2)
     return Track(values, spans, tuple(lines), note)
 
 
 @cache
 def sentence_encoder() -> SentenceEncoder:
-    """The encoder that REELSEEK_SENTENCE_ENCODER names, else the packaged one; one a process.
+    """Return the encoder that REELSEEK_SENTENCE_ENCODER names, else the packaged one; one per process.
 
     Raises:
         ExpertUnavailable: it is not installed.
@@ -183,7 +183,7 @@ def sentence_encoder() -> SentenceEncoder:
 
 @cache
 def packaged_encoder() -> SentenceEncoder:
-    """The packaged encoder, in whose space models were trained; one a process.
+    """Return the packaged encoder, in whose space models were trained; one per process.
 
     Raises:
         ExpertUnavailable: its package is not installed.
