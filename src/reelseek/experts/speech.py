@@ -99,8 +99,9 @@ def _transcribe(processor: Any, model: Any, samples: npt.NDArray[np.int16]) -> s
     import torch
 
     words: list[str] = []
-    for begin in range(0, len(samples), 30 * _RATE):
-        piece = samples[begin : begin + 30 * _RATE].astype(np.float32) / 32768
+    size = int(getattr(processor.feature_extractor, "n_samples", 30 * _RATE))  # it would cut off what is longer
+    for begin in range(0, len(samples), size):
+        piece = samples[begin : begin + size].astype(np.float32) / 32768
         inputs = processor(piece, sampling_rate=_RATE, return_tensors="pt")
         with torch.inference_mode():
             ids = model.generate(inputs.input_features, max_new_tokens=128, do_sample=False)
