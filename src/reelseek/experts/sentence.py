@@ -17,8 +17,7 @@ import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable, ModelError
 from reelseek.experts.expert import Text, Track, fingerprint, hash_files
-from reelseek.experts.hub import pretrained_folder
-from reelseek.experts.quiet import quiet_transformers
+from reelseek.experts.hub import load_pretrained, pretrained_folder
 
 __all__ = [
     "SENTENCE_DIM",
@@ -59,10 +58,10 @@ class SentenceEncoder:
             raise ExpertUnavailable(f"no model.safetensors in {folder}; a sentence encoder needs one")
         if not (folder / "tokenizer.json").is_file():
             raise ExpertUnavailable(f"no tokenizer.json in {folder}; a sentence encoder needs one")
-        self._config = json.loads((folder / "config.json").read_text("utf-8"))
-        if self._config.get("hidden_size") != SENTENCE_DIM:
+        width = json.loads((folder / "config.json").read_text("utf-8")).get("hidden_size")
+        if width != SENTENCE_DIM:
             raise ExpertUnavailable(
-                f"the encoder in {folder} is {self._config.get('hidden_size')} wide; wanted {SENTENCE_DIM}, as "
+                f"the encoder in {folder} is {width} wide; wanted {SENTENCE_DIM}, as "
                 "all-MiniLM and paraphrase-multilingual-MiniLM are"
             )
         self.fingerprint = fingerprint(
@@ -72,22 +71,13 @@ class SentenceEncoder:
         self._cache: dict[str, npt.NDArray[np.float32]] = {}
 
     @cache  # noqa: B019 - one encoder lives as long as its process
-    def _load(self) -> tuple[object, object]:
+    def _tokenizer(self) -> Any:
         from tokenizers import Tokenizer
-        from transformers import BertModel
-
-        quiet_transformers()
 
         tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        if self._config.get("model_type") == "bert":
-            model = BertModel.from_pretrained(self.folder, add_pooling_layer=False, local_files_only=True)
-        else:
-            from transformers import AutoModel
-
-            model = AutoModel.from_pretrained(self.folder, local_files_only=True)
-        return tokenizer, model.eval()
+        return tokenizer
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Unit vectors [text, 384]. Texts over 256 tokens are cut, and counted in `truncated`.
@@ -114,16 +104,15 @@ class SentenceEncoder:
         other alphabets by the letter, if at all, so that there such a token has to be Latin or longer than a letter.
         (Of lines in 18 languages between 83 and 96 % do where they are written in Latin letters, else at most 6 %.)
         """
-        tokenizer, _ = self._load()
-        encodings = tokenizer.encode_batch([text[:_MAX_CHARACTERS] for text in texts])  # type: ignore[attr-defined]
+        encodings = self._tokenizer().encode_batch([text[:_MAX_CHARACTERS] for text in texts])
         shares = [_share_read(text, e, self._by_the_letter) for text, e in zip(texts, encodings, strict=True)]
         return np.array(shares, float) >= 0.5
 
     def _encode(self, texts: list[str]) -> npt.NDArray[np.float32]:
         import torch
 
-        tokenizer, model = self._load()
-        encodings = tokenizer.encode_batch([text[:_MAX_CHARACTERS] for text in texts])  # type: ignore[attr-defined]
+        model = load_pretrained("AutoModel", str(self.folder))  # the text side of models shares it
+        encodings = self._tokenizer().encode_batch([text[:_MAX_CHARACTERS] for text in texts])
         rows = [encoding.ids for encoding in encodings]
         self.truncated += sum(len(row) > _MAX_TOKENS for row in rows)
         rows = [row if len(row) <= _MAX_TOKENS else [*row[: _MAX_TOKENS - 1], row[-1]] for row in rows]
@@ -134,7 +123,7 @@ class SentenceEncoder:
             ids[index, : len(row)] = torch.tensor(row)
             mask[index, : len(row)] = 1
         with torch.inference_mode():
-            hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state  # type: ignore[operator]
+            hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
             pooled = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
             vectors: npt.NDArray[np.float32] = torch.nn.functional.normalize(pooled, dim=-1).numpy()
         return vectors
