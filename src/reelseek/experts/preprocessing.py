@@ -4,7 +4,7 @@ The processor is the one of Pillow wherever a model has one, so that vectors do 
 installed. Pictures come to it as decoded; only those with a short side above 1080 pixels are made smaller before.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ class Preprocessing:
             return FrameStream(fps, _UNBOUNDED)
         return FrameStream(fps, max([_LARGEST, *(int(self._size().get(side) or 0) for side in _SIDES)]))
 
-    def __call__(self, frames: Sequence[npt.NDArray[np.uint8]], function: Callable[..., Any]) -> dict[str, Any]:
+    def __call__(self, frames: Iterable[npt.NDArray[np.uint8]], function: Callable[..., Any]) -> dict[str, Any]:
         """Prepare RGB frames [height, width, 3], which may differ in size.
 
         Args:
@@ -68,8 +68,8 @@ class Preprocessing:
         return {**inputs, "pixel_values": prepared["pixel_values"].float()}
 
     def _size(self) -> dict[str, Any]:
-        size = getattr(self._processor, "size", None)
-        return dict(size) if isinstance(size, Mapping) or hasattr(size, "__iter__") else {}
+        size: Any = getattr(self._processor, "size", None)
+        return dict(size) if hasattr(size, "__iter__") else {}
 
 
 def _load(folder: Path, **changes: Any) -> Any:

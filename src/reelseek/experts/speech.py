@@ -7,6 +7,7 @@ the embedding of "someone is speaking", which is all that is known. A recogniser
 
 from collections.abc import Sequence
 from functools import cache
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
@@ -123,7 +124,7 @@ class _Speech:
             "speech",
             text=sentence_encoder().fingerprint,
             subtitles=SUBTITLES_VERSION,
-            detector="silero-vad",
+            detector=f"silero-vad {version('silero-vad')}",
             recogniser=weights_hash(pretrained_folder(model)) if model else None,
             dtype="float16",
         )
