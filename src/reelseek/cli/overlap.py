@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -57,18 +58,17 @@ def scan(
     approximate: Annotated[bool, typer.Option(help="For large sets: only neighbours of window means.")] = False,
 ) -> None:
     """The pairs of videos that are most alike over some seconds, each with the place in both."""
-    from reelseek.overlap.scan import Asked, read_scan, save_scan
+    from reelseek.overlap.scan import ScanOptions, read_scan, save_scan
     from reelseek.overlap.scan import scan as search
 
-    asked = Asked(test, train, window, top, plain, common, background, approximate)
+    asked = ScanOptions(test, train, window, top, plain, common, background, approximate)
     if out.is_dir():
         raise UsageError(f"{out} is a folder; --out is a file, such as {out / 'pairs.jsonl'}")
-    with bars() as progress:
-        parts = [part for part in (test, train, background) if part is not None]
-        opened = _open(source, expert, out, progress, parts)
+    parts = [part for part in (test, train, background) if part is not None]
+    with bars() as progress, _open(source, expert, out, progress, parts) as opened:
         kept = _bank(bank, source, out)
         known = read_scan(out)
-        found = search(opened, asked, bank=kept, known=known, progress=progress)
+        found = search(opened, asked, bank=kept, previous=known, progress=progress)
         save_scan(out, found)
     _show(found, out, anew=known is None)
     raise typer.Exit(1 if any(notice.lost for notice in opened.notices) else 0)
@@ -82,12 +82,12 @@ def _there(given: Path | None) -> Path | None:
 
 
 def _bank(given: Path | None, source: Path, out: Path) -> "ScreensaverBank":
-    from reelseek.overlap.scan import kept_at
+    from reelseek.overlap.scan import log_path
     from reelseek.overlap.weights import ScreensaverBank
 
     if given is not None and not given.is_file():
         say(f"{given} does not exist: no screensavers are known")
-    return ScreensaverBank(given or kept_at(source, out, "screensavers"))
+    return ScreensaverBank(given or log_path(source, out, "screensavers"))
 
 
 def _open(
@@ -115,7 +115,7 @@ def _show(found: "Scan", out: Path, *, anew: bool) -> None:
     again = "" if anew else f" ({found.compared} pairs compared that were not before)"
     say(
         f"{len(found.pairs)} pairs of {len(found.test)} x {len(found.train)} videos{again}, window of "
-        f"{found.asked.window} s, features {found.space}: {out}"
+        f"{found.options.window} s, features {found.space}: {out}"
     )
     if found.missed is not None:
         say(f"approximate: of the best pairs of a sample of videos it missed {100 * found.missed:.1f} %")
@@ -145,19 +145,19 @@ def curve(
     from reelseek.evaluation.figures import curves
     from reelseek.evaluation.report import ending
     from reelseek.overlap.effort import measure_effort
-    from reelseek.overlap.scan import Asked
+    from reelseek.overlap.scan import ScanOptions
 
     searched, seen = _judged(pairs, verdicts) if pairs else (None, None)
-    asked = Asked(test, train)
+    asked = ScanOptions(test, train)
     if searched is not None:  # the same window and weights, or its pairs would not stand where the curve counts
-        asked = replace(searched.asked, test=test, train=train)
+        asked = replace(searched.options, test=test, train=train)
     asked = replace(asked, window=window or asked.window)
     told = {}
-    with bars() as progress:
-        changed = _open(augmented, None, out) if augmented else None
+    with bars() as progress, ExitStack() as stack:
+        changed = stack.enter_context(_open(augmented, None, out)) if augmented else None
         for name in expert or [""]:
             beside = out.with_name(f"{out.name}.{name.partition('@')[0]}") if name else out
-            opened = _open(source, name or None, beside, progress, (test, train))
+            opened = stack.enter_context(_open(source, name or None, beside, progress, (test, train)))
             told[name or opened.space.partition(":")[0]] = measure_effort(
                 opened, asked, bank=_bank(bank, source, pairs or out),
                 queries=queries, seed=seed, judged=seen, augmented_in=changed, progress=progress,
@@ -166,7 +166,7 @@ def curve(
     out.parent.mkdir(parents=True, exist_ok=True)
     ending(out, ".json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     lines = {
-        name: ([float(x) for x in each.curve.found], [float(n) + 1 for n in each.curve.negatives])
+        name: ([float(x) for x in each.curve.recall], [float(n) + 1 for n in each.curve.negatives])
         for name, each in told.items()
     }
     curves(out, {"negative pairs above, plus one": lines}, "share of duplicates found", log=True)
@@ -182,33 +182,33 @@ def curve(
 
 def _left(estimate: "Estimate") -> str:
     """What is left to find, in words."""
-    seen = f"{estimate.found} duplicates in {estimate.seen} pairs seen"
-    if estimate.share is None or estimate.total is None or estimate.linear is None:
+    seen = f"{estimate.duplicates} duplicates in {estimate.reviewed} pairs seen"
+    if estimate.recall is None or estimate.total is None or estimate.linear is None:
         return f"{seen}; how many there are cannot be told from that"
     return (
-        f"{seen}, {100 * estimate.share:.0f} % of the {estimate.total:.0f} that there may be; {estimate.more:.0f} more "
-        f"pairs until 95 % are found. Linear extrapolation, as in the paper's table 12: {estimate.linear:.0f} pairs "
-        "for all of them"
+        f"{seen}, {100 * estimate.recall:.0f} % of the {estimate.total:.0f} that there may be; {estimate.more:.0f} "
+        "more pairs until 95 % are found. Linear extrapolation, as in the paper's table 12: "
+        f"{estimate.linear:.0f} pairs for all of them"
     )
 
 
 def _judged(pairs: Path, verdicts: Path | None) -> "tuple[Scan, list[Any]]":
     """A search, and its pairs that somebody saw with what stands about them."""
-    from reelseek.overlap.scan import judged, kept_at
+    from reelseek.overlap.scan import judged_pairs, log_path
     from reelseek.overlap.verdicts import Verdicts
 
     known = _scanned(pairs)
-    file = _there(verdicts) or kept_at(Path(known.source), pairs, "decisions")
+    file = _there(verdicts) or log_path(Path(known.source), pairs, "decisions")
     kept = Verdicts(file)
     if kept.broken:
         say(f"{file}: lines {', '.join(map(str, kept.broken))} cannot be read and are left out")
-    return known, judged(known.pairs, known.content, kept)
+    return known, judged_pairs(known.pairs, known.content, kept)
 
 
 def _scanned(pairs: Path) -> "Scan":
     """The search that wrote some pairs; pairs alone are taken as they are."""
     from reelseek.overlap.pairs import read_pairs
-    from reelseek.overlap.scan import Asked, Scan, read_scan
+    from reelseek.overlap.scan import Scan, ScanOptions, read_scan
 
     if not pairs.is_file():
         raise UsageError(f"{pairs} does not exist; `reelseek overlap scan` writes it")
@@ -217,7 +217,7 @@ def _scanned(pairs: Path) -> "Scan":
         return known
     rows = tuple(read_pairs(pairs))
     ones, others = (dict.fromkeys((getattr(row, side) for row in rows), "") for side in ("test", "train"))
-    return Scan(str(pairs.absolute().parent), "", Asked("test", "train"), ones, others, {}, (), (), 0, None, rows)
+    return Scan(str(pairs.absolute().parent), "", ScanOptions("test", "train"), ones, others, {}, (), (), 0, None, rows)
 
 
 @app.command(epilog="Example: reelseek overlap review pairs.jsonl --opinions 2 --port 8001")
@@ -233,7 +233,7 @@ def review(
     copies_gb: Annotated[float, COPIES_GB] = DEFAULT_COPIES_GB,
 ) -> None:
     """A page to judge pairs side by side, by keys; several people can do it at once. No video is ever changed."""
-    from reelseek.overlap.scan import kept_at, keys_of
+    from reelseek.overlap.scan import log_path, pair_keys
     from reelseek.overlap.sources import LibrarySource
     from reelseek.overlap.verdicts import Review, Verdicts
     from reelseek.overlap.weights import ScreensaverBank
@@ -243,49 +243,49 @@ def review(
     check_copies_gb(copies_gb)
     known = _scanned(pairs)
     where = source or Path(known.source)
-    opened = _reopened(where, pairs, known)
-    library = opened.library if isinstance(opened, LibrarySource) else None
-    if library is None:
-        say(f"{where} has no videos to show: pairs are judged by their names")
-    log = Verdicts(verdicts or kept_at(where, pairs, "decisions"))
-    saved = ScreensaverBank(bank or kept_at(where, pairs, "screensavers"))
-    if log.broken:
-        say(f"{log.path}: lines {', '.join(map(str, log.broken))} cannot be read and are left out")
-    handed = Review(known.pairs, keys_of(known.pairs, known.content), log, opinions)
-    title = f"{known.asked.test} and {known.asked.train}"
+    with _reopened(where, pairs, known) or nullcontext() as opened:
+        library = opened.library if isinstance(opened, LibrarySource) else None
+        if library is None:
+            say(f"{where} has no videos to show: pairs are judged by their names")
+        log = Verdicts(verdicts or log_path(where, pairs, "decisions"))
+        saved = ScreensaverBank(bank or log_path(where, pairs, "screensavers"))
+        if log.broken:
+            say(f"{log.path}: lines {', '.join(map(str, log.broken))} cannot be read and are left out")
+        handed = Review(known.pairs, pair_keys(known.pairs, known.content), log, opinions)
+        title = f"{known.options.test} and {known.options.train}"
 
-    def find(name: str) -> "Video | None":
-        return opened.video(name) if opened is not None else None
+        def find(name: str) -> "Video | None":
+            return opened.video(name) if opened is not None else None
 
-    def keep(place: int, who: str) -> list[int]:
-        return _keep(opened, saved, handed.pairs[place], who) if opened is not None else []
+        def keep(place: int, who: str) -> list[int]:
+            return _keep(opened, saved, handed.pairs[place], who) if opened is not None else []
 
-    def drop(numbers: Sequence[int], who: str) -> None:
-        there = {entry.id for entry in saved.entries}
-        for number in numbers:
-            if number in there:  # somebody may have taken it out by hand
-                saved.remove(number, who)
+        def drop(numbers: Sequence[int], who: str) -> None:
+            there = {entry.id for entry in saved.entries}
+            for number in numbers:
+                if number in there:  # somebody may have taken it out by hand
+                    saved.remove(number, who)
 
-    say(f"verdicts are kept in {log.path}")
-    serve_app(
-        lambda: create_review(
-            handed, library, title=title, video=find, keep=keep, drop=drop, token=token, host=host, copies_gb=copies_gb
-        ),
-        host=host, port=port, token=token,
-    )  # fmt: skip
+        say(f"verdicts are kept in {log.path}")
+        serve_app(
+            lambda: create_review(
+                handed, library, title=title, video=find, keep=keep, drop=drop,
+                token=token, host=host, copies_gb=copies_gb,
+            ),
+            host=host, port=port, token=token,
+        )  # fmt: skip
 
 
 def _reopened(where: Path, pairs: Path, known: "Scan") -> "Source | None":
     """The source of a search as it was, without extracting anything; None where it is gone or holds no videos."""
-    from reelseek.library import Library
     from reelseek.overlap.sources import LibrarySource
 
     beside = pairs.with_name(f".{pairs.name}.library")
     expert = known.space.partition(":")[0] or None
     if (where / "library.db").is_file():
-        return LibrarySource(Library.open(where), expert)
+        return LibrarySource.open(where, expert)
     if (beside / "library.db").is_file():
-        return LibrarySource(Library.open(beside), expert, folder=where)
+        return LibrarySource.open(beside, expert, folder=where)
     return _open(where, None, pairs) if any(where.rglob("*.npy")) else None
 
 
@@ -327,8 +327,9 @@ def export(
         found.append(overlap)
         totals.append(_total(curve[place]) if curve else None)
         say(
-            f"{names[0]} x {names[1]}: {overlap.seen} pairs seen; {len(set(overlap.train) - set(overlap.clean_train))} "
-            f"of {len(overlap.train)} training videos leave, for {len(overlap.shared_test)} test videos"
+            f"{names[0]} x {names[1]}: {overlap.reviewed} pairs seen; "
+            f"{len(set(overlap.train) - set(overlap.clean_train))} of {len(overlap.train)} training videos leave, "
+            f"for {len(overlap.shared_test)} test videos"
         )
     tables = [ReportTable(*each) for each in overlap_tables(found, totals)]
     for table in tables:
@@ -344,7 +345,7 @@ def _part_names(scans: "Sequence[Scan]") -> list[tuple[str, str]]:
         path = Path(given)
         return (path.stem if path.suffix in (".txt", ".lst", ".csv") else path.name) if path.is_file() else given
 
-    found = [tuple(name(k, part).replace("/", "-") for part in (k.asked.test, k.asked.train)) for k in scans]
+    found = [tuple(name(k, part).replace("/", "-") for part in (k.options.test, k.options.train)) for k in scans]
     if len(set(found)) < len(found):
         found = [
             tuple(f"{Path(k.source).stem}-{part}" for part in parts) for k, parts in zip(scans, found, strict=True)
@@ -393,9 +394,9 @@ def check(
     from reelseek.library import Library
     from reelseek.overlap.clean import find_overlap, read_ids, read_videos
     from reelseek.overlap.ids import matching
-    from reelseek.overlap.scan import kept_at
+    from reelseek.overlap.scan import log_path
     from reelseek.overlap.sources import library_splits, name_splits
-    from reelseek.overlap.verdicts import Verdicts, known_pairs
+    from reelseek.overlap.verdicts import Verdicts, decisions_between
 
     with Library.open(library) as opened:
         splits = library_splits(opened)
@@ -403,8 +404,8 @@ def check(
             if name not in splits:
                 raise UsageError(f"{library} has no split {name!r}; {name_splits(name, splits)}")
         content = {video.id: video.content for video in opened.videos() if video.content}
-    log = Verdicts(_there(verdicts) or kept_at(library, library, "decisions"))
-    said = known_pairs(log, splits[test], splits[train], content)
+    log = Verdicts(_there(verdicts) or log_path(library, library, "decisions"))
+    said = decisions_between(log, splits[test], splits[train], content)
     known_ids = read_ids(ids) if ids else None
     found = find_overlap(splits[test], splits[train], content=content, judged=said, ids=known_ids).leaks
     if exclude is not None:
@@ -447,8 +448,7 @@ def add(
     """Put frames of a video into a bank: those like them count for nothing in later scans."""
     from reelseek.overlap.weights import ScreensaverBank
 
-    with bars() as progress:
-        opened = _open(source, expert, bank, progress)
+    with bars() as progress, _open(source, expert, bank, progress) as opened:
         frames = opened.read(video) if video in opened.names else None
     if frames is None or not len(frames[int(start) : int(start + seconds)]):
         raise UsageError(f"{source} has no frames of {video!r} from {start:g} to {start + seconds:g} s")
