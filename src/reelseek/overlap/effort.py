@@ -65,26 +65,28 @@ def measure_effort(
     Raises:
         UsageError: no video can be augmented.
     """
-    sets = weighted_sets(source, options, bank, progress)
-    names = sets.test.names
-    order = np.random.default_rng(seed).permutation(len(names))[:queries]
-    sample = [names[place] for place in sorted(order.tolist())]
-    if augmented_in is not None:
-        features = {name: augmented_in.read(name) for name in sample if name in augmented_in.names}
-        changed: dict[str, Frames] = {name: rows for name, rows in features.items() if rows is not None and len(rows)}
-    else:
-        changed = _augment(source, sample, seed, progress)
-    if not changed:
-        raise UsageError(f"not one video of {options.test!r} could be augmented")
-    place_of = {name: place for place, name in enumerate(names)}
-    copies = {place_of[name]: sets.as_gallery(unit_rows(rows)) for name, rows in changed.items()}
-    duplicates = [(pair.test, pair.train) for pair, decision in judged or () if decision.verdict in SAME]
-    curve = search_curve(
-        sets.queries, sets.gallery, copies,
-        window=options.window, names=(names, sets.train.names), duplicates=duplicates,
-    )  # fmt: skip
+    with weighted_sets(source, options, bank, progress) as sets:
+        names = sets.test.names
+        order = np.random.default_rng(seed).permutation(len(names))[:queries]
+        sample = [names[place] for place in sorted(order.tolist())]
+        changed = _augment(source, sample, seed, progress) if augmented_in is None else _read(augmented_in, sample)
+        if not changed:
+            raise UsageError(f"not one video of {options.test!r} could be augmented")
+        place_of = {name: place for place, name in enumerate(names)}
+        copies = {place_of[name]: sets.as_gallery(unit_rows(rows)) for name, rows in changed.items()}
+        duplicates = [(pair.test, pair.train) for pair, decision in judged or () if decision.verdict in SAME]
+        curve = search_curve(
+            sets.queries, sets.gallery, copies,
+            window=options.window, names=(names, sets.train.names), duplicates=duplicates,
+        )  # fmt: skip
     remaining = estimate(curve, len(judged), len(duplicates)) if judged else None
     return Effort(curve, source.space, options.window, len(copies), seed, remaining)
+
+
+def _read(source: Source, names: Sequence[str]) -> dict[str, Frames]:
+    """Features of those of the videos that have frames in a source."""
+    features = {name: source.read(name) for name in names if name in source.names}
+    return {name: rows for name, rows in features.items() if rows is not None and len(rows)}
 
 
 def _augment(

@@ -3,9 +3,11 @@
 import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -109,7 +111,11 @@ def scan(
     Raises:
         UsageError, CollectionError: a set is unknown or cannot be compared.
     """
-    sets = weighted_sets(source, options, bank, progress)
+    with weighted_sets(source, options, bank, progress) as sets:
+        return _scan_sets(source, options, sets, previous, progress)
+
+
+def _scan_sets(source: Source, options: ScanOptions, sets: "Sets", previous: Scan | None, progress: Progress) -> Scan:
     one, two = sets.test, sets.train
     content = {name: video.content for name in (*one.names, *two.names)
                if (video := source.video(name)) and video.content}  # fmt: skip
@@ -124,7 +130,7 @@ def scan(
 
 @dataclass(frozen=True)
 class Sets:
-    """Two parts of a source as the scan compares them, videos in the order of their names.
+    """Two parts of a source as the scan compares them, videos in the order of their names. Use it in a `with`.
 
     Attributes:
         background: rows of the background, where scores are relative to one.
@@ -135,6 +141,13 @@ class Sets:
     queries: Spool
     gallery: Spool
     background: Rows | None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.queries.close()
+        self.gallery.close()
 
     def as_gallery(self, rows: Rows) -> Rows:
         """Bring the rows of another video into the form of the gallery's rows."""
@@ -166,12 +179,14 @@ def weighted_sets(
         return rows * rare[name][:, None] if name in rare else rows
 
     background = None if others is None else np.concatenate([read(name) for name in others.names])
-    if background is None:
-        queries = Spool(read(name) for name in one.names)
-        gallery = queries if one.names == two.names else Spool(read(name) for name in two.names)
-    else:
-        queries = Spool(background_rows([read(name)], background)[0] for name in one.names)
-        gallery = Spool(_as_gallery(read(name), background) for name in two.names)
+    with ExitStack() as stack:
+        if background is None:
+            queries = stack.enter_context(Spool(read(name) for name in one.names))
+            gallery = queries if one.names == two.names else Spool(read(name) for name in two.names)
+        else:
+            queries = stack.enter_context(Spool(background_rows([read(name)], background)[0] for name in one.names))
+            gallery = Spool(_as_gallery(read(name), background) for name in two.names)
+        stack.pop_all()  # both were read
     return Sets(one, two, queries, gallery, background)
 
 
