@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from reelseek.evaluation.report import Examples, Figure, Paragraphs, Picture, Prose, ReportTable, html_report
-from reelseek.evaluation.timeline import Timeline
+from reelseek.moments.timeline import Timeline
 
 HOSTILE = "</style></script><b onload='x' class=\"y\">{{ 7 * 7 }}{% raw %}"
 

@@ -1,4 +1,4 @@
-"""Reports that people look at: tables as Markdown, LaTeX and HTML, pictures, figures, and one HTML file of them all."""
+"""Reports: tables as Markdown, LaTeX and HTML, pictures and figures, and one HTML file of them all."""
 
 import base64
 import re
@@ -34,7 +34,7 @@ class Part(Protocol):
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A titled table; `note` says how its numbers came to be. A cell (words, address) is a link."""
+    """A titled table; `note` explains its numbers. A cell (text, address) is a link."""
 
     title: str
     columns: Sequence[str]
@@ -49,14 +49,14 @@ class ReportTable:
         ]
 
     def markdown(self) -> str:
-        """As GitHub reads it."""
+        """Return GitHub-flavoured Markdown."""
         lines = [[str(column) for column in self.columns], ["---", *["--:"] * (len(self.columns) - 1)]]
         lines += [[_linked(cell) for cell in row] for row in self.rows]
         table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
         return f"## {self.title}\n\n{table}\n" + (f"\n{self.note}\n" if self.note else "")
 
     def latex(self) -> str:
-        """With booktabs, to be read by `\\input`."""
+        """Return a LaTeX table with booktabs, for `\\input`."""
         lines = [" & ".join(_latex(_words(cell)) for cell in row) + r" \\" for row in self.rows]
         head = " & ".join(_latex(str(column)) for column in self.columns) + r" \\"
         inner = "\n".join([r"\toprule", head, r"\midrule", *lines, r"\bottomrule"])
@@ -93,7 +93,7 @@ def _latex(text: str) -> str:
 
 @dataclass(frozen=True)
 class Picture:
-    """A thumbnail with words under it; `right` outlines the right answer."""
+    """A thumbnail with a caption; `right` outlines the right answer."""
 
     jpeg: bytes | None
     caption: str
@@ -107,7 +107,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Examples:
-    """Queries, each with what was found, best first."""
+    """Queries, each with its results, best first."""
 
     title: str
     rows: Sequence[tuple[str, Sequence[Picture]]]
@@ -120,7 +120,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Paragraphs:
-    """Pictures, and what several systems and people wrote of them; words that people used too are marked."""
+    """Pictures, captions of several systems and the human one, whose words are marked in the others."""
 
     title: str
     pictures: Sequence[Picture]
@@ -143,7 +143,7 @@ class Paragraphs:
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing that was written as PNG."""
+    """A figure that was saved as PNG."""
 
     title: str
     png: Path
@@ -161,7 +161,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Prose:
-    """Paragraphs, each with words in bold before it."""
+    """Paragraphs, each with a lead in bold."""
 
     title: str
     rows: Sequence[tuple[str, str]]
@@ -178,19 +178,23 @@ def html_report(title: str, parts: Sequence[Part]) -> str:
 
 
 def mean_and_spread(numbers: Sequence[float], form: str = ".1f") -> str:
-    """Mean and standard deviation as the papers print them; of one number the number."""
+    """Format the mean and the standard deviation of numbers; of a single number only itself."""
     mean = sum(numbers) / len(numbers)
     return f"{mean:{form}} ± {stdev(numbers):{form}}" if len(numbers) > 1 else f"{mean:{form}}"
 
 
 def ending(path: Path, suffix: str) -> Path:
-    """The path with an ending, in place of one of those that reports have."""
-    known = path.suffix in (".png", ".svg", ".md", ".tex", ".html")
-    return path.with_suffix(suffix) if known else path.with_name(path.name + suffix)
+    """Append a suffix to a path, or replace the suffix if it is one of a report's.
+
+    >>> ending(Path("table.md"), ".tex").name, ending(Path("run.v2"), ".tex").name
+    ('table.tex', 'run.v2.tex')
+    """
+    replace = path.suffix in (".png", ".svg", ".md", ".tex", ".html")
+    return path.with_suffix(suffix) if replace else path.with_name(path.name + suffix)
 
 
 def write_tables(path: Path, title: str, tables: Sequence[ReportTable], more: Sequence[Part] = ()) -> list[Path]:
-    """Tables as `path` with the endings .md, .tex and .html; the first and the last hold `more` too."""
+    """Write tables to `path` with the suffixes .md, .tex and .html; Markdown and HTML hold `more` too."""
     written = {
         ".md": f"# {title}\n\n" + "\n".join(part.markdown() for part in (*tables, *more)),
         ".tex": "\n".join(table.latex() for table in tables),

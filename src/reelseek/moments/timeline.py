@@ -1,4 +1,4 @@
-"""Seconds of a video against texts: what was found and what is true over a heat map of similarities."""
+"""Pictures of one video: predicted and annotated spans over a heat map of similarities [text, second]."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -19,11 +19,11 @@ _COLOURS = {"prediction": "#d7263d", "ground truth": "#2f9e59"}
 
 @dataclass(frozen=True)
 class Timeline:
-    """What is drawn.
+    """A heat map with spans, to be saved as a page or a picture.
 
     Attributes:
-        texts: a row each.
-        similarity: [second, text]; a row is drawn from its lowest to its highest.
+        texts: the labels of the rows.
+        similarity: [second, text]; each row has its own scale, from its lowest to its highest value.
         spans: by name ("prediction", "ground truth") the (row, start, end) in seconds.
     """
 
@@ -33,10 +33,10 @@ class Timeline:
     spans: Mapping[str, Sequence[tuple[int, float, float]]] = field(default_factory=dict)
 
     def save(self, path: Path, *, media: Path | None = None) -> Path:
-        """A page with the video for `.html`, else PNG and SVG; returns what was written.
+        """Write a page with the video for `.html`, else PNG and SVG; return the path of the page or the PNG.
 
         Args:
-            media: the video's file, which a page plays.
+            media: the file of the video, which the page plays.
         """
         if path.suffix == ".html":
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,11 +63,15 @@ class Timeline:
 
     def _shades(self) -> npt.NDArray[np.float64]:
         low, high = self.similarity.min(0, keepdims=True), self.similarity.max(0, keepdims=True)
-        found: npt.NDArray[np.float64] = (self.similarity - low) / np.maximum(high - low, 1e-9)
-        return found
+        shades: npt.NDArray[np.float64] = (self.similarity - low) / np.maximum(high - low, 1e-9)
+        return shades
 
     def html(self, media: str | None = None) -> str:
-        """Render a self-contained page: the heat map, a line that moves with the player, and clicks that seek it."""
+        """Render a self-contained page: the heat map, a line that follows the player; a click plays from that second.
+
+        Args:
+            media: address of the video, relative to the page; None leaves the player out.
+        """
         timeline = {
             "texts": list(self.texts),
             "shades": np.round(self._shades().T, 3).tolist(),
@@ -82,7 +86,7 @@ def _short(text: str) -> str:
 
 
 def _address(page: Path, media: Path | None) -> str | None:
-    """The video as seen from the page, so that both can move together."""
+    """Address of the video relative to the page, so that both can be moved together."""
     if media is None:
         return None
     from urllib.parse import quote
