@@ -47,8 +47,9 @@ def export(
         overlaps.append(overlap)
         totals.append(_estimated_total(curve[place]) if curve else None)
         say(
-            f"{names[0]} x {names[1]}: {overlap.seen} pairs seen; {len(set(overlap.train) - set(overlap.clean_train))} "
-            f"of {len(overlap.train)} training videos leave, for {len(overlap.shared_test)} test videos"
+            f"{names[0]} x {names[1]}: {overlap.reviewed} pairs seen; "
+            f"{len(set(overlap.train) - set(overlap.clean_train))} of {len(overlap.train)} training videos leave, "
+            f"for {len(overlap.shared_test)} test videos"
         )
     tables = [ReportTable(*table) for table in overlap_tables(overlaps, totals)]
     for table in tables:
@@ -59,7 +60,7 @@ def export(
 
 def _part_names(scans: "Sequence[Scan]") -> list[tuple[str, str]]:
     """Names of the parts of each search in files and tables; with their source where two would be the same."""
-    names = [(_part_name(scan.asked.test), _part_name(scan.asked.train)) for scan in scans]
+    names = [(_part_name(scan.options.test), _part_name(scan.options.train)) for scan in scans]
     if len(set(names)) < len(names):
         stems = [Path(scan.source).stem for scan in scans]
         names = [(f"{stem}-{test}", f"{stem}-{train}") for stem, (test, train) in zip(stems, names, strict=True)]
@@ -114,9 +115,9 @@ def check(
     from reelseek.library import Library
     from reelseek.overlap.clean import find_overlap, read_ids, read_videos
     from reelseek.overlap.ids import matching
-    from reelseek.overlap.scan import kept_at
+    from reelseek.overlap.scan import log_path
     from reelseek.overlap.sources import library_splits, name_splits
-    from reelseek.overlap.verdicts import known_pairs
+    from reelseek.overlap.verdicts import decisions_between
 
     with Library.open(library) as opened:
         splits = library_splits(opened)
@@ -124,8 +125,8 @@ def check(
             if name not in splits:
                 raise UsageError(f"{library} has no split {name!r}; {name_splits(name, splits)}")
         content = {video.id: video.content for video in opened.videos() if video.content}
-    log = open_verdicts(existing_file(verdicts) or kept_at(library, library, "decisions"))
-    judged = known_pairs(log, splits[test], splits[train], content)
+    log = open_verdicts(existing_file(verdicts) or log_path(library, library, "decisions"))
+    judged = decisions_between(log, splits[test], splits[train], content)
     original_ids = read_ids(ids) if ids else None
     leaks = find_overlap(splits[test], splits[train], content=content, judged=judged, ids=original_ids).leaks
     if exclude is not None:

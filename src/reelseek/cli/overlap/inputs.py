@@ -70,12 +70,12 @@ def open_source(
 
 def open_bank(path: Path | None, source: Path, out: Path) -> "ScreensaverBank":
     """Open the named bank of screensavers, else the default one of the source or of the pairs."""
-    from reelseek.overlap.scan import kept_at
+    from reelseek.overlap.scan import log_path
     from reelseek.overlap.weights import ScreensaverBank
 
     if path is not None and not path.is_file():
         say(f"{path} does not exist: no screensavers are known")
-    return ScreensaverBank(path or kept_at(source, out, "screensavers"))
+    return ScreensaverBank(path or log_path(source, out, "screensavers"))
 
 
 def open_verdicts(path: Path) -> "Verdicts":
@@ -95,7 +95,7 @@ def read_scan(pairs: Path) -> "Scan":
         UsageError: the file does not exist.
     """
     from reelseek.overlap.pairs import read_pairs
-    from reelseek.overlap.scan import Asked, Scan
+    from reelseek.overlap.scan import Scan, ScanOptions
     from reelseek.overlap.scan import read_scan as read_saved
 
     if not pairs.is_file():
@@ -105,13 +105,13 @@ def read_scan(pairs: Path) -> "Scan":
         return scan
     rows = tuple(read_pairs(pairs))
     test, train = (dict.fromkeys((getattr(row, side) for row in rows), "") for side in ("test", "train"))
-    return Scan(str(pairs.absolute().parent), "", Asked("test", "train"), test, train, {}, (), (), 0, None, rows)
+    return Scan(str(pairs.absolute().parent), "", ScanOptions("test", "train"), test, train, {}, (), (), 0, None, rows)
 
 
 def read_judged(pairs: Path, verdicts: Path | None) -> "tuple[Scan, list[tuple[Pair, Decision]]]":
     """Read a search, and those of its pairs that somebody judged, with the decision on each."""
-    from reelseek.overlap.scan import judged, kept_at
+    from reelseek.overlap.scan import judged_pairs, log_path
 
     scan = read_scan(pairs)
-    log = open_verdicts(existing_file(verdicts) or kept_at(Path(scan.source), pairs, "decisions"))
-    return scan, judged(scan.pairs, scan.content, log)
+    log = open_verdicts(existing_file(verdicts) or log_path(Path(scan.source), pairs, "decisions"))
+    return scan, judged_pairs(scan.pairs, scan.content, log)

@@ -1,6 +1,7 @@
 """`reelseek overlap review`: a page on which people judge pairs."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,7 +36,7 @@ def review(
     copies_gb: Annotated[float, COPIES_GB] = DEFAULT_COPIES_GB,
 ) -> None:
     """A page to judge pairs side by side, by keys; several people can do it at once. No video is ever changed."""
-    from reelseek.overlap.scan import kept_at, keys_of
+    from reelseek.overlap.scan import log_path, pair_keys
     from reelseek.overlap.sources import LibrarySource
     from reelseek.overlap.verdicts import Review
     from reelseek.overlap.weights import ScreensaverBank
@@ -45,35 +46,36 @@ def review(
     check_copies_gb(copies_gb)
     scan = read_scan(pairs)
     folder = source or Path(scan.source)
-    opened = _reopen(folder, pairs, scan)
-    library = opened.library if isinstance(opened, LibrarySource) else None
-    if library is None:
-        say(f"{folder} has no videos to show: pairs are judged by their names")
-    log = open_verdicts(verdicts or kept_at(folder, pairs, "decisions"))
-    screensavers = _Screensavers(opened, ScreensaverBank(bank or kept_at(folder, pairs, "screensavers")), scan.pairs)
-    session = Review(scan.pairs, keys_of(scan.pairs, scan.content), log, opinions)
-    title = f"{scan.asked.test} and {scan.asked.train}"
-    say(f"verdicts are kept in {log.path}")
-    serve_app(
-        lambda: create_review(
-            session, library, title=title, video=screensavers.video, keep=screensavers.add, drop=screensavers.remove,
-            token=token, host=host, copies_gb=copies_gb,
-        ),
-        host=host, port=port, token=token,
-    )  # fmt: skip
+    with _reopen(folder, pairs, scan) or nullcontext() as opened:
+        library = opened.library if isinstance(opened, LibrarySource) else None
+        if library is None:
+            say(f"{folder} has no videos to show: pairs are judged by their names")
+        log = open_verdicts(verdicts or log_path(folder, pairs, "decisions"))
+        screensavers = _Screensavers(
+            opened, ScreensaverBank(bank or log_path(folder, pairs, "screensavers")), scan.pairs
+        )
+        session = Review(scan.pairs, pair_keys(scan.pairs, scan.content), log, opinions)
+        title = f"{scan.options.test} and {scan.options.train}"
+        say(f"verdicts are kept in {log.path}")
+        serve_app(
+            lambda: create_review(
+                session, library, title=title, video=screensavers.video, keep=screensavers.add,
+                drop=screensavers.remove, token=token, host=host, copies_gb=copies_gb,
+            ),
+            host=host, port=port, token=token,
+        )  # fmt: skip
 
 
 def _reopen(folder: Path, pairs: Path, scan: "Scan") -> "Source | None":
     """The source of a search without extracting anything; None where it is gone or holds no videos."""
-    from reelseek.library import Library
     from reelseek.overlap.sources import LibrarySource
 
     beside = pairs.with_name(f".{pairs.name}.library")
     expert = scan.space.partition(":")[0] or None
     if (folder / "library.db").is_file():
-        return LibrarySource(Library.open(folder), expert)
+        return LibrarySource.open(folder, expert)
     if (beside / "library.db").is_file():
-        return LibrarySource(Library.open(beside), expert, folder=folder)
+        return LibrarySource.open(beside, expert, folder=folder)
     return open_source(folder, None, pairs) if any(folder.rglob("*.npy")) else None
 
 

@@ -39,8 +39,7 @@ def add(
     """Put frames of a video into a bank: those like them count for nothing in later scans."""
     from reelseek.overlap.weights import ScreensaverBank
 
-    with bars() as progress:
-        opened = open_source(source, expert, bank, progress)
+    with bars() as progress, open_source(source, expert, bank, progress) as opened:
         frames = opened.read(video) if video in opened.names else None
     if frames is None or not len(frames[int(start) : int(start + seconds)]):
         raise UsageError(f"{source} has no frames of {video!r} from {start:g} to {start + seconds:g} s")

@@ -1,6 +1,7 @@
 """`reelseek overlap scan` and `curve`: the most similar pairs, and how many of them have to be looked at."""
 
 import json
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -49,18 +50,17 @@ def scan(
     approximate: Annotated[bool, typer.Option(help="For large sets: only neighbours of window means.")] = False,
 ) -> None:
     """The pairs of videos that are most alike over some seconds, each with the place in both."""
-    from reelseek.overlap.scan import Asked, read_scan, save_scan
+    from reelseek.overlap.scan import ScanOptions, read_scan, save_scan
     from reelseek.overlap.scan import scan as search
 
-    settings = Asked(test, train, window, top, plain, common, background, approximate)
+    settings = ScanOptions(test, train, window, top, plain, common, background, approximate)
     if out.is_dir():
         raise UsageError(f"{out} is a folder; --out is a file, such as {out / 'pairs.jsonl'}")
-    with bars() as progress:
-        parts = [part for part in (test, train, background) if part is not None]
-        opened = open_source(source, expert, out, progress, parts)
+    parts = [part for part in (test, train, background) if part is not None]
+    with bars() as progress, open_source(source, expert, out, progress, parts) as opened:
         screensavers = open_bank(bank, source, out)
         previous = read_scan(out)
-        result = search(opened, settings, bank=screensavers, known=previous, progress=progress)
+        result = search(opened, settings, bank=screensavers, previous=previous, progress=progress)
         save_scan(out, result)
     _print_scan(result, out, resumed=previous is not None)
     raise typer.Exit(1 if any(notice.lost for notice in opened.notices) else 0)
@@ -80,7 +80,7 @@ def _print_scan(scan: "Scan", out: Path, *, resumed: bool) -> None:
     compared = f" ({scan.compared} pairs compared that were not before)" if resumed else ""
     say(
         f"{len(scan.pairs)} pairs of {len(scan.test)} x {len(scan.train)} videos{compared}, window of "
-        f"{scan.asked.window} s, features {scan.space}: {out}"
+        f"{scan.options.window} s, features {scan.space}: {out}"
     )
     if scan.missed is not None:
         say(f"approximate: of the best pairs of a sample of videos it missed {100 * scan.missed:.1f} %")
@@ -105,19 +105,19 @@ def curve(
 ) -> None:
     """How many pairs have to be looked at to find a share of the duplicates, F(x); and after a review, what is left."""
     from reelseek.overlap.effort import measure_effort
-    from reelseek.overlap.scan import Asked
+    from reelseek.overlap.scan import ScanOptions
 
     searched, judged = read_judged(pairs, verdicts) if pairs else (None, None)
-    settings = Asked(test, train)
+    settings = ScanOptions(test, train)
     if searched is not None:  # the same window and weights, or its pairs would not stand where the curve counts
-        settings = replace(searched.asked, test=test, train=train)
+        settings = replace(searched.options, test=test, train=train)
     settings = replace(settings, window=window or settings.window)
     efforts: dict[str, Effort] = {}
-    with bars() as progress:
-        changed = open_source(augmented, None, out) if augmented else None
+    with bars() as progress, ExitStack() as stack:
+        changed = stack.enter_context(open_source(augmented, None, out)) if augmented else None
         for name in expert or [""]:
             beside = out.with_name(f"{out.name}.{name.partition('@')[0]}") if name else out
-            opened = open_source(source, name or None, beside, progress, (test, train))
+            opened = stack.enter_context(open_source(source, name or None, beside, progress, (test, train)))
             efforts[name or opened.space.partition(":")[0]] = measure_effort(
                 opened, settings, bank=open_bank(bank, source, pairs or out),
                 queries=queries, seed=seed, judged=judged, augmented_in=changed, progress=progress,
@@ -138,7 +138,7 @@ def _write_curves(out: Path, efforts: "dict[str, Effort]") -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     ending(out, ".json").write_text(json.dumps(numbers, indent=1) + "\n", "utf-8")
     lines = {
-        name: ([float(share) for share in effort.curve.found], [float(count) + 1 for count in effort.curve.negatives])
+        name: ([float(share) for share in effort.curve.recall], [float(count) + 1 for count in effort.curve.negatives])
         for name, effort in efforts.items()
     }
     curves(out, {"negative pairs above, plus one": lines}, "share of duplicates found", log=True)
@@ -157,11 +157,11 @@ def _print_efforts(efforts: "dict[str, Effort]") -> None:
 
 def _estimate_text(estimate: "Estimate") -> str:
     """How many duplicates remain, as a sentence."""
-    judged = f"{estimate.found} duplicates in {estimate.seen} pairs seen"
-    if estimate.share is None or estimate.total is None or estimate.linear is None:
+    judged = f"{estimate.duplicates} duplicates in {estimate.reviewed} pairs seen"
+    if estimate.recall is None or estimate.total is None or estimate.linear is None:
         return f"{judged}; how many there are cannot be told from that"
     return (
-        f"{judged}, {100 * estimate.share:.0f} % of the {estimate.total:.0f} that there may be; {estimate.more:.0f} "
+        f"{judged}, {100 * estimate.recall:.0f} % of the {estimate.total:.0f} that there may be; {estimate.more:.0f} "
         f"more pairs until 95 % are found. Linear extrapolation, as in the paper's table 12: {estimate.linear:.0f} "
         "pairs for all of them"
     )
