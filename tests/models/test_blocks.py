@@ -12,6 +12,7 @@ from reelseek.models.blocks.arrange import (
     Arranged,
     aligned,
     everything,
+    exactly,
     in_a_row,
     left,
     max_thin,
@@ -137,6 +138,20 @@ def test_thinning() -> None:
             if how == "published" and len(rows) > 4:
                 assert places == sorted(np.random.RandomState(0).choice(len(rows), 4, replace=False).tolist())
     assert thin(steps, 100) is steps
+
+
+def test_a_number_of_places_that_is_the_same_for_all() -> None:
+    steps = _steps(videos=3, steps=20, dim=2)
+    for places in (1, 4, 20, 33):
+        fixed, thinned = exactly(steps, places), thin(steps, places)
+        assert fixed.values.shape == (3, places, 2)
+        assert fixed.spans.shape == (3, places, 2)
+        assert fixed.there.local
+        for video in range(3):
+            count = min(places, int(steps.present[video].sum()))
+            assert fixed.present[video].tolist() == [place < count for place in range(places)]
+            wanted = thinned.values[video][thinned.present[video]]
+            assert torch.equal(fixed.values[video, :count], wanted)
 
 
 def test_max_thin_takes_maxima_over_runs() -> None:

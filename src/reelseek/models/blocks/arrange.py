@@ -18,6 +18,7 @@ __all__ = [
     "Thinning",
     "aligned",
     "everything",
+    "exactly",
     "in_a_row",
     "left",
     "max_thin",
@@ -135,6 +136,18 @@ def thin(steps: Steps, most: int, how: Thinning = "even") -> Steps:
     first = steps.mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)
     present = torch.arange(most) < counts[:, None]
     return steps.gather(first.gather(1, taken), present)
+
+
+def exactly(steps: Steps, places: int) -> Steps:
+    """So many places for every video: present steps first in their order, thinned evenly where there are more."""
+    steps = left(thin(steps, places))
+    missing = places - steps.mask.shape[1]
+    if missing < 1:
+        return steps.columns(places)
+    host = functional.pad(steps.mask, (0, missing))
+    present = host if steps.present is steps.mask else functional.pad(steps.present, (0, missing))
+    values, spans = (functional.pad(part, (0, 0, 0, missing)) for part in (steps.clean, steps.spans))
+    return Steps(values, present, spans, host=host)
 
 
 def _thinned(count: int, most: int, how: Thinning) -> Int[Tensor, " place"]:
