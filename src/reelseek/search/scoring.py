@@ -25,7 +25,7 @@ Rows = npt.NDArray[np.int64]
 def candidate_rows(
     model: RetrievalModel, index: Index, texts: Embedding, mix: npt.NDArray[np.float32], count: int
 ) -> list[Rows]:
-    """For each question the rows of the best clips of every presence pattern; all that have evidence without neighbours.
+    """For each question the rows of the best clips of every presence pattern; without neighbours all with evidence.
 
     Args:
         texts: of the terms of all questions.
