@@ -96,7 +96,7 @@ def test_scores_are_those_of_the_paper_in_values_and_gradients() -> None:
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_more_places_than_are_taken_change_no_score_and_no_batch_statistic(training: bool) -> None:
+def test_what_is_absent_changes_no_score_and_no_batch_statistic(training: bool) -> None:
     texts, videos = _side([1, 9, 5], 12, 16), _side([6, 0, 3], 6, 16)
     found = []
     for places in (0, 5):
@@ -111,6 +111,8 @@ def test_more_places_than_are_taken_change_no_score_and_no_batch_statistic(train
         found.append((scores, model.state_dict()))
         assert not scores[:, 1].any()
     torch.testing.assert_close(found[0][0], found[1][0], atol=1e-5, rtol=1e-5)
+    without_the_absent = _model().train(training).similarity(texts, videos[torch.tensor([0, 2])])
+    torch.testing.assert_close(found[0][0][:, [0, 2]], without_the_absent, atol=1e-5, rtol=1e-5)
     for name, value in found[0][1].items():
         torch.testing.assert_close(value, found[1][1][name], atol=1e-6, rtol=1e-5)
 
