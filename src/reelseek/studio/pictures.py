@@ -32,10 +32,6 @@ class Subject:
         assert self.place is not None
         return _photograph(*self.place)
 
-    @property
-    def moves(self) -> bool:
-        return self.draw is not None
-
 
 def _file(package: str, path: str) -> Path | None:
     """A file of an installed package, found without importing the package."""
