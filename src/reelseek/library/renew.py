@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from reelseek.library.store import Library, Video
+from reelseek.library.records import Video
+from reelseek.library.storage import Storage
 from reelseek.media.container import Limits, MediaInfo, probe
 from reelseek.media.guard import Workers
 from reelseek.media.notice import Notice
@@ -18,7 +19,7 @@ def _probe(item: tuple[Video, Limits]) -> MediaInfo:
 
 
 def renew_treatments(
-    library: Library, paths: Iterable[Path], *, workers: int, limits: Limits
+    storage: Storage, paths: Iterable[Path], *, workers: int, limits: Limits
 ) -> list[tuple[str, Notice]]:
     """Forget the tracks of contents that an earlier version extracted and this one would extract differently.
 
@@ -27,11 +28,12 @@ def renew_treatments(
     Returns:
         Videos whose tracks were forgotten, with the reason.
     """
-    wanted = set(paths)
+    files = set(paths)
+    contents = storage.catalog.contents
     old = {
         video.content: video
-        for video in library.videos()
-        if video.content and video.path in wanted and "treatment" not in library.media_info(video.content)
+        for video in storage.catalog.videos.all()
+        if video.content and video.path in files and "treatment" not in contents.info(video.content)
     }
     if not old:
         return []
@@ -41,8 +43,23 @@ def renew_treatments(
             if isinstance(outcome, Exception):
                 continue  # it is as it was; whoever extracts from it next says why it cannot be read
             assert video.content is not None
-            forgotten = library.set_media_info(video.content, vars(outcome), renew=bool(outcome.treatment))
-            if forgotten:
+            if _replace_info(storage, video.content, outcome):
                 message = f"extracted anew, since {', '.join(outcome.treatment)} is treated differently than before"
                 notices.append((video.id, Notice("", message)))
     return notices
+
+
+def _replace_info(storage: Storage, content: str, info: MediaInfo) -> bool:
+    """Note what a file says of itself now; where it is treated differently, forget what was extracted from it.
+
+    Returns:
+        Whether anything was forgotten.
+    """
+    catalog = storage.catalog
+    with storage.saving():
+        catalog.contents.set_info(content, vars(info))
+        storage.remove_copy(content)
+        if not info.treatment or not catalog.tracks.has_owner(content):
+            return False
+        catalog.remove_owner(content)
+        return True

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from reelseek.errors import FeatureError, UsageError
 from reelseek.library.mask import Mask, upload, zero_absent
-from reelseek.library.store import Library, TrackRow, Video
+from reelseek.library.records import TrackRow, Video
+from reelseek.library.store import Library
 
 __all__ = ["Clip", "Steps", "TokenReader", "Tokens", "with_any"]
 

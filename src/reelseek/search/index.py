@@ -47,7 +47,6 @@ _RECALL_WANTED = 0.995
 _TRIALS = 64
 _DEPTHS = (10, 100, 1000)  # so many results are tuned for; who wants more gets exact search
 _SAME = 1e-5  # similarities this near to each other, as a share, are equal: they were added up in another order
-_ROWS_A_TIME = 10_000
 _log = logging.getLogger("reelseek")
 Matrix = npt.NDArray[np.float32]
 
@@ -62,14 +61,8 @@ def state_of(library: Library, rule: ClipRule) -> str:
     import hashlib
 
     digest = hashlib.sha256(json.dumps(asdict(rule)).encode())
-    for query in (
-        "SELECT id, content, duration FROM videos ORDER BY id",
-        "SELECT owner, expert, fingerprint, sha256 FROM tracks ORDER BY owner, expert",
-        "SELECT hash, cuts FROM contents ORDER BY hash",
-    ):
-        rows = library.db.execute(query)
-        while block := rows.fetchmany(_ROWS_A_TIME):
-            digest.update(repr(block).encode())
+    for block in library.catalog.indexed_rows():
+        digest.update(repr(block).encode())
     return digest.hexdigest()
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from reelseek.errors import UsageError
 from reelseek.evaluation.steps import StepRecall, evenly, place_steps, place_unordered, step_recall
 from reelseek.evaluation.timeline import Timeline
+from reelseek.library.names import name_some
 from reelseek.library.readers.steps import CrossTask
 from reelseek.library.store import Library
 from reelseek.models.model import RetrievalModel, load_model
@@ -151,18 +152,20 @@ def measure_steps(
         UsageError: it has not one that is annotated.
     """
     loaded = load_model(model)
-    known = {name: video.id for video in library.videos() for name in (video.id, Path(video.id).stem)}
+    names = library.names()
     placed: dict[str, dict[str, npt.NDArray[np.bool_]]] = {}
     truth: dict[str, dict[str, npt.NDArray[np.bool_]]] = {}
     even: dict[str, dict[str, npt.NDArray[np.bool_]]] = {}
     skipped = []
     for done, (task, video) in enumerate(crosstask.videos, 1):
         progress("placing steps", done, len(crosstask.videos), video)
-        if video not in known:
-            skipped.append((video, "the library has no such video"))
+        matches = names.matches(video)
+        if len(matches) != 1:
+            several = f"it could be {name_some([match.id for match in matches])}; name one by its id"
+            skipped.append((video, several if matches else "the library has no such video"))
             continue
         try:
-            found = localize(library, known[video], crosstask.tasks[task].steps, model=loaded, radius=radius)
+            found = localize(library, matches[0].id, crosstask.tasks[task].steps, model=loaded, radius=radius)
         except UsageError as error:
             skipped.append((video, str(error)))
             continue

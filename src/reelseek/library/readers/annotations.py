@@ -15,7 +15,7 @@ from reelseek.errors import CollectionError, UsageError
 from reelseek.library.cells import caption_text
 from reelseek.library.names import printable
 from reelseek.library.readers.pickles import read_pickle
-from reelseek.library.store import Caption
+from reelseek.library.records import Caption
 from reelseek.library.tables import read_json, read_table
 from reelseek.library.texts import is_unicode, read_text, split_lines
 from reelseek.media.notice import Notice
