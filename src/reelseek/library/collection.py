@@ -66,16 +66,17 @@ class Collection:
     def use_names_of(self, names: Names[Video]) -> None:
         """Call by a library's id what it has already: the same file, or a name that differs in its form alone.
 
-        Captions and splits of a name that several ids are forms of are lost, and `problems` says so.
+        What a table says of a name that several ids are forms of is lost, and `problems` says so.
         """
         matches: dict[str, set[str]] = {}
         for entry in self.entries:
             if entry.path is not None and (video := names.at(entry.path)):
                 matches.setdefault(entry.id, set()).add(video.id)
-        entries = {entry.id for entry in self.entries}
-        for name in sorted({caption.video for caption in self.captions}.union(self.splits, entries)):
+        files = {entry.id for entry in self.entries if entry.path is not None}
+        named = {caption.video for caption in self.captions}.union(self.splits, (entry.id for entry in self.entries))
+        for name in sorted(named):
             same = sorted({video.id for video in names.same(name)})
-            if len(same) > 1 and name not in entries:
+            if len(same) > 1 and name not in files:
                 self._lose_name(name, same)
             elif name not in same:
                 matches.setdefault(name, set(same))
@@ -88,6 +89,7 @@ class Collection:
         """Drop what was said of a name that could be several of the library's videos."""
         rows = sum(caption.video == name for caption in self.captions) or 1
         self.captions = [caption for caption in self.captions if caption.video != name]
+        self.entries = [entry for entry in self.entries if entry.id != name]
         self.splits.pop(name, None)
         self.lost_rows += rows
         self.rows -= rows

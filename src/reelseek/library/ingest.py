@@ -35,7 +35,7 @@ def _examine(item: tuple[Path, Limits]) -> Examined:
 
 
 def _extract(limits: Limits, task: Task) -> Extracted:
-    return extract(task.path, task.specs, limits, pictures=not task.known, copies=task.copies)
+    return extract(task.path, task.specs, limits, pictures=not task.has_tracks, copies=task.copies)
 
 
 def add(

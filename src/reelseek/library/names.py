@@ -91,13 +91,17 @@ class Names(Generic[Key]):
             bare_names.setdefault(bare[-1], []).append((bare, key))
         return bare_names
 
+    def __contains__(self, name: str) -> bool:
+        """Whether a video has exactly this id."""
+        return name in self._by_id
+
     def at(self, path: Path) -> Key | None:
         """The video whose file is at this path."""
         return self._by_path.get(os.path.abspath(path))
 
     def same(self, name: str) -> tuple[Key, ...]:
         """The video of exactly this id, else those whose id is the same in another form of its letters."""
-        return tuple(self._by_id.get(name) or self._by_form.get(same_name(name), ()))
+        return tuple(self._by_id[name] if name in self._by_id else self._by_form.get(same_name(name), ()))
 
     def matches(self, name: str) -> tuple[Key, ...]:
         """The videos that a name may mean.

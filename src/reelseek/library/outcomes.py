@@ -121,7 +121,7 @@ def record_extracted(storage: Storage, task: Task, outcome: Extracted | Exceptio
         if any(map(reads_subtitles, task.specs)):
             catalog.contents.set_sidecars(task.content, task.sidecars)
         _put_notices(catalog, task, outcome, report)
-        if not task.known:
+        if not task.has_tracks:
             catalog.contents.set_pictures(task.content, outcome.end_seconds, outcome.cuts, outcome.thumbnails)
             catalog.videos.set_duration(task.content, outcome.end_seconds)
         report.extracted += 1

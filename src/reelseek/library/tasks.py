@@ -23,7 +23,7 @@ class Task:
     """One content to be extracted: any path that holds it, and the experts it lacks.
 
     Attributes:
-        known: it has tracks, and pictures, already.
+        has_tracks: it has tracks, and pictures, already.
         copies: every path at which the content lies.
         sidecars: the subtitle files beside those.
     """
@@ -33,7 +33,7 @@ class Task:
     video: str
     specs: tuple[str, ...]
     duration: float | None
-    known: bool
+    has_tracks: bool
     copies: tuple[Path, ...]
     sidecars: SidecarState
 
@@ -83,14 +83,14 @@ def pending_tasks(
                 continue
             lacks = tuple(s for s in lacks if s in again or (video.id, load_expert(s).name) not in failed)
         if lacks:
-            tasks[video.content] = _task(video, video.path, lacks, sidecars, known=has_tracks)
+            tasks[video.content] = _task(video, video.path, lacks, sidecars, has_tracks=has_tracks)
     return list(tasks.values())
 
 
-def _task(video: Video, path: Path, specs: tuple[str, ...], sidecars: Sidecars, *, known: bool) -> Task:
+def _task(video: Video, path: Path, specs: tuple[str, ...], sidecars: Sidecars, *, has_tracks: bool) -> Task:
     assert video.content is not None
     copies, state = sidecars.copies(video.content), sidecars.state(video.content)
-    return Task(video.content, path, video.id, specs, video.duration, known, copies, state)
+    return Task(video.content, path, video.id, specs, video.duration, has_tracks, copies, state)
 
 
 def add_damaged(storage: Storage, tasks: list[Task], damage: Damage) -> list[Task]:
@@ -108,7 +108,7 @@ def add_damaged(storage: Storage, tasks: list[Task], damage: Damage) -> list[Tas
             continue
         task = by_content.get(row.owner)
         if task is None:
-            by_content[row.owner] = _task(video, video.path, (spec,), sidecars, known=True)
+            by_content[row.owner] = _task(video, video.path, (spec,), sidecars, has_tracks=True)
         elif spec not in task.specs:
             by_content[row.owner] = replace(task, specs=(*task.specs, spec))
     return list(by_content.values())
