@@ -1,4 +1,4 @@
-"""SQL stands in the catalog alone: outside, a method says what is read or written."""
+"""SQL stands in the catalog alone, and CSV is parsed by one reader: outside, a method says what is read or written."""
 
 import ast
 import re
@@ -44,6 +44,16 @@ def test_no_file_outside_the_catalog_holds_sql() -> None:
     (tools,) = named.pop("library/storage.py")  # `Library.db`, for tests and tools
     assert tools.endswith("reaches for .connection")
     assert named == {}
+
+
+def test_tables_that_people_give_are_parsed_in_one_place() -> None:
+    readers = {
+        str(path.relative_to(SOURCE))
+        for path in SOURCE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("csv.reader", "csv.DictReader")
+    }
+    assert readers == {"library/tables.py", "training/reports.py"}  # the second reads what training wrote
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import contextlib
 import re
 import shutil
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -109,21 +110,30 @@ def test_a_step_that_fails_leaves_the_library_as_it_was(stored: Path, monkeypatc
     assert _version(stored) == FORMAT_VERSION
 
 
-def test_two_processes_carry_one_library_forward(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    carry, other = schema.carry_forward, []
+def test_of_two_processes_one_carries_a_library_forward(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    carry, steps, ran = schema.carry_forward, dict(schema._STEPS), []
 
-    def carry_after_another(opened: sqlite3.Connection) -> None:
-        if not other:
-            other.append(sqlite3.connect(stored / "library.db", factory=connection.Connection))
-            opened.execute("SELECT count(*) FROM videos").fetchone()
-            carry(other[0])
-            other[0].close()
-        carry(opened)
+    class Slow(connection.Connection):
+        """Between its look at the version and its transaction another process does the same work."""
 
-    monkeypatch.setattr(connection, "carry_forward", carry_after_another)
+        file = stored / "library.db"
+
+        def execute(self, query: str, *values: object) -> sqlite3.Cursor:
+            if query == "BEGIN IMMEDIATE":
+                with contextlib.closing(sqlite3.connect(self.file, factory=connection.Connection)) as other:
+                    carry(other)
+            return super().execute(query, *values)
+
+    def step(number: int, opened: sqlite3.Connection) -> None:
+        ran.append(number)
+        steps[number](opened)
+
+    monkeypatch.setattr(schema, "_STEPS", {number: partial(step, number) for number in steps})
+    with contextlib.closing(sqlite3.connect(stored / "library.db", factory=Slow)) as late:
+        carry(late)
+    assert ran == sorted(steps)
     with Library.open(stored) as library:
         _read(library)
-    assert _version(stored) == FORMAT_VERSION
 
 
 @pytest.mark.parametrize("version", [FORMAT_VERSION + 1, 99, -1])

@@ -64,10 +64,6 @@ class Library(Storage):
         """The video of exactly this id, if there is one."""
         return self.catalog.videos.get(identifier)
 
-    def videos_of(self, owner: str) -> list[Video]:
-        """The videos whose tracks an owner's are, in order of id."""
-        return self.catalog.videos.of_owner(owner)
-
     def captions(self, split: str | None = None) -> list[Caption]:
         """Captions in order of video and position, of one split or of all."""
         return self.catalog.captions.all(split)
@@ -193,7 +189,8 @@ class Library(Storage):
             LibraryError: with `verify`, bytes on disk are not what was written.
         """
         digest = hashlib.sha256()
-        self.catalog.update_digest(digest)
+        for line in self.catalog.digest_lines():
+            digest.update(line.encode())
         damage = damaged_bytes(self) if verify else []
         if damage:
             raise LibraryError(damage[0][1] + (f" ({len(damage) - 1} more are damaged)" if len(damage) > 1 else ""))

@@ -1,6 +1,5 @@
 """All tables of a library behind one name, and what concerns several of them."""
 
-import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -167,15 +166,15 @@ class Catalog:
 
     # Checking
 
-    def update_digest(self, digest: "hashlib._Hash") -> None:
-        """Hash ids, captions, content hashes, fingerprints and hashes of tracks, in an order of its own."""
+    def digest_lines(self) -> Iterator[str]:
+        """Ids, captions, content hashes, fingerprints and hashes of tracks, a JSON line each, in a fixed order."""
         for row in self.connection.execute("SELECT id, content, split FROM videos ORDER BY id"):
-            digest.update(json.dumps(["video", *row]).encode())
+            yield json.dumps(["video", *row])
         for caption in self.captions.all():
-            digest.update(json.dumps(["caption", *vars(caption).values()]).encode())
+            yield json.dumps(["caption", *vars(caption).values()])
         query = "SELECT owner, expert, fingerprint, sha256 FROM tracks ORDER BY owner, expert"
         for row in self.connection.execute(query).fetchall():
-            digest.update(json.dumps(["track", *row]).encode())
+            yield json.dumps(["track", *row])
 
     def indexed_rows(self) -> Iterator[list[tuple[object, ...]]]:
         """Blocks of rows on which clips and their embeddings depend: of videos, then tracks, then cuts."""
