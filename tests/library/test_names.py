@@ -114,9 +114,9 @@ def test_exact_letters_tell_two_forms_apart_and_a_third_is_refused(two_forms: Li
     with pytest.raises(UsageError, match="could be"):
         two_forms.video(third)
     table = tmp_path / "captions.csv"
-    table.write_text(f"video,caption\n{third},a caption\nday/{CAFE},another\n", "utf-8")
+    table.write_text(f"video,caption\n{third},\"['one', 'two']\"\n{third},three\nday/{CAFE},another\n", "utf-8")
     report = add(two_forms, [], captions=table, media=False)
-    assert (report.captions, report.rows, report.lost_rows, report.unmatched) == (1, 1, 1, [])
+    assert (report.captions, report.rows, report.lost_rows, report.unmatched) == (1, 1, 2, [])
     ((place, _, reason),) = report.failed
     assert (place, "could be" in reason) == (third, True)
     assert len(two_forms.videos()) == 2

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -49,6 +50,7 @@ class Collection:
     rows: rows of tables and lines of lists that were read.
     lost_rows: those that could not be used; `problems` says why, one for each.
     problems: what was guessed, mended or left out.
+    rows_by_name: how many rows of tables each video has.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -57,6 +59,7 @@ class Collection:
     rows: int = 0
     lost_rows: int = 0
     problems: list[Notice] = field(default_factory=list)
+    rows_by_name: Counter[str] = field(default_factory=Counter, repr=False)
 
     def lose_row(self, place: str, message: str) -> None:
         """Count a row that cannot be used and say why."""
@@ -87,7 +90,7 @@ class Collection:
 
     def _lose_name(self, name: str, ids: Sequence[str]) -> None:
         """Drop what was said of a name that could be several of the library's videos."""
-        rows = sum(caption.video == name for caption in self.captions) or 1
+        rows = self.rows_by_name[name]
         self.captions = [caption for caption in self.captions if caption.video != name]
         self.entries = [entry for entry in self.entries if entry.id != name]
         self.splits.pop(name, None)
@@ -231,6 +234,7 @@ def _add_table(collection: Collection, path: Path, *, media: bool, only_known: b
         if entry.id not in ids and not only_known:
             collection.entries.append(entry)
         ids.add(entry.id)
+        collection.rows_by_name[entry.id] += 1
         collection.captions += captions
         if split:
             collection.splits[entry.id] = split
