@@ -134,7 +134,8 @@ def test_annotations_refuse_a_name_of_several(two_forms: Library, tmp_path: Path
 def test_names_of_entries_with_one_id_and_of_paths_from_elsewhere(tmp_path: Path) -> None:
     paths = [tmp_path / "one" / "a.mp4", tmp_path / "two" / "a.mp4", tmp_path / "two" / "odd.xyz"]
     entries = [Entry("a.mp4", paths[0]), Entry("a.mp4", paths[1]), Entry("odd.xyz", paths[2])]
-    names = Names((entry.path, entry.id, entry.path) for entry in entries)
+    assert Names((entry.path, entry.id, entry.path) for entry in entries).matches("odd") == ()
+    names = Names(((entry.path, entry.id, entry.path) for entry in entries), any_suffix=True)
     assert names.matches("a.mp4") == (paths[0], paths[1])
     assert names.matches("one/a") == (paths[0],)
     assert names.matches("odd") == (paths[2],)

@@ -258,7 +258,8 @@ class _RowNames:
     def __init__(self, entries: Sequence[Entry], folder: Path) -> None:
         self._folder, self._files = folder, _Files()
         self.renamed: dict[Path, str] = {}
-        self._names = Names((entry.path, entry.id, entry.path) for entry in entries if entry.path is not None)
+        files = ((entry.path, entry.id, entry.path) for entry in entries if entry.path is not None)
+        self._names = Names(files, any_suffix=True)
 
     def entry(self, row: dict[str, Any], named: dict[str, list[str]], *, media: bool) -> Entry:
         """Return the video that a row names.

@@ -54,14 +54,15 @@ def name_some(names: Sequence[str]) -> str:
 class Names(Generic[Key]):
     """Which of some videos a name means; the one rule for the command line, tables, lists and features.
 
-    A name that means several is nobody's guess to make: the methods return all candidates, and who asks refuses them.
+    Where a name matches several, all of them are returned; the caller refuses the name and lists them.
 
     Args:
         videos: a key of each video, its id and, where its file is at hand, the file's path.
+        any_suffix: a file may also be called without an ending that no known format has; else `clip` is not `clip.5`.
     """
 
-    def __init__(self, videos: Iterable[tuple[Key, str, Path | None]]) -> None:
-        self._videos = list(videos)
+    def __init__(self, videos: Iterable[tuple[Key, str, Path | None]], *, any_suffix: bool = False) -> None:
+        self._videos, self._any_suffix = list(videos), any_suffix
         self._by_id: dict[str, dict[Key, None]] = {}
         self._by_form: dict[str, dict[Key, None]] = {}
         self._by_path: dict[str, Key] = {}
@@ -78,7 +79,8 @@ class Names(Generic[Key]):
         for key, identifier, path in self._videos:
             spellings = {identifier, without_media_suffix(identifier)}
             if path is not None:
-                spellings |= {str(path), without_media_suffix(str(path)), os.path.splitext(path)[0]}
+                spellings |= {str(path), without_media_suffix(str(path))}
+                spellings |= {os.path.splitext(path)[0]} if self._any_suffix else set()
             for spelling in sorted(spellings):
                 endings.setdefault(same_name(spelling).rpartition("/")[2], []).append((spelling, key))
         return endings
@@ -122,7 +124,7 @@ class Names(Generic[Key]):
         return tuple(exact or dict.fromkeys(key for _, key in alike))
 
     def from_elsewhere(self, name: str) -> tuple[Key, ...]:
-        r"""The one video that the end of an absolute path of another machine means (`D:\v\a.mp4`); none, or one."""
+        r"""The video that an absolute path of another machine ends in (`D:\v\a.mp4`); none where that is not just one."""
         parts = PurePosixPath(same_name(name)).parts
         for start in range(1, len(parts)):
             matches = self.matches("/".join(parts[start:]))
