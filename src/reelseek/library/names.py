@@ -124,7 +124,7 @@ class Names(Generic[Key]):
         return tuple(exact or dict.fromkeys(key for _, key in alike))
 
     def from_elsewhere(self, name: str) -> tuple[Key, ...]:
-        r"""The video that an absolute path of another machine ends in (`D:\v\a.mp4`); none where that is not just one."""
+        r"""The video that an absolute path of another machine ends in (`D:\v\a.mp4`); none where several do."""
         parts = PurePosixPath(same_name(name)).parts
         for start in range(1, len(parts)):
             matches = self.matches("/".join(parts[start:]))
