@@ -145,10 +145,11 @@ def test_names_of_entries_with_one_id_and_of_paths_from_elsewhere(tmp_path: Path
 
 
 def test_nearest_follows_folders_as_far_as_both_tell_them() -> None:
-    names = Names((name, name, None) for name in ("v1", "a/v2", "b/v2.avi", "c/d/v3.mp4", "1.264"))
+    names = Names((name, name, None) for name in ("v1", "a/v2", "b/v2.avi", "c/d/v3.mp4", "1.264", "v4", "a/v4"))
     assert names.nearest("v1.mp4") == ("v1",)
     assert names.nearest("v2") == ("a/v2", "b/v2.avi")
     assert names.nearest("b/v2.webm") == ("b/v2.avi",)
     assert names.nearest("x/c/d/v3.mkv") == ("c/d/v3.mp4",)
     assert names.nearest("x/d/v3") == ()
+    assert names.nearest("x/a/v4.mp4") == ("a/v4",)  # which tells most; `v4` alone does not contradict it
     assert names.nearest("1") == ()  # a number is no ending of a file
