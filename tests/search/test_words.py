@@ -160,7 +160,6 @@ def _make_old(path: Path) -> None:
         "CREATE TRIGGER texts_removed AFTER DELETE ON texts BEGIN"
         " INSERT INTO texts_fts(texts_fts, rowid, text) VALUES ('delete', old.id, old.text); END;"
         "INSERT INTO texts_fts(texts_fts) VALUES ('rebuild');"
-        "PRAGMA user_version = 1;"
     )
     db.close()
 

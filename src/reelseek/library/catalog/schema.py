@@ -12,6 +12,7 @@ __all__ = ["FORMAT_VERSION", "carry_forward", "create_tables", "has_tables"]
 
 FORMAT_VERSION = 3
 _APPLICATION = 0x5265656C  # "Reel"
+_WORDS_VERSION = 3  # the first with `texts_words`
 
 
 def has_tables(connection: sqlite3.Connection, database: Path) -> bool:
@@ -54,11 +55,11 @@ def carry_forward(connection: sqlite3.Connection) -> None:
     Raises:
         sqlite3.OperationalError: it cannot be written now; nothing was changed.
     """
-    if _pragma(connection, "user_version") == FORMAT_VERSION:
+    if _version(connection) == FORMAT_VERSION:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        version = _pragma(connection, "user_version")  # another process may have carried it forward by now
+        version = _version(connection)  # another process may have carried it forward by now
         for number in range(version + 1, FORMAT_VERSION + 1):
             _STEPS[number](connection)
         connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
@@ -66,6 +67,12 @@ def carry_forward(connection: sqlite3.Connection) -> None:
     except BaseException:
         connection.rollback()
         raise
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    """The version of a library; one without its full text, which can always be made again, counts as an earlier one."""
+    version = _pragma(connection, "user_version")
+    return version if has_words(connection, "main") else min(version, _WORDS_VERSION - 1)
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:
@@ -111,5 +118,8 @@ def _fold_words_of_version_3(connection: sqlite3.Connection) -> None:
     connection.execute("DROP TABLE IF EXISTS temp.texts_words")
 
 
-_STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = {2: _add_tables_of_version_2, 3: _fold_words_of_version_3}
+_STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = {
+    2: _add_tables_of_version_2,
+    _WORDS_VERSION: _fold_words_of_version_3,
+}
 """What makes a library of the version before one of this number."""
