@@ -150,7 +150,7 @@ def _build(
 
 def _signatures(library: Library, reader: TokenReader, clips: Sequence[Clip]) -> list[str]:
     """For each clip what its embedding depends on: its span and the tracks of its video."""
-    hashes = {(o, e): h for o, e, h in library.db.execute("SELECT owner, expert, sha256 FROM tracks")}
+    hashes = library.catalog.tracks.hashes()
     by_video: dict[str, str] = {}
     for video in {clip.video for clip in clips}:
         rows = [reader.row(video, expert) for expert in reader.dims]

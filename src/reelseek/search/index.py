@@ -38,7 +38,6 @@ from reelseek.search.neighbours import Neighbours
 
 __all__ = ["Index", "LeftOut", "describe_indexes", "index_folder", "open_index", "state_of", "verify"]
 
-_ROWS_A_TIME = 10_000
 _UNRELATED = {"values": "unrelated.vectors.npy", "present": "unrelated.slots.npy", "weights": "unrelated.weights.npy"}
 _log = logging.getLogger("reelseek")
 Floats = npt.NDArray[np.float32] | npt.NDArray[np.float16]
@@ -59,14 +58,8 @@ def index_folder(library: Library, model: RetrievalModel, experts: Sequence[str]
 def state_of(library: Library, rule: ClipRule) -> str:
     """Changes whenever the clips or tracks that an index is made of do."""
     digest = hashlib.sha256(json.dumps(asdict(rule)).encode())
-    for query in (
-        "SELECT id, content, duration FROM videos ORDER BY id",
-        "SELECT owner, expert, fingerprint, sha256 FROM tracks ORDER BY owner, expert",
-        "SELECT hash, cuts FROM contents ORDER BY hash",
-    ):
-        rows = library.db.execute(query)
-        while block := rows.fetchmany(_ROWS_A_TIME):
-            digest.update(repr(block).encode())
+    for block in library.catalog.indexed_rows():
+        digest.update(repr(block).encode())
     return digest.hexdigest()
 
 
