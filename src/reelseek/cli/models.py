@@ -17,28 +17,38 @@ app = typer.Typer(help="Systems, and models of a hub.", no_args_is_help=True, ri
 @app.command("list", epilog="Example: reelseek models list --json")
 def list_(json: Annotated[bool, typer.Option("--json", help="One JSON line a system.")] = False) -> None:
     """The systems that can be trained or used as they are."""
+    from reelseek.errors import ModelError
     from reelseek.models import SYSTEMS
     from reelseek.models.systems import NOT_OFFERED
 
+    absent = NOT_OFFERED | SYSTEMS.faults()
+    offered = {}
+    for name in SYSTEMS:
+        try:
+            offered[name] = _about(name)
+        except ModelError as error:  # a plug-in that loads and cannot be built
+            absent[name] = str(error)
     if json:
-        for name in SYSTEMS:
-            print_json(_about(name))
-        for name, why in NOT_OFFERED.items():
-            print_json({**dict.fromkeys(_about("mmt")), "system": name, "offered": False, "trained": False, "why": why})
+        for about in offered.values():
+            print_json(about)
+        for name, reason in absent.items():
+            nothing = dict.fromkeys(offered["mmt"])
+            print_json({**nothing, "system": name, "offered": False, "trained": False, "why": reason})
         return
     rows = [
-        (name, "trained" if s.trained else "as it is", f"{s.parameters:,}" if s.trained else "", s.paper)
-        for name, s in SYSTEMS.items()
-    ]
+        (name, "trained" if about["trained"] else "as it is", f"{about['parameters']:,}" if about["trained"] else "",
+         about["paper"] or about.get("package", ""))
+        for name, about in offered.items()
+    ]  # fmt: skip
     print_table(["system", "use", "parameters", "paper"], rows)
-    for name, why in NOT_OFFERED.items():
-        print(f"not offered: {name}: {why}")
+    for name, reason in absent.items():
+        print(f"not offered: {name}: {' '.join(reason.split())}")
 
 
 def _about(name: str) -> dict[str, Any]:
     from reelseek.models import SYSTEMS
 
-    system = SYSTEMS[name]
+    system, package = SYSTEMS[name], SYSTEMS.package(name)
     return {
         "system": name,
         "offered": True,
@@ -49,6 +59,7 @@ def _about(name: str) -> dict[str, Any]:
         "parameters": system.parameters,
         "parameters_for": dict(system.experts) if system.trained else {},
         "schedule": dict(system.schedule),
+        **({"package": package} if package else {}),
     }
 
 
@@ -74,8 +85,11 @@ def show(
     if json:
         print_json(about)
         return
-    for name, label in (("paper", "paper"), ("composition", "made of"), ("missing", "without a modality")):
-        print(f"{label}: {about[name]}")
+    for name, label in (
+        ("package", "package"), ("paper", "paper"), ("composition", "made of"), ("missing", "without a modality")
+    ):  # fmt: skip
+        if about.get(name):
+            print(f"{label}: {about[name]}")
     if about["trained"]:
         widths = ", ".join(f"{name} {width}" for name, width in about["parameters_for"].items())
         print(f"parameters: {about['parameters']:,} ({widths})")

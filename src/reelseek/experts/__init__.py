@@ -7,10 +7,10 @@ own by an entry point in the group `reelseek.experts`, `name = "package.module:f
 from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 
 from reelseek.errors import ExpertUnavailable, ReelseekError, UsageError
 from reelseek.experts.expert import MODALITIES, Expert, Session, Text, Track, check_expert
+from reelseek.plugins import Plugins, describe_error, find_plugins
 
 __all__ = [
     "DEFAULT_EXPERTS",
@@ -21,6 +21,7 @@ __all__ = [
     "Text",
     "Track",
     "available",
+    "expert_faults",
     "known_experts",
     "load_expert",
 ]
@@ -45,11 +46,19 @@ EXPERTS: dict[str, str] = {
 DEFAULT_EXPERTS = ("appearance", "object", "motion", "audio", "speech", "ocr")
 
 
+def _plugins() -> Plugins:
+    return find_plugins("reelseek.experts", EXPERTS)
+
+
 @cache
 def known_experts() -> dict[str, str]:
     """EXPERTS and what installed packages add to them."""
-    added = {point.name: point.value for point in entry_points(group="reelseek.experts")}
-    return {**added, **EXPERTS}
+    return {name: plugin.target for name, plugin in _plugins().usable.items()} | EXPERTS
+
+
+def expert_faults() -> dict[str, str]:
+    """Entry points of packages that name no expert at all, each with the reason in one line."""
+    return dict(_plugins().faults)
 
 
 @cache
@@ -61,6 +70,8 @@ def load_expert(spec: str) -> Expert:
         ExpertUnavailable: it cannot run here, or is not what an expert has to be; the text says why.
     """
     name, _, model = spec.partition("@")
+    if name in _plugins().faults:
+        raise ExpertUnavailable(_plugins().faults[name])
     if name not in known_experts():
         raise UsageError(f"no expert named {name!r}; there are {', '.join(sorted(known_experts()))}")
     module, _, function = known_experts()[name].partition(":")
@@ -73,9 +84,7 @@ def load_expert(spec: str) -> Expert:
     except ReelseekError:
         raise
     except (Exception, SystemExit) as error:  # foreign code: whatever it raises is its own failure
-        raise ExpertUnavailable(
-            f"{name} ({known_experts()[name]}) cannot run here: {type(error).__name__}: {error}"
-        ) from error
+        raise ExpertUnavailable(f"{name} ({known_experts()[name]}) cannot run here: {describe_error(error)}") from error
     return expert
 
 

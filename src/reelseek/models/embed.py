@@ -80,12 +80,13 @@ def embed_clips(
     return Embedding.concat(list(embed_batches(model, reader, clips, progress)))
 
 
-def embed_texts(model: RetrievalModel, texts: Sequence[str]) -> Embedding:
+def embed_texts(model: RetrievalModel, texts: str | Sequence[str]) -> Embedding:
     """Embeddings of texts, in evaluation mode; what the text side cannot read has no slot present, nor any weight.
 
     Raises:
         ModelError: a text is empty, or the model makes NaN or infinity of it.
     """
+    texts = [texts] if isinstance(texts, str) else texts
     model.eval()
     with torch.inference_mode():
         part = model.encode_texts(texts).to("cpu")

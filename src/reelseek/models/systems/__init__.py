@@ -1,4 +1,8 @@
-"""Published systems; `SYSTEMS` is the one list of them, `NOT_OFFERED` says what is missing and why."""
+"""Published systems; `SYSTEMS` is the one list of them, `NOT_OFFERED` says what is missing and why.
+
+A package adds its own by an entry point in the group `reelseek.systems`, `name = "package.module:object"`, where the
+object is a `System`; a script by `SYSTEMS["name"] = System(...)`.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -7,7 +11,7 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from reelseek.errors import ModelError
+from reelseek.errors import ModelError, ReelseekError
 from reelseek.models.model import RetrievalModel
 from reelseek.models.systems import (
     avlnet,
@@ -28,6 +32,8 @@ from reelseek.models.systems import (
     umi,
     zorro,
 )
+from reelseek.models.systems.registry import Systems
+from reelseek.plugins import describe_error
 
 __all__ = ["NOT_OFFERED", "SYSTEMS", "System"]
 
@@ -50,9 +56,9 @@ class System:
 
     config: type[Any]
     create: Callable[[Any], RetrievalModel]
-    paper: str
-    composition: str
-    missing: str
+    paper: str = ""
+    composition: str = ""
+    missing: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     schedule: Mapping[str, Any] = field(default_factory=dict)
     trained: bool = True
@@ -82,14 +88,20 @@ class System:
             model = self.create(config)
         except ValueError as error:  # a block refuses sizes that do not go together
             raise ModelError(f"settings of the model are wrong: {error}") from error
-        model.system = next(name for name, system in SYSTEMS.items() if system is self)
+        except ReelseekError:
+            raise
+        except Exception as error:  # foreign code: whatever it raises is its own failure
+            raise ModelError(f"{self.create!r} cannot build its model: {describe_error(error)}") from error
+        if not isinstance(model, RetrievalModel):
+            raise ModelError(f"{self.create!r} gives a {type(model).__name__}; it has to give a RetrievalModel")
+        model.system = next((name for name, system in SYSTEMS.items() if system is self), model.system)
         return model
 
 
 _MASKED = "mask: key mask and zero weight, what is present is weighed alone"
 _OR_REFUSE = "mask (ours): what is absent is left out; refuse: as published, an error"
 
-SYSTEMS: dict[str, System] = {
+_PACKAGED: dict[str, System] = {
     "concepts": System(
         concepts.ConceptsConfig,
         concepts.Concepts,
@@ -368,6 +380,8 @@ SYSTEMS: dict[str, System] = {
         schedule={"optimizer": "adam", "rate": 1e-4, "batch": 128, "epochs": 5, "schedule": "cosine"},
     ),
 }  # fmt: skip
+
+SYSTEMS: Systems[System] = Systems(_PACKAGED, System)
 
 NOT_OFFERED: dict[str, str] = {
     "jsfusion": "scores every pair of video and caption by a network of its own (Yu et al. 2018): nothing can be "
