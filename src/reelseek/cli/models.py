@@ -37,7 +37,7 @@ def list_(json: Annotated[bool, typer.Option("--json", help="One JSON line a sys
         return
     rows = [
         (name, "trained" if about["trained"] else "as it is", f"{about['parameters']:,}" if about["trained"] else "",
-         about["paper"] or about.get("package", ""))
+         f"{about['package']}: {about['paper']}" if "package" in about else about["paper"])
         for name, about in offered.items()
     ]  # fmt: skip
     print_table(["system", "use", "parameters", "paper"], rows)

@@ -56,9 +56,9 @@ class System:
 
     config: type[Any]
     create: Callable[[Any], RetrievalModel]
-    paper: str = ""
-    composition: str = ""
-    missing: str = ""
+    paper: str = "not published"
+    composition: str = "not described"
+    missing: str = "not described"
     defaults: Mapping[str, Any] = field(default_factory=dict)
     schedule: Mapping[str, Any] = field(default_factory=dict)
     trained: bool = True
