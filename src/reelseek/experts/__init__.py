@@ -1,7 +1,8 @@
 """Frames, sound and text -> a feature track per modality.
 
 `EXPERTS` names every expert: a function from an optional model (folder or hub name) to an Expert. A package adds its
-own by an entry point in the group `reelseek.experts`, `name = "package.module:function"`.
+own by an entry point in the group `reelseek.experts`, `name = "package.module:function"`; what it is written with
+stands here too: streams and their batches, `Track`, `fingerprint`, `PerFrame`.
 """
 
 from collections.abc import Callable, Iterable
@@ -9,7 +10,18 @@ from functools import cache
 from importlib import import_module
 
 from reelseek.errors import ExpertUnavailable, ReelseekError, UsageError
-from reelseek.experts.expert import MODALITIES, Expert, Session, Text, Track, check_expert
+from reelseek.experts.expert import (
+    MODALITIES,
+    Expert,
+    PerFrame,
+    Session,
+    Text,
+    Track,
+    check_expert,
+    fingerprint,
+    spans_of_cells,
+)
+from reelseek.media.streams import FrameBatch, FrameStream, SoundBatch, SoundStream, Subtitle, SubtitleStream
 from reelseek.plugins import Plugins, describe_error, find_plugins
 
 __all__ = [
@@ -17,13 +29,22 @@ __all__ = [
     "EXPERTS",
     "MODALITIES",
     "Expert",
+    "FrameBatch",
+    "FrameStream",
+    "PerFrame",
     "Session",
+    "SoundBatch",
+    "SoundStream",
+    "Subtitle",
+    "SubtitleStream",
     "Text",
     "Track",
     "available",
     "expert_faults",
+    "fingerprint",
     "known_experts",
     "load_expert",
+    "spans_of_cells",
 ]
 
 EXPERTS: dict[str, str] = {
