@@ -169,8 +169,10 @@ def test_training_a_faulty_system_says_why(acme: Path, world: Path, tmp_path: Pa
 
 def test_a_similarity_that_raises_is_one_error(acme: Path, world: Path, tmp_path: Path) -> None:  # noqa: F811
     SYSTEMS["raising"].build({"experts": {"see": 16, "hear": 16}}).save(tmp_path / "m")
-    with pytest.raises(ModelError, match=r"raising.*no such product"):
+    with pytest.raises(ModelError, match=r"similarity of raising failed: ZeroDivisionError: no such product"):
         _run("evaluate", tmp_path / "m", "--library", world)
+    with pytest.raises(ModelError, match=r"raising.*no such product"), Library.open(world) as library:
+        Searcher(library, model=tmp_path / "m").search("a cat")
 
 
 def test_two_packages_of_one_name_are_refused(acme: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
