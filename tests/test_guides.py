@@ -2,14 +2,21 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from reelseek.cli.main import app
+from reelseek.experts import known_experts, load_expert
+from reelseek.models import SYSTEMS
 from tests.foreign import install
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -29,30 +36,48 @@ def _blocks(guide: str) -> list[Block]:
 
 
 def _run_shell(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run lines of a shell: an installation writes what pip would, Reelseek's commands run in this process."""
     for line in text.splitlines():
-        if line.startswith("pip install -e"):
+        program, *arguments = shlex.split(line)
+        if program == "pip":
             project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
-            points = {group: [f"{name} = {target}" for name, target in entries.items()]
-                      for group, entries in project["entry-points"].items()}  # fmt: skip
+            groups = project["entry-points"].items()
+            points = {group: [f"{name} = {target}" for name, target in entries.items()] for group, entries in groups}
             install(Path.cwd(), monkeypatch, f"{project['name']}-{project['version']}", {}, points)
-            continue
-        command = line.replace("reelseek ", f"{sys.executable} -m reelseek.cli.main ", 1)
-        command = command.replace("pytest ", f"{sys.executable} -m pytest -q -p no:cacheprovider ", 1)
-        ran = subprocess.run(command, shell=True, capture_output=True, text=True, check=False, timeout=3000)  # noqa: S602
-        assert ran.returncode == 0, (line, ran.stdout[-3000:], ran.stderr[-3000:])
+            known_experts.cache_clear()
+        elif program == "reelseek":
+            result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+            assert result.exit_code == 0, (line, result.output)
+        else:
+            assert program == "pytest"
+            command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+            ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=3000)
+            assert ran.returncode == 0, (line, ran.stdout[-3000:], ran.stderr[-3000:])
 
 
-@pytest.mark.parametrize("guide", GUIDES)
-def test_a_guide_runs_as_it_stands(guide: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, archive: Path) -> None:
+@pytest.fixture
+def folder(tmp_path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where a reader of a guide works: an empty folder but for some videos; what a guide registers goes with it."""
     shutil.copytree(archive, tmp_path / "videos", ignore=lambda _, names: _after(names, 3))
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, sys.path)]))
+    monkeypatch.setattr(SYSTEMS, "_entries", dict(SYSTEMS._entries))
+    yield tmp_path
+    for name, module in list(sys.modules.items()):
+        if str(tmp_path) in (getattr(module, "__file__", None) or ""):
+            del sys.modules[name]
+    known_experts.cache_clear()
+    load_expert.cache_clear()
+
+
+@pytest.mark.parametrize("guide", GUIDES)
+def test_a_guide_runs_as_it_stands(guide: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names: dict[str, object] = {"__name__": "__guide__"}
     for block in _blocks(guide):
         if block.title:
-            Path(block.title).parent.mkdir(parents=True, exist_ok=True)
-            Path(block.title).write_text(block.text)
+            (folder / block.title).parent.mkdir(parents=True, exist_ok=True)
+            (folder / block.title).write_text(block.text)
         elif block.language == "python":
             exec(compile(block.text, f"{guide}.md", "exec"), names)
         elif block.language == "bash":

@@ -9,10 +9,11 @@ from typer.testing import CliRunner
 
 from reelseek.cli.main import app
 from reelseek.errors import ExpertUnavailable
-from reelseek.experts import available, known_experts, load_expert
+from reelseek.experts import available, expert_faults, known_experts, load_expert
 from reelseek.experts.extract import extract
 from reelseek.library import Library, add
 from reelseek.media.container import Limits
+from tests.foreign import install
 
 _MODULE = """
 import numpy as np
@@ -91,17 +92,10 @@ _FAILING = {
 @pytest.fixture(autouse=True)
 def _package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A package that is installed beside this one and registers experts of every kind."""
-    site = tmp_path / "site"
-    about = site / "odd_experts-1.0.dist-info"
-    about.mkdir(parents=True)
-    (site / "odd_experts.py").write_text(_MODULE)
-    (site / "odd_syntax.py").write_text("def make(:\n")
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: odd-experts\nVersion: 1.0\n")
-    names = ["good", *_FAULTY, *_FAILING]
-    lines = "\n".join(["[reelseek.experts]", *(f"{n} = odd_experts:{n}" for n in names), "typo = odd_syntax:make"])
-    (about / "entry_points.txt").write_text(f"{lines}\n")
-    monkeypatch.syspath_prepend(str(site))
-    monkeypatch.setenv("PYTHONPATH", str(site), prepend=":")
+    entries = [f"{name} = odd_experts:{name}" for name in ("good", *_FAULTY, *_FAILING)]
+    entries += ["typo = odd_syntax:make", "motion = odd_experts:good"]
+    modules = {"odd_experts.py": _MODULE, "odd_syntax.py": "def make(:\n"}
+    install(tmp_path / "site", monkeypatch, "odd-experts-1.0", modules, {"reelseek.experts": entries})
     known_experts.cache_clear()
     load_expert.cache_clear()
     yield
@@ -126,6 +120,16 @@ def test_doctor_says_a_line_for_each() -> None:
         (line,) = [line for line in result.stdout.splitlines() if line.split()[:1] == [name]]
         assert "does not run" in line
         assert words in line
+    (line,) = [line for line in result.stdout.splitlines() if "registers 'motion'" in line]
+    assert "odd-experts==1.0" in line
+    assert result.exit_code == 0
+
+
+def test_a_damaged_list_of_entry_points_harms_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path / "broken", monkeypatch, "broken-1.0", {}, {"reelseek.experts": ["no equals sign"]})
+    known_experts.cache_clear()
+    assert load_expert("good").dim == 4
+    assert "cannot be read" in expert_faults()["broken==1.0"]
 
 
 def test_a_track_that_is_not_as_its_expert_said_is_that_experts_failure(make_video) -> None:

@@ -66,17 +66,17 @@ unbuilt = System(config=AcmeConfig, create=refuse)
 klass = Acme
 """
 _EXIT = "import sys\nsys.exit('I am a script')\n"
-_GOOD = ("acme = acme:acme", "raising = acme:raising")
+_GOOD = ("acme = acme_module:acme", "raising = acme_module:raising")
 _FAULTY = {
-    "absent": ("acme:nothing", "AttributeError"),
-    "lost": ("acme_lost:system", "No module named 'acme_lost'"),
-    "syntax": ("acme_syntax:system", "SyntaxError"),
-    "script": ("acme_script:system", "SystemExit: I am a script"),
-    "klass": ("acme:klass", "name a reelseek.models.System"),
-    "no_config": ("acme:no_config", "pydantic dataclass"),
-    "no_model": ("acme:no_model", "gives a int"),
-    "unbuilt": ("acme:unbuilt", "RuntimeError: no weights anywhere"),
-    "pathless": ("acme", "no entry point"),
+    "absent": ("acme_module:nothing", "AttributeError"),
+    "lost": ("other_lost:system", "No module named 'other_lost'"),
+    "syntax": ("other_syntax:system", "SyntaxError"),
+    "script": ("other_script:system", "SystemExit: I am a script"),
+    "klass": ("acme_module:klass", "name a reelseek.models.System"),
+    "no_config": ("acme_module:no_config", "pydantic dataclass"),
+    "no_model": ("acme_module:no_model", "gives a int"),
+    "unbuilt": ("acme_module:unbuilt", "RuntimeError: no weights anywhere"),
+    "pathless": ("acme_module", "no entry point"),
 }
 RECIPE = '[model]\nsystem = "{system}"\n[train]\nepochs = 1\nbatch = 32\n'
 
@@ -84,10 +84,10 @@ RECIPE = '[model]\nsystem = "{system}"\n[train]\nepochs = 1\nbatch = 32\n'
 @pytest.fixture
 def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     site = tmp_path / "site"
-    modules = {"acme.py": _MODULE, "acme_syntax.py": "def make(:\n", "acme_script.py": _EXIT}
-    entries = [*_GOOD, *(f"{name} = {target}" for name, (target, _) in _FAULTY.items()), "mmt = acme:acme"]
+    modules = {"acme_module.py": _MODULE, "other_syntax.py": "def make(:\n", "other_script.py": _EXIT}
+    entries = [*_GOOD, *(f"{name} = {target}" for name, (target, _) in _FAULTY.items()), "mmt = acme_module:acme"]
     install(site, monkeypatch, "acme-systems-1.0", modules, {"reelseek.systems": entries})
-    monkeypatch.delitem(sys.modules, "acme", raising=False)
+    monkeypatch.delitem(sys.modules, "acme_module", raising=False)
     return site
 
 
@@ -176,7 +176,7 @@ def test_a_similarity_that_raises_is_one_error(acme: Path, world: Path, tmp_path
 
 
 def test_two_packages_of_one_name_are_refused(acme: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(tmp_path / "other", monkeypatch, "zeta-2.0", {}, {"reelseek.systems": ["acme = acme:acme"]})
+    install(tmp_path / "other", monkeypatch, "zeta-2.0", {}, {"reelseek.systems": ["acme = acme_module:acme"]})
     with pytest.raises(ModelError, match=r"acme-systems==1.0 and zeta==2.0 register 'acme'"):
         _ = SYSTEMS["acme"]
     assert "mmt" in SYSTEMS
