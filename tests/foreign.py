@@ -23,12 +23,12 @@ def install(
         entry_points: lines of each group.
     """
     name, _, version = package.rpartition("-")
-    about = site / f"{name.replace('-', '_')}-{version}.dist-info"
-    about.mkdir(parents=True)
+    info = site / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir(parents=True)
     for file, source in modules.items():
         (site / file).write_text(source)
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     lines = [line for group, entries in entry_points.items() for line in (f"[{group}]", *entries)]
-    (about / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.setenv("PYTHONPATH", str(site), prepend=":")

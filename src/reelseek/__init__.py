@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from reelseek.library import Library, add
     from reelseek.library.tokens import Clip
     from reelseek.models import SYSTEMS, Embedding, RetrievalModel, load_model
-    from reelseek.search import Hit, Searcher, localize, segment
+    from reelseek.moments import localize, segment
+    from reelseek.search import Hit, Searcher
     from reelseek.training import Measured, evaluate, read_recipe, train
     from reelseek.training.describe import caption
     from reelseek.training.probe import probe
@@ -41,10 +42,10 @@ _MODULES = {
     "caption": "training.describe",
     "evaluate": "training",
     "load_model": "models",
-    "localize": "search",
+    "localize": "moments",
     "probe": "training.probe",
     "read_recipe": "training",
-    "segment": "search",
+    "segment": "moments",
     "train": "training",
 }
 __all__ = [

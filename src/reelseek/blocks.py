@@ -107,8 +107,8 @@ class FusionTransformer(nn.Module):
         parts = {name: self.fusion.project_tokens(name, rows) for name, rows in steps.items()}
         embedded = {}
         for subset, rows in zip(subsets, self.fusion.embed(parts, subsets), strict=True):
-            there = torch.stack([steps[name].present.any(1) for name in subset], 1).any(1)
-            embedded["+".join(subset)] = zero_absent(there[:, None], functional.normalize(rows, dim=-1))
+            evident = torch.stack([steps[name].present.any(1) for name in subset], 1).any(1)
+            embedded["+".join(subset)] = zero_absent(evident[:, None], functional.normalize(rows, dim=-1))
         return embedded
 
     def _steps(self, modalities: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> dict[str, Steps]:

@@ -48,7 +48,7 @@ def test_published_as_needing_everything_they_can_refuse() -> None:
 
 
 def test_settings_that_do_not_fit_are_refused_in_words(tmp_path: Path) -> None:
-    for name, settings, said in (
+    for name, settings, message in (
         ("mmt", {"depht": 3}, "wrong: depht"),
         ("mmt", {"width": 30, "heads": 4}, "cannot be divided"),
         ("vse", {"loss": {"name": "hinge"}}, "no loss is called 'hinge'"),
@@ -63,7 +63,7 @@ def test_settings_that_do_not_fit_are_refused_in_words(tmp_path: Path) -> None:
         ("mmt", {"experts": {}}, "experts"),
         ("mmt", {"text": {"encoder": "/no/such/folder"}}, "neither a folder"),
     ):
-        with pytest.raises(ModelError, match=said):
+        with pytest.raises(ModelError, match=message):
             SYSTEMS[name].build({"experts": DIMS, **settings})
     with pytest.raises(ModelError, match="not a model"):
         load_model(tmp_path)

@@ -33,7 +33,8 @@ def _fill(library: Library, videos: int, steps: int = 4) -> None:
             library.db.execute("INSERT INTO videos(id) VALUES (?)", (f"v{number:03d}",))
             for place, (name, width) in enumerate(WIDTHS.items()):
                 count = 0 if (number + place) % 5 == 0 else int(rng.integers(1, steps + 1))
-                values = rng.random((count, width)).astype(np.float32) ** (8 if name == "object" else 1)
+                values = (rng.random((1, width)) + 0.2 * rng.random((count, width))).astype(np.float32)
+                values **= 8 if name == "object" else 1
                 spans = np.stack([np.arange(count), np.arange(count) + 1.0], 1) if count else np.zeros((0, 2))
                 library.put_track(f"id:v{number:03d}", name, f"{name}:test", name, Track(values, spans))
 
@@ -81,8 +82,13 @@ def test_every_subset_is_ranked_as_the_model_ranks_it(name: str, library: Librar
         if not remaining:
             continue
         options = {"weights": {without[0]: 0}} if len(without) == 1 else {"without": without}
+        expected = _expected(model, library, remaining)
+        if not expected:  # sound alone, where a system compares only pictures with text
+            with pytest.raises(UsageError, match=f"no video has anything of audio that {model.system} compares"):
+                searcher.search(QUERY, **options)
+            continue
         hits = searcher.search(QUERY, k=100, group_by="video", **options)
-        _same_order(hits, _expected(model, library, remaining))
+        _same_order(hits, expected)
         assert not {why.modality for hit in hits for why in hit.why} & set(without)
         if len(without) == 1:
             assert searcher.within(QUERY, hits[0].video, **options).hits
@@ -93,7 +99,7 @@ def test_every_subset_is_ranked_as_the_model_ranks_it(name: str, library: Librar
             searcher.search(QUERY, without=used)
 
 
-@pytest.mark.parametrize("name", ["zorro", "umi", "eao+mask", "mbt", "token_fusion", "coot"])
+@pytest.mark.parametrize("name", ["zorro", "eao+mask", "mbt", "coot"])
 def test_leaving_out_changes_what_a_fused_system_answers(name: str, library: Library) -> None:
     searcher = Searcher(library, small(name))
     every = [hit.similarity for hit in searcher.search(QUERY, k=5)]
@@ -114,7 +120,7 @@ def test_reasons_of_a_fused_system_are_what_its_score_loses(library: Library) ->
         others = [name for name in model.experts if name != why.modality]
         without = _expected(model, library, others)[hit.video]
         assert why.gave == pytest.approx(hit.similarity - without, abs=1e-4)
-    assert next(why for why in hit.why if why.modality == "object").matched
+        assert bool(why.matched) == (why.modality == "object")  # of random speech there are no lines
 
 
 def test_an_index_without_a_modality_is_kept_and_follows_the_library(
@@ -208,7 +214,7 @@ class _Pooled(RetrievalModel):
 def test_a_similarity_of_its_own_is_obeyed_by_scoring_candidates_again(
     tmp_path: Path, candidates: int | None, exact: bool
 ) -> None:
-    model = _Pooled(_PooledConfig({"speech": 384, "ocr": 384}))
+    model = _Pooled(_PooledConfig({"speech": 384}))
     assert model.pairwise
     model.candidates = candidates
     queries = [f"query number {number}" for number in range(30)]

@@ -106,7 +106,7 @@ def _reads(searcher: "Searcher") -> str:
 
 
 def _draw(inside: "Within", path: Path, library: "Library") -> None:
-    from reelseek.evaluation.timeline import Timeline
+    from reelseek.moments import Timeline
 
     peaks = [(0, hit.start, hit.end) for hit in inside.hits if hit.end is not None]
     title = f"{inside.video}: {inside.query}"

@@ -229,7 +229,7 @@ def _embed(
 def _check_part(model: RetrievalModel, part: Embedding) -> None:
     """Refuse what an index cannot keep, also where it has few clips and keeps them in single precision."""
     largest = float(part.values.masked_fill(~part.present[..., None], 0).abs().max())
-    if largest > np.finfo(np.float16).max:
+    if largest > float(np.finfo(np.float16).max):
         raise ModelError(
             f"{model.system} gives values of up to {largest:.3g}, and an index keeps none above 65504; "
             "a model whose embeddings are normalised can be searched with"

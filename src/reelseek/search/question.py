@@ -129,15 +129,16 @@ def select(
     def names_of(expert: str) -> set[str]:
         return {expert, modalities.get(expert, expert)}
 
+    slots = () if model.pairwise else model.slots
     factors = []
-    for slot in () if model.pairwise else model.slots:
+    for slot in slots:
         matching = [weights[name] for name in names_of(slot) if name in weights]
         factors.append(0.0 if names_of(slot) & excluded else float(np.prod(matching)))
     remaining = tuple(expert for expert in used if not names_of(expert) & excluded)
     for name, weight in weights.items():
         if weight in (0, 1):
             continue
-        weighable = len(factors) > 1 and any(name in names_of(slot) for slot in model.slots)
+        weighable = len(factors) > 1 and any(name in names_of(slot) for slot in slots)
         if not weighable:
             users = [expert for expert in used if name in names_of(expert)]
             raise UsageError(_cannot_weigh(model, name, weight) if users else _has_none_of(model, name))
@@ -147,7 +148,7 @@ def select(
         return Selection(None, np.array(factors, np.float32))
     # What was left out with its expert has no evidence in such an index, so that its slots need no factor of 0.
     weighed = [factor if factor or slot in excluded - set(used) - set(modalities.values()) else 1.0
-               for slot, factor in zip(model.slots, factors, strict=True)]  # fmt: skip
+               for slot, factor in zip(slots, factors, strict=True)]  # fmt: skip
     return Selection(None if len(remaining) == len(used) else remaining, np.array(weighed, np.float32))
 
 

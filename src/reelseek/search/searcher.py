@@ -16,6 +16,7 @@ from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.device import resolve_device
 from reelseek.models.embed import embed_clips, similarity_matrix
 from reelseek.models.model import Embedding, RetrievalModel, load_model
+from reelseek.moments.curves import RADIUS, check_tracks, confidence, peaks, second_clips
 from reelseek.search.current import CurrentIndex
 from reelseek.search.explain import contributions, reasons
 from reelseek.search.fulltext import Line, lines_with_phrase, matching_lines
@@ -26,7 +27,6 @@ from reelseek.search.query import Query, parse_query
 from reelseek.search.question import Question, ask, select, weigh
 from reelseek.search.rank import Ranking, merge_moments, rank, rows_with_phrases
 from reelseek.search.scoring import literal_scores
-from reelseek.search.within import RADIUS, check_tracks, peaks, second_clips
 
 __all__ = ["Searcher"]
 
@@ -128,10 +128,12 @@ class Searcher:
         if selection.factors.size and not selection.even:
             present = present[:, selection.factors > 0]
         if (without or weights) and not present.any():
-            remaining = selection.experts or [
-                e for e in self.index.experts if not {e, self._modalities[e]} & {*without}
-            ]
-            raise UsageError(f"no video has anything of {', '.join(remaining)}; leave less out")
+            excluded = {*without, *(name for name, weight in (weights or {}).items() if weight == 0)}
+            remaining = [name for name in self.index.experts if not {name, self._modalities[name]} & excluded]
+            raise UsageError(
+                f"no video has anything of {', '.join(remaining)} that {self.model.system} compares with text; "
+                "leave out less"
+            )
         return ask(self.model, query, selection), gallery
 
     def _gallery(self, experts: tuple[str, ...] | None) -> Gallery:
@@ -222,7 +224,7 @@ class Searcher:
             start=round(min(clip.start_seconds or 0.0 for clip in clips), 3),
             end=round(max(ends), 3) if ends else None,
             similarity=round(score, 6),
-            confidence=_confidence(score, background),
+            confidence=_known_confidence(score, background),
             why=why,
         )
 
@@ -290,7 +292,7 @@ class Searcher:
             Hit(
                 query_id, parsed.text, place, video.id, printable(video.path) if video.path else None,
                 round(float(seconds.spans[first, 0]), 3), round(float(seconds.spans[end - 1, 1]), 3),
-                round(float(curve[row]), 6), _confidence(float(curve[row]), background), why[place - 1],
+                round(float(curve[row]), 6), _known_confidence(curve[row], background), why[place - 1],
             )
             for place, (row, first, end) in enumerate(shown, 1)
         ]  # fmt: skip
@@ -381,8 +383,6 @@ class Searcher:
         return modalities
 
 
-def _confidence(score: float, background: npt.NDArray[np.float64]) -> float | None:
-    """One minus the chance that an unrelated query scores as high on this library; None if that is not known."""
-    if not len(background):
-        return None
-    return round(1 - (int((background >= score).sum()) + 1) / (len(background) + 1), 4)
+def _known_confidence(score: float, background: npt.NDArray[np.float64]) -> float | None:
+    """None of a query that the model cannot read: nothing is known of what unrelated ones reach then."""
+    return confidence(float(score), background) if len(background) else None

@@ -42,6 +42,6 @@ def _picture(index: int, size: tuple[int, int]) -> np.ndarray[tuple[int, int, in
     width, height = size
     picture = np.full((height, width, 3), 40, np.uint8)
     side = max(1, height // 3)
-    left = (2 * index) % max(1, width - side)
-    picture[:side, left : left + side] = (230, 200, 60)
+    column = (2 * index) % max(1, width - side)
+    picture[:side, column : column + side] = (230, 200, 60)
     return picture
