@@ -282,9 +282,10 @@ class RetrievalModel(nn.Module):
         return encoder.reads(texts) if isinstance(encoder, TextEncoder) else torch.ones(len(texts), dtype=torch.bool)
 
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """The terms of `loss`, so that `DistributedDataParallel(model)(batch)` and `torch.compile(model)(batch)` work.
+        """The terms of `loss`: what `DistributedDataParallel` and `torch.compile` call.
 
-        >>> loss = sum(model(batch).values())  # doctest: +SKIP
+        >>> shared = DistributedDataParallel(model)  # doctest: +SKIP
+        >>> sum(shared(batch).values()).backward()  # doctest: +SKIP
         """
         return self.loss(batch)
 
