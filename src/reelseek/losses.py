@@ -21,7 +21,7 @@ from torch.nn import functional
 from reelseek.library.mask import Mask, zero_absent
 from reelseek.models import losses
 from reelseek.models.losses import CrossCLRConfig
-from reelseek.models.systems.eao import combine
+from reelseek.models.systems.eao import weighted_losses
 
 __all__ = [
     "MILNCE",
@@ -278,7 +278,7 @@ class CombinatorialLoss(nn.Module):
             for view in pair:
                 if view not in views:
                     views[view] = _mean_of_units([(views[(name,)], masks[name]) for name in view])
-        terms = combine(views, {name: Mask.of(mask) for name, mask in masks.items()}, self._pairs, self.weights,
+        terms = weighted_losses(views, {name: Mask.of(mask) for name, mask in masks.items()}, self._pairs, self.weights,
                         self._nce, ids)  # fmt: skip
         if not terms:
             return torch.stack([zero_absent(torch.zeros_like(rows) > 0, rows).sum() for rows in views.values()]).sum()

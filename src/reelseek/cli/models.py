@@ -25,27 +25,32 @@ def list_(json: Annotated[bool, typer.Option("--json", help="One JSON line a sys
     offered = {}
     for name in SYSTEMS:
         try:
-            offered[name] = _about(name)
+            offered[name] = _description(name)
         except ModelError as error:  # a plug-in that loads and cannot be built
             absent[name] = str(error)
     if json:
-        for about in offered.values():
-            print_json(about)
+        for description in offered.values():
+            print_json(description)
         for name, reason in absent.items():
             nothing = dict.fromkeys(offered["mmt"])
             print_json({**nothing, "system": name, "offered": False, "trained": False, "why": reason})
         return
     rows = [
-        (name, "trained" if about["trained"] else "as it is", f"{about['parameters']:,}" if about["trained"] else "",
-         f"{about['package']}: {about['paper']}" if "package" in about else about["paper"])
-        for name, about in offered.items()
-    ]  # fmt: skip
+        (
+            name,
+            "trained" if row["trained"] else "as it is",
+            f"{row['parameters']:,}" if row["trained"] else "",
+            f"{row['package']}: {row['paper']}" if "package" in row else row["paper"],
+        )
+        for name, row in offered.items()
+    ]
     print_table(["system", "use", "parameters", "paper"], rows)
     for name, reason in absent.items():
         print(f"not offered: {name}: {' '.join(reason.split())}")
 
 
-def _about(name: str) -> dict[str, Any]:
+def _description(name: str) -> dict[str, Any]:
+    """What `models list --json` prints of a system."""
     from reelseek.models import SYSTEMS
 
     system, package = SYSTEMS[name], SYSTEMS.package(name)
@@ -81,19 +86,19 @@ def show(
     if recipe:
         print(_recipe(system), end="")
         return
-    about = _about(system) | {"settings": _settings(system)}
+    description = _description(system) | {"settings": _settings(system)}
     if json:
-        print_json(about)
+        print_json(description)
         return
     for name, label in (
         ("package", "package"), ("paper", "paper"), ("composition", "made of"), ("missing", "without a modality")
     ):  # fmt: skip
-        if about.get(name):
-            print(f"{label}: {about[name]}")
-    if about["trained"]:
-        widths = ", ".join(f"{name} {width}" for name, width in about["parameters_for"].items())
-        print(f"parameters: {about['parameters']:,} ({widths})")
-    print_table(["setting", "default"], [(name, value) for name, value in about["settings"].items()])
+        if description.get(name):
+            print(f"{label}: {description[name]}")
+    if description["trained"]:
+        widths = ", ".join(f"{name} {width}" for name, width in description["parameters_for"].items())
+        print(f"parameters: {description['parameters']:,} ({widths})")
+    print_table(["setting", "default"], list(description["settings"].items()))
     print(cleandoc(SYSTEMS[system].config.__doc__ or ""))
 
 
@@ -106,23 +111,23 @@ def _settings(name: str) -> dict[str, Any]:
     from reelseek.models import SYSTEMS
 
     system = SYSTEMS[name]
-    given: dict[str, Any] = dict(system.defaults)
+    values: dict[str, Any] = dict(system.defaults)
     required = {f.name for f in fields(system.config) if f.default is MISSING and f.default_factory is MISSING}
     if "experts" in required or system.trained:
-        given["experts"] = dict(system.experts)
+        values["experts"] = dict(system.experts)
     if name == "clip_mean":
-        given |= {"text": {"encoder": "a CLIP folder"}}
-    config = TypeAdapter(system.config).validate_python(given)
-    plain: dict[str, Any] = _told(asdict(config))
-    plain.pop("experts", None)
-    return plain
+        values |= {"text": {"encoder": "a CLIP folder"}}
+    config = TypeAdapter(system.config).validate_python(values)
+    settings: dict[str, Any] = _without_none(asdict(config))
+    settings.pop("experts", None)
+    return settings
 
 
-def _told(value: Any) -> Any:
-    """Without what is None, which TOML does not know and which is a default anyway."""
+def _without_none(value: Any) -> Any:
+    """Nested settings without None, which TOML cannot hold and which is a default anyway."""
     if not isinstance(value, dict):
         return value
-    return {key: _told(part) for key, part in value.items() if part is not None}
+    return {key: _without_none(part) for key, part in value.items() if part is not None}
 
 
 def _recipe(name: str) -> str:

@@ -73,22 +73,22 @@ def _plugins() -> Plugins:
 
 @cache
 def known_experts() -> dict[str, str]:
-    """EXPERTS and what installed packages add to them."""
+    """List EXPERTS and those that installed packages add."""
     return {name: plugin.target for name, plugin in _plugins().usable.items()} | EXPERTS
 
 
 def expert_faults() -> dict[str, str]:
-    """Entry points of packages that name no expert at all, each with the reason in one line."""
+    """List the entry points that name no expert at all, each with the reason in one line."""
     return dict(_plugins().faults)
 
 
 @cache
 def load_expert(spec: str) -> Expert:
-    """An expert by name, or `name@model` with a folder or hub name.
+    """Load an expert by `name`, or `name@model` with a folder or hub name; one instance per process.
 
     Raises:
         UsageError: no expert of that name.
-        ExpertUnavailable: it cannot run here, or is not what an expert has to be; the text says why.
+        ExpertUnavailable: it cannot run here, or breaks the interface; the text says why.
     """
     name, _, model = spec.partition("@")
     if name in _plugins().faults:
@@ -110,7 +110,7 @@ def load_expert(spec: str) -> Expert:
 
 
 def available(specs: Iterable[str]) -> tuple[list[Expert], dict[str, str]]:
-    """The experts that can run here, and why each of the others cannot."""
+    """Load the experts that can run here; returns them, and by spec why the others cannot."""
     experts, missing = [], {}
     for spec in specs:
         try:

@@ -1,4 +1,4 @@
-"""Losses: functions of similarity matrices and of embeddings. `SCORE_LOSSES` are those a configuration can name."""
+"""Losses: functions of similarity matrices and of embeddings. A configuration names one of `SCORE_LOSSES`."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -59,13 +59,13 @@ SCORE_LOSSES: dict[str, Callable[..., Tensor]] = {
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class LossConfig:
-    """A loss over scores [text, video] by its name in SCORE_LOSSES, with its settings."""
+    """A loss over scores [text, video], by its name in SCORE_LOSSES, and its settings."""
 
     name: str = "max_margin"
     settings: Mapping[str, float | bool] = field(default_factory=lambda: {"margin": 0.2})
 
     def build(self) -> Callable[..., Tensor]:
-        """The loss, wanting `similarity` and `negatives`.
+        """Build the loss, a function of `similarity` and `negatives`.
 
         Raises:
             ModelError: no such loss, or it has no such setting.
@@ -73,9 +73,13 @@ class LossConfig:
         loss = SCORE_LOSSES.get(self.name)
         if loss is None:
             raise ModelError(f"no loss is called {self.name!r}; there are {', '.join(SCORE_LOSSES)}")
-        known = [name for name, each in inspect.signature(loss).parameters.items() if each.kind is each.KEYWORD_ONLY]
-        wrong = sorted(set(self.settings) - (set(known) - {"negatives", "weights", "video_of_text"}))
+        names = [
+            name
+            for name, parameter in inspect.signature(loss).parameters.items()
+            if parameter.kind is parameter.KEYWORD_ONLY
+        ]
+        wrong = sorted(set(self.settings) - (set(names) - {"negatives", "weights", "video_of_text"}))
         if wrong:
-            raise ModelError(f"the loss {self.name} has no setting {wrong[0]!r}; it has {', '.join(known)}")
+            raise ModelError(f"the loss {self.name} has no setting {wrong[0]!r}; it has {', '.join(names)}")
         settings: dict[str, Any] = dict(self.settings)
         return partial(loss, **settings)
