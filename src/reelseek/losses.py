@@ -11,7 +11,6 @@ shapes with ValueError. The functions behind them take similarity matrices and m
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,7 +20,7 @@ from torch.nn import functional
 from reelseek.library.mask import Mask, zero_absent
 from reelseek.models import losses
 from reelseek.models.losses import CrossCLRConfig
-from reelseek.models.systems.eao import weighted_losses
+from reelseek.models.losses.combinatorial import View, pairs_of_views, term_name, weighted_losses
 
 __all__ = [
     "MILNCE",
@@ -33,8 +32,6 @@ __all__ = [
     "InfoNCE",
     "MaxMargin",
 ]
-
-View = tuple[str, ...]
 
 
 class _CosineLoss(nn.Module):
@@ -229,8 +226,8 @@ class CombinatorialLoss(nn.Module):
         if isinstance(modalities, str) or len(set(modalities)) != len(modalities) or len(modalities) < 2:
             raise ValueError(f"modalities are {modalities!r}; give the names of two or more, each once")
         self.modalities, self.temperature = tuple(modalities), temperature
-        self._pairs = _pairs_of_views(self.modalities)
-        names = [_term_name(*pair) for pair in self._pairs]
+        self._pairs = pairs_of_views(self.modalities)
+        names = [term_name(*pair) for pair in self._pairs]
         if unknown := sorted(set(weights or ()) - set(names)):
             raise ValueError(f"weights name {unknown[0]!r}, which is no term; the terms are {', '.join(names)}")
         if negative := [name for name, weight in (weights or {}).items() if not weight >= 0]:
@@ -312,18 +309,6 @@ class CombinatorialLoss(nn.Module):
 
     def extra_repr(self) -> str:
         return f"modalities={self.modalities}, temperature={self.temperature}, weights={self.weights}"
-
-
-def _pairs_of_views(names: View) -> list[tuple[View, View]]:
-    singles: list[tuple[View, View]] = [((one,), (two,)) for one, two in combinations(names, 2)]
-    fused: list[tuple[View, View]] = [
-        ((one,), pair) for one in names for pair in combinations(names, 2) if one not in pair
-    ]
-    return singles + fused + ([((names[0],), names[1:])] if len(names) > 3 else [])
-
-
-def _term_name(one: View, two: View) -> str:
-    return f"{'+'.join(one)}|{'+'.join(two)}"
 
 
 def _mean_of_units(parts: Sequence[tuple[Tensor, Tensor]]) -> Float[Tensor, "item dim"]:
