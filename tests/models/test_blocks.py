@@ -13,6 +13,7 @@ from reelseek.models.blocks.arrange import (
     align_experts,
     concat_groups,
     everything,
+    exactly,
     expand_views,
     max_pool_steps,
     may_attend,
@@ -139,7 +140,21 @@ def test_thinning() -> None:
     assert subsample(steps, 100) is steps
 
 
-def test_max_thin_takes_maxima_over_runs() -> None:
+def test_a_number_of_places_that_is_the_same_for_all() -> None:
+    steps = _steps(videos=3, steps=20, dim=2)
+    for places in (1, 4, 20, 33):
+        fixed, thinned = exactly(steps, places), subsample(steps, places)
+        assert fixed.values.shape == (3, places, 2)
+        assert fixed.spans.shape == (3, places, 2)
+        assert fixed.there.local
+        for video in range(3):
+            count = min(places, int(steps.present[video].sum()))
+            assert fixed.present[video].tolist() == [place < count for place in range(places)]
+            wanted = thinned.values[video][thinned.present[video]]
+            assert torch.equal(fixed.values[video, :count], wanted)
+
+
+def test_pooling_of_long_tracks_takes_maxima_over_runs() -> None:
     values = torch.arange(10.0)[None, :, None].repeat(2, 1, 1)
     present = torch.ones(2, 10, dtype=torch.bool)
     present[1, 3:] = False

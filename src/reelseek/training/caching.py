@@ -40,10 +40,8 @@ def cached_gradients(model: RetrievalModel, batch: Batch, chunk: int, share: int
         leaves += [values, weights]
         held.append(Embedding(values, side.present, weights))
     loss = model.score_loss(model.similarity(held[0], held[1]), negatives=batch.negatives)
-    owed = torch.autograd.grad(loss / share, leaves, allow_unused=True)
-    pieces = [
-        torch.zeros_like(leaf) if gradient is None else gradient for leaf, gradient in zip(leaves, owed, strict=True)
-    ]
+    (loss / share).backward()  # the similarity and the loss may have parameters too
+    pieces = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
     after = _random_state(device)
     split = list(zip(*(piece.split(chunk) for piece in pieces), strict=True))
     for part, state, gradients in zip(parts, states, split, strict=True):

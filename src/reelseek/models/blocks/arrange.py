@@ -19,6 +19,7 @@ __all__ = [
     "align_experts",
     "concat_groups",
     "everything",
+    "exactly",
     "expand_views",
     "max_pool_steps",
     "may_attend",
@@ -135,6 +136,18 @@ def subsample(steps: Steps, most: int, method: Subsampling = "even") -> Steps:
     first = steps.mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)
     present = torch.arange(most) < counts[:, None]
     return steps.gather(first.gather(1, selected), present)
+
+
+def exactly(steps: Steps, places: int) -> Steps:
+    """So many places for every video: present steps first in their order, subsampled evenly where there are more."""
+    steps = pack_left(subsample(steps, places))
+    missing = places - steps.mask.shape[1]
+    if missing < 1:
+        return steps.columns(places)
+    host = functional.pad(steps.mask, (0, missing))
+    present = host if steps.present is steps.mask else functional.pad(steps.present, (0, missing))
+    values, spans = (functional.pad(part, (0, 0, 0, missing)) for part in (steps.clean, steps.spans))
+    return Steps(values, present, spans, host=host)
 
 
 def _subsample_indices(count: int, most: int, method: Subsampling) -> Int[Tensor, " place"]:

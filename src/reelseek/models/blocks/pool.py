@@ -10,7 +10,7 @@ from reelseek.library.tokens import Steps
 from reelseek.models.blocks.mix import Attention
 from reelseek.models.blocks.project import RowNorm
 
-__all__ = ["BiGRU", "ConvMax", "NetVLAD", "QueryPool", "WeightedPool", "masked_max", "masked_mean"]
+__all__ = ["BiGRU", "ConvMax", "NetVLAD", "QueryPool", "WeightedPool", "masked_max", "masked_mean", "recurrent_states"]
 
 
 def masked_max(
@@ -103,6 +103,20 @@ class QueryPool(nn.Module):
         return self.attention.cross(query, self.norm(values), present)[:, 0]
 
 
+def recurrent_states(network: nn.RNNBase, steps: Steps) -> Float[Tensor, "video step dim"]:
+    """States of every step, zeros where absent. Present steps must be packed to the left.
+
+    Args:
+        network: reads batches first.
+    """
+    # Sorted by length on the host; left to itself, PyTorch copies the order to the device and waits for it.
+    lengths, order = steps.mask.sum(1).clamp(min=1).sort(descending=True)
+    sorted_rows, back = upload([order, order.argsort()], steps.device)
+    packed = nn.utils.rnn.pack_padded_sequence(steps.clean.index_select(0, sorted_rows), lengths, batch_first=True)
+    states, _ = nn.utils.rnn.pad_packed_sequence(network(packed)[0], batch_first=True, total_length=steps.mask.shape[1])
+    return zero_absent(steps.present[..., None], states.index_select(0, back))
+
+
 class BiGRU(nn.Module):
     """A recurrent network over the present steps, which must be packed to the left.
 
@@ -117,15 +131,7 @@ class BiGRU(nn.Module):
 
     def states(self, steps: Steps) -> Float[Tensor, "video step dim"]:
         """States of every step, zeros where absent. Present steps must be packed to the left."""
-        # Sorted by length on the host; left to itself, PyTorch copies the order to the device and waits for it.
-        lengths, order = steps.mask.sum(1).clamp(min=1).sort(descending=True)
-        order_on_device, inverse = upload([order, order.argsort()], steps.device)
-        ordered = steps.clean.index_select(0, order_on_device)
-        packed = nn.utils.rnn.pack_padded_sequence(ordered, lengths, batch_first=True)
-        states, _ = nn.utils.rnn.pad_packed_sequence(
-            self.gru(packed)[0], batch_first=True, total_length=steps.mask.shape[1]
-        )
-        return zero_absent(steps.present[..., None], states.index_select(0, inverse))
+        return recurrent_states(self.gru, steps)
 
     def last(self, steps: Steps) -> Float[Tensor, "video dim"]:
         """The state after the last present step."""

@@ -1,14 +1,17 @@
 """Losses: functions of similarity matrices and of embeddings. A configuration names one of `SCORE_LOSSES`."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import field
 from functools import partial
 from typing import Any
 
+import torch
+from jaxtyping import Float
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
-from torch import Tensor
+from torch import Tensor, nn
 
 from reelseek.errors import ModelError
 from reelseek.models.losses.consistency import (
@@ -21,12 +24,20 @@ from reelseek.models.losses.consistency import (
 )
 from reelseek.models.losses.contrastive import info_nce, mil_nce, mms, nce
 from reelseek.models.losses.crossclr import CrossCLR, CrossCLRConfig, crossclr_published
-from reelseek.models.losses.margin import max_margin, rank_weights, ranked_max_margin, triplet, within_video_max_margin
+from reelseek.models.losses.margin import (
+    max_margin,
+    rank_weights,
+    ranked_max_margin,
+    triplet,
+    video_max_margin,
+    within_video_max_margin,
+)
 
 __all__ = [
     "SCORE_LOSSES",
     "CrossCLR",
     "CrossCLRConfig",
+    "LearnedTemperature",
     "LossConfig",
     "crossclr_published",
     "cycle_consistency",
@@ -43,8 +54,11 @@ __all__ = [
     "regression",
     "soft_nearest",
     "triplet",
+    "video_max_margin",
     "within_video_max_margin",
 ]
+
+_MOST_SCALE = 100.0
 
 SCORE_LOSSES: dict[str, Callable[..., Tensor]] = {
     "max_margin": max_margin,
@@ -53,6 +67,7 @@ SCORE_LOSSES: dict[str, Callable[..., Tensor]] = {
     "mms": mms,
     "mil_nce": mil_nce,
     "ranked_max_margin": ranked_max_margin,
+    "video_max_margin": video_max_margin,
     "within_video_max_margin": within_video_max_margin,
 }
 
@@ -83,3 +98,30 @@ class LossConfig:
             raise ModelError(f"the loss {self.name} has no setting {wrong[0]!r}; it has {', '.join(names)}")
         settings: dict[str, Any] = dict(self.settings)
         return partial(loss, **settings)
+
+
+class LearnedTemperature(nn.Module):
+    """A loss whose temperature is a parameter: scores are multiplied by `exp(logit_scale)`, at most 100.
+
+    Args:
+        config: its `temperature` is where learning begins.
+
+    Raises:
+        ModelError: that is no number from .01 up.
+
+    Source: Radford et al. 2021 (CLIP), section 2.5.
+    """
+
+    def __init__(self, config: LossConfig) -> None:
+        super().__init__()
+        start = float(config.settings["temperature"])
+        if not 1 / _MOST_SCALE <= start < math.inf:
+            raise ModelError(f"a learned temperature begins at {1 / _MOST_SCALE} or above; got {start}")
+        self.loss = LossConfig(config.name, {**config.settings, "temperature": 1.0}).build()
+        self.logit_scale = nn.Parameter(torch.tensor(-math.log(start)))
+
+    def forward(self, similarity: Float[Tensor, "text video"], **pairs: Any) -> Float[Tensor, ""]:
+        if self.training:  # the number itself is held back, not its gradient, or it would never come down again
+            with torch.no_grad():
+                self.logit_scale.clamp_(max=math.log(_MOST_SCALE))
+        return self.loss(similarity * self.logit_scale.exp(), **pairs)

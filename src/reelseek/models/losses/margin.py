@@ -6,7 +6,15 @@ from torch import Tensor
 
 from reelseek.library.mask import zero_absent
 
-__all__ = ["max_margin", "other_pairs", "rank_weights", "ranked_max_margin", "triplet", "within_video_max_margin"]
+__all__ = [
+    "max_margin",
+    "other_pairs",
+    "rank_weights",
+    "ranked_max_margin",
+    "triplet",
+    "video_max_margin",
+    "within_video_max_margin",
+]
 
 
 def other_pairs(similarity: Float[Tensor, "text video"], negatives: Tensor | None) -> Bool[Tensor, "text video"]:
@@ -81,6 +89,28 @@ def ranked_max_margin(
         hardest = zero_absent(pairs, violations).amax(1)
         total = total + (rank_weights(scores) * hardest).sum()
     return total / (2 * len(similarity))
+
+
+def video_max_margin(
+    similarity: Float[Tensor, "text video"],
+    *,
+    margin: float = 10.0,
+    negatives: Bool[Tensor, "text video"] | None = None,
+) -> Float[Tensor, ""]:
+    """Mean of `max(0, margin - s_ii + s_ji)`: a video must prefer its own text to others; texts choose nothing.
+
+    Args:
+        margin: 10 in JSFusion, whose scores are not bounded.
+        negatives: pairs that count; None takes all off the diagonal.
+
+    Raises:
+        ValueError: similarity is not square.
+
+    Source: Yu et al. 2018 (JSFusion), as released, where the own pairs are counted too, which changes no direction.
+    """
+    counted = other_pairs(similarity, negatives)
+    violations = (margin - similarity.diagonal()[None, :] + similarity).relu()
+    return zero_absent(counted, violations).sum() / counted.sum().clamp(min=1)
 
 
 def within_video_max_margin(

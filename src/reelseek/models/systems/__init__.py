@@ -22,6 +22,7 @@ from reelseek.models.systems import (
     eao,
     joint,
     jpose,
+    jsfusion,
     late_fusion,
     mbt,
     mdmmt,
@@ -30,6 +31,7 @@ from reelseek.models.systems import (
     mmv,
     token_fusion,
     umi,
+    xpool,
     zorro,
 )
 from reelseek.models.systems.registry import Systems
@@ -100,6 +102,7 @@ class System:
 
 _MASKED = "mask: key mask and zero weight, present slots are renormalised"
 _OR_REFUSE = "mask (ours): an absent modality is left out; refuse: as published, an error"
+_MASKED_KEYS = "mask: no text attends to what is absent; refuse"
 
 _PACKAGED: dict[str, System] = {
     "concepts": System(
@@ -379,13 +382,32 @@ _PACKAGED: dict[str, System] = {
         experts={"clip": 512},
         schedule={"optimizer": "adam", "rate": 1e-4, "batch": 128, "epochs": 5, "schedule": "cosine"},
     ),
+    "xpool": System(
+        xpool.XPoolConfig,
+        xpool.XPool,
+        paper="Gorti et al. X-Pool: Cross-Modal Language-Video Attention for Text-Video Retrieval. CVPR 2022",
+        composition="steps of all experts side by side; a text pools them by attention; cosine; on features",
+        missing=_MASKED_KEYS,
+        experts={"clip": 512},
+        schedule={
+            "optimizer": "adamw", "rate": 1e-5, "text_rate": 1e-6, "weight_decay": 0.2, "batch": 32, "epochs": 5,
+            "schedule": "cosine", "warmup": 1,
+        },
+    ),
+    "jsfusion": System(
+        jsfusion.JSFusionConfig,
+        jsfusion.JSFusion,
+        paper="Yu, Kim, Kim. A Joint Sequence Fusion Model for Video Question Answering and Retrieval. ECCV 2018",
+        composition="frames x words -> gated joint tensor -> gated convolutions -> perceptron, a score a pair",
+        missing="experts are fed side by side: an absent one is zeros there; refuse",
+        experts={"appearance": 2048, "audio": 128},
+        schedule={"optimizer": "adam", "rate": 1e-4, "decay": 0.933, "batch": 10, "epochs": 100},
+    ),
 }  # fmt: skip
 
 SYSTEMS: Systems[System] = Systems(_PACKAGED, System)
 
 NOT_OFFERED: dict[str, str] = {
-    "jsfusion": "scores every pair of video and caption by a network of its own (Yu et al. 2018): nothing can be "
-    "indexed, a search over N clips costs N passes",
     "ssb": "needs a T5 decoder that captions a video from other videos' embeddings (Patrick et al. 2021)",
     "ct_san": "traces concepts over spatial feature maps (Yu et al. 2017), which pooled features no longer have",
 }
