@@ -13,6 +13,7 @@ from reelseek.experts import available, expert_faults, known_experts, load_exper
 from reelseek.experts.extract import extract
 from reelseek.library import Library, add
 from reelseek.media.container import Limits
+from reelseek.testing import ExpertContract
 from tests.foreign import install
 
 _MODULE = """
@@ -137,6 +138,16 @@ def test_a_track_that_is_not_as_its_expert_said_is_that_experts_failure(make_vid
     assert set(result.tracks) == {"good"}
     for name, words in _FAILING.items():
         assert words in result.errors[name], name
+
+
+def test_the_contract_passes_a_good_expert_and_refuses_a_faulty_one(make_video) -> None:
+    contract, films = ExpertContract(), [make_video("film.mp4")]
+    contract.test_its_description_is_whole_and_stays("good")
+    contract.test_its_tracks_are_what_it_says_and_the_same_each_time("good", films)
+    with pytest.raises(AssertionError, match="3 wide"):
+        contract.test_its_tracks_are_what_it_says_and_the_same_each_time("wrong_width", films)
+    with pytest.raises(ExpertUnavailable, match="smell"):
+        contract.test_its_description_is_whole_and_stays("modal")
 
 
 def test_add_keeps_what_the_other_experts_made(make_video, tmp_path: Path) -> None:

@@ -54,19 +54,26 @@ class Raising(Acme):
         raise ZeroDivisionError("no such product")
 
 
+class Leaky(Acme):
+    def encode(self, steps):
+        rows = [layer(part.values.mean(1)) for layer, part in zip(self.video, steps.values())]
+        return Embedding.even(torch.stack(rows, 1), torch.stack([part.present.any(1) for part in steps.values()], 1))
+
+
 def refuse(config):
     raise RuntimeError("no weights\\nanywhere")
 
 
 acme = System(config=AcmeConfig, create=Acme)
 raising = System(config=AcmeConfig, create=Raising)
+leaky = System(config=AcmeConfig, create=Leaky)
 no_config = System(config=dict, create=Acme)
 no_model = System(config=AcmeConfig, create=lambda config: 7)
 unbuilt = System(config=AcmeConfig, create=refuse)
 klass = Acme
 """
 _EXIT = "import sys\nsys.exit('I am a script')\n"
-_GOOD = ("acme = acme_module:acme", "raising = acme_module:raising")
+_GOOD = ("acme = acme_module:acme", "raising = acme_module:raising", "leaky = acme_module:leaky")
 _FAULTY = {
     "absent": ("acme_module:nothing", "AttributeError"),
     "lost": ("other_lost:system", "No module named 'other_lost'"),
@@ -94,6 +101,13 @@ def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.usefixtures("acme")
 class TestForeignSystem(SystemContract):
     system = "acme"
+
+
+def test_the_contract_refuses_a_system_that_averages_padding(acme: Path) -> None:
+    model, contract = SYSTEMS["leaky"].build({"experts": {"see": 8, "hear": 8}}).eval(), SystemContract()
+    contract.test_permuting_videos_permutes_outputs(model)
+    with pytest.raises(AssertionError, match="not close"):
+        contract.test_padding_and_company_change_nothing(model)
 
 
 def _run(*arguments: object) -> tuple[int, str]:
