@@ -37,13 +37,13 @@ def reader_for(model: RetrievalModel, library: Library, experts: Sequence[str] |
     for name in experts or ():
         if name not in model.experts:
             raise UsageError(f"{model.system} takes no expert {name!r}; it takes {', '.join(model.experts)}")
-    chosen = [name for name in (experts or model.experts) if name in have]
-    if not chosen:
+    selected = [name for name in (experts or model.experts) if name in have]
+    if not selected:
         raise UsageError(
             f"{library.path} has none of the experts {', '.join(experts or model.experts)}; "
             f"it has {', '.join(have) or 'none'}. Extract them with: reelseek add {library.path} VIDEOS"
         )
-    return TokenReader(library, chosen, step_by_step=model.step_by_step)
+    return TokenReader(library, selected, step_by_step=model.step_by_step)
 
 
 def embed_batches(

@@ -76,10 +76,10 @@ class _Stemmer:
         """Of texts that are tokens between blanks."""
         self._db.execute("DELETE FROM line")
         self._db.executemany("INSERT INTO line(rowid, text) VALUES (?, ?)", list(enumerate(texts, 1)))
-        found: list[set[str]] = [set() for _ in texts]
+        stems: list[set[str]] = [set() for _ in texts]
         for term, row in self._db.execute("SELECT term, doc FROM token"):
-            found[row - 1].add(term)
-        return found
+            stems[row - 1].add(term)
+        return stems
 
 
 _STEMMER = _Stemmer()
@@ -95,15 +95,15 @@ def matching_lines(library: Library, text: str) -> list[Line]:
     if not rows:
         return []
     stems = _STEMMER.stems([*words, *(row[-1] for row in rows)])
-    wanted, held = stems[: len(words)], stems[len(words) :]
+    word_stems, row_stems = stems[: len(words)], stems[len(words) :]
     weight = _information(library, words)
     total = sum(weight)
     lines = []
-    for row, there in zip(rows, held, strict=True):
+    for row, present in zip(rows, row_stems, strict=True):
         hits = [
             index
-            for index, stem in enumerate(wanted)
-            if stem and stem <= there and (" " not in words[index] or f" {words[index]} " in f" {row[-1]} ")
+            for index, stem in enumerate(word_stems)
+            if stem and stem <= present and (" " not in words[index] or f" {words[index]} " in f" {row[-1]} ")
         ]
         coverage = sum(weight[index] for index in hits) / total
         if hits:
