@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import reelseek.search  # noqa: F401 - its tokenizer's table in memory stays open, so no test opens it
 from reelseek.cli.main import app
 from reelseek.experts import known_experts, load_expert
 from reelseek.models import SYSTEMS
