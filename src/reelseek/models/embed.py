@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,7 @@ from reelseek.library.text_space import check_text_space
 from reelseek.library.tokens import Clip, TokenReader, Tokens
 from reelseek.models.device import device_of
 from reelseek.models.model import Embedding, RetrievalModel
+from reelseek.plugins import describe_error
 
 __all__ = ["embed_batches", "embed_clips", "embed_texts", "embed_tokens", "reader_for", "similarity_matrix"]
 
@@ -62,8 +64,7 @@ def embed_batches(
         group = clips[begin : begin + size * together]
         with torch.inference_mode():
             batches = (reader.batch(group[start : start + size]) for start in range(0, len(group), size))
-            parts = [model.encode_videos({name: steps.to(device) for name, steps in b.items()}) for b in batches]
-            embedding = Embedding.concat(parts).to("cpu")
+            embedding = Embedding.concat([_encode(model, tokens, device) for tokens in batches]).to("cpu")
         _check_finite(model, embedding, [_name(clip) for clip in group])
         yield embedding
         if progress:
@@ -93,19 +94,20 @@ def embed_tokens(model: RetrievalModel, tokens: Tokens) -> Embedding:
     device = device_of(model)
     model.eval()
     with torch.inference_mode():
-        embedding = model.encode_videos({name: steps.to(device) for name, steps in tokens.items()}).to("cpu")
+        embedding = _encode(model, tokens, device).to("cpu")
     _check_finite(model, embedding, [f"clip {number}" for number in range(1, len(embedding) + 1)])
     return embedding
 
 
-def embed_texts(model: RetrievalModel, texts: Sequence[str]) -> Embedding:
+def embed_texts(model: RetrievalModel, texts: str | Sequence[str]) -> Embedding:
     """Embeddings of texts, in evaluation mode; what the text side cannot read has no slot present, nor any weight.
 
     Raises:
         ModelError: a text is empty, or the model makes NaN or infinity of it.
     """
+    texts = [texts] if isinstance(texts, str) else texts
     model.eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), _failures(model, "encode_texts"):
         part = model.encode_texts(texts).to("cpu")
         read = model.reads(texts).cpu()[:, None]
         part = Embedding(part.values, part.present & read, part.weights * read)
@@ -136,12 +138,8 @@ def similarity_matrix(model: RetrievalModel, texts: Embedding, videos: Embedding
 
 
 def _similarity(model: RetrievalModel, texts: Embedding, videos: Embedding) -> Float[Tensor, "text video"]:
-    try:
+    with _failures(model, "similarity"):
         scores = model.similarity(texts, videos)
-    except ReelseekError:
-        raise
-    except Exception as error:  # a system may come from another package, and raise what it likes
-        raise ModelError(f"the similarity of {model.system} failed: {type(error).__name__}: {error}") from error
     if scores.shape != (len(texts), len(videos)):
         raise ModelError(
             f"the similarity of {model.system} has the shape {tuple(scores.shape)} for {len(texts)} texts and "
@@ -150,6 +148,22 @@ def _similarity(model: RetrievalModel, texts: Embedding, videos: Embedding) -> F
     if not bool(torch.isfinite(scores).all()):
         raise ModelError(f"the similarity of {model.system} is NaN or infinite; its weights are damaged")
     return scores.float().cpu()
+
+
+def _encode(model: RetrievalModel, tokens: Tokens, device: torch.device) -> Embedding:
+    with _failures(model, "encode_videos"):
+        return model.encode_videos({name: steps.to(device) for name, steps in tokens.items()})
+
+
+@contextmanager
+def _failures(model: RetrievalModel, method: str) -> Iterator[None]:
+    """Say in one line what a model raises: it may come from another package, and raise what it likes."""
+    try:
+        yield
+    except ReelseekError:
+        raise
+    except Exception as error:
+        raise ModelError(f"the {method} of {model.system} failed: {describe_error(error)}") from error
 
 
 def _name(clip: Clip) -> str:

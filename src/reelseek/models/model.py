@@ -22,7 +22,7 @@ from reelseek.library.tokens import Steps, Tokens
 from reelseek.models import parallel
 from reelseek.models.blocks.project import Inputs
 from reelseek.models.losses import LossConfig
-from reelseek.models.text import TextConfig, TextEncoder
+from reelseek.models.text import TextConfig, TextEncoder, takes_one_text
 from reelseek.models.weights import read_saved, write_errors, write_saved
 
 __all__ = [
@@ -205,7 +205,9 @@ def mean_of_slots(embedding: Embedding) -> Embedding:
 
 
 class RetrievalModel(nn.Module):
-    """What every system is: `encode_videos`, `encode_texts`, `similarity`, `save`.
+    """What every system is: `encode_videos`, `encode_texts`, `similarity`, `save`; called with a batch, its loss terms.
+
+    Where texts are taken, one string is one text, in the systems of other packages too.
 
     A system whose slots meet in dot products has nothing to say of `similarity`, and is searched by an index that
     orders clips exactly. One that compares in a way of its own (X-Pool, JSFusion) overrides it, and is `pairwise`:
@@ -236,6 +238,12 @@ class RetrievalModel(nn.Module):
     slots: tuple[str, ...] = ()
     config: Any = None
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in ("encode_texts", "reads"):
+            if name in vars(cls):
+                setattr(cls, name, takes_one_text(vars(cls)[name]))
+
     @property
     def step_by_step(self) -> Mapping[str, int]:
         """Experts whose steps it wants as they are and not averaged, and how many of them."""
@@ -260,17 +268,26 @@ class RetrievalModel(nn.Module):
         """
 
     @abstractmethod
-    def encode_texts(self, texts: Sequence[str]) -> Embedding:
-        """Embeddings of captions or queries.
+    def encode_texts(self, texts: str | Sequence[str]) -> Embedding:
+        """Embeddings of captions or queries; a string is one of them.
 
         Raises:
             ModelError: a text is empty.
         """
 
-    def reads(self, texts: Sequence[str]) -> Bool[Tensor, " text"]:
+    @takes_one_text
+    def reads(self, texts: str | Sequence[str]) -> Bool[Tensor, " text"]:
         """Which texts its text side can read; the vectors of the others say nothing of what they mean."""
         encoder = getattr(self, "text", None)
         return encoder.reads(texts) if isinstance(encoder, TextEncoder) else torch.ones(len(texts), dtype=torch.bool)
+
+    def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """The terms of `loss`: what `DistributedDataParallel` and `torch.compile` call.
+
+        >>> shared = DistributedDataParallel(model)  # doctest: +SKIP
+        >>> sum(shared(batch).values()).backward()  # doctest: +SKIP
+        """
+        return self.loss(batch)
 
     def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Terms whose sum a training step makes smaller, each times its weight."""
@@ -344,7 +361,11 @@ class RetrievalModel(nn.Module):
             ModelError: one of them cannot be written.
         """
         folder = Path(path)
+        from reelseek.models.systems import SYSTEMS
+
+        package = SYSTEMS.package(self.system)
         config = {"format": 1, "system": self.system, "config": _plain(self.config), **(about or {})}
+        config |= {"package": package} if package else {}
         write_saved(folder, self.state_dict(), config)
         with write_errors(folder / "README.md"):
             write_whole(folder / "README.md", card or f"# {self.system}\n\nA Reelseek retrieval model.\n")
@@ -458,11 +479,11 @@ def load_model(path: "RetrievalModel | str | os.PathLike[str]", **settings: Any)
         )
     try:
         config, weights = read_saved(folder)
-        system = SYSTEMS[config["system"]]
+        if "system" not in config or "config" not in config:
+            raise ModelError("its config.json names no system and configuration; is it a folder of another project?")
+        system = SYSTEMS.of_saved(config["system"], str(config.get("package", "")))
         model = system.build(config["config"])
         model.load_state_dict(weights)
-    except KeyError as error:
-        raise ModelError(f"{folder / 'config.json'} names no system that is known here: {error}") from error
     except Exception as error:  # safetensors and torch have no common root for a damaged or foreign file
         raise ModelError(f"{folder} cannot be loaded: {error}") from error
     return model.eval()

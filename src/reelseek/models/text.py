@@ -4,11 +4,11 @@ Text is one more modality: a caption's tokens are `Steps`, as a video's are. Eve
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -25,10 +25,28 @@ from reelseek.library.mask import Mask, upload
 from reelseek.library.tokens import Steps
 from reelseek.models.words import split_words, word_vectors
 
-__all__ = ["TextConfig", "TextEncoder"]
+__all__ = ["TextConfig", "TextEncoder", "takes_one_text"]
 
 _log = logging.getLogger("reelseek")
 _VECTORS = (".txt", ".vec", ".bin")
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def takes_one_text(method: Method) -> Method:
+    """A method of texts that takes one string as one text, and never as its letters.
+
+    Raises:
+        ModelError: what it is called with are no texts.
+    """
+
+    @wraps(method)
+    def of_texts(model: Any, texts: str | Sequence[str]) -> Any:
+        texts = [texts] if isinstance(texts, str) else list(texts) if hasattr(texts, "__iter__") else texts
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise ModelError(f"texts are {texts!r:.80}; give a string, or a sequence of strings")
+        return method(model, texts)
+
+    return cast(Method, of_texts)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -68,7 +86,9 @@ class TextEncoder(nn.Module):
             self.encoder = _trainable_copy(config.encoder)
         self.width = config.dim or _width(config.encoder)
 
-    def pooled(self, texts: Sequence[str]) -> Float[Tensor, "text width"]:
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # tokenizers and files of vectors are no tensors
+    @takes_one_text
+    def pooled(self, texts: str | Sequence[str]) -> Float[Tensor, "text width"]:
         """Encode each text as one vector: sentence mean, BERT's [CLS], CLIP's projection, or the mean word vector.
 
         Raises:
@@ -85,7 +105,9 @@ class TextEncoder(nn.Module):
             return pooled
         return steps.clean.sum(1) / steps.present.sum(1, keepdim=True).clamp(min=1)
 
-    def words(self, texts: Sequence[str]) -> Steps:
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # tokenizers and files of vectors are no tensors
+    @takes_one_text
+    def words(self, texts: str | Sequence[str]) -> Steps:
         """Encode each token as one vector. A text without any word of a word-vector file has no token.
 
         Raises:
@@ -96,7 +118,9 @@ class TextEncoder(nn.Module):
         self._check(steps.values)
         return steps
 
-    def reads(self, texts: Sequence[str]) -> Bool[Tensor, " text"]:
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # tokenizers and files of vectors are no tensors
+    @takes_one_text
+    def reads(self, texts: str | Sequence[str]) -> Bool[Tensor, " text"]:
         """Which texts consist at least half of known words; a trained encoder may learn unknown scripts."""
         if self.config.encoder == "sentence" and not self.config.trained:
             return torch.from_numpy(packaged_encoder().reads(texts)).to(self._device)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import logging
+import os
 import re
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -64,7 +65,7 @@ Report = Callable[[Epoch, int, str], None]
 def train(
     recipe: Recipe,
     library: Library,
-    out: Path,
+    out: str | os.PathLike[str],
     *,
     report: Report | None = None,
     after: After | None = None,
@@ -90,6 +91,7 @@ def train(
         UsageError: the library lacks captions or experts.
         ModelError: `out` cannot be written; nothing that was finished is lost.
     """
+    out = Path(out)
     place = parallel.join(resolve_device(device if device is not None else recipe.train.device))
     matmul_precision(place)
     torch.manual_seed(recipe.train.seed)
