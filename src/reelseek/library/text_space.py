@@ -2,10 +2,14 @@
 
 import json
 import os
+from typing import TYPE_CHECKING
 
 from reelseek.errors import UsageError
 from reelseek.experts.sentence import SENTENCE_VARIABLE, SentenceEncoder, packaged_encoder, sentence_encoder
-from reelseek.library.store import Library
+from reelseek.library.source import FeatureSource
+
+if TYPE_CHECKING:
+    from reelseek.library.store import Library
 
 __all__ = ["LINE_EXPERTS", "check_text_space", "note_text_space"]
 
@@ -13,7 +17,7 @@ LINE_EXPERTS = ("speech", "ocr")  # their steps are sentence embeddings
 _KEY = "text_space"
 
 
-def check_text_space(library: Library) -> None:
+def check_text_space(library: FeatureSource) -> None:
     """Refuse to mix the vectors of two sentence encoders.
 
     Raises:
@@ -35,7 +39,7 @@ def check_text_space(library: Library) -> None:
     )
 
 
-def note_text_space(library: Library) -> None:
+def note_text_space(library: "Library") -> None:
     """Keep which encoder embeds the library's lines from now on; call it after `check_text_space`."""
     encoder = sentence_encoder()
     if encoder is not packaged_encoder() or library.meta(_KEY) is not None:

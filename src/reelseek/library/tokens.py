@@ -14,7 +14,8 @@ from torch import Tensor
 
 from reelseek.errors import FeatureError, UsageError
 from reelseek.library.mask import Mask, upload, zero_absent
-from reelseek.library.store import Library, TrackRow, Video
+from reelseek.library.source import FeatureSource
+from reelseek.library.store import TrackRow, Video
 
 __all__ = ["Clip", "Steps", "TokenReader", "Tokens", "with_any"]
 
@@ -184,7 +185,7 @@ class TokenReader:
 
     def __init__(
         self,
-        library: Library,
+        library: FeatureSource,
         experts: Sequence[str] | None = None,
         *,
         most_steps: int = 30,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from reelseek.errors import ModelError, UsageError
-from reelseek.library.store import Library
+from reelseek.library.source import FeatureSource
 from reelseek.library.text_space import check_text_space
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.device import device_of
@@ -18,7 +18,7 @@ _DEVICE_BATCH = 512
 _TOGETHER = 16  # batches whose embeddings are fetched from a device at once
 
 
-def reader_for(model: RetrievalModel, library: Library, experts: Sequence[str] | None = None) -> TokenReader:
+def reader_for(model: RetrievalModel, library: FeatureSource, experts: Sequence[str] | None = None) -> TokenReader:
     """A reader of those of the model's experts that the library has.
 
     Raises:

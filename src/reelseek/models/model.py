@@ -58,9 +58,9 @@ class Embedding:
         ones = torch.ones_like(values[..., 0])
         return cls(values, ones > 0 if present is None else present, ones)
 
-    def of_all(self) -> "Embedding":
+    def all_gather(self) -> "Embedding":
         """The items of all processes that train together."""
-        return Embedding(*(parallel.gathered(part) for part in (self.values, self.present, self.weights)))
+        return Embedding(*(parallel.all_gather(part) for part in (self.values, self.present, self.weights)))
 
     def to(self, device: torch.device | str) -> "Embedding":
         """The same on a device."""
@@ -355,7 +355,7 @@ class LearnedModel(RetrievalModel):
         """The terms of the clips that have any evidence; one that is zero where there are none."""
         self.check(batch.tokens)
         batch = batch.with_evidence()
-        found = self.terms(batch) if parallel.everywhere(len(batch.texts) > 0) else {}
+        found = self.terms(batch) if parallel.all_true(len(batch.texts) > 0) else {}
         if not found:
             return {"nothing": torch.stack([(parameter * 0).sum() for parameter in self.parameters()]).sum()}
         return found
@@ -365,8 +365,8 @@ class LearnedModel(RetrievalModel):
         texts, videos = self.encode_texts(batch.texts), self.encode_videos(batch.tokens)
         negatives = batch.negatives
         if parallel.active() and self.training and not batch.local:
-            texts, videos = texts.of_all(), videos.of_all()
-            alike = parallel.gathered(batch.alike)
+            texts, videos = texts.all_gather(), videos.all_gather()
+            alike = parallel.all_gather(batch.alike)
             negatives = alike[:, None] != alike[None, :]
         return {self.config.loss.name: self.score_loss(self.similarity(texts, videos), negatives=negatives)}
 

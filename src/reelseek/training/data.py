@@ -10,7 +10,8 @@ import numpy as np
 
 from reelseek.errors import UsageError
 from reelseek.evaluation.protocols import Protocol
-from reelseek.library.store import Caption, Library
+from reelseek.library.source import FeatureSource
+from reelseek.library.store import Caption
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.model import RetrievalModel
 from reelseek.overlap.clean import read_videos
@@ -146,13 +147,13 @@ class Split:
         )
 
 
-def split_names(library: Library) -> list[str]:
+def split_names(library: FeatureSource) -> list[str]:
     """Names of the splits that captions or videos carry."""
     named = {name for name in library.splits() if name} | set(library.memberships())
     return sorted(named | {video.split for video in library.videos() if video.split})
 
 
-def read_split(library: Library, name: str | None) -> Split:
+def read_split(library: FeatureSource, name: str | None) -> Split:
     """A split by name; None takes every caption.
 
     Raises:
@@ -179,14 +180,14 @@ def read_split(library: Library, name: str | None) -> Split:
     return Split(name or "all", tuple(clips), tuple(c.text for c in captions), tuple(clips[_clip(c)] for c in captions))
 
 
-def _of_members(library: Library, name: str | None, members: Sequence[str]) -> list[Caption]:
+def _of_members(library: FeatureSource, name: str | None, members: Sequence[str]) -> list[Caption]:
     """Captions of a split that is a list of videos: those made for it where there are any, else all of its videos'."""
     inside = set(members)
     every = [c for c in library.captions() if c.video in inside]
     return [c for c in every if c.split == name] or [c for c in every if c.split is None] or every
 
 
-def _refuse_test(library: Library, chosen: Split) -> None:
+def _refuse_test(library: FeatureSource, chosen: Split) -> None:
     """A validation split that is a test split, by its name or by its videos, makes the test score worthless."""
     videos = {clip.video for clip in chosen.clips}
     for name in split_names(library):
@@ -203,7 +204,7 @@ def _clip(caption: Caption) -> Clip:
     return Clip(caption.video, caption.start_seconds, caption.end_seconds)
 
 
-def together(library: Library, names: Sequence[str]) -> Split:
+def together(library: FeatureSource, names: Sequence[str]) -> Split:
     """Several splits as one; a clip that two of them hold is there once.
 
     Raises:
@@ -221,7 +222,7 @@ def together(library: Library, names: Sequence[str]) -> Split:
 
 
 def training_splits(
-    library: Library, train: str | Sequence[str], validation: str | None, fraction: float
+    library: FeatureSource, train: str | Sequence[str], validation: str | None, fraction: float
 ) -> tuple[Split, Split]:
     """The split to learn from and the one to choose the best epoch on, which share no video.
 
@@ -258,7 +259,7 @@ def training_splits(
     return whole.subset(keep, whole.name), whole.subset(rest, f"{round(fraction * 100)}% of {whole.name}", whole.name)
 
 
-def recipe_splits(library: Library, recipe: DataRecipe) -> tuple[Split, Split]:
+def recipe_splits(library: FeatureSource, recipe: DataRecipe) -> tuple[Split, Split]:
     """What a recipe learns from and chooses on, without the videos that it excludes.
 
     Raises:
@@ -269,7 +270,7 @@ def recipe_splits(library: Library, recipe: DataRecipe) -> tuple[Split, Split]:
     return _without_excluded(whole, recipe, [whole, chosen]), _without_excluded(chosen, recipe, [whole, chosen])
 
 
-def whole_split(library: Library, recipe: DataRecipe) -> Split:
+def whole_split(library: FeatureSource, recipe: DataRecipe) -> Split:
     """All that a recipe may learn from, what was set aside for choosing too."""
     if recipe.mixture:
         split = together(library, list(recipe.weights))
@@ -297,7 +298,9 @@ def _without_excluded(split: Split, recipe: DataRecipe, parts: Sequence[Split]) 
     return split if len(keep) == len(split.clips) else split.subset(keep, split.name, split.set_aside_from)
 
 
-def hidden_experts(library: Library, videos: Iterable[str], groups: Sequence[GroupRecipe]) -> dict[str, frozenset[str]]:
+def hidden_experts(
+    library: FeatureSource, videos: Iterable[str], groups: Sequence[GroupRecipe]
+) -> dict[str, frozenset[str]]:
     """For each video the experts that its group may not see; empty without groups.
 
     Raises:

@@ -14,7 +14,7 @@ from reelseek.errors import UsageError
 from reelseek.evaluation.compare import write_run
 from reelseek.evaluation.protocols import PROTOCOLS, Protocol
 from reelseek.evaluation.ranks import Direction, dual_softmax, metrics, text_to_video_ranks, video_to_text_ranks
-from reelseek.library.store import Library
+from reelseek.library.source import FeatureSource
 from reelseek.library.tokens import TokenReader
 from reelseek.models.device import resolve_device
 from reelseek.models.embed import embed_clips, embed_texts, reader_for
@@ -66,7 +66,7 @@ class Measured:
 
 def evaluate(
     model: RetrievalModel,
-    library: Library,
+    library: FeatureSource,
     *,
     split: str | None = None,
     experts: Sequence[str] | None = None,
