@@ -1,21 +1,25 @@
 """Clips of a library and texts through a model, in batches."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from reelseek.errors import ModelError, UsageError
+from reelseek.errors import ModelError, ReelseekError, UsageError
 from reelseek.library.source import FeatureSource
 from reelseek.library.text_space import check_text_space
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.device import device_of
 from reelseek.models.model import Embedding, RetrievalModel
 
-__all__ = ["embed_batches", "embed_clips", "embed_texts", "reader_for"]
+__all__ = ["embed_batches", "embed_clips", "embed_texts", "reader_for", "similarity_matrix"]
 
 _BATCH = 64
 _DEVICE_BATCH = 512
 _TOGETHER = 16  # batches whose embeddings are fetched from a device at once
+_BLOCK_FLOATS = 2**25  # of similarities, or of what pairs are compared by, at once
 
 
 def reader_for(model: RetrievalModel, library: FeatureSource, experts: Sequence[str] | None = None) -> TokenReader:
@@ -93,6 +97,45 @@ def embed_texts(model: RetrievalModel, texts: Sequence[str]) -> Embedding:
         part = Embedding(part.values, part.present & read, part.weights * read)
     _check_finite(model, part, [f"the text {text[:80]!r}" for text in texts])
     return part
+
+
+def similarity_matrix(model: RetrievalModel, texts: Embedding, videos: Embedding) -> Float[Tensor, "text video"]:
+    """The model's own similarity of every text to every video, on the CPU, in blocks of bounded memory.
+
+    Raises:
+        ModelError: the model's similarity fails, has another shape, or is NaN or infinite.
+    """
+    device = device_of(model) if model.pairwise else torch.device("cpu")
+    widths = (texts.values.shape[1], videos.values.shape[1], videos.values.shape[2]) if model.pairwise else ()
+    pairs = max(1, _BLOCK_FLOATS // max(1, math.prod(widths)))
+    columns = min(max(1, len(videos)), max(pairs // max(1, len(texts)), math.isqrt(pairs)))
+    rows = max(1, pairs // columns)
+    scores = torch.zeros(len(texts), len(videos))
+    model.eval()
+    with torch.inference_mode():
+        for top in range(0, len(texts), rows):
+            some_texts = texts[top : top + rows].to(device)
+            for start in range(0, len(videos), columns):
+                block = _similarity(model, some_texts, videos[start : start + columns].to(device))
+                scores[top : top + rows, start : start + columns] = block
+    return scores
+
+
+def _similarity(model: RetrievalModel, texts: Embedding, videos: Embedding) -> Float[Tensor, "text video"]:
+    try:
+        scores = model.similarity(texts, videos)
+    except ReelseekError:
+        raise
+    except Exception as error:  # a system may come from another package, and raise what it likes
+        raise ModelError(f"the similarity of {model.system} failed: {type(error).__name__}: {error}") from error
+    if scores.shape != (len(texts), len(videos)):
+        raise ModelError(
+            f"the similarity of {model.system} has the shape {tuple(scores.shape)} for {len(texts)} texts and "
+            f"{len(videos)} videos; wanted one number for each pair"
+        )
+    if not bool(torch.isfinite(scores).all()):
+        raise ModelError(f"the similarity of {model.system} is NaN or infinite; its weights are damaged")
+    return scores.float().cpu()
 
 
 def _name(clip: Clip) -> str:

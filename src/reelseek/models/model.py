@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import ConfigDict, Field
 from torch import Tensor, nn
+from torch.nn import functional
 
 from reelseek.errors import ModelError
 from reelseek.library.files import write_whole
@@ -51,6 +52,10 @@ class Embedding:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def __getitem__(self, rows: slice | Int[Tensor, " row"]) -> "Embedding":
+        """Some of the items, in that order."""
+        return Embedding(self.values[rows], self.present[rows], self.weights[rows])
 
     @classmethod
     def even(cls, values: Tensor, present: Tensor | None = None) -> "Embedding":
@@ -181,13 +186,40 @@ def similarity(texts: Embedding, videos: Embedding, *, renormalise: bool = True)
     return zero_absent(total > 0, scores / total.clamp(min=1e-12))
 
 
+def contributions(texts: Embedding, videos: Embedding, *, renormalise: bool = True) -> Float[Tensor, "text video slot"]:
+    """What each slot adds to `similarity`: they sum to it."""
+    weights = (texts.weights * texts.present).float()[:, None] * (videos.weights * videos.present).float()[None]
+    values = zero_absent(videos.present[..., None], videos.values.float())
+    terms = torch.einsum("tsd,vsd->tvs", texts.values.float(), values) * weights
+    if not renormalise:
+        return terms
+    total = weights.sum(-1, keepdim=True)
+    return zero_absent(total > 0, terms / total.clamp(min=1e-12))
+
+
+def mean_of_slots(embedding: Embedding) -> Embedding:
+    """One slot: the mean of those that are present, of unit length."""
+    present = embedding.present[..., None]
+    mean = zero_absent(present, embedding.values.float()).sum(1) / present.sum(1).clamp(min=1)
+    return Embedding.even(functional.normalize(mean, dim=-1)[:, None], embedding.present.any(1, keepdim=True))
+
+
 class RetrievalModel(nn.Module):
     """What every system is: `encode_videos`, `encode_texts`, `similarity`, `save`.
+
+    A system whose slots meet in dot products has nothing to say of `similarity`, and is searched by an index that
+    orders clips exactly. One that compares in a way of its own (X-Pool, JSFusion) overrides it, and is `pairwise`:
+    search finds candidates by the dot product of coarse embeddings and scores those again by `similarity`. The slots of
+    its embeddings may be steps or words, always the same number of them, with `present` telling which are real.
 
     Attributes:
         system: its name in SYSTEMS.
         config: a frozen dataclass that rebuilds it.
         slots: names of the slots, usually experts.
+        slots_apart: each slot is made of the expert of its name alone, so that leaving the expert out of a video is
+            leaving out its slot.
+        candidates: how many clips a search scores again by a pairwise `similarity`; None takes as many as a recall of
+            .99 needs, which is measured when an index is built.
         renormalise: how `similarity` treats absent slots.
         text_side: what names of parameters of the text side begin with; they may learn at a rate of their own.
         unused: parameters that no loss reaches, by what their names begin with.
@@ -195,6 +227,8 @@ class RetrievalModel(nn.Module):
     """
 
     embeds_sentences: bool = False
+    slots_apart: bool = False
+    candidates: int | None = None
     system: str = ""
     text_side: tuple[str, ...] = ("text", "caption", "words")
     unused: tuple[str, ...] = ()
@@ -253,8 +287,25 @@ class RetrievalModel(nn.Module):
         return {}
 
     def similarity(self, texts: Embedding, videos: Embedding) -> Float[Tensor, "text video"]:
-        """Higher is nearer."""
+        """Higher is nearer. The one score: training, evaluation and search all rank by it."""
         return similarity(texts, videos, renormalise=self.renormalise)
+
+    @property
+    def pairwise(self) -> bool:
+        """Whether `similarity` is the system's own, and not the weighted dot product of slots."""
+        return type(self).similarity is not RetrievalModel.similarity
+
+    def contributions(self, texts: Embedding, videos: Embedding) -> Float[Tensor, "text video slot"]:
+        """What each slot adds to `similarity`, of a system that is not pairwise."""
+        return contributions(texts, videos, renormalise=self.renormalise)
+
+    def coarse_texts(self, texts: Embedding) -> Embedding:
+        """What the candidates of a search are found by, in dot products with `coarse_videos`."""
+        return mean_of_slots(texts) if self.pairwise else texts
+
+    def coarse_videos(self, videos: Embedding) -> Embedding:
+        """See `coarse_texts`; as many slots, and as wide."""
+        return mean_of_slots(videos) if self.pairwise else videos
 
     def check(self, tokens: Tokens) -> None:
         """Refuse what the model was not built for.

@@ -38,6 +38,7 @@ class ClipMean(RetrievalModel):
     """pool (mean of unit vectors, or the middle one) -> cosine."""
 
     system = "clip_mean"
+    slots_apart = True
     config: ClipMeanConfig
 
     def __init__(self, config: ClipMeanConfig) -> None:

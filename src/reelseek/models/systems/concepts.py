@@ -63,6 +63,7 @@ class Concepts(RetrievalModel):
     system = "concepts"
     renormalise = False
     embeds_sentences = True
+    slots_apart = True
 
     def __init__(self, config: ConceptsConfig) -> None:
         super().__init__()

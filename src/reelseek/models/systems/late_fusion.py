@@ -43,6 +43,7 @@ class LateFusion(LearnedModel):
 
     def __init__(self, config: LateFusionConfig) -> None:
         super().__init__(config)
+        self.slots_apart = config.missing == "mask"
         self.project = per_expert({name: nn.Linear(dim, config.width) for name, dim in config.experts.items()})
         self.mix = per_expert({name: self._transformer(config) for name in config.experts})
         self.heads = per_expert({name: nn.Linear(config.width, config.embedding) for name in config.experts})

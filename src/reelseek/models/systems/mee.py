@@ -104,6 +104,7 @@ class MEE(MixtureOfExperts):
         pooled = pooled_widths(config.experts, config.vlad)
         widths = {name: config.widths.get(name, width) for name, width in pooled.items()}
         super().__init__(config, widths)
+        self.slots_apart = config.missing == "mask"
         self.heads = per_expert({name: GatedUnit(pooled[name], width) for name, width in widths.items()})
 
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
