@@ -140,6 +140,25 @@ class Steps:
             host=present,
         )
 
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: "slice | Sequence[int] | Tensor") -> "Steps":
+        """Return some of the videos: a slice, their numbers, or a mask."""
+        return self.rows(torch.arange(len(self))[rows])
+
+    @classmethod
+    def concat(cls, parts: Sequence["Steps"]) -> "Steps":
+        """Collate batches on the host, padded to the longest."""
+        longest = max(part.values.shape[1] for part in parts)
+
+        def padded(tensor: Tensor) -> Tensor:
+            end = tensor.new_zeros(len(tensor), longest - tensor.shape[1], *tensor.shape[2:])
+            return torch.cat([tensor, end], dim=1)
+
+        columns = zip(*((part.values, part.present, part.spans) for part in parts), strict=True)
+        return cls(*(torch.cat([padded(tensor) for tensor in column]) for column in columns))
+
     def rows(self, videos: Int[Tensor, " row"]) -> "Steps":
         """Some of the videos, by their numbers on the host."""
         index = upload([videos], self.device)[0]

@@ -22,7 +22,7 @@ from reelseek.library.tokens import Steps, Tokens
 from reelseek.models import parallel
 from reelseek.models.blocks.project import Inputs
 from reelseek.models.losses import LossConfig
-from reelseek.models.text import TextConfig, TextEncoder
+from reelseek.models.text import TextConfig, TextEncoder, refuse_features
 from reelseek.models.weights import read_saved, write_errors, write_saved
 
 __all__ = [
@@ -136,6 +136,29 @@ class Batch:
             return self
         return self.rows(there.nonzero()[:, 0])
 
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, rows: "slice | Sequence[int] | Tensor") -> "Batch":
+        """Return some of the clips: a slice, their numbers, or a mask."""
+        return self.rows(torch.arange(len(self))[rows])
+
+    @classmethod
+    def concat(cls, parts: Sequence["Batch"]) -> "Batch":
+        """Collate batches of the same experts, on the host, into one; steps are padded to the longest."""
+        first = parts[0]
+        clips = [part.clip for part in parts if part.clip is not None]
+        pseudo = [part.pseudo for part in parts if part.pseudo is not None]
+        return replace(
+            first,
+            tokens={name: Steps.concat([part.tokens[name] for part in parts]) for name in first.tokens},
+            texts=[text for part in parts for text in part.texts],
+            video=torch.cat([part.video for part in parts]),
+            clip=torch.cat(clips) if first.clip is not None else None,
+            pseudo=torch.cat(pseudo) if first.pseudo is not None else None,
+            host_video=None,
+        )
+
     def rows(self, kept: Int[Tensor, " kept"]) -> "Batch":
         """Some of the clips, in that order, by their numbers on the host."""
         tokens = {name: steps.rows(kept) for name, steps in self.tokens.items()}
@@ -223,6 +246,7 @@ class RetrievalModel(nn.Module):
         renormalise: how `similarity` treats absent slots.
         text_side: what names of parameters of the text side begin with; they may learn at a rate of their own.
         unused: parameters that no loss reaches, by what their names begin with.
+        record: what was written beside its weights of how it was trained; empty for one that was not loaded.
         embeds_sentences: whether it compares queries with a library's lines as they are, in one encoder's space.
     """
 
@@ -235,6 +259,7 @@ class RetrievalModel(nn.Module):
     renormalise: bool = True
     slots: tuple[str, ...] = ()
     config: Any = None
+    record: Mapping[str, Any] = {}
 
     @property
     def step_by_step(self) -> Mapping[str, int]:
@@ -270,7 +295,10 @@ class RetrievalModel(nn.Module):
     def reads(self, texts: Sequence[str]) -> Bool[Tensor, " text"]:
         """Which texts its text side can read; the vectors of the others say nothing of what they mean."""
         encoder = getattr(self, "text", None)
-        return encoder.reads(texts) if isinstance(encoder, TextEncoder) else torch.ones(len(texts), dtype=torch.bool)
+        if isinstance(encoder, TextEncoder):
+            return encoder.reads(texts)
+        refuse_features(texts)
+        return torch.ones(len(texts), dtype=torch.bool)
 
     def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Terms whose sum a training step makes smaller, each times its weight."""
@@ -461,6 +489,7 @@ def load_model(path: "RetrievalModel | str | os.PathLike[str]", **settings: Any)
         system = SYSTEMS[config["system"]]
         model = system.build(config["config"])
         model.load_state_dict(weights)
+        model.record = {key: value for key, value in config.items() if key not in ("format", "system", "config")}
     except KeyError as error:
         raise ModelError(f"{folder / 'config.json'} names no system that is known here: {error}") from error
     except Exception as error:  # safetensors and torch have no common root for a damaged or foreign file

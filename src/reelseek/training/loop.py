@@ -70,7 +70,7 @@ def train(
     matmul_precision(target)
     torch.manual_seed(recipe.train.seed)
     reader, splits = _open_data(recipe, library)
-    model = build_model(recipe, reader)
+    model = build_model(recipe, reader, splits[0])
     check_shared_loss(recipe, model)
     reader.step_by_step = dict(model.step_by_step)
     splits = (splits[0].read_by(model), splits[1])

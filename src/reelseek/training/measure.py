@@ -17,7 +17,7 @@ from reelseek.evaluation.ranks import Direction, dual_softmax, metrics, text_to_
 from reelseek.library.source import FeatureSource
 from reelseek.library.tokens import TokenReader
 from reelseek.models.device import resolve_device
-from reelseek.models.embed import embed_clips, embed_texts, reader_for
+from reelseek.models.embed import embed_clips, embed_texts, reader_for, similarity_matrix
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.training.data import Split, read_split, split_names
 
@@ -130,7 +130,7 @@ def measure_embedded(
     texts = embed_texts(model, split.texts)
     if unread := int((~texts.present.any(1)).sum()):
         _log.warning("the text side cannot read %d of %d captions; they score 0 everywhere", unread, len(split.texts))
-    scores = model.similarity(texts, videos).numpy()
+    scores = similarity_matrix(model, texts, videos).numpy()
     scorable = videos.present.any(1).numpy()
     ranks, reverse = ranks_under(rule, scores, split, scorable)
     normalised = ranks_under(rule, dual_softmax(scores), split, scorable)

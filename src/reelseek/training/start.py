@@ -5,10 +5,12 @@ import logging
 import numpy as np
 
 from reelseek.errors import RecipeError
+from reelseek.library.caption_features import CaptionFeatures
 from reelseek.library.tokens import TokenReader, Tokens
 from reelseek.models import parallel
 from reelseek.models.model import LearnedModel, RetrievalModel, load_model
 from reelseek.models.systems import SYSTEMS
+from reelseek.models.text import FEATURES
 from reelseek.training.data import Split
 from reelseek.training.recipe import Recipe
 
@@ -18,8 +20,8 @@ _log = logging.getLogger("reelseek")
 _MOST_FITTED = 8192  # clips from which closed forms are fitted
 
 
-def build_model(recipe: Recipe, reader: TokenReader) -> RetrievalModel:
-    """Build the recipe's system for the experts that are read.
+def build_model(recipe: Recipe, reader: TokenReader, split: Split) -> RetrievalModel:
+    """Build the recipe's system for the experts that are read and, where captions come as features, for their width.
 
     Raises:
         RecipeError: no such system, or it needs no training.
@@ -30,6 +32,15 @@ def build_model(recipe: Recipe, reader: TokenReader) -> RetrievalModel:
         trained = ", ".join(key for key, system in SYSTEMS.items() if system.trained)
         raise RecipeError(f"model.system is {name!r}; systems that can be trained are: {trained}")
     settings.setdefault("experts", reader.dims)
+    first = split.texts[0] if split.texts else ""
+    if isinstance(first, CaptionFeatures):
+        config = settings.get("text", {})
+        if config.get("encoder", FEATURES) != FEATURES:
+            raise RecipeError(
+                f"the captions of {split.name!r} come as features, which model.text.encoder = {config['encoder']!r} "
+                f"cannot read; leave it out, or set it to {FEATURES!r}"
+            )
+        settings["text"] = {"encoder": FEATURES, "dim": first.vectors.shape[1], **config}
     return SYSTEMS[name].build(settings)
 
 
