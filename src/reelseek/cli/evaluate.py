@@ -1,7 +1,6 @@
 """`reelseek evaluate`."""
 
-from collections.abc import Collection, Sequence
-from itertools import combinations as subsets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from reelseek.training import Measured
     from reelseek.training.leak import WithoutOverlap
 
-__all__ = ["METRICS", "combinations_of", "metric_cells", "register"]
+__all__ = ["METRICS", "metric_cells", "register"]
 
 METRICS = ["R@1", "R@5", "R@10", "R@50", "MdR", "MnR", "queries"]
 
@@ -64,6 +63,7 @@ def evaluate(
     from reelseek.library import Library
     from reelseek.models import load_model
     from reelseek.training import evaluate as measure
+    from reelseek.training.combinations import experts_of
     from reelseek.training.measure import write_measured
 
     if protocol == "list":
@@ -82,24 +82,20 @@ def evaluate(
             _seeds(Path(model), opened, split, protocol, named_device(device), json=json)
             return
         loaded = load_model(model).to(named_device(device))
-        chosen = _experts(modalities, loaded.experts, opened) if modalities else None
-        measured = measure(loaded, opened, split=split, experts=chosen, protocol=protocol)
-        parts = {
-            "+".join(names): measure(loaded, opened, split=split, experts=names, protocol=protocol)
-            for names in (combinations_of(combinations, loaded.experts, opened) if combinations else ())
-        }
+        experts = experts_of(modalities.split(","), loaded.experts, opened) if modalities else None
+        measured = measure(
+            loaded, opened, split=split, experts=experts, protocol=protocol, combinations=combinations or None
+        )
     apart = _without_overlap(measured, shared) if shared else None
     if run is not None:
         write_measured(run, measured, loaded.system)
     if json:
         told = measured.as_json()
-        if parts:
-            told["combinations"] = {name: part.as_json() for name, part in parts.items()}
         if apart is not None:
             told["without_overlap"] = apart.as_json()
         print_json(told)
         return
-    _show(measured, parts)
+    _show(measured)
     if apart is not None:
         _show_apart(apart)
 
@@ -165,41 +161,12 @@ def _seeds(
     say(f"{len(numbers)} seeds ({', '.join(map(str, numbers))}); {first['protocol']}: {first['says']}")
 
 
-def _experts(given: str, of_model: Collection[str], library: "Library") -> list[str]:
-    """Names of experts, or of modalities, which stand for all their experts."""
-    by_modality: dict[str, list[str]] = {}
-    for name, about in library.experts().items():
-        if name in of_model:
-            by_modality.setdefault(str(about["modality"]), []).append(name)
-    found = []
-    for name in (part.strip() for part in given.split(",")):
-        if name:
-            found += [name] if name in of_model else by_modality.get(name, [name])
-    return list(dict.fromkeys(found))
-
-
-def combinations_of(given: str, of_model: Collection[str], library: "Library") -> list[list[str]]:
-    """Combinations of experts: `all` of those that a model takes and a library has, or the named ones.
-
-    Raises:
-        UsageError: all of them would be too many.
-    """
-    if given != "all":
-        return [_experts(part, of_model, library) for part in given.split("/") if part.strip()]
-    from reelseek.errors import UsageError
-
-    there = [name for name in of_model if name in library.experts()]
-    if len(there) > 7:
-        raise UsageError(f"{len(there)} experts have {2 ** len(there) - 1} combinations; name some, as in a,b/a/b,c")
-    return [list(some) for size in range(1, len(there) + 1) for some in subsets(there, size)]
-
-
-def _show(measured: "Measured", parts: "dict[str, Measured]") -> None:
+def _show(measured: "Measured") -> None:
     rows: list[Sequence[object]] = [("text to video", *metric_cells(measured.text_to_video))]
     rows.append(("video to text", *metric_cells(measured.video_to_text)))
     if len(measured.by_modalities) > 1:
         rows += [(f"  had {name}", *metric_cells(found)) for name, found in measured.by_modalities.items()]
-    rows += [(f"given {name}", *metric_cells(part.text_to_video)) for name, part in parts.items()]
+    rows += [(f"given {name}", *metric_cells(part.text_to_video)) for name, part in measured.combinations.items()]
     print_table(["", *METRICS], rows)
     say(
         f"split {measured.split} ({measured.split_hash}): {measured.queries} queries, gallery of {measured.gallery}, "

@@ -1,5 +1,6 @@
 """Training a system by a recipe, and the one loop over its epochs."""
 
+import logging
 from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import islice
@@ -18,7 +19,8 @@ from reelseek.models.model import Batch, RetrievalModel
 from reelseek.training.ahead import in_order
 from reelseek.training.batches import BatchReader
 from reelseek.training.caching import cached_gradients
-from reelseek.training.card import save_trained
+from reelseek.training.card import training_card, training_record
+from reelseek.training.caveats import pack_videos, training_caveats
 from reelseek.training.checkpoints import Checkpoints, RunState, run_identity
 from reelseek.training.data import Split, hidden_experts, recipe_splits, whole_split
 from reelseek.training.log import Epoch
@@ -32,6 +34,8 @@ from reelseek.training.start import build_model, check_shared_loss, fitting_samp
 from reelseek.training.validation import Validator
 
 __all__ = ["Trainer", "train"]
+
+_log = logging.getLogger("reelseek")
 
 Report = Callable[[Epoch, int, str], None]
 
@@ -90,8 +94,7 @@ def train(
     if splits[1].set_aside_from == splits[0].name:  # set aside for validation only; closed forms may use them now
         model.cpu().refit(*fitting_sample(reader, whole_split(library, recipe.data), recipe.train.seed))
         model.to(target)
-    if parallel.is_main_process():
-        trainer.save_model(out)
+    trainer.finish(library, out)
     parallel.barrier()
     return model.eval()
 
@@ -205,12 +208,22 @@ class Trainer:
         # the one value per epoch that the host waits for
         return float(np.mean(torch.stack(losses).cpu().numpy().astype(np.float64)))
 
-    def save_model(self, out: Path) -> None:
-        """Write the trained model, with the record of its training."""
-        save_trained(
-            self.model, out, self.recipe, self.splits, self.reader.fingerprints,
-            log=self.state.log, steps=self.state.steps,
-        )  # fmt: skip
+    def finish(self, library: FeatureSource, out: Path) -> None:
+        """Give the model the record of its training, and write it with its card."""
+        state, (train_split, validation) = self.state, self.splits
+        caveats = training_caveats(validation, state.log)
+        record = training_record(
+            self.recipe, validation, self.reader.fingerprints, log=state.log, steps=state.steps, caveats=caveats
+        )
+        learnt = (
+            whole_split(library, self.recipe.data) if validation.set_aside_from == train_split.name else train_split
+        )
+        self.model.record = record | pack_videos(library, [clip.video for clip in learnt.clips])
+        if parallel.is_main_process():
+            for caveat in caveats:
+                _log.warning("%s", caveat)
+            card = training_card(self.model, self.splits, state.log, caveats)
+            self.model.save(out, card=card, about=self.model.record)
 
     def _out_of_patience(self) -> bool:
         since_best = next((count for count, line in enumerate(reversed(self.state.log)) if line.best), 0)
