@@ -49,7 +49,7 @@ class Pairwise(LearnedModel):
         self.rows.append(len(texts))
         slots = functional.softmax(torch.einsum("td,vsd->tvs", self.weigh(texts.values[:, 0]), videos.values), dim=-1)
         pairs = torch.einsum("tvs,vsd->tvd", slots * videos.present, videos.values)
-        return self.judge(torch.tanh(pairs * texts.values))[..., 0]
+        return self.judge((pairs * texts.values).relu())[..., 0]
 
 
 def _gradients(model: nn.Module) -> dict[str, Tensor]:
