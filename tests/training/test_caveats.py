@@ -79,8 +79,9 @@ def test_clips_that_were_trained_on_are_counted(tmp_path: Path, caplog: pytest.L
     assert [record.getMessage() for record in caplog.records] == [warning]  # once for all combinations
     assert json.loads(json.dumps(measured.as_json()))["warnings"] == [warning]
     # the same clips under other names are found out, and other clips under the same names are not taken for them
-    assert seen_in_training(model.record, renamed := _dataset(16, 60, named="other"), read_split(renamed, "train"))
-    assert not seen_in_training(model.record, other := _dataset(16, 60, seed=1), read_split(other, "train"))
+    renamed, other = _dataset(16, 60, named="other"), _dataset(16, 60, seed=1)
+    assert seen_in_training(model.record, renamed, read_split(renamed, "train"))
+    assert not seen_in_training(model.record, other, read_split(other, "train"))
     assert not seen_in_training({}, data, read_split(data, "train"))
     some = read_split(data, "train").subset([0, 1], "some")
     (warning,) = seen_in_training(model.record, data, some)
