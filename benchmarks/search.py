@@ -18,7 +18,8 @@ from reelseek.library import Library
 from reelseek.models.systems.concepts import background_queries
 from reelseek.search import Searcher, parse_query
 from reelseek.search.fulltext import _quoted, _words
-from reelseek.search.index import flat_vectors
+from reelseek.search.neighbours import flat_vectors
+from reelseek.search.question import Selection, ask
 
 QUERIES = 60
 
@@ -64,8 +65,9 @@ def main(clips: int) -> None:
         ours, bare, recall = [], [], []
         for query in asked:
             parsed = parse_query(query)
-            vectors, _ = searcher._embed(parsed, np.ones(len(searcher.index.slots), np.float32))
-            flat = flat_vectors(vectors[None], pattern)
+            even = Selection(None, np.ones(len(searcher.index.slots), np.float32))
+            texts = ask(searcher.model, parsed, even).texts
+            flat = flat_vectors((texts.values * texts.weights[..., None]).numpy(), pattern)
             started = time.perf_counter()
             searcher.search(query)
             ours.append(time.perf_counter() - started)

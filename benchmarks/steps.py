@@ -12,8 +12,8 @@ from math import floor, lgamma, log
 
 import numpy as np
 
-from reelseek.evaluation.segments import class_log_probs, decode
-from reelseek.evaluation.steps import place_steps
+from reelseek.moments.decoding import class_log_probs, decode
+from reelseek.moments.placement import place_steps
 
 STEPS = 20
 

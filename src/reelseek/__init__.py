@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from reelseek.library import Library, add
     from reelseek.library.tokens import Clip
     from reelseek.models import SYSTEMS, load_model
-    from reelseek.search import Hit, Searcher, localize, segment
+    from reelseek.moments import localize, segment
+    from reelseek.search import Hit, Searcher
     from reelseek.training import evaluate, train
     from reelseek.training.describe import caption
     from reelseek.training.probe import probe
@@ -42,9 +43,9 @@ _MODULES = {
     "caption": "training.describe",
     "evaluate": "training",
     "load_model": "models",
-    "localize": "search",
+    "localize": "moments",
     "probe": "training.probe",
-    "segment": "search",
+    "segment": "moments",
     "train": "training",
 }
 

@@ -26,7 +26,7 @@ from reelseek.experiments.experiment import (
     narrowed,
     value,
 )
-from reelseek.experiments.report import as_json, claims, found, write_found
+from reelseek.experiments.report import as_json, claims, report_tables, write_report
 from reelseek.experiments.run import home_of, recipe_of, run_experiment, source_of
 from reelseek.experiments.worlds import world_library
 from reelseek.library import Library
@@ -173,15 +173,15 @@ def test_a_small_experiment_runs_whole_goes_on_and_can_be_scored_again(tmp_path:
         assert new["views"].keys() - old["views"].keys() == {"heard"}
         assert new["seconds"] == old["seconds"]  # nothing was trained again
         assert new["views"]["all"] == old["views"]["all"]
-    told = found(experiment, results, tmp_path, source, "Here")
-    files = write_found(experiment, told, results, tmp_path / "tiny")
+    reports = report_tables(experiment, results, tmp_path, source, "Here")
+    files = write_report(experiment, reports, results, tmp_path / "tiny")
     page = (tmp_path / "tiny.html").read_text()
     assert {file.suffix for file in files} == {".md", ".tex", ".html"}
     assert f'href="runs-{source}/{late.key}/"' in page
     assert "not comparable" in page
-    assert told[0].judged[0].verdict in page
-    plain = as_json(experiment, told, results, [1, 2], "reelseek experiment tiny")
-    assert plain["tables"][0]["claims"][0]["verdict"] == told[0].judged[0].verdict
+    assert reports[0].judged[0].verdict in page
+    plain = as_json(experiment, reports, results, [1, 2], "reelseek experiment tiny")
+    assert plain["tables"][0]["claims"][0]["verdict"] == reports[0].judged[0].verdict
     with pytest.raises(UsageError, match="holds no NAME"):
         claims(tmp_path)
     (tmp_path / "tiny.json").write_text(json.dumps(plain))

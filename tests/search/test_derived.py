@@ -24,7 +24,7 @@ from reelseek.models import load_model
 from reelseek.models.model import Embedding
 from reelseek.models.systems import concepts
 from reelseek.search import Searcher, build_index, open_index
-from reelseek.search import index as index_module
+from reelseek.search import neighbours as neighbours_module
 from reelseek.search.generation import MANIFEST, array_file, json_file, open_generation, write_generation
 from reelseek.search.index import verify
 
@@ -39,8 +39,8 @@ def model() -> object:
 
 def _want_lists(patch: pytest.MonkeyPatch) -> None:
     """Let so few vectors have inverted lists, so that there is a file of every kind."""
-    patch.setattr(index_module, "_EXACT_UP_TO", 100)
-    patch.setattr(index_module, "_RECALL_WANTED", 0.1)
+    patch.setattr(neighbours_module, "EXACT_UP_TO", 100)
+    patch.setattr(neighbours_module, "_RECALL_WANTED", 0.1)
 
 
 @pytest.fixture(scope="module")

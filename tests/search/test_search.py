@@ -12,10 +12,13 @@ from reelseek.errors import QueryError, UsageError
 from reelseek.library import Library
 from reelseek.models import load_model
 from reelseek.search import ClipRule, Searcher, build_index, clips_of, parse_query
-from reelseek.search import index as index_module
+from reelseek.search import neighbours as neighbours_module
 from reelseek.search.fulltext import lines_with_phrase, matching_lines
-from reelseek.search.index import Neighbours, open_index
+from reelseek.search.index import open_index
+from reelseek.search.neighbours import Neighbours
 from reelseek.search.query import Query
+from reelseek.search.question import Selection, ask
+from reelseek.search.scoring import candidate_rows
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +164,7 @@ def test_full_text_counts_stems_and_rare_words(searcher: Searcher) -> None:
 
 
 def test_tuned_lists_reach_the_recall_of_exact_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_module, "_EXACT_UP_TO", 1000)
+    monkeypatch.setattr(neighbours_module, "EXACT_UP_TO", 1000)
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(100, 32))
     vectors = (centres[rng.integers(100, size=6000)] + 0.4 * rng.normal(size=(6000, 32))).astype(np.float32)
@@ -180,7 +183,7 @@ def test_tuned_lists_reach_the_recall_of_exact_search(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(("distinct", "has_lists"), [(500, False), (4000, True)])
 def test_recall_among_masses_of_equal_vectors(monkeypatch: pytest.MonkeyPatch, distinct: int, has_lists: bool) -> None:
     """Most of 20,000 vectors are equal; what is as similar as the best is right, whichever of the equal it is."""
-    monkeypatch.setattr(index_module, "_EXACT_UP_TO", 1000)
+    monkeypatch.setattr(neighbours_module, "EXACT_UP_TO", 1000)
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(100, 32))
     vectors = (centres[rng.integers(100, size=distinct)] + 0.3 * rng.normal(size=(distinct, 32))).astype(np.float32)
@@ -202,10 +205,9 @@ def test_recall_among_masses_of_equal_vectors(monkeypatch: pytest.MonkeyPatch, d
 
 
 def test_patterns_merged_equal_one_exact_ranking(searcher: Searcher) -> None:
-    query = parse_query("a cat")
-    vectors, scale = searcher._embed(query, np.ones(3, np.float32))
-    every = np.arange(len(searcher.index.clips))
-    exact = searcher._of_rows(every, vectors, scale)
-    found = searcher._nearest(vectors, scale, 5)
-    assert set(np.argsort(-exact, kind="stable")[:5]) <= set(found)
-    assert len(searcher.index.patterns) > 1
+    index = searcher.index
+    question = ask(searcher.model, parse_query("a cat"), Selection(None, np.ones(3, np.float32)))
+    exact = question.scores(searcher.model, index.embedding(slice(None)))
+    (rows,) = candidate_rows(searcher.model, index, question.texts, question.mix, 5)
+    assert set(np.argsort(-exact, kind="stable")[:5]) <= set(rows)
+    assert len(index.patterns) > 1

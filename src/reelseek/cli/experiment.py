@@ -28,7 +28,7 @@ def experiment(
     from reelseek.errors import UsageError
     from reelseek.experiments import EXPERIMENTS
     from reelseek.experiments.experiment import enlarged, narrowed
-    from reelseek.experiments.report import as_json, claims, found, write_found
+    from reelseek.experiments.report import as_json, claims, report_tables, write_report
     from reelseek.experiments.run import run_experiment, source_of
     from reelseek.studio.worlds import generator_hash
 
@@ -57,25 +57,25 @@ def experiment(
         results = run_experiment(chosen, out, numbers, features=features, workers=workers, progress=progress)
     on = f"Features of {features}" if features else f"Studio worlds (generator {generator_hash()})"
     source = source_of(features)
-    told = found(chosen, results, out, source, f"{on}, seeds {', '.join(map(str, numbers))}")
-    # Parts of an experiment never overwrite what was told of the whole.
+    reports = report_tables(chosen, results, out, source, f"{on}, seeds {', '.join(map(str, numbers))}")
+    # A report of some tables never overwrites that of the whole experiment.
     stem = out / "-".join([name, *(parts or ()), *(["full"] if full else []), *([source] if features else [])])
-    files = write_found(chosen, told, results, stem)
+    files = write_report(chosen, reports, results, stem)
     options = [
         f"--tables {tables}" if tables else "",
         f"--features {features}" if features else "",
         "--full" if full else "",
     ]
     command = " ".join(["reelseek experiment", name, f"--seeds {seeds}", *filter(None, options)])
-    plain = as_json(chosen, told, results, numbers, command)
+    plain = as_json(chosen, reports, results, numbers, command)
     stem.with_name(f"{stem.name}.json").write_text(json_module.dumps(plain, indent=1) + "\n", "utf-8")
     if json:
         print_json(plain)
     else:
-        for one in told:
-            shown = one.shown
+        for report in reports:
+            shown = report.shown
             print_table(shown.columns[:-1], [row[:-1] for row in shown.rows], shown.title)
-            for each in one.judged:
+            for each in report.judged:
                 print(f"{each.verdict.upper()}: {each.claim.says} ({each.claim.source})")
                 for first, second, mean, low, high in each.rows:
                     print(f"    {first} against {second}: {mean:+.3g} in its favour [{low:+.3g}, {high:+.3g}]")

@@ -1,7 +1,7 @@
 """`reelseek info`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +24,7 @@ def info(
     """What a library holds: videos, tracks of each expert, failures with reasons, and its digest."""
     from reelseek.library import Library
     from reelseek.library.names import printable
+    from reelseek.search.index import describe_indexes
 
     with Library.open(library) as opened:
         problems = opened.verify([_damaged_indexes]) if verify else []
@@ -31,7 +32,7 @@ def info(
             say(f"damaged: {name}: {problem}")
         rows, experts, failures = opened.videos(), opened.experts(), opened.failures()
         notices = opened.notices()
-        about = {
+        about: dict[str, Any] = {
             "videos": len(rows),
             "with_media": sum(video.content is not None for video in rows),
             "seconds": round(sum(video.duration or 0 for video in rows), 3),
@@ -41,6 +42,7 @@ def info(
             "experts": experts,
             "failures": failures,
             "notices": [{"video": video, **vars(notice)} for video, notice in notices],
+            "indexes": describe_indexes(opened),
             "digest": opened.digest(),
             **({"problems": [{"name": name, "problem": problem} for name, problem in problems]} if verify else {}),
         }
@@ -52,7 +54,7 @@ def info(
     if videos:
         print_table(["video", "length"], [(v.id, clock(v.duration) if v.duration else "") for v in rows])
         raise typer.Exit(code)
-    print(f"{about['videos']} videos ({about['with_media']} with files), {clock(about['seconds'])}")  # type: ignore[arg-type]
+    print(f"{about['videos']} videos ({about['with_media']} with files), {clock(about['seconds'])}")
     print(f"{about['captions']} captions; splits: {about['splits']}")
     cells = [
         (n, e["modality"], e["dim"], e["tracks"], e["present"], e["tracks"] - e["present"]) for n, e in experts.items()
@@ -62,8 +64,18 @@ def info(
         print_table(["failed", "expert", "reason"], [(f["video"], f["expert"] or "", f["reason"]) for f in failures])
     if notes := [(video, str(notice)) for video, notice in notices if not notice.lost]:
         print_table(["video", "note"], notes)
+    if about["indexes"]:
+        print_table(
+            ["index", "clips", "experts", "scored again", "recall at 10"], list(map(_index_cells, about["indexes"]))
+        )
     print(f"digest {about['digest']}")
     raise typer.Exit(code)
+
+
+def _index_cells(index: dict[str, Any]) -> tuple[object, ...]:
+    """An index in a row of the table; one that scores every clip has no recall to speak of."""
+    recall = "exact" if index["recall"] is None else f"{index['recall']:.3f}"
+    return index["system"], index["clips"], ", ".join(index["experts"]), index["candidates"] or "", recall
 
 
 def _damaged_indexes(library: "Library") -> list[tuple[str, str]]:

@@ -9,9 +9,8 @@ from reelseek.cli.show import bars, clock, print_json, print_table, say
 from reelseek.errors import UsageError
 
 if TYPE_CHECKING:
-    from reelseek.evaluation.timeline import Timeline
     from reelseek.library import Library
-    from reelseek.search.localize import Localized, MeasuredSteps
+    from reelseek.moments import Localized, MeasuredSteps, Timeline
 
 __all__ = ["FIGURE", "RADIUS", "check_figure", "draw", "register"]
 
@@ -48,8 +47,8 @@ def localize(
     """Where in a video each step of a task happens; or how well that is found on CrossTask."""
     from reelseek.library import Library
     from reelseek.library.readers.steps import read_crosstask, read_lines, read_truth
-    from reelseek.search import localize as place
-    from reelseek.search import measure_steps
+    from reelseek.moments import localize as place
+    from reelseek.moments import measure_steps
 
     if (crosstask is None) == (video is None) or (video is not None and steps is None):
         raise UsageError("wanted LIBRARY VIDEO --steps FILE, or LIBRARY --crosstask FOLDER")

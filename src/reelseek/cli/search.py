@@ -9,7 +9,7 @@ import typer
 
 from reelseek.cli.device import Device, named_device
 from reelseek.cli.localize import check_figure, draw
-from reelseek.cli.show import clock, print_json, print_table, say
+from reelseek.cli.show import Bar, clock, print_json, print_table, say
 from reelseek.errors import QueryError, UsageError
 
 if TYPE_CHECKING:
@@ -29,8 +29,12 @@ def search(
     k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 10,
     group_by: Annotated[str, typer.Option(help="moment or video.")] = "moment",
     model: Annotated[str, typer.Option(help="A model's folder, or concepts.")] = "concepts",
-    without: Annotated[list[str] | None, typer.Option(help="Leave out a modality or expert.")] = None,
-    weights: Annotated[list[str] | None, typer.Option(help="Weigh a modality or expert: ocr=2.")] = None,
+    without: Annotated[
+        list[str] | None, typer.Option(help="Leave out a modality or expert: videos are embedded without it.")
+    ] = None,
+    weights: Annotated[
+        list[str] | None, typer.Option(help="Weigh a modality or expert: ocr=2; 0 leaves it out.")
+    ] = None,
     video: Annotated[str | None, typer.Option(help="Look only inside this video, second by second.")] = None,
     curve: Annotated[
         Path | None, typer.Option(help="With --video: draw its similarity, OUT.png and OUT.svg, or a page OUT.html.")
@@ -54,23 +58,23 @@ def search(
     check_figure(curve)
     if why_not is not None and query is None:
         raise UsageError("--why-not explains one query; give it instead of --queries")
-    how: dict[str, Any] = {"without": without or [], "weights": _weights(weights or [])}
-    asked = [("1", query)] if query is not None else _read_queries(queries)  # type: ignore[arg-type]
-    with Library.open(library) as opened:
-        searcher = Searcher(opened, model, device=named_device(device))
+    options: dict[str, Any] = {"without": without or [], "weights": _weights(weights or [])}
+    numbered = [("1", query)] if query is not None else _read_queries(queries)  # type: ignore[arg-type]
+    with Library.open(library) as opened, Bar("embedding") as bar:
+        searcher = Searcher(opened, model, device=named_device(device), progress=bar)
         if why_not is not None:
-            _explain(searcher, query or "", why_not, how, json)
+            _explain(searcher, query or "", why_not, options, json)
             return
         hits: list[Hit] = []
         grouping: Literal["moment", "video"] = "video" if group_by == "video" else "moment"
         failed = 0
-        for query_id, text in asked:
+        for query_id, text in numbered:
             try:
                 if video is None:
-                    found = searcher.search(text, k=k, group_by=grouping, query_id=query_id, **how)
+                    answers = searcher.search(text, k=k, group_by=grouping, query_id=query_id, **options)
                 else:
-                    inside = searcher.within(text, video, k=k, query_id=query_id, **how)
-                    found = list(inside.hits)
+                    inside = searcher.within(text, video, k=k, query_id=query_id, **options)
+                    answers = list(inside.hits)
                     if curve is not None:
                         _draw(inside, curve, opened)
             except QueryError as error:
@@ -79,11 +83,11 @@ def search(
                 say(f"failed: query {query_id}: {error}")
                 failed += 1
                 continue
-            hits += found
+            hits += answers
             if words := searcher.unread(text):
                 say(f"{words!r} is matched word for word only: the model cannot read it; it reads {_reads(searcher)}")
             if json:
-                for hit in found:
+                for hit in answers:
                     print_json(hit.as_json())
     if run is not None:
         _write_run(run, hits, grouping, model)
@@ -102,16 +106,16 @@ def _reads(searcher: "Searcher") -> str:
 
 
 def _draw(inside: "Within", path: Path, library: "Library") -> None:
-    from reelseek.evaluation.timeline import Timeline
+    from reelseek.moments import Timeline
 
     peaks = [(0, hit.start, hit.end) for hit in inside.hits if hit.end is not None]
     title = f"{inside.video}: {inside.query}"
     draw(Timeline(title, [inside.query], inside.curve[:, None], {"prediction": peaks}), path, library, inside.video)
 
 
-def _weights(given: list[str]) -> dict[str, float]:
+def _weights(options: list[str]) -> dict[str, float]:
     weights = {}
-    for piece in (piece for text in given for piece in text.split(",")):
+    for piece in (piece for text in options for piece in text.split(",")):
         name, _, value = piece.partition("=")
         try:
             weights[name.strip()] = float(value)
@@ -160,10 +164,10 @@ def _show(hits: "list[Hit]", *, several: bool) -> None:
         say("weak matches: unrelated queries score as high as these on this library")
 
 
-def _explain(searcher: "Searcher", query: str, video: str, how: dict[str, Any], json: bool) -> None:
+def _explain(searcher: "Searcher", query: str, video: str, options: dict[str, Any], json: bool) -> None:
     from dataclasses import asdict
 
-    miss = searcher.why_not(query, video, **how)
+    miss = searcher.why_not(query, video, **options)
     if json:
         print_json(asdict(miss))
         return

@@ -39,7 +39,7 @@ def segment(
     """Say of every second of a video which part of a transcript it shows."""
     from reelseek.library import Library
     from reelseek.library.readers.steps import read_lines
-    from reelseek.search import segment as decode
+    from reelseek.moments import segment as decode
 
     check_figure(figure)
     with Library.open(library) as opened:

@@ -5,13 +5,21 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
-__all__ = ["bars", "clock", "print_json", "print_table", "say"]
+__all__ = ["Bar", "bars", "clock", "print_json", "print_table", "say"]
 
 
 _NUMBER = re.compile(r"[-+\[(]?[\d.,:%±\s+\-\]e∞]*$")
@@ -48,6 +56,51 @@ def clock(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def _columns() -> tuple[ProgressColumn, ...]:
+    return (
+        TextColumn("{task.description:>10}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}", markup=False),
+    )
+
+
+class Bar:
+    """A progress bar on standard error, shown between the first call and the one that completes it.
+
+    Standard output is left alone meanwhile, and nothing is shown where standard error is no terminal.
+    """
+
+    def __init__(self, description: str) -> None:
+        self._description = description
+        self._progress: Progress | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._progress is None:
+            console = Console(stderr=True)
+            self._progress = Progress(
+                *_columns(), console=console, transient=True, redirect_stdout=False, disable=not console.is_terminal
+            )
+            self._progress.start()
+            self._task = self._progress.add_task(self._description, total=total, detail="")
+        self._progress.update(self._task, completed=done)
+        if done >= total:
+            self._stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
 class _Bars:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -62,14 +115,6 @@ class _Bars:
 @contextmanager
 def bars() -> Iterator[_Bars]:
     """Progress bars on standard error, one a stage, called with stage, done, total and detail."""
-    columns = (
-        TextColumn("{task.description:>10}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[detail]}", markup=False),
-    )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=not console.is_terminal) as progress:
+    with Progress(*_columns(), console=console, transient=not console.is_terminal) as progress:
         yield _Bars(progress)

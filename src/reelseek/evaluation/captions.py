@@ -1,8 +1,7 @@
-"""How good written captions are: BLEU, ROUGE-L, CIDEr-D, METEOR where its tool is at hand, and how much they repeat.
+"""Caption metrics: BLEU, ROUGE-L, CIDEr-D, METEOR where its program is installed, and repetition.
 
 Captions are compared as words: lower case, letters, digits and apostrophes (straight, curly or otherwise typed),
-punctuation left out. On such words the
-figures are those of the COCO caption evaluation code, whose rules these are.
+without punctuation. On such words the values equal those of the COCO caption evaluation code.
 """
 
 import math
@@ -12,7 +11,7 @@ import shutil
 import subprocess
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,7 +26,7 @@ _SIGMA, _BETA = 6.0, 1.2
 
 
 def words_of(text: str) -> list[str]:
-    """A text as words.
+    """Split a text into words.
 
     >>> words_of("Add 2 eggs, the cook's way!")
     ['add', '2', 'eggs', 'the', "cook's", 'way']
@@ -42,37 +41,47 @@ def _grams(words: Words, n: int) -> Counter[tuple[str, ...]]:
 
 
 def bleu(candidates: Sequence[Words], references: Sequence[Sequence[Words]], n: int = 4) -> tuple[float, ...]:
-    """BLEU-1 to BLEU-n of a corpus (Papineni et al. 2002); of several references the one of closest length counts."""
-    right, total = [0] * n, [0] * n
-    length = wanted = 0
-    for words, told in zip(candidates, references, strict=True):
+    """Compute BLEU-1 to BLEU-n of a corpus (Papineni et al. 2002), with the reference closest in length.
+
+    Args:
+        candidates: the words of each caption.
+        references: at least one reference for each caption.
+    """
+    matched, total = [0] * n, [0] * n
+    length = reference_length = 0
+    for words, truths in zip(candidates, references, strict=True):
         length += len(words)
-        wanted += min((abs(len(each) - len(words)), len(each)) for each in told)[1]
+        reference_length += min((abs(len(truth) - len(words)), len(truth)) for truth in truths)[1]
         for k in range(1, n + 1):
-            most: Counter[tuple[str, ...]] = Counter()
-            for each in told:
-                most |= _grams(each, k)
-            own = _grams(words, k)
-            right[k - 1] += (own & most).total()
-            total[k - 1] += own.total()
-    ratio = (length + _TINY) / (wanted + _SMALL)
-    short = math.exp(1 - 1 / ratio) if ratio < 1 else 1.0
-    found, product = [], 1.0
+            clip: Counter[tuple[str, ...]] = Counter()
+            for truth in truths:
+                clip |= _grams(truth, k)
+            grams = _grams(words, k)
+            matched[k - 1] += (grams & clip).total()
+            total[k - 1] += grams.total()
+    ratio = (length + _TINY) / (reference_length + _SMALL)
+    brevity = math.exp(1 - 1 / ratio) if ratio < 1 else 1.0
+    scores, product = [], 1.0
     for k in range(n):
-        product *= (right[k] + _TINY) / (total[k] + _SMALL)
-        found.append(product ** (1 / (k + 1)) * short)
-    return tuple(found)
+        product *= (matched[k] + _TINY) / (total[k] + _SMALL)
+        scores.append(product ** (1 / (k + 1)) * brevity)
+    return tuple(scores)
 
 
 def rouge_l(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> float:
-    """Mean F of longest common subsequences (Lin 2004), beta 1.2, best precision and best recall over references."""
+    """Compute ROUGE-L, the mean F of longest common subsequences (Lin 2004), with beta 1.2.
+
+    Precision and recall of a caption are the best over its references.
+    """
     scores = []
-    for words, told in zip(candidates, references, strict=True):
-        common = [_common(words, each) for each in told]
+    for words, truths in zip(candidates, references, strict=True):
+        common = [_common(words, truth) for truth in truths]
         precision = max(c / len(words) for c in common) if words else 0.0
-        recall = max(c / len(each) if each else 0.0 for c, each in zip(common, told, strict=True))
-        there = precision and recall
-        scores.append((1 + _BETA**2) * precision * recall / (recall + _BETA**2 * precision) if there else 0.0)
+        recall = max(c / len(truth) if truth else 0.0 for c, truth in zip(common, truths, strict=True))
+        if precision and recall:
+            scores.append((1 + _BETA**2) * precision * recall / (recall + _BETA**2 * precision))
+        else:
+            scores.append(0.0)
     return sum(scores) / len(scores)
 
 
@@ -87,41 +96,41 @@ def _common(one: Words, two: Words) -> int:
 
 
 def cider_d(candidates: Sequence[Words], references: Sequence[Sequence[Words]], n: int = 4) -> float:
-    """CIDEr-D (Vedantam et al. 2015), times 10: how rare an n-gram is, is counted over these references."""
-    held: Counter[tuple[str, ...]] = Counter()
-    for told in references:
-        held.update({gram for each in told for k in range(1, n + 1) for gram in _grams(each, k)})
-    everything = math.log(len(references))
+    """Compute CIDEr-D (Vedantam et al. 2015), times 10; document frequencies are counted over these references."""
+    frequency: Counter[tuple[str, ...]] = Counter()
+    for truths in references:
+        frequency.update({gram for truth in truths for k in range(1, n + 1) for gram in _grams(truth, k)})
+    log_documents = math.log(len(references))
 
-    def weighed(words: Words) -> tuple[list[dict[tuple[str, ...], float]], list[float]]:
-        rows = [
-            {gram: count * (everything - math.log(max(1.0, held[gram]))) for gram, count in _grams(words, k).items()}
+    def weighted(words: Words) -> list[dict[tuple[str, ...], float]]:
+        """TF-IDF of the n-grams, by their length."""
+        return [
+            {g: count * (log_documents - math.log(max(1.0, frequency[g]))) for g, count in _grams(words, k).items()}
             for k in range(1, n + 1)
         ]
-        return rows, [math.sqrt(sum(value * value for value in row.values())) for row in rows]
 
     scores = []
-    for words, told in zip(candidates, references, strict=True):
-        own, norms = weighed(words)
-        total = 0.0
-        for each in told:
-            other, other_norms = weighed(each)
+    for words, truths in zip(candidates, references, strict=True):
+        vectors, total = weighted(words), 0.0
+        for truth in truths:
             # lengths are counted in pairs of words, as in the COCO code
-            gap = max(0, len(words) - 1) - max(0, len(each) - 1)
-            shorter = math.exp(-(gap * gap) / (2 * _SIGMA * _SIGMA))
-            for k in range(n):
-                shared = sum(
-                    min(value, other[k].get(gram, 0.0)) * other[k].get(gram, 0.0) for gram, value in own[k].items()
-                )
-                if norms[k] and other_norms[k]:
-                    shared /= norms[k] * other_norms[k]
-                total += shared * shorter / n
-        scores.append(10 * total / len(told))
+            gap = max(0, len(words) - 1) - max(0, len(truth) - 1)
+            penalty = math.exp(-(gap * gap) / (2 * _SIGMA * _SIGMA))
+            for vector, other in zip(vectors, weighted(truth), strict=True):
+                total += _clipped_cosine(vector, other) * penalty / n
+        scores.append(10 * total / len(truths))
     return sum(scores) / len(scores)
 
 
+def _clipped_cosine(vector: Mapping[tuple[str, ...], float], other: Mapping[tuple[str, ...], float]) -> float:
+    """Cosine of TF-IDF vectors, with the first one clipped to the second; 0 for zero vectors."""
+    shared = sum(min(value, other.get(gram, 0.0)) * other.get(gram, 0.0) for gram, value in vector.items())
+    norm, other_norm = (math.sqrt(sum(value * value for value in row.values())) for row in (vector, other))
+    return shared / (norm * other_norm) if norm and other_norm else 0.0
+
+
 def repetition(paragraphs: Sequence[Words], n: int = 4) -> float:
-    """Share of n-grams of a paragraph that were in it before, averaged (Lei et al. 2020, R@4); 0 is best."""
+    """Compute the share of n-grams that repeat earlier ones of their paragraph, averaged (Lei et al. 2020, R@4)."""
     shares = []
     for words in paragraphs:
         grams = _grams(words, n)
@@ -131,9 +140,9 @@ def repetition(paragraphs: Sequence[Words], n: int = 4) -> float:
 
 
 def meteor(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> float | None:
-    """METEOR 1.5 by its own program, or None where that is not at hand.
+    """Run METEOR 1.5; return None where its program or Java is not installed.
 
-    The program is `meteor-1.5.jar`, named by the environment variable REELSEEK_METEOR, and Java runs it.
+    The program is `meteor-1.5.jar`, which the environment variable REELSEEK_METEOR names.
 
     Raises:
         UsageError: the variable names no file, or the program fails.
@@ -144,8 +153,8 @@ def meteor(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -
     if not Path(jar).is_file():
         raise UsageError(f"REELSEEK_METEOR is {jar}, which is no file; it names meteor-1.5.jar")
     scores = [
-        f"SCORE ||| {' ||| '.join(' '.join(each) for each in told)} ||| {' '.join(words)}"
-        for words, told in zip(candidates, references, strict=True)
+        f"SCORE ||| {' ||| '.join(' '.join(truth) for truth in truths)} ||| {' '.join(words)}"
+        for words, truths in zip(candidates, references, strict=True)
     ]
     command = ["java", "-jar", "-Xmx2G", jar, "-", "-", "-stdio", "-l", "en", "-norm"]
     try:
@@ -163,16 +172,16 @@ def meteor(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -
             run.stdin.flush()
             for _ in stats:
                 run.stdout.readline()
-            found = float(run.stdout.readline())
+            score = float(run.stdout.readline())
             run.kill()
     except (OSError, ValueError) as error:
         raise UsageError(f"METEOR failed: {error}") from error
-    return found
+    return score
 
 
 @dataclass(frozen=True)
 class CaptionScores:
-    """Of a corpus. `repetition` is over paragraphs; `meteor` is None where its tool is not at hand."""
+    """Scores of a corpus. `repetition` is over paragraphs; `meteor` is None where its program is not installed."""
 
     bleu_1: float
     bleu_2: float
@@ -191,22 +200,22 @@ class CaptionScores:
 def score_captions(
     written: Sequence[str], references: Sequence[Sequence[str]], paragraphs: Sequence[str] | None = None
 ) -> CaptionScores:
-    """All figures of written captions.
+    """Compute all metrics of written captions.
 
     Args:
-        references: what people said of each, at least one text each.
-        paragraphs: the written captions of each video together; None takes each caption for one.
+        references: at least one human caption for each.
+        paragraphs: the written captions of each video, joined; None takes each caption for a paragraph.
 
     Raises:
-        UsageError: nothing was written, a caption has no reference, or not as many were written as are wanted.
+        UsageError: there are no captions, a caption has no reference, or the two lists differ in length.
     """
     if not written or len(written) != len(references) or not all(references):
         raise UsageError(f"{len(written)} captions cannot be held against {len(references)} lists of references")
     candidates = [words_of(text) for text in written]
-    told = [[words_of(text) for text in each] for each in references]
-    whole = [words_of(text) for text in (paragraphs if paragraphs is not None else written)]
-    one, two, three, four = bleu(candidates, told)
+    truths = [[words_of(text) for text in texts] for texts in references]
+    paragraph_words = [words_of(text) for text in (paragraphs if paragraphs is not None else written)]
+    one, two, three, four = bleu(candidates, truths)
     return CaptionScores(
-        one, two, three, four, rouge_l(candidates, told), cider_d(candidates, told), meteor(candidates, told),
-        repetition(whole), len(written),
+        one, two, three, four, rouge_l(candidates, truths), cider_d(candidates, truths), meteor(candidates, truths),
+        repetition(paragraph_words), len(written),
     )  # fmt: skip

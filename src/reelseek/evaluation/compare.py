@@ -1,4 +1,4 @@
-"""Two runs over the same queries: is one better, and where."""
+"""Significance of the difference between two runs over the same queries, and their files in TREC format."""
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -28,8 +28,9 @@ class Comparison:
     """One metric of two runs over the same queries.
 
     Attributes:
-        low, high: interval of the difference (second minus first) that holds 95 % of paired bootstrap samples.
-        p: share of samples in which the difference has the other sign or is zero, doubled (two-sided).
+        low, high: 95 % interval of the difference (second minus first) over paired bootstrap samples.
+        p: two-sided; twice the share of samples in which the difference has the other sign or is zero.
+        better, worse: numbers of queries.
     """
 
     metric: str
@@ -45,37 +46,38 @@ class Comparison:
 
 
 def compare(first: Array, second: Array, *, samples: int = 10_000, seed: int = 0) -> list[Comparison]:
-    """Paired bootstrap over queries (Efron 1979; as Koehn 2004 pairs it).
+    """Compare two runs by the paired bootstrap over queries (Efron 1979, Koehn 2004).
 
     Args:
-        first, second: the rank of each query's right answer in either run, in the same order.
+        first, second: the rank of the right answer of each query in either run, in the same order.
+        samples: number of bootstrap samples.
 
     Raises:
         ValueError: the runs are of different lengths, or there is no query.
     """
     if len(first) != len(second) or not len(first):
         raise ValueError(f"runs of {len(first)} and {len(second)} queries cannot be paired")
-    drawn = np.random.default_rng(seed)
-    counts = drawn.multinomial(len(first), np.full(len(first), 1 / len(first)), size=samples) / len(first)
-    found = []
+    rng = np.random.default_rng(seed)
+    counts = rng.multinomial(len(first), np.full(len(first), 1 / len(first)), size=samples) / len(first)
+    comparisons = []
     for name, score in METRICS.items():
         one, two = score(first), score(second)
-        each = two - one
-        means = counts @ each
-        difference = float(each.mean())
+        gains = two - one
+        means = counts @ gains
+        difference = float(gains.mean())
         other = float((means <= 0).mean() if difference > 0 else (means >= 0).mean())
         low, high = (float(q) for q in np.quantile(means, [0.025, 0.975]))
-        found.append(
+        comparisons.append(
             Comparison(
                 name, float(one.mean()), float(two.mean()), difference, low, high, min(1.0, 2 * other), len(first),
-                int((each > 0).sum()), int((each < 0).sum()),
+                int((gains > 0).sum()), int((gains < 0).sum()),
             )
         )  # fmt: skip
-    return found
+    return comparisons
 
 
 def qrels_path(run: Path) -> Path:
-    """Where the right answers of a run's queries are kept."""
+    """Return the path of the file with the right answers of a run's queries."""
     return run.with_name(run.name + ".qrels")
 
 
@@ -89,12 +91,14 @@ def write_run(
     query: str = "q",
     depth: int = 1000,
 ) -> None:
-    """A TREC run and its qrels beside it; blanks in documents are percent-encoded.
+    """Write a TREC run, and its qrels next to it; blanks in names of documents are percent-encoded.
 
     Args:
         scores: [query, document].
-        right: for each row that is asked the documents that are right answers.
-        query: what a query's name begins with, before its row.
+        right: the right documents of each row that is a query.
+        tag: name of the run.
+        query: prefix of a query's name, before its row.
+        depth: documents per query.
     """
     names = [quote(name, safe="/@-._~:") for name in documents]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,11 +111,12 @@ def write_run(
 
 
 def read_run_ranks(path: Path) -> dict[str, float]:
-    """The mean-tie rank of each query's best right answer among the wrong ones; if the run holds none it is one past
-    its last.
+    """Read the rank of each query's best right answer among the wrong ones; ties take the mean rank.
+
+    If the run has no right answer of a query, its rank is one past the last document.
 
     Raises:
-        UsageError: the run or its qrels are absent or not of the form.
+        UsageError: the run or its qrels are missing or malformed.
     """
     right: dict[str, set[str]] = {}
     for line in _lines(qrels_path(path)):
@@ -127,17 +132,17 @@ def read_run_ranks(path: Path) -> dict[str, float]:
             scores[line[0]][line[2]] = _number(path, line[4])
     ranks = {}
     for query, answers in right.items():
-        own = max((scores[query][name] for name in answers if name in scores[query]), default=None)
+        best = max((scores[query][name] for name in answers if name in scores[query]), default=None)
         others = np.array([score for name, score in scores[query].items() if name not in answers])
-        if own is None:
+        if best is None:
             ranks[query] = float(len(others) + 1)
         else:
-            ranks[query] = float(1 + (others > own).sum() + (others == own).sum() / 2)
+            ranks[query] = float(1 + (others > best).sum() + (others == best).sum() / 2)
     return ranks
 
 
 def _number(path: Path, text: str) -> float:
-    """A score or a relevance; NaN would drop out of every comparison without a word."""
+    """Parse a score or a relevance; NaN is refused, since it would silently drop out of every comparison."""
     try:
         number = float(text)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Figures, each written as PNG and as SVG."""
+"""Figures, each saved as PNG and as SVG."""
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -16,19 +16,19 @@ Matrix = npt.NDArray[np.floating]
 
 
 def figure_axes(width: float, height: float) -> tuple[Any, Any]:
-    """A figure of a size in inches, and its axes."""
+    """Create a figure of a size in inches, and its axes."""
     figure = _figure(width, height)
     return figure, figure.add_subplot()
 
 
 def _figure(width: float, height: float) -> Any:
-    from matplotlib.figure import Figure  # by itself: no window system is asked for
+    from matplotlib.figure import Figure  # not pyplot, which would look for a window system
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def save_figure(figure: Any, path: Path) -> Path:
-    """Both kinds; returns the PNG's path."""
+    """Save a figure as PNG and SVG; return the path of the PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for suffix in (".svg", ".png"):
         figure.savefig(ending(path, suffix), dpi=150)
@@ -44,13 +44,13 @@ def heat_map(
     *,
     lower_is_better: bool = False,
 ) -> Path:
-    """Numbers in coloured cells, the better the darker.
+    """Draw numbers in coloured cells; better is darker.
 
     Args:
         values: [row, column]; NaN leaves a cell empty.
     """
     figure, axes = figure_axes(2.2 + 0.9 * len(columns) + 0.07 * max(map(len, rows)), 1.3 + 0.34 * len(rows))
-    drawn = axes.imshow(values, aspect="auto", cmap="viridis" if lower_is_better else "viridis_r")
+    image = axes.imshow(values, aspect="auto", cmap="viridis" if lower_is_better else "viridis_r")
     axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
     axes.set_yticks(range(len(rows)), rows)
     middle = (np.nanmin(values) + np.nanmax(values)) / 2
@@ -59,7 +59,7 @@ def heat_map(
             dark = value < middle if lower_is_better else value > middle
             axes.text(column, row, f"{value:.1f}", ha="center", va="center", color="white" if dark else "black", size=8)
     axes.set_title(title)
-    figure.colorbar(drawn, ax=axes)
+    figure.colorbar(image, ax=axes)
     return save_figure(figure, path)
 
 
@@ -70,7 +70,13 @@ def curves(
     *,
     log: bool = False,
 ) -> Path:
-    """Panels side by side, each with named lines (x values, y values); `log` draws y by its logarithm."""
+    """Draw panels side by side, each with named lines (x values, y values).
+
+    Args:
+        panels: lines by title and name.
+        x: label of the x axes.
+        log: logarithmic y axes.
+    """
     figure = _figure(4.6 * len(panels), 3.6)
     for place, (title, lines) in enumerate(panels.items(), 1):
         axes = figure.add_subplot(1, len(panels), place)
@@ -89,7 +95,7 @@ def curves(
 def picture_map(
     path: Path, points: Matrix, pictures: Sequence[bytes | None], labels: Sequence[str], title: str
 ) -> Path:
-    """Points [item, 2], each a thumbnail where there is one, else a dot with its label."""
+    """Draw points [item, 2] as their thumbnails (JPEG), and those without one as dots with labels."""
     figure, axes = figure_axes(11, 9)
     axes.scatter(points[:, 0], points[:, 1], s=6, c="#5b6ee1")
     for point, picture, label in zip(points, pictures, labels, strict=True):
@@ -115,20 +121,20 @@ def _thumbnail(jpeg: bytes, point: Matrix) -> Any:
 def similarity_graph(
     path: Path, points: Matrix, edges: Sequence[tuple[int, int]], connectivity: Matrix, title: str
 ) -> Path:
-    """Samples [item, 2] joined where they are alike; the more influential a sample, the larger and darker it is."""
+    """Draw samples [item, 2] with edges between similar ones; size and colour show the connectivity [item]."""
     from matplotlib.collections import LineCollection
 
     figure, axes = figure_axes(9, 8)
     axes.add_collection(LineCollection([points[list(edge)] for edge in edges], colors="#9aa3b5", linewidths=0.4))
     span = float(np.ptp(connectivity)) or 1.0
-    drawn = axes.scatter(
+    dots = axes.scatter(
         points[:, 0],
         points[:, 1],
         s=8 + 90 * (connectivity - connectivity.min()) / span,
         c=connectivity,
         cmap="plasma_r",
     )
-    figure.colorbar(drawn, ax=axes, label="mean similarity to all others")
+    figure.colorbar(dots, ax=axes, label="mean similarity to all others")
     axes.set_title(title)
     axes.set_xticks([])
     axes.set_yticks([])

@@ -13,17 +13,19 @@ Matrix = npt.NDArray[np.floating]
 TieRule = Literal["mean", "optimistic", "pessimistic"]
 
 
-def ranks_of(scores: Matrix, own: npt.NDArray[np.floating], ties: TieRule = "mean") -> npt.NDArray[np.float64]:
-    """Rank, from 1, of each row's own score among the row's scores, which hold it once.
+def ranks_of(scores: Matrix, targets: npt.NDArray[np.floating], ties: TieRule = "mean") -> npt.NDArray[np.float64]:
+    """Compute the rank, from 1, of each row's target among the row's scores.
 
     Args:
-        ties: equal scores share the `mean` of their places, or the own one stands first or last among them.
+        scores: [query, candidate], the target among them.
+        targets: the score of the right answer [query].
+        ties: of equal scores the target takes the `mean` rank, the first (`optimistic`) or the last (`pessimistic`).
 
     >>> ranks_of(np.array([[.9, .9, .1]]), np.array([.9]))
     array([1.5])
     """
-    better = (scores > own[:, None]).sum(1)
-    equal = (scores == own[:, None]).sum(1) - 1
+    better = (scores > targets[:, None]).sum(1)
+    equal = (scores == targets[:, None]).sum(1) - 1
     share = {"mean": 0.5, "optimistic": 0.0, "pessimistic": 1.0}[ties]
     return 1.0 + better + share * equal
 
@@ -47,12 +49,13 @@ def text_to_video_ranks(
     ties: TieRule = "mean",
     same_words: Sequence[int] | None = None,
 ) -> npt.NDArray[np.float64]:
-    """Rank of each caption's own video among all videos, counted from 1.
+    """Compute the rank, from 1, of each caption's video among all videos.
 
     Args:
         similarity: [text, video].
         video_of_text: the column of each row's video.
-        scorable: which videos have evidence at all; one that has none is a miss, ranked last.
+        scorable: which videos have evidence at all; one without any is a miss, ranked last.
+        ties: see `ranks_of`.
         same_words: a number for each text, equal where the words are; other videos with the same words are not counted.
 
     >>> text_to_video_ranks(np.array([[.9, .1, .9], [.2, .3, .1]]), [0, 2])
@@ -62,19 +65,19 @@ def text_to_video_ranks(
     owners = np.asarray(video_of_text)
     if scorable is not None:
         scores[:, ~scorable] = -np.inf
-    own = scores[np.arange(len(scores)), owners].copy()
+    targets = scores[np.arange(len(scores)), owners].copy()
     if same_words is not None:
         carries = _carries(same_words, owners, scores.shape[1])
         carries[np.arange(len(owners)), owners] = False
         scores[carries] = -np.inf
-    ranks = ranks_of(scores, own, ties)
+    ranks = ranks_of(scores, targets, ties)
     if scorable is not None:
         ranks[~scorable[owners]] = scores.shape[1]
     return ranks
 
 
 def _carries(same_words: Sequence[int], owners: npt.NDArray[np.int64], videos: int) -> npt.NDArray[np.bool_]:
-    """[text, video]: which videos carry the words of each text."""
+    """Which videos carry the words of each text [text, video]."""
     words = np.unique(np.asarray(same_words), return_inverse=True)[1]
     table = np.zeros((words.max() + 1, videos), bool)
     table[words, owners] = True
@@ -90,11 +93,15 @@ def video_to_text_ranks(
     same_words: Sequence[int] | None = None,
     each: bool = False,
 ) -> npt.NDArray[np.float64]:
-    """Rank of a video's own captions among all captions, for each video that has one.
+    """Compute the rank of a video's captions among all captions, for each video that has one.
 
     Args:
-        same_words: as above; texts with words that the video's own captions have are not counted, and others that
-            share their words count once.
+        similarity: [text, video].
+        video_of_text: the column of each row's video.
+        scorable: which videos have evidence at all; one without any is a miss, ranked last.
+        ties: see `ranks_of`.
+        same_words: a number for each text, equal where the words are; texts with the words of one of the video's
+            captions are not counted, and others that share their words count once.
         each: every caption is a query, ranked without the video's other captions (MDMMT); else a video is one query,
             and its best caption counts (MMT and CE).
 
@@ -106,22 +113,22 @@ def video_to_text_ranks(
     words = np.arange(len(owners)) if same_words is None else np.asarray(same_words)
     once = np.zeros(len(owners), bool)
     once[np.unique(words, return_index=True)[1]] = True
-    found: dict[int, float] = {}
+    rank_of_text: dict[int, float] = {}
     for video in np.unique(owners):
         column, mine = scores[:, video], np.flatnonzero(owners == video)
         others = column[once & ~np.isin(words, words[mine])]
-        asked = column[mine] if each else column[mine].max(keepdims=True)
-        rows = np.concatenate([np.repeat(others[None], len(asked), 0), asked[:, None]], 1)
-        ranks = ranks_of(rows, asked, ties)
+        targets = column[mine] if each else column[mine].max(keepdims=True)
+        rows = np.concatenate([np.repeat(others[None], len(targets), 0), targets[:, None]], 1)
+        ranks = ranks_of(rows, targets, ties)
         if scorable is not None and not scorable[video]:
-            ranks = np.full(len(asked), float(len(others) + 1))  # a miss is last
+            ranks = np.full(len(targets), float(len(others) + 1))  # a miss is last
         for place, rank in zip(mine if each else mine[:1], ranks, strict=True):
-            found[int(place)] = float(rank)
-    return np.array([found[place] for place in sorted(found)] if each else list(found.values()))
+            rank_of_text[int(place)] = float(rank)
+    return np.array([rank_of_text[text] for text in sorted(rank_of_text)] if each else list(rank_of_text.values()))
 
 
 def dual_softmax(similarity: Matrix, temperature: float = 0.01) -> npt.NDArray[np.float64]:
-    """Scores times a softmax over texts: it needs all queries at once, and is no model's own score (Cheng et al. 2021).
+    """Multiply scores by their softmax over texts (Cheng et al. 2021), which needs all queries at once.
 
     >>> dual_softmax(np.array([[.5, .5], [.5, .1]])).argmax(1)
     array([1, 0])
@@ -134,7 +141,10 @@ def dual_softmax(similarity: Matrix, temperature: float = 0.01) -> npt.NDArray[n
 
 @dataclass(frozen=True)
 class Direction:
-    """Recalls as fractions; ranks from 1. With one right answer, average precision is the reciprocal rank."""
+    """Metrics of one direction. Recalls are fractions, ranks count from 1.
+
+    With one right answer per query, the average precision is the reciprocal rank.
+    """
 
     recall_at_1: float
     recall_at_5: float
@@ -148,12 +158,12 @@ class Direction:
 
     @property
     def geometric_mean(self) -> float:
-        """Of R@1, R@5 and R@10, as the field selects models."""
+        """Geometric mean of R@1, R@5 and R@10, by which models are commonly selected."""
         return float((self.recall_at_1 * self.recall_at_5 * self.recall_at_10) ** (1 / 3))
 
 
 def metrics(ranks: npt.NDArray[np.float64]) -> Direction:
-    """R@1/5/10/50, median and mean of ranks, mean average precision and nDCG of one right answer a query.
+    """Compute R@1/5/10/50, median and mean rank, mean average precision and nDCG, with one right answer per query.
 
     >>> metrics(np.array([1.0, 3.0, 20.0, 4.0])).recall_at_5
     0.75

@@ -1,4 +1,4 @@
-"""Reports that people look at: tables as Markdown, LaTeX and HTML, pictures, figures, and one HTML file of them all."""
+"""Reports: tables as Markdown, LaTeX and HTML, pictures and figures, and one HTML file of them all."""
 
 import base64
 import html
@@ -38,7 +38,7 @@ figcaption{padding:.4rem .6rem;font-size:.8rem;overflow-wrap:anywhere}q{font-wei
 
 
 class Part(Protocol):
-    """Whatever can stand in a report."""
+    """A part of a report."""
 
     def html(self) -> str: ...
 
@@ -47,7 +47,7 @@ class Part(Protocol):
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A titled table; `note` says how its numbers came to be. A cell (words, address) is a link."""
+    """A titled table; `note` explains its numbers. A cell (text, address) is a link."""
 
     title: str
     columns: Sequence[str]
@@ -62,14 +62,14 @@ class ReportTable:
         return f"<h2>{html.escape(self.title)}</h2><div class=wide>{table}</div>{note}"
 
     def markdown(self) -> str:
-        """As GitHub reads it."""
+        """Return GitHub-flavoured Markdown."""
         lines = [[str(column) for column in self.columns], ["---", *["--:"] * (len(self.columns) - 1)]]
         lines += [[_linked(cell) for cell in row] for row in self.rows]
         table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
         return f"## {self.title}\n\n{table}\n" + (f"\n{self.note}\n" if self.note else "")
 
     def latex(self) -> str:
-        """With booktabs, to be read by `\\input`."""
+        """Return a LaTeX table with booktabs, for `\\input`."""
         lines = [" & ".join(_latex(_words(cell)) for cell in row) + r" \\" for row in self.rows]
         head = " & ".join(_latex(str(column)) for column in self.columns) + r" \\"
         inner = "\n".join([r"\toprule", head, r"\midrule", *lines, r"\bottomrule"])
@@ -112,7 +112,7 @@ def _latex(text: str) -> str:
 
 @dataclass(frozen=True)
 class Picture:
-    """A thumbnail with words under it; `right` outlines the right answer."""
+    """A thumbnail with a caption; `right` outlines the right answer."""
 
     jpeg: bytes | None
     caption: str
@@ -127,7 +127,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Examples:
-    """Queries, each with what was found, best first."""
+    """Queries, each with its results, best first."""
 
     title: str
     rows: Sequence[tuple[str, Sequence[Picture]]]
@@ -140,13 +140,13 @@ class Examples:
         return f"<h2>{html.escape(self.title)}</h2>{shown}"
 
     def markdown(self) -> str:
-        found = (f"- {query}: " + "; ".join(picture.caption for picture in pictures) for query, pictures in self.rows)
-        return f"## {self.title}\n\n" + "\n".join(found) + "\n"
+        lines = (f"- {query}: " + "; ".join(picture.caption for picture in pictures) for query, pictures in self.rows)
+        return f"## {self.title}\n\n" + "\n".join(lines) + "\n"
 
 
 @dataclass(frozen=True)
 class Paragraphs:
-    """Pictures, and what several systems and people wrote of them; words that people used too are marked."""
+    """Pictures, captions of several systems and the human one, whose words are marked in the others."""
 
     title: str
     pictures: Sequence[Picture]
@@ -154,11 +154,11 @@ class Paragraphs:
     truth: str
 
     def html(self) -> str:
-        known = set(re.findall(r"[\w']+", self.truth.lower()))
+        true_words = set(re.findall(r"[\w']+", self.truth.lower()))
 
         def marked(text: str) -> str:
             words = (html.escape(word) for word in text.split())
-            return " ".join(f"<mark>{w}</mark>" if w.lower().strip(".,;:!?") in known else w for w in words)
+            return " ".join(f"<mark>{w}</mark>" if w.lower().strip(".,;:!?") in true_words else w for w in words)
 
         rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{marked(text)}</dd>" for name, text in self.written)
         rows += f"<dt>ground truth</dt><dd>{html.escape(self.truth)}</dd>"
@@ -172,7 +172,7 @@ class Paragraphs:
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing that was written as PNG."""
+    """A figure that was saved as PNG."""
 
     title: str
     png: Path
@@ -190,7 +190,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Prose:
-    """Paragraphs, each with words in bold before it."""
+    """Paragraphs, each with a lead in bold."""
 
     title: str
     rows: Sequence[tuple[str, str]]
@@ -205,7 +205,7 @@ class Prose:
 
 
 def html_report(title: str, parts: Sequence[Part]) -> str:
-    """Tables, figures and rows of pictures, one under the other, in a file that needs nothing beside it."""
+    """Return one self-contained HTML page of all parts, one below the other."""
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         f"<title>{html.escape(title)}</title><style>{STYLE}</style><h1>{html.escape(title)}</h1>"
@@ -214,19 +214,23 @@ def html_report(title: str, parts: Sequence[Part]) -> str:
 
 
 def mean_and_spread(numbers: Sequence[float], form: str = ".1f") -> str:
-    """Mean and standard deviation as the papers print them; of one number the number."""
+    """Format the mean and the standard deviation of numbers; of a single number only itself."""
     mean = sum(numbers) / len(numbers)
     return f"{mean:{form}} ± {stdev(numbers):{form}}" if len(numbers) > 1 else f"{mean:{form}}"
 
 
 def ending(path: Path, suffix: str) -> Path:
-    """The path with an ending, in place of one of those that reports have."""
-    known = path.suffix in (".png", ".svg", ".md", ".tex", ".html")
-    return path.with_suffix(suffix) if known else path.with_name(path.name + suffix)
+    """Append a suffix to a path, or replace the suffix if it is one of a report's.
+
+    >>> ending(Path("table.md"), ".tex").name, ending(Path("run.v2"), ".tex").name
+    ('table.tex', 'run.v2.tex')
+    """
+    replace = path.suffix in (".png", ".svg", ".md", ".tex", ".html")
+    return path.with_suffix(suffix) if replace else path.with_name(path.name + suffix)
 
 
 def write_tables(path: Path, title: str, tables: Sequence[ReportTable], more: Sequence[Part] = ()) -> list[Path]:
-    """Tables as `path` with the endings .md, .tex and .html; the first and the last hold `more` too."""
+    """Write tables to `path` with the suffixes .md, .tex and .html; Markdown and HTML hold `more` too."""
     written = {
         ".md": f"# {title}\n\n" + "\n".join(part.markdown() for part in (*tables, *more)),
         ".tex": "\n".join(table.latex() for table in tables),

@@ -1,7 +1,7 @@
-"""Where the ordered steps of a task happen: one second each, and how many of them are right.
+"""Recall of placed steps: how many lie within their annotated span.
 
 Source: Zhukov et al., "Cross-task weakly supervised learning from instructional videos", CVPR 2019, whose protocol
-EAO (Shvetsova et al. 2022, section 4.3) and MCN follow: the order is known, every step is placed exactly once.
+EAO (Shvetsova et al. 2022, section 4.3) and MCN follow.
 """
 
 from collections.abc import Mapping
@@ -11,136 +11,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["StepRecall", "evenly", "fill_steps", "place_as_published", "place_steps", "place_unordered", "step_recall"]
+__all__ = ["Placed", "StepRecall", "step_recall"]
 
-Matrix = npt.NDArray[np.floating]
 Placed = npt.NDArray[np.bool_]
-
-
-def place_steps(scores: Matrix, *, background: float = 0.0, optional: bool = False) -> Placed:
-    """The second of each step [second, step], in their order, with the highest sum of scores.
-
-    Of equal placements each step is as early as the one after it allows, but the last step is last if it may be. Time
-    and memory are seconds times steps.
-
-    Args:
-        scores: similarity [second, step]; higher is nearer.
-        background: what a second of no step scores.
-        optional: steps may be missing: one is placed only where that scores more than background does.
-
-    Raises:
-        ValueError: there is no second or no step, a value is not finite, or more steps than seconds that all have to
-            be placed.
-
-    >>> place_steps(np.array([[.9, .8], [.1, .2], [.7, .1]])).argmax(0)
-    array([0, 1])
-    """
-    gains = np.ascontiguousarray((_checked(scores, optional=optional) - background).T)
-    steps, seconds = gains.shape
-    best = np.zeros((steps + 1, seconds + 1))  # the best sum of the first steps within the first seconds
-    best[1:, 0] = 0.0 if optional else -np.inf
-    ends = np.empty_like(gains)  # the same with the last of these steps at the last of these seconds
-    for step in range(steps):
-        np.add(best[step, :-1], gains[step], out=ends[step])
-        np.maximum.accumulate(ends[step], out=best[step + 1, 1:])
-        if optional:
-            np.maximum(best[step], best[step + 1], out=best[step + 1])
-    placed = np.zeros((seconds, steps), bool)
-    before = seconds
-    for step in range(steps - 1, -1, -1):
-        if optional and best[step + 1, before] <= best[step, before]:
-            continue
-        second = int(ends[step, :before].argmax())
-        if step == steps - 1 and not optional and ends[step, -1] >= best[-1, -1]:
-            second = seconds - 1
-        placed[second, step], before = True, second
-    return placed
-
-
-def place_unordered(scores: Matrix, *, background: float = 0.0, optional: bool = False) -> Placed:
-    """As `place_steps`, but in any order: no two steps share a second, and the sum is the highest there is."""
-    from scipy.optimize import linear_sum_assignment
-
-    gains = _checked(scores, optional=optional) - background
-    seconds, steps = gains.shape
-    if optional:  # a step that is given a row of its own behind the last second is missing
-        gains = np.concatenate([np.maximum(gains, 0), np.zeros((steps, steps))])
-    rows, columns = linear_sum_assignment(gains, maximize=True)
-    placed = np.zeros((seconds, steps), bool)
-    kept = (rows < seconds) & ((gains[rows, columns] > 0) | (not optional))
-    placed[rows[kept], columns[kept]] = True
-    return placed
-
-
-def _checked(scores: Matrix, *, optional: bool) -> npt.NDArray[np.float64]:
-    seconds, steps = scores.shape
-    if not steps or not seconds:
-        raise ValueError(f"scores are [{seconds}, {steps}]; wanted at least one second and one step")
-    if not np.isfinite(scores).all():
-        raise ValueError("scores hold NaN or infinity, which cannot be summed")
-    if steps > seconds and not optional:
-        raise ValueError(f"{steps} steps of at least a second each do not fit into {seconds} s")
-    return scores.astype(np.float64)
-
-
-def fill_steps(scores: Matrix, *, background: float = 0.0) -> Placed:
-    """As `place_steps`, but a step may last: every second is a step's or background's [second, step].
-
-    The states are background, step 1, background, step 2 and so on to background; between two steps background may be
-    left out. Of equal paths the one that stayed where it was is taken, then the one that came from the state before.
-    """
-    checked = _checked(scores, optional=False)
-    gains = np.full((len(checked), 2 * checked.shape[1] + 1), float(background))
-    gains[:, 1::2] = checked
-    seconds, states = gains.shape
-    best = np.concatenate([gains[0, :2], np.full(states - 2, -np.inf)])
-    came = np.zeros((seconds, states), np.int8)
-    options = np.full((3, states), -np.inf)
-    for second in range(1, seconds):
-        options[0] = best
-        options[1, 1:] = best[:-1]
-        options[2, 3::2] = best[1:-2:2]
-        came[second] = options.argmax(0)
-        best = options.max(0) + gains[second]
-    placed = np.zeros(checked.shape, bool)
-    state = states - 2 if best[-2] >= best[-1] else states - 1
-    for second in range(seconds - 1, -1, -1):
-        if state % 2:
-            placed[second, state // 2] = True
-        state -= int(came[second, state])
-    return placed
-
-
-def place_as_published(scores: Matrix, *, background: float = 0.0, repeats: bool = False) -> Placed:
-    """The public decoder of CrossTask as it is, to compare with figures that were published with it.
-
-    It is `place_steps`, or `fill_steps` with `repeats`, but for videos with hardly a second for each step: with fewer
-    seconds than steps nothing is placed; and with as many, nothing either where the last step scores less than
-    background in the last second, since a path that ends in background is then taken although none leads there.
-
-    Source: the code released with Zhukov et al. 2019.
-    """
-    seconds, steps = scores.shape
-    if seconds < steps or (seconds == steps and scores[-1, -1] < background):
-        return np.zeros(scores.shape, bool)
-    return fill_steps(scores, background=background) if repeats else place_steps(scores, background=background)
-
-
-def evenly(seconds: int, steps: int) -> Placed:
-    """Steps spread evenly over a video: what knowing nothing but their number gives."""
-    placed = np.zeros((seconds, steps), bool)
-    placed[((np.arange(steps) + 0.5) * seconds / steps).astype(int), np.arange(steps)] = True
-    return placed
 
 
 @dataclass(frozen=True)
 class StepRecall:
-    """Shares of annotated steps that are placed within their span.
+    """Fraction of annotated steps that are placed within their span.
 
     Attributes:
         of_videos: by task and video.
-        video_mean: by task, the mean over its videos (MCN); pooled: hits over annotated steps (CrossTask's own code).
-        mean_of_video_means, mean_of_pooled: over tasks.
+        video_mean: by task, the mean over its videos (MCN).
+        pooled: by task, hits over annotated steps of all its videos (CrossTask's released code).
     """
 
     of_videos: dict[str, dict[str, float]]
@@ -149,41 +32,43 @@ class StepRecall:
 
     @property
     def mean_of_video_means(self) -> float:
+        """Mean of `video_mean` over tasks."""
         return float(np.mean(list(self.video_mean.values())))
 
     @property
     def mean_of_pooled(self) -> float:
+        """Mean of `pooled` over tasks."""
         return float(np.mean(list(self.pooled.values())))
 
 
 def step_recall(
     placed: Mapping[str, Mapping[str, Placed]], annotated: Mapping[str, Mapping[str, npt.NDArray[Any]]]
 ) -> StepRecall:
-    """Recall of placed steps, by task and video.
+    """Compute the recall of placed steps, by task and video.
 
     Args:
         placed: [second, step] of each video of each task.
-        annotated: where each step happens [second, step]; a step that never does is not counted, and a video without
-            any is left out.
+        annotated: which second shows which step [second, step]; steps that never happen are not counted, and videos
+            without any step are left out.
 
     Raises:
-        ValueError: a placement is lacking or differs from its annotation in shape, or no task has an annotated step.
+        ValueError: an annotated video has no placement or one of another shape, or no video has an annotated step.
     """
     of_videos: dict[str, dict[str, float]] = {}
     pooled: dict[str, float] = {}
     for task, videos in annotated.items():
         hits, totals = 0, 0
-        for video, where in videos.items():
+        for video, truth in videos.items():
             if video not in placed.get(task, {}):
                 raise ValueError(f"{task}, {video} is annotated and was not placed")
-            found = placed[task][video]
-            if found.shape != where.shape:
-                raise ValueError(f"{task}, {video}: placed {found.shape}, annotated {where.shape}")
-            there = (where > 0).any(0)
-            right = int(((where > 0) & found).any(0).sum())
-            if there.any():
-                of_videos.setdefault(task, {})[video] = right / int(there.sum())
-                hits, totals = hits + right, totals + int(there.sum())
+            prediction = placed[task][video]
+            if prediction.shape != truth.shape:
+                raise ValueError(f"{task}, {video}: placed {prediction.shape}, annotated {truth.shape}")
+            steps = int((truth > 0).any(0).sum())
+            right = int(((truth > 0) & prediction).any(0).sum())
+            if steps:
+                of_videos.setdefault(task, {})[video] = right / steps
+                hits, totals = hits + right, totals + steps
         if totals:
             pooled[task] = hits / totals
     if not pooled:

@@ -10,4 +10,4 @@ from reelseek.experiments.umi import UMI
 
 __all__ = ["EXPERIMENTS", "Experiment"]
 
-EXPERIMENTS: dict[str, Experiment] = {each.name: each for each in (UMI, EAO, CROSSCLR, MDMMT, MMV, MOMENTS)}
+EXPERIMENTS: dict[str, Experiment] = {paper.name: paper for paper in (UMI, EAO, CROSSCLR, MDMMT, MMV, MOMENTS)}

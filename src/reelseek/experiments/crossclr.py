@@ -67,9 +67,10 @@ _LOSSES = Table(
 
 
 def _curve(key: str, values: tuple[float | None, ...], word: str) -> tuple[Arm, ...]:
-    changed: dict[float | None, dict[str, Any]] = {each: {key: each} for each in values}
+    """One arm for each value of one setting of the loss; the default value is the full system."""
+    changes: dict[float | None, dict[str, Any]] = {value: {key: value} for value in values}
     return tuple(
-        _FULL if _LOCAL[key] == each else _crossclr(f"{word} = {each}", **change) for each, change in changed.items()
+        _FULL if _LOCAL[key] == value else _crossclr(f"{word} = {value}", **change) for value, change in changes.items()
     )
 
 

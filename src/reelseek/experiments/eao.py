@@ -124,8 +124,8 @@ def _backbone(name: str, expert: str, *, tuned: bool) -> Arm:
     before = _arm(f"{name}, zero-shot", _TWO, _TARGET, data={**data, "train": "train-1", "validation": "val-1"})
     if not tuned:
         return before
-    own = {**data, "train": "train-0", "validation": "val-0"}
-    return _arm(f"{name}, fine-tuned", _TWO, _TARGET, data=own, start=before)
+    target = {**data, "train": "train-0", "validation": "val-0"}
+    return _arm(f"{name}, fine-tuned", _TWO, _TARGET, data=target, start=before)
 
 
 _WEAK, _STRONG = "weak appearance", "strong appearance"

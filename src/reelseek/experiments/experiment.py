@@ -1,4 +1,4 @@
-"""What an experiment is made of: arms that are trained, views of them, tables, and claims with their verdicts."""
+"""Parts of an experiment: arms that are trained, views of them, tables, and claims with their verdicts."""
 
 import hashlib
 import json
@@ -30,13 +30,13 @@ __all__ = [
     "value",
 ]
 
-Result = Mapping[str, Any]  # what one arm gave with one seed: `views`, and how it came to be
+Result = Mapping[str, Any]  # of one arm and seed: values by view in `views`, and how the model was trained
 LOWER_IS_BETTER = ("mean_rank", "median_rank", "seconds", "loss")
 
 
 @dataclass(frozen=True)
 class View:
-    """One way of measuring a trained model: a split, and what is shown of its clips."""
+    """One way of evaluating a trained model: a split, and the experts that are read of its clips (None: all)."""
 
     name: str = "all"
     experts: tuple[str, ...] | None = None
@@ -48,11 +48,11 @@ class Arm:
     """One row of a table.
 
     Attributes:
-        recipe: what differs from the experiment's common recipe, section by section.
-        world: what it is trained on and measured in, unless real features are given.
-        rates: learning rates of which validation chooses, in a world that no reported number comes from.
-        start: an arm that is trained before, and gone on from.
-        measure: instead of training, called with a folder and a seed; returns values by view.
+        recipe: changes to the common recipe, by section.
+        world: where it is trained and evaluated, unless real features are used.
+        rates: learning rates, one of which is selected on validation clips of a world that no reported number is from.
+        start: an arm that is trained first, and whose model is fine-tuned.
+        measure: called with a folder and a seed instead of training; returns values by view.
     """
 
     name: str
@@ -65,19 +65,22 @@ class Arm:
 
     @property
     def key(self) -> str:
-        """Names what is trained: two arms of one key are trained once."""
-        told: list[Any] = [self.recipe, asdict(self.world), self.rates]
+        """Identify what is trained: arms with equal keys are trained once."""
+        identity: list[Any] = [self.recipe, asdict(self.world), self.rates]
         if self.start is not None:
-            told.append(self.start.key)
+            identity.append(self.start.key)
         if self.measure is not None:
-            told.append(self.measure.__name__)
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:10]
+            identity.append(self.measure.__name__)
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table: a metric in a view, or its mean over several; `reverse` is video to text, None the mean of
-    both directions."""
+    """One column of a table: a metric in a view, or its mean over several views.
+
+    Attributes:
+        reverse: False is text to video, True video to text, None the mean of both.
+    """
 
     title: str
     metric: str
@@ -87,7 +90,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Pair:
-    """A comparison: the first arm's column against the second's; without a second arm, a recall against chance."""
+    """A comparison of the first arm's column with the second's; without a second arm, of a recall with chance."""
 
     first: str
     second: str | None
@@ -97,13 +100,13 @@ class Pair:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a paper says, as comparisons that all have to come out.
+    """A statement of a paper, as comparisons all of which have to hold.
 
     Attributes:
-        says: in words.
+        says: the statement.
         source: paper and table.
         helps: False if the claim is that the first is *not* better than the second by `margin` or more.
-        margin: see `helps`; in the metric's own unit.
+        margin: see `helps`; in the unit of the metric.
     """
 
     says: str
@@ -115,11 +118,11 @@ class Claim:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the papers', done again.
+    """A reproduction of a paper's table.
 
     Attributes:
-        published: the paper's own figures by row and column, from its own data: never comparable, only beside.
-        world_only: it needs what only a world has (domains, a stronger twin of an expert, copies), not real features.
+        published: the paper's figures by row and column; on other data, so shown next to ours but not comparable.
+        world_only: it needs what only a synthetic world has (domains, a stronger twin of an expert, copies).
     """
 
     name: str
@@ -134,7 +137,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A paper's tables."""
+    """The tables of a paper."""
 
     name: str
     paper: str
@@ -142,33 +145,33 @@ class Experiment:
 
     @property
     def arms(self) -> list[Arm]:
-        """Each thing to be trained once, what others go on from first, with all the views that tables want of it."""
-        found: dict[str, Arm] = {}
+        """Every arm once, with the views of all tables; an arm that others start from comes before them."""
+        by_key: dict[str, Arm] = {}
 
-        def note(arm: Arm) -> None:
+        def add(arm: Arm) -> None:
             if arm.start is not None:
-                note(arm.start)
-            known = found.get(arm.key)
-            views = dict.fromkeys((*(known.views if known else ()), *arm.views))
-            found[arm.key] = Arm(**{**vars(arm), "views": tuple(views)})
+                add(arm.start)
+            existing = by_key.get(arm.key)
+            views = dict.fromkeys((*(existing.views if existing else ()), *arm.views))
+            by_key[arm.key] = Arm(**{**vars(arm), "views": tuple(views)})
 
         for table in self.tables:
             for arm in table.arms:
-                note(arm)
-        return list(found.values())
+                add(arm)
+        return list(by_key.values())
 
 
 def narrowed(experiment: Experiment, names: Sequence[str] | None) -> Experiment:
-    """Some of an experiment's tables; None takes all.
+    """Restrict an experiment to the named tables; None takes all.
 
     Raises:
         UsageError: it has no such table.
     """
-    known = {table.name: table for table in experiment.tables}
+    tables = {table.name: table for table in experiment.tables}
     for name in names or ():
-        if name not in known:
-            raise UsageError(f"{experiment.name} has no table {name!r}; it has {', '.join(known)}")
-    return replace(experiment, tables=tuple(known[name] for name in names or known))
+        if name not in tables:
+            raise UsageError(f"{experiment.name} has no table {name!r}; it has {', '.join(tables)}")
+    return replace(experiment, tables=tuple(tables[name] for name in names or tables))
 
 
 _WIDTHS = ("width", "inner", "embedding", "pool_inner", "fine", "coarse", "words")
@@ -176,7 +179,7 @@ _LARGER = 4
 
 
 def enlarged(experiment: Experiment) -> Experiment:
-    """The same with four times as many videos and as wide models."""
+    """Return the experiment with four times as many videos and models four times as wide."""
 
     def larger(arm: Arm) -> Arm:
         recipe = dict(arm.recipe)
@@ -193,22 +196,22 @@ def enlarged(experiment: Experiment) -> Experiment:
 
 
 def value(result: Result, column: Column) -> float:
-    """A number of one run. Recalls are fractions."""
+    """Read the number of one run for a column. Recalls are fractions."""
     ways = {False: ["text_to_video"], True: ["video_to_text"], None: ["text_to_video", "video_to_text"]}[column.reverse]
     views = [result["views"][name] for name in ([column.view] if isinstance(column.view, str) else column.view)]
-    if all(column.metric in view for view in views):  # measured by itself, in neither direction
+    if all(column.metric in view for view in views):  # a metric without direction
         return float(np.mean([view[column.metric] for view in views]))
     return float(np.mean([view[way][column.metric] for view in views for way in ways]))
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim and what became of it.
+    """A claim with its verdict.
 
     Attributes:
         verdict: `reproduced` if every interval lies on the claimed side, `not reproduced` if one lies on the other
             side, else `undecided`.
-        rows: for each pair: first, second, the mean difference in favour of the first, and its interval.
+        rows: for each pair the first, the second, the mean difference in favour of the first, and its interval.
     """
 
     claim: Claim
@@ -217,13 +220,13 @@ class Judged:
 
 
 def judge(claim: Claim, results: Mapping[str, Sequence[Result]]) -> Judged:
-    """Hold a claim against runs that are paired by their seeds.
+    """Test a claim on runs that are paired by their seeds.
 
-    Differences are positive where the first is better. Their interval is Student's, at 95 % for all pairs of the claim
-    together (Bonferroni).
+    Differences are positive where the first is better. Their intervals are Student's, at 95 % for all pairs of the
+    claim together (Bonferroni).
 
     Args:
-        results: by the arms' names, in the order of the seeds.
+        results: by the name of the arm, in the order of the seeds.
     """
     rows, sides = [], []
     for pair in claim.pairs:
@@ -253,7 +256,7 @@ def judge(claim: Claim, results: Mapping[str, Sequence[Result]]) -> Judged:
 
 
 def _chance(result: Result, column: Column) -> float:
-    """The recall of an order drawn at random, one answer a query."""
+    """Expected recall of a random order, with one right answer per query."""
     assert isinstance(column.view, str)
     return min(1.0, int(column.metric.removeprefix("recall_at_")) / result["views"][column.view]["gallery"])
 

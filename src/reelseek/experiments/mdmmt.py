@@ -35,9 +35,9 @@ def _alone(dataset: str) -> dict[str, Any]:
 
 def _mixed(datasets: str) -> dict[str, Any]:
     """The paper's weights; an epoch shrinks with the weight that is left out."""
-    whole = {f"train-{_DOMAINS[name]}": float(weight) for name, weight in _WEIGHTS.items()}
-    left_out = [f"train-{_DOMAINS[name]}" for name in _WEIGHTS if name not in datasets]
-    return {"mixture": whole, "without": left_out, "examples": 5 * _WORLD.train, "validation": "val"}
+    weights = {f"train-{_DOMAINS[name]}": float(weight) for name, weight in _WEIGHTS.items()}
+    excluded = [f"train-{_DOMAINS[name]}" for name in _WEIGHTS if name not in datasets]
+    return {"mixture": weights, "without": excluded, "examples": 5 * _WORLD.train, "validation": "val"}
 
 
 _SPECIALISTS = {name: _arm(name, _alone(name)) for name in _TESTED}

@@ -77,11 +77,13 @@ def _films(rng: np.random.Generator, count: int, frames: int) -> tuple[torch.Ten
 
 
 def deflation(folder: Path, seed: int) -> dict[str, dict[str, Any]]:
-    """A small TSM-ResNet50 that learnt to tell drifting shapes apart, on still images in three ways: logistic
-    regression on its features of each image repeated as a film, of its deflation, and of that with norms learnt again.
+    """Train a small TSM-ResNet50 to classify drifting shapes, and probe it on still images in three ways.
+
+    A logistic regression takes its features of each image repeated as a film, those of its deflation, and those of the
+    deflation with normalisation statistics learnt again.
 
     Args:
-        folder: not used; nothing is kept but the numbers.
+        folder: not used; only the numbers are stored.
     """
     del folder
     torch.manual_seed(seed)
@@ -99,32 +101,34 @@ def deflation(folder: Path, seed: int) -> dict[str, dict[str, Any]]:
     plain, learnt = deflate(network).eval(), deflate(network).eval()
     stills = (_films(rng, 16, 1)[0][:, :, 0] for _ in range(100))
     relearn_norms(learnt, network, stills, frames=_FRAMES, rate=_RATE)
-    seen, tested = _films(rng, 240, 1), _films(rng, 320, 1)
+    training, test = _films(rng, 240, 1), _films(rng, 320, 1)
 
     def repeated(images: torch.Tensor) -> torch.Tensor:
         return network(images[:, :, None].expand(-1, -1, _FRAMES, -1, -1))
 
     ways = {"repeated": repeated, "deflated": plain, "norms learnt again": learnt}
-    return {name: _probe(way, seen, tested) for name, way in ways.items()}
+    return {name: _probe(way, training, test) for name, way in ways.items()}
 
 
 def _probe(
-    way: Any, seen: tuple[torch.Tensor, torch.Tensor], tested: tuple[torch.Tensor, torch.Tensor]
+    way: Any, training: tuple[torch.Tensor, torch.Tensor], test: tuple[torch.Tensor, torch.Tensor]
 ) -> dict[str, Any]:
-    """Accuracy of a logistic regression, and seconds an image (the median of five passes)."""
+    """Accuracy of a logistic regression, and seconds per image (the median of five passes)."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     took = []
     with torch.inference_mode():
-        learn = way(seen[0][:, :, 0]).numpy()
+        training_features = way(training[0][:, :, 0]).numpy()
         for _ in range(5):
             began = time.perf_counter()
-            test = way(tested[0][:, :, 0]).numpy()
-            took.append((time.perf_counter() - began) / len(test))
-    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(learn, seen[1].numpy())
-    return {"accuracy": float(probe.score(test, tested[1].numpy())), "seconds": float(np.median(took))}
+            test_features = way(test[0][:, :, 0]).numpy()
+            took.append((time.perf_counter() - began) / len(test_features))
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(
+        training_features, training[1].numpy()
+    )
+    return {"accuracy": float(probe.score(test_features, test[1].numpy())), "seconds": float(np.median(took))}
 
 
 _TSM = Arm("TSM-ResNet50, small", rates=(_RATE,), measure=deflation)

@@ -1,4 +1,4 @@
-"""Where and in what words: steps of tasks in films whose truth is known, and captions from several embeddings."""
+"""Step localisation in films of tasks with annotated steps, and captioning from several embeddings."""
 
 from pathlib import Path
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
-from reelseek.evaluation.steps import evenly
 from reelseek.experiments.crossclr import COOT_ARM, CROSSCLR_ARM, WORLD
 from reelseek.experiments.experiment import Arm, Claim, Column, Experiment, Pair, Table
 from reelseek.experiments.run import COMMON, recipe_of
 from reelseek.experiments.worlds import WORDS, world_library
 from reelseek.library import Library, add
 from reelseek.models.model import RetrievalModel, load_model
-from reelseek.search import localize, segment
+from reelseek.moments import localize, segment
+from reelseek.moments.placement import evenly
 from reelseek.studio.tasks import TaskFilm, plan_task_films, shoot_tasks
 from reelseek.training import Recipe, train
 from reelseek.training.captions import (
@@ -26,52 +26,57 @@ from reelseek.training.captions import (
 
 __all__ = ["MOMENTS"]
 
-_FILMS, _LEARNT, _HELD = 6, 12, 4
+_FILMS, _TRAINING_FILMS, _VALIDATION_FILMS = 6, 12, 4
 _SEEN = ("appearance", "object")
 _KINDS: dict[str, dict[str, Any]] = {"in order": {}, "missing": {"missing": 0.3}, "shuffled": {"shuffled": True}}
 
 
 def place_steps_in_films(folder: Path, seed: int) -> dict[str, dict[str, Any]]:
-    """Recall of steps in films of three tasks, by an untrained model and by EAO trained on other films of the tasks.
+    """Measure the recall of steps in films of three tasks, by an untrained model and by EAO trained on other films.
 
     Args:
-        folder: films, libraries and the model are kept there.
+        folder: for films, libraries and the model.
     """
-    learnt = plan_task_films(_LEARNT + _HELD, seed=seed + 1000)
-    with _library(folder, "learnt", {"train": learnt[:_LEARNT], "val": learnt[_LEARNT:]}) as library:
-        size = {"width": 64, "heads": 4, "inner": 64, "embedding": 64}
-        how = {"clips_per_video": 4, "negatives": "clips", "rate": 3e-3, "seed": seed}
-        recipe = TypeAdapter(Recipe).validate_python(
-            {
-                "model": {"system": "eao", **size},
-                "data": {"experts": list(_SEEN), "train": "train", "validation": "val"},
-                "train": {**COMMON["train"], **how},
-            }
-        )
-        done = (folder / "eao" / "config.json").is_file()
-        eao = load_model(folder / "eao") if done else train(recipe, library, folder / "eao")
-    found: dict[str, dict[str, Any]] = {}
+    eao = _trained_eao(folder, seed)
+    values: dict[str, dict[str, Any]] = {}
     for kind, change in _KINDS.items():
         films = plan_task_films(_FILMS, seed=seed, **change)
         with _library(folder, kind.replace(" ", "-"), {"test": films}) as library:
             for name, model in (("concepts", load_model("concepts")), ("EAO", eao)):
-                found[f"{kind}, {name}"] = _placed(library, films, model)
-    return found
+                values[f"{kind}, {name}"] = _measure_films(library, films, model)
+    return values
+
+
+def _trained_eao(folder: Path, seed: int) -> RetrievalModel:
+    films = plan_task_films(_TRAINING_FILMS + _VALIDATION_FILMS, seed=seed + 1000)
+    splits = {"train": films[:_TRAINING_FILMS], "val": films[_TRAINING_FILMS:]}
+    with _library(folder, "learnt", splits) as library:
+        size = {"width": 64, "heads": 4, "inner": 64, "embedding": 64}
+        options = {"clips_per_video": 4, "negatives": "clips", "rate": 3e-3, "seed": seed}
+        recipe = TypeAdapter(Recipe).validate_python(
+            {
+                "model": {"system": "eao", **size},
+                "data": {"experts": list(_SEEN), "train": "train", "validation": "val"},
+                "train": {**COMMON["train"], **options},
+            }
+        )
+        done = (folder / "eao" / "config.json").is_file()
+        return load_model(folder / "eao") if done else train(recipe, library, folder / "eao")
 
 
 def _library(folder: Path, name: str, films: dict[str, list[TaskFilm]]) -> Library:
     library = Library.open(folder / f"{name}.library", create=True)
-    for split, some in films.items():
-        table = shoot_tasks(folder / name / split, some, split=split)
+    for split, films_of_split in films.items():
+        table = shoot_tasks(folder / name / split, films_of_split, split=split)
         add(library, [folder / name / split], captions=table, experts=_SEEN, workers=1)
     return library
 
 
-def _placed(library: Library, films: list[TaskFilm], model: RetrievalModel) -> dict[str, Any]:
-    """Pooled recalls, the distance of placed steps from where they happen, and how whole films are segmented."""
+def _measure_films(library: Library, films: list[TaskFilm], model: RetrievalModel) -> dict[str, Any]:
+    """Pooled recalls, the distance of placed steps from their spans in seconds, and the accuracy of segmentations."""
     hits = {"recall": 0, "even": 0, "unordered": 0, "optional": 0}
     total = placed_optional = 0
-    away, frames = [], []
+    distances, accuracies = [], []
     for film in films:
         steps, happens = film.task.steps, {step: (start, end) for step, start, end in film.happens}
         total += len(happens)
@@ -85,26 +90,32 @@ def _placed(library: Library, films: list[TaskFilm], model: RetrievalModel) -> d
         for step, (start, end) in happens.items():
             inside = range(int(np.floor(start)), int(np.ceil(end)))
             hits["even"] += int(spread[step]) in inside
-            for way, found in ways.items():
-                at = found.steps[step].start
+            for way, localized in ways.items():
+                at = localized.steps[step].start
                 hits[way] += at is not None and int(at) in inside
             at = ways["recall"].steps[step].start
             assert at is not None
-            away.append(max(0.0, start - (at + 0.5), at + 0.5 - end))
+            distances.append(max(0.0, start - (at + 0.5), at + 0.5 - end))
         placed_optional += sum(step.start is not None for step in ways["optional"].steps)
         parts = segment(library, film.film.file, steps, model=model, ordered=False, background=True)
-        truth: list[str | None] = [None] * seconds
-        for step, (start, end) in happens.items():
-            truth[round(start) : round(end)] = [steps[step]] * (min(seconds, round(end)) - round(start))
-        frames.append(float(np.mean([a == b for a, b in zip(parts.labels, truth, strict=True)])))
+        truth = _labels_of_seconds(film, seconds)
+        accuracies.append(float(np.mean([a == b for a, b in zip(parts.labels, truth, strict=True)])))
     shares = {name: count / total for name, count in hits.items()}
     return {
         **shares,
         "twice_even": 2 * shares["even"],
         "precision_optional": hits["optional"] / max(1, placed_optional),
-        "seconds": float(np.mean(away)),
-        "frame_accuracy": float(np.mean(frames)),
+        "seconds": float(np.mean(distances)),
+        "frame_accuracy": float(np.mean(accuracies)),
     }
+
+
+def _labels_of_seconds(film: TaskFilm, seconds: int) -> list[str | None]:
+    """The annotated step of each second of a film; None is background."""
+    labels: list[str | None] = [None] * seconds
+    for step, start, end in film.happens:
+        labels[round(start) : round(end)] = [film.task.steps[step]] * (min(seconds, round(end)) - round(start))
+    return labels
 
 
 _STEPS_ARM = Arm("steps of films", measure=place_steps_in_films)
@@ -180,14 +191,14 @@ _LOCALISATION = Table(
 
 
 def caption_worlds(folder: Path, seed: int) -> dict[str, dict[str, Any]]:
-    """CIDEr-D and BLEU-4 on the test split of CrossCLR's world: MART on raw tracks, on COOT's and on CrossCLR's
-    embeddings, and copying the caption of the training clip that is nearest by each.
+    """Measure caption metrics on the test split of CrossCLR's world: MART on raw tracks, on COOT's and on CrossCLR's
+    embeddings, and for each the caption of the nearest training clip.
 
     Args:
-        folder: the world and the models are kept there.
+        folder: for the world and the models.
     """
     path = world_library(WORLD, seed, folder / "world")
-    found: dict[str, dict[str, Any]] = {}
+    values: dict[str, dict[str, Any]] = {}
     with Library.open(path) as library:
         models: dict[str, RetrievalModel | None] = {"raw tracks": None}
         for name, arm in (("COOT", COOT_ARM), ("CrossCLR", CROSSCLR_ARM)):
@@ -198,10 +209,10 @@ def caption_worlds(folder: Path, seed: int) -> dict[str, dict[str, Any]]:
         for name, model in models.items():
             reads = {"model": model} if model else {"experts": experts}
             writer, _ = train_captions(library, CaptionRecipe(updates=1), **reads)
-            found[name] = _plain(measure_captions(writer, library))
-            found[f"{name}, beam of 4"] = _plain(measure_captions(writer, library, beam=4))
-            found[f"{name}, nearest"] = _plain(nearest_captions(library, model=model))
-    return found
+            values[name] = _plain(measure_captions(writer, library))
+            values[f"{name}, beam of 4"] = _plain(measure_captions(writer, library, beam=4))
+            values[f"{name}, nearest"] = _plain(nearest_captions(library, model=model))
+    return values
 
 
 def _plain(measured: MeasuredCaptions) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What an experiment found: its tables beside the papers' figures, verdicts with intervals, files and pictures."""
+"""Reports of an experiment: its tables next to the papers' figures, verdicts with intervals, files and pictures."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from reelseek.experiments.experiment import (
 from reelseek.experiments.run import home_of
 from reelseek.studio.worlds import generator_hash
 
-__all__ = ["Found", "as_json", "claims", "found", "write_found"]
+__all__ = ["TableReport", "as_json", "claims", "report_tables", "write_report"]
 
 _PER_CENT = (
     "recall_at_1",
@@ -40,13 +40,11 @@ _PER_CENT = (
     "frame_accuracy",
     "bleu_4",
 )
-
-
 _FORMS = {"seconds": ".3g", "loss": ".3g", "cider_d": ".3f"}
 
 
 @dataclass(frozen=True)
-class Found:
+class TableReport:
     """One table with its numbers, and its claims with their verdicts."""
 
     table: Table
@@ -54,25 +52,25 @@ class Found:
     judged: tuple[Judged, ...]
 
 
-def found(
+def report_tables(
     experiment: Experiment, results: Mapping[str, Sequence[Result]], out: Path, source: str, on: str
-) -> list[Found]:
-    """Tables and verdicts of an experiment that was run.
+) -> list[TableReport]:
+    """Fill the tables of an experiment and judge its claims.
 
     Args:
         results: of every arm by its key.
         out, source: where the runs are; tables link to them.
         on: what it was run on, in words.
     """
-    told = []
+    reports = []
     for table in experiment.tables:
         by_name = {arm.name: results[arm.key] for arm in table.arms}
         judged = tuple(judge(claim, by_name) for claim in table.claims)
-        told.append(Found(table, _shown(table, results, out, source, on), judged))
-    return told
+        reports.append(TableReport(table, _filled(table, results, out, source, on), judged))
+    return reports
 
 
-def _shown(table: Table, results: Mapping[str, Sequence[Result]], out: Path, source: str, on: str) -> ReportTable:
+def _filled(table: Table, results: Mapping[str, Sequence[Result]], out: Path, source: str, on: str) -> ReportTable:
     published = [column for column in table.columns if any(column.title in row for row in table.published.values())]
     titles = [*(_title(column) for column in table.columns), *(f"paper's {_title(column)}*" for column in published)]
     rows: list[list[object]] = []
@@ -104,8 +102,8 @@ def _cell(runs: Sequence[Result], column: Column) -> str:
 
 
 def _paper(table: Table, arm: Arm, column: Column) -> str:
-    given = table.published.get(arm.name, {}).get(column.title)
-    return "" if given is None else f"{given:g}"
+    figure = table.published.get(arm.name, {}).get(column.title)
+    return "" if figure is None else f"{figure:g}"
 
 
 def _link(arm: Arm, out: Path, source: str) -> object:
@@ -113,22 +111,23 @@ def _link(arm: Arm, out: Path, source: str) -> object:
     return (arm.key, f"{folder.relative_to(out)}/") if any(folder.glob("seed-*/*.run")) else ""
 
 
-def write_found(
-    experiment: Experiment, told: Sequence[Found], results: Mapping[str, Sequence[Result]], stem: Path
+def write_report(
+    experiment: Experiment, reports: Sequence[TableReport], results: Mapping[str, Sequence[Result]], stem: Path
 ) -> list[Path]:
-    """`STEM.md`, `.html`, and `.tex` of the tables alone; heat maps as PNG and SVG too."""
-    more: list[Part] = [Prose("Verdicts", [(each.verdict, _said(each)) for one in told for each in one.judged])]
-    for one in told:
-        png = _heat(one.table, results, stem)
+    """Write `STEM.md`, `.html`, and `.tex` of the tables alone; and heat maps as PNG and SVG."""
+    verdicts = [(judged.verdict, _in_words(judged)) for report in reports for judged in report.judged]
+    more: list[Part] = [Prose("Verdicts", verdicts)]
+    for report in reports:
+        png = _draw_heat_map(report.table, results, stem)
         if png is not None:
-            more.append(Figure(one.table.title, png))
+            more.append(Figure(report.table.title, png))
     again = "A run is scored again by: reelseek score RUN. The generator of worlds is " + generator_hash()
     more.append(Prose("How to score a run again", [("", again)]))
-    return write_tables(stem, experiment.paper, [one.shown for one in told], more)
+    return write_tables(stem, experiment.paper, [report.shown for report in reports], more)
 
 
-def _heat(table: Table, results: Mapping[str, Sequence[Result]], stem: Path) -> Path | None:
-    """Rows are combinations of modalities, columns systems, where a table has many views of one metric."""
+def _draw_heat_map(table: Table, results: Mapping[str, Sequence[Result]], stem: Path) -> Path | None:
+    """Draw a table with many views of one metric: rows are combinations of modalities, columns are systems."""
     columns = [column for column in table.columns if isinstance(column.view, str)]
     if len({column.view for column in columns}) < 4 or len({column.metric for column in columns}) > 1:
         return None
@@ -139,7 +138,7 @@ def _heat(table: Table, results: Mapping[str, Sequence[Result]], stem: Path) -> 
     return heat_map(path, values, [c.title for c in columns], names, table.title, lower_is_better=lower)
 
 
-def _said(judged: Judged) -> str:
+def _in_words(judged: Judged) -> str:
     """A claim with its comparisons in words."""
     rows = "; ".join(
         f"{first} against {second}: {mean:+.3g} in its favour [{low:+.3g}, {high:+.3g}]"
@@ -150,12 +149,12 @@ def _said(judged: Judged) -> str:
 
 def as_json(
     experiment: Experiment,
-    told: Sequence[Found],
+    reports: Sequence[TableReport],
     results: Mapping[str, Sequence[Result]],
     seeds: Sequence[int],
     command: str,
 ) -> dict[str, Any]:
-    """Everything as plain values.
+    """Return everything as plain values.
 
     Args:
         command: what repeats it.
@@ -168,31 +167,30 @@ def as_json(
         "generator": generator_hash(),
         "tables": [
             {
-                "name": one.table.name,
-                "title": one.table.title,
-                "note": one.table.note,
-                "arms": {arm.name: list(results[arm.key]) for arm in one.table.arms},
-                "claims": [
-                    {
-                        "says": each.claim.says,
-                        "source": each.claim.source,
-                        "verdict": each.verdict,
-                        "helps": each.claim.helps,
-                        "comparisons": [
-                            dict(zip(("first", "second", "difference", "low", "high"), _finite(row), strict=True))
-                            for row in each.rows
-                        ],
-                    }
-                    for each in one.judged
-                ],
+                "name": report.table.name,
+                "title": report.table.title,
+                "note": report.table.note,
+                "arms": {arm.name: list(results[arm.key]) for arm in report.table.arms},
+                "claims": [_judged_as_json(judged) for judged in report.judged],
             }
-            for one in told
+            for report in reports
         ],
     }
 
 
+def _judged_as_json(judged: Judged) -> dict[str, Any]:
+    names = ("first", "second", "difference", "low", "high")
+    return {
+        "says": judged.claim.says,
+        "source": judged.claim.source,
+        "verdict": judged.verdict,
+        "helps": judged.claim.helps,
+        "comparisons": [dict(zip(names, _finite(row), strict=True)) for row in judged.rows],
+    }
+
+
 def _finite(row: tuple[str, str, float, float, float]) -> list[object]:
-    """JSON knows no infinity: an interval of one seed has no ends."""
+    """Replace infinity, which JSON cannot hold: an interval of one seed has no ends."""
     return [None if isinstance(cell, float) and not np.isfinite(cell) else cell for cell in row]
 
 
@@ -204,36 +202,46 @@ def _ends(row: Mapping[str, float | None]) -> str:
 
 
 def claims(folder: Path) -> str:
-    """Every claim that was tried, those that did not reproduce first, as Markdown.
+    """List every tested claim as Markdown, those that did not reproduce first.
 
     Args:
-        folder: where experiments wrote their NAME.json.
+        folder: with the NAME.json files of experiments.
 
     Raises:
-        UsageError: there is none.
+        UsageError: it has none.
     """
-    told = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))]
-    if not told:
+    experiments = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))]
+    if not experiments:
         raise UsageError(f"{folder} holds no NAME.json of an experiment; run `reelseek experiment NAME --out {folder}`")
-    rows = [(each, table, claim) for each in told for table in each["tables"] for claim in table["claims"]]
+    rows = [
+        (experiment, table, claim)
+        for experiment in experiments
+        for table in experiment["tables"]
+        for claim in table["claims"]
+    ]
     rows.sort(key=lambda row: _ORDER[row[2]["verdict"]])
     counts = {verdict: sum(claim["verdict"] == verdict for *_, claim in rows) for verdict in _ORDER}
     lines = [f"{len(rows)} claims: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + ".", ""]
-    before = ""
-    for each, table, claim in rows:
-        if claim["verdict"] != before:
-            before = claim["verdict"]
-            lines += [f"## {before.capitalize()}", ""]
-        lines += [
-            f"**{claim['says']}.** {claim['source']}. Table `{table['name']}` of `{each['command']}`, generator "
-            f"{each['generator']}.",
-            "",
-            "| first | against | in its favour | interval |",
-            "| --- | --- | --: | --: |",
-        ]
-        lines += [
+    heading = ""
+    for experiment, table, claim in rows:
+        if claim["verdict"] != heading:
+            heading = claim["verdict"]
+            lines += [f"## {heading.capitalize()}", ""]
+        lines += _claim_lines(experiment, table, claim)
+    return "\n".join(lines)
+
+
+def _claim_lines(experiment: Mapping[str, Any], table: Mapping[str, Any], claim: Mapping[str, Any]) -> list[str]:
+    return [
+        f"**{claim['says']}.** {claim['source']}. Table `{table['name']}` of `{experiment['command']}`, generator "
+        f"{experiment['generator']}.",
+        "",
+        "| first | against | in its favour | interval |",
+        "| --- | --- | --: | --: |",
+        *(
             f"| {row['first']} | {row['second']} | {row['difference']:+.3g} | {_ends(row)} |"
             for row in claim["comparisons"]
-        ]
-        lines += ["", *([f"{table['note']}", ""] if table["note"] else [])]
-    return "\n".join(lines)
+        ),
+        "",
+        *([f"{table['note']}", ""] if table["note"] else []),
+    ]

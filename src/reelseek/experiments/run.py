@@ -1,11 +1,11 @@
-"""Trains the arms of an experiment, measures them, and keeps every result, so that a stopped run goes on.
+"""Training and evaluation of the arms of an experiment; every result is stored, so that a stopped run can resume.
 
     OUT/worlds/WORLD-SEED/              the library of a world
     OUT/runs-SOURCE/ARM/tune-RATE/      a model in the world of seed 0, where the rate is chosen
     OUT/runs-SOURCE/ARM/seed-N/         a model, result.json, and TREC runs with their qrels for each view
 
-SOURCE names what was trained on: the worlds' generator, or a library of real features as it was.
-Nothing that is reported is chosen on: rates are chosen by validation in a world whose seed no reported number has.
+SOURCE identifies the training data: the generator of worlds, or the content of a library of real features.
+Learning rates are selected on validation clips of a world whose seed no reported number has.
 """
 
 import json
@@ -54,14 +54,14 @@ def run_experiment(
     workers: int = 2,
     progress: Progress = lambda *_: None,
 ) -> dict[str, list[Result]]:
-    """The results of every arm by its key, in the order of the seeds.
+    """Run every arm with every seed; return the results by the key of the arm, in the order of the seeds.
 
     Args:
-        features: a library of real features instead of the worlds. Experts stand for the modality they are of.
-        workers: processes, each of one thread.
+        features: a library of real features instead of the worlds. An arm's experts are taken by name or by modality.
+        workers: number of processes, of one thread each.
 
     Raises:
-        UsageError: a seed is the one that rates are chosen with, or the library lacks what the experiment asks for.
+        UsageError: a seed is the one that rates are selected with, or the library lacks an expert.
     """
     if TUNING_SEED in seeds or not seeds or len(set(seeds)) < len(seeds):
         raise UsageError(
@@ -79,7 +79,7 @@ def run_experiment(
                     for future in as_completed([pool.submit(_job, *job) for job in jobs]):
                         done += 1
                         progress("training", done, total, future.result())
-        except BaseException:  # what is done is kept; nothing new is begun
+        except BaseException:  # finished jobs stay on disk; no further job is started
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return {arm.key: [_result(where.home(arm) / f"seed-{seed}") for seed in seeds] for arm in arms}
@@ -87,7 +87,7 @@ def run_experiment(
 
 @dataclass(frozen=True)
 class _Where:
-    """Where things are kept, and what is trained on."""
+    """Folder of the results, and the training data."""
 
     out: Path
     features: Path | None
@@ -98,7 +98,7 @@ class _Where:
 
 
 def source_of(features: Path | None) -> str:
-    """Names what is trained on and how, so that results of another one are never taken for it."""
+    """Identify the training data and the common recipe, so that results of others are never reused."""
     if features is None:
         identity = generator_hash()
     else:
@@ -108,13 +108,13 @@ def source_of(features: Path | None) -> str:
 
 
 def home_of(out: Path, source: str, arm: Arm) -> Path:
-    """The folder of an arm's runs."""
+    """Return the folder of an arm's runs."""
     return out / f"runs-{source}" / arm.key
 
 
 def _result(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "result.json").read_text("utf-8"))
-    return found
+    result: dict[str, Any] = json.loads((folder / "result.json").read_text("utf-8"))
+    return result
 
 
 def _tuned(arm: Arm) -> bool:
@@ -126,9 +126,9 @@ def _one_thread() -> None:
 
 
 def _levels(arms: Sequence[Arm]) -> Iterator[list[Arm]]:
-    """Arms in waves: what others go on from comes first."""
+    """Arms by level: those that others start from come first."""
     depth: dict[str, int] = {}
-    for arm in arms:  # an arm comes after what it starts from
+    for arm in arms:  # an arm comes after the one it starts from
         depth[arm.key] = 0 if arm.start is None else depth[arm.start.key] + 1
     for level in range(max(depth.values(), default=-1) + 1):
         yield [arm for arm in arms if depth[arm.key] == level]
@@ -151,17 +151,17 @@ def _best_rate(arm: Arm, home: Path) -> float:
 
 
 def _job(arm: Arm, where: _Where, seed: int, rate: float, name: str) -> str:
-    """Train and measure one arm with one seed, or what of it was not done before."""
+    """Train and evaluate one arm with one seed, unless an earlier run has stored it; return a name for messages."""
     folder = where.home(arm) / name
-    said = f"{arm.name}, {name}"
+    message = f"{arm.name}, {name}"
     views = arm.views if name.startswith("seed") else ()
-    known = _result(folder) if (folder / "result.json").is_file() else {"views": {}}
-    if len(known) > 1 and (arm.measure is not None or {view.name for view in views} <= set(known["views"])):
-        return said
+    stored = _result(folder) if (folder / "result.json").is_file() else {"views": {}}
+    if len(stored) > 1 and (arm.measure is not None or {view.name for view in views} <= set(stored["views"])):
+        return message
     began = time.perf_counter()
     if arm.measure is not None:
-        about: dict[str, Any] = {}
-        found = arm.measure(folder, seed)
+        origin: dict[str, Any] = {}
+        values = arm.measure(folder, seed)
     else:
         world = where.out / "worlds" / f"{_digest([asdict(arm.world), generator_hash()])}-{seed}"
         path = where.features or world_library(arm.world, seed, world)
@@ -171,17 +171,17 @@ def _job(arm: Arm, where: _Where, seed: int, rate: float, name: str) -> str:
             recipe = recipe_of(arm, seed, rate, words, library, start)
             trained = (folder / "model" / "config.json").is_file()
             model = load_model(folder / "model") if trained else train(recipe, library, folder / "model")
-            about = {name: each for name, each in known.items() if name != "views"} or _about(model, folder)
-            found = _measured(model, recipe, library, views, folder)
-    about = {"arm": arm.name, "seed": seed, "rate": rate, **about}
-    about.setdefault("seconds", round(time.perf_counter() - began, 1))
-    views_found = {**known["views"], **found}
-    write_whole(folder / "result.json", json.dumps({**about, "views": views_found}, indent=1) + "\n")
-    return said
+            origin = {key: value for key, value in stored.items() if key != "views"} or _origin(model, folder)
+            values = _evaluate_views(model, recipe, library, views, folder)
+    origin = {"arm": arm.name, "seed": seed, "rate": rate, **origin}
+    origin.setdefault("seconds", round(time.perf_counter() - began, 1))
+    result = {**origin, "views": {**stored["views"], **values}}
+    write_whole(folder / "result.json", json.dumps(result, indent=1) + "\n")
+    return message
 
 
-def _about(model: RetrievalModel, folder: Path) -> dict[str, Any]:
-    """How a model came to be."""
+def _origin(model: RetrievalModel, folder: Path) -> dict[str, Any]:
+    """How a model was trained, to be stored with its values."""
     config = json.loads((folder / "model" / "config.json").read_text("utf-8"))
     return {
         "validation_score": config["validation"]["score"],
@@ -193,7 +193,7 @@ def _about(model: RetrievalModel, folder: Path) -> dict[str, Any]:
 
 
 def _start(arm: Arm, where: _Where, name: str) -> str:
-    """The model to go on from: of the same seed, or of the world that rates are chosen in."""
+    """The model to start from: of the same seed, or of the world in which rates are selected."""
     home = where.home(arm)
     if name.startswith("tune"):
         name = f"tune-{_best_rate(arm, home):g}"
@@ -205,7 +205,7 @@ def _digest(plain: Any) -> str:
 
 
 def recipe_of(arm: Arm, seed: int, rate: float, words: str | None, library: Library, start: str | None) -> Recipe:
-    """The whole recipe of an arm: what is common, what differs, the seed and the rate."""
+    """Build the recipe of an arm: the common one with the arm's changes, the seed and the rate."""
     settings = _merged(deepcopy(COMMON), arm.recipe)
     model = settings["model"]
     if words is not None and model.get("text", {}).get("encoder") is None:
@@ -213,57 +213,59 @@ def recipe_of(arm: Arm, seed: int, rate: float, words: str | None, library: Libr
     settings["train"] |= {"seed": seed, "rate": rate}
     data = settings.setdefault("data", {})
     if data.get("experts"):
-        data["experts"] = _of_modalities(data["experts"], library)
+        data["experts"] = _experts_of(data["experts"], library)
     if data.get("groups"):
-        data["groups"] = [{**group, "experts": _of_modalities(group["experts"], library)} for group in data["groups"]]
+        data["groups"] = [{**group, "experts": _experts_of(group["experts"], library)} for group in data["groups"]]
     if start is not None:
         settings["train"]["start"] = start
     return TypeAdapter(Recipe).validate_python(settings)
 
 
 def _merged(base: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    for name, given in more.items():
-        base[name] = _merged(dict(base.get(name, {})), given) if isinstance(given, Mapping) else given
+    for name, value in more.items():
+        base[name] = _merged(dict(base.get(name, {})), value) if isinstance(value, Mapping) else value
     return base
 
 
-def _of_modalities(named: Sequence[str], library: Library) -> list[str]:
-    """Experts by their own names, else all of the modality that is named.
+def _experts_of(names: Sequence[str], library: Library) -> list[str]:
+    """Experts by name; a name that is not an expert's stands for all experts of that modality.
 
     Raises:
         UsageError: the library lacks one.
     """
-    about = library.experts()
-    found: dict[str, None] = {}
-    for name in named:
-        own = [name] if name in about else [expert for expert in about if about[expert]["modality"] == name]
-        if not own:
-            there = ", ".join(f"{expert} ({each['modality']})" for expert, each in about.items())
+    available = library.experts()
+    experts: dict[str, None] = {}
+    for name in names:
+        matches = [name] if name in available else [e for e, row in available.items() if row["modality"] == name]
+        if not matches:
+            listed = ", ".join(f"{expert} ({row['modality']})" for expert, row in available.items())
             raise UsageError(
-                f"the experiment wants features of {', '.join(named)}, and {library.path} lacks {name}; it has "
-                f"{there or 'none'}"
+                f"the experiment wants features of {', '.join(names)}, and {library.path} lacks {name}; it has "
+                f"{listed or 'none'}"
             )
-        found |= dict.fromkeys(own)
-    return list(found)
+        experts |= dict.fromkeys(matches)
+    return list(experts)
 
 
-def _measured(
+_STORED = ("text_to_video", "video_to_text", "gallery", "queries", "split_hash")
+
+
+def _evaluate_views(
     model: RetrievalModel, recipe: Recipe, library: Library, views: Sequence[View], folder: Path
 ) -> dict[str, Any]:
-    found: dict[str, Any] = {"validation": {"loss": _validation_loss(model, recipe, library)}}
+    values: dict[str, Any] = {"validation": {"loss": _validation_loss(model, recipe, library)}}
     for view in views:
-        experts = _of_modalities(view.experts, library) if view.experts else None
+        experts = _experts_of(view.experts, library) if view.experts else None
         experts = [name for name in experts if name in model.experts] if experts else None
         measured = evaluate(model, library, split=view.split, experts=experts)
         write_measured(folder / f"{view.name}.run", measured, model.system)
-        told = measured.as_json()
-        kept = ("text_to_video", "video_to_text", "gallery", "queries", "split_hash")
-        found[view.name] = {key: told[key] for key in kept}
-    return found
+        plain = measured.as_json()
+        values[view.name] = {key: plain[key] for key in _STORED}
+    return values
 
 
 def _validation_loss(model: RetrievalModel, recipe: Recipe, library: Library) -> float:
-    """The loss of the validation clips with their first captions, as one batch, with what the recipe lets be seen."""
+    """Loss of the validation clips with their first captions, as one batch, without experts that the recipe hides."""
     reader = TokenReader(library, list(model.experts), step_by_step=model.step_by_step)
     data = recipe_splits(library, recipe.data)
     reader.hidden = hidden_experts(library, [c.video for part in data for c in part.clips], recipe.data.groups)

@@ -1,4 +1,4 @@
-"""A studio's world as a library, so that what trains and measures on real features does so on it."""
+"""Synthetic worlds of the studio as libraries, which train and evaluate like libraries of real features."""
 
 import csv
 import os
@@ -17,10 +17,10 @@ WORDS = "words.vec"
 
 
 def world_library(config: WorldConfig, seed: int, folder: Path) -> Path:
-    """The library of a world, made if it is not there; it appears whole or not at all.
+    """Return the path of the library of a world, which is written first if it does not exist, atomically.
 
     Args:
-        folder: for this world and seed alone; the vectors of its words are beside the library.
+        folder: of this world and seed; it holds the word vectors too.
     """
     path = folder / "library"
     if not path.is_dir():
@@ -50,14 +50,14 @@ def _write(world: World, folder: Path) -> None:
                 for video, (values, spans) in tracks.items():
                     fingerprint = fingerprint_of(expert, modality, None, values.shape[1])
                     library.put_track(f"id:{video}", expert, fingerprint, modality, Track(values, spans))
-            for split, videos in (world.splits | _told_by_id(world)).items():
+            for split, videos in (world.splits | _split_by_id(world)).items():
                 if split not in ("train", "val", "test"):
                     library.put_split(split, videos)
 
 
-def _told_by_id(world: World) -> dict[str, list[str]]:
-    """`train-by-id`: what is left where every second copy is known by its id, and the others only by their pictures."""
+def _split_by_id(world: World) -> dict[str, list[str]]:
+    """The split `train-by-id`: the training videos without every second copy, namely those that an id identifies."""
     if not world.copied:
         return {}
-    known = {world.copied[test] for test in world.copied if sha256(test.encode()).digest()[0] % 2}
-    return {"train-by-id": [video for video in world.splits["train"] if video not in known]}
+    copies = {world.copied[test] for test in world.copied if sha256(test.encode()).digest()[0] % 2}
+    return {"train-by-id": [video for video in world.splits["train"] if video not in copies]}

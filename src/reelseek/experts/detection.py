@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable
-from reelseek.experts.expert import PerFrame, Session, Text, fingerprint
+from reelseek.experts.expert import PerFrame, Session, Text, fingerprint, likeliest
 from reelseek.experts.hub import labels_of, load_pretrained, preprocessing, pretrained_folder, weights_hash
 from reelseek.media.streams import FrameBatch, FrameStream, Stream
 
@@ -30,7 +30,8 @@ class _Detection:
 
         self._folder = pretrained_folder(model)
         self._preprocessing = preprocessing(self._folder)
-        self.dim = int(AutoConfig.from_pretrained(self._folder, local_files_only=True).num_labels)
+        config = AutoConfig.from_pretrained(self._folder, local_files_only=True)
+        self.dim, self._labels = int(config.num_labels), labels_of(config)
         self.streams: Sequence[Stream] = (FrameStream(1, self._preprocessing.short_side),)
         self.fingerprint = fingerprint(
             "detection", weights=weights_hash(self._folder), preprocessing=self._preprocessing, sure=_SURE, fps=1
@@ -54,10 +55,13 @@ class _Detection:
             sure: npt.NDArray[np.float32] = torch.where(best > _SURE, best, torch.zeros(())).numpy()
         return sure
 
+    def labels(self, values: npt.NDArray[np.floating]) -> list[tuple[str, float]]:
+        """The likeliest classes over some steps."""
+        return likeliest(self._labels, values)
+
     def _describe(self, values: npt.NDArray[Any], spans: npt.NDArray[np.float64]) -> tuple[Text, ...]:
-        labels = labels_of(self._model())
         return tuple(
-            Text(labels[index], float(start), float(end), "label", float(row[index]))
+            Text(self._labels[index], float(start), float(end), "label", float(row[index]))
             for row, (start, end) in zip(values, spans, strict=True)
             for index in np.flatnonzero(row)
         )

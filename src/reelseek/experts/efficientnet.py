@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable
-from reelseek.experts.expert import PerFrame, Session, Text, fingerprint, hash_files
+from reelseek.experts.expert import PerFrame, Session, Text, fingerprint, hash_files, likeliest
 from reelseek.media.streams import FrameBatch, FrameStream, Stream
 
 __all__ = ["appearance", "feature_map", "imagenet_labels", "object_labels", "weights_file"]
@@ -124,6 +124,8 @@ def _describe(values: npt.NDArray[Any], spans: npt.NDArray[np.float64]) -> tuple
 
 
 class _EfficientNet:
+    """One of the network's two outputs: pooled features, or probabilities of classes."""
+
     streams: Sequence[Stream] = (_STREAM,)
 
     def __init__(self, name: str, modality: str, dim: int, output: int) -> None:
@@ -141,6 +143,10 @@ class _EfficientNet:
         _network()
         describe = _describe if self._output == 1 else None
         return PerFrame(lambda batch: _run(batch)[self._output], self.dim, describe)
+
+    def labels(self, values: npt.NDArray[np.floating]) -> list[tuple[str, float]]:
+        """Of the classes; pooled features have no names."""
+        return likeliest([name.partition(",")[0] for name in imagenet_labels()], values) if self._output == 1 else []
 
 
 def appearance(model: str | None = None) -> _EfficientNet:

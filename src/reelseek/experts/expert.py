@@ -26,6 +26,7 @@ __all__ = [
     "check_track",
     "fingerprint",
     "hash_files",
+    "likeliest",
     "spans_of_cells",
 ]
 
@@ -81,7 +82,11 @@ class Session(Protocol):
 
 
 class Expert(Protocol):
-    """One expert. `dim` is the width of its values; `fingerprint` changes whenever its values could."""
+    """One expert. `dim` is the width of its values; `fingerprint` changes whenever its values could.
+
+    An expert whose values have names may have a method more, by which search tells people what it saw:
+    `labels(values [step, dim]) -> [(label, how sure), ...]`, likeliest first; see `likeliest`.
+    """
 
     @property
     def name(self) -> str: ...
@@ -156,6 +161,18 @@ def fingerprint(name: str, **identity: Any) -> str:
     """Expert, weights' hash, preprocessing and dtype in one short string; vectors of two fingerprints never meet."""
     text = json.dumps({"media": DECODE_VERSION, **identity}, sort_keys=True, default=str)
     return f"{name}:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def likeliest(names: Sequence[str], values: npt.NDArray[np.floating], count: int = 5) -> list[tuple[str, float]]:
+    """The classes that are likeliest over some steps, each with its mean probability.
+
+    Args:
+        names: of the classes.
+        values: their probabilities [step, class].
+    """
+    mean = values.astype(np.float32).mean(axis=0)
+    best = np.argsort(-mean)[:count]
+    return [(names[place], float(mean[place])) for place in best.tolist() if mean[place] > 0]
 
 
 def spans_of_cells(cells: npt.NDArray[np.float64], end_seconds: float) -> npt.NDArray[np.float64]:

@@ -146,9 +146,9 @@ def preprocessing(folder: Path) -> Preprocessing:
     )
 
 
-def labels_of(model: Any) -> list[str]:
-    """Class names in order of their index."""
-    names = model.config.id2label
+def labels_of(config: Any) -> list[str]:
+    """Class names in order of their index, by a model's configuration."""
+    names = config.id2label
     return [str(names[index]) for index in sorted(names)]
 
 

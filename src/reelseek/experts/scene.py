@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable
-from reelseek.experts.expert import PerFrame, Session, Text, fingerprint
+from reelseek.experts.expert import PerFrame, Session, Text, fingerprint, likeliest
 from reelseek.experts.hub import labels_of, load_pretrained, preprocessing, pretrained_folder, rows, weights_hash
 from reelseek.media.streams import FrameBatch, Stream
 
@@ -30,7 +30,8 @@ class _Scene:
 
         self._folder = pretrained_folder(model)
         self._preprocessing = preprocessing(self._folder)
-        self.dim = int(AutoConfig.from_pretrained(self._folder, local_files_only=True).num_labels)
+        config = AutoConfig.from_pretrained(self._folder, local_files_only=True)
+        self.dim, self._labels = int(config.num_labels), labels_of(config)
         self.streams: Sequence[Stream] = (self._preprocessing.stream(fps=1),)
         self.fingerprint = fingerprint(
             "scene", weights=weights_hash(self._folder), preprocessing=self._preprocessing, fps=1, dtype="float16"
@@ -48,11 +49,14 @@ class _Scene:
         with torch.inference_mode():
             return rows(self._model()(pixel_values=self._preprocessing.tensor(batch)).logits.softmax(-1))
 
+    def labels(self, values: npt.NDArray[np.floating]) -> list[tuple[str, float]]:
+        """The likeliest classes over some steps."""
+        return likeliest(self._labels, values)
+
     def _describe(self, values: npt.NDArray[Any], spans: npt.NDArray[np.float64]) -> tuple[Text, ...]:
-        labels = labels_of(self._model())
         best = values.astype(np.float32).argmax(axis=1)
         return tuple(
-            Text(labels[index], float(start), float(end), "label", float(row[index]))
+            Text(self._labels[index], float(start), float(end), "label", float(row[index]))
             for row, index, (start, end) in zip(values, best, spans, strict=True)
             if row[index] >= _LABEL_AT_LEAST
         )

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable
-from reelseek.experts.expert import Session, Text, Track, fingerprint
+from reelseek.experts.expert import Session, Text, Track, fingerprint, likeliest
 from reelseek.experts.hub import labels_of, load_pretrained, pretrained_folder, rows, weights_hash
 from reelseek.media.streams import SoundBatch, SoundStream, Stream
 
@@ -41,6 +41,7 @@ class _Learned:
         self._folder = pretrained_folder(model)
         config = AutoConfig.from_pretrained(self._folder, local_files_only=True)
         self.dim = int(config.projection_dim if name == "clap" else config.num_labels)
+        self._labels = [] if name == "clap" else labels_of(config)
         self._rate = int(_extractor(str(self._folder)).sampling_rate)
         self.streams: Sequence[Stream] = (SoundStream(self._rate),)
         self.fingerprint = fingerprint(
@@ -63,13 +64,16 @@ class _Learned:
                 return rows(torch.nn.functional.normalize(output, dim=-1))[0]
             return rows(model(**inputs).logits.softmax(-1))[0]
 
+    def labels(self, values: npt.NDArray[np.floating]) -> list[tuple[str, float]]:
+        """The likeliest classes over some steps; a joint space with text has none."""
+        return likeliest(self._labels, values) if self._labels else []
+
     def describe(self, values: npt.NDArray[Any], spans: npt.NDArray[np.float64]) -> tuple[Text, ...]:
         """Labels a classifier is fairly sure of."""
         if self.name == "clap":
             return ()
-        labels = labels_of(load_pretrained(self._auto_class, str(self._folder)))
         return tuple(
-            Text(labels[int(row.argmax())], float(start), float(end), "label", float(row.max()))
+            Text(self._labels[int(row.argmax())], float(start), float(end), "label", float(row.max()))
             for row, (start, end) in zip(values, spans, strict=True)
             if row.max() >= _LABEL_AT_LEAST
         )

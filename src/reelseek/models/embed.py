@@ -10,11 +10,11 @@ from torch import Tensor
 from reelseek.errors import ModelError, ReelseekError, UsageError
 from reelseek.library.source import FeatureSource
 from reelseek.library.text_space import check_text_space
-from reelseek.library.tokens import Clip, TokenReader
+from reelseek.library.tokens import Clip, TokenReader, Tokens
 from reelseek.models.device import device_of
 from reelseek.models.model import Embedding, RetrievalModel
 
-__all__ = ["embed_batches", "embed_clips", "embed_texts", "reader_for", "similarity_matrix"]
+__all__ = ["embed_batches", "embed_clips", "embed_texts", "embed_tokens", "reader_for", "similarity_matrix"]
 
 _BATCH = 64
 _DEVICE_BATCH = 512
@@ -82,6 +82,20 @@ def embed_clips(
         ModelError: the model makes NaN or infinity of a clip.
     """
     return Embedding.concat(list(embed_batches(model, reader, clips, progress)))
+
+
+def embed_tokens(model: RetrievalModel, tokens: Tokens) -> Embedding:
+    """Embeddings of one batch of tokens, in evaluation mode, on the CPU.
+
+    Raises:
+        ModelError: the model makes NaN or infinity of them, or refuses them.
+    """
+    device = device_of(model)
+    model.eval()
+    with torch.inference_mode():
+        embedding = model.encode_videos({name: steps.to(device) for name, steps in tokens.items()}).to("cpu")
+    _check_finite(model, embedding, [f"clip {number}" for number in range(1, len(embedding) + 1)])
+    return embedding
 
 
 def embed_texts(model: RetrievalModel, texts: Sequence[str]) -> Embedding:

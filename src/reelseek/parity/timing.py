@@ -7,8 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from reelseek.evaluation.segments import class_log_probs, decode_by_beam, score
-from reelseek.evaluation.steps import Placed, place_as_published, step_recall
+from reelseek.evaluation.segments import score
+from reelseek.evaluation.steps import Placed, step_recall
+from reelseek.moments.beam import decode_by_beam
+from reelseek.moments.decoding import class_log_probs
+from reelseek.moments.placement import place_as_published
 from reelseek.parity.fixture import Fixture, Found
 
 __all__ = ["viterbi"]

@@ -3,9 +3,11 @@
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from reelseek.errors import LibraryError, ModelError
 from reelseek.library.clips import ClipRule, clips_of
@@ -13,10 +15,12 @@ from reelseek.library.damage import Damage, note_damage
 from reelseek.library.store import Library
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.embed import embed_batches, embed_texts, reader_for
-from reelseek.models.model import RetrievalModel
+from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.models.systems.concepts import background_queries
 from reelseek.search.generation import Generation, json_file, open_generation, write_generation
-from reelseek.search.index import Index, LeftOut, Neighbours, flat_vectors, index_folder, state_of
+from reelseek.search.index import Index, LeftOut, index_folder, state_of
+from reelseek.search.neighbours import EXACT_UP_TO, Neighbours, flat_vectors
+from reelseek.search.recall import fewest_candidates, measured_recall
 from reelseek.search.scoring import background_scores, videos_by_owner
 
 __all__ = ["build_index", "short_content"]
@@ -25,7 +29,9 @@ _SIGNATURES = "signatures.json"
 _CONTENT_LETTERS = 16
 _ATTEMPTS = 3
 _log = logging.getLogger("reelseek")
+_ROWS_A_TIME = 4096
 Progress = Callable[[int, int], None]
+Floats = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class _Embedded:
     """Clips that an index on disk has, by what their embeddings depend on."""
 
     rows: dict[str, int]
-    values: npt.NDArray[np.float16]
+    values: Floats
     present: npt.NDArray[np.bool_]
 
 
@@ -52,6 +58,8 @@ def build_index(
     rule: ClipRule | None = None,
     progress: Progress | None = None,
     *,
+    experts: Sequence[str] | None = None,
+    unrelated: Embedding | None = None,
     write: bool = True,
 ) -> Index:
     """Embed every clip (those already embedded are taken over) and build the index anew.
@@ -60,6 +68,8 @@ def build_index(
     its tracks again.
 
     Args:
+        experts: embed clips from these alone; None takes all of the model's that the library has.
+        unrelated: the embeddings of the background queries, if they are at hand.
         write: False leaves the library as it is: the index is this process's alone.
 
     Raises:
@@ -70,23 +80,26 @@ def build_index(
     rule = rule or ClipRule()
     if write:
         with library.writing():
-            built = _build(library, model, rule, progress)
+            built = _build(library, model, rule, experts, unrelated, progress)
             index = built.index
             write_generation(index.folder, index.about(), {**index.files(), _SIGNATURES: json_file(built.signatures)})
             note_damage(library, built.damage)
     else:
-        index = _build_in_memory(library, model, rule, progress)
-    for each in index.left_out:
-        _log.warning("left out of the index: %s (%d clips): %s", each.video, each.clips, each.reason)
+        index = _build_in_memory(library, model, rule, experts, unrelated, progress)
+    for video in index.left_out:
+        _log.warning("left out of the index: %s (%d clips): %s", video.video, video.clips, video.reason)
     return index
 
 
-def _build_in_memory(library: Library, model: RetrievalModel, rule: ClipRule, progress: Progress | None) -> Index:
+def _build_in_memory(
+    library: Library, model: RetrievalModel, rule: ClipRule, experts: Sequence[str] | None,
+    unrelated: Embedding | None, progress: Progress | None,
+) -> Index:  # fmt: skip
     """Without being the one writer: again, where another process changed what was being read."""
     for attempt in range(1, _ATTEMPTS + 1):
         revision = library.revision()
         try:
-            index = _build(library, model, rule, progress).index
+            index = _build(library, model, rule, experts, unrelated, progress).index
         except LibraryError:
             if attempt == _ATTEMPTS or library.revision() == revision:
                 raise
@@ -101,29 +114,35 @@ def short_content(content: str | None) -> str:
     return (content or "")[:_CONTENT_LETTERS]
 
 
-def _build(library: Library, model: RetrievalModel, rule: ClipRule, progress: Progress | None) -> _Built:
+def _build(
+    library: Library, model: RetrievalModel, rule: ClipRule, experts: Sequence[str] | None,
+    unrelated: Embedding | None, progress: Progress | None,
+) -> _Built:  # fmt: skip
     state = state_of(library, rule)
-    reader = reader_for(model, library)
+    folder = index_folder(library, model, experts)
+    reader = reader_for(model, library, experts)
     clips = list(clips_of(library, rule))
     signatures = _signatures(library, reader, clips)
-    old = _embedded_before(library, model)
+    old = _embedded_before(folder, exact=len(clips) <= EXACT_UP_TO)
     fresh = {clip.video for clip, signature in zip(clips, signatures, strict=True) if signature not in old.rows}
     damage = _damaged(library, reader, fresh)
     left_out = _left_out(damage, clips)
     if left_out:
-        videos = {each.video for each in left_out}
+        videos = {video.video for video in left_out}
         sound = [row for row, clip in enumerate(clips) if clip.video not in videos]
         clips, signatures = [clips[row] for row in sound], [signatures[row] for row in sound]
     values, present = _embed(model, reader, clips, signatures, old, progress)
-    texts = embed_texts(model, background_queries())
-    trials = (texts.values * texts.weights[..., None]).numpy()
+    texts = unrelated or embed_texts(model, background_queries())
     index = Index(
-        index_folder(library, model), clips, values, present, _patterns(values, present, trials), model.slots, rule,
-        state, {video.id: short_content(video.content) for video in library.videos()}, tuple(reader.dims),
-        left_out=left_out,
+        folder, clips, values, present, {}, model.system, model.slots, rule, state,
+        {video.id: short_content(video.content) for video in library.videos()}, tuple(reader.dims), texts,
+        np.zeros(0), left_out=left_out,
     )  # fmt: skip
-    owners = videos_by_owner(library.videos())
-    index.background = background_scores(library, model, index, owners, np.ones(len(model.slots), np.float32), texts)
+    index.patterns = _patterns(model, index)
+    if model.pairwise:
+        index.candidates = fewest_candidates(model, index)
+    index.recall = measured_recall(model, index)
+    index.background = background_scores(library, model, index, videos_by_owner(library.videos()), texts)
     return _Built(index, signatures, [pair for pairs in damage.values() for pair in pairs])
 
 
@@ -137,13 +156,15 @@ def _signatures(library: Library, reader: TokenReader, clips: Sequence[Clip]) ->
     return [f"{by_video[c.video]}@{c.start_seconds}-{c.end_seconds}" for c in clips]
 
 
-def _embedded_before(library: Library, model: RetrievalModel) -> _Embedded:
-    """What the index on disk has; nothing where it is damaged, since then it is embedded again."""
+def _embedded_before(folder: Path, *, exact: bool) -> _Embedded:
+    """What the index on disk has; nothing where it is damaged, or less exact than it shall be."""
     try:
-        embedded = open_generation(index_folder(library, model), _load_embedded)
+        embedded = open_generation(folder, _load_embedded)
     except (LibraryError, OSError):
         embedded = None
-    return embedded or _Embedded({}, np.zeros((0, 0, 0), np.float16), np.zeros((0, 0), bool))
+    if embedded is None or (exact and embedded.values.dtype != np.float32):
+        return _Embedded({}, np.zeros((0, 1, 1), np.float32), np.zeros((0, 1), bool))
+    return embedded
 
 
 def _load_embedded(generation: Generation) -> _Embedded:
@@ -178,31 +199,26 @@ def _embed(
     signatures: Sequence[str],
     old: _Embedded,
     progress: Progress | None,
-) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]]:
-    """Values [clip, slot, dim] in half precision, and present [clip, slot].
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Values [clip, slot, dim], in half precision where they are many, and present [clip, slot].
 
     Raises:
-        ModelError: a value is none, or too large for half precision.
+        ModelError: a value is NaN, or too large for half precision; or a video's slots have weights.
     """
+    dtype = np.float32 if len(clips) <= EXACT_UP_TO else np.float16
     fresh = [row for row, signature in enumerate(signatures) if signature not in old.rows]
-    values: npt.NDArray[np.float16] | None = None
-    present = np.zeros((len(clips), len(model.slots)), bool)
+    values = np.zeros((len(clips), *old.values.shape[1:]), dtype)
+    present = np.zeros((len(clips), *old.present.shape[1:]), bool)
     done = 0
     for part in embed_batches(model, reader, [clips[row] for row in fresh], progress):
         rows = fresh[done : done + len(part)]
-        if values is None:
-            values = np.zeros((len(clips), *part.values.shape[1:]), np.float16)
-        with np.errstate(over="ignore"):
-            values[rows] = part.values.masked_fill(~part.present[..., None], 0).numpy()
-        if not np.isfinite(values[rows]).all():
-            raise ModelError(
-                f"{model.system} gives values of up to {float(part.values.abs().max()):.3g}, and an index keeps none "
-                "above 65504; a model whose embeddings are normalised can be searched with"
-            )
+        if not done:
+            values = np.zeros((len(clips), *part.values.shape[1:]), dtype)
+            present = np.zeros((len(clips), *part.present.shape[1:]), bool)
+        _check_part(model, part)
+        values[rows] = part.values.masked_fill(~part.present[..., None], 0).numpy()
         present[rows] = part.present.numpy()
         done += len(rows)
-    if values is None:
-        values = np.zeros((len(clips), *old.values.shape[1:]), np.float16)
     known = [row for row, signature in enumerate(signatures) if signature in old.rows]
     if known:
         places = [old.rows[signatures[row]] for row in known]
@@ -210,9 +226,42 @@ def _embed(
     return values, present
 
 
-def _patterns(
-    values: npt.NDArray[np.float16], present: npt.NDArray[np.bool_], trials: npt.NDArray[np.float32]
-) -> dict[tuple[bool, ...], Neighbours]:
+def _check_part(model: RetrievalModel, part: Embedding) -> None:
+    """Refuse what an index cannot keep, also where it has few clips and keeps them in single precision."""
+    largest = float(part.values.masked_fill(~part.present[..., None], 0).abs().max())
+    if largest > float(np.finfo(np.float16).max):
+        raise ModelError(
+            f"{model.system} gives values of up to {largest:.3g}, and an index keeps none above 65504; "
+            "a model whose embeddings are normalised can be searched with"
+        )
+    if not bool((part.weights[part.present] == 1).all()):
+        raise ModelError(
+            f"{model.system} gives the slots of a video weights of their own, by which no index can order clips; "
+            "captions may weigh slots, videos leave them at 1"
+        )
+
+
+def _patterns(model: RetrievalModel, index: Index) -> dict[tuple[bool, ...], Neighbours]:
+    """Neighbours for each presence pattern; none where a system has no coarse embeddings to find candidates by."""
+    with torch.inference_mode():
+        texts = model.coarse_texts(index.unrelated)
+        parts = [
+            model.coarse_videos(index.embedding(slice(start, start + _ROWS_A_TIME)))
+            for start in range(0, len(index.clips), _ROWS_A_TIME)
+        ] if model.pairwise else []  # fmt: skip
+    values, present = index.values, index.present
+    if not index.clips:
+        return {}
+    if parts:
+        coarse = Embedding.concat(parts)
+        values, present = coarse.values.float().numpy(), coarse.present.numpy()
+    if values.shape[1:] != texts.values.shape[1:]:
+        _log.warning(
+            "%s compares in a way of its own, and has no coarse embeddings of one width: a search scores every clip",
+            model.system,
+        )
+        return {}
+    trials = (texts.values * (texts.weights * texts.present)[..., None]).numpy()
     patterns = {}
     for pattern in np.unique(present, axis=0) if len(present) else []:
         if pattern.any():

@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from reelseek.errors import LibraryError
 from reelseek.library.clips import ClipRule
 from reelseek.library.store import Library, Video
-from reelseek.models.model import RetrievalModel
+from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.search.build import build_index, short_content
 from reelseek.search.generation import MANIFEST
 from reelseek.search.index import Index, index_folder, open_index, state_of
@@ -33,7 +34,10 @@ class CurrentIndex:
     memory; either is said. From then on it never writes.
 
     Args:
+        experts: clips are embedded from these alone; None takes all of the model's that the library has.
+        unrelated: the embeddings of the background queries, if they are at hand.
         update: False takes an index that is older than the library as it is.
+        progress: called with how many clips are embedded, and of how many.
 
     Attributes:
         index: what is searched.
@@ -45,9 +49,20 @@ class CurrentIndex:
     videos: dict[str, Video]
     unindexed: list[str]
 
-    def __init__(self, library: Library, model: RetrievalModel, rule: ClipRule | None, *, update: bool) -> None:
+    def __init__(
+        self,
+        library: Library,
+        model: RetrievalModel,
+        rule: ClipRule | None,
+        *,
+        experts: Sequence[str] | None = None,
+        unrelated: Embedding | None = None,
+        update: bool,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
         self._library, self._model, self._update = library, model, update
-        self._manifest = index_folder(library, model) / MANIFEST
+        self._experts, self._unrelated, self._progress = experts, unrelated, progress
+        self._manifest = index_folder(library, model, experts) / MANIFEST
         self._seen = self._stamp()
         self._changed_at = time.monotonic()
         self.index, self._is_old = self._open(rule)
@@ -61,21 +76,32 @@ class CurrentIndex:
 
     def _open(self, rule: ClipRule | None) -> tuple[Index, bool]:
         """The index, and whether it is older than the library."""
-        index = open_index(self._library, self._model)
-        wanted = rule or (index.rule if index else ClipRule())
+        index = open_index(self._library, self._model, self._experts)
+        rule = rule or (index.rule if index else ClipRule())
         usable = index is not None and self._usable(index)
-        if index is not None and usable and (not self._update or index.state == state_of(self._library, wanted)):
+        if index is not None and usable and (not self._update or index.state == state_of(self._library, rule)):
             return index, False
         if self._manifest.exists() and index is None:
             _log.warning("building the index of %s again", self._model.system)
+        elif index is None and self._experts is not None:
+            _log.warning(
+                "%s embeds the clips of %s anew, with %s alone; later searches will find them ready",
+                *(self._model.system, self._library.path, ", ".join(self._experts)),
+            )
         try:
-            return build_index(self._library, self._model, wanted), False
+            return self._build(rule, write=True), False
         except LibraryError as error:
             if index is not None and usable:
                 _log.warning("the index is older than the library, and answers for what it has: %s", error)
                 return index, True
             _log.warning("the index is built in memory, for this process alone: %s", error)
-        return build_index(self._library, self._model, wanted, write=False), False
+        return self._build(rule, write=False), False
+
+    def _build(self, rule: ClipRule, *, write: bool) -> Index:
+        return build_index(
+            self._library, self._model, rule, self._progress,
+            experts=self._experts, unrelated=self._unrelated, write=write,
+        )  # fmt: skip
 
     def _usable(self, index: Index) -> bool:
         """Nothing is answered from the tracks of an expert that were erased."""
@@ -93,7 +119,7 @@ class CurrentIndex:
         replaced = now[1] != self._seen[1]
         self._seen, self._changed_at = now, time.monotonic()
         if replaced:
-            self.index = open_index(self._library, self._model) or self.index
+            self.index = open_index(self._library, self._model, self._experts) or self.index
         if self._usable(self.index):
             self._is_old = self._update and self.index.state != state_of(self._library, self.index.rule)
         else:
@@ -110,7 +136,7 @@ class CurrentIndex:
         return True
 
     def _rebuild(self) -> None:
-        self.index = build_index(self._library, self._model, self.index.rule, write=False)
+        self.index = self._build(self.index.rule, write=False)
         self._is_old = False
 
     def _read_library(self) -> None:
@@ -123,18 +149,19 @@ class CurrentIndex:
         if self._update and not self._is_old and contents.keys() <= self.videos.keys():
             return  # the index has what the library has
         current = {v.id for v in videos if contents.get(v.id) == short_content(v.content)}
-        left_out = {each.video for each in self.index.left_out}
+        left_out = {video.video for video in self.index.left_out}
         self.unindexed = [v.id for v in videos if v.id not in current and v.id not in left_out]
         if not current >= contents.keys():
             self._present = np.array([clip.video in current for clip in self.index.clips], bool)
 
     def _say_what_is_missing(self) -> None:
         if self.index.left_out:
-            clips = sum(each.clips for each in self.index.left_out)
+            clips = sum(video.clips for video in self.index.left_out)
+            names = _names([video.video for video in self.index.left_out])
             _log.warning(
                 "%d clips are missing from the index, of %d videos whose tracks are damaged: %s; "
                 "make them again with: reelseek add %s VIDEOS, or import their features again",
-                *(clips, len(self.index.left_out), _names([e.video for e in self.index.left_out]), self._library.path),
+                *(clips, len(self.index.left_out), names, self._library.path),
             )
         if self.unindexed:
             _log.warning("%d videos are not in the index yet: %s", len(self.unindexed), _names(self.unindexed))

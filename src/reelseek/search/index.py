@@ -1,10 +1,12 @@
 """An index over clips: their embeddings under one model, and nearest neighbours for each presence pattern.
 
 Everything here is derived: it is rebuilt from tracks at will and swapped in whole, see `generation`. For clips that
-have the same slots present the score of a query is a plain dot product up to a constant, so one index a pattern orders
-them exactly, and the few patterns are merged.
+have the same slots present the score of a query is a plain dot product up to a constant, so one index per pattern
+orders them exactly, and the few patterns are merged. Clips of a pairwise system are found by its coarse embeddings in
+the same way, and scored again by its similarity.
 """
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -13,54 +15,49 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from reelseek.errors import LibraryError
 from reelseek.library.clips import ClipRule
 from reelseek.library.store import Library
 from reelseek.library.tokens import Clip
-from reelseek.models.model import RetrievalModel
+from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.search.generation import (
+    EarlierVersion,
     Generation,
     Write,
     array_file,
     damaged_files,
     json_file,
     open_generation,
+    read_manifest,
 )
+from reelseek.search.neighbours import Neighbours
 
-__all__ = [
-    "Index",
-    "LeftOut",
-    "Neighbours",
-    "flat_vectors",
-    "index_folder",
-    "open_index",
-    "state_of",
-    "verify",
-]
+__all__ = ["Index", "LeftOut", "describe_indexes", "index_folder", "open_index", "state_of", "verify"]
 
-_EXACT_UP_TO = 20_000
-_RECALL_WANTED = 0.995
-_TRIALS = 64
-_DEPTHS = (10, 100, 1000)  # so many results are tuned for; who wants more gets exact search
-_SAME = 1e-5  # similarities this near to each other, as a share, are equal: they were added up in another order
 _ROWS_A_TIME = 10_000
+_UNRELATED = {"values": "unrelated.vectors.npy", "present": "unrelated.slots.npy", "weights": "unrelated.weights.npy"}
 _log = logging.getLogger("reelseek")
-Matrix = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 
 
-def index_folder(library: Library, model: RetrievalModel) -> Path:
-    """Where a model's index of a library lies."""
-    return library.path / "index" / model.fingerprint.replace(":", "-")
+def index_folder(library: Library, model: RetrievalModel, experts: Sequence[str] | None = None) -> Path:
+    """Where a model's index of a library lies.
+
+    Args:
+        experts: of an index of clips embedded from these alone; None is the one of all that the library has.
+    """
+    name = model.fingerprint.replace(":", "-")
+    if experts is not None:
+        name += "+" + hashlib.sha256(json.dumps(sorted(experts)).encode()).hexdigest()[:12]
+    return library.path / "index" / name
 
 
 def state_of(library: Library, rule: ClipRule) -> str:
     """Changes whenever the clips or tracks that an index is made of do."""
-    import hashlib
-
     digest = hashlib.sha256(json.dumps(asdict(rule)).encode())
     for query in (
         "SELECT id, content, duration FROM videos ORDER BY id",
@@ -71,130 +68,6 @@ def state_of(library: Library, rule: ClipRule) -> str:
         while block := rows.fetchmany(_ROWS_A_TIME):
             digest.update(repr(block).encode())
     return digest.hexdigest()
-
-
-class Neighbours:
-    """The clips of one presence pattern: exact search while small, else inverted lists tuned to recall .995.
-
-    How many lists are probed for so many results is measured when it is built, with background queries and with clips
-    as queries. Recall is the share of results that are as similar as the best ones are: of a thousand equal clips any
-    ten are right.
-
-    Args:
-        rows: the clip of every vector.
-        vectors: to be searched exactly; None where there are lists.
-        probes: how many lists are looked into for at most so many results.
-    """
-
-    def __init__(
-        self,
-        rows: npt.NDArray[np.int64],
-        vectors: Matrix | None,
-        index: Any | None,
-        probes: Mapping[int, int] | None = None,
-    ) -> None:
-        self.rows, self.vectors, self._index, self._probes = rows, vectors, index, dict(probes or {})
-
-    @classmethod
-    def build(cls, rows: npt.NDArray[np.int64], vectors: Matrix, trials: Matrix) -> "Neighbours":
-        distinct = _distinct(vectors) if len(rows) > _EXACT_UP_TO else rows
-        if len(distinct) <= _EXACT_UP_TO:
-            return cls(rows, vectors, None)  # few, or few that differ: there are no lists worth the name
-        lists = int(4 * np.sqrt(len(distinct)))
-        quantizer = faiss.IndexFlatIP(vectors.shape[1])
-        index = faiss.IndexIVFFlat(quantizer, vectors.shape[1], lists, faiss.METRIC_INNER_PRODUCT)
-        rng = np.random.default_rng(0)
-        sample = rng.choice(distinct, min(len(distinct), 40 * lists), replace=False)
-        index.cp.niter, index.cp.min_points_per_centroid = 8, 1  # it warns on standard error below 39
-        index.train(vectors[np.sort(sample)])
-        index.add(vectors)
-        clips = vectors[np.sort(rng.choice(distinct, min(len(distinct), _TRIALS), replace=False))]
-        probes: dict[int, int] = {}
-        for depth in _DEPTHS:
-            tuned = [_fewest_probes(index, vectors, queries, depth) for queries in (clips, trials) if len(queries)]
-            probes[depth] = max(*tuned, *probes.values()) if probes else max(tuned)
-            if min(probes.values()) > lists // 3:
-                return cls(rows, vectors, None)  # there are no lists worth the name; exact search is as fast
-        return cls(rows, None, index, probes)
-
-    def search(self, queries: Matrix, count: int) -> tuple[Matrix, npt.NDArray[np.int64]]:
-        """Scores and clip numbers [query, count] of the best clips."""
-        count = min(count, len(self.rows))
-        if self._index is not None:
-            probes = next((probes for depth, probes in self._probes.items() if count <= depth), self._index.nlist)
-            scores, places = _search_lists(self._index, queries, count, probes)
-            short = (places < 0).any(axis=1)
-            if short.any():  # the lists that were probed hold fewer: look into all of them
-                scores[short], places[short] = _search_lists(self._index, queries[short], count, self._index.nlist)
-            return scores, self.rows[places]
-        assert self.vectors is not None
-        if len(queries) == 1:
-            return self._one(self.vectors @ queries[0], count)
-        scores, places = faiss.knn(queries, self.vectors, count, metric=faiss.METRIC_INNER_PRODUCT)
-        return scores, self.rows[places]
-
-    def _one(self, scores: Matrix, count: int) -> tuple[Matrix, npt.NDArray[np.int64]]:
-        """The best of some scores; of equal ones those that come first."""
-        if count < len(scores):
-            least = np.partition(scores, len(scores) - count)[len(scores) - count]
-            above = np.flatnonzero(scores > least)
-            best = np.concatenate([above, np.flatnonzero(scores == least)[: count - len(above)]])
-        else:
-            best = np.arange(len(scores))
-        best = best[np.lexsort((best, -scores[best]))]
-        return scores[best][None], self.rows[best][None]
-
-    def files(self, name: str) -> dict[str, Write]:
-        """What writes it."""
-        files: dict[str, Write] = {f"{name}.rows.npy": array_file(self.rows)}
-        if self._index is not None:
-            probes = list(self._probes.items())
-            return {**files, f"{name}.faiss": self._write_lists, f"{name}.probes.json": json_file(probes)}
-        assert self.vectors is not None
-        return {**files, f"{name}.vectors.npy": array_file(self.vectors)}
-
-    def _write_lists(self, path: Path) -> None:
-        assert self._index is not None
-        try:
-            faiss.write_index(self._index, str(path))
-        except RuntimeError as error:  # it has no other word for a full disk
-            raise OSError(f"{path} cannot be written: {error}") from error
-
-    @classmethod
-    def load(cls, generation: Generation, name: str) -> "Neighbours":
-        rows = generation.array(f"{name}.rows.npy")
-        if f"{name}.faiss" not in generation.files:
-            return cls(rows, generation.array(f"{name}.vectors.npy"), None)
-        index = generation.opened(f"{name}.faiss", lambda path: faiss.read_index(str(path)))
-        return cls(rows, None, index, dict(generation.json(f"{name}.probes.json")))
-
-
-def _distinct(vectors: Matrix) -> npt.NDArray[np.int64]:
-    """Places of the first of every set of equal vectors."""
-    first: dict[int, int] = {}
-    for place, vector in enumerate(vectors):
-        first.setdefault(hash(vector.tobytes()), place)
-    return np.fromiter(first.values(), np.int64)
-
-
-def _search_lists(index: Any, queries: Matrix, count: int, probes: int) -> tuple[Matrix, npt.NDArray[np.int64]]:
-    parameters = faiss.SearchParametersIVF(nprobe=probes)  # type: ignore[call-arg]
-    scores, places = index.search(queries, count, params=parameters)
-    return scores, places
-
-
-def _fewest_probes(index: Any, vectors: Matrix, queries: Matrix, depth: int) -> int:
-    """The fewest lists to probe for a recall of .995 of so many results against exact search over `vectors`, twice."""
-    depth = min(depth, len(vectors))
-    best, _ = faiss.knn(queries, vectors, depth, metric=faiss.METRIC_INNER_PRODUCT)
-    least = best[:, -1:] - _SAME * np.maximum(1, np.abs(best[:, -1:]))
-    probes = 1
-    while probes < index.nlist:
-        scores, places = _search_lists(index, queries, depth, probes)
-        if np.mean((scores >= least) & (places >= 0)) >= _RECALL_WANTED:
-            return min(int(index.nlist), 2 * probes)  # twice, since other queries are not these
-        probes *= 2
-    return int(index.nlist)
 
 
 @dataclass(frozen=True)
@@ -212,31 +85,45 @@ class Index:
 
     Args:
         clips: the clip of every row.
-        values, present: embeddings [clip, slot, dim] and [clip, slot]; they cannot be written to.
-        patterns: for each presence pattern (a tuple of bool a slot) its neighbours.
+        values, present: embeddings [clip, slot, dim] and [clip, slot], in half precision where they are many; they
+            cannot be written to.
+        patterns: for each presence pattern of the coarse embeddings (a tuple of bool per slot) its neighbours.
+        system, slots: of the model.
         state: what it was made from, see `state_of`.
         contents: what the file of each video held, shortened.
         experts: whose tracks it was made from.
-        background: what each background query reaches at most; None if not yet known.
+        unrelated: the embeddings of a fixed set of everyday queries.
+        background: the best score that each of these reaches.
+        candidates: how many clips are scored again by a pairwise similarity; None where every clip is.
+        recall: at 10, of a search against scoring every clip, measured with `unrelated`; None where it does just that.
         left_out: videos whose tracks are damaged.
     """
 
     folder: Path
     clips: list[Clip]
-    values: npt.NDArray[np.float16]
+    values: Floats
     present: npt.NDArray[np.bool_]
     patterns: dict[tuple[bool, ...], Neighbours]
+    system: str
     slots: tuple[str, ...]
     rule: ClipRule
     state: str
     contents: Mapping[str, str]
     experts: tuple[str, ...]
-    background: npt.NDArray[np.float64] | None = None
+    unrelated: Embedding
+    background: npt.NDArray[np.float64]
+    candidates: int | None = None
+    recall: float | None = None
     left_out: tuple[LeftOut, ...] = ()
 
     def rows_of(self, video: str) -> Sequence[int]:
         """Row numbers of a video's clips."""
         return self._rows_by_video.get(video, ())
+
+    def embedding(self, rows: npt.NDArray[np.int64] | slice) -> Embedding:
+        """The embeddings of some clips."""
+        values = torch.from_numpy(np.asarray(self.values[rows], np.float32))
+        return Embedding.even(values, torch.from_numpy(np.array(self.present[rows])))
 
     @cached_property
     def _rows_by_video(self) -> dict[str, list[int]]:
@@ -248,13 +135,17 @@ class Index:
     def about(self) -> dict[str, Any]:
         """What its manifest says."""
         return {
+            "system": self.system,
             "slots": self.slots,
             "rule": asdict(self.rule),
             "state": self.state,
+            "clips": len(self.clips),
             "patterns": ["".join("01"[p] for p in pattern) for pattern in self.patterns],
             "experts": self.experts,
-            "background": None if self.background is None else self.background.tolist(),
-            "left_out": [asdict(each) for each in self.left_out],
+            "background": self.background.tolist(),
+            "candidates": self.candidates,
+            "recall": self.recall,
+            "left_out": [asdict(video) for video in self.left_out],
         }
 
     def files(self) -> dict[str, Write]:
@@ -264,6 +155,7 @@ class Index:
             "present.npy": array_file(self.present),
             "videos.json": json_file([[video, self.contents[video]] for video in self._rows_by_video]),
             "clips.npy": array_file(self._clips_as_array()),
+            **{file: array_file(getattr(self.unrelated, name).numpy()) for name, file in _UNRELATED.items()},
         }
         for name, neighbours in zip(self.about()["patterns"], self.patterns.values(), strict=True):
             files.update(neighbours.files(name))
@@ -283,20 +175,26 @@ class Index:
             LibraryError: one is damaged.
         """
         about, videos = generation.about, generation.json("videos.json")
-        background = about["background"]
+        if not set(_UNRELATED.values()) <= generation.files.keys():
+            raise EarlierVersion(f"{generation.folder} was written by an earlier version of Reelseek")
+        unrelated = [torch.from_numpy(generation.array(file).copy()) for file in _UNRELATED.values()]
         return cls(
             generation.folder,
             _clips([video for video, _ in videos], generation.array("clips.npy")),
             generation.array("values.npy"),
             generation.array("present.npy"),
             {tuple(c == "1" for c in name): Neighbours.load(generation, name) for name in about["patterns"]},
+            about["system"],
             tuple(about["slots"]),
             ClipRule(**about["rule"]),
             about["state"],
             dict(videos),
             tuple(about["experts"]),
-            None if background is None else np.array(background),
-            tuple(LeftOut(**each) for each in about["left_out"]),
+            Embedding(*unrelated),
+            np.array(about["background"]),
+            about["candidates"],
+            about["recall"],
+            tuple(LeftOut(**video) for video in about["left_out"]),
         )
 
 
@@ -307,25 +205,44 @@ def _clips(videos: Sequence[str], array: npt.NDArray[np.float64]) -> list[Clip]:
     return [Clip(videos[number], start, end) for number, (start, end) in zip(numbers, spans.tolist(), strict=True)]
 
 
-def flat_vectors(values: npt.NDArray[Any], pattern: Sequence[bool]) -> Matrix:
-    """The slots of a pattern side by side [item, slot * dim]."""
-    kept = values[:, np.flatnonzero(pattern)]
-    return np.ascontiguousarray(kept.reshape(len(kept), -1), np.float32)
-
-
-def open_index(library: Library, model: RetrievalModel) -> Index | None:
+def open_index(library: Library, model: RetrievalModel, experts: Sequence[str] | None = None) -> Index | None:
     """The index on disk, every byte of it checked; None where there is none, or a damaged one, which is said.
 
     It is derived, and can be built again at will.
+
+    Args:
+        experts: see `index_folder`.
     """
     try:
-        return open_generation(index_folder(library, model), Index.load)
+        return open_generation(index_folder(library, model, experts), Index.load)
     except (LibraryError, OSError) as error:
         _log.warning("the index of %s cannot be used: %s", model.system, error)
         return None
 
 
+def _folders(library: Library) -> list[Path]:
+    return sorted(path for path in (library.path / "index").glob("*") if path.is_dir())
+
+
+def describe_indexes(library: Library) -> list[dict[str, Any]]:
+    """What a library's indexes say of themselves; those that are damaged or of an earlier version are stepped over.
+
+    Returns:
+        for each index `system`, `model` (its fingerprint), `experts`, `clips`, `candidates` and `recall`, see `Index`.
+    """
+    described = []
+    for folder in _folders(library):
+        try:
+            manifest = read_manifest(folder)
+        except LibraryError:
+            continue
+        if manifest is not None and "recall" in manifest.about:
+            names = ("system", "experts", "clips", "candidates", "recall")
+            about = {name: manifest.about[name] for name in names}
+            described.append({"model": folder.name.partition("+")[0], **about})
+    return described
+
+
 def verify(library: Library) -> list[tuple[str, str]]:
     """Files of a library's indexes that are not what was written, and in what way; every byte of them is read."""
-    folders = sorted(path for path in (library.path / "index").glob("*") if path.is_dir())
-    return [damage for folder in folders for damage in damaged_files(folder)]
+    return [damage for folder in _folders(library) for damage in damaged_files(folder)]

@@ -1,64 +1,62 @@
-"""How near clips are to a query: by vectors, and by lines of text that hold its words."""
+"""Which clips may answer a question: by nearest neighbours, and by lines of text that hold its words."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from reelseek.library.store import Library, Video
-from reelseek.models.embed import embed_texts
+from reelseek.models.embed import similarity_matrix
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.models.systems.concepts import background_queries
 from reelseek.search.fulltext import Line, matching_lines
-from reelseek.search.index import Index, flat_vectors
+from reelseek.search.index import Index
+from reelseek.search.neighbours import flat_vectors
 
-__all__ = ["LITERAL", "background_scores", "lines_by_row", "nearest_rows", "rows_of_line", "similarities",
+__all__ = ["LITERAL", "background_scores", "candidate_rows", "lines_by_row", "literal_scores", "rows_of_line",
            "videos_by_owner"]  # fmt: skip
 
 LITERAL = 0.5  # what a line that holds all of the query's words adds to the similarity
-_CANDIDATES = 5
-Matrix = npt.NDArray[np.float32]
+_FOR_BACKGROUND = 5
+Rows = npt.NDArray[np.int64]
 
 
-def similarities(
-    slots: npt.NDArray[np.floating],
-    present: npt.NDArray[np.bool_],
-    vectors: Matrix,
-    scale: npt.NDArray[np.float32],
-    *,
-    renormalise: bool,
-) -> npt.NDArray[np.float64]:
-    """Of clips, as slots [clip, slot, dim] of which some are present [clip, slot], to a query [slot, dim].
+def candidate_rows(
+    model: RetrievalModel, index: Index, texts: Embedding, mix: npt.NDArray[np.float32], count: int
+) -> list[Rows]:
+    """For each question the rows of the best clips of every presence pattern; all rows where there are no neighbours.
 
     Args:
-        scale: what each slot of the query weighs.
-        renormalise: divide by the weight of the slots that a clip has.
+        texts: of the terms of all questions.
+        mix: what each of them counts in each question [question, text].
     """
-    if not len(slots):
-        return np.zeros(0)
-    values = np.where(present[..., None], slots, 0).astype(np.float32)
-    scores = np.einsum("csd,sd->c", values, vectors).astype(np.float64)
-    if renormalise:
-        total = present @ scale
-        scores = np.where(total > 0, scores / np.maximum(total, 1e-9), 0.0)
-    return scores
-
-
-def nearest_rows(
-    index: Index, vectors: Matrix, scale: npt.NDArray[np.float32], count: int
-) -> list[npt.NDArray[np.int64]]:
-    """For each query [query, slot, dim] the rows of the best clips of every presence pattern.
-
-    Args:
-        scale: what each slot of the queries weighs [query, slot]; patterns without one that counts are stepped over.
-    """
-    rows: list[list[npt.NDArray[np.int64]]] = [[np.zeros(0, np.int64)] for _ in vectors]
+    if model.pairwise:
+        count = max(count, index.candidates or len(index.clips))
+        if not index.patterns or count >= len(index.clips):
+            return [np.arange(len(index.clips))] * len(mix)
+        with torch.inference_mode():
+            texts = model.coarse_texts(texts)
+    rows: list[list[Rows]] = [[np.zeros(0, np.int64)] for _ in mix]
     for pattern, neighbours in index.patterns.items():
-        if scale[:, list(pattern)].any():
-            _, best = neighbours.search(flat_vectors(vectors, pattern), count)
-            for query, row in enumerate(best):
-                rows[query].append(row)
+        vectors = _directions(texts, pattern, renormalise=model.renormalise)
+        if vectors is None:
+            continue
+        _, nearest = neighbours.search(flat_vectors(np.einsum("qt,tsd->qsd", mix, vectors), pattern), count)
+        for query, row in enumerate(nearest):
+            rows[query].append(row)
     return [np.concatenate(parts) for parts in rows]
+
+
+def _directions(texts: Embedding, pattern: Sequence[bool], *, renormalise: bool) -> npt.NDArray[np.float32] | None:
+    """Vectors [text, slot, dim] whose dot product with a clip of this pattern is its similarity; None if all are 0."""
+    weights = (texts.weights * texts.present).float().numpy()
+    total = weights[:, list(pattern)].sum(1)
+    if not weights[:, list(pattern)].any():
+        return None
+    scale = np.where(total > 0, 1 / np.maximum(total, 1e-12), 0) if renormalise else np.ones_like(total)
+    vectors: npt.NDArray[np.float32] = texts.values.float().numpy() * (weights * scale[:, None])[..., None]
+    return vectors.astype(np.float32)
 
 
 def videos_by_owner(videos: Iterable[Video]) -> dict[str, list[str]]:
@@ -91,30 +89,26 @@ def lines_by_row(index: Index, owners: Mapping[str, Sequence[str]], lines: Itera
     return best
 
 
+def literal_scores(lines: Mapping[int, Line], rows: Iterable[int]) -> npt.NDArray[np.float64]:
+    """What the line of each clip adds for the words of the query that it holds."""
+    return np.array([LITERAL * lines[row].coverage if row in lines else 0.0 for row in map(int, rows)], np.float64)
+
+
 def background_scores(
-    library: Library,
-    model: RetrievalModel,
-    index: Index,
-    owners: Mapping[str, Sequence[str]],
-    factors: npt.NDArray[np.float32],
-    texts: Embedding | None = None,
+    library: Library, model: RetrievalModel, index: Index, owners: Mapping[str, Sequence[str]], texts: Embedding
 ) -> npt.NDArray[np.float64]:
-    """The best similarity that each query of a fixed, unrelated set reaches on a library.
+    """The best score that each query of a fixed, unrelated set reaches on a library.
 
     Args:
-        factors: what each slot counts.
-        texts: the embeddings of the background queries, if they are at hand.
+        texts: the embeddings of these queries, weighed.
     """
     queries = background_queries()
-    texts = embed_texts(model, queries) if texts is None else texts
-    scale = texts.weights.numpy() * factors
-    vectors = (texts.values.numpy() * scale[..., None]).astype(np.float32)
+    nearest = candidate_rows(model, index, texts, np.eye(len(queries), dtype=np.float32), _FOR_BACKGROUND)
     best = []
-    for query, near in enumerate(nearest_rows(index, vectors, scale, _CANDIDATES)):
+    for query, near in enumerate(nearest):
         lines = lines_by_row(index, owners, matching_lines(library, queries[query]))
-        rows = np.unique(np.concatenate([near, np.fromiter(lines, np.int64, len(lines))]))
-        slots, present = index.values[rows], index.present[rows]
-        scores = similarities(slots, present, vectors[query], scale[query], renormalise=model.renormalise)
-        scores += [LITERAL * lines[row].coverage if row in lines else 0.0 for row in rows.tolist()]
+        rows = np.union1d(near, np.fromiter(lines, np.int64, len(lines)))
+        scores = similarity_matrix(model, texts[query : query + 1], index.embedding(rows))[0].numpy().astype(np.float64)
+        scores += literal_scores(lines, rows.tolist())
         best.append(float(scores.max()) if len(scores) else 0.0)
     return np.array(best)

@@ -45,6 +45,7 @@ def create_app(
             "videos": len(searcher.library.videos()),
             "clips": len(searcher.index.clips),
             "slots": list(searcher.index.slots),
+            "experts": list(searcher.index.experts),
             "system": searcher.model.system,
         }
 

@@ -97,7 +97,7 @@ async function seconds(hit) {
   const strip = by("seconds"), canvas = strip.querySelector("canvas");
   strip.hidden = true;
   const parameters = new URLSearchParams({ q: hit.query });
-  for (const box of document.querySelectorAll("#slots input:not(:checked)")) parameters.append("without", box.value);
+  for (const box of document.querySelectorAll("#experts input:not(:checked)")) parameters.append("without", box.value);
   const told = await fetchJson(`/api/videos/${hit.id}/curve?${parameters}`).catch(() => null);
   if (!told || by("video").dataset.id !== hit.id) return;
   const low = Math.min(...told.curve), high = Math.max(...told.curve), pen = canvas.getContext("2d");
@@ -126,9 +126,11 @@ async function search() {
   const query = by("query").value.trim(), mine = ++asked;
   if (!query) return;
   const parameters = new URLSearchParams({ q: query, group_by: by("group").checked ? "video" : "moment" });
-  for (const box of document.querySelectorAll("#slots input:not(:checked)")) parameters.append("without", box.value);
+  for (const box of document.querySelectorAll("#experts input:not(:checked)")) parameters.append("without", box.value);
   history.replaceState(null, "", `#${encodeURIComponent(query)}`);
   by("status").textContent = "Searching…";
+  const slow = "Still searching. What is left out for the first time takes embedding every clip without it; that is kept.";
+  const patience = setTimeout(() => { if (mine === asked && parameters.has("without")) by("status").textContent = slow; }, 1500);
   try {
     const { data } = await fetchJson(`/api/search?${parameters}`);
     if (mine !== asked) return;
@@ -138,7 +140,7 @@ async function search() {
     by("status").textContent = data.length ? "" : "Nothing found. Quoted words must occur in speech or on screen; try without quotes.";
   } catch (error) {
     if (mine === asked) { by("hits").replaceChildren(); by("status").textContent = error.message; }
-  }
+  } finally { clearTimeout(patience); }
 }
 
 by("form").addEventListener("submit", (event) => { event.preventDefault(); search(); });
@@ -150,10 +152,10 @@ document.addEventListener("keydown", (event) => {
 });
 fetchJson("/api/library").then((about) => {
   by("status").textContent = `${about.videos} videos, ${about.clips} clips in ${about.name}`;
-  by("slots").replaceChildren(...about.slots.map((slot) => {
+  by("experts").replaceChildren(...about.experts.map((expert) => {
     const label = make("label"), box = make("input");
-    box.type = "checkbox"; box.checked = true; box.value = slot;
-    label.append(box, ` ${slot}`);
+    box.type = "checkbox"; box.checked = true; box.value = expert;
+    label.append(box, ` ${expert}`);
     return label;
   }));
   if (location.hash.length > 1) { by("query").value = decodeURIComponent(location.hash.slice(1)); search(); }

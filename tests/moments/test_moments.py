@@ -5,16 +5,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from reelseek.cli.main import app
-from reelseek.errors import CollectionError, UsageError
-from reelseek.experts.expert import Text
+from reelseek.errors import CollectionError, ModelError, UsageError
+from reelseek.experts.expert import Text, Track
 from reelseek.library import Library, add
 from reelseek.library.arrays import import_features
+from reelseek.library.imports import fingerprint_of
 from reelseek.library.readers.steps import read_crosstask, read_lines, read_truth
-from reelseek.search import Searcher, localize, measure_steps, segment
-from reelseek.search.within import peaks
+from reelseek.models import load_model
+from reelseek.models.model import Embedding
+from reelseek.models.systems.concepts import Concepts, ConceptsConfig
+from reelseek.moments import localize, measure_steps, segment
+from reelseek.moments.curves import curves_of, peaks
+from reelseek.search import Searcher
 
 LABELS = {"tabby": 281, "espresso": 967, "analog clock": 409, "motor scooter": 670, "lakeside": 975, "daisy": 985}
 STEPS = ["a cup of coffee", "a clock", "a scooter"]
@@ -40,7 +46,7 @@ def lib(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for at, label in enumerate(seconds):
             values[at, LABELS[label]] = 0.9
         np.save(folder / "object" / f"{film}.npy", values)
-    (folder / "rows.csv").write_text("video,caption\n" + "".join(f"{film},a film\n" for film in FILMS))
+    (folder / "rows.csv").write_text("video,caption\n" + "".join(f"{film},a film\n" for film in (*FILMS, "gap")))
     with Library.open(folder / "lib", create=True) as library:
         add(library, [folder / "rows.csv"], media=False)
         import_features(library, "object", [folder / "object"], modality="object", fps=1.0)
@@ -87,6 +93,43 @@ def test_a_video_is_segmented_with_and_without_its_order(opened: Library) -> Non
     assert [part.label for part in filled.parts] == STEPS
     assert (filled.parts[0].start, filled.parts[-1].end) == (0, len(FILMS["cook"]))
     assert len(segment(opened, "cook", STEPS, labels=["a dog", *STEPS], public_decoder=True).labels) == filled.seconds
+
+
+class _Scaled(Concepts):
+    """A system whose similarity is a learnt multiple of the dot product."""
+
+    def __init__(self, config: ConceptsConfig, scale: float) -> None:
+        super().__init__(config)
+        self.scale = torch.nn.Parameter(torch.tensor(scale))
+
+    def similarity(self, texts: Embedding, videos: Embedding) -> torch.Tensor:
+        return self.scale * super().similarity(texts, videos)
+
+
+def test_seconds_are_scored_by_the_models_own_similarity(opened: Library) -> None:
+    config = ConceptsConfig()
+    plain, negated = (curves_of(opened, _Scaled(config, scale), "cook", STEPS) for scale in (1.0, -2.0))
+    np.testing.assert_allclose(negated.similarity, -2 * plain.similarity, rtol=1e-5)
+    np.testing.assert_allclose(negated.unrelated, -2 * plain.unrelated, rtol=1e-5)
+    nearest, farthest = (localize(opened, "cook", STEPS[:1], model=_Scaled(config, s)).steps[0] for s in (1.0, -1.0))
+    first, end = _at("cook", "espresso")
+    assert first <= nearest.start < end
+    assert not first <= farthest.start < end
+    assert farthest.similarity == pytest.approx(-plain.similarity[:, 0].min(), abs=1e-5)
+    with pytest.raises(ModelError, match="is NaN or infinite"):
+        segment(opened, "cook", STEPS, model=_Scaled(config, float("nan")))
+
+
+def test_a_second_without_evidence_scores_as_low_as_any(opened: Library) -> None:
+    values, starts = np.full((8, 1000), 1e-4, np.float32), np.array([0.0, 1, 2, 3, 9, 10, 11, 12])
+    values[:4, LABELS["espresso"]] = values[4:, LABELS["daisy"]] = 0.9
+    with opened.writing(), opened.saving():
+        fingerprint = fingerprint_of("object", "object", 1.0, 1000)
+        opened.put_track("id:gap", "object", fingerprint, "object", Track(values, np.stack([starts, starts + 1], 1)))
+    curves = curves_of(opened, load_model("concepts"), "gap", STEPS[:1])
+    dark = ~curves.embedding.present.any(1).numpy()
+    assert dark.any()
+    assert (curves.similarity[dark] == curves.similarity[~dark].min()).all()
 
 
 @pytest.mark.parametrize(
@@ -168,6 +211,25 @@ def test_crosstasks_files_and_table(opened: Library, lib: Path, tmp_path: Path) 
     (mcn / "videos.csv").write_text("video_id,task\ncook,77\n")
     np.save(mcn / "77_cook.npy", data.truth("77", "cook", len(FILMS["cook"])).astype(np.int64))
     assert measure_steps(opened, read_crosstask(mcn)).recall.pooled["77"] == 1.0
+
+
+def test_a_name_that_two_videos_share_is_measured_on_neither(tmp_path: Path) -> None:
+    folder = tmp_path / "object"
+    folder.mkdir()
+    names = ("one.mp4", "one.mkv", "two.mp4", "two")
+    for name in names:
+        np.save(folder / f"{name}.npy", np.full((9, 1000), 1e-3, np.float32))
+    (tmp_path / "rows.csv").write_text("video,caption\n" + "".join(f"{name},a film\n" for name in names))
+    crosstask = _crosstask(tmp_path / "crosstask")
+    (crosstask / "videos_val.csv").write_text("77,one,u\n77,two,u\n")
+    for name in ("one", "two"):
+        (crosstask / "annotations" / f"77_{name}.csv").write_text("1,0,9\n2,0,9\n3,0,9\n")
+    with Library.open(tmp_path / "lib", create=True) as library:
+        add(library, [tmp_path / "rows.csv"], media=False)
+        import_features(library, "object", [folder], modality="object", fps=1.0)
+        measured = measure_steps(library, read_crosstask(crosstask))
+    assert measured.recall.of_videos == {"77": {"two": 1.0}}  # an id comes before names without their ending
+    assert measured.skipped == (("one", "several videos of the library have this name: one.mkv, one.mp4"),)
 
 
 def test_files_of_steps_that_are_of_another_form(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which step every second of a video shows."""
+"""Segmentation: which step of a transcript every second of a video shows."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -8,20 +8,21 @@ from typing import Any
 import numpy as np
 
 from reelseek.errors import UsageError
-from reelseek.evaluation.segments import class_log_probs, decode, decode_by_beam, decode_unordered
-from reelseek.evaluation.timeline import Timeline
 from reelseek.library.store import Library
 from reelseek.models.model import RetrievalModel, load_model
-from reelseek.search.within import RADIUS, Curves, checked_texts, curves_of
+from reelseek.moments.beam import decode_by_beam
+from reelseek.moments.curves import RADIUS, Curves, checked_texts, curves_of
+from reelseek.moments.decoding import Floats, Segmentation, class_log_probs, decode, decode_unordered
+from reelseek.moments.timeline import Timeline
 
 __all__ = ["Part", "Segmented", "segment"]
 
-_UNRELATED = 0.9  # a second is background's where this share of unrelated texts is as near as the steps are
+_BACKGROUND_QUANTILE = 0.9  # background scores as high as this quantile of the unrelated texts
 
 
 @dataclass(frozen=True)
 class Part:
-    """A span of a video and what it shows; `label` is None for background."""
+    """A span of a video in seconds and its label; `label` and `similarity` are None for background."""
 
     label: str | None
     start: float
@@ -31,7 +32,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Segmented:
-    """A whole video as parts, in order."""
+    """A video as consecutive parts; `labels` has one per second, `score` is the log-probability of the decoding."""
 
     video: str
     model: str
@@ -42,14 +43,14 @@ class Segmented:
     curves: Curves = field(repr=False)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values in the documented order; `labels` has one a second."""
+        """Return plain values in the documented order."""
         return {
             "video": self.video, "model": self.model, "seconds": self.seconds, "score": round(self.score, 6),
             "parts": [asdict(part) for part in self.parts], "labels": list(self.labels),
         }  # fmt: skip
 
     def timeline(self, truth: Sequence[str | None] | None = None) -> Timeline:
-        """To be drawn; `truth` has a label a second."""
+        """Return a picture of the parts, with the annotated label of each second `truth`."""
         rows = {text: row for row, text in enumerate(self.curves.texts)}
         spans = {"prediction": [(rows[p.label], p.start, p.end) for p in self.parts if p.label is not None]}
         if truth is not None:
@@ -72,21 +73,23 @@ def segment(
     public_decoder: bool = False,
     radius: float = RADIUS,
 ) -> Segmented:
-    """Say of every second of a video which step of a transcript it shows.
+    """Label every second of a video with a step of a transcript.
 
     Source: Kuehne et al. 2019; EAO's supplement, A.2: probabilities of all labels, then decoding along the transcript.
 
     Args:
-        labels: everything a second could show (EAO: the labels of all videos); None takes the transcript's.
+        labels: all classes that a second may show (EAO: the labels of all videos); None takes the transcript's.
         ordered: False takes the transcript as a set of steps, each of which happens once or not at all.
-        background: seconds may show none of them: where unrelated texts are as near.
-        mean_seconds: how long a part lasts on average; 0 lets lengths say nothing. None takes the video's length over
+        background: seconds may show no step: those at which unrelated texts are as similar.
+        mean_seconds: mean of the Poisson model of lengths; 0 switches it off. None takes the video's length over
             the number of parts if they fill it in order, else 0.
+        temperature: of the softmax over labels.
         public_decoder: the published decoder with its quirks, see `decode_by_beam`; ordered and without background.
+        radius: seconds of context on either side of each second.
 
     Raises:
-        UsageError: the transcript names an unknown label, has more parts than the video has seconds, or the switches
-            do not go together.
+        UsageError: the transcript names an unknown label, has more parts than the video has seconds, or options
+            exclude each other.
     """
     names = list(dict.fromkeys(labels if labels is not None else transcript))
     _check_transcript(transcript, names, ordered=ordered)
@@ -96,54 +99,62 @@ def segment(
         )
     loaded = load_model(model)
     curves = curves_of(library, loaded, video, checked_texts(names, "labels"), radius=radius)
-    scores, seconds = curves.similarity, len(curves.spans)
-    if background:
-        unrelated = np.quantile(curves.unrelated, _UNRELATED, axis=1)
-        scores = np.concatenate([scores, unrelated[:, None]], axis=1)
-    nothing = len(names) if background else None
-    probs = class_log_probs(scores, temperature)
-    asked = [names.index(each) for each in transcript]
-    fills = ordered and not background
-    lengths = (seconds / len(asked) if fills else None) if mean_seconds is None else mean_seconds or None
+    background_label = len(names) if background else None
+    probs = class_log_probs(_class_scores(curves, background=background), temperature)
+    steps = [names.index(text) for text in transcript]
+    if mean_seconds is None:
+        fills_video = ordered and not background
+        mean_seconds = len(curves.spans) / len(steps) if fills_video else 0.0
     try:
         if public_decoder:
-            found = decode_by_beam(probs, asked, lengths or 1.0, chunk=1)
-        elif not ordered:
-            found = decode_unordered(probs, asked, background=nothing, mean_lengths=_means(lengths, nothing))
-        elif nothing is not None:
-            parts = [nothing, *(each for step in asked for each in (step, nothing))]
-            may_miss = [place % 2 == 0 for place in range(len(parts))]
-            found = decode(probs, parts, mean_lengths=_means(lengths, nothing), optional=may_miss)
+            decoded = decode_by_beam(probs, steps, mean_seconds, chunk=1)
         else:
-            found = decode(probs, asked, mean_lengths=lengths)
+            decoded = _decode(probs, steps, background_label, mean_seconds or None, ordered=ordered)
     except ValueError as error:
         raise UsageError(f"{curves.video}: {error}") from error
-    told = [names[label] if label != nothing else None for label in found.labels]
-    return Segmented(
-        curves.video,
-        loaded.system,
-        seconds,
-        found.score,
-        tuple(_part(curves, names, each) for each in found.parts),
-        tuple(told),
-        curves,
-    )
+    return _segmented(curves, loaded.system, names, decoded)
 
 
 def _check_transcript(transcript: Sequence[str], names: Sequence[str], *, ordered: bool) -> None:
     checked_texts(transcript, "parts of the transcript")
-    unknown = [each for each in transcript if each not in names]
+    unknown = [text for text in transcript if text not in names]
     if unknown:
         raise UsageError(f"the transcript names {unknown[0]!r}, which is none of the {len(names)} labels")
     if not ordered and len(set(transcript)) < len(transcript):
         raise UsageError("a set of steps without an order names one twice")
 
 
-def _means(length: float | None, background: int | None) -> float | list[float | None] | None:
-    """Lengths by label; background lasts as long as it likes."""
-    if length is None or background is None:
-        return length
-    return [*[length] * background, None]
+def _class_scores(curves: Curves, *, background: bool) -> Floats:
+    """Similarity of each second to each label [second, label]; background is the last label."""
+    if not background:
+        return curves.similarity
+    unrelated = np.quantile(curves.unrelated, _BACKGROUND_QUANTILE, axis=1)
+    return np.concatenate([curves.similarity, unrelated[:, None]], axis=1)
+
+
+def _decode(
+    probs: Floats, steps: Sequence[int], background: int | None, mean_length: float | None, *, ordered: bool
+) -> Segmentation:
+    if background is None:
+        return (decode if ordered else decode_unordered)(probs, steps, mean_lengths=mean_length)
+    mean_lengths = [mean_length] * background + [None]  # the length of background is free
+    if not ordered:
+        return decode_unordered(probs, steps, background=background, mean_lengths=mean_lengths)
+    parts = [background, *(label for step in steps for label in (step, background))]
+    optional = [part % 2 == 0 for part in range(len(parts))]
+    return decode(probs, parts, mean_lengths=mean_lengths, optional=optional)
+
+
+def _segmented(curves: Curves, system: str, names: Sequence[str], decoded: Segmentation) -> Segmented:
+    return Segmented(
+        curves.video,
+        system,
+        len(curves.spans),
+        decoded.score,
+        tuple(_part(curves, names, part) for part in decoded.parts),
+        tuple(names[label] if label < len(names) else None for label in decoded.labels),
+        curves,
+    )
 
 
 def _part(curves: Curves, names: Sequence[str], part: tuple[int, int, int]) -> Part:

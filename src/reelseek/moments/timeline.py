@@ -1,4 +1,4 @@
-"""Seconds of a video against texts: what was found and what is true over a heat map of similarities."""
+"""Pictures of one video: predicted and annotated spans over a heat map of similarities [text, second]."""
 
 import html
 import json
@@ -20,11 +20,11 @@ _COLOURS = {"prediction": "#d7263d", "ground truth": "#2f9e59"}
 
 @dataclass(frozen=True)
 class Timeline:
-    """What is drawn.
+    """A heat map with spans, to be saved as a page or a picture.
 
     Attributes:
-        texts: a row each.
-        similarity: [second, text]; a row is drawn from its lowest to its highest.
+        texts: the labels of the rows.
+        similarity: [second, text]; each row has its own scale, from its lowest to its highest value.
         spans: by name ("prediction", "ground truth") the (row, start, end) in seconds.
     """
 
@@ -34,10 +34,10 @@ class Timeline:
     spans: Mapping[str, Sequence[tuple[int, float, float]]] = field(default_factory=dict)
 
     def save(self, path: Path, *, media: Path | None = None) -> Path:
-        """A page with the video for `.html`, else PNG and SVG; returns what was written.
+        """Write a page with the video for `.html`, else PNG and SVG; return the path of the page or the PNG.
 
         Args:
-            media: the video's file, which a page plays.
+            media: the file of the video, which the page plays.
         """
         if path.suffix == ".html":
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,18 +64,22 @@ class Timeline:
 
     def _shades(self) -> npt.NDArray[np.float64]:
         low, high = self.similarity.min(0, keepdims=True), self.similarity.max(0, keepdims=True)
-        found: npt.NDArray[np.float64] = (self.similarity - low) / np.maximum(high - low, 1e-9)
-        return found
+        shades: npt.NDArray[np.float64] = (self.similarity - low) / np.maximum(high - low, 1e-9)
+        return shades
 
     def html(self, media: str | None = None) -> str:
-        """A page by itself: the heat map, a line that moves with the player, and a click anywhere plays from there."""
-        told = {
+        """Return a self-contained page: the heat map, a line that follows the player; a click plays from that second.
+
+        Args:
+            media: address of the video, relative to the page; None leaves the player out.
+        """
+        content = {
             "texts": list(self.texts),
             "shades": np.round(self._shades().T, 3).tolist(),
             "spans": {name: [list(span) for span in spans] for name, spans in self.spans.items()},
             "colours": _COLOURS,
         }
-        data = json.dumps(told).replace("<", "\\u003c")
+        data = json.dumps(content).replace("<", "\\u003c")
         player = f'<video controls muted playsinline src="{html.escape(media)}"></video>' if media else ""
         return _PAGE.format(title=html.escape(self.title), style=STYLE, player=player, data=data)
 
@@ -85,7 +89,7 @@ def _short(text: str) -> str:
 
 
 def _address(page: Path, media: Path | None) -> str | None:
-    """The video as seen from the page, so that both can move together."""
+    """Address of the video relative to the page, so that both can be moved together."""
     if media is None:
         return None
     from urllib.parse import quote
@@ -105,14 +109,14 @@ video{{max-width:100%;max-height:45vh;display:block;margin:0 0 1rem;background:#
 </style><h1>{title}</h1>{player}<div id=rows></div><p id=key></p>
 <script type="application/json" id=data>{data}</script><script>
 "use strict";
-const told = JSON.parse(document.getElementById("data").textContent), rows = document.getElementById("rows");
-const seconds = told.shades[0].length, player = document.querySelector("video"), lines = [];
-told.texts.forEach((text, row) => {{
+const timeline = JSON.parse(document.getElementById("data").textContent), rows = document.getElementById("rows");
+const seconds = timeline.shades[0].length, player = document.querySelector("video"), lines = [];
+timeline.texts.forEach((text, row) => {{
   const line = document.createElement("div"), name = document.createElement("span"), strip = document.createElement("div");
   line.className = "line"; name.textContent = name.title = text;
   const canvas = document.createElement("canvas"); canvas.width = seconds; canvas.height = 1;
   const pen = canvas.getContext("2d");
-  told.shades[row].forEach((shade, at) => {{ pen.fillStyle = `hsl(214 70% ${{96 - 55 * shade}}%)`; pen.fillRect(at, 0, 1, 1); }});
+  timeline.shades[row].forEach((shade, at) => {{ pen.fillStyle = `hsl(214 70% ${{96 - 55 * shade}}%)`; pen.fillRect(at, 0, 1, 1); }});
   canvas.style.imageRendering = "pixelated";
   strip.append(canvas); line.append(name, strip); rows.append(line); lines.push(strip);
   strip.addEventListener("click", (event) => {{
@@ -120,14 +124,14 @@ told.texts.forEach((text, row) => {{
     if (player) {{ player.currentTime = (event.clientX - box.left) / box.width * seconds; player.play(); }}
   }});
 }});
-for (const [name, spans] of Object.entries(told.spans)) for (const [row, start, end] of spans) {{
-  const box = document.createElement("div"), colour = told.colours[name] || "#444";
+for (const [name, spans] of Object.entries(timeline.spans)) for (const [row, start, end] of spans) {{
+  const box = document.createElement("div"), colour = timeline.colours[name] || "#444";
   box.className = "box"; box.title = `${{name}}: ${{start}}–${{end}} s`;
   const inside = name === "prediction";
   Object.assign(box.style, {{ left: `${{100 * start / seconds}}%`, width: `${{100 * (end - start) / seconds}}%`, [inside ? "border" : "background"]: inside ? `2px solid ${{colour}}` : colour, top: inside ? "1px" : "80%", height: inside ? "24px" : "5px" }});
   lines[row].append(box);
 }}
-document.getElementById("key").append(...Object.keys(told.spans).map((name) => {{ const word = document.createElement("small"); word.style.color = told.colours[name]; word.textContent = `▮ ${{name}}  `; return word; }}));
+document.getElementById("key").append(...Object.keys(timeline.spans).map((name) => {{ const word = document.createElement("small"); word.style.color = timeline.colours[name]; word.textContent = `▮ ${{name}}  `; return word; }}));
 const now = document.createElement("div"); now.id = "now"; rows.append(now); now.hidden = !player;
 if (player) (function follow() {{
   const box = lines[0].getBoundingClientRect(), home = rows.getBoundingClientRect();

@@ -1,0 +1,93 @@
+"""CrossTask's protocol on those of its videos that a library has."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from reelseek.errors import UsageError
+from reelseek.evaluation.steps import StepRecall, step_recall
+from reelseek.library.readers.steps import CrossTask
+from reelseek.library.store import Library
+from reelseek.models.model import RetrievalModel, load_model
+from reelseek.moments.curves import RADIUS
+from reelseek.moments.localization import localize
+from reelseek.moments.placement import evenly
+
+__all__ = ["MeasuredSteps", "measure_steps"]
+
+
+@dataclass(frozen=True)
+class MeasuredSteps:
+    """Recall of placed steps over the videos of tasks, and of steps that are spread evenly.
+
+    Attributes:
+        videos: number of measured videos by task.
+        skipped: videos that were left out, each with the reason.
+    """
+
+    recall: StepRecall
+    even: StepRecall
+    videos: dict[str, int]
+    skipped: tuple[tuple[str, str], ...]
+
+
+def measure_steps(
+    library: Library,
+    crosstask: CrossTask,
+    *,
+    model: RetrievalModel | str | Path = "concepts",
+    radius: float = RADIUS,
+    progress: Callable[[str, int, int, str], None] = lambda *_: None,
+) -> MeasuredSteps:
+    """Measure the recall of placed steps on those of CrossTask's videos that a library has.
+
+    Raises:
+        UsageError: no annotated video could be measured.
+    """
+    loaded = load_model(model)
+    names = _names_of_videos(library)
+    placed: dict[str, dict[str, npt.NDArray[np.bool_]]] = {}
+    truth: dict[str, dict[str, npt.NDArray[np.bool_]]] = {}
+    even: dict[str, dict[str, npt.NDArray[np.bool_]]] = {}
+    skipped = []
+    for done, (task, video) in enumerate(crosstask.videos, 1):
+        progress("placing steps", done, len(crosstask.videos), video)
+        try:
+            identifier = _identify(names, video)
+            localized = localize(library, identifier, crosstask.tasks[task].steps, model=loaded, radius=radius)
+        except UsageError as error:
+            skipped.append((video, str(error)))
+            continue
+        annotated = crosstask.truth(task, video, localized.seconds)
+        if annotated is None or not annotated.any():
+            skipped.append((video, "no annotation"))
+            continue
+        placed.setdefault(task, {})[video] = localized.placed
+        truth.setdefault(task, {})[video] = annotated
+        even.setdefault(task, {})[video] = evenly(*annotated.shape)
+    if not truth:
+        reasons = "; ".join(f"{video}: {reason}" for video, reason in skipped[:3])
+        raise UsageError(f"not one of the {len(crosstask.videos)} videos could be measured: {reasons}")
+    counts = {task: len(videos) for task, videos in truth.items()}
+    return MeasuredSteps(step_recall(placed, truth), step_recall(even, truth), counts, tuple(skipped))
+
+
+def _names_of_videos(library: Library) -> dict[str, list[str]]:
+    """Ids of videos by id and by the name of the file without its ending; an id stands for its video alone."""
+    ids = [video.id for video in library.videos()]
+    by_stem: dict[str, list[str]] = {}
+    for identifier in ids:
+        by_stem.setdefault(Path(identifier).stem, []).append(identifier)
+    return by_stem | {identifier: [identifier] for identifier in ids}
+
+
+def _identify(names: dict[str, list[str]], video: str) -> str:
+    matches = names.get(video, [])
+    if not matches:
+        raise UsageError("the library has no such video")
+    if len(matches) > 1:
+        raise UsageError(f"several videos of the library have this name: {', '.join(matches[:5])}")
+    return matches[0]

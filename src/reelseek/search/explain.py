@@ -1,0 +1,171 @@
+"""Why a clip scores as it does: what each modality gave, and the label or line in it that is nearest to the query.
+
+Where slots are experts, what each gives adds up to the score. A system that fuses its modalities is asked again without
+each of them: what the score loses is what that one gave.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from reelseek.errors import ModelError, ReelseekError
+from reelseek.experts import load_expert
+from reelseek.experts.expert import Text
+from reelseek.experts.sentence import SENTENCE_DIM, sentence_encoder
+from reelseek.library.store import Library
+from reelseek.library.tokens import Clip, TokenReader
+from reelseek.models.embed import embed_tokens
+from reelseek.models.model import Embedding, RetrievalModel
+from reelseek.search.fulltext import Line
+from reelseek.search.hit import Why
+from reelseek.search.question import Question
+from reelseek.search.scoring import LITERAL
+
+__all__ = ["Evidence", "contributions", "reasons"]
+
+_SOURCES = {"said": "speech", "written": "ocr", "told": "machine-written"}
+_LABELS = 5
+_LINES = 8
+_LONGEST_LINE = 300
+_log = logging.getLogger("reelseek")
+
+
+class Evidence:
+    """What the tracks of a library's videos hold, in words.
+
+    Args:
+        reader: of the model's experts.
+        owners: of a video, whose tracks and texts are its own.
+    """
+
+    def __init__(self, library: Library, reader: TokenReader, owners: Callable[[str], Sequence[str]]) -> None:
+        self.reader = reader
+        self._library, self._owners = library, owners
+        self._specs = {spec.partition("@")[0]: spec for spec in json.loads(library.meta("experts") or "[]")}
+        self._damage: dict[tuple[str, str], str | None] = {}
+
+    def labels(self, clip: Clip, expert: str) -> list[tuple[str, float]]:
+        """What an expert calls what a clip has, likeliest first, with how sure it is; none of one without names."""
+        values, _ = self.reader.steps(clip, expert)
+        labeller = _labeller(self._specs.get(expert, expert), self.reader.dims[expert])
+        return labeller(values) if labeller is not None and len(values) else []
+
+    def lines(self, clip: Clip, expert: str) -> list[Text]:
+        """What an expert read or heard during a clip, in order of time."""
+        start = clip.start_seconds or 0.0
+        end = np.inf if clip.end_seconds is None else clip.end_seconds
+        texts = [text for owner in self._owners(clip.video) for name, text in self._library.texts(owner)
+                 if name == expert]  # fmt: skip
+        return [text for text in texts if text.start_seconds < end and text.end_seconds >= start]
+
+    def match(self, clip: Clip, expert: str, query: str) -> str:
+        """The label or line of an expert that is nearest to a query; '' where it has none."""
+        if expert not in self.reader.dims or self.damage(clip.video, expert):
+            return ""
+        encoder = sentence_encoder()
+        sentence = encoder.encode([query])[0]
+        if labels := self.labels(clip, expert):
+            vectors = encoder.encode([label for label, _ in labels])
+            return labels[int(np.argmax((vectors @ sentence) * [chance for _, chance in labels]))][0]
+        lines = self.lines(clip, expert)
+        if not lines:
+            return ""
+        values, spans = self.reader.steps(clip, expert)
+        if self.reader.dims[expert] == SENTENCE_DIM and len(values):  # the vectors of these very lines
+            start, _ = spans[int(np.argmax(values @ sentence))]
+            return next((line.text for line in lines if line.start_seconds == start), "")
+        surest = sorted(lines, key=lambda line: -line.score)[:_LINES]
+        vectors = encoder.encode([line.text for line in surest])
+        return surest[int(np.argmax(vectors @ sentence))].text
+
+    def describe(self, clip: Clip, expert: str) -> str:
+        """All that an expert has of a clip, for people."""
+        if damage := self.damage(clip.video, expert):
+            return damage
+        if labels := self.labels(clip, expert):
+            return ", ".join(label for label, _ in labels)
+        return " / ".join(line.text for line in self.lines(clip, expert))[:_LONGEST_LINE] or "present"
+
+    def damage(self, video: str, expert: str) -> str | None:
+        """What is wrong with a track, so that nothing is read out of it; said once."""
+        key = (video, expert)
+        if key not in self._damage:
+            row = self.reader.row(video, expert)
+            self._damage[key] = self._library.damage(row) if row is not None else None
+            if self._damage[key]:
+                _log.warning("%s: %s; its label or line is not shown", video, self._damage[key])
+        return self._damage[key]
+
+
+@cache
+def _labeller(spec: str, dim: int) -> Callable[[npt.NDArray[np.float32]], list[tuple[str, float]]] | None:
+    """What names the values of an expert; None where it cannot be asked here, or its values are others."""
+    try:
+        expert = load_expert(spec)
+    except ReelseekError:
+        return None
+    labels = getattr(expert, "labels", None)
+    if labels is None or expert.dim != dim:
+        return None
+    return lambda values: list(labels(values))[:_LABELS]
+
+
+def contributions(
+    model: RetrievalModel, evidence: Evidence, question: Question, clips: Sequence[Clip], embedding: Embedding
+) -> list[dict[str, float]]:
+    """For each clip what its slots, or its experts where slots are none, gave to its score.
+
+    Args:
+        embedding: of the clips.
+    """
+    slots = [(place, name) for place, name in enumerate(model.slots)]
+    if not model.pairwise and any(name in model.experts for name in model.slots):
+        weighed = question.weights > 0
+        shares = question.contributions(model, embedding)
+        present = embedding.present.numpy()
+        return [
+            {name: float(shares[row, place]) for place, name in slots if present[row, place] and weighed[place]}
+            for row in range(len(clips))
+        ]
+    return _losses(model, evidence.reader, question, clips, embedding)
+
+
+def _losses(
+    model: RetrievalModel, reader: TokenReader, question: Question, clips: Sequence[Clip], embedding: Embedding
+) -> list[dict[str, float]]:
+    """What the score of each clip loses without each of its experts; all of it without its only one."""
+    scores = question.scores(model, embedding)
+    tokens = reader.batch(clips)
+    present = {name: steps.videos.host.numpy() for name, steps in tokens.items()}
+    lost: list[dict[str, float]] = [{} for _ in clips]
+    for name in tokens:
+        others = {other: steps for other, steps in tokens.items() if other != name}
+        rest = np.zeros(len(clips))
+        if others:
+            try:
+                without = embed_tokens(model, others)
+            except ModelError:  # a system that refuses to do without
+                return [{"+".join(tokens): float(score)} for score in scores]
+            rest = np.where(without.present.any(1).numpy(), question.scores(model, without), 0.0)
+        for row in np.flatnonzero(present[name]):
+            lost[row][name] = float(scores[row] - rest[row])
+    return lost
+
+
+def reasons(
+    evidence: Evidence, question: Question, clip: Clip, gave: Mapping[str, float], line: Line | None
+) -> tuple[Why, ...]:
+    """What each modality gave, the most first; a line found word for word comes as a reason of its own.
+
+    Args:
+        gave: see `contributions`.
+    """
+    words = question.query.words
+    all_reasons = [Why(name, round(share, 4), evidence.match(clip, name, words)) for name, share in gave.items()]
+    if line is not None:
+        all_reasons.append(Why(_SOURCES[line.kind], round(LITERAL * line.coverage, 4), line.text))
+    return tuple(sorted(all_reasons, key=lambda why: -why.gave))

@@ -1,0 +1,177 @@
+"""A question: what is looked for as one model sees it, and which evidence counts.
+
+Leaving a modality out means that videos are embedded without it. Where every slot is made of one expert alone, that is
+leaving out slots; elsewhere it takes an index of its own, of clips that were embedded from the remaining experts.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from reelseek.errors import UsageError
+from reelseek.experts import MODALITIES
+from reelseek.models.embed import embed_texts, similarity_matrix
+from reelseek.models.model import Embedding, RetrievalModel
+from reelseek.search.query import Query
+
+__all__ = ["Question", "Selection", "ask", "select"]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which evidence counts.
+
+    Args:
+        experts: clips are embedded from these alone; None is all that the library has.
+        factors: what each slot counts [slot]; none for a pairwise system, which cannot weigh.
+    """
+
+    experts: tuple[str, ...] | None
+    factors: npt.NDArray[np.float32]
+
+    @property
+    def even(self) -> bool:
+        """Whether all slots count as the model says."""
+        return bool((self.factors == 1).all())
+
+
+@dataclass(frozen=True)
+class Question:
+    """A query under one model.
+
+    Args:
+        query: as it was parsed.
+        texts: the embeddings of its terms; their weights hold the factors of the selection.
+        signs: what each term counts in the sum [term]; negative takes away.
+        selection: which evidence counts.
+    """
+
+    query: Query
+    texts: Embedding
+    signs: npt.NDArray[np.float32]
+    selection: Selection
+
+    @property
+    def readable(self) -> bool:
+        """Whether the model's text side can read any of it."""
+        return bool((self.texts.weights * self.texts.present).any())
+
+    @property
+    def weights(self) -> npt.NDArray[np.float32]:
+        """What each slot of the texts counts, the mean over what is looked for [slot]."""
+        share = np.maximum(self.signs, 0) / self.signs[self.signs > 0].sum()
+        weights: npt.NDArray[np.float32] = share @ (self.texts.weights * self.texts.present).float().numpy()
+        return weights
+
+    @property
+    def mix(self) -> npt.NDArray[np.float32]:
+        """What each term counts, of 1 for what is looked for [1, term]."""
+        return (self.signs / self.signs[self.signs > 0].sum())[None]
+
+    def scores(self, model: RetrievalModel, clips: Embedding) -> npt.NDArray[np.float64]:
+        """The model's similarity to each clip, the sum over terms."""
+        if not len(clips):
+            return np.zeros(0)
+        similarity = similarity_matrix(model, self.texts, clips).numpy().astype(np.float64)
+        scores: npt.NDArray[np.float64] = (self.mix @ similarity)[0]
+        return scores
+
+    def contributions(self, model: RetrievalModel, clips: Embedding) -> npt.NDArray[np.float64]:
+        """What each slot adds to the score [clip, slot], of a system that is not pairwise."""
+        with torch.inference_mode():
+            each_term = model.contributions(self.texts, clips).numpy().astype(np.float64)
+        added: npt.NDArray[np.float64] = np.einsum("t,tcs->cs", self.mix[0], each_term)
+        return added
+
+
+def ask(model: RetrievalModel, query: Query, selection: Selection) -> Question:
+    """Embed a query.
+
+    Raises:
+        ModelError: the model makes NaN or infinity of it.
+    """
+    texts = weigh(embed_texts(model, [term.text for term in query.terms]), selection)
+    return Question(query, texts, np.array([term.weight for term in query.terms], np.float32), selection)
+
+
+def weigh(texts: Embedding, selection: Selection) -> Embedding:
+    """Texts whose slots count as a selection says."""
+    if selection.even:
+        return texts
+    return Embedding(texts.values, texts.present, texts.weights * torch.from_numpy(selection.factors))
+
+
+def select(
+    model: RetrievalModel,
+    modalities: Mapping[str, str],
+    used: Sequence[str],
+    without: Sequence[str],
+    weights: Mapping[str, float],
+) -> Selection:
+    """What `without` and `weights` mean to a model.
+
+    Args:
+        modalities: of each expert of the library.
+        used: those of the model's experts that the library has.
+        without: modalities, experts or slots that shall not count.
+        weights: factors for them; 0 leaves one out.
+
+    Raises:
+        UsageError: an unknown modality, one both weighed and left out, a weight that the model cannot give, or nothing
+            is left.
+    """
+    _check(model, modalities, without, weights)
+    excluded = {*without, *(name for name, weight in weights.items() if weight == 0)}
+
+    def names_of(expert: str) -> set[str]:
+        return {expert, modalities.get(expert, expert)}
+
+    slots = () if model.pairwise else model.slots
+    factors = []
+    for slot in slots:
+        matching = [weights[name] for name in names_of(slot) if name in weights]
+        factors.append(0.0 if names_of(slot) & excluded else float(np.prod(matching)))
+    remaining = tuple(expert for expert in used if not names_of(expert) & excluded)
+    for name, weight in weights.items():
+        if weight in (0, 1):
+            continue
+        weighable = len(factors) > 1 and any(name in names_of(slot) for slot in slots)
+        if not weighable:
+            users = [expert for expert in used if name in names_of(expert)]
+            raise UsageError(_cannot_weigh(model, name, weight) if users else _has_none_of(model, name))
+    if not remaining or (factors and not any(factors)):
+        raise UsageError(f"nothing is left to search by: {model.system} has {', '.join(used)}")
+    if model.slots_apart:
+        return Selection(None, np.array(factors, np.float32))
+    # What was left out with its expert has no evidence in such an index, so that its slots need no factor of 0.
+    weighed = [factor if factor or slot in excluded - set(used) - set(modalities.values()) else 1.0
+               for slot, factor in zip(slots, factors, strict=True)]  # fmt: skip
+    return Selection(None if len(remaining) == len(used) else remaining, np.array(weighed, np.float32))
+
+
+def _check(
+    model: RetrievalModel, modalities: Mapping[str, str], without: Sequence[str], weights: Mapping[str, float]
+) -> None:
+    known = {*MODALITIES, *modalities, *model.experts, *(() if model.pairwise else model.slots)}
+    for name in (*without, *weights):
+        if name not in known:
+            raise UsageError(f"unknown modality or expert {name!r}; there are {', '.join(sorted(known))}")
+    for name, weight in weights.items():
+        if name in without:
+            raise UsageError(f"{name!r} is both left out and weighed; choose one")
+        if not (np.isfinite(weight) and weight >= 0):
+            raise UsageError(f"the weight of {name!r} is {weight}; wanted a number of at least 0")
+
+
+def _cannot_weigh(model: RetrievalModel, name: str, weight: float) -> str:
+    return (
+        f"{model.system} fuses its modalities into one embedding, and cannot weigh {name} by {weight:g}; "
+        "leave it out with a weight of 0, or keep it with 1"
+    )
+
+
+def _has_none_of(model: RetrievalModel, name: str) -> str:
+    return f"{model.system} looks at nothing of {name!r} here, so that its weight changes nothing; leave it away"
