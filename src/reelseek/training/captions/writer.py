@@ -46,11 +46,11 @@ class Writer:
             sentences += write_clips(self.captioner, features, present, batch, beam=beam)
         return sentences
 
-    def save(self, folder: Path, about: Mapping[str, Any]) -> None:
+    def save(self, folder: Path, record: Mapping[str, Any]) -> None:
         """Save the captioner, and beside it the model whose embeddings it reads.
 
         Args:
-            about: recorded in config.json.
+            record: of its training, written into config.json.
 
         Raises:
             UsageError: the folder holds something else.
@@ -61,7 +61,7 @@ class Writer:
             self.model.save(folder / "encoder")
         encoder = None if self.model is None else self.model.fingerprint
         settings = {"captioner": asdict(self.captioner.config), "experts": self.experts, "encoder": encoder}
-        write_saved(folder, self.captioner.state_dict(), {"format": 1, **settings, **about})
+        write_saved(folder, self.captioner.state_dict(), {"format": 1, **settings, **record})
 
 
 def write_clips(

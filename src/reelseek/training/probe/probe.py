@@ -24,6 +24,7 @@ from reelseek.training.probe.tuning import tuned_decisions
 __all__ = ["Probed", "probe"]
 
 Progress = Callable[[str, int, int, str], None]
+Decide = Callable[[Parts], tuple[Matrix, float | None]]
 
 
 @dataclass(frozen=True)
@@ -114,11 +115,7 @@ def probe(
         decide = _tuned(loaded, reader, samples, targets, single=single, rng=rng, progress=progress)
     else:
         decide = _frozen(loaded, reader, samples, targets, classifier, single=single, progress=progress)
-    decisions, strength = np.full(targets.shape, np.nan), None
-    for learn, held, test in rounds:
-        _check_round(samples, learn, test)
-        validated = held if held.any() else held_out(samples, targets, learn, rng)
-        decisions[test], strength = decide((learn, validated, test))
+    decisions, strength = _decide_rounds(decide, samples, targets, rounds, rng)
     tested = ~np.isnan(decisions).any(1)
     return Probed(
         loaded.system, classes, int((rounds[-1][0] | rounds[-1][1]).sum()), int(tested.sum()),
@@ -127,11 +124,19 @@ def probe(
     )  # fmt: skip
 
 
-def _check_round(samples: Sequence[Sample], learn: Bools, test: Bools) -> None:
-    labels = {label for sample, used in zip(samples, learn, strict=True) if used for label in sample.labels}
-    if len(labels) < 2 or not test.any():
-        at_hand = f"{int(learn.sum())} samples of {len(labels)} classes to learn from and {int(test.sum())} to test"
-        raise UsageError(f"{at_hand} are at hand; wanted at least two classes to learn, and something to test")
+def _decide_rounds(
+    decide: Decide, samples: Sequence[Sample], targets: Bools, rounds: Sequence[Parts], rng: np.random.Generator
+) -> tuple[Matrix, float | None]:
+    """Decisions [sample, class] of all rounds, NaN for samples that none tests, and the last round's strength."""
+    decisions, strength = np.full(targets.shape, np.nan), None
+    for learn, held, test in rounds:
+        labels = {label for sample, used in zip(samples, learn, strict=True) if used for label in sample.labels}
+        if len(labels) < 2 or not test.any():
+            counts = f"{int(learn.sum())} samples of {len(labels)} classes to learn from and {int(test.sum())} to test"
+            raise UsageError(f"{counts} are at hand; wanted at least two classes to learn, and something to test")
+        validated = held if held.any() else held_out(samples, targets, learn, rng)
+        decisions[test], strength = decide((learn, validated, test))
+    return decisions, strength
 
 
 def _tuned(
@@ -143,7 +148,7 @@ def _tuned(
     single: bool,
     rng: np.random.Generator,
     progress: Progress,
-) -> Callable[[Parts], tuple[Matrix, float | None]]:
+) -> Decide:
     """Decisions of a round, by the model tuned with the classifier."""
 
     def decide(parts: Parts) -> tuple[Matrix, float | None]:
@@ -161,7 +166,7 @@ def _frozen(
     *,
     single: bool,
     progress: Progress,
-) -> Callable[[Parts], tuple[Matrix, float | None]]:
+) -> Decide:
     """Decisions of a round, by a classifier on the embeddings of every window."""
     clips = [clip for sample in samples for clip in sample.clips]
     embedding = embed_clips(model, reader, clips, lambda done, total: progress("embedding", done, total, ""))
