@@ -236,6 +236,8 @@ TEXTS = ["one", "two", "three"]
 NAN = np.where(np.arange(24).reshape(3, 4, 2) == 9, np.nan, 1.0)
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "nothing": ({"features": {}}, "at least one modality"),
+    "no names": ({"features": STEPS}, "at least one modality, by its name"),
+    "lengths of no modality": ({"lengths": [4, 4, 4]}, r"lengths are list; wanted a dict by modality, such as \{'a': "),
     "ragged lists": ({"features": {"a": [[[1.0, 2.0], [3.0]], [[1.0, 2.0]], None]}}, "a of clip 0 is ragged"),
     "ragged arrays": (
         {"features": {"a": [np.ones((2, 2)), np.ones((1, 3)), None]}},

@@ -51,11 +51,11 @@ def clip_arrays(name: str, features: Any, *, lengths: Any = None, mask: Any = No
         padded = padded[:, None] if padded.ndim == 2 else padded
         rows = list(padded) if present is None else [row[steps] for row, steps in zip(padded, present, strict=True)]
     dim = _common_dim(name, rows)
-    rows = [row if row is not None else np.zeros((0, dim), np.float32) for row in rows]
-    for clip, row in enumerate(rows):
-        if not np.isfinite(row).all():
+    values = [row if row is not None else np.zeros((0, dim), np.float32) for row in rows]
+    for clip, steps in enumerate(values):
+        if not np.isfinite(steps).all():
             raise FeatureError(f"{name} of clip {clip} holds NaN or infinity; mask what is absent, and mend the rest")
-    return ClipArrays(rows, _spans(name, rows, present, spans), dim)
+    return ClipArrays(values, _spans(name, values, present, spans), dim)
 
 
 def to_array(name: str, values: Any, *, floating: bool = True) -> npt.NDArray[Any]:
@@ -81,12 +81,18 @@ def to_array(name: str, values: Any, *, floating: bool = True) -> npt.NDArray[An
         return array.astype(np.float32)
 
 
-def check_names(what: str, options: Mapping[str, Any] | None, names: Sequence[str]) -> Mapping[str, Any]:
-    """Refuse lengths, masks or spans of a modality that is not there."""
-    unknown = [name for name in options or {} if name not in names]
+def check_names(what: str, options: Any, names: Sequence[str]) -> Mapping[str, Any]:
+    """Refuse lengths, masks or spans that are not by modality, or of a modality that is absent."""
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping):
+        raise FeatureError(
+            f"{what} are {type(options).__name__}; wanted a dict by modality, such as {{{names[0]!r}: ...}}"
+        )
+    unknown = [name for name in options if name not in names]
     if unknown:
         raise FeatureError(f"{what} name {unknown[0]!r}; the modalities are {', '.join(names)}")
-    return options or {}
+    return options
 
 
 def _steps(name: str, clip: int, row: Any) -> Floats | None:

@@ -45,7 +45,7 @@ def cached_gradients(model: RetrievalModel, batch: Batch, chunk: int, share: int
             embedded.append((model.encode_texts(part.texts), model.encode_videos(part.tokens)))
     texts, videos = (_as_leaves(Embedding.concat([pair[side] for pair in embedded])) for side in (0, 1))
     loss = model.score_loss(_similarity(model, texts, videos, chunk), negatives=batch.negatives)
-    (loss / share).backward()  # type: ignore[no-untyped-call]
+    (loss / share).backward()
     last_state = _random_state(device)
     cached = [_gradients(leaf, chunk) for leaf in (texts.values, texts.weights, videos.values, videos.weights)]
     for part, state, gradients in zip(parts, states, zip(*cached, strict=True), strict=True):

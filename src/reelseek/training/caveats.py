@@ -9,21 +9,26 @@ from reelseek.library.source import FeatureSource
 from reelseek.training.data import Split
 from reelseek.training.log import Epoch
 
-__all__ = ["FEWEST_VALIDATION_CLIPS", "pack_videos", "seen_in_training", "training_caveats"]
+__all__ = ["FEWEST_VALIDATION_CLIPS", "pack_videos", "seen_in_training", "selection_caveats", "training_caveats"]
 
 FEWEST_VALIDATION_CLIPS = 50  # below which one clip more or less at rank 1 moves R@1 by over two per cent
 _BYTES = 6  # of a video's digest: one in 10^7 is wrong where a thousand videos meet ten thousand
 _KEY = "trained_on"
 
 
+def selection_caveats(split: str, clips: int) -> list[str]:
+    """Return a sentence where the best epoch is selected on too few clips of a split; none where there are enough."""
+    if clips >= FEWEST_VALIDATION_CLIPS:
+        return []
+    return [
+        f"the best epoch is selected on {clips} validation clips of {split!r}; with fewer than "
+        f"{FEWEST_VALIDATION_CLIPS} it is mostly chance"
+    ]
+
+
 def training_caveats(validation: Split, log: Sequence[Epoch]) -> list[str]:
     """Return sentences on how the best epoch was selected; none where nothing is wrong."""
-    caveats = []
-    if len(validation.clips) < FEWEST_VALIDATION_CLIPS:
-        caveats.append(
-            f"the best epoch is selected on {len(validation.clips)} validation clips of {validation.name!r}; with "
-            f"fewer than {FEWEST_VALIDATION_CLIPS} it is mostly chance"
-        )
+    caveats = selection_caveats(validation.name, len(validation.clips))
     best = next((line.epoch for line in reversed(log) if line.best), None)
     if best == 0 and len(log) > 1:
         caveats.append(

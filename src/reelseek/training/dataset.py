@@ -58,8 +58,8 @@ class FeatureDataset(Dataset[Batch]):
         names: Sequence[str] | None = None,
         splits: Sequence[str] | None = None,
     ) -> None:
-        if not features:
-            raise FeatureError("a data set wants the features of at least one modality")
+        if not isinstance(features, Mapping) or not features:
+            raise FeatureError("a data set wants a dict with the features of at least one modality, by its name")
         modalities = list(features)
         lengths, masks = check_names("lengths", lengths, modalities), check_names("masks", masks, modalities)
         spans = check_names("spans", spans, modalities)

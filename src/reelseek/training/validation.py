@@ -1,5 +1,7 @@
 """The score by which the best epoch is selected."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from reelseek.library.tokens import TokenReader
@@ -49,7 +51,7 @@ class Validator:
         return measure_embedded(model, self.reader, self.split, videos)
 
     def _best_value(
-        self, model: RetrievalModel, videos: Embedding, parameter: Tensor, values: list[float] | tuple[float, ...]
+        self, model: RetrievalModel, videos: Embedding, parameter: Tensor, values: Sequence[float]
     ) -> tuple[float, Measured]:
         """The value of `parameter` with the best score; of equal ones the smallest."""
         trials = []

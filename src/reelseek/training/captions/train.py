@@ -1,5 +1,6 @@
 """Learning to write captions."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -23,11 +24,13 @@ from reelseek.models.model import STRICT, RetrievalModel, load_model
 from reelseek.training.captions.scores import score_stories
 from reelseek.training.captions.stories import Story, read_features, stories_of
 from reelseek.training.captions.writer import Writer, write_clips
+from reelseek.training.caveats import selection_caveats
 from reelseek.training.data import read_split
 from reelseek.training.optimizer import update_average
 
 __all__ = ["CaptionRecipe", "train_captions"]
 
+_log = logging.getLogger("reelseek")
 Report = Callable[[int, int, float, float], None]
 
 
@@ -112,12 +115,16 @@ def train_captions(
         captioner, recipe, _data(captioner, learnt, learnt_features), _data(captioner, validated, validation_features)
     )
     epoch, cider = fit.run(rng, report)
+    caveats = selection_caveats(validation, sum(len(story.clips) for story in validated))
+    for caveat in caveats:
+        _log.warning("%s", caveat)
     record = {
         "recipe": asdict(recipe),
         "train": train,
         "validation": validation,
         "epoch": epoch,
         "cider_d": cider,
+        "warnings": caveats,
     }
     return Writer(captioner, encoder, dims or None), record
 
