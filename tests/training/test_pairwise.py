@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelseek.models.losses import LossConfig
-from reelseek.models.model import Batch, Embedding, LearnedModel, SystemConfig
-from reelseek.training.caching import cached_gradients
+from reelseek.models.model import Embedding, LearnedModel, SystemConfig
+from reelseek.training.caching import blockwise_similarity, cached_gradients
 
 DIM = 12
 
@@ -58,18 +58,13 @@ def _gradients(model: nn.Module) -> dict[str, Tensor]:
     return gradients
 
 
-def _batch(model: LearnedModel, copies: int = 1) -> Batch:
-    batch = batch_of(model)
-    return Batch.concat([batch] * copies) if copies > 1 else batch
-
-
 @pytest.mark.parametrize("share", [1, 2])
 @pytest.mark.parametrize("chunk", [1, 3, 100])
 def test_parameters_inside_similarity_and_loss_get_the_gradient_of_the_whole_batch(chunk: int, share: int) -> None:
     torch.manual_seed(0)
     model = Pairwise().eval()
     assert model.pairwise
-    batch = _batch(model)
+    batch = batch_of(model)
     loss = torch.stack(list(model.loss(batch).values())).sum()
     (loss / share).backward()
     expected = _gradients(model)
@@ -97,16 +92,19 @@ def _bytes_kept() -> Iterator[list[int]]:
         yield sizes
 
 
-def test_a_pairwise_similarity_keeps_no_activations_of_all_pairs() -> None:
+def test_a_pairwise_similarity_keeps_no_activations_of_pairs() -> None:
     model = Pairwise().eval()
-    batch = _batch(model, copies=16)
-    pairs = 64 * 64 * DIM * 4
+    texts, videos = (Embedding.even(torch.randn(64, slots, DIM, requires_grad=True)) for slots in (1, 2))
     with _bytes_kept() as whole:
-        torch.stack(list(model.loss(batch).values())).sum().backward()
-    with _bytes_kept() as chunked:
-        cached_gradients(model, batch, 4)
-    assert max(whole) >= pairs
-    assert max(chunked) < pairs / 8
+        expected = model.similarity(texts, videos)
+    model.rows.clear()
+    with _bytes_kept() as blocks:
+        scores = blockwise_similarity(model, texts, videos, 4)
+    torch.testing.assert_close(scores, expected)
+    assert model.rows == [4] * 16
+    pairs = 64 * 64 * DIM * 4
+    assert sum(whole) > 2 * pairs
+    assert sum(blocks) < pairs / 4
 
 
 _EVALUATION = """

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from reelseek.errors import RecipeError
 from reelseek.models.model import Batch, Embedding, LearnedModel, RetrievalModel
 
-__all__ = ["cached_gradients"]
+__all__ = ["blockwise_similarity", "cached_gradients"]
 
 
 def cached_gradients(model: RetrievalModel, batch: Batch, chunk: int, share: int = 1) -> float:
@@ -44,7 +44,7 @@ def cached_gradients(model: RetrievalModel, batch: Batch, chunk: int, share: int
             states.append(_random_state(device))
             embedded.append((model.encode_texts(part.texts), model.encode_videos(part.tokens)))
     texts, videos = (_as_leaves(Embedding.concat([pair[side] for pair in embedded])) for side in (0, 1))
-    loss = model.score_loss(_similarity(model, texts, videos, chunk), negatives=batch.negatives)
+    loss = model.score_loss(blockwise_similarity(model, texts, videos, chunk), negatives=batch.negatives)
     (loss / share).backward()
     last_state = _random_state(device)
     cached = [_gradients(leaf, chunk) for leaf in (texts.values, texts.weights, videos.values, videos.weights)]
@@ -61,8 +61,12 @@ def _as_leaves(embedding: Embedding) -> Embedding:
     return Embedding(values.requires_grad_(), embedding.present, weights.requires_grad_())
 
 
-def _similarity(model: RetrievalModel, texts: Embedding, videos: Embedding, chunk: int) -> Tensor:
-    """The similarity matrix; of a pairwise system in blocks of `chunk` texts, recomputed in the backward pass."""
+def blockwise_similarity(model: RetrievalModel, texts: Embedding, videos: Embedding, chunk: int) -> Tensor:
+    """Return the similarity matrix, with a graph.
+
+    Of a pairwise system it is taken in blocks of `chunk` texts, which are recomputed in the backward pass, so that the
+    graph keeps the embeddings and the matrix alone.
+    """
     if not model.pairwise:
         return model.similarity(texts, videos)
     blocks = [texts[begin : begin + chunk] for begin in range(0, len(texts), chunk)]
