@@ -12,7 +12,7 @@ import skimage
 import sklearn
 from PIL import Image
 
-from reelseek.experts.copy import seen
+from reelseek.experts.copy import embed_pictures
 from reelseek.media.container import MEDIA_SUFFIXES
 from reelseek.media.decode import read_frames
 from reelseek.media.streams import FrameStream
@@ -25,7 +25,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_archive(Path(folder), 24, seed=5, clips=False)
         films = [
-            seen(batch.pixels)
+            embed_pictures(batch.pixels)
             for path in sorted(Path(folder).iterdir())
             if path.suffix in MEDIA_SUFFIXES
             for batch in read_frames(path, FrameStream(fps=1, short_side=320))
@@ -36,7 +36,7 @@ def main() -> None:
             if path.suffix in (".png", ".jpg"):
                 pixels = np.asarray(Image.open(path).convert("RGB"))
                 if min(pixels.shape[:2]) >= 100:
-                    pictures.append(seen(pixels[None]))
+                    pictures.append(embed_pictures(pixels[None]))
     mean = (np.concatenate(films).mean(0) + np.concatenate(pictures).mean(0)) / 2
     np.save(OUT, mean.astype(np.float16))
     print(f"{sum(map(len, films))} frames, {len(pictures)} pictures; length {np.linalg.norm(mean):.3f}: {OUT}")

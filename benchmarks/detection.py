@@ -26,7 +26,7 @@ import numpy as np
 from reelseek.media.container import MEDIA_SUFFIXES
 from reelseek.media.decode import read_frames
 from reelseek.media.streams import FrameStream
-from reelseek.overlap.scan import Asked, scan
+from reelseek.overlap.scan import ScanOptions, scan
 from reelseek.overlap.sources import open_source
 from reelseek.studio import write_archive
 
@@ -202,11 +202,11 @@ def _corner(frames: Frames, other: Frames, rng: np.random.Generator) -> Frames:
 
 def rate(folder: Path, work: Path, made: Sequence[Made], expert: str) -> list[dict[str, object]]:
     """Scores of all pairs by one expert, and what they are worth by kind."""
-    source = open_source(folder, expert, work)
     pairs = {}
-    for train in ("train", "test"):
-        found = scan(source, Asked("test", train, top=10**6))
-        pairs |= {(pair.test, pair.train): pair for pair in found.pairs}
+    with open_source(folder, expert, work) as source:
+        for train in ("train", "test"):
+            found = scan(source, ScanOptions("test", train, top=10**6))
+            pairs |= {(pair.test, pair.train): pair for pair in found.pairs}
     by_name = {each.name: each for each in made}
     rows = []
     for kind in [*KINDS, "all"]:

@@ -39,7 +39,7 @@ def main(batch: int, rounds: int) -> None:
 
         def ours(model: torch.nn.Module = model, given: dict[str, Steps] = given) -> torch.Tensor:
             row, positions = model.arrange(given)
-            return model.mixed(row, positions)[:, model.aggregates(row)]
+            return model.encode_tokens(row, positions)[:, model.aggregates(row)]
 
         def padded(model: torch.nn.Module = model, given: dict[str, Steps] = given) -> torch.Tensor:
             row, positions = model.arrange(given)

@@ -11,7 +11,7 @@ import sys
 
 import torch
 
-from reelseek.models.blocks.arrange import in_a_row, own, views
+from reelseek.models.blocks.arrange import concat_groups, expand_views, own
 from reelseek.models.blocks.mix import Transformer
 from timing import medians, padded_layer
 
@@ -36,7 +36,7 @@ def main(width: int, batch: int, rounds: int) -> None:
         present = fills(name, batch)
 
         def ours(present: list[torch.Tensor] = present) -> list[torch.Tensor]:
-            seen = views(in_a_row(list(zip(values, present, strict=True))), VIEWS)
+            seen = expand_views(concat_groups(list(zip(values, present, strict=True))), VIEWS)
             return list(block(seen, own(6)).split([sum(PLACES[g] for g in view) for view in VIEWS], 1))
 
         def padded(present: list[torch.Tensor] = present) -> list[torch.Tensor]:

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import torch
 
-from reelseek.overlap.match import best_matches, prepared, scores
+from reelseek.overlap.match import best_matches, group_by_length, score_blocks
 from reelseek.overlap.nearest import near_matches
 
 QUERIES, GALLERY, FRAMES, DIM, K = 300, 3000, 15, 512, 4
@@ -33,7 +33,7 @@ def loop(one: np.ndarray, two: np.ndarray) -> float:
 
 def stream(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     found = np.empty((len(queries), len(gallery)), np.float32)
-    for rows, columns, block in scores(prepared(list(queries), K), prepared(list(gallery), K), K):
+    for rows, columns, block in score_blocks(group_by_length(list(queries), K), group_by_length(list(gallery), K), K):
         found[rows.numpy()[0] : rows.numpy()[-1] + 1, columns.numpy()[0] : columns.numpy()[-1] + 1] = block.numpy()
     return found
 
@@ -62,9 +62,9 @@ def main() -> None:
     print(f"streamed {middle:.2f} s; products alone {product:.2f} s: {product / middle:.2f} of their rate")
     print(f"loop over pairs and diagonals {naive:.0f} s (from {pairs} pairs): {naive / middle:.0f} x")
     for times in (1, 10):
-        large = prepared(list(unit(rng, GALLERY * times // 10)), K)
+        large = group_by_length(list(unit(rng, GALLERY * times // 10)), K)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        for _ in scores(prepared(list(queries), K), large, K):
+        for _ in score_blocks(group_by_length(list(queries), K), large, K):
             pass
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
         print(f"gallery of {GALLERY * times // 10}: peak memory grew by {grown:.0f} MB while scoring")

@@ -1,6 +1,7 @@
 """What tests share: real encoded films, a library made of them, and small media files made on the spot."""
 
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -25,6 +26,30 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"the folder of real sample media is absent ({SHARED})")
     return SHARED
+
+
+@pytest.fixture(autouse=True)
+def connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail a test that leaves a connection to SQLite open; Python itself warns of these from 3.13 on."""
+    opened: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def recording_connect(*arguments: object, **options: object) -> sqlite3.Connection:
+        opened.append(connect(*arguments, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", recording_connect)
+    yield
+    assert not [connection for connection in opened if _is_open(connection)]
+
+
+def _is_open(connection: sqlite3.Connection) -> bool:
+    if getattr(connection, "origin", None) is not None:
+        return False  # a copy that a reader replaces when the library changes closes with its last query
+    try:
+        return connection.total_changes >= 0
+    except sqlite3.ProgrammingError:
+        return False
 
 
 @pytest.fixture(scope="session")

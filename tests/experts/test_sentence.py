@@ -11,11 +11,14 @@ import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
-from transformers import BertConfig, BertModel
+from transformers import BertConfig, BertModel, PreTrainedModel, PreTrainedTokenizerFast
 
 from reelseek.errors import ExpertUnavailable, UsageError
+from reelseek.experts.hub import load_pretrained
 from reelseek.experts.sentence import SENTENCE_DIM, SentenceEncoder, packaged_encoder, sentence_encoder
 from reelseek.library import Library, add
+from reelseek.models import text as text_module
+from reelseek.models.text import TextConfig, TextEncoder
 from reelseek.search import Searcher
 
 WORDS = ("[PAD]", "[UNK]", "зебра", "спит", "под", "деревом", "狗", "a", "dog")
@@ -76,3 +79,27 @@ def test_an_encoder_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("REELSEEK_SENTENCE_ENCODER", str(tmp_path / "nothing"))
     with pytest.raises(ExpertUnavailable, match=r"REELSEEK_SENTENCE_ENCODER is '.*nothing': .* models pull"):
         sentence_encoder.__wrapped__()
+
+
+def test_an_encoder_is_loaded_once_for_lines_and_for_the_text_side_of_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The packaged one, and a folder that both are told to read."""
+    loads: list[str] = []
+    load = PreTrainedModel.from_pretrained.__func__  # type: ignore[attr-defined]
+
+    def counting(cls: type[PreTrainedModel], folder: object, *arguments: object, **options: object) -> object:
+        loads.append(str(folder))
+        return load(cls, folder, *arguments, **options)
+
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", classmethod(counting))
+    load_pretrained.cache_clear()
+    text_module._loaded.cache_clear()
+    folder = _write_encoder(tmp_path / "multi")
+    PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), unk_token="[UNK]").save_pretrained(folder)
+    for path, name in ((packaged_encoder().folder, "sentence"), (folder, str(folder))):
+        loads.clear()
+        line = SentenceEncoder(path).encode(["a dog"])
+        steps = TextEncoder(TextConfig(encoder=name)).words(["a dog"])
+        assert line.shape[1] == steps.values.shape[2] == SENTENCE_DIM
+        assert loads == [str(path)]

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import h5py
@@ -16,12 +18,12 @@ from reelseek.library.tokens import Clip, Steps, TokenReader
 
 
 @pytest.fixture
-def rows(tmp_path: Path) -> Library:
+def rows(tmp_path: Path) -> Iterator[Library]:
     table = tmp_path / "rows.csv"
     table.write_text("video,caption\na,one\nb.mp4,two\nc,three\n")
-    library = Library.open(tmp_path / "lib", create=True)
-    add(library, [table], media=False)
-    return library
+    with Library.open(tmp_path / "lib", create=True) as library:
+        add(library, [table], media=False)
+        yield library
 
 
 def _write(folder: Path, **arrays: np.ndarray) -> Path:
@@ -113,12 +115,23 @@ def test_one_broken_archive_in_a_folder_ends_nothing(rows: Library, tmp_path: Pa
 # Names
 
 
-def _library(folder: Path, *videos: str) -> Library:
-    folder.mkdir(exist_ok=True)
-    (folder / "rows.csv").write_text("video,caption\n" + "".join(f"{video},x\n" for video in videos))
-    library = Library.open(folder / "lib", create=True)
-    add(library, [folder / "rows.csv"], media=False)
-    return library
+MakeLibrary = Callable[..., Library]
+
+
+@pytest.fixture
+def make_library(tmp_path: Path) -> Iterator[MakeLibrary]:
+    """Begin a library of some videos without media."""
+    with ExitStack() as stack:
+
+        def make(*videos: str) -> Library:
+            folder = tmp_path / "l"
+            folder.mkdir()
+            (folder / "rows.csv").write_text("video,caption\n" + "".join(f"{video},x\n" for video in videos))
+            library = stack.enter_context(Library.open(folder / "lib", create=True))
+            add(library, [folder / "rows.csv"], media=False)
+            return library
+
+        yield make
 
 
 def _owners(library: Library, expert: str) -> set[str]:
@@ -128,8 +141,8 @@ def _owners(library: Library, expert: str) -> set[str]:
 VALUES = np.ones((2, 3), np.float32)
 
 
-def test_a_file_or_a_group_names_the_video_where_the_key_is_generic(tmp_path: Path) -> None:
-    library = _library(tmp_path / "l", "v1", "v2", "v3", "v4", "v5", "v6")
+def test_a_file_or_a_group_names_the_video_where_the_key_is_generic(make_library: MakeLibrary, tmp_path: Path) -> None:
+    library = make_library("v1", "v2", "v3", "v4", "v5", "v6")
     folder = tmp_path / "f"
     (folder / "v3").mkdir(parents=True)
     np.savez(folder / "v1.npz", features=VALUES)
@@ -146,16 +159,16 @@ def test_a_file_or_a_group_names_the_video_where_the_key_is_generic(tmp_path: Pa
     assert import_features(library, "c3d", [tmp_path / "c3d.hdf5"], modality="motion").imported == 2
 
 
-def test_ids_keep_their_dots(tmp_path: Path) -> None:
-    library = _library(tmp_path / "l", "clip.5", "film.7.mp4")
+def test_ids_keep_their_dots(make_library: MakeLibrary, tmp_path: Path) -> None:
+    library = make_library("clip.5", "film.7.mp4")
     folder = _write(tmp_path / "f", **{"clip": VALUES, "clip.5": VALUES, "film.7": VALUES, "film": VALUES})
     report = import_features(library, "see", [folder], modality="motion")
     assert report.unmatched == ["clip", "film"]
     assert _owners(library, "see") == {"clip.5", "film.7.mp4"}
 
 
-def test_a_name_that_fits_several_is_never_guessed(tmp_path: Path) -> None:
-    library = _library(tmp_path / "l", "a/x.mp4", "b/x.mp4", "v1", "v2")
+def test_a_name_that_fits_several_is_never_guessed(make_library: MakeLibrary, tmp_path: Path) -> None:
+    library = make_library("a/x.mp4", "b/x.mp4", "v1", "v2")
     folder = _write(tmp_path / "f", x=VALUES, v2=VALUES)
     np.savez(folder / "v1.npz", one=VALUES, two=VALUES)
     (folder / "more").mkdir()
@@ -172,8 +185,8 @@ def test_a_name_that_fits_several_is_never_guessed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("first", ["float16", "float32"])
-def test_containers_and_types_of_numbers_are_one_expert(first: str, tmp_path: Path) -> None:
-    library = _library(tmp_path / "l", "a", "b", "c")
+def test_containers_and_types_of_numbers_are_one_expert(make_library: MakeLibrary, first: str, tmp_path: Path) -> None:
+    library = make_library("a", "b", "c")
     with h5py.File(tmp_path / "one.h5", "w") as file:
         file["a"] = VALUES.astype(first)
     other = "float32" if first == "float16" else "float16"
@@ -188,8 +201,8 @@ def test_containers_and_types_of_numbers_are_one_expert(first: str, tmp_path: Pa
     assert ("beyond float16" in failed.get("c", "")) == (first == "float16")
 
 
-def test_a_library_of_two_fingerprints_opens_and_is_made_one(tmp_path: Path) -> None:
-    library = _library(tmp_path / "l", "a", "b", "c")
+def test_a_library_of_two_fingerprints_opens_and_is_made_one(make_library: MakeLibrary, tmp_path: Path) -> None:
+    library = make_library("a", "b", "c")
     with library.writing(), library.saving():
         for video, dtype in (("a", "float16"), ("b", "float32")):
             identity = json.dumps(["see", "motion", 2.0, 3, dtype])
@@ -203,8 +216,10 @@ def test_a_library_of_two_fingerprints_opens_and_is_made_one(tmp_path: Path) -> 
     assert {row.dtype for row in library.track_rows("see")} == {"float32"}
 
 
-def test_another_kind_of_features_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    library = _library(tmp_path / "l", "a", "b")
+def test_another_kind_of_features_is_refused_before_anything_is_written(
+    make_library: MakeLibrary, tmp_path: Path
+) -> None:
+    library = make_library("a", "b")
     folder = _write(tmp_path / "f", a=VALUES)
     import_features(library, "see", [folder], modality="motion", fps=2.0)
     before = library.digest()

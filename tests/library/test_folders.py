@@ -269,9 +269,9 @@ def test_a_library_takes_a_list_of_paths_of_equal_names(make_video, tmp_path: Pa
     with Library.open(tmp_path / "lib", create=True) as library:
         add(library, [tmp_path / "a", tmp_path / "b"], experts=["plain"], workers=1)
         assert {video.id for video in library.videos()} == {"x.mp4", "b/x.mp4"}
-    source = open_source(tmp_path / "lib", "plain", tmp_path / "work")
     (tmp_path / "list.txt").write_text(f"{tmp_path}/b/x.mp4\n{tmp_path}/a/x.mp4\n")
-    assert source.videos(str(tmp_path / "list.txt")) == ("b/x.mp4", "x.mp4")
+    with open_source(tmp_path / "lib", "plain", tmp_path / "work") as source:
+        assert source.videos(str(tmp_path / "list.txt")) == ("b/x.mp4", "x.mp4")
 
 
 def test_a_folder_that_cannot_be_read_is_an_error_or_said(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_what_could_reach_memory_or_code_is_refused_in_words(name: str, tmp_path
 def test_nothing_runs_though_a_pickle_calls_it(tmp_path: Path) -> None:
     trap = tmp_path / "was-run"
     _refused(tmp_path, pickle.dumps({"a": [_Call(exec, f"open({str(trap)!r}, 'w')")]}), "only arrays")
-    pickle.loads(pickle.dumps(_Call(exec, f"open({str(trap)!r}, 'w')")))  # noqa: S301  # it is what it says
+    pickle.loads(pickle.dumps(_Call(exec, f"open({str(trap)!r}, 'w').close()")))  # noqa: S301  # it is what it says
     assert trap.exists()
 
 

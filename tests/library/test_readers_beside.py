@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +100,7 @@ def test_a_copy_is_of_one_instant(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
         monkeypatch.setattr(database_module.shutil, "copyfile", copy_beside_a_writer)
         paths = [tmp_path / "lib" / name for name in ("library.db", "library.db-wal")]
-        with database_module._connect_to_copy(*paths) as reader:
+        with closing(database_module._connect_to_copy(*paths)) as reader:
             rows = [identifier for (identifier,) in reader.execute("SELECT id FROM videos ORDER BY id")]
         assert rows == ["five", "four", "one", "three", "two"]
 

@@ -9,22 +9,23 @@ from torch.nn import functional
 from reelseek.errors import UsageError
 from reelseek.library.tokens import Steps
 from reelseek.models.blocks.arrange import (
-    Arranged,
-    aligned,
+    TokenSequence,
+    align_experts,
+    concat_groups,
     everything,
-    in_a_row,
-    left,
-    max_thin,
+    exactly,
+    expand_views,
+    max_pool_steps,
     may_attend,
     own,
+    pack_left,
     reads,
-    thin,
-    views,
+    subsample,
 )
 from reelseek.models.blocks.audio import AudioCNN
 from reelseek.models.blocks.mix import Transformer, UnbiasedLayerNorm
 from reelseek.models.blocks.pool import BiGRU, ConvMax, NetVLAD, QueryPool, WeightedPool, masked_max, masked_mean
-from reelseek.models.blocks.project import GatedUnit, Inputs, RowNorm, per_expert, present_rows
+from reelseek.models.blocks.project import GatedUnit, Inputs, RowNorm, apply_to_present, per_expert
 from reelseek.models.blocks.readers import READERS
 
 
@@ -36,7 +37,7 @@ def _steps(videos: int = 4, steps: int = 6, dim: int = 8, seed: int = 0) -> Step
     return Steps(torch.randn(videos, steps, dim, generator=generator), present, starts + torch.tensor([0.0, 1.0]))
 
 
-def _dense(net: Transformer, row: Arranged, relation: torch.Tensor, also: torch.Tensor | None) -> torch.Tensor:
+def _dense(net: Transformer, row: TokenSequence, relation: torch.Tensor, also: torch.Tensor | None) -> torch.Tensor:
     """The same transformer over every place, with a mask of all pairs."""
     mask = may_attend(row, relation)
     values = row.tokens
@@ -56,7 +57,7 @@ def _dense(net: Transformer, row: Arranged, relation: torch.Tensor, also: torch.
 def test_packed_attention_equals_a_dense_mask(order: str, relation: object) -> None:
     torch.manual_seed(0)
     parts = [_steps(seed=seed, steps=3 + seed) for seed in range(3)]
-    row = in_a_row([(s.values, s.present) for s in parts])
+    row = concat_groups([(s.values, s.present) for s in parts])
     net = Transformer(2, 8, 2, 12, order=order).eval()
     wanted = _dense(net, row, relation(3), None)  # type: ignore[operator]
     torch.testing.assert_close(net(row, relation(3)), wanted, atol=1e-5, rtol=0)  # type: ignore[operator]
@@ -68,13 +69,13 @@ def test_views_share_the_first_layer_and_equal_separate_passes_with_their_gradie
     net = Transformer(2, 8, 2, 12, order="pre").double()
     parts = [(values.double().requires_grad_(), there) for values, there in parts]
     chosen = [[0], [1], [2], [0, 1], [0, 2], [1, 2]]
-    seen = views(in_a_row(parts), chosen)
+    seen = expand_views(concat_groups(parts), chosen)
     together = net(seen, own(6))
     target = torch.randn_like(together)
     gradients = torch.autograd.grad((together * target).sum(), [*net.parameters(), *(v for v, _ in parts)])
     total = 0.0
     for index, view in enumerate(chosen):
-        alone = net(in_a_row([parts[g] for g in view]), everything(len(view)))
+        alone = net(concat_groups([parts[g] for g in view]), everything(len(view)))
         columns = seen.group == index
         torch.testing.assert_close(together[:, columns], alone, atol=1e-12, rtol=0)
         total = total + (alone * target[:, columns]).sum()
@@ -87,7 +88,7 @@ def test_views_share_the_first_layer_and_equal_separate_passes_with_their_gradie
 def test_tokens_that_are_computed_though_absent_are_read_by_nobody() -> None:
     torch.manual_seed(0)
     steps = _steps()
-    row = in_a_row([(steps.values, steps.present)])
+    row = concat_groups([(steps.values, steps.present)])
     net = Transformer(2, 8, 2, 12, order="post").eval()
     also = torch.ones_like(steps.present)
     out = net(row, everything(1), also)
@@ -98,10 +99,10 @@ def test_tokens_that_are_computed_though_absent_are_read_by_nobody() -> None:
 def test_a_row_of_nothing_comes_out_as_zeros() -> None:
     net = Transformer(2, 8, 2, 12, order="pre").eval()
     values, nothing = torch.randn(2, 3, 8), torch.zeros(2, 3, dtype=torch.bool)
-    assert not net(in_a_row([(values, nothing)]), everything(1)).any()
+    assert not net(concat_groups([(values, nothing)]), everything(1)).any()
     some = nothing.clone()
     some[0] = True
-    out = net(in_a_row([(values, some)]), everything(1))
+    out = net(concat_groups([(values, some)]), everything(1))
     assert torch.isfinite(out).all()
     assert not out[1].any()
 
@@ -113,7 +114,7 @@ def test_rotary_positions_depend_on_distance_alone() -> None:
     group = torch.zeros(6, dtype=torch.long)
 
     def mixed(place: torch.Tensor | None) -> torch.Tensor:
-        return net(Arranged(steps.values, steps.present, group, place=place), everything(1))
+        return net(TokenSequence(steps.values, steps.present, group, position=place), everything(1))
 
     one, moved = mixed(torch.arange(6)), mixed(torch.arange(6) + 11)
     torch.testing.assert_close(one, moved, atol=1e-5, rtol=0)
@@ -124,7 +125,7 @@ def test_rotary_positions_depend_on_distance_alone() -> None:
 def test_thinning() -> None:
     steps = _steps(videos=3, steps=20, dim=2)
     for how in ("even", "first", "nearest", "published"):
-        short = thin(steps, 4, how)
+        short = subsample(steps, 4, how)
         assert short.present.sum(1).tolist() == [min(4, int(n)) for n in steps.present.sum(1)]
         for video in range(3):
             rows = steps.values[video][steps.present[video]].tolist()
@@ -136,15 +137,29 @@ def test_thinning() -> None:
                 assert places == [i * len(rows) // 4 for i in range(4)]
             if how == "published" and len(rows) > 4:
                 assert places == sorted(np.random.RandomState(0).choice(len(rows), 4, replace=False).tolist())
-    assert thin(steps, 100) is steps
+    assert subsample(steps, 100) is steps
 
 
-def test_max_thin_takes_maxima_over_runs() -> None:
+def test_a_number_of_places_that_is_the_same_for_all() -> None:
+    steps = _steps(videos=3, steps=20, dim=2)
+    for places in (1, 4, 20, 33):
+        fixed, thinned = exactly(steps, places), subsample(steps, places)
+        assert fixed.values.shape == (3, places, 2)
+        assert fixed.spans.shape == (3, places, 2)
+        assert fixed.there.local
+        for video in range(3):
+            count = min(places, int(steps.present[video].sum()))
+            assert fixed.present[video].tolist() == [place < count for place in range(places)]
+            wanted = thinned.values[video][thinned.present[video]]
+            assert torch.equal(fixed.values[video, :count], wanted)
+
+
+def test_pooling_of_long_tracks_takes_maxima_over_runs() -> None:
     values = torch.arange(10.0)[None, :, None].repeat(2, 1, 1)
     present = torch.ones(2, 10, dtype=torch.bool)
     present[1, 3:] = False
     spans = torch.stack([torch.arange(10.0), torch.arange(10.0) + 1], -1).repeat(2, 1, 1)
-    short = max_thin(Steps(values, present, spans), 4)
+    short = max_pool_steps(Steps(values, present, spans), 4)
     assert short.values[0, :, 0].tolist() == [1, 3, 5, 7]  # five runs of two, the nearest four of them
     assert short.values[1][short.present[1]][:, 0].tolist() == [0, 1, 2]
     assert short.spans[0, 0].tolist() == [0, 2]
@@ -159,11 +174,11 @@ def test_experts_side_by_side_are_aligned_in_time() -> None:
             spans,
         )
 
-    both = aligned({"a": at([0, 1, 2, 3], 0), "b": at([0.2, 2.6], 100)}, ["a", "b"])
+    both = align_experts({"a": at([0, 1, 2, 3], 0), "b": at([0.2, 2.6], 100)}, ["a", "b"])
     assert both.values[0].tolist() == [[0, pytest.approx(100.2)], [1, pytest.approx(100.2)], [2, pytest.approx(102.6)],
                                        [3, pytest.approx(102.6)]]  # fmt: skip
     nothing = Steps(torch.full((1, 2, 1), torch.nan), torch.zeros(1, 2, dtype=torch.bool), torch.zeros(1, 2, 2))
-    assert aligned({"a": at([0, 1], 5), "b": nothing}, ["b", "a"]).values[0].tolist() == [[0, 5], [0, 6]]
+    assert align_experts({"a": at([0, 1], 5), "b": nothing}, ["b", "a"]).values[0].tolist() == [[0, 5], [0, 6]]
 
 
 def test_pools_equal_loops() -> None:
@@ -215,7 +230,7 @@ def test_attention_aware_pooling_equals_a_loop() -> None:
 
 def test_recurrent_and_convolutional_readers_see_present_steps_alone() -> None:
     torch.manual_seed(0)
-    steps = left(_steps())
+    steps = pack_left(_steps())
     gru, conv = BiGRU(8, 5, both=False), ConvMax(8, 4)
     for video in range(4):
         rows = steps.values[video][steps.present[video]][None]
@@ -258,7 +273,7 @@ def test_gated_unit_and_its_statistics_leave_absent_rows_out() -> None:
     unit, values = GatedUnit(6, 4).train(), torch.randn(8, 6)
     present = torch.tensor([1, 1, 0, 1, 0, 1, 1, 1], dtype=torch.bool)
     spoiled = torch.where(present[:, None], values, torch.full((), 1e6))
-    out = present_rows(unit, spoiled, present)
+    out = apply_to_present(unit, spoiled, present)
     assert not out[~present].any()
     assert float(unit.norm.running_mean.abs().max()) < 10
     unit.eval()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from reelseek.models.backbones import S3DG, Shift, TSMResNet50, deflate, norms, relearn_norms
+from reelseek.models.backbones import S3DG, Shift, TSMResNet50, deflate, norm_parameters, relearn_norms
 
 
 def _statistics(network: nn.Module) -> nn.Module:
@@ -97,7 +97,7 @@ def test_learning_the_norms_again_brings_image_features_near_video_features(whic
     )
     assert len(losses) == 120
     assert gap() < 0.8 * before
-    learnt = {id(p) for p in norms(flat)}
+    learnt = {id(p) for p in norm_parameters(flat)}
     for name, parameter in flat.named_parameters():
         if id(parameter) not in learnt:
             assert torch.equal(parameter, kept[name]), name

@@ -6,7 +6,7 @@ from tests.models.worlds import small
 
 from reelseek.library.tokens import Steps
 from reelseek.models import Embedding
-from reelseek.models.blocks.linear import PENALTIES, POWERS, SHRINKAGES, LinearSlot, ridge, trust
+from reelseek.models.blocks.linear import PENALTIES, POWERS, SHRINKAGES, LinearSlot, error_whitening, ridge
 from reelseek.models.model import similarity
 
 
@@ -73,7 +73,7 @@ def _errors(seed: int, spread: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor
 
 def test_trust_is_the_power_that_folds_rank_best_by() -> None:
     captions, alone, owner = _errors(0, torch.tensor([3.0, 2.0, 0.3, 0.3, 0.3, 0.3]))
-    found = trust(captions, alone, owner)
+    found = error_whitening(captions, alone, owner)
 
     def way(rows: torch.Tensor, power: float, shrinkage: float) -> torch.Tensor:
         errors = (captions - alone[owner])[rows].double()
@@ -105,7 +105,7 @@ def test_trust_is_the_power_that_folds_rank_best_by() -> None:
 
 def test_directions_in_which_predictions_err_weigh_less_and_ranking_gains() -> None:
     spread = torch.tensor([4.0, 3.0, 0.2, 0.2, 0.2, 0.2])
-    matrix = trust(*_errors(0, spread))
+    matrix = error_whitening(*_errors(0, spread))
     assert matrix[0, 0] < 0.5 * matrix[2, 2]
     captions, alone, owner = _errors(1, spread)
 
@@ -115,7 +115,7 @@ def test_directions_in_which_predictions_err_weigh_less_and_ranking_gains() -> N
         return float((scores > scores.gather(1, owner[:, None])).sum(1).double().mean())
 
     assert mean_rank(matrix) < 0.5 * mean_rank(torch.eye(6))
-    assert torch.equal(trust(captions[:4], alone[:3], torch.tensor([0, 1, 2, 0])), torch.eye(6))
+    assert torch.equal(error_whitening(captions[:4], alone[:3], torch.tensor([0, 1, 2, 0])), torch.eye(6))
 
 
 def test_the_linear_slot_leaves_clips_without_evidence_and_their_captions_out() -> None:

@@ -12,6 +12,10 @@ _SMALL = {"width": 32, "depth": 2, "heads": 2, "inner": 48}
 _TWO = {"experts": {"object": 1000, "audio": 40}}
 _COOT = {"width": 32, "heads": 2, "inner": 48, "pool_inner": 32, "clip_steps": 2}
 _UMI = {"width": 32, "heads": 2, "inner": 48, "reorganise_depth": 1, "depth": 1, "slots": 4, "prototypes": 5}
+_JSFUSION = {
+    "width": 16, "channels": 16, "hidden": 8, "decoded": 8, "scorer": (8,), "coarse": 32, "most_steps": 9,
+    "text": {"most_tokens": 12},
+}  # fmt: skip
 
 # Every entry of the registry, small. `name+variant` is the entry with other settings.
 SMALL: dict[str, dict[str, object]] = {
@@ -59,6 +63,10 @@ SMALL: dict[str, dict[str, object]] = {
     "ht": {"width": 16, "hidden": 16},
     "e2e": {"width": 16, "hidden": 16},
     "clip4clip": {"experts": {"speech": 384}, "text": {"encoder": "sentence"}},
+    "xpool": {"width": 32, "most_steps": 4},
+    "xpool+heads": {"width": 384, "heads": 2, "most_steps": 8, "candidates": 3},
+    "jsfusion": _JSFUSION,
+    "jsfusion+both": {**_JSFUSION, "most_steps": 3, "loss": {"name": "max_margin", "settings": {"margin": 1.0}}},
 }  # fmt: skip
 
 

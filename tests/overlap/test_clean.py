@@ -30,8 +30,8 @@ def test_verdicts_extend_to_all_clips_of_a_source(tmp_path: Path) -> None:
         Pair("t2", "own", 0.8, 0, 0, 4),
         Pair("0001_Film_00.00.01.000-00.00.02.000", "x", 0.7, 0, 0, 4),
     ]
-    said.say(pairs[0], "near-duplicate", "Ann")
-    said.say(pairs[1], "not", "Ann")
+    said.record(pairs[0], "near-duplicate", "Ann")
+    said.record(pairs[1], "not", "Ann")
     judged = [(pair, said.decision(pair_key(pair.test, pair.train))) for pair in pairs[:2]]
     train = ["-4wsuPCjDBc_5_15", "own", "-4wsuPCjDBc_50_61", "t3", "0001_Film_00.10.01.000-00.10.02.000", "mine"]
     test = ["t1", "t2", "t3", "0001_Film_00.00.01.000-00.00.02.000"]
@@ -43,7 +43,7 @@ def test_verdicts_extend_to_all_clips_of_a_source(tmp_path: Path) -> None:
         ("-4wsuPCjDBc_50_61", "t1", "same source as -4wsuPCjDBc_5_15"),
     ]
     assert found.clean_train == ["own", "mine"]
-    assert (found.clean_test, found.seen) == (["t2"], 2)
+    assert (found.clean_test, found.reviewed) == (["t2"], 2)
     extended = find_overlap(test, train, judged=judged, ids={"mine": "yt", "-4wsuPCjDBc_5_15": "yt"})
     assert "mine" not in extended.clean_train  # a table of ids tells what names do not
 
@@ -99,7 +99,7 @@ def judged(tmp_path: Path) -> Path:
     said = Verdicts(tmp_path / "lib" / "decisions.jsonl")
     for pair in read_pairs(tmp_path / "pairs.jsonl")[:6]:
         same = (pair.test, pair.train) in {("t2", "r1"), ("t0", "r3")}
-        said.say(pair, "duplicate" if same else "not" if pair.train != "r4" else "looked-at", "Ann")
+        said.record(pair, "duplicate" if same else "not" if pair.train != "r4" else "looked-at", "Ann")
     return tmp_path
 
 
@@ -138,7 +138,7 @@ def test_of_a_set_with_itself_the_later_video_leaves(judged: Path) -> None:
     said = Verdicts(lib / "decisions.jsonl")
     for pair in read_pairs(out):
         if {pair.test, pair.train} == {"r3", "r4"}:
-            said.say(pair, "duplicate", "Ann")
+            said.record(pair, "duplicate", "Ann")
     _run("export", out, "--out", judged / "self")
     assert (judged / "self" / "train.clean.txt").read_text().split() == ["r0", "r1", "r2", "r3"]
 

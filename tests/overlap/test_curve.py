@@ -29,7 +29,7 @@ def test_the_curve_counts_the_negatives_above_each_positive() -> None:
     negatives = [best_windows(a, b, 3).score for a in queries for b in gallery]
     wanted = [sum(negative > positive for negative in negatives) for positive in positives]
     assert found.negatives.tolist() == wanted
-    assert found.found.tolist() == [(i + 1) / 7 for i in range(7)]
+    assert found.recall.tolist() == [(i + 1) / 7 for i in range(7)]
     assert found.pairs == 210
     # The listing's own search, in an array that is sorted downwards, answers nothing of the kind.
     down = np.sort(negatives)[::-1]
@@ -62,13 +62,15 @@ def test_what_is_left_to_look_at() -> None:
     curve = SearchCurve(np.arange(1, 11) / 10, np.array([0, 0, 0, 1, 2, 4, 8, 20, 60, 300]), 10_000)
     assert (curve.at(0.3), curve.at(0.95), curve.at(1.0), curve.at(0.01)) == (0, 300, 300, 0)
     assert (curve.inverse(0), curve.inverse(3), curve.inverse(10**6)) == (0.3, 0.5, 1.0)
-    found = estimate(curve, seen=54, found=40, share=0.9)
-    assert (found.share, found.total) == (0.7, pytest.approx(40 / 0.7))
+    found = estimate(curve, reviewed=54, duplicates=40, share=0.9)
+    assert (found.recall, found.total) == (0.7, pytest.approx(40 / 0.7))
     assert found.more == 60 + math.ceil(0.9 * 40 / 0.7) - 54
     assert found.linear == pytest.approx(54 * (40 / 0.7) / 40)
-    assert estimate(curve, seen=10, found=0).total is None
+    assert estimate(curve, reviewed=10, duplicates=0).total is None
     hard = SearchCurve(np.array([0.5, 1.0]), np.array([7, 90]), 100)
-    assert estimate(hard, seen=5, found=3).total is None  # two negatives, and the first positive comes after seven
+    assert (
+        estimate(hard, reviewed=5, duplicates=3).total is None
+    )  # two negatives, and the first positive comes after seven
 
 
 def test_an_augmented_video_is_like_itself_and_starts_later(archive: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reelseek.overlap.match import Match, best_matches, best_windows, prepared, scores, unit_rows
+from reelseek.overlap.match import Match, best_matches, best_windows, group_by_length, score_blocks, unit_rows
 
 
 def _oracle(query: np.ndarray, gallery: np.ndarray, window: int) -> tuple[float, int, int]:
@@ -40,7 +40,9 @@ def test_every_score_is_the_naive_one(ones: list[int], others: list[int], window
     rng = np.random.default_rng(seed)
     queries, gallery = _videos(rng, ones), _videos(rng, others)
     found = np.full((len(ones), len(others)), np.nan)
-    for rows, columns, block in scores(prepared(queries, window), prepared(gallery, window), window):
+    for rows, columns, block in score_blocks(
+        group_by_length(queries, window), group_by_length(gallery, window), window
+    ):
         found[np.ix_(rows.numpy(), columns.numpy())] = block.numpy()
     for i, query in enumerate(queries):
         for j, other in enumerate(gallery):
@@ -88,15 +90,15 @@ def test_frames_of_zeros_are_like_nothing_and_empty_videos_are_refused() -> None
     dark[2:6] = 0
     assert best_windows(dark, dark.copy(), 4).score == pytest.approx(1 / 2)  # any window has two lit frames at most
     with pytest.raises(ValueError, match=r"video 1 is \(0, 4\)"):
-        prepared([query, np.zeros((0, 4))], 4)
+        group_by_length([query, np.zeros((0, 4))], 4)
     with pytest.raises(ValueError, match=r"wanted \[frames, 4\]"):
-        prepared([query, np.zeros((3, 5))], 4)
+        group_by_length([query, np.zeros((3, 5))], 4)
 
 
 def test_blocks_stay_small_however_many_pairs_there_are() -> None:
     rng = np.random.default_rng(4)
     queries, gallery = _videos(rng, [10] * 40, 4), _videos(rng, [10] * 3000, 4)
-    blocks = [block.shape for *_, block in scores(prepared(queries, 4), prepared(gallery, 4), 4)]
+    blocks = [block.shape for *_, block in score_blocks(group_by_length(queries, 4), group_by_length(gallery, 4), 4)]
     assert sum(rows * columns for rows, columns in blocks) == 40 * 3000
     assert max(rows for rows, _ in blocks) * 10 <= 512
     assert max(columns for _, columns in blocks) * 10 <= 1024

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sqlite3
 from pathlib import Path
 
 import av
@@ -240,6 +241,25 @@ def test_a_scan_that_goes_on_is_the_scan_that_begins_anew(tmp_path: Path) -> Non
         for out in ("on", f"anew{turn}"):
             _scan(folder, *how, "--out", tmp_path / f"{out}.jsonl")
         assert (tmp_path / "on.jsonl").read_text() == (tmp_path / f"anew{turn}.jsonl").read_text(), turn
+
+
+def test_a_source_closes_its_libraries(library_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Library] = []
+    open_library = Library.open
+
+    def recording_open(*arguments: object, **options: object) -> Library:
+        opened.append(open_library(*arguments, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(Library, "open", recording_open)
+    with open_source(library_path, "appearance", tmp_path / "work") as source:
+        assert source.has_frames(source.names[0])
+    with pytest.raises(UsageError, match="has no tracks of nobody"):
+        open_source(library_path, "nobody", tmp_path / "work")
+    assert len(opened) == 2
+    for library in opened:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            library.videos()
 
 
 def test_names_of_lists(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from reelseek.experts.copy import without_bars
 from reelseek.experts.logmel import log_mel
 from reelseek.experts.plain import colour_share
 from reelseek.overlap.match import best_matches, best_windows, unit_rows
-from reelseek.overlap.sound import prints, same_sound
-from reelseek.overlap.weights import ScreensaverBank, background_rows, common_weights, plain_weights, turned
+from reelseek.overlap.sound import same_sound, sound_fingerprint
+from reelseek.overlap.weights import ScreensaverBank, as_gallery_rows, background_rows, common_weights, plain_weights
 
 
 def test_the_share_of_the_most_common_colour() -> None:
@@ -97,7 +97,7 @@ def test_background_scores_are_cosines_less_half_of_both_excesses() -> None:
         )
 
     wanted = max(naive(a, b) for a in range(5) for b in range(5))
-    found = best_windows(background_rows([one], apart)[0], turned(background_rows([two], apart)[0]), 3)
+    found = best_windows(background_rows([one], apart)[0], as_gallery_rows(background_rows([two], apart)[0]), 3)
     assert found.score == pytest.approx(wanted, abs=1e-5)
 
 
@@ -125,13 +125,13 @@ def test_the_same_sound_is_known_through_noise_level_and_shift_and_silence_says_
     rng = np.random.default_rng(6)
     sound, other = _sound(rng, 12), _sound(rng, 12)
     cut = 0.3 * sound[int(2.37 * 16_000) :] + 0.001 * rng.normal(size=len(sound) - int(2.37 * 16_000))
-    one, two, three = (prints(log_mel(each.astype(np.float32))) for each in (sound, cut, other))
+    one, two, three = (sound_fingerprint(log_mel(each.astype(np.float32))) for each in (sound, cut, other))
     assert same_sound(one, two, 5.0, 3.0, 4.0) > 0.5  # pictures tell the place to a second
     assert abs(same_sound(one, three, 5.0, 3.0, 4.0)) < 0.3
     assert same_sound(one, two, 5.0, 8.0, 4.0) < 0.3  # the same sound at another place is none
-    silent = prints(log_mel(np.zeros(12 * 16_000, np.float32)))
+    silent = sound_fingerprint(log_mel(np.zeros(12 * 16_000, np.float32)))
     assert same_sound(one, silent, 5.0, 5.0, 4.0) is None
-    assert same_sound(one, prints(np.zeros((3, 40))), 0.0, 0.0, 4.0) is None
+    assert same_sound(one, sound_fingerprint(np.zeros((3, 40))), 0.0, 0.0, 4.0) is None
     assert same_sound(one, two, 11.9, 0.0, 4.0) is None  # too little is left of it
 
 

@@ -241,3 +241,26 @@ def test_a_similarity_of_its_own_is_obeyed_by_scoring_candidates_again(
         model.fails = True
         with pytest.raises(ModelError, match="similarity of pooled failed: RuntimeError: no such kernel"):
             searcher.search("a cat")
+
+
+class _Below(_Pooled):
+    """Scores that are all below the 0 of a clip without evidence."""
+
+    def similarity(self, texts: Embedding, videos: Embedding) -> Tensor:
+        return (super().similarity(texts, videos) - 2) * videos.present.any(1)
+
+
+@pytest.mark.parametrize("candidates", [None, 60])
+def test_clips_without_evidence_are_neither_found_nor_counted(tmp_path: Path, candidates: int | None) -> None:
+    model = _Below(_PooledConfig({"speech": 384}))
+    model.candidates = candidates
+    with Library.open(tmp_path / "library", create=True) as library:
+        _fill(library, 200)
+        index = build_index(library, model)
+        assert index.recall is None or index.recall > 0.7
+        searcher = Searcher(library, model)
+        hits = searcher.search("a cat", k=200)
+        absent = {clip.video for clip, row in zip(index.clips, index.present, strict=True) if not row.any()}
+        assert len(absent) == 40
+        assert len(hits) > 50
+        assert not absent & {hit.video for hit in hits}

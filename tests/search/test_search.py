@@ -5,12 +5,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reelseek.errors import QueryError, UsageError
 from reelseek.library import Library
 from reelseek.models import load_model
+from reelseek.models.embed import reader_for
 from reelseek.search import ClipRule, Searcher, build_index, clips_of, parse_query
 from reelseek.search import neighbours as neighbours_module
 from reelseek.search.fulltext import lines_with_phrase, matching_lines
@@ -139,12 +141,22 @@ def test_an_expert_that_never_ran_is_not_absent_evidence(make_video, tmp_path) -
 
 
 def test_the_index_follows_the_library(searcher: Searcher, library_path) -> None:
+    """Each clip by itself, as the model embeds it; built again, everything is taken over and nothing is encoded."""
     model = load_model("concepts")
+    encoded: list[int] = []
     with Library.open(library_path) as library:
         before = open_index(library, model)
-        again = build_index(library, model, before.rule)
-        np.testing.assert_array_equal(np.asarray(before.values), again.values)
         assert before.clips == list(clips_of(library, before.rule))
+        reader = reader_for(model, library)
+        for row, clip in enumerate(before.clips):
+            with torch.inference_mode():
+                alone = model.encode_videos(reader.batch([clip]))
+            np.testing.assert_array_equal(before.present[row], alone.present[0].numpy())
+            values = alone.values[0].masked_fill(~alone.present[0, :, None], 0).numpy()
+            np.testing.assert_allclose(np.asarray(before.values[row], np.float32), values, atol=2e-3)
+        again = build_index(library, model, before.rule, lambda done, total: encoded.append(done))
+        np.testing.assert_array_equal(np.asarray(before.values), again.values)
+        assert encoded == []
         fixed = list(clips_of(library, ClipRule(kind="fixed", seconds=2)))
         assert max(c.end_seconds - c.start_seconds for c in fixed) < 3.1
         assert len(fixed) > len(before.clips)

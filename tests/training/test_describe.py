@@ -153,6 +153,13 @@ def test_subtitles_hold_any_text_and_any_name(tmp_path: Path) -> None:
     assert all(path.is_relative_to(tmp_path) for pair in files for path in pair)
     assert files[0][0].read_text() == "1\n01:00:00,000 --> 01:00:00,001\n{x} a <b> & c -> d\\N e\n"
     assert "01:00:00.000 --> 01:00:00.001\n{x} a &lt;b&gt; &amp; c -&gt; d\\N e\n" in files[0][1].read_text()
+    drawing = Described("d.mp4", "mart", (Line(0.0, 2.0, r"{\p1}a\hb"), Line(359_990.0, 359_999.0, "late")))
+    srt, vtt = (path.read_text() for path in write_subtitles(drawing, tmp_path))
+    assert srt.split("\n\n") == ["1\n00:00:00,000 --> 00:00:02,000\n{\\p1}a\\hb",
+                                 "2\n99:59:50,000 --> 99:59:59,000\nlate\n"]  # fmt: skip
+    assert vtt.startswith("WEBVTT\n\nNOTE machine-written by reelseek (mart)\n\n1\n00:00:00.000 -->")
+    with pytest.raises(UsageError, match="ends at 360000 s"):
+        write_subtitles(Described("e.mp4", "mart", (Line(0.0, 360_000.0, "x"),)), tmp_path)
 
 
 def test_a_retrieval_model_is_not_overwritten(lib: Path, tmp_path: Path) -> None:

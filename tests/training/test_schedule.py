@@ -31,14 +31,18 @@ def test_rates_rise_and_fall_as_each_schedule_says() -> None:
     assert found == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01])
 
 
-@pytest.mark.parametrize("name", ["late_fusion", "mmt", "vse"])
+@pytest.mark.parametrize("name", ["late_fusion", "mmt", "vse", "xpool"])
 @pytest.mark.parametrize("chunk", [1, 3, 100])
 def test_gradients_in_chunks_are_those_of_the_whole_batch(name: str, chunk: int) -> None:
     if name == "late_fusion":
         with pytest.raises(RecipeError, match="has a loss of its own"):
             cached_gradients(small(name), batch_of(small(name)), chunk)
         return
-    model = small(name, **({"dropout": 0.0} if name == "mmt" else {}))  # evaluation mode: no batch statistics
+    settings: dict[str, dict[str, object]] = {
+        "mmt": {"dropout": 0.0},
+        "xpool": {"dropout": 0.0, "loss": {"name": "info_nce", "settings": {"temperature": 1.0}}},
+    }
+    model = small(name, **settings.get(name, {}))  # evaluation mode: no batch statistics
     given = batch_of(model)
     loss = torch.stack(list(model.loss(given).values())).sum()
     loss.backward()

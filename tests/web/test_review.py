@@ -144,6 +144,7 @@ class _Server:
     def kill(self) -> None:
         os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        self.process.stderr.close()
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def add(
     if not paths and captions is None:
         raise UsageError("name at least one folder, file, list or table to add")
     if experts is not None and not experts.strip(" ,"):
-        raise UsageError("--experts names none; name some, or leave it out for all that run here")
+        raise UsageError("--experts names no expert; name at least one, or leave the option out for all that run here")
     if not media and captions is None and all(path.is_dir() for path in paths):
         raise UsageError("--no-media takes rows from a table; name one (CSV, TSV, JSONL or Parquet)")
     if not media and experts:
@@ -64,12 +64,12 @@ def add(
             progress=progress,
         )
         index = update_indexes(opened, progress)
-    _tell(report, time.monotonic() - started)
+    _print_report(report, time.monotonic() - started)
     raise typer.Exit(1 if report.failed or (index is not None and index.left_out) else 0)
 
 
-def _tell(report: "AddReport", seconds: float) -> None:
-    """What was done on standard output, what was not on standard error."""
+def _print_report(report: "AddReport", seconds: float) -> None:
+    """Work that was done on standard output, the rest on standard error."""
     for name, reason in report.skipped_experts.items():
         say(f"skipped expert {name}: {reason}")
     for video, expert, reason in report.failed:
@@ -95,23 +95,23 @@ def _tell(report: "AddReport", seconds: float) -> None:
 
 
 def update_indexes(library: "Library", progress: object = None) -> "Index | None":
-    """Bring the index of `concepts` up to date; None if the library has nothing it can read.
+    """Bring the index of `concepts` up to date; None if the library has no track that the model reads.
 
-    Videos that an older index left out, since their tracks were damaged, are tried again.
+    Videos whose damaged tracks kept them out of an older index are tried again.
     """
     from reelseek.models import load_model
     from reelseek.search import ClipRule, build_index, open_index
     from reelseek.search.index import state_of
 
     model = load_model("concepts")
-    if not set(model.experts) & {name for name, about in library.experts().items() if about["present"]}:
+    if not set(model.experts) & {name for name, row in library.experts().items() if row["present"]}:
         return None
     index = open_index(library, model)
     rule = index.rule if index else ClipRule()
     if index is not None and index.state == state_of(library, rule) and not index.left_out:
         return index
-    tell = progress if callable(progress) else (lambda *_: None)
-    return build_index(library, model, rule, lambda done, total: tell("indexing", done, total, ""))
+    report = progress if callable(progress) else (lambda *_: None)
+    return build_index(library, model, rule, lambda done, total: report("indexing", done, total, ""))
 
 
 def register(app: typer.Typer) -> None:

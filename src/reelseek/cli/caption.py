@@ -40,21 +40,20 @@ def caption(
     from reelseek.training.describe import write_subtitles
 
     with Library.open(library) as opened, bars() as progress:
-        found = describe(
+        stories = describe(
             opened, videos, model=model, segments=_read_segments(segments, opened) if segments else None, beam=beam,
             index=index, progress=progress,
         )  # fmt: skip
-    for each in found:
+    for story in stories:
         if json:
-            print_json(each.as_json())
+            print_json(story.as_json())
         else:
-            print_table(
-                [each.video, ""], [(f"{clock(line.start)}-{clock(line.end)}", line.text) for line in each.lines]
-            )
-        if not each.lines:
-            say(f"{each.video}: nothing was written: it has no evidence that {each.model} reads")
-        if srt is not None and each.lines:
-            say(", ".join(str(path) for path in write_subtitles(each, srt)))
+            rows = [(f"{clock(line.start)}-{clock(line.end)}", line.text) for line in story.lines]
+            print_table([story.video, ""], rows)
+        if not story.lines:
+            say(f"{story.video}: nothing was written: it has no evidence that {story.model} reads")
+        if srt is not None and story.lines:
+            say(", ".join(str(path) for path in write_subtitles(story, srt)))
 
 
 def _read_segments(path: Path, library: "Library") -> "list[Clip]":
@@ -67,7 +66,7 @@ def _read_segments(path: Path, library: "Library") -> "list[Clip]":
             raise ValueError(f"its columns are {', '.join(rows[0])}")
         return [Clip(library.video(row["video"]).id, float(row["start"]), float(row["end"])) for row in rows]
     except (CollectionError, KeyError, ValueError, TypeError) as error:
-        raise UsageError(f"{path} is no table of video,start,end: {error!r}") from error
+        raise UsageError(f"{path} is not a table of video,start,end: {error!r}") from error
 
 
 @app.command(epilog="Example: reelseek captioner train my.library --out my.captioner --model crossclr.model")
@@ -90,20 +89,20 @@ def train(
     from reelseek.training.captions import CaptionRecipe, check_place, train_captions
 
     if model is not None and experts is not None:
-        raise UsageError("--model and --experts are two things to read; give one")
+        raise UsageError("--model and --experts both name what is read; leave one out")
     check_place(out)
     if not 0 < rate < 1:
-        raise UsageError(f"--rate is {rate:g}; wanted a number between 0 and 1")
+        raise UsageError(f"--rate is {rate:g}; it takes a number between 0 and 1")
     recipe = CaptionRecipe(epochs=epochs, rate=rate, memory=memory, seed=seed)
     with Library.open(library) as opened, bars() as progress:
-        writer, about = train_captions(
+        writer, summary = train_captions(
             opened, recipe, model=model, experts=experts.split(",") if experts else None, train=split,
             validation=validation,
             report=lambda epoch, total, loss, cider: progress("training", epoch, total, f"CIDEr-D {cider:.3f}"),
         )  # fmt: skip
-    writer.save(out, about)
-    print(f"{out}: epoch {about['epoch']}, CIDEr-D {about['cider_d']:.3f} on {validation}")
-    if about["cider_d"] == 0:
+    writer.save(out, summary)
+    print(f"{out}: epoch {summary['epoch']}, CIDEr-D {summary['cider_d']:.3f} on {validation}")
+    if summary["cider_d"] == 0:
         say("nothing of what it wrote was right: learn for longer (--epochs), or give it more captions")
 
 
@@ -127,22 +126,21 @@ def evaluate(
     from reelseek.training.captions import load_writer, measure_captions, nearest_captions
 
     with Library.open(library) as opened:
-        found: dict[str, MeasuredCaptions] = {}
+        systems: dict[str, MeasuredCaptions] = {}
         for path in captioners:
-            found[path.name if path.name not in found else str(path)] = measure_captions(
-                load_writer(path), opened, split, beam=beam
-            )
+            name = path.name if path.name not in systems else str(path)
+            systems[name] = measure_captions(load_writer(path), opened, split, beam=beam)
         if nearest:
-            found["nearest caption"] = nearest_captions(opened, split=split)
+            systems["nearest caption"] = nearest_captions(opened, split=split)
         if page is not None:
-            _write_page(page, opened, found, split, examples)
+            _write_page(page, opened, systems, split, examples)
     if json:
-        print_json({name: each.scores.as_json() for name, each in found.items()})
+        print_json({name: measured.scores.as_json() for name, measured in systems.items()})
         return
-    print_table(["", *_COLUMNS], [[name, *_cells(each)] for name, each in found.items()])
-    some = next(iter(found.values())).scores
-    how = "greedy" if beam == 1 else f"beam of {beam}"
-    say(f"{some.captions} clips of {split}, {how}; words in lower case, without punctuation, as COCO's code counts")
+    print_table(["", *_COLUMNS], [[name, *_cells(measured)] for name, measured in systems.items()])
+    clips = next(iter(systems.values())).scores.captions
+    decoding = "greedy" if beam == 1 else f"beam of {beam}"
+    say(f"{clips} clips of {split}, {decoding}; words in lower case, without punctuation, as COCO's code counts")
 
 
 def _cells(measured: "MeasuredCaptions") -> list[str]:
@@ -156,21 +154,22 @@ def _cells(measured: "MeasuredCaptions") -> list[str]:
     ]
 
 
-def _write_page(path: Path, library: "Library", found: "dict[str, MeasuredCaptions]", split: str, count: int) -> None:
+def _write_page(path: Path, library: "Library", systems: "dict[str, MeasuredCaptions]", split: str, count: int) -> None:
     from reelseek.evaluation.report import Paragraphs, ReportTable, html_report
 
-    first = next(iter(found.values()))
+    first = next(iter(systems.values()))
     parts: list[Any] = [
         ReportTable(
             f"Captions of {split}",
             ["", *_COLUMNS],
-            [[name, *_cells(each)] for name, each in found.items()],
+            [[name, *_cells(measured)] for name, measured in systems.items()],
             "BLEU, ROUGE-L, METEOR and repetition in per cent. Words in lower case without punctuation.",
         )
     ]
     for place, story in list(enumerate(first.stories))[:count]:
         written = [
-            (name, ". ".join(text or "(nothing)" for text in each.written[place])) for name, each in found.items()
+            (name, ". ".join(text or "(nothing)" for text in measured.written[place]))
+            for name, measured in systems.items()
         ]
         truth = ". ".join(texts[0] for texts in story.captions)
         parts.append(Paragraphs(story.video, _frames(library, story), written, truth))
@@ -184,13 +183,13 @@ def _frames(library: "Library", story: "Story") -> "list[Picture]":
     from reelseek.evaluation.report import Picture
 
     video = library.video(story.video)
-    found = []
+    pictures = []
     for clip in story.clips:
         start, end = clip.start_seconds or 0.0, clip.end_seconds or video.duration or 0.0
         for share in (0.5,) if len(story.clips) > 1 else (0.125, 0.375, 0.625, 0.875):
             at = start + share * (end - start)
-            found.append(Picture(library.thumbnail(video.content, at) if video.content else None, clock(at)))
-    return found
+            pictures.append(Picture(library.thumbnail(video.content, at) if video.content else None, clock(at)))
+    return pictures
 
 
 def register(app: typer.Typer) -> None:

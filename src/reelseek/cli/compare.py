@@ -28,21 +28,21 @@ def compare(
     if set(one) != set(two):
         alone = sorted(set(one) ^ set(two))
         raise UsageError(
-            f"{first} has {len(one)} queries and {second} {len(two)}; {len(alone)} are in one alone, such as {alone[0]}"
+            f"{first} has {len(one)} queries and {second} {len(two)}; {len(alone)} are in only one, such as {alone[0]}"
         )
     if not one:
         raise UsageError(f"{first} has no query with a right answer")
     names = sorted(one)
     ranks = [np.array([run[name] for name in names]) for run in (one, two)]
-    found = paired(ranks[0], ranks[1])
+    metrics = paired(ranks[0], ranks[1])
     moved = sorted(names, key=lambda name: two[name] - one[name])
     if json:
-        print_json({"queries": len(names), "metrics": {each.metric: asdict(each) for each in found}})
+        print_json({"queries": len(names), "metrics": {metric.metric: asdict(metric) for metric in metrics}})
         return
     rows = [
-        (e.metric, f"{e.first:.4f}", f"{e.second:.4f}", f"{e.difference:+.4f}", f"[{e.low:+.4f}, {e.high:+.4f}]",
-         f"{e.p:.4f}", e.better, e.worse)
-        for e in found
+        (m.metric, f"{m.first:.4f}", f"{m.second:.4f}", f"{m.difference:+.4f}", f"[{m.low:+.4f}, {m.high:+.4f}]",
+         f"{m.p:.4f}", m.better, m.worse)
+        for m in metrics
     ]  # fmt: skip
     print_table(["metric", "first", "second", "difference", "95 % interval", "p", "better", "worse"], rows)
     if differences:

@@ -35,7 +35,7 @@ def import_(
         return
     features = is_features(format)
     if not paths or library is None:
-        raise UsageError("wanted PATH... and --library LIBRARY; see: reelseek data import --help")
+        raise UsageError("name PATH... and --library LIBRARY; see: reelseek data import --help")
     for path in paths:
         if not path.exists():
             raise UsageError(f"{path}: no such file or folder")
@@ -43,22 +43,23 @@ def import_(
         if features:
             report = import_feature_files(opened, format, paths, dataset=dataset, progress=progress)
             say_unused(report)
-            _say_some([f"not used: {where}: {why}" for where, why in report.failed])
+            _say_first([f"not used: {path}: {reason}" for path, reason in report.failed])
             failed = len(report.failed)
             print(f"{report.imported} tracks imported, {report.empty} say that there is nothing, {failed} failed")
             raise typer.Exit(0 if report.imported and not failed and not report.ambiguous else 1)
-        told = import_annotations(opened, format, paths, dataset=dataset)
-    print_table(["split", "videos"], list(told.splits.items()))
-    _say_some([f"note: {notice}" for notice in told.problems if not notice.lost])
-    _say_some([f"not used: {notice}" for notice in told.problems if notice.lost])
+        imported = import_annotations(opened, format, paths, dataset=dataset)
+    print_table(["split", "videos"], list(imported.splits.items()))
+    _say_first([f"note: {notice}" for notice in imported.problems if not notice.lost])
+    _say_first([f"not used: {notice}" for notice in imported.problems if notice.lost])
     print(
-        f"{told.videos} new videos, {told.captions} new captions, {told.rows} rows read, "
-        f"{told.lost_rows} rows could not be used"
+        f"{imported.videos} new videos, {imported.captions} new captions, {imported.rows} rows read, "
+        f"{imported.lost_rows} rows could not be used"
     )
-    raise typer.Exit(1 if told.lost_rows else 0)
+    raise typer.Exit(1 if imported.lost_rows else 0)
 
 
-def _say_some(lines: list[str]) -> None:
+def _say_first(lines: list[str]) -> None:
+    """Say at most twenty lines, and how many more there are."""
     for line in lines[:20]:
         say(line)
     if len(lines) > 20:
@@ -75,23 +76,23 @@ def check(
     from reelseek.library.datasets import check_data
 
     with Library.open(library) as opened:
-        found = check_data(opened)
-    wrong = bool(found["shared"] or found["empty_captions"] or found["unexpected"])
+        report = check_data(opened)
+    wrong = bool(report["shared"] or report["empty_captions"] or report["unexpected"])
     if json:
-        print_json(found)
+        print_json(report)
         raise typer.Exit(int(wrong))
     columns = ["split", "videos", "expected", "captions", "words", "no caption"]
-    experts = sorted({name for about in found["splits"].values() for name in about["without_features"]})
+    splits = report["splits"]
+    experts = sorted({name for counts in splits.values() for name in counts["without_features"]})
     rows = [
-        (name, about["videos"], about["expected_videos"] or "", about["captions"], about["words_a_caption"],
-         about["videos_without_captions"], *(about["without_features"][e] for e in experts))
-        for name, about in found["splits"].items()
+        (name, counts["videos"], counts["expected_videos"] or "", counts["captions"], counts["words_a_caption"],
+         counts["videos_without_captions"], *(counts["without_features"][expert] for expert in experts))
+        for name, counts in splits.items()
     ]  # fmt: skip
     print_table([*columns, *(f"no {name}" for name in experts)], rows)
-    for pair, count in found["shared"].items():
+    for pair, count in report["shared"].items():
         say(f"{count} videos are in both {pair}")
-    for name in found["unexpected"]:
-        about = found["splits"][name]
-        say(f"{name} has {about['videos']} videos, and {about['expected_videos']} were published")
-    say(f"{found['repeated_captions']} captions repeat another's words; {found['empty_captions']} are empty")
+    for name in report["unexpected"]:
+        say(f"{name} has {splits[name]['videos']} videos, and {splits[name]['expected_videos']} were published")
+    say(f"{report['repeated_captions']} captions repeat another's words; {report['empty_captions']} are empty")
     raise typer.Exit(int(wrong))

@@ -73,8 +73,8 @@ def demo(
             tables = _learn(library, out, epochs, stages)
         with stages("search"):
             searcher = Searcher(library)
-            queries = _QUERIES if videos is None else _own_queries(library)
-            rows = [(query, _found(searcher, query)) for query in queries]
+            queries = _QUERIES if videos is None else _queries_of(library)
+            rows = [(query, _search(searcher, query)) for query in queries]
         _report(out, stages, tables, rows)
     print(f"\nThe report: {(out / 'report.html').resolve()}")
     print(f"The page:   .venv/bin/reelseek serve {out / 'library'}")
@@ -100,10 +100,10 @@ def demo_recipe(epochs: int) -> "Recipe":
 
     from reelseek.training import Recipe
 
-    how = {"epochs": epochs, "batch": 32, "rate": 5e-4, "text_rate": 5e-5, "average": 0.9, "drop": 0.2}
+    schedule = {"epochs": epochs, "batch": 32, "rate": 5e-4, "text_rate": 5e-5, "average": 0.9, "drop": 0.2}
     model = {"system": "mmt", "width": 256, "depth": 2, "heads": 4, "inner": 512, "dropout": 0.2}
     loss = {"name": "max_margin", "settings": {"margin": 0.2}}
-    return TypeAdapter(Recipe).validate_python({"model": {**model, "loss": loss}, "train": how})
+    return TypeAdapter(Recipe).validate_python({"model": {**model, "loss": loss}, "train": schedule})
 
 
 def _learn(library: "Library", out: Path, epochs: int, stages: _Stages) -> list["ReportTable"]:
@@ -128,13 +128,13 @@ def _learn(library: "Library", out: Path, epochs: int, stages: _Stages) -> list[
                 rows.append([f"  {expert} alone, text to video", *metric_cells(alone.text_to_video)])
     title = f"Test split: {together.queries} queries, gallery of {together.gallery}"
     print_table(["", *METRICS], rows, title)
-    how = f"{together.protocol}: {together.says}"
-    note = f"Recalls in per cent. {how}. Split {together.split_hash}; seed 0; {epochs} epochs."
+    protocol = f"{together.protocol}: {together.says}"
+    note = f"Recalls in per cent. {protocol}. Split {together.split_hash}; seed 0; {epochs} epochs."
     return [ReportTable(title, ["", *METRICS], rows, note)]
 
 
-def _own_queries(library: "Library") -> Sequence[str]:
-    """What the videos themselves speak of most: their commonest labels and a few of their words."""
+def _queries_of(library: "Library") -> Sequence[str]:
+    """Queries about these videos: their commonest labels and a few of their words."""
     rows = library.db.execute(
         "SELECT text FROM texts WHERE kind = 'label' AND expert = 'object' GROUP BY text ORDER BY count(*) DESC LIMIT 4"
     )
@@ -144,7 +144,8 @@ def _own_queries(library: "Library") -> Sequence[str]:
     return [*labels, *(word for word in words if word)] or ["people talking"]
 
 
-def _found(searcher: "Searcher", query: str) -> list["Picture"]:
+def _search(searcher: "Searcher", query: str) -> list["Picture"]:
+    """Print the five best moments of a query; returns their pictures."""
     from reelseek.evaluation.report import Picture
 
     pictures = []
@@ -152,11 +153,8 @@ def _found(searcher: "Searcher", query: str) -> list["Picture"]:
     cells = []
     for hit in hits:
         video = searcher.library.video(hit.video)
-        jpeg = (
-            searcher.library.thumbnail(video.content, (hit.start + (hit.end or hit.start)) / 2)
-            if video.content
-            else None
-        )
+        middle = (hit.start + (hit.end or hit.start)) / 2
+        jpeg = searcher.library.thumbnail(video.content, middle) if video.content else None
         why = "; ".join(f"{w.modality}{f': {w.matched[:60]}' if w.matched else ''}" for w in hit.why[:2])
         moment = f"{clock(hit.start)}-{clock(hit.end)}"
         pictures.append(Picture(jpeg, f"{hit.video} {moment} ({hit.similarity:.2f}) {why}"))

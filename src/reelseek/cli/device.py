@@ -19,10 +19,10 @@ Device = Annotated[
 
 
 def named_device(name: str | None) -> "torch.device":
-    """The device that an option means.
+    """Resolve the option to a device.
 
     Raises:
-        UsageError: it is not here; says which are.
+        UsageError: there is no such device; names those there are.
     """
     from reelseek.models.device import resolve_device
 

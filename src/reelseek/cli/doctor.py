@@ -74,8 +74,8 @@ def _predict(path: Path) -> None:
             seconds += probe(file).duration or 0.0
         except MediaError:
             continue
-    bytes_of = {file: file.stat().st_size for file in files}
-    share = sum(bytes_of[file] for file in sample) / max(1, sum(bytes_of.values()))
+    sizes = {file: file.stat().st_size for file in files}
+    share = sum(sizes[file] for file in sample) / max(1, sum(sizes.values()))
     hours = spent / max(share, 1e-9) / 3600
     print(
         f"{len(files)} files; {len(sample)} of them ({seconds:.0f} s of video) took {spent:.1f} s, "

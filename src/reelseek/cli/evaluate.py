@@ -22,14 +22,14 @@ __all__ = ["METRICS", "metric_cells", "register"]
 METRICS = ["R@1", "R@5", "R@10", "R@50", "MdR", "MnR", "queries"]
 
 
-def metric_cells(found: "Direction") -> list[str]:
-    """Recalls in per cent, ranks as they are."""
-    recalls = (found.recall_at_1, found.recall_at_5, found.recall_at_10, found.recall_at_50)
+def metric_cells(direction: "Direction") -> list[str]:
+    """Cells of a row under `METRICS`: recalls in per cent, ranks as they are."""
+    recalls = (direction.recall_at_1, direction.recall_at_5, direction.recall_at_10, direction.recall_at_50)
     return [
-        *(f"{100 * r:.1f}" for r in recalls),
-        f"{found.median_rank:g}",
-        f"{found.mean_rank:.1f}",
-        str(found.queries),
+        *(f"{100 * recall:.1f}" for recall in recalls),
+        f"{direction.median_rank:g}",
+        f"{direction.mean_rank:.1f}",
+        str(direction.queries),
     ]
 
 
@@ -59,16 +59,13 @@ def evaluate(
 ) -> None:
     """Measure a model: both directions, and text to video by the modalities that the right clip had."""
     from reelseek.errors import UsageError
-    from reelseek.evaluation import PROTOCOLS
     from reelseek.library import Library
     from reelseek.models import load_model
     from reelseek.training import evaluate as measure
     from reelseek.training.combinations import experts_of
-    from reelseek.training.measure import write_measured
 
     if protocol == "list":
-        rows = [(name, rule.gallery or "", rule.says) for name, rule in PROTOCOLS.items()]
-        print_table(["protocol", "published gallery", "how it asks"], rows)
+        _print_protocols()
         return
     if model is None or library is None:
         raise UsageError("wanted MODEL and --library LIBRARY; see: reelseek evaluate --help")
@@ -79,25 +76,45 @@ def evaluate(
                     f"{model} holds several seeds; --run, --modalities, --combinations and --without-overlap take one "
                     f"of them, such as {next(Path(model).glob('seed-*'), model)}"
                 )
-            _seeds(Path(model), opened, split, protocol, named_device(device), json=json)
+            _evaluate_seeds(Path(model), opened, split, protocol, named_device(device), json=json)
             return
         loaded = load_model(model).to(named_device(device))
-        experts = experts_of(modalities.split(","), loaded.experts, opened) if modalities else None
+        selected = experts_of(modalities.split(","), loaded.experts, opened) if modalities else None
         measured = measure(
-            loaded, opened, split=split, experts=experts, protocol=protocol, combinations=combinations or None
+            loaded, opened, split=split, experts=selected, protocol=protocol, combinations=combinations or None
         )
-    apart = _without_overlap(measured, shared) if shared else None
+    _report(measured, _without_overlap(measured, shared) if shared else None, loaded.system, run, json=json)
+
+
+def _print_protocols() -> None:
+    from reelseek.evaluation import PROTOCOLS
+
+    rows = [(name, rule.gallery or "", rule.says) for name, rule in PROTOCOLS.items()]
+    print_table(["protocol", "published gallery", "how it asks"], rows)
+
+
+def _report(
+    measured: "Measured",
+    clean: "WithoutOverlap | None",
+    system: str,
+    run: Path | None,
+    *,
+    json: bool,
+) -> None:
+    """Print what was measured, with its parts by combination and without overlap, and write the run."""
+    from reelseek.training.measure import write_measured
+
     if run is not None:
-        write_measured(run, measured, loaded.system)
+        write_measured(run, measured, system)
     if json:
-        told = measured.as_json()
-        if apart is not None:
-            told["without_overlap"] = apart.as_json()
-        print_json(told)
+        report = measured.as_json()
+        if clean is not None:
+            report["without_overlap"] = clean.as_json()
+        print_json(report)
         return
-    _show(measured)
-    if apart is not None:
-        _show_apart(apart)
+    _print_measured(measured)
+    if clean is not None:
+        _print_without_overlap(clean)
 
 
 def _without_overlap(measured: "Measured", path: Path) -> "WithoutOverlap":
@@ -107,30 +124,30 @@ def _without_overlap(measured: "Measured", path: Path) -> "WithoutOverlap":
     return without_overlap(measured, read_videos(path / "test.shared.txt" if path.is_dir() else path, "test"))
 
 
-def _show_apart(apart: "WithoutOverlap") -> None:
+def _print_without_overlap(clean: "WithoutOverlap") -> None:
     rows = []
-    for direction, metrics_ in apart.same_gallery.items():
-        for metric, same in metrics_.items():
-            own = apart.own_gallery[direction][metric]
-            scale, form = (100.0, ".1f") if metric.startswith("recall") else (1.0, ".1f")
-            cells = [f"{scale * v:{form}}" for v in (same.whole, same.clean)]
-            cells += [f"{scale * same.difference:+{form}} [{scale * same.low:+{form}}, {scale * same.high:+{form}}]"]
-            cells += [f"{scale * own.clean:{form}}"]
-            cells += [f"{scale * own.difference:+{form}} [{scale * own.low:+{form}}, {scale * own.high:+{form}}]"]
+    for direction, metrics in clean.same_gallery.items():
+        for metric, same in metrics.items():
+            alone = clean.own_gallery[direction][metric]
+            scale = 100.0 if metric.startswith("recall") else 1.0
+            cells = [f"{scale * value:.1f}" for value in (same.whole, same.clean)]
+            cells += [f"{scale * same.difference:+.1f} [{scale * same.low:+.1f}, {scale * same.high:+.1f}]"]
+            cells += [f"{scale * alone.clean:.1f}"]
+            cells += [f"{scale * alone.difference:+.1f} [{scale * alone.low:+.1f}, {scale * alone.high:+.1f}]"]
             rows.append((f"{direction.replace('_', ' ')} {metric.replace('_', ' ')}", *cells))
     columns = ["", "whole", "clean queries", "difference [95 %]", "clean alone", "difference [95 %]"]
     print_table(columns, rows)
     say(
-        f"{apart.shared} of {apart.clips} clips share footage with training. Clean queries are asked among all clips; "
+        f"{clean.shared} of {clean.clips} clips share footage with training. Clean queries are asked among all clips; "
         "alone, the gallery is smaller, which helps by itself. Intervals: 1,000 bootstrap samples of videos, seed 0"
-        + (f". {apart.unknown} listed videos are not in this split" if apart.unknown else "")
+        + (f". {clean.unknown} listed videos are not in this split" if clean.unknown else "")
     )
 
 
-def _seeds(
+def _evaluate_seeds(
     folder: Path, library: "Library", split: str | None, protocol: str, device: "torch.device", *, json: bool
 ) -> None:
-    """Every seed of a run, with mean and standard deviation (n - 1) as the papers print them."""
+    """Measure every seed of a run; mean and standard deviation (n - 1) as the papers print them."""
     from json import loads
 
     import numpy as np
@@ -139,33 +156,35 @@ def _seeds(
     from reelseek.training import evaluate as measure
 
     numbers = loads((folder / "seeds.json").read_text("utf-8"))
-    found = {
-        n: measure(load_model(folder / f"seed-{n}"), library, split=split, protocol=protocol, device=device)
-        for n in numbers
+    seeds = {
+        number: measure(
+            load_model(folder / f"seed-{number}"), library, split=split, protocol=protocol, device=device
+        ).as_json()
+        for number in numbers
     }
-    told = {n: each.as_json() for n, each in found.items()}
-    first = told[numbers[0]]
-    rows, summary, spread = [], {}, {}
+    first = seeds[numbers[0]]
+    rows, means, deviations = [], {}, {}
     for direction in ("text_to_video", "video_to_text"):
-        values = {name: np.array([told[n][direction][name] for n in numbers], float) for name in first[direction]}
-        summary[direction] = {name: float(each.mean()) for name, each in values.items()}
-        spread[direction] = {name: float(each.std(ddof=1)) if len(each) > 1 else 0.0 for name, each in values.items()}
-        shown = [("recall_at_1", 100), ("recall_at_5", 100), ("recall_at_10", 100), ("recall_at_50", 100),
-                 ("median_rank", 1), ("mean_rank", 1)]  # fmt: skip
-        cells = [f"{scale * summary[direction][n]:.1f} ± {scale * spread[direction][n]:.1f}" for n, scale in shown]
+        values = {name: np.array([seeds[n][direction][name] for n in numbers], float) for name in first[direction]}
+        mean = {name: float(row.mean()) for name, row in values.items()}
+        deviation = {name: float(row.std(ddof=1)) if len(row) > 1 else 0.0 for name, row in values.items()}
+        columns = [("recall_at_1", 100), ("recall_at_5", 100), ("recall_at_10", 100), ("recall_at_50", 100),
+                   ("median_rank", 1), ("mean_rank", 1)]  # fmt: skip
+        cells = [f"{scale * mean[name]:.1f} ± {scale * deviation[name]:.1f}" for name, scale in columns]
         rows.append((direction.replace("_", " "), *cells, str(first[direction]["queries"])))
+        means[direction], deviations[direction] = mean, deviation
     if json:
-        print_json({**first, **summary, "std": spread, "seeds": told})
+        print_json({**first, **means, "std": deviations, "seeds": seeds})
         return
     print_table(["", *METRICS], rows)
     say(f"{len(numbers)} seeds ({', '.join(map(str, numbers))}); {first['protocol']}: {first['says']}")
 
 
-def _show(measured: "Measured") -> None:
+def _print_measured(measured: "Measured") -> None:
     rows: list[Sequence[object]] = [("text to video", *metric_cells(measured.text_to_video))]
     rows.append(("video to text", *metric_cells(measured.video_to_text)))
     if len(measured.by_modalities) > 1:
-        rows += [(f"  had {name}", *metric_cells(found)) for name, found in measured.by_modalities.items()]
+        rows += [(f"  had {name}", *metric_cells(part)) for name, part in measured.by_modalities.items()]
     rows += [(f"given {name}", *metric_cells(part.text_to_video)) for name, part in measured.combinations.items()]
     print_table(["", *METRICS], rows)
     say(

@@ -1,13 +1,19 @@
 """`reelseek experiment`."""
 
 import json as json_module
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reelseek.cli.show import bars, print_json, print_table, say
 from reelseek.cli.train import seed_numbers
+from reelseek.errors import UsageError
+
+if TYPE_CHECKING:
+    from reelseek.experiments.experiment import Experiment
+    from reelseek.experiments.report import TableReport
 
 __all__ = ["register"]
 
@@ -25,62 +31,77 @@ def experiment(
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Try the claims of a paper again: its tables, each claim with a verdict and its interval."""
-    from reelseek.errors import UsageError
-    from reelseek.experiments import EXPERIMENTS
-    from reelseek.experiments.experiment import enlarged, narrowed
     from reelseek.experiments.report import as_json, claims, report_tables, write_report
     from reelseek.experiments.run import run_experiment, source_of
     from reelseek.studio.worlds import generator_hash
 
     if name == "list":
-        rows = [(each.name, table.name, table.title) for each in EXPERIMENTS.values() for table in each.tables]
-        print_table(["experiment", "table", "what"], rows)
+        _print_experiments()
         return
     if name == "claims":
         print(claims(out))
         return
-    if name not in EXPERIMENTS:
-        raise UsageError(f"no experiment is called {name!r}; there are {', '.join(EXPERIMENTS)}")
     parts = [part.strip() for part in tables.split(",")] if tables else None
-    chosen = narrowed(EXPERIMENTS[name], parts)
-    if features is not None:
-        left_out = [table.name for table in chosen.tables if table.world_only]
-        chosen = narrowed(chosen, [table.name for table in chosen.tables if not table.world_only])
-        if left_out:
-            say(f"left out, for they need what only a world has: {', '.join(left_out)}")
-        if not chosen.tables:
-            raise UsageError(f"no table of {name} can be tried on real features")
-    if full:
-        chosen = enlarged(chosen)
+    selected = _select(name, parts, on_features=features is not None, full=full)
     numbers = seed_numbers(seeds)
     with bars() as progress:
-        results = run_experiment(chosen, out, numbers, features=features, workers=workers, progress=progress)
-    on = f"Features of {features}" if features else f"Studio worlds (generator {generator_hash()})"
+        results = run_experiment(selected, out, numbers, features=features, workers=workers, progress=progress)
+    origin = f"Features of {features}" if features else f"Studio worlds (generator {generator_hash()})"
     source = source_of(features)
-    reports = report_tables(chosen, results, out, source, f"{on}, seeds {', '.join(map(str, numbers))}")
-    # A report of some tables never overwrites that of the whole experiment.
+    reports = report_tables(selected, results, out, source, f"{origin}, seeds {', '.join(map(str, numbers))}")
+    # Parts of an experiment never overwrite the report of the whole.
     stem = out / "-".join([name, *(parts or ()), *(["full"] if full else []), *([source] if features else [])])
-    files = write_report(chosen, reports, results, stem)
+    files = write_report(selected, reports, results, stem)
     options = [
         f"--tables {tables}" if tables else "",
         f"--features {features}" if features else "",
         "--full" if full else "",
     ]
     command = " ".join(["reelseek experiment", name, f"--seeds {seeds}", *filter(None, options)])
-    plain = as_json(chosen, reports, results, numbers, command)
-    stem.with_name(f"{stem.name}.json").write_text(json_module.dumps(plain, indent=1) + "\n", "utf-8")
+    report = as_json(selected, reports, results, numbers, command)
+    stem.with_name(f"{stem.name}.json").write_text(json_module.dumps(report, indent=1) + "\n", "utf-8")
     if json:
-        print_json(plain)
+        print_json(report)
     else:
-        for report in reports:
-            shown = report.shown
-            print_table(shown.columns[:-1], [row[:-1] for row in shown.rows], shown.title)
-            for each in report.judged:
-                print(f"{each.verdict.upper()}: {each.claim.says} ({each.claim.source})")
-                for first, second, mean, low, high in each.rows:
-                    print(f"    {first} against {second}: {mean:+.3g} in its favour [{low:+.3g}, {high:+.3g}]")
-            print()
-        say(f"{on}. " + ", ".join(str(path) for path in files))
+        _print_tables(reports)
+        say(f"{origin}. " + ", ".join(str(path) for path in files))
+
+
+def _print_experiments() -> None:
+    from reelseek.experiments import EXPERIMENTS
+
+    rows = [(name, table.name, table.title) for name, entry in EXPERIMENTS.items() for table in entry.tables]
+    print_table(["experiment", "table", "what"], rows)
+
+
+def _select(name: str, tables: list[str] | None, *, on_features: bool, full: bool) -> "Experiment":
+    """The experiment with the tables that were named and can be tried, at its full size or a quarter of it."""
+    from reelseek.experiments import EXPERIMENTS
+    from reelseek.experiments.experiment import enlarged, narrowed
+
+    if name not in EXPERIMENTS:
+        raise UsageError(f"no experiment is called {name!r}; there are {', '.join(EXPERIMENTS)}")
+    selected = narrowed(EXPERIMENTS[name], tables)
+    if on_features:
+        excluded = [table.name for table in selected.tables if table.world_only]
+        selected = narrowed(selected, [table.name for table in selected.tables if not table.world_only])
+        if excluded:
+            say(f"left out, for they need what only a world has: {', '.join(excluded)}")
+        if not selected.tables:
+            raise UsageError(f"no table of {name} can be tried on real features")
+    return enlarged(selected) if full else selected
+
+
+def _print_tables(reports: "Sequence[TableReport]") -> None:
+    """Print each table, and under it the verdict on each claim."""
+    for report in reports:
+        table = report.shown
+        print_table(table.columns[:-1], [row[:-1] for row in table.rows], table.title)
+        for claim in report.judged:
+            print(f"{claim.verdict.upper()}: {claim.claim.says} ({claim.claim.source})")
+            for first, second, mean, low, high in claim.rows:
+                print(f"    {first} against {second}: {mean:+.3g} in its favour [{low:+.3g}, {high:+.3g}]")
+        print()
 
 
 def register(app: typer.Typer) -> None:

@@ -60,52 +60,57 @@ def localize(
             with bars() as progress:
                 data = read_crosstask(crosstask)
                 measured = measure_steps(opened, data, model=model, radius=radius, progress=progress)
-            _show_measured(measured, {name: task.title for name, task in data.tasks.items()}, json=json)
+            _print_crosstask(measured, {name: task.title for name, task in data.tasks.items()}, json=json)
             return
         assert video is not None
         assert steps is not None
-        found = place(opened, video, read_lines(steps), model=model, ordered=ordered, missing=missing, radius=radius)
-        true = read_truth(truth, found.seconds, len(found.steps)) if truth is not None else None
+        lines = read_lines(steps)
+        localized = place(opened, video, lines, model=model, ordered=ordered, missing=missing, radius=radius)
+        true = read_truth(truth, localized.seconds, len(localized.steps)) if truth is not None else None
         if figure is not None:
-            draw(found.timeline(true), figure, opened, found.video)
-    told = found.as_json()
+            draw(localized.timeline(true), figure, opened, localized.video)
+    report = localized.as_json()
     if true is not None:
-        there = true.any(0)
-        hit = (true & found.placed).any(0)
-        told["recall"] = float(hit.sum() / there.sum()) if there.any() else None
+        happens, hits = true.any(0), (true & localized.placed).any(0)
+        report["recall"] = float(hits.sum() / happens.sum()) if happens.any() else None
     if json:
-        print_json(told)
+        print_json(report)
         return
-    _show(found)
+    _print_steps(localized)
     if true is not None:
-        say(f"recall: {int(hit.sum())} of the {int(there.sum())} steps that happen are placed where they do")
+        say(f"recall: {int(hits.sum())} of the {int(happens.sum())} steps that happen are placed where they do")
 
 
 def check_figure(figure: Path | None) -> None:
-    """Refuse a figure that cannot be drawn before anything is worked out for it."""
+    """Refuse a file that no figure can be written to, before anything is computed for it.
+
+    Raises:
+        UsageError: its ending is not one of a figure.
+    """
     if figure is not None and figure.suffix not in ("", ".png", ".svg", ".html"):
         raise UsageError(f"the figure is {figure}; wanted a name that ends in .png, .svg or .html")
 
 
 def draw(timeline: "Timeline", figure: Path, library: "Library", video: str) -> None:
-    """A timeline as the file's name says, with the video's player on a page."""
+    """Draw a timeline into the file that is named; a page also has the video's player."""
     file = library.video(video).path
     say(f"drawn: {timeline.save(figure, media=file if file is not None and file.is_file() else None)}")
 
 
-def _show(found: "Localized") -> None:
+def _print_steps(localized: "Localized") -> None:
     rows = [
         (s.step, s.text, "nowhere", "", "") if s.start is None or s.similarity is None or s.confidence is None
         else (s.step, s.text, clock(s.start), f"{s.similarity:.3f}", f"{s.confidence:.0%}")
-        for s in found.steps
+        for s in localized.steps
     ]  # fmt: skip
     print_table(["", "step", "at", "similarity", "confidence"], rows)
-    sure = [step.confidence for step in found.steps if step.confidence is not None]
-    if sure and sum(sure) / len(sure) < 0.5:
+    confidences = [step.confidence for step in localized.steps if step.confidence is not None]
+    if confidences and sum(confidences) / len(confidences) < 0.5:
         say("weak: unrelated texts score as high in this video. Do its features show such steps, in this language?")
 
 
-def _show_measured(measured: "MeasuredSteps", titles: dict[str, str], *, json: bool) -> None:
+def _print_crosstask(measured: "MeasuredSteps", titles: dict[str, str], *, json: bool) -> None:
+    """Print recall by task beside the published one."""
     recall, even = measured.recall, measured.even
     if json:
         print_json(
@@ -113,13 +118,13 @@ def _show_measured(measured: "MeasuredSteps", titles: dict[str, str], *, json: b
                 "video_mean": recall.video_mean, "pooled": recall.pooled, "even_video_mean": even.video_mean,
                 "mean_of_video_means": recall.mean_of_video_means, "mean_of_pooled": recall.mean_of_pooled,
                 "even_mean_of_video_means": even.mean_of_video_means, "videos": measured.videos,
-                "of_videos": recall.of_videos, "skipped": [list(each) for each in measured.skipped],
+                "of_videos": recall.of_videos, "skipped": [list(row) for row in measured.skipped],
             }
         )  # fmt: skip
         return
     rows: list[list[object]] = []
     for task, videos in measured.videos.items():
-        published = next((told for word, told in _PUBLISHED.items() if word in titles[task].lower()), None)
+        published = next((recalls for word, recalls in _PUBLISHED.items() if word in titles[task].lower()), None)
         cells = [100 * recall.video_mean[task], 100 * recall.pooled[task], 100 * even.video_mean[task]]
         beside = ["", ""] if published is None else [f"{value:.1f}" for value in published]
         rows.append([titles[task], videos, *(f"{cell:.1f}" for cell in cells), *beside])
@@ -128,8 +133,8 @@ def _show_measured(measured: "MeasuredSteps", titles: dict[str, str], *, json: b
         ["mean of tasks", sum(measured.videos.values()), *(f"{100 * mean:.1f}" for mean in means), "35.1", "39.2"]
     )
     print_table(["task", "videos", "mean of videos", "pooled", "spread evenly", "MCN (paper)", "EAO (paper)"], rows)
-    for video, why in measured.skipped[:5]:
-        say(f"left out: {video}: {why}")
+    for video, reason in measured.skipped[:5]:
+        say(f"left out: {video}: {reason}")
     if len(measured.skipped) > 5:
         say(f"and {len(measured.skipped) - 5} more were left out")
 

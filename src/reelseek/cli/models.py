@@ -22,9 +22,10 @@ def list_(json: Annotated[bool, typer.Option("--json", help="One JSON line a sys
 
     if json:
         for name in SYSTEMS:
-            print_json(_about(name))
+            print_json(_description(name))
+        empty = dict.fromkeys(_description("mmt"))
         for name, why in NOT_OFFERED.items():
-            print_json({**dict.fromkeys(_about("mmt")), "system": name, "offered": False, "trained": False, "why": why})
+            print_json({**empty, "system": name, "offered": False, "trained": False, "why": why})
         return
     rows = [
         (name, "trained" if s.trained else "as it is", f"{s.parameters:,}" if s.trained else "", s.paper)
@@ -35,7 +36,8 @@ def list_(json: Annotated[bool, typer.Option("--json", help="One JSON line a sys
         print(f"not offered: {name}: {why}")
 
 
-def _about(name: str) -> dict[str, Any]:
+def _description(name: str) -> dict[str, Any]:
+    """What `models list --json` prints of a system."""
     from reelseek.models import SYSTEMS
 
     system = SYSTEMS[name]
@@ -70,16 +72,16 @@ def show(
     if recipe:
         print(_recipe(system), end="")
         return
-    about = _about(system) | {"settings": _settings(system)}
+    description = _description(system) | {"settings": _settings(system)}
     if json:
-        print_json(about)
+        print_json(description)
         return
     for name, label in (("paper", "paper"), ("composition", "made of"), ("missing", "without a modality")):
-        print(f"{label}: {about[name]}")
-    if about["trained"]:
-        widths = ", ".join(f"{name} {width}" for name, width in about["parameters_for"].items())
-        print(f"parameters: {about['parameters']:,} ({widths})")
-    print_table(["setting", "default"], [(name, value) for name, value in about["settings"].items()])
+        print(f"{label}: {description[name]}")
+    if description["trained"]:
+        widths = ", ".join(f"{name} {width}" for name, width in description["parameters_for"].items())
+        print(f"parameters: {description['parameters']:,} ({widths})")
+    print_table(["setting", "default"], list(description["settings"].items()))
     print(cleandoc(SYSTEMS[system].config.__doc__ or ""))
 
 
@@ -92,23 +94,23 @@ def _settings(name: str) -> dict[str, Any]:
     from reelseek.models import SYSTEMS
 
     system = SYSTEMS[name]
-    given: dict[str, Any] = dict(system.defaults)
+    values: dict[str, Any] = dict(system.defaults)
     required = {f.name for f in fields(system.config) if f.default is MISSING and f.default_factory is MISSING}
     if "experts" in required or system.trained:
-        given["experts"] = dict(system.experts)
+        values["experts"] = dict(system.experts)
     if name == "clip_mean":
-        given |= {"text": {"encoder": "a CLIP folder"}}
-    config = TypeAdapter(system.config).validate_python(given)
-    plain: dict[str, Any] = _told(asdict(config))
-    plain.pop("experts", None)
-    return plain
+        values |= {"text": {"encoder": "a CLIP folder"}}
+    config = TypeAdapter(system.config).validate_python(values)
+    settings: dict[str, Any] = _without_none(asdict(config))
+    settings.pop("experts", None)
+    return settings
 
 
-def _told(value: Any) -> Any:
-    """Without what is None, which TOML does not know and which is a default anyway."""
+def _without_none(value: Any) -> Any:
+    """Nested settings without None, which TOML cannot hold and which is a default anyway."""
     if not isinstance(value, dict):
         return value
-    return {key: _told(part) for key, part in value.items() if part is not None}
+    return {key: _without_none(part) for key, part in value.items() if part is not None}
 
 
 def _recipe(name: str) -> str:

@@ -49,68 +49,70 @@ def probe(
     if images is not None:
         if library or labels or figure or tune or shuffle or experts or device:
             raise UsageError("--images takes a video network, --seed and --json alone")
-        _images(Path(model), images, seed, json=json)
+        _probe_images(Path(model), images, seed, json=json)
         return
     if library is None or labels is None:
         raise UsageError("wanted MODEL --library LIBRARY --labels FILE, or NETWORK --images FOLDER")
     if classifier not in ("logistic", "svm"):
         raise UsageError(f"--classifier is {classifier!r}; wanted logistic or svm")
     with Library.open(library) as opened, bars() as progress:
-        found = measure(
+        probed = measure(
             model, opened, read_labels(labels, split=split), experts=experts.split(",") if experts else None,
             classifier="svm" if classifier == "svm" else "logistic", windows=windows, window_seconds=window_seconds,
             tune=tune, shuffle=shuffle, seed=seed, progress=progress, device=named_device(device),
         )  # fmt: skip
     if json:
-        print_json(found.as_json())
+        print_json(probed.as_json())
     else:
-        _show(found)
+        _print_probed(probed)
     if figure is not None:
-        _draw(found, figure)
+        _draw_confusion(probed, figure)
 
 
-def _show(found: "Probed") -> None:
+def _print_probed(probed: "Probed") -> None:
     shares = {
-        "accuracy": found.accuracy, "top 5": found.top_5, "mean of classes": found.mean_class_accuracy,
-        "mean average precision": found.mean_average_precision, "chance": found.chance,
+        "accuracy": probed.accuracy, "top 5": probed.top_5, "mean of classes": probed.mean_class_accuracy,
+        "mean average precision": probed.mean_average_precision, "chance": probed.chance,
     }  # fmt: skip
     print_table(["", "%"], [(name, f"{100 * value:.1f}") for name, value in shares.items() if value is not None])
-    how = "weights learnt along" if found.tuned else f"frozen, {found.classifier}, C {found.strength:g}"
-    say(f"{found.model}, {how}; {len(found.classes)} classes, {found.train} samples to learn, {found.test} to test")
-    if found.skipped:
-        say(f"{found.skipped} labelled videos are left out: not in the library, or nothing that the model reads")
+    weights = "weights learnt along" if probed.tuned else f"frozen, {probed.classifier}, C {probed.strength:g}"
+    samples = f"{len(probed.classes)} classes, {probed.train} samples to learn, {probed.test} to test"
+    say(f"{probed.model}, {weights}; {samples}")
+    if probed.skipped:
+        say(f"{probed.skipped} labelled videos are left out: not in the library, or nothing that the model reads")
 
 
-def _draw(found: "Probed", path: Path) -> None:
+def _draw_confusion(probed: "Probed", path: Path) -> None:
     import numpy as np
 
     from reelseek.evaluation.figures import heat_map
 
-    if found.mean_average_precision is not None:
+    if probed.mean_average_precision is not None:
         say("classes that do not exclude each other have no confusion matrix: nothing is drawn")
         return
-    shares = 100 * found.confusion / found.confusion.sum(1, keepdims=True).clip(min=1)
+    shares = 100 * probed.confusion / probed.confusion.sum(1, keepdims=True).clip(min=1)
     rows = np.where(shares > 0, shares, np.nan)  # empty cells, for zeros would be most of the picture
-    say(f"drawn: {heat_map(path, rows, found.classes, found.classes, 'true (rows) and found (columns), %')}")
+    say(f"drawn: {heat_map(path, rows, probed.classes, probed.classes, 'true (rows) and found (columns), %')}")
 
 
-def _images(network: Path, folder: Path, seed: int, *, json: bool) -> None:
+def _probe_images(network: Path, folder: Path, seed: int, *, json: bool) -> None:
+    """Print how well a video network tells pictures apart: repeated as a film, and deflated."""
     from reelseek.models.backbones import load_network
     from reelseek.training.probe_images import probe_images
 
-    found = probe_images(load_network(network), folder, seed=seed)
+    probed = probe_images(load_network(network), folder, seed=seed)
     if json:
-        print_json(found.as_json())
+        print_json(probed.as_json())
         return
     rows = [
-        ("repeated as a film", f"{100 * found.accuracy_repeated:.1f}", f"{1e3 * found.seconds_repeated:.1f}"),
-        ("deflated", f"{100 * found.accuracy_deflated:.1f}", f"{1e3 * found.seconds_deflated:.1f}"),
+        ("repeated as a film", f"{100 * probed.accuracy_repeated:.1f}", f"{1e3 * probed.seconds_repeated:.1f}"),
+        ("deflated", f"{100 * probed.accuracy_deflated:.1f}", f"{1e3 * probed.seconds_deflated:.1f}"),
     ]
     print_table(["", "accuracy (%)", "ms a picture"], rows)
     say(
-        f"{len(found.classes)} classes, {found.train} pictures to learn, {found.test} to test, chance "
-        f"{100 * found.chance:.1f} %; features agree with a cosine of {found.agreement:.3f}, decisions in "
-        f"{100 * found.same:.1f} %; deflated {found.seconds_repeated / found.seconds_deflated:.1f} x as fast"
+        f"{len(probed.classes)} classes, {probed.train} pictures to learn, {probed.test} to test, chance "
+        f"{100 * probed.chance:.1f} %; features agree with a cosine of {probed.agreement:.3f}, decisions in "
+        f"{100 * probed.same:.1f} %; deflated {probed.seconds_repeated / probed.seconds_deflated:.1f} x as fast"
     )
 
 

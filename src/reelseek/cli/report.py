@@ -32,10 +32,10 @@ def table(
 
     with Library.open(library) as opened:
         runs = out.with_name(f"{out.name}-runs")
-        made = comparison_table(read_rows(models), opened, runs, split=split, protocol=protocol)
-    print_table(made.columns[:-1], [row[:-1] for row in made.rows], made.title)
-    say(made.note)
-    _told(write_tables(out, made.title, [made]))
+        comparison = comparison_table(read_rows(models), opened, runs, split=split, protocol=protocol)
+    print_table(comparison.columns[:-1], [row[:-1] for row in comparison.rows], comparison.title)
+    say(comparison.note)
+    _print_paths(write_tables(out, comparison.title, [comparison]))
 
 
 @app.command(epilog="Example: reelseek report combinations mmt.model umi.model --library my.library --out combinations")
@@ -43,7 +43,7 @@ def combinations(
     models: Models,
     library: LibraryFolder,
     out: Annotated[Path, typer.Option(help="Where: OUT.png, OUT.svg, OUT.md, OUT.tex and OUT.html.")],
-    given: Annotated[str, typer.Option(help="`all`, or combinations such as object,audio/speech.")] = "all",
+    names: Annotated[str, typer.Option("--given", help="`all`, or combinations such as object,audio/speech.")] = "all",
     metric: Annotated[
         Literal["mean_rank", "median_rank", "recall_at_1", "recall_at_5", "recall_at_10"],
         typer.Option(help="Text to video."),
@@ -59,10 +59,12 @@ def combinations(
     rows = read_rows(models)
     with Library.open(library) as opened, bars() as progress:
         experts = list(dict.fromkeys(name for row in rows for name in row.models[0].experts))
-        asked = combinations_of(given, experts, opened)
-        made, figure = combination_map(rows, opened, asked, out, split=split, metric=metric, progress=progress)
-    print_table(made.columns, made.rows, made.title)
-    _told([figure.png, figure.png.with_suffix(".svg"), *write_tables(out, made.title, [made], [figure])])
+        sets = combinations_of(names, experts, opened)
+        comparison, figure = combination_map(rows, opened, sets, out, split=split, metric=metric, progress=progress)
+    print_table(comparison.columns, comparison.rows, comparison.title)
+    _print_paths(
+        [figure.png, figure.png.with_suffix(".svg"), *write_tables(out, comparison.title, [comparison], [figure])]
+    )
 
 
 @app.command(epilog="Example: reelseek report examples mmt.model --library my.library --out examples.html")
@@ -77,15 +79,15 @@ def examples(
     from reelseek.evaluation.report import html_report
     from reelseek.library import Library
     from reelseek.models import load_model
-    from reelseek.training.reports import examples as some
+    from reelseek.training.reports import examples as select_examples
 
     with Library.open(library) as opened:
         loaded = load_model(model)
-        measured, parts = some(loaded, opened, split=split, count=count)
+        measured, parts = select_examples(loaded, opened, split=split, count=count)
     title = f"{loaded.system}: what it finds in {measured.split} ({measured.split_hash})"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(html_report(title, parts), "utf-8")
-    _told([out])
+    _print_paths([out])
 
 
 @app.command("map", epilog="Example: reelseek report map mmt.model --library my.library --out map.png")
@@ -104,7 +106,7 @@ def map_(
 
     with Library.open(library) as opened:
         figure = embedding_map(load_model(model), opened, out, split=split, most=most, of=of)
-    _told([figure.png, figure.png.with_suffix(".svg")])
+    _print_paths([figure.png, figure.png.with_suffix(".svg")])
 
 
 @app.command(epilog="Example: reelseek report influence --library my.library --expert object --out influence")
@@ -122,9 +124,9 @@ def influence(
     from reelseek.training.reports import influence_graph
 
     with Library.open(library) as opened:
-        figure, made = influence_graph(opened, out, expert=expert, split=split, threshold=threshold, most=most)
-    print_table(made.columns, made.rows, made.title)
-    _told([figure.png, figure.png.with_suffix(".svg"), *write_tables(out, figure.title, [made], [figure])])
+        figure, ranking = influence_graph(opened, out, expert=expert, split=split, threshold=threshold, most=most)
+    print_table(ranking.columns, ranking.rows, ranking.title)
+    _print_paths([figure.png, figure.png.with_suffix(".svg"), *write_tables(out, figure.title, [ranking], [figure])])
 
 
 @app.command(epilog="Example: reelseek report curves mmt.model eao.model --out curves.png")
@@ -136,7 +138,7 @@ def curves(
     from reelseek.training.reports import training_curves
 
     figure = training_curves(models, out)
-    _told([figure.png, figure.png.with_suffix(".svg")])
+    _print_paths([figure.png, figure.png.with_suffix(".svg")])
 
 
 @app.command(
@@ -160,17 +162,17 @@ def saturation(
     from reelseek.training.saturation import saturation_report
 
     if not all(part.strip().isdigit() for part in examples.split(",")):
-        raise UsageError(f"--examples {examples!r}: wanted numbers separated by commas, such as 500,1000,2000")
+        raise UsageError(f"--examples {examples!r}: it takes numbers separated by commas, such as 500,1000,2000")
     counts = [int(part) for part in examples.split(",")]
-    read = read_recipe(recipe, set_ or ())
+    settings = read_recipe(recipe, set_ or ())
     with Library.open(library) as opened, bars() as progress:
-        found = [saturate(read, opened, split, counts, out, progress=progress) for split in splits]
-    made, figure = saturation_report(found, out)
-    print_table(made.columns, made.rows, made.title)
-    say(made.note)
-    _told([figure.png, figure.png.with_suffix(".svg"), *write_tables(out, made.title, [made], [figure])])
+        by_split = [saturate(settings, opened, split, counts, out, progress=progress) for split in splits]
+    summary, figure = saturation_report(by_split, out)
+    print_table(summary.columns, summary.rows, summary.title)
+    say(summary.note)
+    _print_paths([figure.png, figure.png.with_suffix(".svg"), *write_tables(out, summary.title, [summary], [figure])])
 
 
-def _told(files: list[Path]) -> None:
+def _print_paths(files: list[Path]) -> None:
     for file in files:
         print(file)

@@ -32,10 +32,10 @@ def score(
         ranks = read_run_ranks(run)
         if not ranks:
             raise UsageError(f"{run} has no query with a right answer")
-        found = metrics(np.array(list(ranks.values())))
-        rows.append((str(run), *metric_cells(found)))
+        measured = metrics(np.array(list(ranks.values())))
+        rows.append((str(run), *metric_cells(measured)))
         if json:
-            print_json({"run": str(run), **asdict(found)})
+            print_json({"run": str(run), **asdict(measured)})
     if not json:
         print_table(["run", *METRICS], rows)
 

@@ -43,56 +43,55 @@ def segment(
 
     check_figure(figure)
     with Library.open(library) as opened:
-        found = decode(
+        segmented = decode(
             opened, video, read_lines(transcript), labels=read_lines(labels) if labels else None, model=model,
             ordered=ordered, background=background, mean_seconds=mean_seconds, temperature=temperature,
             public_decoder=public_decoder, radius=radius,
         )  # fmt: skip
-        true = _truth(truth, found.curves.texts) if truth is not None else None
+        true = _read_truth(truth, segmented.curves.texts) if truth is not None else None
         if figure is not None:
-            draw(found.timeline(true), figure, opened, found.video)
-    told = found.as_json()
+            draw(segmented.timeline(true), figure, opened, segmented.video)
+    report = segmented.as_json()
     if true is not None:
-        told["scores"] = _scores(found.labels, true, found.curves.texts)
+        report["scores"] = _scores(segmented.labels, true, segmented.curves.texts)
     if json:
-        print_json(told)
+        print_json(report)
         return
     rows = [
         (part.label or "(background)", f"{clock(part.start)}-{clock(part.end)}",
          "" if part.similarity is None else f"{part.similarity:.3f}")
-        for part in found.parts
+        for part in segmented.parts
     ]  # fmt: skip
     print_table(["part", "from - to", "similarity"], rows)
     if true is not None:
-        say(", ".join(f"{name.replace('_', ' ')} {100 * value:.1f} %" for name, value in told["scores"].items()))
+        say(", ".join(f"{name.replace('_', ' ')} {100 * value:.1f} %" for name, value in report["scores"].items()))
 
 
-def _truth(path: Path, labels: tuple[str, ...]) -> list[str | None]:
+def _read_truth(path: Path, labels: tuple[str, ...]) -> list[str | None]:
+    """The true label of every second; None is background."""
     from reelseek.library.texts import read_text, split_lines
 
     lines = split_lines(read_text(path))
     if not lines[-1]:  # behind the last line's end; blank lines before it are seconds of background
         lines.pop()
-    told = [" ".join(line.split()) or None for line in lines]
-    unknown = [each for each in told if each is not None and each not in labels]
+    truth = [" ".join(line.split()) or None for line in lines]
+    unknown = [label for label in truth if label is not None and label not in labels]
     if unknown:
         raise UsageError(f"{path} names {unknown[0]!r}, which is none of the labels {', '.join(labels[:5])} ...")
-    return told
+    return truth
 
 
-def _scores(found: tuple[str | None, ...], true: list[str | None], labels: tuple[str, ...]) -> dict[str, Any]:
+def _scores(predicted: tuple[str | None, ...], true: list[str | None], labels: tuple[str, ...]) -> dict[str, Any]:
     import numpy as np
 
     from reelseek.evaluation.segments import score
 
-    if abs(len(found) - len(true)) > 1:
-        raise UsageError(f"the video has {len(found)} seconds and the truth {len(true)} lines")
-    count = min(len(found), len(true))
+    if abs(len(predicted) - len(true)) > 1:
+        raise UsageError(f"the video has {len(predicted)} seconds and the truth {len(true)} lines")
+    count = min(len(predicted), len(true))
     numbers = {name: number for number, name in enumerate(labels)}
-    one, two = (
-        np.array([numbers.get(name or "", len(labels)) for name in each[:count]], np.int64) for each in (found, true)
-    )
-    scores = score(one, two, background=len(labels))
+    pairs = [[numbers.get(name or "", len(labels)) for name in names[:count]] for names in (predicted, true)]
+    scores = score(np.array(pairs[0], np.int64), np.array(pairs[1], np.int64), background=len(labels))
     return {"frame_accuracy": scores.frame_accuracy, "iou": scores.mean_iou, "iod": scores.mean_iod,
             "recall": scores.recall}  # fmt: skip
 

@@ -42,22 +42,22 @@ def serve(
 
     check_copies_gb(copies_gb)
     with Library.open(library) as opened:
-        place = named_device(device)
+        computing_device = named_device(device)
 
-        def make() -> "FastAPI":
-            searcher = Searcher(opened, model, device=place)
+        def create() -> "FastAPI":
+            searcher = Searcher(opened, model, device=computing_device)
             say("loading what the first search needs ...")
             searcher.search("a first search", k=1)
             return create_app(searcher, token=token, host=host, copies_gb=copies_gb)
 
-        serve_app(make, host=host, port=port, token=token)
+        serve_app(create, host=host, port=port, token=token)
 
 
 def check_copies_gb(copies_gb: float) -> None:
-    """Refuse what is no size.
+    """Refuse a number that is no size of copies.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is below 0 or above a million.
     """
     if not 0 <= copies_gb <= 1e6:
         raise UsageError(f"--copies-gb is {copies_gb}; it takes a number from 0 (no copies) to a million")

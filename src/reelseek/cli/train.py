@@ -35,16 +35,16 @@ def train(
     from reelseek.training import read_recipe
     from reelseek.training import train as train_model
 
-    read = read_recipe(recipe, set_ or ())
+    settings = read_recipe(recipe, set_ or ())
     board = _Board(tensorboard) if tensorboard else None
     run = ""
     with Library.open(library) as opened, bars() as progress:
 
         def report(line: "Epoch", total: int, stage: str) -> None:
             best = "  best so far" if line.best else ""
-            where = f"{stage}: " if stage else ""
+            prefix = f"{stage}: " if stage else ""
             say(
-                f"{where}epoch {line.epoch:3}  loss {line.loss:.4f}  validation R@1 {line.recall_at_1:.1%}  "
+                f"{prefix}epoch {line.epoch:3}  loss {line.loss:.4f}  validation R@1 {line.recall_at_1:.1%}  "
                 f"R@10 {line.recall_at_10:.1%}  MdR {line.median_rank:g}{best}"
             )
             progress(stage or "training", line.epoch, total, "")
@@ -52,16 +52,16 @@ def train(
                 board.write("/".join(part for part in (run, stage) if part), line)
 
         if seeds is None:
-            train_model(read, opened, out, report=report, device=device)
+            train_model(settings, opened, out, report=report, device=device)
             if parallel.is_main_process():
                 print(out)
             return
         numbers = seed_numbers(seeds)
         for number in numbers:
-            one = replace(read, train=replace(read.train, seed=number))
+            seeded = replace(settings, train=replace(settings.train, seed=number))
             say(f"seed {number}")
             run = f"seed-{number}"
-            train_model(one, opened, out / f"seed-{number}", report=report, device=device)
+            train_model(seeded, opened, out / run, report=report, device=device)
     if parallel.is_main_process():
         with write_errors(out / "seeds.json"):
             write_whole(out / "seeds.json", json.dumps(numbers) + "\n")
@@ -78,7 +78,7 @@ class _Board:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise UsageError(
-                "--tensorboard takes tensorboard; install it with: pip install 'reelseek[tensorboard]'"
+                "--tensorboard needs tensorboard; install it with: pip install 'reelseek[tensorboard]'"
             ) from error
         self._folder, self._make = folder, SummaryWriter
         self._writers: dict[str, SummaryWriter] = {}
@@ -91,22 +91,22 @@ class _Board:
         self._writers[run].flush()
 
 
-def seed_numbers(given: str) -> list[int]:
-    """Different numbers from `1,2,3`.
+def seed_numbers(seeds: str) -> list[int]:
+    """Parse `1,2,3` to different numbers.
 
     Raises:
-        UsageError: says what was given.
+        UsageError: it holds something else, a number below 0, or one twice.
     """
     from reelseek.errors import UsageError
 
     try:
-        numbers = [int(part) for part in given.split(",")]
+        numbers = [int(part) for part in seeds.split(",")]
     except ValueError as error:
-        raise UsageError(f"--seeds {given!r}: wanted numbers separated by commas, such as 1,2,3") from error
+        raise UsageError(f"--seeds {seeds!r}: it takes numbers separated by commas, such as 1,2,3") from error
     if min(numbers) < 0:
-        raise UsageError(f"--seeds {given!r}: seeds are not below 0")
+        raise UsageError(f"--seeds {seeds!r}: seeds are not below 0")
     if len(set(numbers)) < len(numbers):
-        raise UsageError(f"--seeds {given!r} names a seed twice")
+        raise UsageError(f"--seeds {seeds!r} names a seed twice")
     return numbers
 
 

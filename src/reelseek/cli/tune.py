@@ -27,7 +27,7 @@ def tune(
     from reelseek.training.tune import tune as search
 
     changes = [*(set_ or ()), *([f"train.device={device}"] if device else [])]
-    settings, over = read_settings(recipe, changes), read_ranges(ranges)
+    settings, search_space = read_settings(recipe, changes), read_ranges(ranges)
     with Library.open(library) as opened, bars() as progress:
 
         def report(trial: Trial, done: int, total: int) -> None:
@@ -35,7 +35,7 @@ def tune(
             say(f"trial {trial.number:3}  score {trial.score:.4f}  {shown}")
             progress("searching", done, total, "")
 
-        best = search(settings, over, opened, out, trials=trials, report=report)
+        best = search(settings, search_space, opened, out, trials=trials, report=report)
     print_table(["setting", "best"], [(name, _short(value)) for name, value in best.settings.items()])
     say(f"score {best.score:.4f} on the validation split, trial {best.number} of {trials}; see {out / 'trials.csv'}")
     print(out / "best.toml")

@@ -47,18 +47,18 @@ DEFAULT_EXPERTS = ("appearance", "object", "motion", "audio", "speech", "ocr")
 
 @cache
 def known_experts() -> dict[str, str]:
-    """EXPERTS and what installed packages add to them."""
+    """List EXPERTS and those that installed packages add."""
     added = {point.name: point.value for point in entry_points(group="reelseek.experts")}
     return {**added, **EXPERTS}
 
 
 @cache
 def load_expert(spec: str) -> Expert:
-    """An expert by name, or `name@model` with a folder or hub name.
+    """Load an expert by `name`, or `name@model` with a folder or hub name; one instance per process.
 
     Raises:
         UsageError: no expert of that name.
-        ExpertUnavailable: it cannot run here, or is not what an expert has to be; the text says why.
+        ExpertUnavailable: it cannot run here, or breaks the interface; the text says why.
     """
     name, _, model = spec.partition("@")
     if name not in known_experts():
@@ -80,7 +80,7 @@ def load_expert(spec: str) -> Expert:
 
 
 def available(specs: Iterable[str]) -> tuple[list[Expert], dict[str, str]]:
-    """The experts that can run here, and why each of the others cannot."""
+    """Load the experts that can run here; returns them, and by spec why the others cannot."""
     experts, missing = [], {}
     for spec in specs:
         try:

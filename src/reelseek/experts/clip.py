@@ -1,17 +1,20 @@
 """Appearance in a joint image and text space: CLIP or SigLIP from a folder or hub name (`clip@/models/clip`).
 
-One frame a second (MDMMT, appendix A); size and crop as the model's own configuration says.
+One frame a second (MDMMT, appendix A), prepared by the model's own image processor.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable
 from reelseek.experts.expert import PerFrame, Session, fingerprint
-from reelseek.experts.hub import load_pretrained, preprocessing, pretrained_folder, rows, weights_hash
+from reelseek.experts.hub import load_pretrained, pretrained_folder, rows, weights_hash
+from reelseek.experts.preprocessing import Preprocessing
 from reelseek.media.streams import FrameBatch, Stream
 
 __all__ = ["clip", "clip_text"]
@@ -25,10 +28,14 @@ class _Clip:
         if model is None:
             raise ExpertUnavailable("clip needs a model: --experts clip@FOLDER, or clip@NAME after `models pull NAME`")
         self._folder = pretrained_folder(model)
-        self._preprocessing = preprocessing(self._folder)
+        self._preprocessing = Preprocessing(self._folder)
         self.streams: Sequence[Stream] = (self._preprocessing.stream(fps=1),)
         self.fingerprint = fingerprint(
-            "clip", weights=weights_hash(self._folder), preprocessing=self._preprocessing, fps=1, dtype="float16"
+            "clip",
+            weights=weights_hash(self._folder),
+            preprocessing=self._preprocessing.settings,
+            fps=1,
+            dtype="float16",
         )
         self.dim = _width(self._folder)
 
@@ -40,7 +47,7 @@ class _Clip:
 
         model = load_pretrained("AutoModel", str(self._folder))
         with torch.inference_mode():
-            output = model.get_image_features(pixel_values=self._preprocessing.tensor(batch))
+            output = model.get_image_features(**self._preprocessing(batch.pixels, model.get_image_features))
             output = getattr(output, "pooler_output", output)
             return rows(torch.nn.functional.normalize(output, dim=-1))
 
@@ -55,12 +62,18 @@ def _width(folder: Path) -> int:
     return int(config.vision_config.hidden_size)
 
 
-def clip_text(folder: Path, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-    """Unit vectors [text, dim] of the same model's text tower."""
-    import torch
+@cache
+def _tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def clip_text(folder: Path, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Embed texts as unit vectors [text, dim] by the same model's text tower."""
+    import torch
+
+    tokenizer = _tokenizer(folder)
     model = load_pretrained("AutoModel", str(folder))
     longest = min(tokenizer.model_max_length, model.config.text_config.max_position_embeddings)
     padding = "max_length" if model.config.model_type == "siglip" else True

@@ -1,4 +1,4 @@
-"""What tells copies of footage from other footage, one step a second: what is seen, and what sets a second apart.
+"""Features that tell copies of footage from other footage, one step per second: the picture, and what sets it apart.
 
 EfficientNet-Lite0 on pictures whose black bars are trimmed. Its last feature map is pooled by a generalised mean of
 power 3 (Radenović, Tolias, Chum, "Fine-tuning CNN Image Retrieval with No Human Annotation", 2018). From this vector
@@ -19,7 +19,7 @@ from reelseek.experts.efficientnet import feature_map, weights_file
 from reelseek.experts.expert import Session, Track, fingerprint, hash_files, spans_of_cells
 from reelseek.media.streams import FrameBatch, FrameStream, Stream
 
-__all__ = ["copy", "seen", "without_bars"]
+__all__ = ["copy", "embed_pictures", "without_bars"]
 
 _STREAM = FrameStream(fps=1, short_side=320)
 _SHORT_SIDE, _CROP = 256, 224
@@ -30,22 +30,22 @@ _BAR_MEAN, _BAR_SPREAD, _LEAST = 36.0, 9.0, 0.3
 
 
 def without_bars(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """A picture [height, width, 3] without dark, even rows and columns at its edges.
+    """Trim dark, even rows and columns at the edges of a picture [height, width, 3].
 
-    If less than 30 % of a side would be left, that side stays whole.
+    A side of which less than 30 % would remain is not trimmed.
     """
-    light = pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
-    top, bottom = _inner(light)
-    left, right = _inner(light[top:bottom].T)
-    return pixels[top:bottom, left:right]
+    luma = pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    top, bottom = _inner(luma)
+    first_column, end_column = _inner(luma[top:bottom].T)
+    return pixels[top:bottom, first_column:end_column]
 
 
 def _inner(rows: npt.NDArray[np.float32]) -> tuple[int, int]:
-    """First and one past the last row that is no bar."""
-    kept = np.flatnonzero((rows.mean(1) >= _BAR_MEAN) | (rows.std(1) >= _BAR_SPREAD))
-    if not len(kept) or kept[-1] + 1 - kept[0] < _LEAST * len(rows):
+    """First and one past the last row that is not a bar."""
+    inner = np.flatnonzero((rows.mean(1) >= _BAR_MEAN) | (rows.std(1) >= _BAR_SPREAD))
+    if not len(inner) or inner[-1] + 1 - inner[0] < _LEAST * len(rows):
         return 0, len(rows)
-    return int(kept[0]), int(kept[-1]) + 1
+    return int(inner[0]), int(inner[-1]) + 1
 
 
 def _squared(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -56,9 +56,9 @@ def _squared(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     scale = _SHORT_SIDE / min(height, width)
     size = max(_CROP, round(width * scale)), max(_CROP, round(height * scale))
     resized = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    top, left = (resized.shape[0] - _CROP) // 2, (resized.shape[1] - _CROP) // 2
-    found: npt.NDArray[np.uint8] = resized[top : top + _CROP, left : left + _CROP]
-    return found
+    row, column = (resized.shape[0] - _CROP) // 2, (resized.shape[1] - _CROP) // 2
+    cropped: npt.NDArray[np.uint8] = resized[row : row + _CROP, column : column + _CROP]
+    return cropped
 
 
 def _unit(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -67,15 +67,15 @@ def _unit(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 @cache
-def _common() -> npt.NDArray[np.float32]:
-    """What pictures have in common [1280]."""
-    found: npt.NDArray[np.float32] = np.load(_MEAN, allow_pickle=False).astype(np.float32)
-    return found
+def _mean() -> npt.NDArray[np.float32]:
+    """The mean vector of pictures [1280]."""
+    mean: npt.NDArray[np.float32] = np.load(_MEAN, allow_pickle=False).astype(np.float32)
+    return mean
 
 
-def seen(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Unit vectors [frame, 1280] of pictures [frame, height, width, 3], with what they have in common."""
-    maps = np.maximum(feature_map(np.stack([_squared(without_bars(each)) for each in pixels])), 0)
+def embed_pictures(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Embed pictures [frame, height, width, 3] as unit vectors [frame, 1280], before the mean is taken away."""
+    maps = np.maximum(feature_map(np.stack([_squared(without_bars(picture)) for picture in pixels])), 0)
     pooled = (maps.astype(np.float64) ** _POWER).mean((2, 3)) ** (1 / _POWER)
     return _unit(pooled.astype(np.float32))
 
@@ -86,7 +86,7 @@ class _Copies:
         self._cells: list[npt.NDArray[np.float64]] = []
 
     def feed(self, batch: FrameBatch) -> None:
-        self._rows.append(seen(batch.pixels))
+        self._rows.append(embed_pictures(batch.pixels))
         self._cells.append(batch.cells)
 
     def close(self, end_seconds: float) -> Track:
@@ -97,7 +97,7 @@ class _Copies:
         first = np.maximum(np.arange(len(rows)) - _AROUND, 0)
         last = np.minimum(np.arange(len(rows)) + _AROUND + 1, len(rows))
         apart = _unit(rows - (sums[last] - sums[first]) / (last - first)[:, None])
-        values = _unit(np.concatenate([_unit(rows - _common()), apart], axis=1)).astype(np.float16)
+        values = _unit(np.concatenate([_unit(rows - _mean()), apart], axis=1)).astype(np.float16)
         return Track(values, spans_of_cells(np.concatenate(self._cells), end_seconds))
 
 

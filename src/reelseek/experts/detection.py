@@ -1,6 +1,7 @@
 """Objects that a detector is sure of (score above .7) from a folder or hub name (`detection@/models/detr`).
 
-One frame a second. A step holds, for every class, the best score of its boxes above .7, else 0.
+One frame a second, prepared by the model's own image processor. A step holds, for every class, the best score of its
+boxes above .7, else 0.
 """
 
 from collections.abc import Sequence
@@ -11,8 +12,9 @@ import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable
 from reelseek.experts.expert import PerFrame, Session, Text, fingerprint, likeliest
-from reelseek.experts.hub import labels_of, load_pretrained, preprocessing, pretrained_folder, weights_hash
-from reelseek.media.streams import FrameBatch, FrameStream, Stream
+from reelseek.experts.hub import labels_of, load_pretrained, pretrained_folder, weights_hash
+from reelseek.experts.preprocessing import Preprocessing
+from reelseek.media.streams import FrameBatch, Stream
 
 __all__ = ["detection"]
 
@@ -29,12 +31,16 @@ class _Detection:
         from transformers import AutoConfig
 
         self._folder = pretrained_folder(model)
-        self._preprocessing = preprocessing(self._folder)
+        self._preprocessing = Preprocessing(self._folder, has_longest_edge=True)
         config = AutoConfig.from_pretrained(self._folder, local_files_only=True)
         self.dim, self._labels = int(config.num_labels), labels_of(config)
-        self.streams: Sequence[Stream] = (FrameStream(1, self._preprocessing.short_side),)
+        self.streams: Sequence[Stream] = (self._preprocessing.stream(fps=1),)
         self.fingerprint = fingerprint(
-            "detection", weights=weights_hash(self._folder), preprocessing=self._preprocessing, sure=_SURE, fps=1
+            "detection",
+            weights=weights_hash(self._folder),
+            preprocessing=self._preprocessing.settings,
+            sure=_SURE,
+            fps=1,
         )
 
     def open(self) -> Session:
@@ -46,8 +52,9 @@ class _Detection:
     def _encode(self, batch: FrameBatch) -> npt.NDArray[np.float32]:
         import torch
 
+        model = self._model()
         with torch.inference_mode():
-            logits = self._model()(pixel_values=self._preprocessing.tensor(batch)).logits
+            logits = model(**self._preprocessing(batch.pixels, model.forward)).logits
             # DETR-like detectors score boxes by softmax and keep a last class for "no object"; others use sigmoids.
             softmax = logits.shape[-1] == self.dim + 1
             scores = logits.softmax(-1)[..., :-1] if softmax else logits.sigmoid()
@@ -56,7 +63,7 @@ class _Detection:
         return sure
 
     def labels(self, values: npt.NDArray[np.floating]) -> list[tuple[str, float]]:
-        """The likeliest classes over some steps."""
+        """Name the likeliest classes over some steps."""
         return likeliest(self._labels, values)
 
     def _describe(self, values: npt.NDArray[Any], spans: npt.NDArray[np.float64]) -> tuple[Text, ...]:

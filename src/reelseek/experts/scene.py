@@ -1,6 +1,6 @@
 """Scenes by an image classifier (Places-like) from a folder or hub name (`scene@/models/places`).
 
-One frame a second; size and crop as the model's own configuration says. A step holds the class probabilities.
+One frame a second, prepared by the model's own image processor. A step holds the class probabilities.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable
 from reelseek.experts.expert import PerFrame, Session, Text, fingerprint, likeliest
-from reelseek.experts.hub import labels_of, load_pretrained, preprocessing, pretrained_folder, rows, weights_hash
+from reelseek.experts.hub import labels_of, load_pretrained, pretrained_folder, rows, weights_hash
+from reelseek.experts.preprocessing import Preprocessing
 from reelseek.media.streams import FrameBatch, Stream
 
 __all__ = ["scene"]
@@ -29,12 +30,16 @@ class _Scene:
         from transformers import AutoConfig
 
         self._folder = pretrained_folder(model)
-        self._preprocessing = preprocessing(self._folder)
+        self._preprocessing = Preprocessing(self._folder)
         config = AutoConfig.from_pretrained(self._folder, local_files_only=True)
         self.dim, self._labels = int(config.num_labels), labels_of(config)
         self.streams: Sequence[Stream] = (self._preprocessing.stream(fps=1),)
         self.fingerprint = fingerprint(
-            "scene", weights=weights_hash(self._folder), preprocessing=self._preprocessing, fps=1, dtype="float16"
+            "scene",
+            weights=weights_hash(self._folder),
+            preprocessing=self._preprocessing.settings,
+            fps=1,
+            dtype="float16",
         )
 
     def open(self) -> Session:
@@ -46,11 +51,12 @@ class _Scene:
     def _encode(self, batch: FrameBatch) -> npt.NDArray[np.float32]:
         import torch
 
+        model = self._model()
         with torch.inference_mode():
-            return rows(self._model()(pixel_values=self._preprocessing.tensor(batch)).logits.softmax(-1))
+            return rows(model(**self._preprocessing(batch.pixels, model.forward)).logits.softmax(-1))
 
     def labels(self, values: npt.NDArray[np.floating]) -> list[tuple[str, float]]:
-        """The likeliest classes over some steps."""
+        """Name the likeliest classes over some steps."""
         return likeliest(self._labels, values)
 
     def _describe(self, values: npt.NDArray[Any], spans: npt.NDArray[np.float64]) -> tuple[Text, ...]:

@@ -17,8 +17,7 @@ import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable, ModelError
 from reelseek.experts.expert import Text, Track, fingerprint, hash_files
-from reelseek.experts.hub import pretrained_folder
-from reelseek.experts.quiet import quiet_transformers
+from reelseek.experts.hub import load_pretrained, pretrained_folder
 
 __all__ = [
     "SENTENCE_DIM",
@@ -59,10 +58,10 @@ class SentenceEncoder:
             raise ExpertUnavailable(f"no model.safetensors in {folder}; a sentence encoder needs one")
         if not (folder / "tokenizer.json").is_file():
             raise ExpertUnavailable(f"no tokenizer.json in {folder}; a sentence encoder needs one")
-        self._config = json.loads((folder / "config.json").read_text("utf-8"))
-        if self._config.get("hidden_size") != SENTENCE_DIM:
+        width = json.loads((folder / "config.json").read_text("utf-8")).get("hidden_size")
+        if width != SENTENCE_DIM:
             raise ExpertUnavailable(
-                f"the encoder in {folder} is {self._config.get('hidden_size')} wide; wanted {SENTENCE_DIM}, as "
+                f"the encoder in {folder} is {width} wide; wanted {SENTENCE_DIM}, as "
                 "all-MiniLM and paraphrase-multilingual-MiniLM are"
             )
         self.fingerprint = fingerprint(
@@ -72,22 +71,13 @@ class SentenceEncoder:
         self._cache: dict[str, npt.NDArray[np.float32]] = {}
 
     @cache  # noqa: B019 - one encoder lives as long as its process
-    def _load(self) -> tuple[object, object]:
+    def _tokenizer(self) -> Any:
         from tokenizers import Tokenizer
-        from transformers import BertModel
-
-        quiet_transformers()
 
         tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        if self._config.get("model_type") == "bert":
-            model = BertModel.from_pretrained(self.folder, add_pooling_layer=False, local_files_only=True)
-        else:
-            from transformers import AutoModel
-
-            model = AutoModel.from_pretrained(self.folder, local_files_only=True)
-        return tokenizer, model.eval()
+        return tokenizer
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Unit vectors [text, 384]. Texts over 256 tokens are cut, and counted in `truncated`.
@@ -114,16 +104,15 @@ class SentenceEncoder:
         other alphabets by the letter, if at all, so that there such a token has to be Latin or longer than a letter.
         (Of lines in 18 languages between 83 and 96 % do where they are written in Latin letters, else at most 6 %.)
         """
-        tokenizer, _ = self._load()
-        encodings = tokenizer.encode_batch([text[:_MAX_CHARACTERS] for text in texts])  # type: ignore[attr-defined]
+        encodings = self._tokenizer().encode_batch([text[:_MAX_CHARACTERS] for text in texts])
         shares = [_share_read(text, e, self._by_the_letter) for text, e in zip(texts, encodings, strict=True)]
         return np.array(shares, float) >= 0.5
 
     def _encode(self, texts: list[str]) -> npt.NDArray[np.float32]:
         import torch
 
-        tokenizer, model = self._load()
-        encodings = tokenizer.encode_batch([text[:_MAX_CHARACTERS] for text in texts])  # type: ignore[attr-defined]
+        model = load_pretrained("AutoModel", str(self.folder))  # the text side of models shares it
+        encodings = self._tokenizer().encode_batch([text[:_MAX_CHARACTERS] for text in texts])
         rows = [encoding.ids for encoding in encodings]
         self.truncated += sum(len(row) > _MAX_TOKENS for row in rows)
         rows = [row if len(row) <= _MAX_TOKENS else [*row[: _MAX_TOKENS - 1], row[-1]] for row in rows]
@@ -134,7 +123,7 @@ class SentenceEncoder:
             ids[index, : len(row)] = torch.tensor(row)
             mask[index, : len(row)] = 1
         with torch.inference_mode():
-            hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state  # type: ignore[operator]
+            hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
             pooled = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
             vectors: npt.NDArray[np.float32] = torch.nn.functional.normalize(pooled, dim=-1).numpy()
         return vectors
@@ -143,31 +132,31 @@ class SentenceEncoder:
 def _share_read(text: str, encoding: Any, by_the_letter: bool) -> float:
     """Letters and digits in tokens that say something, of all letters and digits; 0 where there are none."""
     total = sum(letter.isalnum() for letter in text[:_MAX_CHARACTERS])
-    known = 0
+    readable = 0
     for token, (start, end) in zip(encoding.tokens, encoding.offsets, strict=True):
         piece = token.removeprefix("##")
         if token not in _UNKNOWN and (not by_the_letter or len(piece) > 1 or piece.isascii()):
-            known += sum(letter.isalnum() for letter in text[start:end])
-    return known / total if total else 0.0
+            readable += sum(letter.isalnum() for letter in text[start:end])
+    return readable / total if total else 0.0
 
 
 def sentence_track(texts: Sequence[Text], note: str = "") -> Track:
-    """A step a text: its sentence embedding, over its span. What the encoder cannot read has words, and no step."""
-    lines = list(texts)
-    read = sentence_encoder().reads([text.text for text in lines]) if lines else np.zeros(0, bool)
-    known = [text for text, is_read in zip(lines, read, strict=True) if is_read]
-    if len(known) < len(lines):
-        language = sentence_encoder().language
-        lost = f"{len(lines) - len(known)} of {len(lines)} lines are not {language}, and are matched word for word only"
+    """Embed texts, one step each, over their spans; those that the encoder cannot read have words and no step."""
+    encoder, lines = sentence_encoder(), list(texts)
+    is_read = encoder.reads([line.text for line in lines]) if lines else np.zeros(0, bool)
+    readable = [line for line, read in zip(lines, is_read, strict=True) if read]
+    if len(readable) < len(lines):
+        unread = f"{len(lines) - len(readable)} of {len(lines)} lines"
+        lost = f"{unread} are not {encoder.language}, and are matched word for word only"
         note = f"{note}; {lost}" if note else lost
-    values = sentence_encoder().encode([text.text for text in known]).astype(np.float16)
-    spans = np.array([[text.start_seconds, text.end_seconds] for text in known]).reshape(-1, 2)
+    values = encoder.encode([line.text for line in readable]).astype(np.float16)
+    spans = np.array([[line.start_seconds, line.end_seconds] for line in readable]).reshape(-1, 2)
     return Track(values, spans, tuple(lines), note)
 
 
 @cache
 def sentence_encoder() -> SentenceEncoder:
-    """The encoder that REELSEEK_SENTENCE_ENCODER names, else the packaged one; one a process.
+    """Return the encoder that REELSEEK_SENTENCE_ENCODER names, else the packaged one; one per process.
 
     Raises:
         ExpertUnavailable: it is not installed.
@@ -183,7 +172,7 @@ def sentence_encoder() -> SentenceEncoder:
 
 @cache
 def packaged_encoder() -> SentenceEncoder:
-    """The packaged encoder, in whose space models were trained; one a process.
+    """Return the packaged encoder, in whose space models were trained; one per process.
 
     Raises:
         ExpertUnavailable: its package is not installed.

@@ -1,9 +1,11 @@
 """Sound by learned models: an audio classifier (AST-like, `sound@FOLDER`) or CLAP (`clap@FOLDER`).
 
-Windows and rates are the model's own. A step of `sound` holds class probabilities, one of `clap` a unit embedding in
-the space of its text tower.
+A step lasts five seconds, at the model's own rate. A step of `sound` holds class probabilities, one of `clap` a unit
+embedding in the space of its text tower. Where the model's feature extractor takes less than five seconds at once, a
+step is the mean over equal parts of them: the extractor would cut off the rest.
 """
 
+import math
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -29,6 +31,17 @@ def _extractor(folder: str) -> Any:
     return AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
 
 
+def _most_samples(extractor: Any) -> int | None:
+    """How many samples an extractor takes at once; None where it takes any number."""
+    for name in ("nb_max_samples", "n_samples"):  # CLAP, Whisper
+        if getattr(extractor, name, None):
+            return int(getattr(extractor, name))
+    frames = getattr(extractor, "max_length", None)
+    if frames and hasattr(extractor, "num_mel_bins"):  # AST: so many frames of 25 ms every 10 ms
+        return int((frames - 1) * min(160, extractor.sampling_rate // 100) + 400)
+    return None
+
+
 class _Learned:
     modality = "audio"
 
@@ -42,10 +55,17 @@ class _Learned:
         config = AutoConfig.from_pretrained(self._folder, local_files_only=True)
         self.dim = int(config.projection_dim if name == "clap" else config.num_labels)
         self._labels = [] if name == "clap" else labels_of(config)
-        self._rate = int(_extractor(str(self._folder)).sampling_rate)
+        extractor = _extractor(str(self._folder))
+        self._rate = int(extractor.sampling_rate)
+        self._most = min(_most_samples(extractor) or _window_samples(self._rate), _window_samples(self._rate))
         self.streams: Sequence[Stream] = (SoundStream(self._rate),)
         self.fingerprint = fingerprint(
-            name, weights=weights_hash(self._folder), window=_WINDOW_SECONDS, rate=self._rate, dtype="float16"
+            name,
+            weights=weights_hash(self._folder),
+            window=_WINDOW_SECONDS,
+            rate=self._rate,
+            dtype="float16",
+            **({"most": self._most} if self._most < _window_samples(self._rate) else {}),
         )
 
     def open(self) -> Session:
@@ -53,6 +73,11 @@ class _Learned:
 
     def encode(self, samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """One row [dim] for one window of samples."""
+        parts = np.array_split(samples, math.ceil(len(samples) / self._most))
+        mean: npt.NDArray[np.float32] = np.mean([self._encode(part) for part in parts], axis=0)
+        return mean / np.linalg.norm(mean) if self.name == "clap" and len(parts) > 1 else mean
+
+    def _encode(self, samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         import torch
 
         model = load_pretrained(self._auto_class, str(self._folder))
@@ -65,7 +90,7 @@ class _Learned:
             return rows(model(**inputs).logits.softmax(-1))[0]
 
     def labels(self, values: npt.NDArray[np.floating]) -> list[tuple[str, float]]:
-        """The likeliest classes over some steps; a joint space with text has none."""
+        """Name the likeliest classes over some steps; a joint space with text has no classes."""
         return likeliest(self._labels, values) if self._labels else []
 
     def describe(self, values: npt.NDArray[Any], spans: npt.NDArray[np.float64]) -> tuple[Text, ...]:
@@ -77,6 +102,10 @@ class _Learned:
             for row, (start, end) in zip(values, spans, strict=True)
             if row.max() >= _LABEL_AT_LEAST
         )
+
+
+def _window_samples(rate: int) -> int:
+    return int(_WINDOW_SECONDS * rate)
 
 
 class _WindowSession:
@@ -94,7 +123,7 @@ class _WindowSession:
             self._next = batch.start_seconds
         self._end = batch.end_seconds
         self._rest = np.concatenate([self._rest, batch.samples])
-        size = int(_WINDOW_SECONDS * self._rate)
+        size = _window_samples(self._rate)
         while len(self._rest) >= size:
             self._encode(self._rest[:size])
             self._rest = self._rest[size:]

@@ -7,6 +7,7 @@ the embedding of "someone is speaking", which is all that is known. A recogniser
 
 from collections.abc import Sequence
 from functools import cache
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
@@ -50,8 +51,8 @@ def _detect(samples: npt.NDArray[np.int16]) -> list[tuple[float, float]]:
     spans: list[tuple[float, float]] = []
     for begin in range(0, len(samples), _PIECE_SECONDS * _RATE):
         piece = torch.from_numpy(samples[begin : begin + _PIECE_SECONDS * _RATE].astype(np.float32) / 32768)
-        for found in get_speech_timestamps(piece, _detector(), sampling_rate=_RATE):
-            spans.append(((begin + found["start"]) / _RATE, (begin + found["end"]) / _RATE))
+        for span in get_speech_timestamps(piece, _detector(), sampling_rate=_RATE):
+            spans.append(((begin + span["start"]) / _RATE, (begin + span["end"]) / _RATE))
     return spans
 
 
@@ -78,13 +79,13 @@ class _SpeechSession:
             return sentence_track(lines, f"{self._lines[0].source} subtitles")
         if not self._pieces:
             return sentence_track([], "no sound and no subtitles")
-        said: list[Text] = []
+        texts: list[Text] = []
         while self._pieces:
             begin, blocks = self._pieces.pop(0)
             samples = np.concatenate(blocks)
-            said += [self._words(samples, begin, start, end) for start, end in _detect(samples)]
-        how = "recognised" if self._recogniser else "detected, not recognised (no recogniser was given)"
-        return sentence_track(said, how if said else "nobody speaks")
+            texts += [self._words(samples, begin, start, end) for start, end in _detect(samples)]
+        note = "recognised" if self._recogniser else "detected, not recognised (no recogniser was given)"
+        return sentence_track(texts, note if texts else "nobody speaks")
 
     def _words(self, samples: npt.NDArray[np.int16], begin: float, start: float, end: float) -> Text:
         text = ""
@@ -99,8 +100,9 @@ def _transcribe(processor: Any, model: Any, samples: npt.NDArray[np.int16]) -> s
     import torch
 
     words: list[str] = []
-    for begin in range(0, len(samples), 30 * _RATE):
-        piece = samples[begin : begin + 30 * _RATE].astype(np.float32) / 32768
+    size = int(getattr(processor.feature_extractor, "n_samples", 30 * _RATE))  # it would cut off what is longer
+    for begin in range(0, len(samples), size):
+        piece = samples[begin : begin + size].astype(np.float32) / 32768
         inputs = processor(piece, sampling_rate=_RATE, return_tensors="pt")
         with torch.inference_mode():
             ids = model.generate(inputs.input_features, max_new_tokens=128, do_sample=False)
@@ -122,7 +124,7 @@ class _Speech:
             "speech",
             text=sentence_encoder().fingerprint,
             subtitles=SUBTITLES_VERSION,
-            detector="silero-vad",
+            detector=f"silero-vad {version('silero-vad')}",
             recogniser=weights_hash(pretrained_folder(model)) if model else None,
             dtype="float16",
         )

@@ -1,7 +1,7 @@
 """Learned motion: a video classifier (VideoMAE-like) over windows of frames (`video@/models/videomae`).
 
 Frames: eight a second, so that a window of 16 lasts two seconds (frames every 1/8 s, near the sampling VideoMAE was
-trained with); size and crop as the model's own configuration says. A step is the mean of the last hidden layer.
+trained with), prepared by the model's own image processor. A step is the mean of the last hidden layer.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable
 from reelseek.experts.expert import Session, Track, fingerprint, spans_of_cells
-from reelseek.experts.hub import load_pretrained, preprocessing, pretrained_folder, weights_hash
+from reelseek.experts.hub import load_pretrained, pretrained_folder, weights_hash
+from reelseek.experts.preprocessing import Preprocessing
 from reelseek.media.streams import FrameBatch, Stream
 
 __all__ = ["video"]
@@ -29,24 +30,31 @@ class _Video:
         from transformers import AutoConfig
 
         self._folder = pretrained_folder(model)
-        self._preprocessing = preprocessing(self._folder)
+        self._preprocessing = Preprocessing(self._folder)
         config = AutoConfig.from_pretrained(self._folder, local_files_only=True)
         self.dim, self._frames = int(config.hidden_size), int(config.num_frames)
         self.streams: Sequence[Stream] = (self._preprocessing.stream(_FPS),)
         self.fingerprint = fingerprint(
-            "video", weights=weights_hash(self._folder), preprocessing=self._preprocessing, fps=_FPS, dtype="float16"
+            "video",
+            weights=weights_hash(self._folder),
+            preprocessing=self._preprocessing.settings,
+            fps=_FPS,
+            dtype="float16",
         )
 
     def open(self) -> Session:
         return _Windows(self)
 
-    def encode(self, batch: FrameBatch) -> npt.NDArray[np.float16]:
-        """One row [dim] for one window of frames."""
+    def encode(self, frames: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float16]:
+        """One row [dim] for one window of frames [height, width, 3]."""
         import torch
 
         model = load_pretrained("AutoModelForVideoClassification", str(self._folder))
+        inputs = self._preprocessing(frames, model.forward)
+        if inputs["pixel_values"].ndim == 4:  # the processor took the frames for pictures
+            inputs["pixel_values"] = inputs["pixel_values"][None]
         with torch.inference_mode():
-            output = model(self._preprocessing.tensor(batch)[None], output_hidden_states=True)
+            output = model(**inputs, output_hidden_states=True)
             row: npt.NDArray[np.float16] = output.hidden_states[-1].mean(dim=1)[0].numpy().astype(np.float16)
         return row
 
@@ -73,9 +81,8 @@ class _Windows:
 
     def _encode(self) -> None:
         missing = self._expert.frames - len(self._pixels)
-        pixels = np.stack(self._pixels + [self._pixels[-1]] * missing)  # a last, short window holds its last frame
-        times = np.arange(len(pixels), dtype=np.float64)
-        self._rows.append(self._expert.encode(FrameBatch(pixels, times, times)))
+        frames = self._pixels + [self._pixels[-1]] * missing  # a last, short window holds its last frame
+        self._rows.append(self._expert.encode(frames))
         self._starts.append(self._seconds[0])
         self._pixels, self._seconds = [], []
 

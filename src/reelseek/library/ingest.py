@@ -5,7 +5,7 @@ Progress is kept per (video, expert). Killed at any moment and started again, it
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from reelseek.experts.extract import Extracted, extract, prepare_worker
 from reelseek.library.collection import Collection, Entry, read_collection
 from reelseek.library.damage import Damage, damaged_tracks, note_damage
 from reelseek.library.names import printable
-from reelseek.library.renew import renew_treatments
+from reelseek.library.renew import describe_outdated, outdated_tracks, renew_treatments
 from reelseek.library.sidecars import Sidecars, State, put_sidecars, reads_subtitles
 from reelseek.library.store import Library, TrackRow
 from reelseek.library.text_space import LINE_EXPERTS, check_text_space, note_text_space
@@ -136,7 +136,13 @@ def add(
             report.notices += renew_treatments(library, wanted, workers=workers, limits=limits)
             tasks = _pending(library, specs, wanted, report, retry_failed)
             tasks = _with_damaged(library, tasks, damage)
+            outdated = outdated_tracks(library, specs)
+            tasks = _with_outdated(library, tasks, outdated, specs, retry_failed)
             _extract_contents(library, tasks, workers, limits, report, tell)
+            failed = {video for video, _, _ in report.failed}
+            notices, failures = describe_outdated(library, outdated, specs, failed)
+            report.notices += notices
+            report.failed += failures
         _report_damage(library, damage, report)
     return report
 
@@ -148,9 +154,30 @@ def _with_damaged(library: Library, tasks: list[_Task], damage: Damage) -> list[
     used: list[str] = json.loads(library.meta("experts") or "[]")
     missing = available(used)[1]
     specs = {load_expert(spec).name: spec for spec in used if spec not in missing}
+    return _with_tracks(library, tasks, [row for row, _ in damage], specs)
+
+
+def _with_outdated(
+    library: Library, tasks: list[_Task], outdated: Sequence[TrackRow], specs: Sequence[str], retry_failed: bool
+) -> list[_Task]:
+    """The tasks, with every outdated track whose file is at hand, or it could not be searched beside the new ones."""
+    failures = library.failures() if outdated and not retry_failed else []
+    failed = {(f["video"], f["expert"] or "") for f in failures if _is_final(f["reason"], f["attempts"])}
+    rows = [
+        row for row in outdated if not any((video.id, row.expert) in failed for video in library.videos_of(row.owner))
+    ]
+    return _with_tracks(library, tasks, rows, {load_expert(spec).name: spec for spec in specs})
+
+
+def _with_tracks(
+    library: Library, tasks: list[_Task], rows: Sequence[TrackRow], specs: Mapping[str, str]
+) -> list[_Task]:
+    """The tasks, with the tracks of some rows whose file is as it was, by the spec of each expert."""
+    if not rows:
+        return tasks
     by_content = {task.content: task for task in tasks}
     beside = Sidecars(library)
-    for row, _ in damage:
+    for row in rows:
         spec, video = specs.get(row.expert), _unchanged_video(library, row)
         if spec is None or video is None:
             continue

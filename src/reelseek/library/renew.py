@@ -1,14 +1,18 @@
-"""Tracks of files that this version treats otherwise than the one that made them are made anew; all others stay."""
+"""Tracks that this version would make otherwise are made anew; all others stay.
 
-from collections.abc import Iterable
+Other versions treated some files differently, or had other experts; vectors of both must not meet.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from reelseek.library.store import Library, Video
+from reelseek.experts import load_expert
+from reelseek.library.store import Library, TrackRow, Video
 from reelseek.media.container import Limits, MediaInfo, probe
 from reelseek.media.guard import Workers
 from reelseek.media.notice import Notice
 
-__all__ = ["renew_treatments"]
+__all__ = ["describe_outdated", "outdated_tracks", "renew_treatments"]
 
 
 def _probe(item: tuple[Video, Limits]) -> MediaInfo:
@@ -46,3 +50,48 @@ def renew_treatments(
                 message = f"extracted anew, since {', '.join(outcome.treatment)} is treated differently than before"
                 notices.append((video.id, Notice("", message)))
     return notices
+
+
+def outdated_tracks(library: Library, specs: Sequence[str]) -> list[TrackRow]:
+    """List the tracks of files that another version or model of their expert made than those that run now."""
+    current = {load_expert(spec).name: load_expert(spec).fingerprint for spec in specs}
+    rows = (row for row in library.track_rows() if row.expert in current and not row.owner.startswith("id:"))
+    return [row for row in rows if row.fingerprint != current[row.expert]]
+
+
+def describe_outdated(
+    library: Library, outdated: Sequence[TrackRow], specs: Sequence[str], failed: Collection[str]
+) -> tuple[list[tuple[str, Notice]], list[tuple[str, str, str]]]:
+    """Say what became of outdated tracks after an extraction.
+
+    Args:
+        outdated: what `outdated_tracks` listed before it.
+        failed: videos whose failure is reported already.
+
+    Returns:
+        Notices, and (video, expert, reason) of tracks that stand in the way of a search.
+    """
+    notices: list[tuple[str, Notice]] = []
+    failures: list[tuple[str, str, str]] = []
+    if not outdated:
+        return notices, failures
+    remaining = {(row.owner, row.expert) for row in outdated_tracks(library, specs)}
+    experts = library.experts()
+    for expert in dict.fromkeys(row.expert for row in outdated):
+        owners = [row.owner for row in outdated if row.expert == expert]
+        old = [owner for owner in owners if (owner, expert) in remaining]
+        if len(old) < len(owners):
+            message = f"{len(owners) - len(old)} tracks by another version or model of this expert were extracted anew"
+            notices.append(("", Notice(expert, message)))
+        if old and len(experts[expert]["fingerprints"]) == 1:
+            wait = "wait for their files to be extracted anew"
+            message = f"{len(old)} tracks by another version or model of this expert {wait}"
+            notices.append(("", Notice(expert, message)))
+        elif old:
+            reason = (
+                "its track is by another version or model of this expert, and a search cannot use both; put its file "
+                "back and add it again (with --retry-failed where it failed), or forget it: reelseek remove"
+            )
+            videos = [video.id for owner in old for video in library.videos_of(owner)]
+            failures += [(video, expert, reason) for video in videos if video not in failed]
+    return notices, failures

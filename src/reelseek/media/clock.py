@@ -130,17 +130,17 @@ class StreamTime:
 
     def span(self, frame: av.VideoFrame | av.AudioFrame) -> tuple[float | None, float]:
         """Start (None without a timestamp: it follows at `end`) and length of a frame in seconds."""
-        if not self._tick:  # asked once: fractions a frame would cost as much as resizing
+        if not self._tick:  # once: a fraction per frame would cost as much as resizing
             self._tick = float(frame.time_base or 0)
-        known = frame.pts is not None and self._tick and not self._untimed
+        timed = frame.pts is not None and self._tick and not self._untimed
         if isinstance(frame, av.AudioFrame):
             length = frame.samples / frame.sample_rate
         else:
             length = (frame.duration or 0) * self._tick
             length = length if 0 < length < 60 else 0.0
-            if not length and not known:
+            if not length and not timed:
                 length = self._frame_seconds
-        return (self._clock.seconds(frame.pts, self._tick) if known and frame.pts is not None else None), length
+        return (self._clock.seconds(frame.pts, self._tick) if timed and frame.pts is not None else None), length
 
 
 def read_packets(
@@ -149,24 +149,24 @@ def read_packets(
     clock: Clock,
     damaged: Callable[[str], None],
 ) -> Iterator[av.Packet]:
-    """Packets of some streams until the end, their times those of one piece; a damaged stretch is stepped over.
+    """Read the packets of streams until the end, joined files on one clock; damaged stretches are skipped.
 
     Args:
-        streams: whose packets are wanted.
+        streams: whose packets are returned.
         clock: of this file.
         damaged: called with an empty text for every unreadable packet, and with a sentence when reading is given up.
     """
-    wanted = {stream.index for stream in streams}
+    selected = {stream.index for stream in streams}
     leading = _leading(container) if clock.joined else []
     parts = _Parts()
-    for packet in _demuxed(container, [*streams, *(s for s in leading if s.index not in wanted)], damaged):
+    for packet in _demuxed(container, [*streams, *(s for s in leading if s.index not in selected)], damaged):
         if clock.joined:
             shift = clock.shifts[min(parts.place(packet), len(clock.shifts) - 1)]
             if shift and packet.time_base:
                 ticks = round(shift / float(packet.time_base))
                 packet.pts = None if packet.pts is None else packet.pts + ticks
                 packet.dts = None if packet.dts is None else packet.dts + ticks
-            if packet.stream_index not in wanted:
+            if packet.stream_index not in selected:
                 continue
         yield packet
 

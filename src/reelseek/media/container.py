@@ -84,9 +84,9 @@ class Limits:
     streams: int = 64
 
     def wall_seconds(self, duration: float | None) -> float:
-        """Seconds that a file of `duration` seconds (None: unknown) may take."""
-        known = 3600.0 if duration is None else min(duration, self.duration_seconds)
-        return self.base_seconds + self.seconds_per_second * known
+        """Return the wall seconds that a file of `duration` seconds (None: unknown) may take."""
+        expected = 3600.0 if duration is None else min(duration, self.duration_seconds)
+        return self.base_seconds + self.seconds_per_second * expected
 
 
 @dataclass(frozen=True)

@@ -58,14 +58,14 @@ class CueFile:
 
 
 def read_cues(text: str) -> CueFile:
-    """Cues of a file by what it holds, whatever it is called; what rolls up the screen comes once."""
+    """Parse the cues of a file by its content, whatever its name; lines that roll up the screen come once."""
     text = text.replace("\r\r\n", "\n").replace("\r\n", "\n").replace("\r", "\n")
     lines = text.split("\n")
     if _EVENTS.search(text):
         return _events(lines)
-    found = _timed(lines)
-    found.cues = without_rolling(found.cues, word_times=_WORD_TIME.search(text) is not None)
-    return found
+    file = _timed(lines)
+    file.cues = without_rolling(file.cues, word_times=_WORD_TIME.search(text) is not None)
+    return file
 
 
 def _timed(lines: list[str]) -> CueFile:
@@ -124,15 +124,15 @@ def _names_next(body: list[str], before: int | None, *, web: bool) -> tuple[bool
 
 def _without_blocks(body: list[str]) -> list[str]:
     """A WebVTT cue without the notes and style sheets that follow it after an empty line."""
-    kept: list[str] = []
+    words: list[str] = []
     skipping, empty = False, False
     for line in body:
         if empty:
             skipping = _BLOCK.match(line) is not None
         empty = not line
         if not skipping:
-            kept.append(line)
-    return kept
+            words.append(line)
+    return words
 
 
 def _events(lines: list[str]) -> CueFile:

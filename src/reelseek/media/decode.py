@@ -38,7 +38,7 @@ DECODE_VERSION = 1
 Batch = FrameBatch | SoundBatch | list[Subtitle]
 Consumer = Callable[[Any], None]
 
-_FRAMES_A_BATCH = 16
+_FRAMES_PER_BATCH = 16
 _OUT_OF_ORDER = 0.5  # seconds by which a frame may lie behind the one before
 
 
@@ -66,12 +66,12 @@ class Decoded:
 
 
 class _Frames:
-    """Chooses frames for one stream and hands them on in batches."""
+    """Selects frames for one stream and passes them to its consumers in batches."""
 
     def __init__(self, stream: FrameStream, consumers: list[Consumer]) -> None:
         self.stream = stream
         self.consumers = consumers
-        self.reformatter = VideoReformatter()  # kept, since it builds its tables anew for every new one
+        self.reformatter = VideoReformatter()  # reused: a new one would build its tables again
         self.next_cell = -math.inf
         self.pixels: list[npt.NDArray[np.uint8]] = []
         self.seconds: list[float] = []
@@ -80,14 +80,14 @@ class _Frames:
         return seconds >= self.next_cell
 
     def take(self, frame: av.VideoFrame, shown: av.VideoFrame, seconds: float, upright: Upright) -> None:
-        """Keep a frame: `shown` is its picture as a screen has it, `frame` tells how that is laid."""
+        """Add a frame: `shown` is its picture for the screen, `frame` tells its orientation."""
         self.next_cell = (math.floor(seconds * self.stream.fps + 1e-6) + 1) / self.stream.fps - 1e-9
         pixels = upright.orientation(frame).apply(self._sized(shown, *upright.display_size(frame)))
         if self.pixels and pixels.shape != self.pixels[0].shape:
             self.flush()  # the picture's size may change in mid-stream
         self.pixels.append(pixels)
         self.seconds.append(seconds)
-        if len(self.pixels) == _FRAMES_A_BATCH:
+        if len(self.pixels) == _FRAMES_PER_BATCH:
             self.flush()
 
     def _sized(self, shown: av.VideoFrame, width: int, height: int) -> npt.NDArray[np.uint8]:
@@ -98,8 +98,8 @@ class _Frames:
         resized = self.reformatter.reformat(shown, width, height, "rgb24", interpolation=smooth, threads=1)
         pixels: npt.NDArray[Any] = resized.to_ndarray()
         if crop is not None:
-            top, left = (height - crop) // 2, (width - crop) // 2
-            pixels = pixels[top : top + crop, left : left + crop]
+            y, x = (height - crop) // 2, (width - crop) // 2
+            pixels = pixels[y : y + crop, x : x + crop]
         return pixels
 
     def flush(self) -> None:
@@ -122,7 +122,7 @@ class _Pass:
         wants: Mapping[Stream, list[Consumer]],
         limits: Limits,
     ) -> None:
-        self.found = Decoded()
+        self.decoded = Decoded()
         self.limits, self.clock = limits, clock
         self.frames = [_Frames(s, c) for s, c in wants.items() if isinstance(s, FrameStream)]
         self.sounds = [MonoSound(s, c) for s, c in wants.items() if isinstance(s, SoundStream)]
@@ -130,7 +130,7 @@ class _Pass:
         self.out_of_order = 0
         self.packets: Counter[int] = Counter()  # of each stream
         video, audio = best_stream(container, "video"), best_stream(container, "audio")
-        self.found.has_video, self.found.has_audio = video is not None, audio is not None
+        self.decoded.has_video, self.decoded.has_audio = video is not None, audio is not None
         self.streams: list[Any] = []
         if video is not None and self.frames:
             self.streams.append(video)
@@ -149,10 +149,10 @@ class _Pass:
                 f"a frame of {frame.width}x{frame.height}; at most {self.limits.pixels} pixels are decoded"
             )
         begin, length = self.picture_time.span(frame)
-        seconds = self.found.picture_end if begin is None else begin
-        self.out_of_order += seconds + length < self.found.picture_end - _OUT_OF_ORDER
-        self.found.picture_end = self._end(self.found.picture_end, seconds, length)
-        self.found.frames += 1
+        seconds = self.decoded.picture_end if begin is None else begin
+        self.out_of_order += seconds + length < self.decoded.picture_end - _OUT_OF_ORDER
+        self.decoded.picture_end = self._end(self.decoded.picture_end, seconds, length)
+        self.decoded.frames += 1
         if seconds < 0:
             return
         takers = [chooser for chooser in self.frames if chooser.wants(seconds)]
@@ -163,61 +163,62 @@ class _Pass:
 
     def audio(self, frame: av.AudioFrame) -> None:
         seconds, length = self.sound_time.span(frame)
-        begin = self.found.sound_end if seconds is None else seconds
-        self.found.sound_end = self._end(self.found.sound_end, begin, length)
-        self.found.sound_seconds += length
+        begin = self.decoded.sound_end if seconds is None else seconds
+        self.decoded.sound_end = self._end(self.decoded.sound_end, begin, length)
+        self.decoded.sound_seconds += length
         for sound in self.sounds:
             sound.take(frame, seconds)
 
-    def _end(self, known: float, seconds: float, length: float) -> float:
+    def _end(self, end: float, seconds: float, length: float) -> float:
+        """The later of the end so far and a frame's end."""
         if seconds + length > self.limits.duration_seconds:
             raise LimitError(f"timestamps reach {seconds:.0f} s; at most {self.limits.duration_seconds:.0f} s are read")
-        return max(known, seconds + length)
+        return max(end, seconds + length)
 
     def damaged(self, message: str) -> None:
         """Count an unreadable packet, or note why reading was given up."""
         if message:
-            self.found.notices.append(Notice("", message, lost=True))
+            self.decoded.notices.append(Notice("", message, lost=True))
         else:
-            self.found.packet_errors += 1
+            self.decoded.packet_errors += 1
 
     def finish(self) -> None:
-        """Hand on what is held, and say what was guessed, mended or left out."""
+        """Flush the batches, and note what was guessed, repaired or left out."""
         for chooser in self.frames:
             chooser.flush()
         for sound in self.sounds:
             sound.flush()
-            self.found.notices += [notice for notice in sound.notices if notice not in self.found.notices]
+            self.decoded.notices += [notice for notice in sound.notices if notice not in self.decoded.notices]
         if self.clock.joined and self.streams:
             places = ", ".join(f"{seconds:.1f}" for seconds in self.clock.breaks[:5])
             more = ", ..." if len(self.clock.breaks) > 5 else ""
             message = f"the times start again or jump at {places}{more} s; the parts were laid one after the other"
-            self.found.notices.append(Notice("", message))
-        if self.found.frames:
-            self.found.notices += self.upright.notices()
+            self.decoded.notices.append(Notice("", message))
+        if self.decoded.frames:
+            self.decoded.notices += self.upright.notices()
         for stream in self.streams:
-            decoded = {"video": self.found.frames, "audio": self.found.sound_seconds}.get(stream.type, 1)
-            if not decoded:
+            amount = {"video": self.decoded.frames, "audio": self.decoded.sound_seconds}.get(stream.type, 1)
+            if not amount:
                 packets = self.packets[stream.index]
                 reason = "cannot be decoded (no packet yields anything)" if packets else "is empty"
                 message = f"{stream.type} stream {stream.index} {reason}"
-                self.found.notices.append(Notice("", message, lost=packets > 0))
+                self.decoded.notices.append(Notice("", message, lost=packets > 0))
         if self.out_of_order:
             message = f"{self.out_of_order} frames lie before others that came earlier in the file; they were left out"
-            self.found.notices.append(Notice("", message, lost=True))
+            self.decoded.notices.append(Notice("", message, lost=True))
 
     def subtitle(self, packet: av.Packet) -> None:
         if packet.pts is None or packet.time_base is None:
             return
         begin = self.clock.seconds(packet.pts, float(packet.time_base))
         length = float((packet.duration or 0) * packet.time_base)
-        decoded: Any = packet.decode()  # type: ignore[unused-ignore]
-        for piece in decoded:
+        pieces: Any = packet.decode()  # type: ignore[unused-ignore]
+        for piece in pieces:
             raw = getattr(piece, "ass", None) or getattr(piece, "text", None) or b""
             raw = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw
             fields = raw.split(",", 8)  # an event as FFmpeg writes one, whatever the file holds
-            said = ass_words(fields[8]) if len(fields) == 9 else raw
-            if words := tuple(plain for line in said.split("\n") if (plain := plain_text(line))):
+            text = ass_words(fields[8]) if len(fields) == 9 else raw
+            if words := tuple(plain for line in text.split("\n") if (plain := plain_text(line))):
                 cue = Cue(words, max(0.0, begin), max(0.0, begin + (length or 1.0)))
                 self.cues.setdefault(packet.stream.index, []).append(cue)
 
@@ -251,7 +252,7 @@ def decode(
 
     Args:
         path: a local media file.
-        wants: consumers by what they ask for. A consumer of a FrameStream is called with FrameBatch, of a SoundStream
+        wants: consumers by requested stream. A consumer of a FrameStream is called with FrameBatch, of a SoundStream
             with SoundBatch, of the SubtitleStream once with a list of Subtitle (before all else if they lie beside the
             file); not at all where there is nothing.
         limits: what the file may cost.
@@ -265,7 +266,7 @@ def decode(
     limits = limits or Limits()
     with open_media(path, limits) as container:
         run = _Pass(container, clock_of(path, container), wants, limits)
-        run.found.notices += passed_over(container)
+        run.decoded.notices += passed_over(container)
         deadline = time.monotonic() + limits.wall_seconds(None)
         for stream in run.streams:
             if stream.type == "video" and threads != 1:
@@ -277,15 +278,15 @@ def decode(
             try:
                 run.packet(packet)
             except (av.error.FFmpegError, UnicodeDecodeError):
-                run.found.packet_errors += 1
+                run.decoded.packet_errors += 1
         run.finish()
-    asked = bool(run.frames and run.found.has_video) or bool(run.sounds and run.found.has_audio)
-    if asked and run.found.frames == 0 and run.found.sound_seconds == 0:
+    requested = bool(run.frames and run.decoded.has_video) or bool(run.sounds and run.decoded.has_audio)
+    if requested and run.decoded.frames == 0 and run.decoded.sound_seconds == 0:
         raise DecodeError(
-            f"{str(path)!r}: not one frame or sample could be decoded ({run.found.packet_errors} damaged packets)"
+            f"{str(path)!r}: not one frame or sample could be decoded ({run.decoded.packet_errors} damaged packets)"
         )
     _tell(wants, run.lines())
-    return run.found
+    return run.decoded
 
 
 def _sidecar(
@@ -294,7 +295,7 @@ def _sidecar(
     """Subtitles beside the file come first and stand for the embedded ones."""
     if run.wants_subtitles:
         beside, notices = sidecar_subtitles(path, copies, duration=duration / av.time_base if duration else None)
-        run.found.notices += notices
+        run.decoded.notices += notices
         if beside:
             run.streams = [s for s in run.streams if s.type != "subtitle"]
             _tell(wants, beside)

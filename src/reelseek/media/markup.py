@@ -58,7 +58,7 @@ def _clean(text: str) -> str:
 
 
 def ass_words(text: str) -> str:
-    r"""The words of an event's text in ASS, where braces hold codes and comments, and \p1 begins a drawing.
+    r"""Return the words of an event's text in ASS, where braces hold codes and comments, and \p1 begins a drawing.
 
     >>> ass_words(r"{\an8}a giraffe{\p1}m 0 0 l 100 0{\p0} walks")
     'a giraffe walks'
@@ -70,5 +70,5 @@ def ass_words(text: str) -> str:
             drawing = int(scales[-1][:4]) > 0
         if not drawing:
             words.append(piece)
-    said = "".join(words).replace(r"\{", "{").replace(r"\}", "}")
-    return re.sub(r"\\[Nn]", "\n", said).replace(r"\h", " ")
+    text = "".join(words).replace(r"\{", "{").replace(r"\}", "}")
+    return re.sub(r"\\[Nn]", "\n", text).replace(r"\h", " ")

@@ -30,18 +30,18 @@ class ShotDetector:
             self._last = histogram
 
     def cuts(self) -> list[float]:
-        """Times in seconds of the first frame of each shot but the first."""
-        found: list[float] = []
+        """Return the times in seconds of the first frame of each shot but the first."""
+        cuts: list[float] = []
         differences = np.array(self._differences)
         for index, difference in enumerate(differences):
             around = np.delete(differences[max(0, index - 5) : index + 6], min(index, 5))
             usual = float(np.median(around)) if len(around) else 0.0
-            begin = found[-1] if found else 0.0
+            begin = cuts[-1] if cuts else 0.0
             if difference < max(_LOWEST_DIFFERENCE, _STANDS_OUT * usual):
                 continue
             if self._seconds[index] - begin >= _SHORTEST_SHOT_SECONDS:
-                found.append(self._seconds[index])
-        return found
+                cuts.append(self._seconds[index])
+        return cuts
 
 
 def _histogram(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:

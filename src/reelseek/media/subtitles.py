@@ -1,18 +1,23 @@
-"""Subtitles beside a video (.srt, .vtt, .ass, .ssa) as plain text with times, and which files they are."""
+"""Subtitles beside a video (.srt, .vtt, .ass, .ssa) as plain text with times; which files they are; writing them."""
 
+import html
 import math
 import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
+import pysubs2
+
+from reelseek.errors import UsageError
 from reelseek.media.charset import decode_text
 from reelseek.media.cues import Cue, CueFile, read_cues
 from reelseek.media.notice import Notice
 from reelseek.media.streams import Subtitle
 
-__all__ = ["MACHINE_WRITTEN", "SUBTITLES_VERSION", "sidecar_names", "sidecar_subtitles"]
+__all__ = ["MACHINE_WRITTEN", "SUBTITLES_VERSION", "format_subtitles", "sidecar_names", "sidecar_subtitles"]
 
 MACHINE_WRITTEN = ".machine-written"  # in the names of subtitles that nobody said
 
@@ -23,6 +28,7 @@ _READ = (".srt", ".vtt", ".ass", ".ssa")
 _NOT_READ = (".sub", ".idx", ".sup", ".smi", ".sami", ".sbv", ".ttml", ".dfxp", ".lrc", ".stl")
 _VIDEOS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".m2ts", ".wmv", ".flv", ".ogv")
 _LARGEST = 20 * 2**20  # a day of subtitles is well under a megabyte
+_LATEST_MS = 100 * 3600 * 1000 - 1  # that SubRip can express
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8})*")
 _KINDS = frozenset("default forced foreign sdh cc hi full signs songs commentary auto orig original normal dub".split())
 
@@ -78,10 +84,10 @@ def _tags(name: str, video: str) -> list[str]:
 def sidecar_subtitles(
     video: Path, copies: Sequence[Path] = (), *, duration: float | None = None
 ) -> tuple[list[Subtitle], list[Notice]]:
-    """Lines of every subtitle file beside a video, and what of them was guessed or could not be read.
+    """Read every subtitle file beside a video, and note what of them was guessed or could not be read.
 
     Args:
-        copies: other files of the same bytes; what lies beside them is said in this video too.
+        copies: other files of the same bytes; subtitles beside them belong to this video too.
         duration: seconds as the file states them, which may be a little off; lines far beyond are left out.
 
     Returns:
@@ -91,8 +97,8 @@ def sidecar_subtitles(
     notices: list[Notice] = []
     for path in dict.fromkeys([video, *copies]):
         for name in sidecar_names(path.parent, [path.name]).get(path.name, ()):
-            found, remarks = _read(path.with_name(name), _tags(name, path.name), duration)
-            lines += found
+            lines_of_file, remarks = _read(path.with_name(name), _tags(name, path.name), duration)
+            lines += lines_of_file
             notices += [Notice(name, message, lost) for message, lost in remarks]
     ordered = sorted(set(lines), key=lambda line: (line.start_seconds, line.end_seconds, line.text))
     return ordered, list(dict.fromkeys(notices))
@@ -145,3 +151,29 @@ def _remarks(cues: CueFile, lines: int, *, empty: bool) -> Remarks:
         else:
             remarks.append(("is empty" if empty else "no time line was recognised, so no line was read", not empty))
     return remarks
+
+
+def format_subtitles(lines: Iterable[tuple[float, float, str]], form: Literal["srt", "vtt"]) -> str:
+    """Format lines as SubRip or WebVTT, their text as it stands: braces, angle brackets and backslashes are no markup.
+
+    Args:
+        lines: start and end in seconds, at least a millisecond apart in the output, and text.
+
+    Raises:
+        UsageError: a line ends after 100 hours.
+
+    >>> format_subtitles([(1.5, 2.0, "a giraffe")], "srt")
+    '1\\n00:00:01,500 --> 00:00:02,000\\na giraffe\\n'
+    """
+    file = pysubs2.SSAFile()
+    for start_seconds, end_seconds, text in lines:
+        start = round(1000 * start_seconds)
+        end = max(start + 1, round(1000 * end_seconds))
+        if end > _LATEST_MS:
+            raise UsageError(f"a line ends at {end_seconds:.0f} s; subtitles reach up to 99:59:59")
+        words = " ".join(text.split()).replace("-->", "->")
+        words = html.escape(words, quote=False) if form == "vtt" else words
+        # pysubs2 reads backslashes as codes of ASS even so: a character that no text contains stands for them.
+        file.append(pysubs2.SSAEvent(start, end, words.replace("\\", "\0")))
+    written = file.to_string(form, keep_ssa_tags=True).replace("\0", "\\").strip("\n")
+    return f"{written}\n" if written else ""

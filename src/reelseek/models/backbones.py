@@ -22,15 +22,15 @@ Video = Float[Tensor, "_ _ _ _ _"]  # video channel frame height width
 
 
 class _Conv(nn.Sequential):
-    """A convolution over time and space with batch normalisation; `apart` first over space, then over time."""
+    """A convolution over time and space with batch normalisation; `separable` convolves space, then time."""
 
     def __init__(
-        self, before: int, width: int, kernel: tuple[int, int, int], *, stride: int = 1, apart: bool = False,
+        self, before: int, width: int, kernel: tuple[int, int, int], *, stride: int = 1, separable: bool = False,
         padding: tuple[int, int, int] | None = None,
     ) -> None:  # fmt: skip
         time, height, wide = kernel
         pad = padding or (time // 2, height // 2, wide // 2)
-        if apart:
+        if separable:
             space = nn.Conv3d(before, width, (1, height, wide), (1, stride, stride), (0, pad[1], pad[2]), bias=False)
             over_time = nn.Conv3d(width, width, (time, 1, 1), (stride, 1, 1), (pad[0], 0, 0), bias=False)
             parts = [space, nn.BatchNorm3d(width), nn.ReLU(), over_time, nn.BatchNorm3d(width), nn.ReLU()]
@@ -41,7 +41,7 @@ class _Conv(nn.Sequential):
 
 
 class _Gate(nn.Module):
-    """Each channel times the sigmoid of a linear of the mean over time and space."""
+    """Gates each channel by the sigmoid of a linear layer over the mean over time and space."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class _Gate(nn.Module):
 
 
 class _MaxPool(nn.Module):
-    """Maximum with as much padding as keeps `ceil(size / stride)` places, more of it at the end (TensorFlow's SAME)."""
+    """Max pooling padded to `ceil(size / stride)` places, with more padding at the end (TensorFlow's SAME)."""
 
     def __init__(self, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> None:
         super().__init__()
@@ -63,12 +63,12 @@ class _MaxPool(nn.Module):
         for size, kernel, stride in reversed(list(zip(values.shape[2:], self.kernel, self.stride, strict=True))):
             total = max(0, (-(-size // stride) - 1) * stride + kernel - size)
             pads += [total // 2, total - total // 2]
-        # All that is pooled comes from a ReLU, so that zeros never win.
+        # Inputs come from a ReLU, so that padding with zeros changes no maximum.
         return functional.max_pool3d(functional.pad(values, pads), self.kernel, self.stride)
 
 
 class _Inception(nn.Module):
-    """Four branches side by side, each with its gate."""
+    """Four parallel branches, each with its gate."""
 
     def __init__(self, before: int, widths: Sequence[int]) -> None:
         super().__init__()
@@ -76,8 +76,8 @@ class _Inception(nn.Module):
         self.branches = nn.ModuleList(
             [
                 _Conv(before, one, (1, 1, 1)),
-                nn.Sequential(_Conv(before, two_a, (1, 1, 1)), _Conv(two_a, two, (3, 3, 3), apart=True)),
-                nn.Sequential(_Conv(before, three_a, (1, 1, 1)), _Conv(three_a, three, (3, 3, 3), apart=True)),
+                nn.Sequential(_Conv(before, two_a, (1, 1, 1)), _Conv(two_a, two, (3, 3, 3), separable=True)),
+                nn.Sequential(_Conv(before, three_a, (1, 1, 1)), _Conv(three_a, three, (3, 3, 3), separable=True)),
                 nn.Sequential(_MaxPool((3, 3, 3), (1, 1, 1)), _Conv(before, four, (1, 1, 1))),
             ]
         )
@@ -100,7 +100,7 @@ class S3DG(nn.Module):
     """Videos in [0, 1] -> 1024 features, after space-to-depth of 2 x 2 x 2.
 
     Args:
-        scale: of all widths; 1 is the published network.
+        scale: factor of all widths; 1 is the published network.
     """
 
     def __init__(self, scale: float = 1.0) -> None:
@@ -113,18 +113,20 @@ class S3DG(nn.Module):
         parts: list[nn.Module] = [
             _MaxPool((1, 3, 3), (1, 2, 2)),
             _Conv(wide(64), wide(64), (1, 1, 1)),
-            _Conv(wide(64), wide(192), (3, 3, 3), apart=True),
+            _Conv(wide(64), wide(192), (3, 3, 3), separable=True),
             _Gate(wide(192)),
             _MaxPool((1, 3, 3), (1, 2, 2)),
         ]
         width, pools = wide(192), iter([_MaxPool((3, 3, 3), (2, 2, 2)), _MaxPool((2, 2, 2), (2, 2, 2))])
         for widths in _S3D:
-            block: nn.Module = next(pools) if widths is None else _Inception(width, [wide(each) for each in widths])
+            block: nn.Module = (
+                next(pools) if widths is None else _Inception(width, [wide(channels) for channels in widths])
+            )
             width = block.width if isinstance(block, _Inception) else width
             parts.append(block)
         self.blocks = nn.Sequential(*parts)
         self.width = width
-        self.crop = 1  # places of time that the stem's padding adds at the start
+        self.crop = 1  # time steps that the stem's padding adds at the start
 
     def maps(self, video: Video) -> Video:
         """Feature maps before the mean."""
@@ -145,9 +147,10 @@ def _space_to_depth(video: Tensor) -> Tensor:
 
 
 class Shift(nn.Module):
-    """Temporal shift: an eighth of the channels looks one frame ahead and an eighth one back, zeros at the ends.
+    """Temporal shift: an eighth of the channels comes from the next frame, an eighth from the previous one.
 
-    It reorders channels as MMV's does: those that were last come first. `on` False keeps that order and shifts nothing.
+    Zeros are shifted in at the ends. It reorders channels as MMV's does: the last come first. `on` False reorders and
+    does not shift.
     """
 
     def __init__(self) -> None:
@@ -164,7 +167,7 @@ class Shift(nn.Module):
 
 
 class _Bottleneck(nn.Module):
-    """ResNet v2: normalise and activate before each convolution, on the residual branch of which time is shifted."""
+    """ResNet v2: normalise and activate before each convolution; the residual branch shifts time."""
 
     def __init__(self, before: int, width: int, stride: int) -> None:
         super().__init__()
@@ -190,7 +193,8 @@ class TSMResNet50(nn.Module):
     """Videos -> 2048 features.
 
     Args:
-        scale: of all widths; 1 is the published network, 2 its wide variant.
+        scale: factor of all widths; 1 is the published network, 2 its wide variant.
+        blocks: number of blocks of each stage.
     """
 
     def __init__(self, scale: float = 1.0, blocks: Sequence[int] = (3, 4, 6, 3)) -> None:
@@ -218,7 +222,7 @@ class TSMResNet50(nn.Module):
 
 
 class _Deflated(nn.Module):
-    """A video network that takes images [image, channel, height, width]."""
+    """A video network applied to images [image, channel, height, width]."""
 
     def __init__(self, network: nn.Module, frames: int) -> None:
         super().__init__()
@@ -229,10 +233,10 @@ class _Deflated(nn.Module):
 
 
 def deflate(network: S3DG | TSMResNet50) -> nn.Module:
-    """The network for single images: kernels summed over time, no shift, no pooling over time.
+    """Make the network for single images: kernels summed over time, no shift, no pooling over time.
 
-    Inside a still video it gives what the video network gives; near its ends it does not, for there the video network
-    sees padding. `relearn_norms` mends that.
+    On a still video its features are those of the video network except near the ends, where the video network sees
+    padding; `relearn_norms` corrects for that.
 
     Source: Alayrac et al. 2020, section 3.3.
     """
@@ -240,19 +244,19 @@ def deflate(network: S3DG | TSMResNet50) -> nn.Module:
     for module in flat.modules():
         for name, child in module.named_children():
             if isinstance(child, nn.Conv3d):
-                setattr(module, name, _summed(child))
+                setattr(module, name, _sum_over_time(child))
         if isinstance(module, Shift):
             module.on = False
         elif isinstance(module, _MaxPool):
             module.kernel, module.stride = (1, *module.kernel[1:]), (1, *module.stride[1:])
     if isinstance(flat, S3DG):
-        # Two equal frames make one place after space-to-depth; the summed stem pads no time.
+        # Two equal frames make one time step after space-to-depth; the summed stem does not pad time.
         flat.crop = 0
         return _Deflated(flat, 2)
     return _Deflated(flat, 1)
 
 
-def _summed(conv: nn.Conv3d) -> nn.Conv3d:
+def _sum_over_time(conv: nn.Conv3d) -> nn.Conv3d:
     _, high, wide = conv.kernel_size
     stride, pad = (1, conv.stride[1], conv.stride[2]), (0, int(conv.padding[1]), int(conv.padding[2]))
     flat = nn.Conv3d(conv.in_channels, conv.out_channels, (1, high, wide), stride, pad, bias=False)
@@ -261,8 +265,8 @@ def _summed(conv: nn.Conv3d) -> nn.Conv3d:
     return flat
 
 
-def norms(network: nn.Module) -> Iterator[nn.Parameter]:
-    """Scales and shifts of every batch normalisation."""
+def norm_parameters(network: nn.Module) -> Iterator[nn.Parameter]:
+    """Iterate over the scales and shifts of every batch normalisation."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm3d):
             yield from module.parameters()
@@ -276,12 +280,13 @@ def relearn_norms(
     frames: int,
     rate: float = 1e-3,
 ) -> list[float]:
-    """Learn the deflated network's normalisations so that its features of an image are the video network's of that
-    image repeated: the L1 distance of the two, nothing else moving.
+    """Train the normalisations of a deflated network to reproduce the video network's features of a repeated image.
+
+    The loss is the L1 distance of the two; all other parameters are frozen.
 
     Args:
-        batches: images; each is one step.
-        frames: how often an image is repeated for the video network.
+        batches: images; one optimiser step per batch.
+        frames: number of repetitions of an image for the video network.
 
     Returns:
         the loss of every step.
@@ -291,15 +296,15 @@ def relearn_norms(
     flat.eval()
     network.eval()
     flat.requires_grad_(False)
-    learnt = list(norms(flat))
-    for parameter in learnt:
+    parameters = list(norm_parameters(flat))
+    for parameter in parameters:
         parameter.requires_grad_(True)
-    optimizer = torch.optim.Adam(learnt, lr=rate)
+    optimizer = torch.optim.Adam(parameters, lr=rate)
     losses = []
     for images in batches:
         with torch.no_grad():
-            wanted = network(images[:, :, None].expand(-1, -1, frames, -1, -1))
-        loss = functional.l1_loss(flat(images), wanted)
+            target = network(images[:, :, None].expand(-1, -1, frames, -1, -1))
+        loss = functional.l1_loss(flat(images), target)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -308,7 +313,7 @@ def relearn_norms(
 
 
 def save_network(network: S3DG | TSMResNet50, folder: Path, **sizes: Any) -> None:
-    """A network and the sizes it was built with (`scale`, `blocks`), as config.json and model.safetensors.
+    """Save a network and its constructor arguments (`scale`, `blocks`) as config.json and model.safetensors.
 
     Raises:
         ModelError: one of them cannot be written.
@@ -318,10 +323,10 @@ def save_network(network: S3DG | TSMResNet50, folder: Path, **sizes: Any) -> Non
 
 
 def load_network(folder: Path) -> S3DG | TSMResNet50:
-    """What `save_network` wrote.
+    """Load a network that `save_network` wrote, in evaluation mode.
 
     Raises:
-        ModelError: it did not, or the files do not fit together.
+        ModelError: the folder holds no video network, or its files do not fit together.
     """
     try:
         config, weights = read_saved(folder)

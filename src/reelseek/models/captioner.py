@@ -1,7 +1,7 @@
-"""MART, the memory-augmented recurrent transformer (Lei et al., ACL 2020): a sentence a clip, each knowing the last.
+"""MART, the memory-augmented recurrent transformer (Lei et al., ACL 2020): one sentence per clip, with a memory.
 
-Every layer reads a clip's features and the words so far, and beside them a memory of the clips before. The features may
-be embeddings of any retrieval model, as Ging et al. 2020 and Zolfaghari et al. 2021 do it with COOT's and CrossCLR's.
+Every layer attends to a clip's features, to the words so far and to a memory of the previous clips. The features may be
+embeddings of any retrieval model, as Ging et al. 2020 and Zolfaghari et al. 2021 do it with COOT's and CrossCLR's.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from reelseek.models.systems.coot import sinusoids
 
 __all__ = ["Captioner", "CaptionerConfig", "Memory"]
 
-PAD, BEGIN, END, UNKNOWN = 0, 1, 2, 3  # places of the words that are none
+PAD, BEGIN, END, UNKNOWN = 0, 1, 2, 3  # special tokens
 _SPECIAL = 4
 
 
@@ -30,10 +30,10 @@ class CaptionerConfig:
 
     Args:
         inputs: width of the features.
-        words: the vocabulary, without the words that are none.
-        inner: width within a layer.
-        memory: cells that go from clip to clip; 0 writes each sentence by itself.
-        most_words: longer sentences are cut.
+        words: the vocabulary, without special tokens.
+        inner: width of the feed-forward net of a layer.
+        memory: number of memory cells passed from clip to clip; 0 writes each sentence independently.
+        most_words: longer sentences are truncated.
     """
 
     inputs: int = Field(ge=1)
@@ -48,7 +48,7 @@ class CaptionerConfig:
 
 
 class _Memory(nn.Module):
-    """Cells [clip, cell, dim] that are begun from the first clip's features and updated by gates (equation 3 to 7)."""
+    """Cells [clip, cell, dim], initialised from the first clip's features and updated by gates (equations 3 to 7)."""
 
     def __init__(self, config: CaptionerConfig) -> None:
         super().__init__()
@@ -58,9 +58,9 @@ class _Memory(nn.Module):
         self.read = Attention(config.width, config.heads, dropout=config.dropout)
         self.new, self.gate = (nn.Linear(2 * config.width, config.width) for _ in range(2))
 
-    def first(self, rows: Tensor, features: Tensor) -> Tensor:
-        count = features.sum(1, keepdim=True).clamp(min=1)
-        mean = (rows * features[..., None]).sum(1) / count
+    def initial(self, rows: Tensor, present: Tensor) -> Tensor:
+        count = present.sum(1, keepdim=True).clamp(min=1)
+        mean = (rows * present[..., None]).sum(1) / count
         return self.begin(mean)[:, None] + self.places
 
     def forward(self, memory: Tensor, rows: Tensor, present: Tensor) -> Tensor:
@@ -82,38 +82,38 @@ class _Layer(nn.Module):
         self.drop = nn.Dropout(config.dropout)
 
     def forward(
-        self, rows: Tensor, allowed: Tensor, present: Tensor, steps: int, memory: Tensor | None, begun: Tensor
+        self, rows: Tensor, allowed: Tensor, present: Tensor, steps: int, memory: Tensor | None, started: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """Rows after this layer, and the memory for the next clip."""
+        """Outputs of this layer, and the memory for the next clip."""
         rows = self.norms[0](rows + self.drop(self.attend.read(rows, rows, allowed)))
         if self.remember is not None and self.memory is not None:
-            features = present.clone()
-            features[:, steps:] = False
-            before = self.memory.first(rows, features)
+            feature_present = present.clone()
+            feature_present[:, steps:] = False
+            before = self.memory.initial(rows, feature_present)
             if memory is not None:
-                before = torch.where(begun, memory, before)
+                before = torch.where(started, memory, before)
             keys = torch.cat([before, rows], 1)
             always = torch.ones(*allowed.shape[:2], before.shape[1], dtype=torch.bool, device=rows.device)
             rows = self.norms[1](rows + self.drop(self.remember.read(rows, keys, torch.cat([always, allowed], 2))))
-            there = features.any(1)[:, None, None]  # a clip that is not there changes nothing
-            memory = torch.where(there, self.memory(before, rows, present), before)
+            clip_present = feature_present.any(1)[:, None, None]  # an absent clip changes nothing
+            memory = torch.where(clip_present, self.memory(before, rows, present), before)
         return self.norms[2](rows + self.drop(self.down(functional.gelu(self.up(rows))))), memory
 
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """What goes from clip to clip: cells [video, cell, dim] of each layer, and which videos have had a clip yet."""
+    """The state passed from clip to clip: cells [video, cell, dim] of each layer, and which videos have had a clip."""
 
     cells: tuple[Tensor | None, ...]
-    begun: Tensor
+    started: Tensor
 
-    def rows(self, chosen: Int[Tensor, " row"]) -> "Memory":
-        """Of some videos, in that order."""
-        return Memory(tuple(None if cells is None else cells[chosen] for cells in self.cells), self.begun[chosen])
+    def select(self, rows: Int[Tensor, " row"]) -> "Memory":
+        """The memory of these videos, in this order."""
+        return Memory(tuple(None if cells is None else cells[rows] for cells in self.cells), self.started[rows])
 
 
 class Captioner(nn.Module):
-    """Features of the clips of a video, in order -> a sentence for each."""
+    """Features of the clips of a video, in order -> one sentence per clip."""
 
     def __init__(self, config: CaptionerConfig) -> None:
         super().__init__()
@@ -139,19 +139,19 @@ class Captioner(nn.Module):
 
     @torch.no_grad()
     def fit(self, features: Float[Tensor, "... dim"], present: Bool[Tensor, "..."]) -> None:
-        """Learn each feature's mean and deviation: what all clips have in common would drown what tells them apart."""
-        there = features[present]
-        if len(there) > 1:
-            self.shift.copy_(there.mean(0))
-            self.scale.copy_(1 / there.std(0).clamp(min=1e-3 * float(there.std()) + 1e-8))
+        """Learn each feature's mean and deviation: standardised features show how clips differ."""
+        values = features[present]
+        if len(values) > 1:
+            self.shift.copy_(values.mean(0))
+            self.scale.copy_(1 / values.std(0).clamp(min=1e-3 * float(values.std()) + 1e-8))
 
     def numbers(self, words: Sequence[str]) -> list[int]:
-        """A sentence as numbers, between its begin and its end."""
-        known = [self._number.get(word, UNKNOWN) for word in words[: self.config.most_words]]
-        return [BEGIN, *known, END]
+        """Encode a sentence as token numbers, from BEGIN to END."""
+        tokens = [self._number.get(word, UNKNOWN) for word in words[: self.config.most_words]]
+        return [BEGIN, *tokens, END]
 
     def text(self, numbers: Sequence[int]) -> str:
-        """A sentence of numbers as words, up to its end."""
+        """Decode token numbers to words, up to END."""
         words = []
         for number in numbers:
             if number == END:
@@ -167,36 +167,38 @@ class Captioner(nn.Module):
         words: Int[Tensor, "video word"],
         memory: "Memory | None" = None,
     ) -> tuple[Float[Tensor, "video word vocabulary"], "Memory"]:
-        """One clip of each video: scores of the word after each word, and the memory for the next clip.
+        """Process one clip of each video: logits of the next word at each word, and the memory for the next clip.
 
         Args:
-            words: from BEGIN on, PAD behind the end.
-            memory: of the clips before; None at the first clip.
+            words: token numbers from BEGIN on, padded with PAD.
+            memory: of the previous clips; None at the first clip.
         """
         steps, length = features.shape[1], words.shape[1]
-        seen = self.features((features - self.shift) * self.scale) + self.kind.weight[0] + self.positions[:steps]
-        said = self.embed(words) + self.kind.weight[1] + self.positions[:length]
-        rows = self.enter(torch.cat([seen, said], 1))
-        there = torch.cat([present, words != PAD], 1)
-        allowed = self._allowed(there, steps)
-        alive = present.any(1)
-        begun = torch.zeros_like(alive) if memory is None else memory.begun
+        feature_rows = (
+            self.features((features - self.shift) * self.scale) + self.kind.weight[0] + self.positions[:steps]
+        )
+        word_rows = self.embed(words) + self.kind.weight[1] + self.positions[:length]
+        rows = self.enter(torch.cat([feature_rows, word_rows], 1))
+        token_present = torch.cat([present, words != PAD], 1)
+        allowed = self._attention_mask(token_present, steps)
+        clip_present = present.any(1)
+        started = torch.zeros_like(clip_present) if memory is None else memory.started
         cells: list[Tensor | None] = []
-        for place, layer in enumerate(self.layers):
-            old = None if memory is None else memory.cells[place]
-            rows, kept = layer(rows, allowed, there, steps, old, begun[:, None, None])
-            cells.append(kept)
+        for index, layer in enumerate(self.layers):
+            previous = None if memory is None else memory.cells[index]
+            rows, updated = layer(rows, allowed, token_present, steps, previous, started[:, None, None])
+            cells.append(updated)
         scores = functional.linear(self.out(rows[:, steps:]), self.embed.weight, self.bias)
-        return scores, Memory(tuple(cells), begun | alive)
+        return scores, Memory(tuple(cells), started | clip_present)
 
     @staticmethod
-    def _allowed(there: Bool[Tensor, "video token"], steps: int) -> Bool[Tensor, "video token token"]:
-        """Features read features; a word reads features and the words up to itself."""
-        tokens = there.shape[1]
-        order = torch.ones(tokens, tokens, dtype=torch.bool, device=there.device).tril()
+    def _attention_mask(present: Bool[Tensor, "video token"], steps: int) -> Bool[Tensor, "video token token"]:
+        """Features attend to features; a word attends to features and to the words up to itself (causal)."""
+        tokens = present.shape[1]
+        order = torch.ones(tokens, tokens, dtype=torch.bool, device=present.device).tril()
         order[:steps] = False
         order[:, :steps] = True
-        return order & there[:, None]
+        return order & present[:, None]
 
     @torch.inference_mode()
     def write(
@@ -206,50 +208,50 @@ class Captioner(nn.Module):
         *,
         beam: int = 1,
     ) -> list[list[str]]:
-        """Sentences of each video's clips, in order; an empty one for a clip without any features.
+        """Write one sentence per clip of each video, in order; an empty one for a clip without any features.
 
         Args:
-            beam: hypotheses that are followed; 1 takes the likeliest word each time. Of several, the sentence with the
-                highest mean log-probability a word is taken.
+            beam: width of the beam search; 1 is greedy decoding. Of several hypotheses, the one with the highest mean
+                log-probability per word is returned.
         """
         videos, clips = features.shape[:2]
         memory: Memory | None = None
-        told: list[list[str]] = [[] for _ in range(videos)]
+        sentences: list[list[str]] = [[] for _ in range(videos)]
         for clip in range(clips):
-            seen, there = features[:, clip], present[:, clip]
-            best = self._search(seen, there, memory, beam)
-            alive = there.any(1)
+            clip_features, clip_steps = features[:, clip], present[:, clip]
+            best = self._beam_search(clip_features, clip_steps, memory, beam)
+            clip_present = clip_steps.any(1)
             for video in range(videos):
-                told[video].append(self.text(best[video, 1:].tolist()) if bool(alive[video]) else "")
-            memory = self(seen, there, best, memory)[1]
-        return told
+                sentences[video].append(self.text(best[video, 1:].tolist()) if bool(clip_present[video]) else "")
+            memory = self(clip_features, clip_steps, best, memory)[1]
+        return sentences
 
-    def _search(self, seen: Tensor, there: Tensor, memory: Memory | None, beam: int) -> Tensor:
-        """The sentence of each video, from BEGIN to END, PAD behind."""
-        videos = len(seen)
-        wide = torch.arange(videos, device=seen.device).repeat_interleave(beam)
-        seen, there = seen[wide], there[wide]
-        kept = None if memory is None else memory.rows(wide)
-        words = torch.full((videos * beam, 1), BEGIN, device=seen.device)
-        scores = torch.full((videos, beam), -torch.inf, device=seen.device)
+    def _beam_search(self, features: Tensor, present: Tensor, memory: Memory | None, beam: int) -> Tensor:
+        """The best sentence of each video, from BEGIN to END, padded with PAD."""
+        videos = len(features)
+        video_of_beam = torch.arange(videos, device=features.device).repeat_interleave(beam)
+        features, present = features[video_of_beam], present[video_of_beam]
+        beam_memory = None if memory is None else memory.select(video_of_beam)
+        words = torch.full((videos * beam, 1), BEGIN, device=features.device)
+        scores = torch.full((videos, beam), -torch.inf, device=features.device)
         scores[:, 0] = 0.0
-        ended = torch.zeros(videos * beam, dtype=torch.bool, device=seen.device)
-        for place in range(self.config.most_words + 1):
-            logits = self(seen, there, words, kept)[0][:, -1]
-            logits[:, [PAD, BEGIN, UNKNOWN, *([END] if place == 0 else [])]] = -torch.inf
-            if place == self.config.most_words:  # as long as a sentence may be
+        ended = torch.zeros(videos * beam, dtype=torch.bool, device=features.device)
+        for length in range(self.config.most_words + 1):
+            logits = self(features, present, words, beam_memory)[0][:, -1]
+            logits[:, [PAD, BEGIN, UNKNOWN, *([END] if length == 0 else [])]] = -torch.inf
+            if length == self.config.most_words:  # the longest sentence: only END may follow
                 logits[:, _SPECIAL:] = -torch.inf
-            step = logits.log_softmax(-1)
-            step[ended] = -torch.inf
-            step[ended, PAD] = 0.0  # what has ended stays as it is
-            total = (scores.flatten()[:, None] + step).view(videos, -1)
-            scores, chosen = total.topk(beam, dim=1)
-            row = (chosen // step.shape[1] + beam * torch.arange(videos, device=seen.device)[:, None]).flatten()
-            word = (chosen % step.shape[1]).flatten()
-            words = torch.cat([words[row], word[:, None]], 1)
-            ended = ended[row] | (word == END)
+            log_probs = logits.log_softmax(-1)
+            log_probs[ended] = -torch.inf
+            log_probs[ended, PAD] = 0.0  # a finished hypothesis is only padded
+            totals = (scores.flatten()[:, None] + log_probs).view(videos, -1)
+            scores, indices = totals.topk(beam, dim=1)
+            hypotheses = indices // log_probs.shape[1] + beam * torch.arange(videos, device=features.device)[:, None]
+            rows, next_words = hypotheses.flatten(), (indices % log_probs.shape[1]).flatten()
+            words = torch.cat([words[rows], next_words[:, None]], 1)
+            ended = ended[rows] | (next_words == END)
             if bool(ended.all()):
                 break
-        lengths = (words != PAD).sum(1).view(videos, beam) - 1  # what it began with was not guessed
-        best = (scores / lengths).argmax(1) + beam * torch.arange(videos, device=seen.device)
+        lengths = (words != PAD).sum(1).view(videos, beam) - 1  # BEGIN was not predicted
+        best = (scores / lengths).argmax(1) + beam * torch.arange(videos, device=features.device)
         return words[best]

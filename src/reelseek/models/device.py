@@ -1,7 +1,7 @@
-"""Where tensors live: one spelling for every command and function that computes.
+"""Devices by name, the same for every command and function that computes.
 
-`auto` takes an accelerator where there is one; `cpu`, `cuda`, `cuda:1`, `mps` mean themselves. The environment's
-REELSEEK_DEVICE stands in where nothing is named.
+`auto` takes an accelerator if there is one; `cpu`, `cuda`, `cuda:1` and `mps` are PyTorch's names. The environment
+variable REELSEEK_DEVICE is the default.
 """
 
 import os
@@ -15,20 +15,20 @@ __all__ = ["available", "describe", "device_of", "matmul_precision", "resolve_de
 
 
 def available() -> list[str]:
-    """Names of the devices that are here, the best one first."""
+    """Names of the devices of this machine, the best one first."""
     gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     metal = ["mps"] if torch.backends.mps.is_available() else []
     return [*gpus, *metal, "cpu"]
 
 
 def resolve_device(name: "str | torch.device | None" = None) -> torch.device:
-    """The device that a name means.
+    """Resolve a device name.
 
     Args:
         name: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; None takes REELSEEK_DEVICE, and `auto` where that is not set.
 
     Raises:
-        UsageError: no such name, or the device is not here; says which are.
+        UsageError: no such name, or this machine lacks the device; lists those it has.
 
     >>> resolve_device("cpu")
     device(type='cpu')
@@ -36,39 +36,39 @@ def resolve_device(name: "str | torch.device | None" = None) -> torch.device:
     if isinstance(name, torch.device):
         return name
     variable = os.environ.get("REELSEEK_DEVICE", "").strip()
-    wanted = (name or variable or "auto").strip().lower()
-    said = f"REELSEEK_DEVICE is {wanted!r}" if name is None and variable else f"the device is {wanted!r}"
-    here = available()
-    if wanted == "auto":
-        return torch.device(here[0])
-    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", wanted):
-        raise UsageError(f"{said}; wanted auto, cpu, cuda, cuda:N or mps, and here there is {', '.join(here)}")
-    exact = "cuda:0" if wanted == "cuda" else wanted
-    if exact not in here:
-        raise UsageError(f"{said}, which is not on this machine; here there is {', '.join(here)}")
+    requested = (name or variable or "auto").strip().lower()
+    subject = f"REELSEEK_DEVICE is {requested!r}" if name is None and variable else f"the device is {requested!r}"
+    devices = available()
+    if requested == "auto":
+        return torch.device(devices[0])
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", requested):
+        raise UsageError(f"{subject}; wanted auto, cpu, cuda, cuda:N or mps, and here there is {', '.join(devices)}")
+    exact = "cuda:0" if requested == "cuda" else requested
+    if exact not in devices:
+        raise UsageError(f"{subject}, which is not on this machine; here there is {', '.join(devices)}")
     return torch.device(exact)
 
 
 def device_of(model: torch.nn.Module) -> torch.device:
-    """Where a model's tensors live."""
+    """The device of a model's tensors."""
     tensors = [*model.parameters(), *model.buffers()]
-    return next((each.device for each in tensors if each.device.type != "cpu"), torch.device("cpu"))
+    return next((tensor.device for tensor in tensors if tensor.device.type != "cpu"), torch.device("cpu"))
 
 
 def describe(device: torch.device) -> str:
-    """A device in words, with its memory in GiB.
+    """Describe a device in words, with its memory in GiB.
 
     >>> describe(torch.device("cpu"))
     'cpu'
     """
     if device.type != "cuda":
         return str(device)
-    about = torch.cuda.get_device_properties(device)
+    properties = torch.cuda.get_device_properties(device)
     free, total = torch.cuda.mem_get_info(device)
-    return f"{device}: {about.name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+    return f"{device}: {properties.name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
 
 
 def matmul_precision(device: torch.device) -> None:
-    """Let a GPU multiply float32 matrices in TF32, which keeps ten bits of each factor; the host's stay whole."""
+    """Let a GPU multiply float32 matrices in TF32 (ten bits of mantissa); the CPU keeps full precision."""
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")

@@ -1,4 +1,4 @@
-"""The text side: captions -> one vector each, or one a token; frozen or trained along.
+"""The text side: captions -> one vector each, or one per token; frozen or trained with the model.
 
 Text is one more modality: a caption's tokens are `Steps`, as a video's are. Every system takes every encoder.
 """
@@ -41,9 +41,9 @@ class TextConfig:
     encoder: `sentence` (packaged), a folder or pulled hub name of a BERT- or CLIP-like model, a file of word
         vectors (GloVe or word2vec, .txt .vec .bin), or `features`: captions come as vectors of width `dim`, and text
         cannot be read.
-    trained: learn its weights too; they are then part of the model.
+    trained: train its weights too; they are then part of the model.
     most_tokens: later tokens are left out, and counted in `TextEncoder.left_out`.
-    dim: width of its vectors; None asks the encoder, which must then be on this machine.
+    dim: width of its vectors; None reads it from the encoder, which must then be on this machine.
     """
 
     encoder: str = "sentence"
@@ -53,30 +53,29 @@ class TextConfig:
 
 
 class TextEncoder(nn.Module):
-    """Texts -> vectors, by the encoder that the configuration names.
+    """Texts -> vectors, by the configured encoder.
 
     Attributes:
         width: of its vectors.
-        left_out: tokens beyond `most_tokens` so far; each time it grows a warning says so.
+        left_out: number of tokens beyond `most_tokens` so far; each increase is logged as a warning.
     """
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.config = config
         self.left_out = 0
-        self.register_buffer(
-            "where", torch.zeros(()), persistent=False
-        )  # a frozen encoder has nothing else on a device
+        # The only tensor of a frozen encoder: it carries the device.
+        self.register_buffer("where", torch.zeros(()), persistent=False)
         self.where: Tensor
         if config.trained:
             if config.encoder.endswith(_VECTORS) or config.encoder == FEATURES:
                 what = "caption features" if config.encoder == FEATURES else "word vectors"
-                raise ModelError(f"{what} are not trained along; the projection after them is")
-            self.encoder = _fresh(config.encoder)
+                raise ModelError(f"{what} are not trained; the projection after them is")
+            self.encoder = _trainable_copy(config.encoder)
         self.width = config.dim or _width(config.encoder)
 
     def pooled(self, texts: Sequence[str]) -> Float[Tensor, "text width"]:
-        """One vector a text: the sentence encoder's mean, BERT's [CLS], CLIP's projection, or the mean of word vectors.
+        """Encode each text as one vector: sentence mean, BERT's [CLS], CLIP's projection, or the mean word vector.
 
         Raises:
             ModelError: a text is empty, is features and words are read or the reverse, or features have another width.
@@ -93,7 +92,7 @@ class TextEncoder(nn.Module):
         return steps.clean.sum(1) / steps.present.sum(1, keepdim=True).clamp(min=1)
 
     def words(self, texts: Sequence[str]) -> Steps:
-        """One vector a token. A text of which a file of word vectors knows no word has none.
+        """Encode each token as one vector. A text without any word of a word-vector file has no token.
 
         Raises:
             ModelError: a text is empty, is features and words are read or the reverse, or features have another width.
@@ -104,7 +103,7 @@ class TextEncoder(nn.Module):
         return steps
 
     def reads(self, texts: Sequence[str]) -> Bool[Tensor, " text"]:
-        """Which texts are at least by half of words that it knows; one that is trained along may learn letters."""
+        """Which texts consist at least half of known words; a trained encoder may learn unknown scripts."""
         if self.config.encoder == FEATURES:
             self._refuse_foreign(texts)
             return torch.ones(len(texts), dtype=torch.bool, device=self._device)
@@ -117,8 +116,8 @@ class TextEncoder(nn.Module):
         if tokenizer.unk_token_id in (None, tokenizer.eos_token_id):  # every byte is a token
             return torch.ones(len(texts), dtype=torch.bool, device=self._device)
         rows = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
-        known = [2 * sum(token == tokenizer.unk_token_id for token in row) < max(1, len(row)) for row in rows]
-        return torch.tensor(known, dtype=torch.bool, device=self._device)
+        readable = [2 * sum(token == tokenizer.unk_token_id for token in row) < max(1, len(row)) for row in rows]
+        return torch.tensor(readable, dtype=torch.bool, device=self._device)
 
     def _refuse_unreadable(self, texts: Sequence[str]) -> None:
         if self.config.encoder == FEATURES:
@@ -157,21 +156,21 @@ class TextEncoder(nn.Module):
         tokenizer, frozen = _loaded(self.config.encoder, self._device.type, self._device.index)
         model = self.encoder if self.config.trained else frozen
         rows = [tokenizer(text)["input_ids"] for text in texts]
-        room = min(self.config.most_tokens + 2, _positions(model))
-        self._count(sum(max(0, len(row) - room) for row in rows), room)
-        rows = [row if len(row) <= room else [*row[: room - 1], row[-1]] for row in rows]
+        limit = min(self.config.most_tokens + 2, _positions(model))
+        self._count_left_out(sum(max(0, len(row) - limit) for row in rows), limit)
+        rows = [row if len(row) <= limit else [*row[: limit - 1], row[-1]] for row in rows]
         ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
         host = torch.zeros_like(ids, dtype=torch.bool)
         for index, row in enumerate(rows):
             ids[index, : len(row)], host[index, : len(row)] = torch.tensor(row), True
-        ids, there = upload([ids], self._device)[0], Mask.on(self._device, host)
+        ids, mask = upload([ids], self._device)[0], Mask.on(self._device, host)
         with torch.set_grad_enabled(self.config.trained and torch.is_grad_enabled()):
-            values, pooled = _run(model, ids, there.tensor, sentence=self.config.encoder == "sentence")
+            values, pooled = _run_encoder(model, ids, mask.tensor, sentence=self.config.encoder == "sentence")
         if _is_clip(model):
             host = host.clone()
-            host[:, 0] = False  # the first token is the same for every text; the last one stays (EAO, section 4.1)
-            there = Mask.on(self._device, host)
-        return Steps(values, there.tensor, values.new_zeros(*host.shape, 2), host=there.host), pooled
+            host[:, 0] = False  # the first token is the same for every text; the last is used (EAO, section 4.1)
+            mask = Mask.on(self._device, host)
+        return Steps(values, mask.tensor, values.new_zeros(*host.shape, 2), host=mask.host), pooled
 
     def _vectors(self, texts: Sequence[str]) -> Steps:
         vectors = word_vectors(self.config.encoder)
@@ -183,9 +182,9 @@ class TextEncoder(nn.Module):
 
     def _padded(self, rows: Sequence[npt.NDArray[np.float32]]) -> Steps:
         """Steps of the vectors [word, dim] of each text, without the words that are too many."""
-        most = self.config.most_tokens
-        self._count(sum(max(0, len(row) - most) for row in rows), most)
-        rows = [row[:most] for row in rows]
+        limit = self.config.most_tokens
+        self._count_left_out(sum(max(0, len(row) - limit) for row in rows), limit)
+        rows = [row[:limit] for row in rows]
         width = rows[0].shape[1] if rows else self.width
         values = np.zeros((len(rows), max(1, *map(len, rows), 1), width), np.float32)
         present = np.zeros(values.shape[:2], bool)
@@ -194,10 +193,10 @@ class TextEncoder(nn.Module):
         steps = Steps(torch.from_numpy(values), torch.from_numpy(present), torch.zeros(*present.shape, 2))
         return steps.to(self._device)
 
-    def _count(self, tokens: int, most: int) -> None:
+    def _count_left_out(self, tokens: int, limit: int) -> None:
         if tokens:
             self.left_out += tokens
-            _log.warning("texts longer than %d tokens: %d tokens were left out", most, tokens)
+            _log.warning("texts longer than %d tokens: %d tokens were left out", limit, tokens)
 
 
 def refuse_features(texts: Sequence[str]) -> None:
@@ -226,7 +225,7 @@ def _folder(name: str) -> Path:
 
 @cache
 def _loaded(name: str, device: str = "cpu", number: int | None = None) -> tuple[Any, Any]:
-    """Tokenizer and frozen model, one copy a process and device."""
+    """Tokenizer and frozen model, one copy per process and device."""
     if device != "cpu":
         shared, model = _loaded(name)
         return shared, deepcopy(model).to(device if number is None else f"{device}:{number}")
@@ -244,15 +243,14 @@ def _loaded(name: str, device: str = "cpu", number: int | None = None) -> tuple[
     return tokenizer, load_pretrained("AutoModel", str(folder))
 
 
-def _fresh(name: str) -> nn.Module:
-    """A copy of the encoder's text part that may be trained."""
+def _trainable_copy(name: str) -> nn.Module:
+    """A trainable copy of the encoder's text part."""
     model = deepcopy(_loaded(name)[1])
     if _is_clip(model):
         model.vision_model = nn.Identity()
         model.visual_projection = nn.Identity()
-    for unused in ("pooler",):
-        if hasattr(model, unused):
-            setattr(model, unused, None)
+    if hasattr(model, "pooler"):  # its output is not used
+        model.pooler = None
     return model.requires_grad_(True)
 
 
@@ -279,13 +277,14 @@ def _width(name: str) -> int:
     return int(model.config.projection_dim if _is_clip(model) else model.config.hidden_size)
 
 
-def _run(model: Any, ids: Tensor, there: Tensor, *, sentence: bool) -> tuple[Tensor, Tensor]:
-    mask = there.long()
+def _run_encoder(model: Any, ids: Tensor, present: Tensor, *, sentence: bool) -> tuple[Tensor, Tensor]:
+    attention_mask = present.long()
     if _is_clip(model):
-        hidden = model.text_model(input_ids=ids, attention_mask=mask).last_hidden_state
+        hidden = model.text_model(input_ids=ids, attention_mask=attention_mask).last_hidden_state
         values: Tensor = model.text_projection(hidden)
-        return values, values[torch.arange(len(ids)), there.sum(1) - 1]
-    hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
+        return values, values[torch.arange(len(ids)), present.sum(1) - 1]
+    hidden = model(input_ids=ids, attention_mask=attention_mask).last_hidden_state
     if sentence:
-        return hidden, functional.normalize((hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True), dim=-1)
+        mean = (hidden * attention_mask[..., None]).sum(1) / attention_mask.sum(1, keepdim=True)
+        return hidden, functional.normalize(mean, dim=-1)
     return hidden, hidden[:, 0]

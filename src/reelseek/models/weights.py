@@ -1,4 +1,4 @@
-"""Saved weights: written whole or not at all, never read with another model's configuration, refused with NaN."""
+"""Saved weights: written atomically, read only with their own configuration, refused if they hold NaN."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ _ID = "id"
 
 @contextmanager
 def write_errors(place: Path) -> Iterator[None]:
-    """Say in one sentence that something below cannot be written.
+    """Turn errors of writing below `place` into one sentence.
 
     Raises:
         ModelError: the disk is full, or the folder read-only.
@@ -45,7 +45,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     Raises:
         ModelError: it cannot be written; the old file stays.
     """
-    copies = {name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}  # none may share memory
+    # Clones, since safetensors refuses tensors that share memory.
+    copies = {name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}
     with write_errors(path):
         write_whole_by(path, lambda partial: save_file(copies, partial, metadata))
 
@@ -53,7 +54,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
 def write_saved(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
     """Write model.safetensors, then config.json; both carry a digest of the two, by which `read_saved` pairs them.
 
-    The digest is of the contents, so that what is saved again over itself can be loaded at every step.
+    The digest is of the contents, so that saving the same model over itself can be loaded at every moment.
 
     Raises:
         ModelError: one of them cannot be written.
@@ -65,7 +66,7 @@ def write_saved(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[str
 
 
 def read_saved(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The configuration and the tensors that `write_saved` wrote; files without a digest are taken as they are.
+    """Read the configuration and the tensors that `write_saved` wrote; files without a digest are not checked.
 
     Raises:
         ModelError: they were not saved together, or a tensor holds NaN or infinity. What a damaged file raises is
@@ -91,7 +92,7 @@ def _digest(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
 
 
 def load_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Every tensor of a safetensors file by name.
+    """Read every tensor of a safetensors file by name.
 
     Raises:
         ModelError: a tensor holds NaN or infinity. What a damaged file raises is safetensors' own.
@@ -102,7 +103,7 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 
 def check_finite(weights: Mapping[str, Tensor], source: str | os.PathLike[str]) -> None:
-    """Refuse weights with which every score would be NaN.
+    """Refuse weights that hold NaN or infinity, which would make scores NaN.
 
     Raises:
         ModelError: names the first tensor that holds NaN or infinity.

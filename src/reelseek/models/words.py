@@ -16,7 +16,7 @@ Vector = npt.NDArray[np.float32]
 
 
 def split_words(text: str) -> list[str]:
-    """Words as Everything at Once and HowTo100M split captions.
+    """Split a text into words as Everything at Once and HowTo100M split captions.
 
     >>> split_words("A dog's bark, twice!")
     ['A', "dog's", 'bark', 'twice']
@@ -25,14 +25,14 @@ def split_words(text: str) -> list[str]:
 
 
 class WordVectors:
-    """Vectors of words, looked up as written and else in lower case.
+    """Word vectors, looked up as written, else in lower case.
 
     Args:
-        path: `.bin` for word2vec's binary form; anything else is text, a word and its numbers a line, with or without
-            a first line of counts.
+        path: `.bin` for word2vec's binary form; anything else is text, one word and its numbers per line, with or
+            without a first line of counts.
 
     Raises:
-        ModelError: the file is absent, or is neither.
+        ModelError: the file is absent, or holds no word vectors.
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,13 +50,13 @@ class WordVectors:
         return len(self._rows)
 
     def get(self, word: str) -> Vector | None:
-        found = self._rows.get(word)
-        return self._rows.get(word.lower()) if found is None else found
+        vector = self._rows.get(word)
+        return self._rows.get(word.lower()) if vector is None else vector
 
 
 @cache
 def word_vectors(path: str) -> WordVectors:
-    """One copy a process."""
+    """Load a file of word vectors once per process."""
     return WordVectors(Path(path))
 
 
@@ -64,14 +64,14 @@ def _read_text(path: Path) -> dict[str, Vector]:
     rows: dict[str, Vector] = {}
     width = 0
     with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
+        for line_number, line in enumerate(lines, 1):
             word, *numbers = line.rstrip("\n").split(" ")
-            numbers = [each for each in numbers if each]
-            if number == 1 and len(numbers) == 1:
+            numbers = [number for number in numbers if number]
+            if line_number == 1 and len(numbers) == 1:
                 continue  # word2vec's counts
             width = width or len(numbers)
             if len(numbers) != width or not width:
-                raise ValueError(f"line {number} has {len(numbers)} numbers, the first has {width}")
+                raise ValueError(f"line {line_number} has {len(numbers)} numbers, the first has {width}")
             rows[word] = np.array(numbers, np.float32)
     return rows
 

@@ -1,4 +1,4 @@
-"""Out of a review: which videos leave the training part and why, and what a test part keeps."""
+"""Clean splits from a review: which videos leave the training part and why, and which test videos stay."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ __all__ = ["Leak", "Overlap", "find_overlap", "read_ids", "read_videos", "remove
 
 @dataclass(frozen=True)
 class Leak:
-    """A training video that shares footage with a test video, and how that is known.
+    """A training video that shares footage with a test video, and the evidence for it.
 
     Attributes:
         why: `id`, `bytes` or `source` (the first stage); `duplicate` or `near-duplicate` (a verdict); or
@@ -42,7 +42,7 @@ class Overlap:
 
     Attributes:
         by_name: leaks of the first stage, `by_verdict` of the second, `extended` those that follow from either.
-        seen: pairs of the second stage that somebody judged or scrolled past.
+        reviewed: pairs of the second stage that somebody judged or scrolled past.
     """
 
     test_name: str
@@ -52,7 +52,7 @@ class Overlap:
     by_name: tuple[Leak, ...]
     by_verdict: tuple[Leak, ...]
     extended: tuple[Leak, ...]
-    seen: int
+    reviewed: int
 
     @property
     def leaks(self) -> tuple[Leak, ...]:
@@ -60,18 +60,18 @@ class Overlap:
 
     @property
     def clean_train(self) -> list[str]:
-        gone = {leak.train for leak in self.leaks}
-        return [name for name in self.train if name not in gone]
+        leaking = {leak.train for leak in self.leaks}
+        return [name for name in self.train if name not in leaking]
 
     @property
     def shared_test(self) -> list[str]:
-        found = {leak.test for leak in self.leaks}
-        return [name for name in self.test if name in found]
+        leaking = {leak.test for leak in self.leaks}
+        return [name for name in self.test if name in leaking]
 
     @property
     def clean_test(self) -> list[str]:
-        found = {leak.test for leak in self.leaks}
-        return [name for name in self.test if name not in found]
+        leaking = {leak.test for leak in self.leaks}
+        return [name for name in self.test if name not in leaking]
 
 
 def find_overlap(
@@ -83,58 +83,59 @@ def find_overlap(
     judged: Sequence[tuple[Pair, Decision]] = (),
     ids: Mapping[str, str] | None = None,
 ) -> Overlap:
-    """Both stages together.
+    """Combine both stages into what two parts share.
 
-    A training video with the source of one that a verdict names goes too (Dzabraev et al. 2021, appendix C): the same
-    YouTube video, the same film of LSMDC, or the same id in `ids`. Of a set held against itself, the later of two
-    videos goes.
+    A training video with the source of one that a verdict names leaves too (Dzabraev et al. 2021, appendix C): the same
+    YouTube video, the same film of LSMDC, or the same id in `ids`. Of a set compared with itself, the later of two
+    videos leaves.
 
     Args:
-        content: hashes of files, where they are known.
-        judged: pairs with what stands about them.
-        ids: what each video was cut from, where its name does not tell; with or without folder and ending.
+        content: hashes of files, where they are available.
+        judged: pairs with their decisions.
+        ids: source of each video, where its name does not tell it; names with or without folder and ending.
     """
     named = matching(ids or {}, [*test, *train])[0]
-    known = {video: (ids or {})[line] for line, videos in named.items() for video in videos}
+    sources = {video: (ids or {})[line] for line, videos in named.items() for video in videos}
     tests, trains = set(test), set(train)
     order = {video: place for place, video in enumerate(test)} if tests == trains else {}
-    first = [Leak(each.train, each.test, each.why) for each in shared_by_name(test, train, content or {}, known)]
-    second, seen = [], 0
+    by_name = [Leak(pair.train, pair.test, pair.why) for pair in shared_by_name(test, train, content or {}, sources)]
+    by_verdict, reviewed = [], 0
     for pair, decision in judged:
         one, two = (pair.test, pair.train) if pair.test in tests and pair.train in trains else (pair.train, pair.test)
         if one not in tests or two not in trains:
             continue
         if order and order[one] > order[two]:
             one, two = two, one
-        seen += 1
+        reviewed += 1
         if decision.verdict in SAME:
             at, other = (pair.test_start, pair.train_start) if one == pair.test else (pair.train_start, pair.test_start)
-            last = decision.said[-1]
-            people = ", ".join(dict.fromkeys(each.who for each in decision.said))
+            last = decision.opinions[-1]
+            reviewers = ", ".join(dict.fromkeys(opinion.who for opinion in decision.opinions))
             why = str(decision.verdict)
-            second.append(Leak(two, one, why, pair.score, at, other, pair.window, people, last.time))
-    return Overlap(*names, tuple(test), tuple(train), tuple(first), tuple(second),
-                   tuple(_extended([*first, *second], train, known)), seen)  # fmt: skip
+            by_verdict.append(Leak(two, one, why, pair.score, at, other, pair.window, reviewers, last.time))
+    return Overlap(*names, tuple(test), tuple(train), tuple(by_name), tuple(by_verdict),
+                   tuple(_leaks_of_same_source([*by_name, *by_verdict], train, sources)), reviewed)  # fmt: skip
 
 
-def _extended(leaks: Sequence[Leak], train: Sequence[str], ids: Mapping[str, str]) -> list[Leak]:
+def _leaks_of_same_source(leaks: Sequence[Leak], train: Sequence[str], ids: Mapping[str, str]) -> list[Leak]:
+    """Leaks that follow from others: further training videos that were cut from the source of a leaking one."""
     by_source: dict[str, list[str]] = {}
     for name in train:
         source = ids.get(name) or source_id(name)
         if source:
             by_source.setdefault(source, []).append(name)
-    there = {(leak.train, leak.test) for leak in leaks}
-    found = []
+    pairs = {(leak.train, leak.test) for leak in leaks}
+    extended = []
     for leak in leaks:
         for name in by_source.get(ids.get(leak.train) or source_id(leak.train) or "", ()):
-            if name != leak.test and (name, leak.test) not in there:
-                there.add((name, leak.test))
-                found.append(Leak(name, leak.test, f"same source as {leak.train}", who=leak.who, when=leak.when))
-    return found
+            if name != leak.test and (name, leak.test) not in pairs:
+                pairs.add((name, leak.test))
+                extended.append(Leak(name, leak.test, f"same source as {leak.train}", who=leak.who, when=leak.when))
+    return extended
 
 
 def removed_table(overlap: Overlap) -> str:
-    """CSV: every training video that goes, each test video that it shares footage with, and why."""
+    """Format as CSV every training video that leaves, each test video that it shares footage with, and why."""
     buffer = io.StringIO()
     rows = csv.DictWriter(buffer, [field.name for field in fields(Leak)], lineterminator="\n")
     rows.writeheader()
@@ -145,7 +146,7 @@ def removed_table(overlap: Overlap) -> str:
 
 
 def read_ids(path: Path) -> dict[str, str]:
-    """A table `video,id`: what each video was cut from.
+    """Read a table `video,id`: the source that each video was cut from.
 
     Raises:
         CollectionError: it cannot be read, or has other columns.
@@ -157,8 +158,8 @@ def read_ids(path: Path) -> dict[str, str]:
 
 
 def read_videos(path: Path, part: str = "train") -> list[str]:
-    """Videos of a list, one a line; of a table its column `train` (or `test`, as `part` says), else `video`; of pairs
-    (`.jsonl`, `.lst`) those of that part.
+    """Read the videos of a list, one per line; of a table its column `train` (or `test`, as `part` says), else `video`;
+    of pairs (`.jsonl`, `.lst`) those of that part.
 
     Raises:
         CollectionError: it cannot be read, or has no such column.

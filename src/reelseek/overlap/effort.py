@@ -1,7 +1,7 @@
-"""What is left to look at, for the videos at hand: the search curve of an expert, and an estimate after a review."""
+"""The effort of a review: the search curve of an expert on two sets, and how many pairs remain to be judged."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,19 @@ from reelseek.experts import load_expert
 from reelseek.overlap.curve import Estimate, SearchCurve, augmented_videos, estimate, search_curve
 from reelseek.overlap.match import Frames, unit_rows
 from reelseek.overlap.pairs import Pair
-from reelseek.overlap.scan import Asked, weighted_sets
+from reelseek.overlap.scan import ScanOptions, weighted_sets
 from reelseek.overlap.sources import LibrarySource, Source
 from reelseek.overlap.verdicts import SAME, Decision
 from reelseek.overlap.weights import ScreensaverBank
 
 __all__ = ["Effort", "measure_effort"]
 
-_AT = (0.5, 0.8, 0.9, 0.95, 1.0)
+_RECALLS = (0.5, 0.8, 0.9, 0.95, 1.0)
 
 
 @dataclass(frozen=True)
 class Effort:
-    """A curve with what it was measured on, and the estimate where pairs were judged."""
+    """A search curve, the sets it was measured on, and an estimate where pairs were judged."""
 
     curve: SearchCurve
     space: str
@@ -34,18 +34,18 @@ class Effort:
     estimate: Estimate | None
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values; `negatives_at` is F at some shares."""
+        """Plain values under the keys of a curve's file; `negatives_at` is F at some recalls."""
         return {
             "space": self.space, "window": self.window, "queries": self.queries, "seed": self.seed,
-            "negative_pairs": self.curve.pairs, "negatives_at": {str(x): self.curve.at(x) for x in _AT},
-            "found": self.curve.found.tolist(), "negatives": self.curve.negatives.tolist(),
-            "estimate": asdict(self.estimate) if self.estimate else None,
+            "negative_pairs": self.curve.pairs, "negatives_at": {str(x): self.curve.at(x) for x in _RECALLS},
+            "found": self.curve.recall.tolist(), "negatives": self.curve.negatives.tolist(),
+            "estimate": self.estimate.as_json() if self.estimate else None,
         }  # fmt: skip
 
 
 def measure_effort(
     source: Source,
-    asked: Asked,
+    options: ScanOptions,
     *,
     bank: ScreensaverBank | None = None,
     queries: int = 500,
@@ -54,36 +54,39 @@ def measure_effort(
     augmented_in: Source | None = None,
     progress: Callable[[str, int, int, str], None] = lambda *_: None,
 ) -> Effort:
-    """The search curve of two sets, with the source's features.
+    """Measure the search curve of two sets, with the source's features.
 
     Args:
-        asked, bank: as of the search whose effort is measured.
-        queries: at most so many test videos are augmented, drawn by `seed`.
-        judged: pairs with what stands about them; duplicates are no negatives, and the estimate counts them.
+        options, bank: as of the scan whose effort is measured.
+        queries: at most so many test videos are augmented, sampled with `seed`.
+        judged: pairs with their decisions; duplicates are no negatives, and the estimate counts them.
         augmented_in: features of augmented videos by the same names, where the source has no files to augment.
 
     Raises:
         UsageError: no video can be augmented.
     """
-    sets = weighted_sets(source, asked, bank, progress)
-    names = sets.test.names
-    order = np.random.default_rng(seed).permutation(len(names))[:queries]
-    chosen = [names[place] for place in sorted(order.tolist())]
-    if augmented_in is not None:
-        features = {name: augmented_in.read(name) for name in chosen if name in augmented_in.names}
-        changed: dict[str, Frames] = {name: each for name, each in features.items() if each is not None and len(each)}
-    else:
-        changed = _augment(source, chosen, seed, progress)
-    if not changed:
-        raise UsageError(f"not one video of {asked.test!r} could be augmented")
-    place_of = {name: place for place, name in enumerate(names)}
-    copies = {place_of[name]: sets.as_gallery(unit_rows(each)) for name, each in changed.items()}
-    same = [(pair.test, pair.train) for pair, decision in judged or () if decision.verdict in SAME]
-    drawn = search_curve(
-        sets.queries, sets.gallery, copies, window=asked.window, names=(names, sets.train.names), duplicates=same
-    )
-    told = estimate(drawn, len(judged), len(same)) if judged else None
-    return Effort(drawn, source.space, asked.window, len(copies), seed, told)
+    with weighted_sets(source, options, bank, progress) as sets:
+        names = sets.test.names
+        order = np.random.default_rng(seed).permutation(len(names))[:queries]
+        sample = [names[place] for place in sorted(order.tolist())]
+        changed = _augment(source, sample, seed, progress) if augmented_in is None else _read(augmented_in, sample)
+        if not changed:
+            raise UsageError(f"not one video of {options.test!r} could be augmented")
+        place_of = {name: place for place, name in enumerate(names)}
+        copies = {place_of[name]: sets.as_gallery(unit_rows(rows)) for name, rows in changed.items()}
+        duplicates = [(pair.test, pair.train) for pair, decision in judged or () if decision.verdict in SAME]
+        curve = search_curve(
+            sets.queries, sets.gallery, copies,
+            window=options.window, names=(names, sets.train.names), duplicates=duplicates,
+        )  # fmt: skip
+    remaining = estimate(curve, len(judged), len(duplicates)) if judged else None
+    return Effort(curve, source.space, options.window, len(copies), seed, remaining)
+
+
+def _read(source: Source, names: Sequence[str]) -> dict[str, Frames]:
+    """Features of those of the videos that have frames in a source."""
+    features = {name: source.read(name) for name in names if name in source.names}
+    return {name: rows for name, rows in features.items() if rows is not None and len(rows)}
 
 
 def _augment(
@@ -105,5 +108,5 @@ def _augment(
         video = source.video(name)
         if video is not None and video.path is not None and video.path.is_file():
             paths[name] = video.path
-    found = augmented_videos(list(paths.values()), spec, seed=seed, progress=progress)
-    return {name: found[path] for name, path in paths.items() if path in found}
+    features = augmented_videos(list(paths.values()), spec, seed=seed, progress=progress)
+    return {name: features[path] for name, path in paths.items() if path in features}

@@ -33,38 +33,41 @@ class Shared:
 
 
 def source_id(video: str) -> str | None:
-    """The video or film that a clip was cut from, where its name tells.
+    """Return the video or film that a clip was cut from, where its name tells it.
 
     >>> source_id("msvd/-4wsuPCjDBc_5_15.avi"), source_id("1004_Juno_00.00.32.801-00.00.50.747")
     ('-4wsuPCjDBc', '1004_Juno')
     """
     name = _bare(video)[-1]
     for rule in _RULES:
-        found = rule.match(name)
-        if found:
-            return found["id"]
+        match = rule.match(name)
+        if match:
+            return match["id"]
     return None
 
 
 def shared_by_name(
     test: Iterable[str], train: Iterable[str], content: Mapping[str, str], ids: Mapping[str, str] | None = None
 ) -> list[Shared]:
-    """Pairs of the two sets that are the same, each once, for the strongest reason.
+    """List the pairs of two sets that are the same video, each once, for the strongest reason.
 
-    A set held against itself pairs each two videos once, the earlier one as `test`.
+    A set compared with itself pairs every two videos once, the earlier one as `test`.
 
     Args:
-        content: hashes of the files of those videos whose bytes are at hand.
-        ids: what videos were cut from, where their names do not tell.
+        content: hashes of the files of those videos whose bytes are available.
+        ids: sources of videos, where their names do not tell them.
     """
-    known = ids or {}
+    sources = ids or {}
     first, second = list(dict.fromkeys(test)), list(dict.fromkeys(train))
     keys = (
         ("id", {video: video for video in (*first, *second)}),
         ("bytes", {video: content[video] for video in (*first, *second) if content.get(video)}),
-        ("source", {video: source for video in (*first, *second) if (source := known.get(video) or source_id(video))}),
+        (
+            "source",
+            {video: source for video in (*first, *second) if (source := sources.get(video) or source_id(video))},
+        ),
     )
-    found: dict[tuple[str, str], Shared] = {}
+    shared: dict[tuple[str, str], Shared] = {}
     order = {video: place for place, video in enumerate(first)} if set(first) == set(second) else {}
     for why, key in keys:
         by_key: dict[str, list[str]] = {}
@@ -74,8 +77,8 @@ def shared_by_name(
         for video in first:
             for other in by_key.get(key.get(video, ""), ()):
                 if not order or order[video] < order[other]:
-                    found.setdefault((video, other), Shared(video, other, why))
-    return list(found.values())
+                    shared.setdefault((video, other), Shared(video, other, why))
+    return list(shared.values())
 
 
 def _bare(name: str) -> tuple[str, ...]:
@@ -86,18 +89,18 @@ def _bare(name: str) -> tuple[str, ...]:
 
 
 def matching(listed: Iterable[str], videos: Iterable[str]) -> tuple[dict[str, list[str]], list[str]]:
-    """What each line of a list names among some videos; and the lines that name none of them.
+    """Match each line of a list to the videos that it names; and return the lines that name none.
 
-    A line names the video of exactly that name; else those that are called so without ending, in another form of the
-    same letters, or in some folder that the other does not tell; of these, those that share most folders with it.
+    A line names the video of exactly that name; else those of the same name without ending, in another Unicode form,
+    or in a folder that the other does not state; of these, those that share most folders with it.
 
     >>> matching(["v1.mp4", "b/v2"], ["v1", "a/v2", "b/v2.avi"])
     ({'v1.mp4': ['v1'], 'b/v2': ['b/v2.avi']}, [])
     """
-    known = list(dict.fromkeys(videos))
-    exact = set(known)
+    names = list(dict.fromkeys(videos))
+    exact = set(names)
     by_name: dict[str, list[tuple[tuple[str, ...], str]]] = {}
-    for video in known:
+    for video in names:
         bare = _bare(same_name(video))
         by_name.setdefault(bare[-1], []).append((bare, video))
     matches: dict[str, list[str]] = {}
@@ -115,7 +118,7 @@ def matching(listed: Iterable[str], videos: Iterable[str]) -> tuple[dict[str, li
 
 
 def _nearest(parts: tuple[str, ...], by_name: Mapping[str, list[tuple[tuple[str, ...], str]]]) -> list[str]:
-    """Videos whose folders do not contradict those of a name, as far as both tell them: those that tell most."""
+    """Videos whose folders do not contradict those of a name, as far as both state them: those that share most."""
     alike = [
         (min(len(parts), len(bare)), video)
         for bare, video in by_name.get(parts[-1], ())

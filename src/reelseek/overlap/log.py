@@ -1,5 +1,5 @@
-"""A file of JSON lines that only grows: what was acknowledged is on disk, and a line that a crash cut in half is
-stepped over, not lost with what follows it."""
+"""An append-only file of JSON lines: what was acknowledged is on disk, and a line that a crash cut in half is skipped
+without losing what follows it."""
 
 import contextlib
 import fcntl
@@ -23,7 +23,7 @@ _log = logging.getLogger("reelseek")
 
 
 class Log:
-    """Lines appended by any number of processes, read in their order.
+    """Lines appended by any number of processes, read in order.
 
     Args:
         path: need not exist; its folder is made when the first line is written.
@@ -41,15 +41,15 @@ class Log:
         self._lock = threading.RLock()
 
     def lines(self) -> list[dict[str, Any]]:
-        """Every whole line so far; what was read before is not read again.
+        """Return every complete line so far; what was read before is not read again.
 
         Raises:
-            CollectionError: the file cannot be read, or became shorter, which nothing here ever makes it.
+            CollectionError: the file cannot be read, or became shorter, which no program of this project does.
         """
         with self._lock:
-            return self._lines_so_far()
+            return self._read_new_lines()
 
-    def _lines_so_far(self) -> list[dict[str, Any]]:
+    def _read_new_lines(self) -> list[dict[str, Any]]:
         if not self.path.is_file():
             return self._lines
         try:
@@ -57,20 +57,20 @@ class Log:
             if size == self._read:
                 return self._lines
             if size < self._read:
-                raise CollectionError(f"{self.path} became shorter than it was; restore it, nothing here cuts it")
+                raise CollectionError(f"{self.path} became shorter than it was; restore it, Reelseek never shortens it")
             with self.path.open("rb") as file:
                 file.seek(self._read)
                 fresh = file.read()
         except OSError as error:
             raise CollectionError(f"{self.path} cannot be read: {error.strerror}") from error
-        whole = fresh.rfind(b"\n") + 1
-        for line in fresh[:whole].split(b"\n")[:-1]:
+        length = fresh.rfind(b"\n") + 1  # up to the last complete line
+        for line in fresh[:length].split(b"\n")[:-1]:
             self._count += 1
-            self._take(line)
-        self._read += whole
+            self._parse(line)
+        self._read += length
         return self._lines
 
-    def _take(self, line: bytes) -> None:
+    def _parse(self, line: bytes) -> None:
         if not line.strip():
             return
         try:
@@ -84,7 +84,7 @@ class Log:
         self._lines.append(row)
 
     def append(self, row: dict[str, Any]) -> None:
-        """Write one line; when this returns it is on the disk.
+        """Append one line; when this returns it is on the disk.
 
         Raises:
             CollectionError: it could not be written.
@@ -94,12 +94,12 @@ class Log:
 
     @contextmanager
     def appending(self) -> Iterator[Any]:
-        """Be the one that writes, for as long as it takes to look (`lines`) and write what follows from it."""
+        """Lock the file for one writer, which may read `lines` and append what follows; yields the appender."""
         try:
             make_folder(self.path.parent)
             with self._lock, self.path.open("ab+", buffering=0) as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
-                sync_folder(self.path.parent)  # a file that is new, perhaps
+                sync_folder(self.path.parent)  # the file may be new
                 self._end_cut_line(file)
 
                 def write(row: dict[str, Any]) -> None:
@@ -111,7 +111,7 @@ class Log:
 
     @staticmethod
     def _end_cut_line(file: Any) -> None:
-        """A crash may have left half a line; what is written next must not become part of it."""
+        """End a line that a crash left without its end, so that the next one does not become part of it."""
         size = file.seek(0, os.SEEK_END)
         if size:
             file.seek(size - 1)
@@ -120,9 +120,9 @@ class Log:
 
 
 def _append_line(file: io.FileIO, line: bytes) -> None:
-    """Put a line on disk, whole or not at all.
+    """Put a line on disk, complete or not at all.
 
-    Half a line that a full disk took is taken back; no reader has it, since readers take whole lines only.
+    The part that a full disk accepted is cut off again; no reader has it, since readers take complete lines only.
     """
     start = file.seek(0, os.SEEK_END)
     try:

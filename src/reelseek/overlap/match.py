@@ -1,7 +1,7 @@
 """Videos that share footage: the best pair of windows of K seconds, for every pair of two sets, streamed.
 
-A video is its frames' unit vectors, one a second, each times its frame's weight. The score of two videos is the
-greatest mean of cosines along K consecutive places of a diagonal of their matrix of cosines (Dzabraev et al. 2021,
+A video is its frames' unit vectors, one per second, each times its frame's weight. The score of two videos is the
+greatest mean of K consecutive cosines on a diagonal of their matrix of cosines (Dzabraev et al. 2021,
 appendix C.1.1), over every window that fits: the paper's range stops one window short of the end. A video of fewer than
 K frames is compared by windows of its own length.
 """
@@ -16,15 +16,15 @@ from torch import Tensor
 
 from reelseek.overlap.spool import Spool
 
-__all__ = ["Group", "Match", "best_matches", "best_windows", "prepared", "scores", "unit_rows"]
+__all__ = ["Group", "Match", "best_matches", "best_windows", "group_by_length", "score_blocks", "unit_rows"]
 
 Frames = npt.NDArray[np.floating]
-_ROWS, _COLUMNS = 512, 1024  # frames of a block on either side: its cosines stay in the processor's cache
+_ROWS, _COLUMNS = 512, 1024  # frames of a block's queries and gallery: its cosines stay in the processor's cache
 
 
 @dataclass(frozen=True)
 class Match:
-    """Two videos by their places in their sets, their score, and where their best windows of `window` frames begin."""
+    """Two videos by their indices in their sets, their score, and where their best windows of `window` frames begin."""
 
     query: int
     gallery: int
@@ -36,7 +36,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Group:
-    """Videos of similar length: their places among all of them, and how many frames each has."""
+    """Videos of similar length: their indices in the set, and their numbers of frames."""
 
     videos: Sequence[Frames]
     places: Tensor
@@ -44,8 +44,8 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Videos:
-    """Some videos of a group, padded: values [video, frame, dim], how many frames each has, and their places."""
+class PaddedVideos:
+    """Some videos of a group, padded: values [video, frame, dim], numbers of frames, and indices in the set."""
 
     values: Tensor
     lengths: Tensor
@@ -53,15 +53,15 @@ class Videos:
 
 
 def unit_rows(frames: Frames, weights: npt.NDArray[np.floating] | None = None) -> npt.NDArray[np.float32]:
-    """Rows [frame, dim] of length one, times their weights [frame]. A row of zeros stays one, and is like nothing."""
+    """Normalise rows [frame, dim] to length one, times their weights [frame]. A row of zeros stays zero: no cosine."""
     rows = np.asarray(frames, np.float32)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    found: npt.NDArray[np.float32] = np.divide(rows, norms, where=norms > 0, out=np.zeros_like(rows))
-    return found if weights is None else found * np.asarray(weights, np.float32)[:, None]
+    unit: npt.NDArray[np.float32] = np.divide(rows, norms, where=norms > 0, out=np.zeros_like(rows))
+    return unit if weights is None else unit * np.asarray(weights, np.float32)[:, None]
 
 
-def prepared(videos: Sequence[Frames], window: int) -> list[Group]:
-    """Videos in groups of similar length, so that little is padded; those shorter than a window by their own length.
+def group_by_length(videos: Sequence[Frames], window: int) -> list[Group]:
+    """Group videos of similar length, so that little is padded; those shorter than a window by their exact length.
 
     Args:
         videos: unit rows [frame, dim] each (see `unit_rows`), or a Spool of them.
@@ -80,65 +80,69 @@ def prepared(videos: Sequence[Frames], window: int) -> list[Group]:
             groups[-1].append(place)
         else:
             groups.append([place])
-    return [Group(videos, torch.tensor(each), torch.tensor([lengths[i] for i in each])) for each in groups]
+    return [Group(videos, torch.tensor(places), torch.tensor([lengths[i] for i in places])) for places in groups]
 
 
 def _checked_lengths(videos: Sequence[Frames]) -> list[int]:
     for place, frames in enumerate(videos):
         if frames.ndim != 2 or not len(frames) or frames.shape[1] != videos[0].shape[1]:
-            wanted = f"[frames, {videos[0].shape[-1]}] with at least one frame"
-            raise ValueError(f"video {place} is {frames.shape}; wanted {wanted}")
+            shape = f"[frames, {videos[0].shape[-1]}] with at least one frame"
+            raise ValueError(f"video {place} is {frames.shape}; wanted {shape}")
     return [len(frames) for frames in videos]
 
 
-def _padded(videos: Sequence[Frames], places: Sequence[int]) -> Videos:
+def _pad(videos: Sequence[Frames], places: Sequence[int]) -> PaddedVideos:
     rows = [videos[place] for place in places]
     values = np.zeros((len(rows), max(map(len, rows)), rows[0].shape[1]), np.float32)
     for number, frames in enumerate(rows):
         values[number, : len(frames)] = frames
-    return Videos(torch.from_numpy(values), torch.tensor([len(frames) for frames in rows]), torch.tensor(list(places)))
+    return PaddedVideos(
+        torch.from_numpy(values), torch.tensor([len(frames) for frames in rows]), torch.tensor(list(places))
+    )
 
 
-def scores(queries: Sequence[Group], gallery: Sequence[Group], window: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Scores of all pairs, block by block: places of some queries, places of some gallery videos, and [query, gallery].
+def score_blocks(
+    queries: Sequence[Group], gallery: Sequence[Group], window: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Score all pairs in blocks: indices of queries, indices of gallery videos, and their scores [query, gallery].
 
-    Memory does not grow with either set, beyond what holds the videos themselves.
+    Memory does not grow with either set, beyond the videos themselves.
     """
-    for one in queries:
-        for some in _blocks(one, _ROWS):
-            for two in gallery:
-                k = min(window, int(one.lengths.min()), int(two.lengths.min()))
-                for others in _blocks(two, _COLUMNS):
-                    yield some.places, others.places, _best(some, others, k)
+    for query_group in queries:
+        for rows in _blocks(query_group, _ROWS):
+            for gallery_group in gallery:
+                k = min(window, int(query_group.lengths.min()), int(gallery_group.lengths.min()))
+                for columns in _blocks(gallery_group, _COLUMNS):
+                    yield rows.places, columns.places, _best(rows, columns, k)
 
 
-def _blocks(group: Group, frames: int) -> Iterator[Videos]:
+def _blocks(group: Group, frames: int) -> Iterator[PaddedVideos]:
     step = max(1, frames // int(group.lengths.max()))
     for places in group.places.split(step):
-        yield _padded(group.videos, places.tolist())
+        yield _pad(group.videos, places.tolist())
 
 
-def _best(queries: Videos, gallery: Videos, k: int) -> Tensor:
+def _best(queries: PaddedVideos, gallery: PaddedVideos, k: int) -> Tensor:
     """The greatest diagonal mean of each pair of two blocks [query, gallery]."""
     sums = _window_sums(queries, gallery, k)
     for videos, frames in ((queries, 1), (gallery, 3)):
         windows = videos.lengths - k + 1
-        if int(windows.min()) < sums.shape[frames]:  # windows that reach into padding are none
+        if int(windows.min()) < sums.shape[frames]:  # windows that reach into padding do not count
             beyond = torch.arange(sums.shape[frames])[None] >= windows[:, None]
             shape = (-1, sums.shape[1], 1, 1) if frames == 1 else (1, 1, len(windows), sums.shape[3])
             sums.masked_fill_(beyond.view(shape), -torch.inf)
     return sums.amax((1, 3)) / k
 
 
-def _window_sums(queries: Videos, gallery: Videos, k: int) -> Tensor:
-    """Sums of cosines along k places of every diagonal [query, start, gallery, start], by doubling."""
+def _window_sums(queries: PaddedVideos, gallery: PaddedVideos, k: int) -> Tensor:
+    """Sums of k consecutive cosines on every diagonal [query, start, gallery, start], by doubling."""
     (ones, rows, dim), (others, columns, _) = queries.values.shape, gallery.values.shape
     cosines = queries.values.reshape(-1, dim) @ gallery.values.reshape(-1, dim).T
     sums = cosines.view(ones, rows, others, columns)
     done, total = 1, None
     reach = 0
     while k:
-        if k & 1:  # the windows so far go on with this power of two
+        if k & 1:  # this power of two extends the windows so far
             total = sums if total is None else _shifted(total, sums, reach)
             reach += done
         k >>= 1
@@ -150,7 +154,7 @@ def _window_sums(queries: Videos, gallery: Videos, k: int) -> Tensor:
 
 
 def _shifted(first: Tensor, second: Tensor, by: int) -> Tensor:
-    """Sums of `first` at each place and `second` so far down the diagonal, where both are."""
+    """Add `first` at every place and `second` that far down the diagonal, where both exist."""
     rows = min(first.shape[1], second.shape[1] - by)
     columns = min(first.shape[3], second.shape[3] - by)
     return first[:, :rows, :, :columns] + second[:, by : by + rows, :, by : by + columns]
@@ -165,43 +169,45 @@ def best_matches(
     names: tuple[Sequence[str], Sequence[str]] | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> list[Match]:
-    """The pairs with the highest scores, best first, with their windows.
+    """Find the pairs with the highest scores, best first, with their windows.
 
     Args:
         queries, gallery: unit rows of each video.
         window: K, in frames (seconds at one frame a second).
-        most: how many pairs.
+        most: number of pairs.
         names: of the videos of both sets. A name that is in both is never paired with itself, and two such names are
             paired once; so a set is compared with itself.
-        progress: called with how many videos of the gallery times queries were compared, and of how many.
+        progress: called with the number of pairs compared so far and in all.
     """
-    kept = np.zeros(0, np.float32), np.zeros((0, 2), np.int64)
+    best_scores, best_pairs = np.zeros(0, np.float32), np.zeros((0, 2), np.int64)
     ones, others = names or (range(len(queries)), range(len(queries), len(queries) + len(gallery)))
     numbers = {name: place for place, name in enumerate(dict.fromkeys((*ones, *others)))}
     first, second = np.array([numbers[n] for n in ones]), np.array([numbers[n] for n in others])
     in_both = np.isin(np.arange(len(numbers)), first) & np.isin(np.arange(len(numbers)), second)
     done, total = 0, len(queries) * len(gallery)
-    for rows_of, columns_of, block in scores(prepared(queries, window), prepared(gallery, window), window):
-        found = block.numpy()
-        floor = kept[0][-1] if len(kept[0]) >= most else -np.inf
-        rows, columns = np.nonzero(found > floor)
+    for rows_of, columns_of, block in score_blocks(
+        group_by_length(queries, window), group_by_length(gallery, window), window
+    ):
+        scores = block.numpy()
+        floor = best_scores[-1] if len(best_scores) >= most else -np.inf
+        rows, columns = np.nonzero(scores > floor)
         pairs = np.stack([rows_of.numpy()[rows], columns_of.numpy()[columns]], 1)
-        values = found[rows, columns]
+        values = scores[rows, columns]
         one, two = first[pairs[:, 0]], second[pairs[:, 1]]
-        twice = (one == two) | (in_both[one] & in_both[two] & (one > two))
+        repeated = (one == two) | (in_both[one] & in_both[two] & (one > two))
         if len(values):
-            joined = np.concatenate([kept[0], values[~twice]])
-            who = np.concatenate([kept[1], pairs[~twice]])
-            order = np.lexsort((who[:, 1], who[:, 0], -joined))[:most]
-            kept = joined[order], who[order]
-        done += found.size
+            best_scores = np.concatenate([best_scores, values[~repeated]])
+            best_pairs = np.concatenate([best_pairs, pairs[~repeated]])
+            order = np.lexsort((best_pairs[:, 1], best_pairs[:, 0], -best_scores))[:most]
+            best_scores, best_pairs = best_scores[order], best_pairs[order]
+        done += scores.size
         progress(done, total)
-    return [best_windows(queries[one], gallery[two], window, (int(one), int(two))) for one, two in kept[1]]
+    return [best_windows(queries[one], gallery[two], window, (int(one), int(two))) for one, two in best_pairs]
 
 
 def best_windows(query: Frames, gallery: Frames, window: int = 4, places: tuple[int, int] = (0, 0)) -> Match:
-    """Where two videos, as unit rows, are most alike; of equal windows the earliest."""
-    one, two = _padded([query], [0]), _padded([gallery], [0])
+    """Find where two videos, as unit rows, are most alike; of equal windows the earliest."""
+    one, two = _pad([query], [0]), _pad([gallery], [0])
     k = min(window, len(query), len(gallery))
     means = _window_sums(one, two, k)[0, :, 0] / k
     best = int(means.argmax())

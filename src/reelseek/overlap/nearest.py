@@ -1,4 +1,4 @@
-"""Large sets: only pairs of videos with near window means are compared, and how many that misses is measured."""
+"""Large sets: only pairs of videos with near window means are compared, and the share that this misses is measured."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,9 +11,9 @@ from reelseek.overlap.match import Frames, Match, best_matches, best_windows
 __all__ = ["near_matches"]
 
 _NEIGHBOURS = 32
-_RESCORED = 50  # times as many pairs as are wanted are scored exactly, those with the nearest means
+_RESCORED = 50  # times as many pairs as are returned are scored exactly, those with the nearest means
 _SAMPLE = 32
-_EXACT_BELOW = 20_000  # windows; below it a list of them all is quick enough
+_EXACT_BELOW = 20_000  # windows; below it an exact index is fast enough
 
 
 def near_matches(
@@ -25,35 +25,35 @@ def near_matches(
     names: tuple[Sequence[str], Sequence[str]],
     seed: int = 0,
 ) -> tuple[list[Match], float]:
-    """As `best_matches`, among pairs whose window means are near, by FAISS; and the share of pairs that it missed.
+    """Find the best pairs among those whose window means are near, by FAISS; and the share of the best that are missed.
 
     The product of two window means is the mean of all K x K cosines, the diagonal's among them. The share is measured
-    on some queries that are compared exactly: of their pairs that score at least as high as the last one found, how
-    many were not found.
+    on a sample of queries that are compared exactly: of their pairs that score at least as high as the last match, the
+    share that is not among the matches.
     """
     means, owners = _window_means(gallery, window)
-    asked, askers = _window_means(queries, window)
+    query_means, query_owners = _window_means(queries, window)
     index = _index(means, seed)
-    alike, places = index.search(asked, min(_NEIGHBOURS, len(means)))
-    there = places.ravel() >= 0
-    near = np.stack([np.repeat(askers, places.shape[1]), owners[places.ravel()]], 1)[there]
-    best_first = np.argsort(-alike.ravel()[there], kind="stable")
+    similarity, places = index.search(query_means, min(_NEIGHBOURS, len(means)))
+    valid = places.ravel() >= 0  # FAISS fills up with -1
+    near = np.stack([np.repeat(query_owners, places.shape[1]), owners[places.ravel()]], 1)[valid]
+    best_first = np.argsort(-similarity.ravel()[valid], kind="stable")
     _, first = np.unique(near[best_first], axis=0, return_index=True)
     pairs = near[best_first][np.sort(first)][: _RESCORED * most]
     numbers: dict[str, int] = {}
-    seen: set[tuple[int, int]] = set()
+    scored: set[tuple[int, int]] = set()
     in_both = set(names[0]) & set(names[1])
-    found = []
+    matches = []
     for one, two in pairs.tolist():
         first, second = names[0][one], names[1][two]
         key = tuple(sorted(numbers.setdefault(name, len(numbers)) for name in (first, second)))
-        if first == second or (first in in_both and second in in_both and key in seen):
+        if first == second or (first in in_both and second in in_both and key in scored):
             continue
-        seen.add((key[0], key[1]))
-        found.append(best_windows(queries[one], gallery[two], window, (one, two)))
-    found.sort(key=lambda match: (-match.score, match.query, match.gallery))
-    found = found[:most]
-    return found, _missed(queries, gallery, window, found, names, seed)
+        scored.add((key[0], key[1]))
+        matches.append(best_windows(queries[one], gallery[two], window, (one, two)))
+    matches.sort(key=lambda match: (-match.score, match.query, match.gallery))
+    matches = matches[:most]
+    return matches, _missed_share(queries, gallery, window, matches, names, seed)
 
 
 def _window_means(videos: Sequence[Frames], window: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
@@ -73,27 +73,28 @@ def _index(means: npt.NDArray[np.float32], seed: int) -> Any:
     if len(means) >= _EXACT_BELOW:
         lists = int(np.sqrt(len(means)))
         index = faiss.index_factory(means.shape[1], f"IVF{lists},SQfp16", faiss.METRIC_INNER_PRODUCT)
-        drawn = np.random.default_rng(seed).choice(len(means), min(len(means), 40 * lists), replace=False)
-        index.train(means[drawn])
+        sample = np.random.default_rng(seed).choice(len(means), min(len(means), 40 * lists), replace=False)
+        index.train(means[sample])
         index.nprobe = max(8, lists // 16)
     index.add(means)
     return index
 
 
-def _missed(
+def _missed_share(
     queries: Sequence[Frames],
     gallery: Sequence[Frames],
     window: int,
-    found: Sequence[Match],
+    matches: Sequence[Match],
     names: tuple[Sequence[str], Sequence[str]],
     seed: int,
 ) -> float:
-    chosen = np.random.default_rng(seed).permutation(len(queries))[:_SAMPLE].tolist()
-    floor = found[-1].score if found else -np.inf
-    there = {frozenset((names[0][match.query], names[1][match.gallery])) for match in found}
-    some = [names[0][i] for i in chosen]
+    """Of the exact best pairs of a sample of queries, the share that is not among the matches."""
+    sample = np.random.default_rng(seed).permutation(len(queries))[:_SAMPLE].tolist()
+    floor = matches[-1].score if matches else -np.inf
+    matched = {frozenset((names[0][match.query], names[1][match.gallery])) for match in matches}
+    sample_names = [names[0][i] for i in sample]
     exact = best_matches(
-        [queries[i] for i in chosen], gallery, window=window, most=len(found) or 1, names=(some, names[1])
+        [queries[i] for i in sample], gallery, window=window, most=len(matches) or 1, names=(sample_names, names[1])
     )
-    wanted = {frozenset((some[m.query], names[1][m.gallery])) for m in exact if m.score >= floor}
-    return len(wanted - there) / len(wanted) if wanted else 0.0
+    best = {frozenset((sample_names[m.query], names[1][m.gallery])) for m in exact if m.score >= floor}
+    return len(best - matched) / len(best) if best else 0.0

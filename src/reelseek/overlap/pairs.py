@@ -1,4 +1,4 @@
-"""Pairs of videos with the place where they match, in the files that people pass around."""
+"""Pairs of videos with the place where they match, in the files that people exchange."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ __all__ = ["Pair", "json_line", "read_pairs", "write_pairs"]
 
 @dataclass(frozen=True)
 class Pair:
-    """Two videos, how alike they are, and where, in seconds; `sound` is the second witness, where both can be heard."""
+    """Two videos, their score, and where they match, in seconds; `sound` scores their sound, where both have any."""
 
     test: str
     train: str
@@ -39,7 +39,7 @@ def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
     """Write pairs as the path's ending says.
 
     `.csv` has a header; `.lst` is what MDMMT publishes: test file, start, end, train file, start, end, tab-separated;
-    anything else is a JSON line a pair.
+    anything else is one JSON line per pair.
     """
     if path.suffix == ".lst":
         text = "".join(
@@ -59,54 +59,51 @@ def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
 
 
 def json_line(row: dict[str, Any]) -> str:
-    """A line of JSON that any reader of lines takes for one; names of files that are no Unicode survive in it."""
+    """Encode a row as a line of JSON that any reader of lines takes for one; file names that are no Unicode survive."""
     text = json.dumps(row, ensure_ascii=False)
-    whole = len(text.splitlines()) == 1 and not any("\ud800" <= sign <= "\udfff" for sign in text)
-    return (text if whole else json.dumps(row)) + "\n"
+    one_line = len(text.splitlines()) == 1 and not any("\ud800" <= sign <= "\udfff" for sign in text)
+    return (text if one_line else json.dumps(row)) + "\n"
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    """Pairs of a JSON-lines, `.csv` or `.lst` file. A list without scores has the score 1.
+    """Read pairs from a JSON-lines, `.csv` or `.lst` file. A list without scores has the score 1.
 
     Raises:
         CollectionError: the file cannot be read, or a line is not of its form; says which.
     """
     if path.suffix == ".csv":
-        return [_pair(row.place, row.cells) for row in read_table(path).require_all()]
-    found = []
+        return [_parse_pair(row.place, row.cells) for row in read_table(path).require_all()]
+    pairs = []
     for number, line in enumerate(split_lines(read_text(path)), 1):
         if line.strip():
-            found.append(
-                _of_list(f"{path}, line {number}", line)
-                if path.suffix == ".lst"
-                else _of_json(f"{path}, line {number}", line)
-            )
-    return found
+            parse = _parse_lst_line if path.suffix == ".lst" else _parse_json_line
+            pairs.append(parse(f"{path}, line {number}", line))
+    return pairs
 
 
-def _of_json(place: str, line: str) -> Pair:
+def _parse_json_line(place: str, line: str) -> Pair:
     try:
         row = parse_json(line)
     except ValueError as error:
         raise CollectionError(f"{place} is not JSON: {error}") from error
-    return _pair(place, row)
+    return _parse_pair(place, row)
 
 
-def _of_list(place: str, line: str) -> Pair:
+def _parse_lst_line(place: str, line: str) -> Pair:
     parts = line.split("\t") if "\t" in line else line.split()
     if len(parts) != 6:
-        wanted = "test file, start, end, train file, start, end, with tabs between"
-        raise CollectionError(f"{place} has {len(parts)} fields; wanted {wanted}")
+        columns = "test file, start, end, train file, start, end, with tabs between"
+        raise CollectionError(f"{place} has {len(parts)} fields; wanted {columns}")
     test, start, end, train, other, _ = parts
     try:
         window = float(end) - float(start)
     except ValueError as error:
         raise CollectionError(f"{place}: {error}") from error
-    return _pair(place, {"test": test, "train": train, "score": 1.0, "test_start": start, "train_start": other,
+    return _parse_pair(place, {"test": test, "train": train, "score": 1.0, "test_start": start, "train_start": other,
                                 "window": window})  # fmt: skip
 
 
-def _pair(place: str, row: Any) -> Pair:
+def _parse_pair(place: str, row: Any) -> Pair:
     try:
         times = {name: float(row[name]) for name in ("score", "test_start", "train_start", "window")}
         heard = row.get("sound")
@@ -115,5 +112,5 @@ def _pair(place: str, row: Any) -> Pair:
             raise ValueError("a number is not finite")
         return Pair(str(row["test"]), str(row["train"]), **times, sound=sound)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        wanted = "test, train, score, test_start, train_start and window"
-        raise CollectionError(f"{place} is no pair ({error!r}); wanted {wanted}") from error
+        keys = "test, train, score, test_start, train_start and window"
+        raise CollectionError(f"{place} is no pair ({error!r}); wanted {keys}") from error

@@ -1,4 +1,4 @@
-"""How much a frame counts in the search: plain ones little, screensavers nothing, what every video has little.
+"""Weights of frames in a scan: low for plain frames and for those that every video has, 0 for screensavers.
 
 Frames that look alike in videos that share nothing would otherwise be the first candidates.
 """
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from reelseek.errors import CollectionError, UsageError
 from reelseek.overlap.log import Log
 
-__all__ = ["Screensaver", "ScreensaverBank", "background_rows", "common_weights", "plain_weights", "turned"]
+__all__ = ["Screensaver", "ScreensaverBank", "as_gallery_rows", "background_rows", "common_weights", "plain_weights"]
 
 Rows = npt.NDArray[np.floating]
 Weights = npt.NDArray[np.float32]
@@ -25,7 +25,7 @@ _BLOCK = 512
 
 
 def plain_weights(shares: npt.NDArray[np.floating]) -> Weights:
-    """Weights [frame] by the share of each frame that its most common colour covers.
+    """Weigh frames by the share that their most common colour covers.
 
     Source: Dzabraev et al. 2021, appendix C.1.4.
 
@@ -37,7 +37,7 @@ def plain_weights(shares: npt.NDArray[np.floating]) -> Weights:
 
 @dataclass(frozen=True)
 class Screensaver:
-    """An entry of a bank: consecutive frames of a video that stand for no content of its own."""
+    """An entry of a bank: consecutive frames of a video that are no content of its own."""
 
     id: int
     video: str
@@ -49,13 +49,13 @@ class Screensaver:
 
 
 class ScreensaverBank:
-    """Frames of intros, logos and end cards, as unit vectors in a file that only grows.
+    """Frames of intros, logos and end cards, as unit vectors in an append-only file.
 
-    A frame whose cosine with one of them is above .9 counts for nothing in a search (Dzabraev et al. 2021, appendix
+    A frame whose cosine with one of them is above .9 has weight 0 in a scan (Dzabraev et al. 2021, appendix
     C.1.5).
 
     Args:
-        path: a JSON line an entry, or a removal of one; need not exist.
+        path: one JSON line per entry or removal of one; need not exist.
 
     Raises:
         CollectionError: a line is not of this form.
@@ -68,23 +68,22 @@ class ScreensaverBank:
     @property
     def entries(self) -> list[Screensaver]:
         """What was added and not removed, in that order."""
-        found: dict[int, Screensaver] = {}
+        entries: dict[int, Screensaver] = {}
         for line in self._log.lines():
             try:
                 if "removed" in line:
-                    found.pop(int(line["removed"]), None)
+                    entries.pop(int(line["removed"]), None)
                 else:
-                    found[int(line["id"])] = _entry(line)
+                    entries[int(line["id"])] = _entry(line)
             except (KeyError, TypeError, ValueError) as error:
                 raise CollectionError(f"{self.path}: a line is no entry of a screensaver bank: {error!r}") from error
-        return list(found.values())
+        return list(entries.values())
 
     def add(self, video: str, start: float, space: str, vectors: Rows, who: str) -> int:
-        """Keep frames [frame, dim]; returns the number that removes them."""
+        """Append frames [frame, dim] as an entry; returns its number, by which it can be removed."""
         halves = np.ascontiguousarray(vectors, np.float16)
         with self._log.appending() as write:
-            known = [int(line["id"]) for line in self._log.lines() if "id" in line]
-            number = max(known, default=0) + 1
+            number = max((int(line["id"]) for line in self._log.lines() if "id" in line), default=0) + 1
             write(
                 {"id": number, "time": _now(), "who": who, "video": video, "start": start, "space": space,
                  "frames": len(halves), "vectors": base64.b64encode(halves.tobytes()).decode()}
@@ -92,22 +91,24 @@ class ScreensaverBank:
         return number
 
     def remove(self, number: int, who: str) -> None:
-        """Forget an entry; its line stays.
+        """Remove an entry; its line stays in the file.
 
         Raises:
             UsageError: there is no such entry.
         """
-        there = [entry.id for entry in self.entries]
-        if number not in there:
-            raise UsageError(f"{self.path} has no screensaver {number}; it has {', '.join(map(str, there)) or 'none'}")
+        numbers = [entry.id for entry in self.entries]
+        if number not in numbers:
+            raise UsageError(
+                f"{self.path} has no screensaver {number}; it has {', '.join(map(str, numbers)) or 'none'}"
+            )
         self._log.append({"removed": number, "time": _now(), "who": who})
 
     def weights(self, frames: Rows, space: str) -> Weights:
-        """0 for each of the unit rows [frame, dim] that is one of the bank's, else 1. Entries of other spaces wait."""
-        known = [e.vectors for e in self.entries if e.space == space and e.vectors.shape[1] == frames.shape[1]]
-        if not known:
+        """Weigh unit rows [frame, dim]: 0 for those near a frame of the bank in the same space, else 1."""
+        vectors = [e.vectors for e in self.entries if e.space == space and e.vectors.shape[1] == frames.shape[1]]
+        if not vectors:
             return np.ones(len(frames), np.float32)
-        bank = np.concatenate(known)
+        bank = np.concatenate(vectors)
         norms = np.linalg.norm(bank, axis=1, keepdims=True)
         nearest = (frames @ (bank / np.where(norms > 0, norms, 1)).T).max(1)
         return (nearest <= _SCREENSAVER).astype(np.float32)
@@ -125,30 +126,30 @@ def _now() -> str:
 
 
 def common_weights(videos: Sequence[Rows], above: int) -> list[Weights]:
-    """Weights that fall for frames which many videos have: with n others that have it, `above / n` where n is larger.
+    """Weigh frames down that many videos contain: with n others that contain it, `above / n` where n is larger.
 
     Args:
         videos: unit rows of all videos that are compared, each once.
-        above: so many other videos may have a frame (a cosine of .9 or more) and it still counts in full.
+        above: the number of other videos that may contain a frame (a cosine of .9 or more) at full weight.
     """
     rows = np.concatenate([np.asarray(video, np.float32) for video in videos])
     begins = np.cumsum([0, *(len(video) for video in videos)])[:-1]
-    held = np.zeros(len(rows), np.int64)
+    containing = np.zeros(len(rows), np.int64)
     for begin in range(0, len(rows), _BLOCK):
         near = rows[begin : begin + _BLOCK] @ rows.T >= _COMMON
-        held[begin : begin + _BLOCK] = np.logical_or.reduceat(near, begins, axis=1).sum(1)
-    others = np.maximum(held - 1, 1)  # its own video has it too
+        containing[begin : begin + _BLOCK] = np.logical_or.reduceat(near, begins, axis=1).sum(1)
+    others = np.maximum(containing - 1, 1)  # its own video contains it too
     weights = np.minimum(1, above / others).astype(np.float32)
     return [weights[begin : begin + len(video)] for begin, video in zip(begins, videos, strict=True)]
 
 
 def background_rows(videos: Sequence[Rows], background: Rows, *, nearest: int = 10, share: float = 1.0) -> list[Rows]:
-    """Rows whose products are cosines less what each frame has in common with frames that share nothing with it.
+    """Extend rows so that their products are cosines less what each frame has in common with unrelated frames.
 
     A frame's excess is the mean cosine of its `nearest` frames of the background; from each product half of both
-    frames' excesses is taken. The two numbers ride along as two more columns, so that the search stays one product: a
-    query is [row, -excess / 2, 1], a gallery row [row, 1, -excess / 2]. Returned are rows of the first form;
-    `turned` makes the second of it.
+    frames' excesses is subtracted. The two numbers are two more columns, so that a score stays one product: a query is
+    [row, -excess / 2, 1], a gallery row [row, 1, -excess / 2]. Returned are queries; `as_gallery_rows` makes gallery
+    rows of them.
 
     Source: score normalisation of the Video Similarity Challenge 2022's baseline (which takes the query's alone).
 
@@ -156,16 +157,16 @@ def background_rows(videos: Sequence[Rows], background: Rows, *, nearest: int = 
         videos: unit rows, times their weights.
         background: unit rows [frame, dim] of videos that are known to share no footage with these.
     """
-    found: list[Rows] = []
+    extended: list[Rows] = []
     for video in videos:
         count = min(nearest, len(background))
         cosines = np.asarray(video, np.float32) @ background.T
         excess = np.partition(cosines, -count, axis=1)[:, -count:].mean(1)
         extra = np.stack([-share * excess / 2, np.ones(len(video), np.float32)], 1)
-        found.append(np.concatenate([video, extra], 1).astype(np.float32))
-    return found
+        extended.append(np.concatenate([video, extra], 1).astype(np.float32))
+    return extended
 
 
-def turned(rows: Rows) -> Rows:
-    """Rows of `background_rows` as the gallery wants them: the last two columns change places."""
+def as_gallery_rows(rows: Rows) -> Rows:
+    """Make gallery rows of the queries that `background_rows` returns: swap the last two columns."""
     return np.concatenate([rows[:, :-2], rows[:, [-1, -2]]], 1)

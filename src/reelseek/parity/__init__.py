@@ -1,4 +1,4 @@
-"""Our models, losses and metrics held against recorded numbers of the systems they re-implement.
+"""Our models, losses and metrics compared with recorded numbers of the systems they re-implement.
 
 A fixture is a folder with config.json, inputs.safetensors, outputs.safetensors and, for models, weights.safetensors,
 recorded by running a released system on small random weights. `python -m reelseek.parity FOLDER...` builds our model,

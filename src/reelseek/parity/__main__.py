@@ -8,8 +8,8 @@ from reelseek.parity.check import check, find_fixtures, read_fixture
 
 _USAGE = """usage: python -m reelseek.parity FOLDER [FOLDER ...]
 
-Compares our models, losses and metrics with recorded numbers: a line `system output max_abs_diff ok|FAIL` for every
-output; exit 1 if any fails. A FOLDER is a fixture, or holds fixtures.
+Compares our models, losses and metrics with recorded numbers: one line `system output max_abs_diff ok|FAIL` per output;
+exit 1 if any fails. A FOLDER is a fixture, or holds fixtures.
 
 example: python -m reelseek.parity fixtures/mmt fixtures/eao"""
 
@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> int:
         return 0 if arguments else 2
     failed = compared = 0
     try:
-        for folder in find_fixtures([Path(each) for each in arguments]):
+        for folder in find_fixtures([Path(argument) for argument in arguments]):
             for line in check(read_fixture(folder)):
                 print(line, flush=True)
                 if line.note:

@@ -1,4 +1,4 @@
-"""Reading fixtures, comparing, and which function answers for which recorded system."""
+"""Reads fixtures, computes the outputs of the recorded system, and compares them."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -12,11 +12,11 @@ from torch import Tensor
 
 from reelseek.errors import UsageError
 from reelseek.parity import losses, mixtures, scores, spaces, timing
-from reelseek.parity.fixture import Fixture, Found
+from reelseek.parity.fixture import Fixture, Outputs
 
 __all__ = ["SYSTEMS", "Difference", "check", "find_fixtures", "read_fixture"]
 
-SYSTEMS: dict[str, Callable[[Fixture], Found]] = {
+SYSTEMS: dict[str, Callable[[Fixture], Outputs]] = {
     "ce": mixtures.ce,
     "coot": spaces.coot,
     "coot_losses": losses.coot_losses,
@@ -39,7 +39,7 @@ SYSTEMS: dict[str, Callable[[Fixture], Found]] = {
 
 @dataclass(frozen=True)
 class Difference:
-    """One output compared. `worst` is infinite where shapes or kinds differ, or nothing was computed."""
+    """The comparison of one output. `worst` is infinite where shapes differ, or nothing was computed."""
 
     system: str
     output: str
@@ -52,20 +52,20 @@ class Difference:
 
 
 def find_fixtures(folders: Sequence[Path]) -> list[Path]:
-    """Each folder that is a fixture, and those directly within a folder that is not.
+    """List the folders that are fixtures, and for any other folder the fixtures directly within it.
 
     Raises:
-        UsageError: a folder holds none.
+        UsageError: a folder holds no fixture.
     """
-    found: list[Path] = []
+    fixtures: list[Path] = []
     for folder in folders:
-        inside = (
+        matches = (
             [folder] if (folder / "config.json").is_file() else sorted(p.parent for p in folder.glob("*/config.json"))
         )
-        if not inside:
-            raise UsageError(f"{folder} holds no fixture: no config.json in it or in a folder of it")
-        found += inside
-    return found
+        if not matches:
+            raise UsageError(f"{folder} holds no fixture: neither it nor a folder in it has config.json")
+        fixtures += matches
+    return fixtures
 
 
 def read_fixture(folder: Path) -> Fixture:
@@ -93,29 +93,32 @@ def check(fixture: Fixture) -> Iterator[Difference]:
     tolerance = fixture.config.get("tolerance", {})
     exact = 1e-9 if system == "metrics" else None
     try:
-        found = SYSTEMS[system](fixture)
-    except Exception as error:  # whatever a foreign fixture runs into is its result, and the others still count
+        computed = SYSTEMS[system](fixture)
+    except Exception as error:  # a failing fixture is reported, and the others still run
         yield Difference(name, "*", float("inf"), False, f"{type(error).__name__}: {error}")
         return
-    for output, wanted in sorted(fixture.outputs.items()):
-        ours = found.get(output)
+    for output, expected in sorted(fixture.outputs.items()):
+        ours = computed.get(output)
         if ours is None:
             yield Difference(name, output, float("inf"), False, "not computed")
             continue
         yield _compare(
-            name, output, ours, wanted, exact or float(tolerance.get("atol", 1e-5)),
+            name, output, ours, expected, exact or float(tolerance.get("atol", 1e-5)),
             exact or float(tolerance.get("rtol", 1e-5)),
         )  # fmt: skip
 
 
-def _compare(name: str, output: str, ours: Tensor, wanted: Tensor, atol: float, rtol: float) -> Difference:
-    if ours.shape != wanted.shape:
-        return Difference(name, output, float("inf"), False, f"shape {list(ours.shape)}, wanted {list(wanted.shape)}")
-    discrete = not wanted.is_floating_point()
-    one, two = ours.double(), wanted.double()
-    gap = (one - two).abs()
-    same = (one == two) | (one.isnan() & two.isnan())  # infinities and what was recorded as not a number
-    gap = torch.where(same, torch.zeros((), dtype=gap.dtype), gap)
-    worst = float(gap.max()) if gap.numel() else 0.0
-    ok = bool((gap == 0).all()) if discrete else bool((gap <= atol + rtol * two.abs()).all())
+def _compare(name: str, output: str, ours: Tensor, expected: Tensor, atol: float, rtol: float) -> Difference:
+    if ours.shape != expected.shape:
+        return Difference(
+            name, output, float("inf"), False, f"shape {list(ours.shape)}, recorded {list(expected.shape)}"
+        )
+    discrete = not expected.is_floating_point()
+    computed, recorded = ours.double(), expected.double()
+    difference = (computed - recorded).abs()
+    # Equal infinities have no difference, nor has NaN where NaN was recorded.
+    equal = (computed == recorded) | (computed.isnan() & recorded.isnan())
+    difference = torch.where(equal, torch.zeros((), dtype=difference.dtype), difference)
+    worst = float(difference.max()) if difference.numel() else 0.0
+    ok = bool((difference == 0).all()) if discrete else bool((difference <= atol + rtol * recorded.abs()).all())
     return Difference(name, output, worst, ok)

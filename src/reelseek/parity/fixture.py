@@ -1,4 +1,4 @@
-"""One recorded fixture, and small things that reading them takes."""
+"""One recorded fixture, and the conversions from its tensors and weights to ours."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from reelseek.models import SYSTEMS
 from reelseek.models.checkpoints.keymap import KeyMap
 from reelseek.models.model import RetrievalModel
 
-__all__ = ["Fixture", "Found", "built", "scalar", "steps"]
+__all__ = ["Fixture", "Outputs", "build_model", "scalar", "steps"]
 
-Found = dict[str, Tensor]
+Outputs = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Fixture:
     """Attributes:
     config: sizes, switches and tolerance.
     weights: the released state dict; empty for losses and metrics.
-    wanted: names of the recorded outputs.
+    outputs: the recorded outputs by name.
     """
 
     path: Path
@@ -33,17 +33,17 @@ class Fixture:
     outputs: Mapping[str, Tensor]
 
     def under(self, prefix: str) -> dict[str, Tensor]:
-        """Inputs whose name begins so, without that."""
+        """Inputs whose name has this prefix, under the rest of the name."""
         return {name.removeprefix(prefix): value for name, value in self.inputs.items() if name.startswith(prefix)}
 
 
 def scalar(value: Tensor) -> Tensor:
-    """Scalars are recorded with shape [1]."""
+    """Give a scalar the shape [1] in which it is recorded."""
     return value.detach()[None]
 
 
 def steps(values: Tensor, present: Tensor | None = None) -> Steps:
-    """Features as steps without times; pooled ones are one step."""
+    """Make steps without times of features; pooled features are one step."""
     if values.dim() == 2:
         values = values[:, None]
     if present is None:
@@ -53,13 +53,13 @@ def steps(values: Tensor, present: Tensor | None = None) -> Steps:
     return Steps(values, present > 0, values.new_zeros(*values.shape[:2], 2))
 
 
-def built(
+def build_model(
     system: str, settings: dict[str, Any], table: KeyMap, weights: Mapping[str, Tensor], config: Mapping[str, Any]
 ) -> Any:
-    """Our model with the released weights, in evaluation mode. What inputs are standardised by stays the identity.
+    """Build our model with the released weights, in evaluation mode and without standardisation of inputs.
 
     Args:
-        config: the fixture's, whose small constants (`layer_norm_eps`, `bn_eps`) are taken over.
+        config: of the fixture; its constants `layer_norm_eps` and `bn_eps` are applied.
     """
     model: RetrievalModel = SYSTEMS[system].build(settings)
     ours = table.read(weights)

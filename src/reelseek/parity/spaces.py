@@ -1,4 +1,4 @@
-"""EAO with its audio network, UMI, and COOT against their recorded numbers."""
+"""EAO with its audio network, UMI, and COOT compared with their recorded numbers."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ from reelseek.models.checkpoints import released
 from reelseek.models.checkpoints.keymap import KeyMap
 from reelseek.models.losses import cycle_consistency, half_cycle, mms, prototype_alignment, pseudo_supervision
 from reelseek.models.systems.coot import hierarchy_loss
-from reelseek.models.systems.eao import combine
-from reelseek.parity.fixture import Fixture, Found, built, scalar, steps
+from reelseek.models.systems.eao import weighted_losses
+from reelseek.parity.fixture import Fixture, Outputs, build_model, scalar, steps
 
 __all__ = ["coot", "eao", "eao_audio", "umi"]
 
@@ -55,96 +55,98 @@ def _eao_model(fixture: Fixture) -> Any:
         learned=learned,
     )  # fmt: skip
     weights = dict(fixture.weights)
-    for name in _VIEWS if learned else ():  # ours have room for more places, which no input here reaches
+    for name in _VIEWS if learned else ():  # ours have more positions, which no input here reaches
         places = weights[f"{name}_pos_embed"]
         weights[f"{name}_pos_embed"] = functional.pad(places, (0, 0, 0, 4096 - places.shape[1]))
-    return built("eao", settings, table, weights, config)
+    return build_model("eao", settings, table, weights, config)
 
 
-def eao(fixture: Fixture) -> Found:
+def eao(fixture: Fixture) -> Outputs:
     config, inputs = fixture.config, fixture.inputs
     model = _eao_model(fixture)
-    given = {
+    modalities = {
         "video": steps(inputs["video"], inputs["video_mask"]),
         "text": steps(inputs["text"], inputs["text_mask"]),
         "audio": steps(inputs["audio"].transpose(1, 2), inputs["audio_mask"]),
     }
-    parts = {"text": model.project_tokens("text", given["text"])}
-    parts |= model.tokens({name: given[name] for name in ("video", "audio")})
-    found: Found = {}
+    parts = {"text": model.project_tokens("text", modalities["text"])}
+    parts |= model.tokens({name: modalities[name] for name in ("video", "audio")})
+    outputs: Outputs = {}
     for name, (values, present) in parts.items():
-        # Places that nobody reads were recorded too, as the projection of whatever padding the input had there.
-        raw = model.listen(name, given[name]).values if name == "audio" else given[name].values
+        # Absent places were recorded too, as the projection of the padding of the input.
+        raw = model.listen(name, modalities[name]).values if name == "audio" else modalities[name].values
         unread = model.norm[name](model.project[name](raw))
         if config["use_positional_emb"]:
             unread = unread + model.place[name][: raw.shape[1]]
-        found[f"tokens.{name}"] = torch.where(present.tensor[..., None], values, unread)
-        found[f"token_mask.{name}"] = present.tensor.float()
-        found[f"{name}_nonempty_input_mask"] = given[name].present.any(1)
+        outputs[f"tokens.{name}"] = torch.where(present.tensor[..., None], values, unread)
+        outputs[f"token_mask.{name}"] = present.tensor.float()
+        outputs[f"{name}_nonempty_input_mask"] = modalities[name].present.any(1)
     terms = model.pairs()
     views = list(dict.fromkeys(view for pair in terms for view in pair))
     embedded = dict(zip(views, model.embed(parts, views), strict=True))
     for view, values in embedded.items():
-        found[f"{view[0]}_embed" if len(view) == 1 else f"{_short(view)}_embed"] = values
+        outputs[f"{view[0]}_embed" if len(view) == 1 else f"{_short(view)}_embed"] = values
     unit = {name: functional.normalize(embedded[(name,)], dim=-1, eps=1e-8) for name in _VIEWS}
     for name in ("t_plus_v", "t_plus_a", "v_plus_a"):
         one, two = (next(long for long, short in _VIEWS.items() if short == part) for part in name.split("_plus_"))
-        found[f"{name}_embed"] = (unit[one] + unit[two]) / 2
-    both = next(values for view, values in embedded.items() if _short(view) == "va")
-    found["sims_t_va"] = unit["text"] @ functional.normalize(both, dim=-1, eps=1e-8).T
-    there = {name: given[name].videos for name in _VIEWS}
+        outputs[f"{name}_embed"] = (unit[one] + unit[two]) / 2
+    video_audio = next(values for view, values in embedded.items() if _short(view) == "va")
+    outputs["sims_t_va"] = unit["text"] @ functional.normalize(video_audio, dim=-1, eps=1e-8).T
+    masks = {name: modalities[name].videos for name in _VIEWS}
     for loss_name, loss in (("nce", model.score_loss), ("mms", _mms(config["mms_margin"]))):
-        found |= _losses(f"loss_{loss_name}", embedded, there, terms, loss, config["loss_weights_pretrain"])
-    return found
+        outputs |= _term_losses(f"loss_{loss_name}", embedded, masks, terms, loss, config["loss_weights_pretrain"])
+    return outputs
 
 
 def _mms(margin: float) -> Any:
     return lambda scores, negatives: mms(scores, margin=margin, negatives=negatives)
 
 
-def _losses(prefix: str, embedded: Any, there: Any, terms: Any, loss: Any, pretrain: dict[str, float]) -> Found:
-    """Every term alone, and both weighted means."""
-    everyone = torch.arange(len(there["text"].host))  # nobody is like another
+def _term_losses(prefix: str, embedded: Any, masks: Any, terms: Any, loss: Any, pretrain: dict[str, float]) -> Outputs:
+    """Every single term, and both weighted means."""
+    item_numbers = torch.arange(len(masks["text"].host))  # no two items share a number
     names = {}
     for one, two in terms:
         long = f"{'+'.join(one)}|{'+'.join(two)}"
         pair = _short((*one, *two)) if len(one) == len(two) else f"{_short(one)}_{_short(two)}"
         names[long] = pair
-    found = {}
+    outputs = {}
     for long, short in names.items():
-        alone = combine(embedded, there, terms, {name: float(name == long) for name in names}, loss, everyone)
-        found[f"{prefix}.{short}"] = scalar(torch.stack(list(alone.values())).sum())
+        single = weighted_losses(
+            embedded, masks, terms, {name: float(name == long) for name in names}, loss, item_numbers
+        )
+        outputs[f"{prefix}.{short}"] = scalar(torch.stack(list(single.values())).sum())
     weighted = {long: float(pretrain[f"{short}_weight"]) for long, short in names.items()}
     for total, weights in (("equal", {}), ("pretrain", weighted)):
-        parts = combine(embedded, there, terms, weights, loss, everyone)
-        found[f"{prefix}.total_{total}"] = scalar(torch.stack(list(parts.values())).sum())
-    return found
+        parts = weighted_losses(embedded, masks, terms, weights, loss, item_numbers)
+        outputs[f"{prefix}.total_{total}"] = scalar(torch.stack(list(parts.values())).sum())
+    return outputs
 
 
-def eao_audio(fixture: Fixture) -> Found:
-    about = fixture.config["audio_cnn"]
-    blocks = tuple(about["blocks_per_stage"])
-    net = AudioCNN(about["mel_bins"], about["widths"], blocks, kernel=about["kernel_width"])
+def eao_audio(fixture: Fixture) -> Outputs:
+    network = fixture.config["audio_cnn"]
+    blocks = tuple(network["blocks_per_stage"])
+    net = AudioCNN(network["mel_bins"], network["widths"], blocks, kernel=network["kernel_width"])
     table = KeyMap("audio network")
     released.audio_cnn(table, "", "", blocks)
     net.load_state_dict(table.read(fixture.weights), strict=False)
     net.eval()
-    found: Found = {}
+    outputs: Outputs = {}
     for frames in fixture.config["frame_counts"]:
         present = fixture.inputs[f"mask.{frames}"]
-        found |= {
+        outputs |= {
             f"tokens.{frames}": net.features(fixture.inputs[f"spec.{frames}"].transpose(1, 2)),
             f"token_mask.{frames}": net.token_mask(present).float(),
             f"mask_kernel.{frames}": torch.tensor([net.kernel(frames)]),
         }
-    return found
+    return outputs
 
 
-def umi(fixture: Fixture) -> Found:
+def umi(fixture: Fixture) -> Outputs:
     config, inputs = fixture.config, fixture.inputs
     names = list(config["modalities"])
     settings = {
-        "experts": {name: about["dim"] for name, about in config["modalities"].items()},
+        "experts": {name: modality["dim"] for name, modality in config["modalities"].items()},
         "width": config["dim"],
         "heads": config["heads"],
         "head_dim": config["dim_head"],
@@ -154,7 +156,7 @@ def umi(fixture: Fixture) -> Found:
         "slots": config["slots"],
         "classes": config["num_classes"],
         "prototypes": config["num_classes"],
-        "most_steps": max(about["tokens"] for about in config["modalities"].values()),
+        "most_steps": max(modality["tokens"] for modality in config["modalities"].values()),
         "reading": "released",
         "text": {"dim": 8},
     }
@@ -164,60 +166,60 @@ def umi(fixture: Fixture) -> Found:
         more = settings["most_steps"] - weights[places].shape[1]
         weights[places] = functional.pad(weights[places], (0, 0, 0, more))
     table = released.umi(names, config["reorg_depth"], config["fusion_depth"])
-    model = built("umi", settings, table, weights, config)
+    model = build_model("umi", settings, table, weights, config)
     tokens = {name: steps(inputs[name]) for name in names}
-    there = {name: inputs[f"{name}_mask"][:, 0, 0] > 0 for name in names}
-    found: Found = {}
+    present = {name: inputs[f"{name}_mask"][:, 0, 0] > 0 for name in names}
+    outputs: Outputs = {}
     for name in names:
-        found[f"O.{name}"] = model.reorganise[name].assign(tokens[name])
-        found[f"slots.{name}"] = model.reorganise[name](tokens[name])
-    branches = model.predict({name: found[f"slots.{name}"] for name in names}, there)
-    found["logits"] = branches
-    found["probs_mean"] = branches.softmax(-1).mean(1)
-    return found | _umi_losses(fixture, model.prototypes, branches, there)
+        outputs[f"O.{name}"] = model.reorganise[name].assign(tokens[name])
+        outputs[f"slots.{name}"] = model.reorganise[name](tokens[name])
+    branches = model.predict({name: outputs[f"slots.{name}"] for name in names}, present)
+    outputs["logits"] = branches
+    outputs["probs_mean"] = branches.softmax(-1).mean(1)
+    return outputs | _umi_losses(fixture, model.prototypes, branches, present)
 
 
-def _umi_losses(fixture: Fixture, prototypes: Tensor, branches: Tensor, there: dict[str, Tensor]) -> Found:
+def _umi_losses(fixture: Fixture, prototypes: Tensor, branches: Tensor, present: dict[str, Tensor]) -> Outputs:
     config, inputs = fixture.config, fixture.inputs
     labels, dim = inputs["labels"], config["dim"]
-    found: Found = {}
-    means, of = [], []
-    for name, present in there.items():
+    outputs: Outputs = {}
+    means, row_labels = [], []
+    for name, has_modality in present.items():
         mean = inputs[f"align.{name}"].mean(1)
         distances = (mean[:, None] - prototypes[None]).square().mean(-1)
-        found[f"align.mean_sq_dist.{name}"] = distances
-        found[f"align.nearest_token.{name}"] = distances.argmin(1)
-        means.append(mean[present])
-        of.append(labels[present])
-    for form, chosen in (("class", torch.cat(of)), ("nearest", None)):
-        total = prototype_alignment(torch.cat(means), prototypes, labels=chosen)
-        found[f"loss.align_{form}_token.sum_over_dim"] = scalar(total)
-        found[f"loss.align_{form}_token.mean_over_dim"] = scalar(total / dim)
+        outputs[f"align.mean_sq_dist.{name}"] = distances
+        outputs[f"align.nearest_token.{name}"] = distances.argmin(1)
+        means.append(mean[has_modality])
+        row_labels.append(labels[has_modality])
+    for form, alignment_labels in (("class", torch.cat(row_labels)), ("nearest", None)):
+        total = prototype_alignment(torch.cat(means), prototypes, labels=alignment_labels)
+        outputs[f"loss.align_{form}_token.sum_over_dim"] = scalar(total)
+        outputs[f"loss.align_{form}_token.mean_over_dim"] = scalar(total / dim)
     classes, smoothing = config["num_classes"], config["label_smoothing"]
     target = torch.full_like(branches[:, 0], smoothing / (classes - 1))
     target.scatter_(1, labels[:, None], 1 - smoothing)
     supervised = functional.cross_entropy(branches[:, 0], target)
     scaled, summed = torch.zeros(()), torch.zeros(())
-    for name, present in there.items():
-        count = int(present.sum())
-        divergence = pseudo_supervision(branches[present, 1], inputs[f"pseudo.{name}"][present])
+    for name, has_modality in present.items():
+        count = int(has_modality.sum())
+        divergence = pseudo_supervision(branches[has_modality, 1], inputs[f"pseudo.{name}"][has_modality])
         summed = summed + divergence * count / len(labels)
-        # Released as the mean over elements, times how many are present, over the batch, times 3,000.
+        # Released as the mean over elements, times the number of present videos, over the batch, times 3,000.
         scaled = scaled + divergence / classes * count / len(labels) * 3000
-    found["loss.supervised_branch0"] = scalar(supervised)
-    found["loss.pseudo_kl_sum_over_instances_div_batch"] = scalar(summed)
-    found["loss.pseudo_released_scaled"] = scalar(scaled)
-    aligned = found["loss.align_class_token.mean_over_dim"][0]
-    found["loss.total_released_form"] = scalar(supervised + scaled + 0.001 * aligned)
-    return found
+    outputs["loss.supervised_branch0"] = scalar(supervised)
+    outputs["loss.pseudo_kl_sum_over_instances_div_batch"] = scalar(summed)
+    outputs["loss.pseudo_released_scaled"] = scalar(scaled)
+    aligned = outputs["loss.align_class_token.mean_over_dim"][0]
+    outputs["loss.total_released_form"] = scalar(supervised + scaled + 0.001 * aligned)
+    return outputs
 
 
-def coot(fixture: Fixture) -> Found:
+def coot(fixture: Fixture) -> Outputs:
     config, inputs = fixture.config, fixture.inputs
     nets = (("net_video_local", "tf"), ("net_video_global", "tf"), ("net_video_global", "tf_context"))
     layers = [
-        len({name.split(".")[3] for name in fixture.weights if name.startswith(f"{net}.{part}.encoder_layers.")})
-        for net, part in nets
+        len({name.split(".")[3] for name in fixture.weights if name.startswith(f"{net}.{stack}.encoder_layers.")})
+        for net, stack in nets
     ]
     settings = {
         "experts": {"video": config["video_dim"]},
@@ -232,35 +234,36 @@ def coot(fixture: Fixture) -> Found:
         "pool_heads": config["pooler_heads"],
         "average": "released",
     }
-    model = built("coot", settings, released.coot(*layers), fixture.weights, config)
+    model = build_model("coot", settings, released.coot(*layers), fixture.weights, config)
 
-    def given(name: str, rows: slice = slice(None)) -> Steps:
+    def tracks(name: str, rows: slice = slice(None)) -> Steps:
         return steps(inputs[f"{name}_feat"][rows], ~inputs[f"{name}_feat_mask"][rows])
 
-    found: Found = {}
+    outputs: Outputs = {}
     levels = {}
-    for side, net, whole, part, number in (
+    for side, net, whole_name, part_name, number in (
         ("vid", model.video[0], "vid", "clip", "clip_num"), ("par", model.caption[0], "par", "sent", "sent_num")
     ):  # fmt: skip
         counts = inputs[number]
         owner = torch.arange(len(counts)).repeat_interleave(counts)
-        level = net(given(whole), given(part), owner)
+        level = net(tracks(whole_name), tracks(part_name), owner)
         levels[side] = level
-        found |= {
-            f"{part}_emb": level.parts, f"{side}_emb": level.wholes, f"{side}_context": level.contexts,
-            f"{part}_emb_reshape": level.grouped, f"{part}_emb_mask": ~level.present, f"{part}_emb_lens": counts,
+        outputs |= {
+            f"{part_name}_emb": level.parts, f"{side}_emb": level.wholes, f"{side}_context": level.contexts,
+            f"{part_name}_emb_reshape": level.grouped, f"{part_name}_emb_mask": ~level.present,
+            f"{part_name}_emb_lens": counts,
         }  # fmt: skip
         first = int(counts[0])
-        alone = net(given(whole, slice(0, 1)), given(part, slice(0, first)), owner[:first])
-        found[f"alone0.{side}_emb"] = alone.wholes
+        single = net(tracks(whole_name, slice(0, 1)), tracks(part_name, slice(0, first)), owner[:first])
+        outputs[f"alone0.{side}_emb"] = single.wholes
         net.global_reader.average = "masked"
-        found[f"masked_average.{side}_emb"] = net(given(whole), given(part), owner).wholes
+        outputs[f"masked_average.{side}_emb"] = net(tracks(whole_name), tracks(part_name), owner).wholes
     terms = hierarchy_loss(levels["vid"], levels["par"], margin=config["margin"])
-    found |= {f"loss.{name}": scalar(value) for name, value in terms.items()}
-    found["loss.contrastive_total"] = scalar(torch.stack(list(terms.values())).sum())
+    outputs |= {f"loss.{name}": scalar(value) for name, value in terms.items()}
+    outputs["loss.contrastive_total"] = scalar(torch.stack(list(terms.values())).sum())
     sides = {"clip": levels["vid"], "sent": levels["par"]}
     for one, two in (("clip", "sent"), ("sent", "clip")):
-        given_both = (sides[one].grouped, sides[one].present, sides[two].grouped, sides[two].present)
-        found[f"loss.cycle.{one}_{one}"] = scalar(cycle_consistency(*given_both))
-        found[f"loss.cycle.{one}_{two}_half"] = scalar(half_cycle(*given_both))
-    return found
+        pair = (sides[one].grouped, sides[one].present, sides[two].grouped, sides[two].present)
+        outputs[f"loss.cycle.{one}_{one}"] = scalar(cycle_consistency(*pair))
+        outputs[f"loss.cycle.{one}_{two}_half"] = scalar(half_cycle(*pair))
+    return outputs

@@ -45,6 +45,7 @@ def fewest_candidates(model: RetrievalModel, index: Index) -> int | None:
             similarity(coarse_texts, model.coarse_videos(part), renormalise=model.renormalise)
             for part in _parts(index)
         ], 1).numpy()  # fmt: skip
+    coarse[:, ~index.present.any(1)] = -np.inf
     best = np.argsort(-exact, axis=1, kind="stable")[:, :_TOP]
     places = np.argsort(np.argsort(-coarse, axis=1, kind="stable"), axis=1)
     depths = np.sort(np.take_along_axis(places, best, axis=1), axis=None)
@@ -59,11 +60,11 @@ def measured_recall(model: RetrievalModel, index: Index) -> float | None:
     Of equal scores any are right.
     """
     exhaustive = index.candidates is None if model.pairwise else all(n.exact for n in index.patterns.values())
-    if exhaustive or not index.clips:
+    if exhaustive or not index.present.any():
         return None
     texts = _trial_texts(model, index)
     exact = _exact_scores(model, index, texts)
-    depth = min(_TOP, len(index.clips))
+    depth = min(_TOP, int(index.present.any(1).sum()))
     least = np.partition(exact, -depth, axis=1)[:, -depth]
     least -= _SAME * np.maximum(1, np.abs(least))
     rows = candidate_rows(model, index, texts, np.eye(len(texts), dtype=np.float32), depth)
@@ -85,5 +86,7 @@ def _parts(index: Index) -> Iterator[Embedding]:
 
 
 def _exact_scores(model: RetrievalModel, index: Index, texts: Embedding) -> Scores:
+    """The similarity of every clip; a clip without evidence, which no search finds, is below all others."""
     scores: Scores = torch.cat([similarity_matrix(model, texts, part) for part in _parts(index)], 1).numpy()
+    scores[:, ~index.present.any(1)] = -np.inf
     return scores

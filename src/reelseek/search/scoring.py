@@ -25,7 +25,7 @@ Rows = npt.NDArray[np.int64]
 def candidate_rows(
     model: RetrievalModel, index: Index, texts: Embedding, mix: npt.NDArray[np.float32], count: int
 ) -> list[Rows]:
-    """For each question the rows of the best clips of every presence pattern; all rows where there are no neighbours.
+    """For each question the rows of the best clips of every presence pattern; without neighbours all with evidence.
 
     Args:
         texts: of the terms of all questions.
@@ -34,7 +34,7 @@ def candidate_rows(
     if model.pairwise:
         count = max(count, index.candidates or len(index.clips))
         if not index.patterns or count >= len(index.clips):
-            return [np.arange(len(index.clips))] * len(mix)
+            return [np.flatnonzero(index.present.any(1))] * len(mix)
         with torch.inference_mode():
             texts = model.coarse_texts(texts)
     rows: list[list[Rows]] = [[np.zeros(0, np.int64)] for _ in mix]

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from reelseek.media.subtitles import format_subtitles
 from reelseek.studio.pictures import Subject, available_subjects, packaged_clips
 from reelseek.studio.sounds import RATE, SOUNDS, can_speak, make_sound, speak
 
@@ -83,7 +84,7 @@ class Film:
 
 
 def plan_films(count: int, *, seed: int = 0, speech: bool | None = None, captions: int = 3) -> list[Film]:
-    """Facts of some films; the same seed gives the same films.
+    """Plan films; the same seed gives the same films.
 
     Args:
         speech: whether lines are spoken; None asks whether a synthesiser is installed.
@@ -121,8 +122,8 @@ def _plan(index: int, rng: np.random.Generator, speech: bool, count: int) -> Fil
         captions=(),
         seed=int(rng.integers(2**31)),
     )
-    told = tuple(_caption(film, subjects, rng) for _ in range(count))
-    return Film(**{**vars(film), "captions": told})
+    captions = tuple(_caption(film, subjects, rng) for _ in range(count))
+    return Film(**{**vars(film), "captions": captions})
 
 
 def _caption(film: Film, subjects: dict[str, Subject], rng: np.random.Generator) -> str:
@@ -132,13 +133,13 @@ def _caption(film: Film, subjects: dict[str, Subject], rng: np.random.Generator)
         return options[int(rng.integers(len(options)))]
 
     named = [pick(subjects[shot.subject].names) for shot in film.shots]
-    seen = named[0] if len(named) == 1 else f"{', then '.join(named)}" if rng.random() < 0.7 else " and ".join(named)
+    subject = named[0] if len(named) == 1 else f"{', then '.join(named)}" if rng.random() < 0.7 else " and ".join(named)
     moving = [(shot, name) for shot, name in zip(film.shots, named, strict=True) if MOVES[shot.move]]
-    parts = [pick(("{}", "a video of {}", "this shows {}")).format(seen)]
+    parts = [pick(("{}", "a video of {}", "this shows {}")).format(subject)]
     if moving and rng.random() < 0.35:
         shot, name = pick(moving)
         parts = (
-            [pick(MOVES[shot.move]).format(name)] if len(named) == 1 else [seen, pick(MOVES[shot.move]).format("it")]
+            [pick(MOVES[shot.move]).format(name)] if len(named) == 1 else [subject, pick(MOVES[shot.move]).format("it")]
         )
     if film.title and rng.random() < 0.55:
         parts.append(
@@ -177,8 +178,8 @@ def _frame(film: Film, seconds: float) -> npt.NDArray[np.uint8]:
     aspect = film.size[0] / film.size[1]
     height = min(480.0, 640 / aspect) / zoom
     width = height * aspect
-    left, top = (640 - width) * float(across), (480 - height) * float(down)
-    image = image.resize(film.size, Image.Resampling.BILINEAR, (left, top, left + width, top + height))
+    x, y = (640 - width) * float(across), (480 - height) * float(down)
+    image = image.resize(film.size, Image.Resampling.BILINEAR, (x, y, x + width, y + height))
     if film.title and place == film.title_shot:
         _write_title(image, film.title)
     return np.asarray(image)
@@ -230,8 +231,8 @@ def shoot(film: Film, folder: Path) -> Path:
     partial.replace(path)
     if film.subtitled:
         end = min(film.seconds, 0.25 + len(speak(film.line, film.voice)) / RATE)
-        text = f"1\n00:00:00,250 --> 00:00:{int(end):02},{int(end % 1 * 1000):03}\n{film.line}\n"
-        path.with_suffix(".srt").write_text(text, "utf-8")
+        end = int(end) + int(end % 1 * 1000) / 1000
+        path.with_suffix(".srt").write_text(format_subtitles([(0.25, end, film.line)], "srt"), "utf-8")
     return path
 
 

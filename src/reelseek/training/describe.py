@@ -1,6 +1,5 @@
 """A first description of videos: what a machine writes of each shot, as subtitles, and as text that search finds."""
 
-import html
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from reelseek.library.clips import ClipRule, clips_of
 from reelseek.library.files import write_whole
 from reelseek.library.store import Library, Video
 from reelseek.library.tokens import Clip, TokenReader
-from reelseek.media.subtitles import MACHINE_WRITTEN
+from reelseek.media.subtitles import MACHINE_WRITTEN, format_subtitles
 from reelseek.training.captions import Writer, load_writer
 
 __all__ = ["Described", "Line", "caption", "write_subtitles"]
@@ -153,28 +152,19 @@ def write_subtitles(described: Described, folder: Path) -> list[Path]:
     """The lines as `.srt` and `.vtt`, whose names say that a machine wrote them; returns what was written.
 
     Raises:
-        UsageError: the video's length is not known, so nothing has a time.
+        UsageError: the video's length is not known, so nothing has a time; or a line ends after 100 hours.
     """
     if any(line.start is None or line.end is None for line in described.lines):
         raise UsageError(f"{described.video} has no known length, so its lines have no times for subtitles")
     parts = [part for part in Path(described.video).parts if part not in ("..", "/")]
     target = folder.joinpath(*parts)
-    srt, vtt = [], ["WEBVTT", "", f"NOTE machine-written by reelseek ({described.model})", ""]
-    for number, line in enumerate(described.lines, 1):
-        start = round(1000 * (line.start or 0))
-        end = max(start + 1, round(1000 * (line.end or 0)))
-        text = " ".join(line.text.split()).replace("-->", "->")
-        srt += [str(number), f"{_stamp(start, ',')} --> {_stamp(end, ',')}", text, ""]
-        vtt += [f"{_stamp(start, '.')} --> {_stamp(end, '.')}", html.escape(text, quote=False), ""]
+    lines = [(line.start or 0.0, line.end or 0.0, line.text) for line in described.lines]
+    note = f"WEBVTT\n\nNOTE machine-written by reelseek ({described.model})"
+    texts = {".srt": format_subtitles(lines, "srt"), ".vtt": format_subtitles(lines, "vtt").replace("WEBVTT", note, 1)}
     written = []
-    for suffix, rows in ((".srt", srt), (".vtt", vtt)):
+    for suffix, text in texts.items():
         # the video's own ending stays in the name: film.mp4 and film.avi are two videos
         path = target.with_name(f"{target.name}{MACHINE_WRITTEN}{suffix}")
-        write_whole(path, "\n".join(rows))
+        write_whole(path, text)
         written.append(path)
     return written
-
-
-def _stamp(milliseconds: int, point: str) -> str:
-    seconds, rest = divmod(milliseconds, 1000)
-    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}{point}{rest:03}"

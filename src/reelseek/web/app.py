@@ -11,7 +11,7 @@ from reelseek.search import Hit, Searcher
 from reelseek.search.hit import Within
 from reelseek.web import DEFAULT_COPIES_GB
 from reelseek.web.decoding import OneAtATime
-from reelseek.web.media import library_media, opaque_id
+from reelseek.web.media import Media, library_media, opaque_id
 from reelseek.web.problems import Problem
 from reelseek.web.shell import add_static, new_app
 
@@ -29,14 +29,14 @@ Opaque = Annotated[str, Path(max_length=64)]
 def create_app(
     searcher: Searcher, *, token: str | None = None, host: str = "127.0.0.1", copies_gb: float = DEFAULT_COPIES_GB
 ) -> FastAPI:
-    """The application over one searcher.
+    """Build the application that serves one searcher.
 
     Args:
-        copies_gb: what copies for browsers may take on the disk, in 10^9 bytes.
+        copies_gb: disk space for copies that browsers can play, in 10^9 bytes.
     """
     media = library_media(searcher.library, copies_gb=copies_gb)
     app = new_app(media, token=token, host=host)
-    searching = OneAtATime(_WAITING_SEARCHES)
+    _add_search(app, searcher, media)
 
     @app.get("/api/library")
     def library() -> dict[str, Any]:
@@ -48,6 +48,22 @@ def create_app(
             "experts": list(searcher.index.experts),
             "system": searcher.model.system,
         }
+
+    @app.get("/api/videos/{opaque}/thumbnail")
+    def thumbnail(opaque: Opaque, at: Annotated[float, Query(ge=0, le=1e7, allow_inf_nan=False)] = 0) -> Response:
+        video = media.video(opaque)
+        jpeg = searcher.library.thumbnail(video.content, at) if video.content else None
+        if jpeg is None:
+            raise Problem(404, "no picture", media.why_no_picture(video))
+        return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=86400"})
+
+    add_static(app, html=True)
+    return app
+
+
+def _add_search(app: FastAPI, searcher: Searcher, media: Media) -> None:
+    """Search in the library and within one video; searches run one at a time."""
+    searching = OneAtATime(_WAITING_SEARCHES)
 
     @app.get("/api/search")
     async def search(
@@ -82,17 +98,6 @@ def create_app(
             "merged": merged,
             "peaks": [{"start": hit.start, "end": hit.end, "similarity": hit.similarity} for hit in inside.hits],
         }
-
-    @app.get("/api/videos/{opaque}/thumbnail")
-    def thumbnail(opaque: Opaque, at: Annotated[float, Query(ge=0, le=1e7, allow_inf_nan=False)] = 0) -> Response:
-        video = media.video(opaque)
-        jpeg = searcher.library.thumbnail(video.content, at) if video.content else None
-        if jpeg is None:
-            raise Problem(404, "no picture", media.why_no_picture(video))
-        return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=86400"})
-
-    add_static(app, html=True)
-    return app
 
 
 def _hit_json(hit: Hit, searcher: Searcher) -> dict[str, Any]:

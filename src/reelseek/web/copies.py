@@ -197,8 +197,7 @@ class CopyStore:
     def _make(self, job: CopyJob) -> Path:
         copy, scratch = self.folder / f"{job.content}.mp4", self._scratch_folder() / f"{job.content}.mp4"
         try:
-            made = self._work(job, copy if copy.is_file() else None, scratch)
-            if made:
+            if self._work(job, copy if copy.is_file() else None, scratch):
                 self._admit(job.content, scratch, copy)
         finally:
             for leftover in scratch.parent.glob(f"{job.content}*"):
@@ -292,12 +291,12 @@ class CopyStore:
 
 
 def _copies(folder: Path) -> list[tuple[Path, os.stat_result]]:
-    found = []
+    copies = []
     for path in folder.iterdir():
         if _NAME.fullmatch(path.name):
             with contextlib.suppress(OSError):
-                found.append((path, path.stat()))
-    return found
+                copies.append((path, path.stat()))
+    return copies
 
 
 def _remove_abandoned(folder: Path) -> None:

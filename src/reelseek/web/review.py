@@ -1,4 +1,4 @@
-"""The review page: pairs of videos that may share footage, side by side, and what people say of them."""
+"""The review page: pairs of videos that may share footage, side by side, and the verdicts on them."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from reelseek.errors import UsageError
 from reelseek.library import Library, Video
-from reelseek.overlap.verdicts import SAME, Review, Said, Verdict
+from reelseek.overlap.verdicts import SAME, Opinion, Review, Verdict
 from reelseek.web import DEFAULT_COPIES_GB
-from reelseek.web.media import library_media, opaque_id
+from reelseek.web.media import Media, library_media, opaque_id
 from reelseek.web.shell import STATIC, VideoFile, add_static, new_app, video_file
 
 __all__ = ["create_review"]
@@ -27,23 +27,23 @@ _MOST_OPINIONS = 50  # of one pair that are shown
 _MOST_AGREEMENTS = 200
 
 
-class _Who(BaseModel):
+class _Reviewer(BaseModel):
     model_config = ConfigDict(extra="forbid")
     who: str = Field(max_length=60)
     token: str = Field(min_length=8, max_length=80)
 
 
-class _Opinion(_Who):
+class _Judgement(_Reviewer):
     places: list[Place] = Field(min_length=1, max_length=200)
     verdict: Verdict
     settles: bool = False
 
 
-class _Held(_Who):
+class _Leases(_Reviewer):
     places: list[Place] = Field(max_length=500)
 
 
-class _Next(_Who):
+class _Next(_Reviewer):
     after: int = Field(default=-1, ge=-1, le=10**9)
     count: int = Field(default=10, ge=1, le=50)
 
@@ -64,85 +64,113 @@ def create_review(
     host: str = "127.0.0.1",
     copies_gb: float = DEFAULT_COPIES_GB,
 ) -> FastAPI:
-    """The application over some pairs.
+    """Build the application that serves the review of some pairs.
 
     Args:
         library: whose videos they are; None where there is nothing to play.
         title: what is compared, in words.
         video: the video of a name; None takes names for the library's ids.
-        keep: puts the frames of a pair into the bank of screensavers and returns their numbers.
-        drop: takes them out again.
-        copies_gb: what copies for browsers may take on the disk, in 10^9 bytes.
+        keep: adds the frames of a pair to the bank of screensavers and returns their numbers.
+        drop: removes them again.
+        copies_gb: disk space for copies that browsers can play, in 10^9 bytes.
     """
     media = library_media(library, copies_gb=copies_gb)
     app = new_app(media, token=token, host=host)
     if video is None:
-        video = {each.id: each for each in (library.videos() if library is not None else ())}.get
+        video = {row.id: row for row in (library.videos() if library is not None else ())}.get
     cards = _Cards(review, library, video)
+    _add_reviewers(app, review, title)
+    _add_lists(app, review, cards)
+    _add_verdicts(app, review, cards, keep, drop)
+    _add_strip(app, media)
 
-    @app.get("/api/review")
-    def about() -> dict[str, Any]:
-        return {"title": title, "opinions": review.opinions, "counts": review.counts(), "same": list(SAME)}
+    @app.get("/")
+    def page() -> Response:
+        return FileResponse(STATIC / "review.html")
+
+    add_static(app, html=False)
+    return app
+
+
+def _add_reviewers(app: FastAPI, review: Review, title: str) -> None:
+    """What is reviewed, and who is reviewing."""
+
+    def summary() -> dict[str, Any]:
+        return {"title": title, "opinions": review.judges_per_pair, "counts": review.counts(), "same": list(SAME)}
+
+    app.get("/api/review")(summary)
 
     @app.post("/api/enter")
-    def enter(asked: _Who) -> dict[str, Any]:
-        review.enter(asked.who, asked.token)
-        return about()
+    def enter(body: _Reviewer) -> dict[str, Any]:
+        review.enter(body.who, body.token)
+        return summary()
 
     @app.post("/api/leave")
-    def leave(asked: _Who) -> dict[str, bool]:
-        review.leave(asked.who, asked.token)
+    def leave(body: _Reviewer) -> dict[str, bool]:
+        review.leave(body.who, body.token)
         return {"left": True}
 
     @app.post("/api/held")
-    def held(asked: _Held) -> dict[str, Any]:
-        review.enter(asked.who, asked.token)
-        review.keep(asked.who, asked.places)
+    def renew(body: _Leases) -> dict[str, Any]:
+        review.enter(body.who, body.token)
+        review.renew_leases(body.who, body.places)
         return {"counts": review.counts()}
-
-    @app.post("/api/queue")
-    def queue(asked: _Next) -> dict[str, Any]:
-        review.enter(asked.who, asked.token)
-        places = review.queue(asked.who, asked.count, asked.after)
-        return {"data": [cards.card(place, asked.who) for place in places], "counts": review.counts()}
-
-    @app.post("/api/pairs")
-    def pairs(asked: _View) -> dict[str, Any]:
-        review.enter(asked.who, asked.token)
-        places = [place for place in review.places(asked.view, asked.who) if place > asked.after]
-        open_ = asked.view == "disagreements"
-        shown = [cards.card(place, asked.who, open_=open_) for place in places[: asked.count]]
-        return {"data": shown, "more": max(0, len(places) - asked.count), "counts": review.counts()}
-
-    @app.post("/api/verdicts")
-    def say(asked: _Opinion) -> dict[str, Any]:
-        review.enter(asked.who, asked.token)
-        review.may_say(asked.places, asked.who, settles=asked.settles)  # all of them, or none is kept
-        for place in asked.places:
-            bank = keep(place, asked.who) if asked.verdict == "screensaver" else ()
-            try:
-                review.say(place, asked.verdict, asked.who, settles=asked.settles, bank=bank)
-            except UsageError:
-                drop(bank, asked.who)
-                raise
-        return {"data": [cards.card(place, asked.who) for place in asked.places], "counts": review.counts()}
-
-    @app.post("/api/undo")
-    def undo(asked: _Who) -> dict[str, Any]:
-        review.enter(asked.who, asked.token)
-        gone = review.verdicts.undo(asked.who)
-        if gone is None:
-            return {"place": None, "counts": review.counts()}
-        drop(gone.bank, asked.who)
-        place = review.place_of(gone.key)
-        card = None if place is None else cards.card(place, asked.who)
-        return {"place": place, "verdict": gone.verdict, "card": card, "counts": review.counts()}
 
     @app.get("/api/agreement")
     def agreement() -> dict[str, Any]:
         rows = review.verdicts.agreement()
         more = {"more": len(rows) - _MOST_AGREEMENTS} if len(rows) > _MOST_AGREEMENTS else {}
         return {"data": [asdict(row) for row in rows[:_MOST_AGREEMENTS]], **more}
+
+
+def _add_lists(app: FastAPI, review: Review, cards: "_Cards") -> None:
+    """Pairs to judge, and pairs to look at again."""
+
+    @app.post("/api/queue")
+    def queue(body: _Next) -> dict[str, Any]:
+        review.enter(body.who, body.token)
+        places = review.queue(body.who, body.count, body.after)
+        return {"data": [cards.card(place, body.who) for place in places], "counts": review.counts()}
+
+    @app.post("/api/pairs")
+    def pairs(body: _View) -> dict[str, Any]:
+        review.enter(body.who, body.token)
+        places = [place for place in review.places(body.view, body.who) if place > body.after]
+        open_ = body.view == "disagreements"
+        page = [cards.card(place, body.who, open_=open_) for place in places[: body.count]]
+        return {"data": page, "more": max(0, len(places) - body.count), "counts": review.counts()}
+
+
+def _add_verdicts(app: FastAPI, review: Review, cards: "_Cards", keep: Keep, drop: Drop) -> None:
+    """Recording and undoing of verdicts."""
+
+    @app.post("/api/verdicts")
+    def record(body: _Judgement) -> dict[str, Any]:
+        review.enter(body.who, body.token)
+        review.check_can_judge(body.places, body.who, settles=body.settles)  # all of them, or none is recorded
+        for place in body.places:
+            bank = keep(place, body.who) if body.verdict == "screensaver" else ()
+            try:
+                review.record(place, body.verdict, body.who, settles=body.settles, bank=bank)
+            except UsageError:
+                drop(bank, body.who)
+                raise
+        return {"data": [cards.card(place, body.who) for place in body.places], "counts": review.counts()}
+
+    @app.post("/api/undo")
+    def undo(body: _Reviewer) -> dict[str, Any]:
+        review.enter(body.who, body.token)
+        undone = review.verdicts.undo(body.who)
+        if undone is None:
+            return {"place": None, "counts": review.counts()}
+        drop(undone.bank, body.who)
+        place = review.place_of(undone.key)
+        card = None if place is None else cards.card(place, body.who)
+        return {"place": place, "verdict": undone.verdict, "card": card, "counts": review.counts()}
+
+
+def _add_strip(app: FastAPI, media: Media) -> None:
+    """Frames of a video's span, side by side in one picture."""
 
     @app.get("/api/videos/{opaque}/strip")
     async def strip(
@@ -157,16 +185,9 @@ def create_review(
         picture = await media.strip(request, *file, times, height)
         return Response(picture, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=86400"})
 
-    @app.get("/")
-    def page() -> Response:
-        return FileResponse(STATIC / "review.html")
-
-    add_static(app, html=False)
-    return app
-
 
 class _Cards:
-    """What is shown of a pair."""
+    """The JSON of a pair on the page."""
 
     def __init__(self, review: Review, library: Library | None, video: Callable[[str], Video | None]) -> None:
         self._review, self._library, self._video = review, library, video
@@ -174,17 +195,17 @@ class _Cards:
         self._sides: dict[str, dict[str, Any]] = {}
 
     def card(self, place: int, who: str, *, open_: bool = False) -> dict[str, Any]:
-        """Args: open_ shows what others said although the pair is still to be settled by this person."""
+        """Build it. Args: open_ includes the others' opinions although this reviewer has yet to settle the pair."""
         pair = self._review.pairs[place]
-        said = self._review.verdicts.opinions(self._review.keys[place])
-        seen = said if open_ else self._review.may_see(place, who)
-        mine = [each.verdict for each in said if each.who == who]
+        opinions = self._review.verdicts.opinions_on(self._review.keys[place])
+        visible = opinions if open_ else self._review.visible_opinions(place, who)
+        mine = [opinion.verdict for opinion in opinions if opinion.who == who]
         return {
             "place": place, "score": pair.score, "sound": pair.sound, "window": pair.window,
             "test": {**self._side(pair.test), "start": pair.test_start},
             "train": {**self._side(pair.train), "start": pair.train_start},
-            "mine": mine[-1] if mine else None, "said": [_told(each) for each in seen[-_MOST_OPINIONS:]],
-            "opinions": len(seen),
+            "mine": mine[-1] if mine else None, "said": [_opinion_json(o) for o in visible[-_MOST_OPINIONS:]],
+            "opinions": len(visible),
         }  # fmt: skip
 
     def _side(self, name: str) -> dict[str, Any]:
@@ -205,5 +226,5 @@ class _Cards:
         }  # fmt: skip
 
 
-def _told(said: Said) -> dict[str, Any]:
-    return {"who": said.who, "verdict": said.verdict, "time": said.time, "settles": said.settles}
+def _opinion_json(opinion: Opinion) -> dict[str, Any]:
+    return {"who": opinion.who, "verdict": opinion.verdict, "time": opinion.time, "settles": opinion.settles}

@@ -28,15 +28,15 @@ _SHUTDOWN_SECONDS = 3
 
 
 def serve_app(make: Callable[[], FastAPI], *, host: str, port: int, token: str | None) -> None:
-    """Serve what `make` makes until it is interrupted; says the address on standard error once it answers there.
+    """Serve the application that `make` returns until interrupted; print its address on standard error once it answers.
 
     Raises:
-        UsageError: other machines could reach it and there is no secret, or a short one; nothing was made then.
-        OSError: the address or port cannot be had; nothing was made then.
+        UsageError: other machines could reach it and there is no secret, or a short one; `make` was not called then.
+        OSError: the address or port is not available; `make` was not called then.
     """
     _check_reach(host, token)
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(each) for each in bind(host, port)]
+        sockets = [stack.enter_context(listener) for listener in bind(host, port)]
         app = make()
         app.state.media.start()
         for listener in sockets:
@@ -81,7 +81,7 @@ def _loopback(host: str) -> bool:
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
-    """Take a port on every address of a name; nobody can connect yet.
+    """Bind a port on every address of a name; nobody can connect yet.
 
     Raises:
         OSError: the name is unknown, or the port is in use or not for this user.
@@ -100,8 +100,8 @@ def bind(host: str, port: int) -> list[socket.socket]:
         try:
             listener.bind((address[0], sockets[0].getsockname()[1] if len(sockets) > 1 else port, *address[2:]))
         except OSError as error:
-            for each in sockets:
-                each.close()
+            for opened in sockets:
+                opened.close()
             raise _refused(error, host, port) from error
     return sockets
 
@@ -123,13 +123,13 @@ def _refused(error: OSError, host: str, port: int) -> OSError:
 
 
 class _Connection(H11Protocol):
-    """One connection, closed when it does not say what it wants, or does not take what it asked for.
+    """One connection, closed when its client is slow to send a request or to read the answer.
 
-    When all places are taken, a new connection gets that of the one whose client has let the server wait longest.
+    Beyond the limit, a new connection replaces the one whose client has let the server wait longest.
     """
 
     _timer: asyncio.TimerHandle | None = None
-    waits_since: float | None = None  # since when the client is waited for
+    waits_since: float | None = None  # when the server began to wait for the client
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -138,9 +138,9 @@ class _Connection(H11Protocol):
         self._wait(_REQUEST_SECONDS)
 
     def _make_room(self) -> None:
-        others = [each for each in self.connections if isinstance(each, _Connection) and each is not self]
-        waiting = [each for each in others if each.waits_since is not None and not each.transport.is_closing()]
-        (min(waiting, key=lambda each: each.waits_since or 0.0) if waiting else self).transport.abort()
+        others = [other for other in self.connections if isinstance(other, _Connection) and other is not self]
+        waiting = [other for other in others if other.waits_since is not None and not other.transport.is_closing()]
+        (min(waiting, key=lambda other: other.waits_since or 0.0) if waiting else self).transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._go_on()

@@ -1,4 +1,4 @@
-"""A convolutional network over log-mel spectrograms that is trained along (DAVEnet, as AVLnet and EAO use it)."""
+"""A trainable convolutional network over log-mel spectrograms (DAVEnet, as AVLnet and EAO use it)."""
 
 from collections.abc import Sequence
 
@@ -29,7 +29,7 @@ class AudioCNN(nn.Module):
     def __init__(self, bands: int, widths: Sequence[int], blocks: Sequence[int], *, kernel: int = 9) -> None:
         super().__init__()
         if len(widths) != len(blocks) + 1:
-            raise ValueError(f"{len(widths)} widths and {len(blocks)} stages: wanted one width more than stages")
+            raise ValueError(f"{len(widths)} widths and {len(blocks)} stages: give one width more than stages")
         self.conv = nn.Conv2d(1, widths[0], (bands, 1), bias=False)
         self.norm = nn.BatchNorm2d(widths[0])
         self.stages = nn.ModuleList(
@@ -44,7 +44,7 @@ class AudioCNN(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def features(self, frames: Float[Tensor, "video frame band"]) -> Float[Tensor, "video token channel"]:
-        """Tokens of every frame, padding among them."""
+        """Tokens of all frames, padding included."""
         values = self.norm(self.conv(frames.transpose(1, 2)[:, None])).relu()
         for stage in self.stages:
             values = stage(values)
@@ -52,55 +52,55 @@ class AudioCNN(nn.Module):
         return tokens
 
     def kernel(self, frames: int) -> int:
-        """Frames that a token stands for, as the released mask counts them: `ceil(frames / tokens)`."""
+        """Frames per token, as the released mask counts them: `ceil(frames / tokens)`."""
         tokens = -(-frames // self.stride)
         return -(-frames // tokens)
 
     def token_mask(self, present: Tensor) -> Tensor:
-        """A token is there where any of its frames is. Frames that do not fill a last token are not looked at."""
+        """A token is present where any of its frames is. Frames that do not fill a last token are ignored."""
         kernel = self.kernel(present.shape[1])
         return functional.max_pool1d(present.float()[:, None], kernel, stride=kernel)[:, 0] > 0
 
     def forward(self, steps: Steps) -> Steps:
         """Tokens with their masks and spans.
 
-        Frames are filled up to a whole number of tokens, so that mask and tokens agree. What is absent is set to zero
-        after every layer that could move it, so that a clip's tokens do not depend on how far its batch was padded.
+        Frames are padded to a whole number of tokens, so that mask and tokens agree. Absent frames are set to zero
+        after every layer that mixes frames, so that a clip's tokens do not depend on the padding of its batch.
         """
         length = steps.present.shape[1]
-        more = -length % self.stride
-        frames = functional.pad(steps.clean, (0, 0, 0, more))
-        present, host = (functional.pad(mask, (0, more)) for mask in (steps.present, steps.mask))
-        spans = functional.pad(steps.spans, (0, 0, 0, more))
-        heard = steps.videos
-        if self.training and not heard.all and heard.count:
-            # Clips without sound stay out of batch statistics.
-            rows = self._masked(frames.index_select(0, heard.rows), present.index_select(0, heard.rows))
-            values = rows.new_zeros(len(frames), *rows.shape[1:]).index_copy(0, heard.rows, rows)
+        padding = -length % self.stride
+        frames = functional.pad(steps.clean, (0, 0, 0, padding))
+        present, host = (functional.pad(mask, (0, padding)) for mask in (steps.present, steps.mask))
+        spans = functional.pad(steps.spans, (0, 0, 0, padding))
+        has_audio = steps.videos
+        if self.training and not has_audio.all and has_audio.count:
+            # Batch statistics exclude clips without sound.
+            rows = self._masked(frames.index_select(0, has_audio.rows), present.index_select(0, has_audio.rows))
+            values = rows.new_zeros(len(frames), *rows.shape[1:]).index_copy(0, has_audio.rows, rows)
         else:
             values = self._masked(frames, present)
-        tokens = present.unflatten(1, (-1, self.stride))
-        there = tokens.any(2)
+        frames_of_token = present.unflatten(1, (-1, self.stride))
+        token_present = frames_of_token.any(2)
         spans = spans.unflatten(1, (-1, self.stride))
-        starts = spans[..., 0].masked_fill(~tokens, torch.inf).amin(2)
-        ends = spans[..., 1].masked_fill(~tokens, -torch.inf).amax(2)
+        starts = spans[..., 0].masked_fill(~frames_of_token, torch.inf).amin(2)
+        ends = spans[..., 1].masked_fill(~frames_of_token, -torch.inf).amax(2)
         spans = torch.stack([starts, ends], -1)
-        spans = zero_absent(there[..., None], spans)
-        return Steps(values, there, spans, host=host.unflatten(1, (-1, self.stride)).any(2))
+        spans = zero_absent(token_present[..., None], spans)
+        return Steps(values, token_present, spans, host=host.unflatten(1, (-1, self.stride)).any(2))
 
     def _masked(self, frames: Tensor, present: Tensor) -> Tensor:
-        there = present[:, None, None].to(frames.dtype)
-        values = self.norm(self.conv(frames.transpose(1, 2)[:, None])).relu() * there
+        mask = present[:, None, None].to(frames.dtype)
+        values = self.norm(self.conv(frames.transpose(1, 2)[:, None])).relu() * mask
         for stage in self.stages:
-            there = functional.max_pool2d(there, (1, 2), ceil_mode=True)
+            mask = functional.max_pool2d(mask, (1, 2), ceil_mode=True)
             for block in stage.children():
-                values = block(values, there)
+                values = block(values, mask)
         tokens: Tensor = values[:, :, 0].transpose(1, 2)
         return tokens
 
 
 class _Block(nn.Module):
-    """Two convolutions over time beside a shortcut, which is a strided one at the start of a stage."""
+    """Two convolutions over time with a shortcut, which is a strided convolution at the start of a stage."""
 
     def __init__(self, before: int, width: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -115,10 +115,10 @@ class _Block(nn.Module):
                 nn.Conv2d(before, width, 1, stride=(1, stride), bias=False), nn.BatchNorm2d(width)
             )
 
-    def forward(self, values: Tensor, there: Tensor | None = None) -> Tensor:
+    def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
         inner = self.norm1(self.conv1(values)).relu()
-        if there is not None:
-            inner = inner * there
+        if mask is not None:
+            inner = inner * mask
         inner = self.norm2(self.conv2(inner))
         out = (inner + self.shortcut(values)).relu()
-        return out if there is None else out * there
+        return out if mask is None else out * mask

@@ -12,11 +12,11 @@ from reelseek.models.blocks.pool import NetVLAD
 from reelseek.models.blocks.project import GatedUnit, per_expert
 from reelseek.models.text import TextEncoder
 
-__all__ = ["ExpertText", "MixtureWeights", "side_by_side"]
+__all__ = ["ExpertText", "MixtureWeights", "stack_padded"]
 
 
 class MixtureWeights(nn.Module):
-    """How much each slot matters to a caption: a softmax over one linear score a slot (Miech et al. 2018)."""
+    """The weight of each slot for a caption: a softmax over one linear score per slot (Miech et al. 2018)."""
 
     def __init__(self, width: int, slots: int) -> None:
         super().__init__()
@@ -27,19 +27,19 @@ class MixtureWeights(nn.Module):
         return weights
 
 
-def side_by_side(rows: Sequence[Float[Tensor, "item _"]]) -> Float[Tensor, "item slot dim"]:
-    """A slot a row, narrower ones filled up with zeros (which change no dot product)."""
+def stack_padded(rows: Sequence[Float[Tensor, "item _"]]) -> Float[Tensor, "item slot dim"]:
+    """Stack one row per slot, narrower rows padded with zeros (which change no dot product)."""
     width = max(row.shape[1] for row in rows)
     return torch.stack([functional.pad(row, (0, width - row.shape[1])) for row in rows], dim=1)
 
 
 class ExpertText(nn.Module):
-    """The text side of mixtures of experts: a caption's vector, a gated unit of it for each expert, and weights.
+    """The text side of mixtures of experts: from a caption's vector one gated unit per expert, and weights.
 
     Args:
         width: of the text encoder's vectors.
         widths: of each expert's slot.
-        clusters: of NetVLAD over a caption's tokens; 0 takes the encoder's one vector.
+        clusters: of NetVLAD over a caption's tokens; 0 takes the encoder's pooled vector.
         ghosts, count_padding: see NetVLAD.
 
     Source: Miech et al. 2018, section 3; NetVLAD over words as MEE and CE, the encoder's vector as MMT.
@@ -58,7 +58,7 @@ class ExpertText(nn.Module):
         return encoder.pooled(texts) if self.vlad is None else self.vlad(encoder.words(texts))
 
     def pool(self, words: Steps) -> Float[Tensor, "text pooled"]:
-        """NetVLAD of words that are encoded already."""
+        """NetVLAD of words that are already encoded."""
         assert self.vlad is not None
         return self.vlad(words)
 
@@ -66,4 +66,4 @@ class ExpertText(nn.Module):
         self, pooled: Float[Tensor, "text pooled"]
     ) -> tuple[Float[Tensor, "text slot dim"], Float[Tensor, "text slot"]]:
         """Slots and their weights."""
-        return side_by_side([head(pooled) for head in self.heads.values()]), self.weights(pooled)
+        return stack_padded([head(pooled) for head in self.heads.values()]), self.weights(pooled)

@@ -1,4 +1,4 @@
-"""Modules with a little state that the host reads at every step, such as the next free place of a queue."""
+"""Modules with a small state that the host reads at every step, such as the next free place of a queue."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ __all__ = ["HostState"]
 
 
 class HostState(nn.Module):
-    """A module whose buffer `state` stays on the host wherever the module goes; it is saved and loaded as all are."""
+    """A module whose buffer `state` stays on the host when the module moves; it is saved like any buffer."""
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "HostState":
         state = self._buffers["state"]

@@ -1,7 +1,7 @@
 """A transformer whose only notion of structure is which token may attend to which.
 
-Nothing is spent on padding: the tokens that are there are packed into rows, every linear layer sees those rows alone,
-and attention gathers them once for each distinct set of keys. A mask is never built.
+Nothing is spent on padding: the tokens that are present are packed into rows, every linear layer sees those rows alone,
+and attention gathers them once for each distinct set of keys. A mask of all pairs is never built.
 """
 
 from collections.abc import Callable
@@ -14,126 +14,135 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelseek.library.mask import Mask, upload
-from reelseek.models.blocks.arrange import Arranged
+from reelseek.models.blocks.arrange import TokenSequence
 
-__all__ = ["Attention", "FeedForward", "Layer", "Plan", "Transformer", "UnbiasedLayerNorm", "plan"]
+__all__ = ["Attention", "FeedForward", "Layer", "Plan", "Transformer", "UnbiasedLayerNorm", "plan_attention"]
 
 
 @dataclass(frozen=True)
-class _Seats:
-    """Rows of one kind, padded to the same number for every video.
+class _PaddedRows:
+    """Indices that gather packed rows into a batch of `wide` places per video.
 
     Attributes:
-        rows: number of each row, video after video.
-        first: the same among the entering rows, where those are others.
-        there: which seats are taken; None if all are.
-        mask: the same, but all true in a video that takes none, whose softmax would be of nothing.
-        taken: flat places of the seats that are taken.
+        rows: the packed row at each place, video after video.
+        source_rows: the same among the source rows, where these are others.
+        present: which places hold a row; None if all do.
+        mask: the same, but all true in a video without any, whose softmax would be over nothing.
+        filled: flat indices of the places that hold a row.
     """
 
-    rows: Int[Tensor, " seat"]
-    first: Int[Tensor, " seat"]
-    there: Bool[Tensor, "video wide"] | None
+    rows: Int[Tensor, " place"]
+    source_rows: Int[Tensor, " place"]
+    present: Bool[Tensor, "video wide"] | None
     mask: Bool[Tensor, "video wide"] | None
-    taken: Int[Tensor, " row"]
+    filled: Int[Tensor, " row"]
 
 
 @dataclass(frozen=True)
 class _Pass:
-    """Tokens that share their keys. Rows of all passes, one after the other in order of seats, are all rows.
+    """Tokens that share their keys. The rows of all passes, concatenated in order of places, are all rows.
 
     Attributes:
-        read: which videos have a key, if a query of one that has none is computed; such a query reads zeros.
+        has_key: which videos have a key, if a query of a video without one is computed; such a query reads zeros.
     """
 
-    queries: _Seats
-    keys: _Seats
-    read: Bool[Tensor, " video"] | None = None
+    queries: _PaddedRows
+    keys: _PaddedRows
+    has_key: Bool[Tensor, " video"] | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
     """Which tokens are computed, as packed rows, and what each may read; built once for all layers.
 
-    Rows stand pass after pass, and video after video in each, so that what attention gives is in order already.
+    Rows are ordered by pass, then by video, so that the outputs of attention are in order already.
 
     Attributes:
-        entering: place of each entering row in `values`, flattened.
-        rows: place of each computed row among the tokens, flattened.
-        begins: the entering row that each computed row begins as; None where they are the same.
-        places: position of each entering row, for rotary attention.
+        source_rows: index of each source row in `values`, flattened.
+        rows: index of each computed row among the tokens, flattened.
+        source_of_row: the source row that each computed row starts from; None where they are the same.
+        positions: position of each source row, for rotary attention.
     """
 
-    entering: Int[Tensor, " source_row"]
+    source_rows: Int[Tensor, " source_row"]
     rows: Int[Tensor, " row"]
-    begins: Int[Tensor, " row"] | None
+    source_of_row: Int[Tensor, " row"] | None
     passes: tuple[_Pass, ...]
     videos: int
     tokens: int
-    places: Int[Tensor, " source_row"] | None = None
+    positions: Int[Tensor, " source_row"] | None = None
 
-    def enter(self, values: Float[Tensor, "video source dim"]) -> Float[Tensor, "source_row dim"]:
-        return _take(values.flatten(0, 1), self.entering)
+    def pack(self, values: Float[Tensor, "video source dim"]) -> Float[Tensor, "source_row dim"]:
+        """Gather the source rows that are computed."""
+        return _gather_unique(values.flatten(0, 1), self.source_rows)
 
     def expand(self, rows: Float[Tensor, "source_row dim"]) -> Float[Tensor, "row dim"]:
-        return rows if self.begins is None else rows.index_select(0, self.begins)
+        """Repeat source rows where several tokens start from one."""
+        return rows if self.source_of_row is None else rows.index_select(0, self.source_of_row)
 
-    def leave(self, rows: Float[Tensor, "row dim"]) -> Float[Tensor, "video token dim"]:
-        """Zeros where nothing was computed."""
+    def unpack(self, rows: Float[Tensor, "row dim"]) -> Float[Tensor, "video token dim"]:
+        """Scatter rows to their tokens; zeros where nothing was computed."""
         flat = rows.new_zeros(self.videos * self.tokens, rows.shape[1]).index_copy(0, self.rows, rows)
         return flat.unflatten(0, (self.videos, self.tokens))
 
 
-def plan(row: Arranged, relation: Bool[Tensor, "group group"], also: Bool[Tensor, "video token"] | None = None) -> Plan:
-    """What a transformer will do with a row; found out on the host, and sent to the device in one copy.
+def plan_attention(
+    sequence: TokenSequence,
+    relation: Bool[Tensor, "group group"],
+    also_compute: Bool[Tensor, "video token"] | None = None,
+) -> Plan:
+    """Plan what a transformer computes for a sequence: on the host, then sent to the device in one copy.
 
     Args:
         relation: which group reads which, see `arrange`.
-        also: tokens that are computed although they are absent and nobody may read them, on the host.
+        also_compute: absent tokens that are computed although no token may read them, on the host.
     """
-    present = row.mask.host
-    computed = present if also is None else present | also
+    present = sequence.mask.host
+    computed = present if also_compute is None else present | also_compute
     videos, tokens = computed.shape
-    kinds = [(keys, (relation == keys).all(1)[row.group].nonzero()[:, 0]) for keys in torch.unique(relation, dim=0)]
+    kinds = [(keys, (relation == keys).all(1)[sequence.group].nonzero()[:, 0]) for keys in relation.unique(dim=0)]
     kinds = [(keys, columns) for keys, columns in kinds if len(columns)]
-    place = torch.arange(videos * tokens).view(videos, tokens)
-    rows = torch.cat([place[:, columns][computed[:, columns]] for _, columns in kinds])
-    number = torch.zeros(videos * tokens, dtype=torch.long)
-    number[rows] = torch.arange(len(rows))
-    number = number.view(videos, tokens)
-    width = row.values.shape[1]
-    entering, begins = rows, None
-    if row.source is not None:
-        entering, begins = torch.unique((rows // tokens) * width + row.source[rows % tokens], return_inverse=True)
+    index = torch.arange(videos * tokens).view(videos, tokens)
+    rows = torch.cat([index[:, columns][computed[:, columns]] for _, columns in kinds])
+    row_of_token = torch.zeros(videos * tokens, dtype=torch.long)
+    row_of_token[rows] = torch.arange(len(rows))
+    row_of_token = row_of_token.view(videos, tokens)
+    width = sequence.values.shape[1]
+    source_rows, source_of_row = rows, None
+    if sequence.source is not None:
+        sources = (rows // tokens) * width + sequence.source[rows % tokens]
+        source_rows, source_of_row = torch.unique(sources, return_inverse=True)
     passes = []
-    for keys, asking in kinds:
-        giving = keys[row.group].nonzero()[:, 0]
-        queries = _seats(number, computed, asking, begins)
-        if also is None and torch.equal(asking, giving):
+    for keys, query_columns in kinds:
+        key_columns = keys[sequence.group].nonzero()[:, 0]
+        queries = _pad_rows(row_of_token, computed, query_columns, source_of_row)
+        if also_compute is None and torch.equal(query_columns, key_columns):
             passes.append(_Pass(queries, queries))
             continue
-        some = present[:, giving].any(1)
-        without = bool((computed[:, asking].any(1) & ~some).any())
-        passes.append(_Pass(queries, _seats(number, present, giving, begins), some if without else None))
-    places = None if row.place is None else row.place[entering % width]
-    return _sent(Plan(entering, rows, begins, tuple(passes), videos, tokens, places), row.values.device)
+        has_key = present[:, key_columns].any(1)
+        keyless = bool((computed[:, query_columns].any(1) & ~has_key).any())
+        padded_keys = _pad_rows(row_of_token, present, key_columns, source_of_row)
+        passes.append(_Pass(queries, padded_keys, has_key if keyless else None))
+    positions = None if sequence.position is None else sequence.position[source_rows % width]
+    plan = Plan(source_rows, rows, source_of_row, tuple(passes), videos, tokens, positions)
+    return _plan_to(plan, sequence.values.device)
 
 
-def _seats(number: Tensor, chosen: Tensor, columns: Tensor, begins: Tensor | None) -> _Seats:
-    """The chosen tokens among some columns, left in order."""
-    there = chosen[:, columns]
-    longest = max(1, int(there.sum(1).max()))
-    order = there.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :longest]
-    there = there.gather(1, order)
-    rows = number[:, columns].gather(1, order).flatten()
-    full = bool(there.all())
-    first = rows if begins is None or not len(begins) else begins[rows]
-    mask = None if full else there | ~there.any(1, keepdim=True)
-    return _Seats(rows, first, None if full else there, mask, there.flatten().nonzero()[:, 0])
+def _pad_rows(row_of_token: Tensor, selected: Tensor, columns: Tensor, source_of_row: Tensor | None) -> _PaddedRows:
+    """The selected tokens among some columns, packed to the left in order."""
+    present = selected[:, columns]
+    longest = max(1, int(present.sum(1).max()))
+    order = present.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :longest]
+    present = present.gather(1, order)
+    rows = row_of_token[:, columns].gather(1, order).flatten()
+    unpadded = bool(present.all())
+    source_rows = rows if source_of_row is None or not len(source_of_row) else source_of_row[rows]
+    mask = None if unpadded else present | ~present.any(1, keepdim=True)
+    return _PaddedRows(rows, source_rows, None if unpadded else present, mask, present.flatten().nonzero()[:, 0])
 
 
-class _Take(torch.autograd.Function):
-    """Rows by numbers of which none comes twice, so that gradients are put back and not added up, which is slow."""
+class _GatherUnique(torch.autograd.Function):
+    """Rows by indices without repeats: the backward pass copies gradients instead of adding them up, which is slow."""
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor, index: Tensor) -> Tensor:
@@ -149,52 +158,56 @@ class _Take(torch.autograd.Function):
         return gradient.new_zeros(count, *gradient.shape[1:]).index_copy(0, index, gradient), None
 
 
-class _Seat(torch.autograd.Function):
-    """Rows put on seats where each row has one, and what stands on the others has no gradient."""
+class _GatherPadded(torch.autograd.Function):
+    """Rows gathered to places, one place per row in order; the other places hold padding, which has no gradient."""
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor, seats: Tensor, taken: Tensor) -> Tensor:
-        ctx.save_for_backward(taken)
-        return rows.index_select(0, seats)
+    def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor, places: Tensor, filled: Tensor) -> Tensor:
+        ctx.save_for_backward(filled)
+        return rows.index_select(0, places)
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (taken,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return gradients[0].index_select(0, taken), None, None
+        (filled,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return gradients[0].index_select(0, filled), None, None
 
 
-def _take(rows: Tensor, index: Tensor) -> Tensor:
-    taken: Tensor = _Take.apply(rows, index)  # type: ignore[no-untyped-call]
-    return taken
+def _gather_unique(rows: Tensor, index: Tensor) -> Tensor:
+    gathered: Tensor = _GatherUnique.apply(rows, index)  # type: ignore[no-untyped-call]
+    return gathered
 
 
-def _sent(plan: Plan, device: torch.device) -> Plan:
-    """The plan on a device: one copy of all its numbers, and one of all its masks."""
+def _plan_to(plan: Plan, device: torch.device) -> Plan:
+    """The plan on a device: one copy of all its indices, and one of all its masks."""
     if device.type == "cpu":
         return plan
-    seats = list({id(each): each for part in plan.passes for each in (part.queries, part.keys)}.values())
-    numbers = [plan.entering, plan.rows, plan.begins, plan.places]
-    for each in seats:
-        numbers += [each.rows, each.first, each.taken]
-    unique = list({id(each): each for each in numbers if each is not None}.values())
+    padded = list({id(rows): rows for part in plan.passes for rows in (part.queries, part.keys)}.values())
+    indices = [plan.source_rows, plan.rows, plan.source_of_row, plan.positions]
+    for rows in padded:
+        indices += [rows.rows, rows.source_rows, rows.filled]
+    unique = list({id(index): index for index in indices if index is not None}.values())
     moved = dict(zip(map(id, unique), upload(unique, device), strict=True))
-    masks = [mask for each in seats for mask in (each.there, each.mask) if mask is not None]
-    masks += [part.read for part in plan.passes if part.read is not None]
+    masks = [mask for rows in padded for mask in (rows.present, rows.mask) if mask is not None]
+    masks += [part.has_key for part in plan.passes if part.has_key is not None]
     moved |= dict(zip(map(id, masks), upload(masks, device), strict=True))
 
-    def there(each: Tensor | None) -> Tensor | None:
-        return None if each is None else moved[id(each)]
+    def optional(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else moved[id(tensor)]
 
-    sent = {
-        id(each): _Seats(
-            moved[id(each.rows)], moved[id(each.first)], there(each.there), there(each.mask), moved[id(each.taken)]
+    padded_on_device = {
+        id(rows): _PaddedRows(
+            moved[id(rows.rows)], moved[id(rows.source_rows)], optional(rows.present), optional(rows.mask),
+            moved[id(rows.filled)],
         )
-        for each in seats
-    }
-    passes = tuple(_Pass(sent[id(part.queries)], sent[id(part.keys)], there(part.read)) for part in plan.passes)
+        for rows in padded
+    }  # fmt: skip
+    passes = tuple(
+        _Pass(padded_on_device[id(part.queries)], padded_on_device[id(part.keys)], optional(part.has_key))
+        for part in plan.passes
+    )
     return Plan(
-        moved[id(plan.entering)], moved[id(plan.rows)], there(plan.begins), passes, plan.videos, plan.tokens,
-        there(plan.places),
+        moved[id(plan.source_rows)], moved[id(plan.rows)], optional(plan.source_of_row), passes, plan.videos,
+        plan.tokens, optional(plan.positions),
     )  # fmt: skip
 
 
@@ -220,67 +233,69 @@ class Attention(nn.Module):
         """[video, token, heads * dim] -> [video, head, token, dim]."""
         return rows.unflatten(2, (self.heads, self.head_dim)).transpose(1, 2)
 
-    def _scaled(self, queries: Tensor, keys: Tensor, values: Tensor, there: Tensor | None) -> Tensor:
-        """[video, head, query, dim] -> [video, query, heads * dim]; zeros where there is nothing to read.
+    def _attend_or_zero(self, queries: Tensor, keys: Tensor, values: Tensor, allowed: Tensor | None) -> Tensor:
+        """[video, head, query, dim] -> [video, query, heads * dim]; zeros for a query that may read no key.
 
         Args:
-            there: which keys may be read, [video, key] or [video, query, key].
+            allowed: which keys may be read, [video, key] or [video, query, key]; None allows all.
         """
-        if there is None:
-            return self._attended(queries, keys, values, None)
-        there = there[:, None] if there.dim() == 2 else there
-        something = there.any(2, keepdim=True)
-        return self._attended(queries, keys, values, there | ~something) * something
+        if allowed is None:
+            return self._attend(queries, keys, values, None)
+        allowed = allowed[:, None] if allowed.dim() == 2 else allowed
+        has_key = allowed.any(2, keepdim=True)
+        return self._attend(queries, keys, values, allowed | ~has_key) * has_key
 
-    def _attended(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
         """[video, head, query, dim] -> [video, query, heads * dim]; the mask is [video, 1 or query, key]."""
         rate = self.dropout if self.training else 0.0
         mask = None if mask is None else mask[:, None]
         read = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, dropout_p=rate)
         return read.transpose(1, 2).flatten(2)
 
-    def forward(self, rows: Float[Tensor, "source_row dim"], how: Plan, *, first: bool) -> Float[Tensor, "row dim"]:
+    def forward(self, rows: Float[Tensor, "source_row dim"], plan: Plan, *, first: bool) -> Float[Tensor, "row dim"]:
         """Args:
-        first: whether `rows` are the entering ones, which views share.
+        first: whether `rows` are the source rows, which views share.
         """
         mixed = self.qkv(rows)
         inner = self.heads * self.head_dim
-        if how.places is not None:
-            places = how.places if first or how.begins is None else how.places[how.begins]
-            turned = _rotated(mixed[:, : 2 * inner].unflatten(1, (-1, self.head_dim)), places).flatten(1)
-            mixed = torch.cat([turned, mixed[:, 2 * inner :]], 1)
-        found = [mixed.new_zeros(0, inner)]
-        alone = len(how.passes) == 1 and (how.begins is None or not first)  # each row has one seat
-        for each in how.passes if len(rows) else ():
-            if each.keys is each.queries:
-                parts = self._seated(mixed, each.queries, how.videos, first, once=alone).chunk(3, dim=2)
+        if plan.positions is not None:
+            at_source = first or plan.source_of_row is None
+            positions = plan.positions if at_source else plan.positions[plan.source_of_row]
+            rotated = _rotate(mixed[:, : 2 * inner].unflatten(1, (-1, self.head_dim)), positions).flatten(1)
+            mixed = torch.cat([rotated, mixed[:, 2 * inner :]], 1)
+        outputs = [mixed.new_zeros(0, inner)]
+        once = len(plan.passes) == 1 and (plan.source_of_row is None or not first)  # one place per row
+        for part in plan.passes if len(rows) else ():
+            if part.keys is part.queries:
+                projected = self._pad(mixed, part.queries, plan.videos, first, once=once).chunk(3, dim=2)
             else:
-                asked = self._seated(mixed[:, :inner], each.queries, how.videos, first)
-                parts = (asked, *self._seated(mixed[:, inner:], each.keys, how.videos, first).chunk(2, dim=2))
-            queries, keys, values = (self._heads(part) for part in parts)
-            mask = None if each.keys.mask is None else each.keys.mask[:, None]
-            read = self._attended(queries, keys, values, mask)
-            read = (read if each.read is None else read * each.read[:, None, None]).flatten(0, 1)
-            found.append(read if each.queries.there is None else _take(read, each.queries.taken))
-        return self.out(torch.cat(found))
+                padded_queries = self._pad(mixed[:, :inner], part.queries, plan.videos, first)
+                padded_keys = self._pad(mixed[:, inner:], part.keys, plan.videos, first)
+                projected = (padded_queries, *padded_keys.chunk(2, dim=2))
+            queries, keys, values = (self._heads(padded) for padded in projected)
+            mask = None if part.keys.mask is None else part.keys.mask[:, None]
+            read = self._attend(queries, keys, values, mask)
+            read = (read if part.has_key is None else read * part.has_key[:, None, None]).flatten(0, 1)
+            outputs.append(read if part.queries.present is None else _gather_unique(read, part.queries.filled))
+        return self.out(torch.cat(outputs))
 
     @staticmethod
-    def _seated(rows: Tensor, seats: _Seats, videos: int, first: bool, *, once: bool = False) -> Tensor:
-        """[row, dim] -> [video, seat, dim]; `once` where every row has one seat and they stand in order."""
-        index = seats.first if first else seats.rows
+    def _pad(rows: Tensor, places: _PaddedRows, videos: int, first: bool, *, once: bool = False) -> Tensor:
+        """[row, dim] -> [video, place, dim]; `once` where every row has one place and they are in order."""
+        index = places.source_rows if first else places.rows
         if once:
-            seated: Tensor = _Seat.apply(rows, index, seats.taken)  # type: ignore[no-untyped-call]
-            return seated.unflatten(0, (videos, -1))
+            padded: Tensor = _GatherPadded.apply(rows, index, places.filled)  # type: ignore[no-untyped-call]
+            return padded.unflatten(0, (videos, -1))
         return rows.index_select(0, index).unflatten(0, (videos, -1))
 
     def cross(
         self,
         queries: Float[Tensor, "video query dim"],
         keys: Float[Tensor, "video key dim"],
-        there: Mask | Bool[Tensor, "video key"],
+        present: Mask | Bool[Tensor, "video key"],
     ) -> Float[Tensor, "video query dim"]:
-        """Queries of one sequence read another."""
-        mask = Mask.of(there)
+        """Cross-attention: queries of one sequence read the keys of another."""
+        mask = Mask.of(present)
         return self._read(queries, keys, None if mask.all else mask.tensor)
 
     def read(
@@ -289,24 +304,24 @@ class Attention(nn.Module):
         keys: Float[Tensor, "video key dim"],
         allowed: Bool[Tensor, "video query key"],
     ) -> Float[Tensor, "video query dim"]:
-        """The same where each query has keys of its own; one that may read nothing reads zeros."""
+        """Cross-attention with a mask per query; a query that may read no key reads zeros."""
         return self._read(queries, keys, allowed)
 
-    def _read(self, queries: Tensor, keys: Tensor, there: Tensor | None) -> Tensor:
-        asked, keyed, valued = self.qkv.weight.chunk(3)
+    def _read(self, queries: Tensor, keys: Tensor, allowed: Tensor | None) -> Tensor:
+        weights = self.qkv.weight.chunk(3)
         biases = (None, None, None) if self.qkv.bias is None else self.qkv.bias.chunk(3)
-        one, two, three = (
+        query_heads, key_heads, value_heads = (
             self._heads(functional.linear(rows, weight, bias))
-            for rows, weight, bias in zip((queries, keys, keys), (asked, keyed, valued), biases, strict=True)
+            for rows, weight, bias in zip((queries, keys, keys), weights, biases, strict=True)
         )
-        return self.out(self._scaled(one, two, three, there))
+        return self.out(self._attend_or_zero(query_heads, key_heads, value_heads, allowed))
 
 
-def _rotated(rows: Float[Tensor, "row head dim"], places: Int[Tensor, " row"]) -> Float[Tensor, "row head dim"]:
-    """Rotary position embedding (Su et al. 2021): each pair of features turned by an angle that grows with position."""
+def _rotate(rows: Float[Tensor, "row head dim"], positions: Int[Tensor, " row"]) -> Float[Tensor, "row head dim"]:
+    """Rotary position embedding (Su et al. 2021): rotate each pair of features by an angle that grows with position."""
     half = rows.shape[-1] // 2
     rates = 10000.0 ** (-torch.arange(half, device=rows.device, dtype=rows.dtype) / half)
-    angles = (places[:, None].to(rows.dtype) * rates)[:, None]
+    angles = (positions[:, None].to(rows.dtype) * rates)[:, None]
     one, two, rest = rows[..., :half], rows[..., half : 2 * half], rows[..., 2 * half :]
     return torch.cat([one * angles.cos() - two * angles.sin(), one * angles.sin() + two * angles.cos(), rest], -1)
 
@@ -343,7 +358,7 @@ class UnbiasedLayerNorm(nn.Module):
 
 
 class Layer(nn.Module):
-    """Attention and a feed-forward net, each added to what came in.
+    """Attention and a feed-forward net, each with a residual connection.
 
     Args:
         order: `post` normalises after each sum (Vaswani et al. 2017, BERT), `pre` before each part (ViT).
@@ -370,7 +385,7 @@ class Layer(nn.Module):
         self.norm1, self.norm2 = norm(width), norm(width)
 
     def add(self, rows: Tensor, read: Tensor) -> Tensor:
-        """Rows after what they have read, and then the feed-forward net."""
+        """Add what the rows have read, then the feed-forward net."""
         if self.order == "pre":
             rows = rows + self._drop(read)
             return rows + self._drop(self.feed(self.norm2(rows)))
@@ -380,17 +395,17 @@ class Layer(nn.Module):
     def _drop(self, rows: Tensor) -> Tensor:
         return functional.dropout(rows, self.dropout, self.training)
 
-    def forward(self, rows: Float[Tensor, "source_row dim"], how: Plan, *, first: bool) -> Float[Tensor, "row dim"]:
-        read = self.attention(self.norm1(rows) if self.order == "pre" else rows, how, first=first)
-        return self.add(how.expand(rows) if first else rows, read)
+    def forward(self, rows: Float[Tensor, "source_row dim"], plan: Plan, *, first: bool) -> Float[Tensor, "row dim"]:
+        read = self.attention(self.norm1(rows) if self.order == "pre" else rows, plan, first=first)
+        return self.add(plan.expand(rows) if first else rows, read)
 
-    def cross(self, queries: Tensor, keys: Tensor, there: Mask | Tensor) -> Tensor:
-        """Queries [video, query, dim] read another sequence [video, key, dim] (post-norm)."""
-        return self.add(queries, self.attention.cross(queries, keys, there))
+    def cross(self, queries: Tensor, keys: Tensor, present: Mask | Tensor) -> Tensor:
+        """Cross-attention: queries [video, query, dim] read another sequence [video, key, dim] (post-norm)."""
+        return self.add(queries, self.attention.cross(queries, keys, present))
 
 
 class Transformer(nn.Module):
-    """Layers over one row of tokens; a token that is absent comes out as zeros unless it is in `also`."""
+    """Layers over one token sequence; an absent token's output is zeros unless it is in `also_compute`."""
 
     def __init__(self, depth: int, width: int, heads: int, inner: int, **layer: object) -> None:
         super().__init__()
@@ -398,14 +413,14 @@ class Transformer(nn.Module):
 
     def forward(
         self,
-        row: Arranged,
+        sequence: TokenSequence,
         relation: Bool[Tensor, "group group"],
-        also: Bool[Tensor, "video token"] | None = None,
+        also_compute: Bool[Tensor, "video token"] | None = None,
     ) -> Float[Tensor, "video token dim"]:
-        how = plan(row, relation, also)
-        rows = how.enter(row.values)
+        plan = plan_attention(sequence, relation, also_compute)
+        rows = plan.pack(sequence.values)
         if not len(self.layers):
-            rows = how.expand(rows)
+            rows = plan.expand(rows)
         for index, layer in enumerate(self.layers):
-            rows = layer(rows, how, first=index == 0)
-        return how.leave(rows)
+            rows = layer(rows, plan, first=index == 0)
+        return plan.unpack(rows)

@@ -1,4 +1,4 @@
-"""Many steps of one modality -> one vector."""
+"""Pooling: many steps of one modality -> one vector."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,7 +10,7 @@ from reelseek.library.tokens import Steps
 from reelseek.models.blocks.mix import Attention
 from reelseek.models.blocks.project import RowNorm
 
-__all__ = ["BiGRU", "ConvMax", "NetVLAD", "QueryPool", "WeightedPool", "masked_max", "masked_mean"]
+__all__ = ["BiGRU", "ConvMax", "NetVLAD", "QueryPool", "WeightedPool", "masked_max", "masked_mean", "recurrent_states"]
 
 
 def masked_max(
@@ -34,8 +34,8 @@ class NetVLAD(nn.Module):
     """Residuals to learned clusters, softly assigned; `ghosts` are clusters whose residuals are dropped.
 
     Args:
-        count_padding: steps of zeros where a video has none take part, as CE and MEE release it. It makes an
-            embedding depend on how far its batch was padded, so it is for comparing with their checkpoints only.
+        count_padding: padding counts as steps of zeros, as CE and MEE release it. It makes an embedding depend on the
+            padding of its batch, so it is for comparing with their checkpoints only.
 
     Source: Arandjelovic et al. 2016; ghosts from Zhong et al. 2018, as Liu et al. 2019 use them.
     """
@@ -51,18 +51,18 @@ class NetVLAD(nn.Module):
     def forward(self, steps: Steps) -> Float[Tensor, "video dim"]:
         """Unit vectors, feature-major; zeros where there is no step."""
         values = steps.clean
-        flat, kept = values.flatten(0, 1), self.centres.shape[1]
+        flat, clusters = values.flatten(0, 1), self.centres.shape[1]
         rows = flat if self.count_padding else flat.index_select(0, steps.there.rows)
-        shares = self.norm(rows @ self.clusters).softmax(-1)[:, :kept].to(values.dtype)
+        shares = self.norm(rows @ self.clusters).softmax(-1)[:, :clusters].to(values.dtype)
         if not self.count_padding:
-            shares = shares.new_zeros(len(flat), kept).index_copy(0, steps.there.rows, shares)
+            shares = shares.new_zeros(len(flat), clusters).index_copy(0, steps.there.rows, shares)
         shares = shares.unflatten(0, values.shape[:2])
         residuals = values.transpose(1, 2) @ shares - shares.sum(1, keepdim=True) * self.centres
         return functional.normalize(functional.normalize(residuals, dim=1).flatten(1), dim=-1)
 
 
 class WeightedPool(nn.Module):
-    """COOT's attention-aware pooling: for each feature a softmax over time, from a two-layer net a head.
+    """COOT's attention-aware pooling: for each feature a softmax over time, from one two-layer net per head.
 
     Source: Ging et al. 2020, section 3.2.
     """
@@ -103,11 +103,25 @@ class QueryPool(nn.Module):
         return self.attention.cross(query, self.norm(values), present)[:, 0]
 
 
-class BiGRU(nn.Module):
-    """A recurrent reader of present steps, which stand at the left.
+def recurrent_states(network: nn.RNNBase, steps: Steps) -> Float[Tensor, "video step dim"]:
+    """States of every step, zeros where absent. Present steps must be packed to the left.
 
     Args:
-        both: read from both ends and average over steps (Dual Encoding); else the last state (VSE).
+        network: reads batches first.
+    """
+    # Sorted by length on the host; left to itself, PyTorch copies the order to the device and waits for it.
+    lengths, order = steps.mask.sum(1).clamp(min=1).sort(descending=True)
+    sorted_rows, back = upload([order, order.argsort()], steps.device)
+    packed = nn.utils.rnn.pack_padded_sequence(steps.clean.index_select(0, sorted_rows), lengths, batch_first=True)
+    states, _ = nn.utils.rnn.pad_packed_sequence(network(packed)[0], batch_first=True, total_length=steps.mask.shape[1])
+    return zero_absent(steps.present[..., None], states.index_select(0, back))
+
+
+class BiGRU(nn.Module):
+    """A recurrent network over the present steps, which must be packed to the left.
+
+    Args:
+        both: bidirectional, to average over steps (Dual Encoding); else one direction, for its last state (VSE).
     """
 
     def __init__(self, width: int, hidden: int, *, both: bool) -> None:
@@ -116,15 +130,8 @@ class BiGRU(nn.Module):
         self.width = hidden * (2 if both else 1)
 
     def states(self, steps: Steps) -> Float[Tensor, "video step dim"]:
-        """States of every step, zeros where absent. Present steps must stand at the left."""
-        # Sorted by length on the host; left to itself, PyTorch copies the order to the device and waits for it.
-        lengths, order = steps.mask.sum(1).clamp(min=1).sort(descending=True)
-        there, back = upload([order, order.argsort()], steps.device)
-        packed = nn.utils.rnn.pack_padded_sequence(steps.clean.index_select(0, there), lengths, batch_first=True)
-        states, _ = nn.utils.rnn.pad_packed_sequence(
-            self.gru(packed)[0], batch_first=True, total_length=steps.mask.shape[1]
-        )
-        return zero_absent(steps.present[..., None], states.index_select(0, back))
+        """States of every step, zeros where absent. Present steps must be packed to the left."""
+        return recurrent_states(self.gru, steps)
 
     def last(self, steps: Steps) -> Float[Tensor, "video dim"]:
         """The state after the last present step."""
@@ -145,12 +152,12 @@ class ConvMax(nn.Module):
         self, values: Float[Tensor, "video step dim"], present: Bool[Tensor, "video step"]
     ) -> Float[Tensor, "video channels"]:
         counts = present.sum(1)
-        found = []
+        maxima = []
         for conv in self.convs:
             assert isinstance(conv, nn.Conv1d)
             out = conv(values.transpose(1, 2)).relu()
-            # Windows that touch at least one step; those beyond are what padding alone would make.
+            # Windows that overlap at least one step; those beyond see padding alone.
             reach = counts + conv.kernel_size[0] - 1
             inside = torch.arange(out.shape[2], device=out.device)[None, :] < reach[:, None]
-            found.append(zero_absent(inside[:, None], out).amax(2))
-        return torch.cat(found, 1) * (counts > 0)[:, None]
+            maxima.append(zero_absent(inside[:, None], out).amax(2))
+        return torch.cat(maxima, 1) * (counts > 0)[:, None]

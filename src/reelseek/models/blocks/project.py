@@ -12,19 +12,19 @@ from reelseek.library.mask import Mask, zero_absent
 from reelseek.library.tokens import Steps, Tokens
 from reelseek.models import parallel
 
-__all__ = ["Affine", "GatedUnit", "Inputs", "RowNorm", "key", "per_expert", "present_rows"]
+__all__ = ["Affine", "GatedUnit", "Inputs", "RowNorm", "apply_to_present", "key", "per_expert"]
 
 
 def key(expert: str) -> str:
-    """A module's name for an expert: torch allows no dots, and no name that a module has already."""
+    """The module name of an expert: torch allows no dots, and no name that a module already has."""
     name = expert.replace(".", "__")
     return f"{name}_" if hasattr(nn.ModuleDict, name) or hasattr(nn.ParameterDict, name) else name
 
 
 class Inputs(nn.Module):
-    """Every expert's steps, brought to zero mean and unit deviation once `fit` has seen training clips.
+    """Standardises every expert's steps to zero mean and unit deviation; `fit` learns these from training clips.
 
-    The identity until then, as all published systems have it.
+    Before `fit` it is the identity, as in all published systems.
     """
 
     def __init__(self, experts: Mapping[str, int]) -> None:
@@ -35,34 +35,34 @@ class Inputs(nn.Module):
             self.register_buffer(f"scale_{key(name)}", torch.ones(dim))
 
     def filled(self, tokens: Tokens) -> dict[str, Steps]:
-        """All experts in their order, as they came; one that was not given is absent in every video."""
-        some = next(iter(tokens.values())).values
-        host = torch.zeros(len(some), 1, dtype=torch.bool)
-        nothing = torch.zeros(len(some), 1, dtype=torch.bool, device=some.device)
+        """All experts in their order, unchanged; an expert that `tokens` lacks is absent in every video."""
+        first = next(iter(tokens.values())).values
+        host = torch.zeros(len(first), 1, dtype=torch.bool)
+        absent = torch.zeros(len(first), 1, dtype=torch.bool, device=first.device)
         return {
             name: tokens[name]
             if name in tokens
-            else Steps(some.new_zeros(len(some), 1, dim), nothing, some.new_zeros(len(some), 1, 2), host=host)
+            else Steps(first.new_zeros(len(first), 1, dim), absent, first.new_zeros(len(first), 1, 2), host=host)
             for name, dim in self.experts.items()
         }
 
     def forward(self, tokens: Tokens) -> dict[str, Steps]:
-        """All experts in their order, standardised. Zeros where absent."""
-        found = {}
+        """All experts in their order, standardised, with zeros where absent."""
+        standardised = {}
         for name, steps in self.filled(tokens).items():
             shift, scale = getattr(self, f"shift_{key(name)}"), getattr(self, f"scale_{key(name)}")
             values = zero_absent(steps.present[..., None], (steps.clean - shift) * scale)
-            found[name] = steps.with_values(values)
-        return found
+            standardised[name] = steps.with_values(values)
+        return standardised
 
     @torch.no_grad()
     def fit(self, tokens: Tokens) -> None:
-        """Learn each feature's mean and deviation; one that hardly varies is not blown up."""
+        """Learn each feature's mean and deviation; a feature that hardly varies is not scaled up without bound."""
         for name, steps in tokens.items():
-            there = steps.values[steps.present]
-            if len(there) > 1:
-                getattr(self, f"shift_{key(name)}").copy_(there.mean(0))
-                deviation = there.std(0)
+            values = steps.values[steps.present]
+            if len(values) > 1:
+                getattr(self, f"shift_{key(name)}").copy_(values.mean(0))
+                deviation = values.std(0)
                 usual = deviation.mean().clamp(min=1e-6)
                 getattr(self, f"scale_{key(name)}").copy_(1 / (deviation + 0.1 * usual))
 
@@ -70,7 +70,7 @@ class Inputs(nn.Module):
 class RowNorm(nn.BatchNorm1d):
     """Batch normalisation that falls back to its running statistics where a batch has a single row.
 
-    Under several processes its statistics are those of all of them.
+    In distributed training its statistics are those of all processes.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -101,10 +101,12 @@ class RowNorm(nn.BatchNorm1d):
         return (rows - mean) / (variance + self.eps).sqrt() * self.weight + self.bias
 
 
-def present_rows(unit: nn.Module, values: Float[Tensor, "item width"], present: Mask | Bool[Tensor, " item"]) -> Tensor:
-    """`unit` of the rows that are there, so that absent ones stay out of batch statistics; zeros elsewhere.
+def apply_to_present(
+    unit: nn.Module, values: Float[Tensor, "item width"], present: Mask | Bool[Tensor, " item"]
+) -> Tensor:
+    """Apply `unit` to the present rows alone, so that batch statistics exclude absent ones; zeros elsewhere.
 
-    In evaluation rows do not meet, and all of them are computed.
+    In evaluation mode rows do not affect each other, and all of them are computed.
     """
     if not unit.training:
         return unit(values)
@@ -120,7 +122,7 @@ class GatedUnit(nn.Module):
 
     Args:
         batch_norm: normalise what goes into the sigmoid, as MEE, CE and MMT release it.
-        unit: bring the result to unit length; at the head of a slot, not where tokens are projected.
+        unit: normalise the output to unit length: True in heads of slots, False where tokens are projected.
 
     Source: Miech et al. 2018, section 3.2.
     """
@@ -146,7 +148,7 @@ class Affine(nn.Sequential):
 
 
 def per_expert(modules: Mapping[str, nn.Module]) -> nn.ModuleDict:
-    """Modules under their experts' names.
+    """Collect one module per expert under the expert's name.
 
     Raises:
         UsageError: two experts' names differ in dots and underscores alone.

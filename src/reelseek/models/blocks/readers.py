@@ -1,6 +1,6 @@
-"""A sequence -> one vector, the same for video steps and for words: readers by name, for systems that differ in these.
+"""A sequence -> one vector, the same for video steps and for words: readers by name, for systems that differ in them.
 
-A reader takes `Steps` and gives `[item, width]`; text is one more modality.
+A reader takes `Steps` and returns `[item, width]`; text is one more modality.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelseek.library.tokens import Steps
-from reelseek.models.blocks.arrange import Arranged, everything, left
+from reelseek.models.blocks.arrange import TokenSequence, everything, pack_left
 from reelseek.models.blocks.mix import Transformer
 from reelseek.models.blocks.pool import BiGRU, ConvMax, masked_max, masked_mean
 
@@ -20,7 +20,7 @@ __all__ = ["READERS", "Dual", "LastState", "Max", "Mean", "Reader", "Residual", 
 
 class Reader(nn.Module):
     """Attributes:
-    width: of what it gives.
+    width: of its output.
     """
 
     width: int
@@ -57,7 +57,7 @@ class WordMax(Reader):
 
 
 class LastState(Reader):
-    """The last state of a recurrent reader (VSE)."""
+    """The last state of a GRU (VSE)."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -65,12 +65,12 @@ class LastState(Reader):
         self.width = hidden
 
     def forward(self, steps: Steps) -> Float[Tensor, "item dim"]:
-        last = self.gru.last(left(steps))
+        last = self.gru.last(pack_left(steps))
         return last * steps.present.any(1, keepdim=True)
 
 
 class Dual(Reader):
-    """Three levels side by side: mean, mean state of a bidirectional reader, and convolutions over its states.
+    """Three levels concatenated: mean, mean state of a bidirectional GRU, and convolutions over its states.
 
     Source: Dong et al. 2019 (Dual Encoding), section 3.
     """
@@ -82,7 +82,7 @@ class Dual(Reader):
         self.width = width + self.gru.width + self.conv.width
 
     def forward(self, steps: Steps) -> Float[Tensor, "item dim"]:
-        steps = left(steps)
+        steps = pack_left(steps)
         states = self.gru.states(steps)
         parts = [
             masked_mean(steps.values, steps.present),
@@ -93,7 +93,7 @@ class Dual(Reader):
 
 
 class Residual(Reader):
-    """Frames, plus what a transformer of four layers makes of them in order; unit vectors, averaged.
+    """Frames plus the output of a four-layer transformer over them, normalised and averaged.
 
     Source: Luo et al. 2022 (CLIP4Clip), section 3.3, "sequential type".
     """
@@ -109,13 +109,13 @@ class Residual(Reader):
         nn.init.normal_(self.position.weight, std=0.01)
 
     def forward(self, steps: Steps) -> Float[Tensor, "item dim"]:
-        steps = left(steps)
+        steps = pack_left(steps)
         values = steps.clean
         length = values.shape[1]
-        place = torch.arange(length, device=values.device).clamp(max=self.position.num_embeddings - 1)
+        position = torch.arange(length, device=values.device).clamp(max=self.position.num_embeddings - 1)
         group = torch.zeros(length, dtype=torch.long)
-        row = Arranged(values + self.position(place), steps.present, group, host=steps.mask)
-        mixed = functional.normalize(values + self.mix(row, everything(1)), dim=-1)
+        sequence = TokenSequence(values + self.position(position), steps.present, group, host=steps.mask)
+        mixed = functional.normalize(values + self.mix(sequence, everything(1)), dim=-1)
         return masked_mean(mixed, steps.present)
 
 

@@ -1,7 +1,7 @@
-"""torch's own files, taken apart here: a zip, the older row of pickles, and the oldest tar.
+"""A safe reader of torch.save's formats: the zip, the older sequence of pickles, and the oldest tar.
 
-torch's reader runs a TorchScript archive's program and believes what a file says of its tensors. Here the pickle in
-such a file is read as plain values, and every tensor's shape, strides and offset are checked against its bytes.
+torch's reader runs the program of a TorchScript archive and trusts a file's description of its tensors. Here the pickle
+is read as plain values, and every tensor's shape, strides and offset are checked against its bytes.
 """
 
 import math
@@ -31,14 +31,14 @@ _DTYPES = {
 
 
 class _Storage:
-    """Numbers of one type in a row, in which tensors lie."""
+    """A flat array of numbers of one type, of which tensors are views."""
 
     def __init__(self, values: Tensor) -> None:
         self.values = values
 
 
-def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Any:
-    """A view of a storage, after a check that it lies inside."""
+def _tensor_view(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Any:
+    """A view of a storage, checked to lie inside it."""
     if not isinstance(storage, _Storage):
         return Inert()
     shape, steps = check_shape(size), check_shape(stride)
@@ -61,17 +61,17 @@ _NAMES: dict[tuple[str, str], Build | None] = {
     **CONTAINERS,
     **{("torch", name): None for name in _DTYPES},
     ("torch", "Size"): _size,
-    ("torch._utils", "_rebuild_tensor"): _tensor,
-    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_tensor"): _tensor_view,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor_view,
     ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
 }
 
 
 def read_archive(path: Path) -> Any:
-    """What a file of torch's holds: tensors and plain containers, with `Inert` for everything else that it names.
+    """Read a torch.save file: tensors and plain containers, with `Inert` for anything else that it names.
 
     Raises:
-        Refused: it is a program (TorchScript), or damaged, or its tensors are not those bytes.
+        Refused: it is a program (TorchScript), or damaged, or its tensors do not fit its bytes.
         OSError, zipfile.BadZipFile, tarfile.TarError, EOFError: its container cannot be read.
     """
     if path.stat().st_size > available_memory():
@@ -87,17 +87,17 @@ def read_archive(path: Path) -> Any:
     if not beginning:
         raise Refused("it is empty")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return _read_row(data)
+        return _read_legacy(data)
 
 
 def _dtype_of(kind: Any) -> torch.dtype:
     if not isinstance(kind, Name) or kind.module != "torch" or kind.name not in _DTYPES:
-        raise Refused("a tensor of it has numbers of no type that is known here")
+        raise Refused("a tensor of it has an unknown type of numbers")
     return _DTYPES[kind.name]
 
 
-def _length(count: Any, dtype: torch.dtype, most_bytes: int) -> int:
-    """A number of values that a file claims to hold, refused where it cannot."""
+def _checked_length(count: Any, dtype: torch.dtype, most_bytes: int) -> int:
+    """Check a number of values that a file declares against its size."""
     if type(count) is not int or count < 0 or count * dtype.itemsize > most_bytes:
         raise Refused(f"it says that a tensor has {str(count)[:20]} numbers, more than the file holds")
     return count
@@ -135,10 +135,10 @@ def _read_zip(archive: zipfile.ZipFile) -> Any:
             raise Refused(f"storage {key} of it has two types")
         return storages[key]
 
-    return Machine(_inflated(archive, f"{root}data.pkl"), _NAMES, lenient=True, persistent=storage).load()
+    return Machine(_read_limited(archive, f"{root}data.pkl"), _NAMES, lenient=True, persistent=storage).load()
 
 
-def _inflated(archive: zipfile.ZipFile, name: str) -> bytes:
+def _read_limited(archive: zipfile.ZipFile, name: str) -> bytes:
     if archive.getinfo(name).file_size > available_memory() // 2:
         raise Refused(f"{name} in it is too large for the memory of this machine")
     return archive.read(name)
@@ -149,7 +149,7 @@ def _member(archive: zipfile.ZipFile, name: str, dtype: torch.dtype, count: Any)
         info = archive.getinfo(name)
     except KeyError:
         raise Refused(f"it has no {name}, in which a tensor of it lies") from None
-    size = _length(count, dtype, info.file_size) * dtype.itemsize
+    size = _checked_length(count, dtype, info.file_size) * dtype.itemsize
     if size != info.file_size or size > available_memory():
         raise Refused(f"{name} has {info.file_size:,} bytes; its tensor takes {size:,}")
     if not size:
@@ -164,23 +164,23 @@ def _member(archive: zipfile.ZipFile, name: str, dtype: torch.dtype, count: Any)
     return torch.frombuffer(buffer, dtype=dtype)
 
 
-# The row of pickles, until 2020
+# The sequence of pickles, until 2020
 
 
-def _read_row(data: mmap.mmap) -> Any:
+def _read_legacy(data: mmap.mmap) -> Any:
     storages: dict[str, _Storage] = {}
-    empty = {"bytes": len(data)}
+    remaining = {"bytes": len(data)}
 
     def storage(reference: Any) -> Any:
         if type(reference) is not tuple or len(reference) < 5 or reference[0] != "storage":
             return Inert()
         key, dtype = str(reference[2]), _dtype_of(reference[1])
         if key not in storages:
-            count = _length(reference[4], dtype, empty["bytes"])
-            empty["bytes"] -= count * dtype.itemsize
+            count = _checked_length(reference[4], dtype, remaining["bytes"])
+            remaining["bytes"] -= count * dtype.itemsize
             storages[key] = _Storage(torch.empty(count, dtype=dtype))
-        view = reference[5] if len(reference) > 5 else None
-        return storages[key] if view is None else _view(storages[key], view)
+        part = reference[5] if len(reference) > 5 else None
+        return storages[key] if part is None else _part_of_storage(storages[key], part)
 
     machine = Machine(data, _NAMES, lenient=True, persistent=storage)
     if machine.load() != _MAGIC or machine.load() != 1001:
@@ -188,29 +188,29 @@ def _read_row(data: mmap.mmap) -> Any:
     system = machine.load()
     if isinstance(system, dict) and system.get("little_endian") is False:
         raise Refused("it was written on a machine with the other byte order")
-    whole, keys = machine.load(), machine.load()
+    content, keys = machine.load(), machine.load()
     if not isinstance(keys, list) or {str(key) for key in keys} != set(storages):
-        raise Refused("it does not list the tensors that it has")
+        raise Refused("it does not list the tensors that it holds")
     position = machine.position
     for key in keys:
         position = _fill(storages[str(key)].values, data, position)
-    return whole
+    return content
 
 
-def _view(storage: _Storage, view: Any) -> _Storage:
-    if type(view) is not tuple or len(view) != 3 or not all(type(n) is int and n >= 0 for n in view[1:]):
+def _part_of_storage(storage: _Storage, part: Any) -> _Storage:
+    if type(part) is not tuple or len(part) != 3 or not all(type(n) is int and n >= 0 for n in part[1:]):
         raise Refused("a part of a storage has no place")
-    start, end = view[1], view[1] + view[2]
+    start, end = part[1], part[1] + part[2]
     if end > len(storage.values):
         raise Refused("a part of a storage lies outside of it")
     return _Storage(storage.values[start:end])
 
 
 def _fill(values: Tensor, data: bytes | mmap.mmap, position: int) -> int:
-    """Copy a length and as many numbers from `position` on, and say where they end."""
+    """Read a length and that many numbers from `position` on; return the position after them."""
     start, size = position + 8, values.nbytes
     if int.from_bytes(data[position:start], "little") != len(values) or start + size > len(data):
-        raise Refused("it ends before its tensors do, or their lengths are not those it told")
+        raise Refused("it ends before its tensors do, or their lengths differ from those it declares")
     if size:
         values.view(torch.uint8).copy_(torch.frombuffer(bytearray(data[start : start + size]), dtype=torch.uint8))
     return start + size
@@ -222,29 +222,29 @@ def _fill(values: Tensor, data: bytes | mmap.mmap, position: int) -> int:
 def _read_tar(archive: tarfile.TarFile) -> Any:
     objects: dict[int, Any] = {}
 
-    def stored(reference: Any) -> Any:
-        return objects.get(reference if type(reference) is int else _number(reference), Inert())
+    def object_at(reference: Any) -> Any:
+        return objects.get(reference if type(reference) is int else _integer(reference), Inert())
 
     data = _tar_member(archive, "storages")
     machine = Machine(data, _NAMES, lenient=True)
-    for _ in range(_number(machine.load())):
-        key, _location, kind = _parts(machine.load(), 3)
+    for _ in range(_integer(machine.load())):
+        key, _location, kind = _list_of(machine.load(), 3)
         count = int.from_bytes(data[machine.position : machine.position + 8], "little", signed=True)
-        values = torch.empty(_length(count, _dtype_of(kind), len(data)), dtype=_dtype_of(kind))
+        values = torch.empty(_checked_length(count, _dtype_of(kind), len(data)), dtype=_dtype_of(kind))
         machine.position = _fill(values, data, machine.position)
-        objects[_number(key)] = _Storage(values)
-    for view in _parts(machine.load()):
-        key, root, *place = _parts(view, 4)
-        if not isinstance(objects.get(_number(root)), _Storage):
+        objects[_integer(key)] = _Storage(values)
+    for part in _list_of(machine.load()):
+        key, root, *place = _list_of(part, 4)
+        if not isinstance(objects.get(_integer(root)), _Storage):
             raise Refused("a part of a storage has no storage")
-        objects[_number(key)] = _view(objects[_number(root)], (key, *place))
+        objects[_integer(key)] = _part_of_storage(objects[_integer(root)], (key, *place))
     data = _tar_member(archive, "tensors")
     machine = Machine(data, _NAMES, lenient=True)
-    for _ in range(_number(machine.load())):
-        key, root, _kind = _parts(machine.load(), 3)
-        size, stride, offset, machine.position = _tar_place(data, machine.position)
-        objects[_number(key)] = _tensor(objects.get(_number(root)), offset, size, stride)
-    return Machine(_tar_member(archive, "pickle"), _NAMES, lenient=True, persistent=stored).load()
+    for _ in range(_integer(machine.load())):
+        key, root, _kind = _list_of(machine.load(), 3)
+        size, stride, offset, machine.position = _tar_layout(data, machine.position)
+        objects[_integer(key)] = _tensor_view(objects.get(_integer(root)), offset, size, stride)
+    return Machine(_tar_member(archive, "pickle"), _NAMES, lenient=True, persistent=object_at).load()
 
 
 def _tar_member(archive: tarfile.TarFile, name: str) -> bytes:
@@ -258,22 +258,22 @@ def _tar_member(archive: tarfile.TarFile, name: str) -> bytes:
         return member.read()
 
 
-def _number(value: Any) -> int:
+def _integer(value: Any) -> int:
     if isinstance(value, str) and value.lstrip("-").isascii() and value.lstrip("-").isdigit():
         value = int(value[:20])
     if type(value) is not int:
-        raise Refused("a number is absent where it tells what it holds")
+        raise Refused("its list of contents lacks a number")
     return value
 
 
-def _parts(value: Any, count: int | None = None) -> list[Any]:
+def _list_of(value: Any, count: int | None = None) -> list[Any]:
     if not isinstance(value, list | tuple) or (count is not None and len(value) != count):
-        raise Refused("a list is absent where it tells what it holds")
+        raise Refused("its list of contents lacks a list")
     return list(value)
 
 
-def _tar_place(data: bytes, start: int) -> tuple[tuple[int, ...], tuple[int, ...], int, int]:
-    """Size, stride and offset of a tensor, and where they end."""
+def _tar_layout(data: bytes, start: int) -> tuple[tuple[int, ...], tuple[int, ...], int, int]:
+    """Size, stride and offset of a tensor, and the position after them."""
     try:
         (axes,) = struct.unpack_from("<i", data, start)
         numbers = struct.unpack_from(f"<{2 * min(axes, 64) + 1}q", data, start + 8)

@@ -1,4 +1,4 @@
-"""A released checkpoint -> a model of ours: sizes are read off its tensors, weights go by the tables of `released`."""
+"""A released checkpoint -> our model: sizes inferred from its tensors, weights mapped by the tables of `released`."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from reelseek.errors import ModelError
@@ -21,7 +22,7 @@ __all__ = ["FORMATS", "Format", "convert", "convert_file", "load_released"]
 State = dict[str, Tensor]
 Settings = dict[str, Any]
 
-# Rows of MMT's table of expert embeddings, by the names of its release.
+# Rows of MMT's table of expert embeddings, by the names in its release.
 _MMT_ROWS = {
     "s3d": 1, "vggish": 2, "face": 3, "audio": 4, "rgb": 5, "speech": 6, "ocr": 7, "flow": 8, "scene": 9,
     "audio_c": 1, "face_c": 2, "i3d": 3, "resnext101_32x48d": 4, "senet154": 5, "ocr_c": 6, "r2p1d": 7, "s3dg": 8,
@@ -33,11 +34,11 @@ _MMT_ROWS = {
 
 @dataclass(frozen=True)
 class Format:
-    """One kind of released checkpoint.
+    """A format of released checkpoints.
 
     Attributes:
         plan: from its tensors and the user's settings to (our settings, table of keys).
-        note: what the tensors do not tell, and is taken as published unless the user says otherwise.
+        note: settings that cannot be inferred from tensors, as published unless the user overrides them.
     """
 
     system: str
@@ -53,24 +54,24 @@ def _names(state: State, pattern: str) -> list[str]:
     return list(dict.fromkeys(match[1] for name in state if (match := re.match(pattern, name))))
 
 
-def _bert(state: State, given: Settings, *, video: str, text: str, heads: int) -> tuple[Settings, KeyMap]:
+def _bert(state: State, overrides: Settings, *, video: str, text: str, heads: int) -> tuple[Settings, KeyMap]:
     names = sorted(_names(state, rf"{re.escape(video)}video_dim_reduce\.(.+)\.fc\.weight"))
-    if video:  # MDMMT keeps its own order, which is that of its table's rows
+    if video:  # MDMMT orders experts by the rows of its table
         names.sort(key=lambda name: _MMT_ROWS.get(name, 99))
-    rows = {**_MMT_ROWS, **given.pop("rows", {})}
+    rows = {**_MMT_ROWS, **overrides.pop("rows", {})}
     unknown = [name for name in names if name not in rows]
     if unknown:
         raise ModelError(
             f"which row of the table of expert embeddings is {unknown[0]!r}? Say it with rows.{unknown[0]}=N"
         )
     net = f"{video}vid_bert"
-    places = state[f"{net}.embeddings.position_embeddings.weight"]
+    positions = state[f"{net}.embeddings.position_embeddings.weight"]
     unit = "text_GU" if any(name.startswith(f"{text}text_GU.") for name in state) else "text_gu"
     depth = _count(state, rf"{re.escape(net)}\.encoder\.layer\.(\d+)\.")
     settings: Settings = {
         "experts": {name: state[f"{video}video_dim_reduce.{name}.fc.weight"].shape[1] for name in names},
-        "width": places.shape[1],
-        "positions": places.shape[0],
+        "width": positions.shape[1],
+        "positions": positions.shape[0],
         "depth": depth,
         "heads": heads,
         "inner": state[f"{net}.encoder.layer.0.intermediate.dense.weight"].shape[0],
@@ -82,12 +83,12 @@ def _bert(state: State, given: Settings, *, video: str, text: str, heads: int) -
         types=state[f"{net}.embeddings.token_type_embeddings.weight"].shape[0], video=video, text=text, unit=unit,
     )  # fmt: skip
     encoder = f"{text}txt_bert."
-    own = [name for name in state if name.startswith(encoder)]
-    trained = bool(given.get("text", {}).get("trained"))
-    for name in own:
+    encoder_keys = [name for name in state if name.startswith(encoder)]
+    trained = bool(overrides.get("text", {}).get("trained"))
+    for name in encoder_keys:
         rest = name.removeprefix(encoder)
         if rest.startswith("pooler.") or rest.endswith("position_ids") or not trained:
-            table.unused[name] = "the text encoder is not learnt here; name it with text.encoder and text.trained=true"
+            table.unused[name] = "the text encoder is not trained here; name it with text.encoder and text.trained=true"
         else:
             table.same(f"text.encoder.{rest}", name)
     width = state[f"{text}moe_fc_txt.{names[0]}.weight"].shape[1]
@@ -95,28 +96,28 @@ def _bert(state: State, given: Settings, *, video: str, text: str, heads: int) -
     return settings, table
 
 
-def _mmt(state: State, given: Settings) -> tuple[Settings, KeyMap]:
-    return _bert(state, given, video="", text="", heads=4)
+def _mmt(state: State, overrides: Settings) -> tuple[Settings, KeyMap]:
+    return _bert(state, overrides, video="", text="", heads=4)
 
 
-def _mdmmt(state: State, given: Settings) -> tuple[Settings, KeyMap]:
-    return _bert(state, given, video="vid_state_dict.", text="txt_state_dict.", heads=8)
+def _mdmmt(state: State, overrides: Settings) -> tuple[Settings, KeyMap]:
+    return _bert(state, overrides, video="vid_state_dict.", text="txt_state_dict.", heads=8)
 
 
-def _expert_names(given: Settings, count: int, what: str) -> list[str]:
-    names = given.pop("names", None)
+def _expert_names(overrides: Settings, count: int, system: str) -> list[str]:
+    names = overrides.pop("names", None)
     if not isinstance(names, list) or len(names) != count:
-        raise ModelError(f"{what} checkpoints number their {count} experts; name them in order with names=[...]")
+        raise ModelError(f"{system} checkpoints number their {count} experts; name them in order with names=[...]")
     return names
 
 
-def _ce(state: State, given: Settings) -> tuple[Settings, KeyMap]:
+def _ce(state: State, overrides: Settings) -> tuple[Settings, KeyMap]:
     count = _count(state, r"ce\.video_dim_reduce\.(\d+)\.")
-    names = sorted(_expert_names(given, count, "CE"))
+    names = sorted(_expert_names(overrides, count, "CE"))
     vlad = _names(state, r"pooling\.(.+)\.clusters$")
     reduced = {name: state[f"ce.video_dim_reduce.{i}.fc.weight"].shape for i, name in enumerate(names)}
     clusters = {name: state[f"pooling.{name}.clusters2"].shape[2] for name in vlad}
-    kept = state["text_pooling.clusters2"].shape[2]
+    text_clusters = state["text_pooling.clusters2"].shape[2]
     layers = (
         _count(state, r"ce\.g_reason_shared\.(\d+)\.running_mean"),
         _count(state, r"ce\.h_reason\.(\d+)\.running_mean"),
@@ -127,8 +128,8 @@ def _ce(state: State, given: Settings) -> tuple[Settings, KeyMap]:
         "width": reduced[names[0]][0],
         "pair_layers": layers[0] + 1,
         "gate_layers": layers[1],
-        "text_clusters": kept,
-        "ghosts": state["text_pooling.clusters"].shape[1] - kept,
+        "text_clusters": text_clusters,
+        "ghosts": state["text_pooling.clusters"].shape[1] - text_clusters,
         "text": {"dim": state["text_pooling.clusters"].shape[0]},
         "sequential": True,
         "count_padding": True,
@@ -136,11 +137,11 @@ def _ce(state: State, given: Settings) -> tuple[Settings, KeyMap]:
     return settings, released.ce(names, vlad, pair_layers=layers[0] + 1, gate_layers=layers[1])
 
 
-def _mee(state: State, given: Settings) -> tuple[Settings, KeyMap]:
+def _mee(state: State, overrides: Settings) -> tuple[Settings, KeyMap]:
     count = _count(state, r"mee\.video_GU\.(\d+)\.")
-    given.setdefault("names", ["face", "audio", "visual", "motion"][:count])
-    names = _expert_names(given, count, "MEE")
-    columns = given.pop("columns", sorted(names))
+    overrides.setdefault("names", ["face", "audio", "visual", "motion"][:count])
+    names = _expert_names(overrides, count, "MEE")
+    columns = overrides.pop("columns", sorted(names))
     units = {name: state[f"mee.video_GU.{i}.fc.weight"].shape for i, name in enumerate(names)}
     vlad = {"audio": "audio_pooling"} if "audio_pooling.clusters" in state and "audio" in names else {}
     clusters = {name: state[f"{theirs}.clusters"].shape[1] for name, theirs in vlad.items()}
@@ -164,7 +165,7 @@ def _audio(state: State, prefix: str) -> tuple[Settings, tuple[int, ...]]:
     return {"widths": widths, "blocks": blocks, "kernel": kernel}, blocks
 
 
-def _eao(state: State, given: Settings) -> tuple[Settings, KeyMap]:
+def _eao(state: State, overrides: Settings) -> tuple[Settings, KeyMap]:
     audio, blocks = _audio(state, "davenet.")
     gated, shared = "video_token_proj.fc.weight" in state, not any(name.startswith("video_proj.") for name in state)
     gated_head = f"{'proj' if shared else 'video_proj'}.fc.weight" in state
@@ -207,8 +208,8 @@ def _eao(state: State, given: Settings) -> tuple[Settings, KeyMap]:
 _COOT_LIST = ("net_video_local", "net_video_global", "net_text_local", "net_text_global")
 
 
-def _renamed(name: str) -> str:
-    """COOT's version 0.1: a list of four state dicts, with other names for three parts."""
+def _rename_old_key(name: str) -> str:
+    """Rename a key of COOT's version 0.1: a list of four state dicts, with other names for three parts."""
     number, _, rest = name.partition(".")
     if not number.isdigit():
         return name
@@ -219,9 +220,9 @@ def _renamed(name: str) -> str:
     return f"{_COOT_LIST[int(number)]}.{rest}"
 
 
-def _coot(state: State, given: Settings) -> tuple[Settings, KeyMap]:
+def _coot(state: State, overrides: Settings) -> tuple[Settings, KeyMap]:
     for name in list(state):
-        state[_renamed(name)] = state.pop(name)
+        state[_rename_old_key(name)] = state.pop(name)
     local, top = "net_video_local", "net_video_global"
     layers = [
         _count(state, rf"{net}\.{part}\.encoder_layers\.(\d+)\.")
@@ -245,14 +246,14 @@ def _coot(state: State, given: Settings) -> tuple[Settings, KeyMap]:
     return settings, released.coot(layers[0], layers[1], layers[2], attention=pool is not None)
 
 
-def _umi(state: State, given: Settings) -> tuple[Settings, KeyMap]:
+def _umi(state: State, overrides: Settings) -> tuple[Settings, KeyMap]:
     names = _names(state, r"reorganization\.(.+?)_pos_embedding")
-    places = [state[f"reorganization.{name}_pos_embedding"].shape[1] for name in names]
-    most = max(places)
-    for name in names:  # one length for all of ours; what is added is never reached by fewer tokens
+    lengths = [state[f"reorganization.{name}_pos_embedding"].shape[1] for name in names]
+    most = max(lengths)
+    for name in names:  # ours have one length; shorter modalities never use the added positions
         table = state[f"reorganization.{name}_pos_embedding"]
         state[f"reorganization.{name}_pos_embedding"] = table.new_zeros(1, most, table.shape[2]).index_copy(
-            1, _range(table), table
+            1, torch.arange(table.shape[1], device=table.device), table
         )
     depth = _count(state, r"model\.transformer\.layers\.(\d+)\.")
     reorganise = _count(state, rf"reorganization\.{names[0]}_transformer\.layers\.(\d+)\.")
@@ -274,13 +275,7 @@ def _umi(state: State, given: Settings) -> tuple[Settings, KeyMap]:
     return settings, released.umi(names, reorganise, depth)
 
 
-def _range(table: Tensor) -> Tensor:
-    import torch
-
-    return torch.arange(table.shape[1], device=table.device)
-
-
-def _avlnet(state: State, given: Settings) -> tuple[Settings, KeyMap]:
+def _avlnet(state: State, overrides: Settings) -> tuple[Settings, KeyMap]:
     audio, blocks = _audio(state, "DAVEnet.")
     fused = "GU_audio_text.fc_text.weight" in state
     width, dim = state["GU_video.fc.weight"].shape
@@ -294,14 +289,14 @@ def _avlnet(state: State, given: Settings) -> tuple[Settings, KeyMap]:
     return settings, released.avlnet(blocks, fused=fused)
 
 
-def _ht(state: State, given: Settings) -> tuple[Settings, KeyMap]:
+def _ht(state: State, overrides: Settings) -> tuple[Settings, KeyMap]:
     width, dim = state["GU_video.fc.weight"].shape
     hidden, words = state["text_pooling_caption.fc.weight"].shape
     settings = {"experts": {"video": dim}, "width": width, "hidden": hidden, "text": {"dim": words}}
     return settings, released.ht()
 
 
-def _e2e(state: State, given: Settings) -> tuple[Settings, KeyMap]:
+def _e2e(state: State, overrides: Settings) -> tuple[Settings, KeyMap]:
     hidden, words = state["text_module.fc1.weight"].shape
     width, dim = state["fc.weight"].shape
     settings = {"experts": {"s3d": dim}, "width": width, "hidden": hidden, "text": {"dim": words}}
@@ -327,48 +322,48 @@ FORMATS: dict[str, Format] = {
 
 
 def convert(state: Mapping[str, Tensor], kind: str, settings: Mapping[str, Any] | None = None) -> LearnedModel:
-    """A model of ours from released tensors.
+    """Build our model from released tensors.
 
     Args:
         kind: one of FORMATS.
-        settings: what the tensors do not tell, or should be other than released; see the format's note.
+        settings: overrides of the released settings, and those that tensors do not determine; see the format's note.
 
     Raises:
-        ModelError: another system's tensors; says which keys are absent or not known, or hold NaN or infinity.
+        ModelError: another system's tensors; names keys that are absent or unknown, or hold NaN or infinity.
     """
     if kind not in FORMATS:
         raise ModelError(f"no format is called {kind!r}; there are {', '.join(FORMATS)}")
-    given = dict(settings or {})
+    overrides = dict(settings or {})
     tensors = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     try:
-        found, table = FORMATS[kind].plan(tensors, given)
+        inferred, table = FORMATS[kind].plan(tensors, overrides)
     except (KeyError, ValueError, IndexError) as error:
         raise ModelError(
             f"not a released {kind} checkpoint: {error} is absent; it has {', '.join(sorted(state)[:4])}, ..."
         ) from error
     ours = table.read(tensors)
     check_finite(ours, f"the {kind} checkpoint")
-    text = {**found.pop("text", {}), **given.pop("text", {})}
-    model = SYSTEMS[FORMATS[kind].system].build({**found, **({"text": text} if text else {}), **given})
+    text = {**inferred.pop("text", {}), **overrides.pop("text", {})}
+    model = SYSTEMS[FORMATS[kind].system].build({**inferred, **({"text": text} if text else {}), **overrides})
     try:
         absent, foreign = model.load_state_dict(ours, strict=False)
     except RuntimeError as error:
         raise ModelError(f"the checkpoint's shapes are not those of {kind} with these settings: {error}") from error
     absent = [name for name in absent if not name.startswith("inputs.") and not name.endswith("num_batches_tracked")]
     if absent or foreign:
-        raise ModelError(f"no weights for {', '.join(absent[:3])}; nowhere to put {', '.join(foreign[:3])}")
+        raise ModelError(f"no weights for {', '.join(absent[:3])}; no parameter for {', '.join(foreign[:3])}")
     assert isinstance(model, LearnedModel)
     return model.eval()
 
 
 def load_released(path: Path, kind: str, settings: Mapping[str, Any] | None = None) -> LearnedModel:
-    """`convert` of a file; see `read_tensors` for how it is read."""
+    """Read a file by `read_tensors` and `convert` it."""
     return convert(read_tensors(path), kind, settings)
 
 
 def convert_file(path: Path, kind: str, settings: Mapping[str, Any], out: Path) -> Path:
-    """`load_released`, saved as a model of ours in a folder that says where it is from."""
+    """Convert a file and save our model in a folder, with its origin in config.json."""
     model = load_released(path, kind, settings)
-    about = {"converted_from": path.name, "released_as": kind, "as_published": FORMATS[kind].note}
-    model.save(out, card=f"# {model.system}\n\nConverted from `{path.name}`.\n", about=about)
+    origin = {"converted_from": path.name, "released_as": kind, "as_published": FORMATS[kind].note}
+    model.save(out, card=f"# {model.system}\n\nConverted from `{path.name}`.\n", about=origin)
     return out

@@ -1,4 +1,4 @@
-"""Which tensors of a published checkpoint make up each of ours; the same table reads and writes them."""
+"""Maps tensors of a published checkpoint to ours; one table reads and writes them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,12 +13,12 @@ __all__ = ["KeyMap", "Source"]
 
 @dataclass(frozen=True)
 class Source:
-    """Released tensors of one of ours.
+    """The released tensors that make up one of ours.
 
     Args:
-        keys: their names; several are joined along `axis`, or `added`.
-        lead: axes of length 1 that stand before ours.
-        rows: the rows of the released table that we have, of `of` rows in all.
+        keys: their names; several are concatenated along `axis`, or `added`.
+        lead: number of leading axes of length 1 that ours lacks.
+        rows: the rows of the released table that we use, of `of` rows in all.
     """
 
     keys: tuple[str, ...]
@@ -33,11 +33,11 @@ class Source:
         parts = [part.reshape(part.shape[self.lead :]) for part in parts]
         if self.added:
             return torch.stack(parts).sum(0)
-        whole = parts[0] if len(parts) == 1 else torch.cat(parts, self.axis)
-        return whole if self.rows is None else whole[list(self.rows)]
+        joined = parts[0] if len(parts) == 1 else torch.cat(parts, self.axis)
+        return joined if self.rows is None else joined[list(self.rows)]
 
     def write(self, ours: Tensor) -> dict[str, Tensor]:
-        """The released tensors again; rows of a table that we do not have are zeros, and so are all but one addend."""
+        """Write the released tensors; rows of a table that we do not use are zeros, and so are all but one addend."""
         if self.added:
             return {key: ours if index == 0 else torch.zeros_like(ours) for index, key in enumerate(self.keys)}
         if self.rows is not None:
@@ -52,10 +52,10 @@ class Source:
 
 @dataclass
 class KeyMap:
-    """The whole table of one checkpoint.
+    """The table of keys of one checkpoint.
 
     Attributes:
-        sources: for each tensor of ours, where it comes from.
+        sources: the source of each of our tensors.
         unused: released keys that no output of the released model depends on, with the reason.
     """
 
@@ -64,7 +64,7 @@ class KeyMap:
     unused: dict[str, str] = field(default_factory=dict)
 
     def same(self, ours: str, theirs: str, *parts: str, lead: int = 0) -> None:
-        """One tensor, or each part (`weight`, `bias`) of one module."""
+        """Map one tensor, or each part (`weight`, `bias`) of one module."""
         for part in parts or ("",):
             dot = f".{part}" if part else ""
             self.sources[ours + dot] = Source((theirs + dot,), lead)
@@ -73,16 +73,16 @@ class KeyMap:
         self.same(ours, theirs, *(("weight", "bias") if bias else ("weight",)))
 
     def norm(self, ours: str, theirs: str) -> None:
-        """Batch normalisation with its statistics."""
+        """Map batch normalisation with its statistics."""
         self.same(ours, theirs, "weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
     def joined(self, ours: str, theirs: tuple[str, ...], *, bias: bool = True) -> None:
-        """Several modules of theirs, one of ours."""
+        """Map several released modules to one of ours."""
         for part in ("weight", "bias") if bias else ("weight",):
             self.sources[f"{ours}.{part}"] = Source(tuple(f"{key}.{part}" for key in theirs))
 
     def gated(self, ours: str, theirs: str, *, batch_norm: bool) -> None:
-        """A gated embedding unit."""
+        """Map a gated embedding unit."""
         self.linear(f"{ours}.fc", f"{theirs}.fc")
         self.linear(f"{ours}.gate", f"{theirs}.cg.fc")
         if batch_norm:
@@ -93,20 +93,20 @@ class KeyMap:
             self.unused[f"{keys}.{part}"] = why
 
     def read(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Released tensors under our names.
+        """Read released tensors under our names.
 
         Raises:
             ModelError: keys are absent, or there are keys that are not of this system.
         """
-        wanted = {key for source in self.sources.values() for key in source.keys}
-        optional = {key for key in wanted if key.endswith("num_batches_tracked")}
-        absent = sorted(wanted - optional - set(state))
+        expected = {key for source in self.sources.values() for key in source.keys}
+        optional = {key for key in expected if key.endswith("num_batches_tracked")}
+        absent = sorted(expected - optional - set(state))
         if absent:
             raise ModelError(
                 f"not a released {self.system} checkpoint of these sizes: {len(absent)} keys are absent, "
                 f"such as {absent[0]!r}; it has {', '.join(sorted(state)[:3])}, ..."
             )
-        foreign = sorted(set(state) - wanted - set(self.unused))
+        foreign = sorted(set(state) - expected - set(self.unused))
         if foreign:
             raise ModelError(
                 f"not a released {self.system} checkpoint of these sizes: {len(foreign)} keys are not known there, "
@@ -115,7 +115,7 @@ class KeyMap:
         return {ours: source.read(state) for ours, source in self.sources.items() if set(source.keys) <= set(state)}
 
     def write(self, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Our tensors under the released names."""
+        """Write our tensors under the released names."""
         state: dict[str, Tensor] = {}
         for name, source in self.sources.items():
             if name in ours:

@@ -1,7 +1,7 @@
-"""Files of tensors that other projects wrote, read without running anything that is in them.
+"""Files of tensors that other projects wrote, read without running any code in them.
 
-`.safetensors` as they are. torch's own files are pickles: here a reader builds tensors and plain containers, and puts
-an inert stand-in wherever such a file names anything else, such as the configuration object of the project it is from.
+`.safetensors` are loaded by their library. torch's own files are pickles: the reader here builds tensors and plain
+containers, with an inert placeholder for anything else that such a file names, such as a configuration object.
 """
 
 import struct
@@ -21,7 +21,7 @@ from reelseek.models.checkpoints.archive import read_archive
 
 __all__ = ["read_tensors"]
 
-# What zipfile, tarfile and torch raise over damaged containers.
+# Errors of zipfile, tarfile and torch for damaged containers.
 _DAMAGE = (
     OSError, EOFError, ValueError, LookupError, RuntimeError, OverflowError, struct.error, zlib.error,
     zipfile.BadZipFile, tarfile.TarError,
@@ -29,10 +29,9 @@ _DAMAGE = (
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Every tensor of a checkpoint under its dotted name.
+    """Read every tensor of a checkpoint under its dotted name.
 
-    Containers around the weights (`state_dict`, `model`) and `module.` of data parallel are taken off; a list of state
-    dicts is numbered.
+    The wrapper `state_dict` and the prefix `module.` of data parallel are removed; a list of state dicts is numbered.
 
     Raises:
         ModelError: no such file, not a checkpoint, or no tensor in it.
@@ -42,30 +41,30 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        whole = read_archive(path)
+        content = read_archive(path)
     except SafetensorError as error:
         raise ModelError(f"{path} is not a safetensors file: {error}") from error
     except (Refused, *_DAMAGE) as error:
         raise ModelError(f"{path} holds no tensors that can be read: {error}") from error
     except MemoryError as error:
         raise ModelError(f"{path} takes more memory than this machine has free") from error
-    if isinstance(whole, dict) and isinstance(whole.get("state_dict"), dict):
-        whole = whole["state_dict"]
-    found: dict[str, Tensor] = {}
-    _gather(whole, "", found)
-    if not found:
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    tensors: dict[str, Tensor] = {}
+    _gather(content, "", tensors)
+    if not tensors:
         raise ModelError(f"{path} holds no tensor")
-    return found
+    return tensors
 
 
-def _gather(what: Any, prefix: str, found: dict[str, Tensor]) -> None:
-    if isinstance(what, Tensor):
-        found[prefix.removesuffix(".")] = what.detach()
-    elif isinstance(what, dict):
-        for name, part in what.items():
+def _gather(content: Any, prefix: str, tensors: dict[str, Tensor]) -> None:
+    if isinstance(content, Tensor):
+        tensors[prefix.removesuffix(".")] = content.detach()
+    elif isinstance(content, dict):
+        for name, part in content.items():
             if prefix == "" and name in ("optimizer", "opt"):
                 continue
-            _gather(part, f"{prefix}{str(name).removeprefix('module.')}.", found)
-    elif isinstance(what, list | tuple):
-        for index, part in enumerate(what):
-            _gather(part, f"{prefix}{index}.", found)
+            _gather(part, f"{prefix}{str(name).removeprefix('module.')}.", tensors)
+    elif isinstance(content, list | tuple):
+        for index, part in enumerate(content):
+            _gather(part, f"{prefix}{index}.", tensors)

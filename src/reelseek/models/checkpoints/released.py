@@ -1,4 +1,4 @@
-"""Tables of keys of the checkpoints that other projects released."""
+"""Key tables of the checkpoints that other projects released."""
 
 from collections.abc import Mapping
 
@@ -23,7 +23,7 @@ def _bert_layers(table: KeyMap, prefix: str, depth: int) -> None:
 def mmt(
     experts: Mapping[str, int], depth: int, *, types: int, video: str = "", text: str = "", unit: str = "text_GU"
 ) -> KeyMap:
-    """MMT's keys.
+    """Map MMT's keys.
 
     Args:
         experts: row of each expert in the released table of `types` expert embeddings, in the order of our slots.
@@ -47,7 +47,7 @@ def mmt(
 
 
 def mdmmt(experts: Mapping[str, int], depth: int, *, types: int) -> KeyMap:
-    """MDMMT's keys: MMT's under two prefixes."""
+    """Map MDMMT's keys: MMT's under two prefixes."""
     return mmt(experts, depth, types=types, video="vid_state_dict.", text="txt_state_dict.", unit="text_gu")
 
 
@@ -60,7 +60,7 @@ def _vlad(table: KeyMap, ours: str, theirs: str) -> None:
 def mee(
     experts: list[str], vlad: Mapping[str, str], columns: list[str], *, net: str = "mee", text: str = "text_pooling"
 ) -> KeyMap:
-    """MEE's keys.
+    """Map MEE's keys.
 
     Args:
         experts: in the order in which the released gated units are numbered.
@@ -81,7 +81,7 @@ def mee(
 
 
 def ce(experts: list[str], vlad: list[str], *, pair_layers: int, gate_layers: int) -> KeyMap:
-    """CE's keys; experts are numbered by their sorted names."""
+    """Map CE's keys; experts are numbered by their sorted names."""
     table = KeyMap("ce")
     for name in vlad:
         _vlad(table, f"pools.vlad.{key(name)}", f"pooling.{name}")
@@ -103,7 +103,7 @@ def ce(experts: list[str], vlad: list[str], *, pair_layers: int, gate_layers: in
 
 
 def audio_cnn(table: KeyMap, ours: str, theirs: str, blocks: tuple[int, ...]) -> None:
-    """DAVEnet's keys."""
+    """Map DAVEnet's keys."""
     table.same(f"{ours}conv.weight", f"{theirs}conv1.weight")
     table.norm(f"{ours}norm", f"{theirs}bn1")
     table.drop(
@@ -111,19 +111,19 @@ def audio_cnn(table: KeyMap, ours: str, theirs: str, blocks: tuple[int, ...]) ->
     )
     for stage, count in enumerate(blocks):
         for block in range(count):
-            mine, other = f"{ours}stages.{stage}.{block}", f"{theirs}layer{stage + 1}.{block}"
+            our_block, their_block = f"{ours}stages.{stage}.{block}", f"{theirs}layer{stage + 1}.{block}"
             for conv in (1, 2):
-                table.same(f"{mine}.conv{conv}.weight", f"{other}.conv{conv}.weight")
-                table.norm(f"{mine}.norm{conv}", f"{other}.bn{conv}")
+                table.same(f"{our_block}.conv{conv}.weight", f"{their_block}.conv{conv}.weight")
+                table.norm(f"{our_block}.norm{conv}", f"{their_block}.bn{conv}")
             if block == 0:
-                table.same(f"{mine}.shortcut.0.weight", f"{other}.downsample.0.weight")
-                table.norm(f"{mine}.shortcut.1", f"{other}.downsample.1")
+                table.same(f"{our_block}.shortcut.0.weight", f"{their_block}.downsample.0.weight")
+                table.norm(f"{our_block}.shortcut.1", f"{their_block}.downsample.1")
 
 
 def eao(
     depth: int, blocks: tuple[int, ...], *, gated: bool, gated_head: bool, shared: bool, cls: bool, learned: bool
 ) -> KeyMap:
-    """Everything at Once's keys; its modalities are video, audio and text."""
+    """Map Everything at Once's keys; its modalities are video, audio and text."""
     table = KeyMap("eao")
     table.same("stand_in", "fusion.masking_token")
     if cls:
@@ -157,7 +157,7 @@ def _either(table: KeyMap, ours: str, theirs: str, *, gated: bool) -> None:
 
 
 def coot(local_layers: int, global_layers: int, context_layers: int, *, attention: bool = True) -> KeyMap:
-    """COOT's keys, the four networks' state dicts under `net_{video,text}_{local,global}.`."""
+    """Map COOT's keys, the four networks' state dicts under `net_{video,text}_{local,global}.`."""
     table = KeyMap("coot")
     for side, ours_side in (("video", "video.0"), ("text", "caption.0")):
         for level in ("local", "global"):
@@ -195,7 +195,7 @@ def _coot_layer(table: KeyMap, ours: str, theirs: str) -> None:
 
 
 def umi(modalities: list[str], reorganise_depth: int, depth: int) -> KeyMap:
-    """UMI's keys: reorganisation, model and alignment side by side."""
+    """Map UMI's keys, those of reorganisation, model and alignment."""
     table = KeyMap("umi")
     for name in modalities:
         ours, theirs = f"reorganise.{key(name)}", f"reorganization.{name}"
@@ -232,7 +232,7 @@ def _umi_layer(table: KeyMap, ours: str, theirs: tuple[str, str, str, str]) -> N
 
 
 def avlnet(blocks: tuple[int, ...], *, fused: bool) -> KeyMap:
-    """AVLnet's keys, with text."""
+    """Map AVLnet's keys, with text."""
     table = KeyMap("avlnet")
     audio_cnn(table, "audio_net.", "DAVEnet.", blocks)
     table.gated("audio_head.0", "GU_audio", batch_norm=False)
@@ -240,7 +240,7 @@ def avlnet(blocks: tuple[int, ...], *, fused: bool) -> KeyMap:
     table.gated("video_head", "GU_video", batch_norm=False)
     table.linear("words.fc", "text_pooling_caption.fc")
     if fused:
-        # A linear of each half, added, is one linear of both side by side; the second bias is nothing of its own.
+        # The sum of a linear layer per half is one linear layer over both, concatenated; the biases add up.
         table.sources["fuse.fc.weight"] = Source(
             ("GU_audio_text.fc_text.weight", "GU_audio_text.fc_audio.weight"), axis=1
         )
@@ -254,7 +254,7 @@ def avlnet(blocks: tuple[int, ...], *, fused: bool) -> KeyMap:
 
 
 def ht() -> KeyMap:
-    """HowTo100M's keys."""
+    """Map HowTo100M's keys."""
     table = KeyMap("ht")
     table.gated("heads.0", "GU_video", batch_norm=False)
     table.linear("text_read.0.fc", "text_pooling_caption.fc")
@@ -263,7 +263,7 @@ def ht() -> KeyMap:
 
 
 def e2e() -> KeyMap:
-    """The heads of MIL-NCE's S3D."""
+    """Map the heads of MIL-NCE's S3D."""
     table = KeyMap("e2e")
     table.linear("heads.0", "fc")
     table.linear("text_read.0.fc", "text_module.fc1")

@@ -16,11 +16,11 @@ def soft_nearest(
     items: Float[Tensor, "video item dim"],
     present: Bool[Tensor, "video item"],
     others: Float[Tensor, "video other dim"],
-    there: Bool[Tensor, "video other"],
+    others_present: Bool[Tensor, "video other"],
 ) -> Float[Tensor, "video item other"]:
-    """How near each item finds the others: a softmax of negative mean squared differences (COOT, equation 6)."""
+    """Weights of the others for each item: a softmax of negative mean squared differences (COOT, equation 6)."""
     distances = (items[:, :, None] - others[:, None]).square().mean(-1)
-    pairs = present[:, :, None] & there[:, None, :]
+    pairs = present[:, :, None] & others_present[:, None, :]
     return (-distances).masked_fill(~pairs, _FILL).softmax(2)
 
 
@@ -30,14 +30,14 @@ def cycle_consistency(
     sentences: Float[Tensor, "video sentence dim"],
     sentences_present: Bool[Tensor, "video sentence"],
 ) -> Float[Tensor, ""]:
-    """From a clip to its soft nearest sentence and back one should arrive where one began.
+    """Penalise a cycle from a clip to its soft nearest sentence and back that does not end at the clip.
 
     The squared difference of indexes, averaged over a video's clips and then over videos.
 
-    Source: Ging et al. 2020 (COOT), section 3.3; without its sampling of one clip a video.
+    Source: Ging et al. 2020 (COOT), section 3.3; without its sampling of one clip per video.
     """
-    there = soft_nearest(clips, clips_present, sentences, sentences_present) @ sentences
-    back = soft_nearest(there, clips_present, clips, clips_present)
+    nearest = soft_nearest(clips, clips_present, sentences, sentences_present) @ sentences
+    back = soft_nearest(nearest, clips_present, clips, clips_present)
     return _index_error(back, clips_present)
 
 
@@ -47,14 +47,14 @@ def half_cycle(
     sentences: Float[Tensor, "video sentence dim"],
     sentences_present: Bool[Tensor, "video sentence"],
 ) -> Float[Tensor, ""]:
-    """`cycle_consistency` without the way back: a clip's soft nearest sentence should stand at the clip's own index."""
+    """`cycle_consistency` without the way back: a clip's soft nearest sentence should have the index of the clip."""
     return _index_error(soft_nearest(clips, clips_present, sentences, sentences_present), clips_present)
 
 
 def _index_error(shares: Float[Tensor, "video clip other"], present: Bool[Tensor, "video clip"]) -> Float[Tensor, ""]:
-    """Squared distance of the expected index from a clip's own, averaged over a video's clips and then over videos."""
-    own, index = (torch.arange(size, dtype=shares.dtype, device=shares.device) for size in shares.shape[1:])
-    errors = zero_absent(present, (shares @ index - own).square())
+    """Squared error of the expected index of each clip, averaged over a video's clips and then over videos."""
+    target, index = (torch.arange(size, dtype=shares.dtype, device=shares.device) for size in shares.shape[1:])
+    errors = zero_absent(present, (shares @ index - target).square())
     return (errors.sum(1) / present.sum(1).clamp(min=1)).mean()
 
 
@@ -64,7 +64,7 @@ def prototype_alignment(
     *,
     labels: Int[Tensor, " item"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Mean squared distance of features to a learned token: their label's, or the nearest.
+    """Mean squared distance of features to a learned token: the one of their label, or the nearest.
 
     Args:
         means: one row for each modality of each sample that has it.
@@ -73,8 +73,8 @@ def prototype_alignment(
     Source: Zhang et al. 2023 (UMI), equation 2: a squared norm, summed over dimensions.
     """
     distances = (means[:, None] - prototypes[None]).square().sum(-1)
-    chosen = distances.amin(1) if labels is None else distances.gather(1, labels[:, None])[:, 0]
-    return chosen.sum() / max(1, len(means))
+    selected = distances.amin(1) if labels is None else distances.gather(1, labels[:, None])[:, 0]
+    return selected.sum() / max(1, len(means))
 
 
 def pseudo_supervision(logits: Float[Tensor, "item label"], pseudo: Float[Tensor, "item label"]) -> Float[Tensor, ""]:

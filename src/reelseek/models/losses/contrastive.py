@@ -1,4 +1,4 @@
-"""Contrastive losses over a similarity matrix: the own pair must hold the softmax of its row and of its column."""
+"""Contrastive losses over a similarity matrix: softmax over the row and over the column of each positive pair."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -51,12 +51,12 @@ def mms(
     margin: float = 0.001,
     negatives: Bool[Tensor, "text video"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Masked margin softmax: `nce` without a temperature, the margin taken off the own pairs' scores.
+    """Masked margin softmax: `nce` without a temperature, the margin subtracted from the scores of positive pairs.
 
     Source: Ilharco et al. 2019; .001 in AVLnet (Rouditchenko et al. 2021), section 3.3.
     """
-    own = margin * torch.eye(len(similarity), dtype=similarity.dtype, device=similarity.device)
-    return nce(similarity - own, temperature=1.0, negatives=negatives)
+    margins = margin * torch.eye(len(similarity), dtype=similarity.dtype, device=similarity.device)
+    return nce(similarity - margins, temperature=1.0, negatives=negatives)
 
 
 def mil_nce(
@@ -66,15 +66,15 @@ def mil_nce(
     temperature: float = 1.0,
     negatives: Bool[Tensor, "text video"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Of all candidate captions of a video, some must hold the softmax over its row and its candidates' columns.
+    """Multiple-instance NCE: the sum over all candidate captions of a video is contrasted with all other pairs.
 
-    `mean_v logsumexp(all texts with v, all videos with v's texts) - logsumexp(v's texts with v)`; positives stand twice
+    `mean_v logsumexp(all texts with v, all videos with v's texts) - logsumexp(v's texts with v)`; positives occur twice
     in the first sum, as released, where scores are neither normalised nor divided by a temperature.
 
     Args:
-        similarity: several texts a video.
+        similarity: several texts per video.
         video_of_text: the column of each row's video; None pairs row i with column i.
-        negatives: pairs that count beside the positives; None takes all.
+        negatives: pairs that count besides the positives; None takes all.
 
     Source: Miech et al. 2020 (MIL-NCE), equation 1.
     """
@@ -82,15 +82,15 @@ def mil_nce(
         other_pairs(similarity, None)
         video_of_text = torch.arange(len(similarity), device=similarity.device)
     videos = similarity.shape[1]
-    own = video_of_text[:, None] == torch.arange(videos, device=similarity.device)[None, :]
+    positive_pairs = video_of_text[:, None] == torch.arange(videos, device=similarity.device)[None, :]
     lowest = -torch.inf
     similarity = similarity / temperature
     if negatives is not None:
-        similarity = similarity.masked_fill(~(negatives | own), lowest)
-    positive = similarity.masked_fill(~own, lowest).logsumexp(0)
+        similarity = similarity.masked_fill(~(negatives | positive_pairs), lowest)
+    positives = similarity.masked_fill(~positive_pairs, lowest).logsumexp(0)
     row = similarity.logsumexp(0)
-    # For each video, all scores of its own texts with any video.
-    of_texts = similarity.logsumexp(1)[:, None].expand_as(similarity).masked_fill(~own, lowest).logsumexp(0)
-    told = own.any(0)  # a video without any text has no part
-    each = (torch.logaddexp(row, of_texts) - positive).masked_fill(~told, 0)
-    return each.sum() / told.sum().clamp(min=1)
+    # For each video, all scores of its texts with any video.
+    of_texts = similarity.logsumexp(1)[:, None].expand_as(similarity).masked_fill(~positive_pairs, lowest).logsumexp(0)
+    has_text = positive_pairs.any(0)  # a video without any text has no term
+    losses = (torch.logaddexp(row, of_texts) - positives).masked_fill(~has_text, 0)
+    return losses.sum() / has_text.sum().clamp(min=1)

@@ -1,4 +1,4 @@
-"""CrossCLR (Zolfaghari et al. 2021): negatives within a modality, and care for samples that resemble many others."""
+"""CrossCLR (Zolfaghari et al. 2021): negatives within a modality, and weights for samples that resemble many others."""
 
 from typing import Literal
 
@@ -19,8 +19,8 @@ def crossclr_published(
 ) -> Float[Tensor, ""]:
     """The one file its authors published: `intra` multiplies the logit, and a sample's similarity to itself is logit 0.
 
-    It differs from the paper's equation, where intra multiplies the exponential and the sample itself is left out; it
-    is here to compare with. Computed in float64, as published.
+    It differs from the paper's equation, where intra multiplies the exponential and the sample itself is left out; only
+    for comparing with it. Computed in float64, as published.
     """
     x, y = functional.normalize(x.double(), dim=-1), functional.normalize(y.double(), dim=-1)
     labels = torch.arange(len(x), device=x.device)
@@ -36,9 +36,9 @@ def crossclr_published(
 class CrossCLRConfig:
     """Args:
     temperature, intra: tau and lambda of equation 4.
-    prune: gamma; a sample whose connectivity is above this part of the greatest one is no negative. None prunes none.
-    sharpness: kappa; a sample's loss is weighted by `softmax(connectivity / sum / kappa)`. None weights all alike.
-    queue: how many earlier samples are kept as negatives within a modality; 0 takes those of the batch.
+    prune: gamma; a sample whose connectivity is above this share of the maximum is no negative. None prunes none.
+    sharpness: kappa; a sample's loss is weighted by `softmax(connectivity / sum / kappa)`. None gives equal weights.
+    queue: number of earlier samples kept as negatives within a modality; 0 takes those of the batch.
     positives, positive_weight: K and beta of the supplement's equation 1: the K most similar influential samples of
         the batch are positives too, times beta.
     form: `paper`, or `released`: the authors' working copy, whose own-copy mask stands at the advanced pointer, whose
@@ -56,7 +56,7 @@ class CrossCLRConfig:
 
 
 class CrossCLR(HostState):
-    """The loss of two modalities x and y, with its queue of earlier samples.
+    """The loss of two modalities x and y, with a queue of earlier samples.
 
     Args:
         dims: widths of embeddings of x and y (equal) and of the inputs of x and of y.
@@ -88,8 +88,8 @@ class CrossCLR(HostState):
         ids: Int[Tensor, " item"] | None = None,
     ) -> Float[Tensor, ""]:
         """Args:
-        x_input, y_input: what the encoders were given, pooled; connectivity is measured there.
-        ids: which sample each row is, so that its own earlier copies are no negatives of it.
+        x_input, y_input: pooled inputs of the encoders, on which connectivity is measured.
+        ids: the sample of each row, so that its earlier copies are no negatives of it.
         """
         x, y = functional.normalize(x, dim=-1), functional.normalize(y, dim=-1)
         x_input, y_input = x_input.detach(), y_input.detach()
@@ -102,111 +102,109 @@ class CrossCLR(HostState):
     @torch.no_grad()
     def _enqueue(self, x: Tensor, y: Tensor, x_input: Tensor, y_input: Tensor, ids: Tensor | None) -> None:
         size, start = self.config.queue, int(self.state[0])
-        if self.config.form == "released":  # what does not fit at the end is dropped
+        if self.config.form == "released":  # rows that do not fit at the end are dropped
             places = torch.arange(start, min(size, start + len(x)), device=x.device)
         else:
             places = (start + torch.arange(min(size, len(x)), device=x.device)) % size
         rows = slice(0, len(places))
         for queue, values in ((self.queue_x, x), (self.queue_y, y), (self.input_x, x_input), (self.input_y, y_input)):
             queue[places] = values[rows].to(queue.dtype)
-        # Rows without an id get one below zero that no other row in the queue has.
+        # Rows without an id get a unique one below zero.
         self.ids[places] = -2 - places if ids is None else ids[rows].to(self.ids.device)
         self.state[1] = min(size, int(self.state[1]) + len(places))
         self.state[0] = (start + len(x)) % size
 
     def _direction(
-        self, x: Tensor, y: Tensor, given: Tensor, queue: Tensor, inputs: Tensor, ids: Tensor | None
+        self, x: Tensor, y: Tensor, encoder_input: Tensor, queue: Tensor, inputs: Tensor, ids: Tensor | None
     ) -> Tensor:
         if self.config.form == "released":
-            return self._released(x, y, given, queue, inputs)
-        how = self.config
-        inter = x @ y.T / how.temperature
-        own = torch.eye(len(x), dtype=torch.bool, device=x.device)
+            return self._released(x, y, encoder_input, queue, inputs)
+        config = self.config
+        inter = x @ y.T / config.temperature
+        diagonal = torch.eye(len(x), dtype=torch.bool, device=x.device)
         filled = int(self.state[1])
-        if how.queue and filled:
+        if config.queue and filled:
             queue, inputs = queue[:filled], inputs[:filled]
             mean = inputs.mean(0)
-            connected, of_queue = given @ mean, inputs @ mean
-            intra, itself = x @ queue.T / how.temperature, self._own_copies(len(x), filled, ids)
+            connectivity, queue_connectivity = encoder_input @ mean, inputs @ mean
+            intra, same_sample = x @ queue.T / config.temperature, self._same_sample(len(x), filled, ids)
         else:
-            gram = (given @ given.T).masked_fill(own, 0)
-            connected = of_queue = gram.sum(0) / max(1, len(x) - 1)
-            intra, itself = x @ x.T / how.temperature, own
-        intra = intra.masked_fill(itself | self._influential(of_queue)[None, :], -torch.inf)
-        pruned = self._influential(connected)[None, :] & ~own
+            gram = (encoder_input @ encoder_input.T).masked_fill(diagonal, 0)
+            connectivity = queue_connectivity = gram.sum(0) / max(1, len(x) - 1)
+            intra, same_sample = x @ x.T / config.temperature, diagonal
+        intra = intra.masked_fill(same_sample | self._influential(queue_connectivity)[None, :], -torch.inf)
+        pruned = self._influential(connectivity)[None, :] & ~diagonal
         negatives = inter.masked_fill(pruned, -torch.inf)
-        below = torch.cat([negatives, intra + torch.tensor(how.intra, dtype=intra.dtype).log()], 1).logsumexp(1)
-        above = inter.diagonal()
-        if how.positives:
-            above, below = self._more_positives(inter, given, connected, own, below)
-        return (self._weights(connected) * (below - above)).sum()
+        weighted_intra = intra + torch.tensor(config.intra, dtype=intra.dtype).log()
+        log_denominator = torch.cat([negatives, weighted_intra], 1).logsumexp(1)
+        log_numerator = inter.diagonal()
+        if config.positives:
+            log_numerator = self._log_positives(inter, encoder_input, connectivity, diagonal)
+        return (self._weights(connectivity) * (log_denominator - log_numerator)).sum()
 
-    def _own_copies(self, items: int, filled: int, ids: Tensor | None) -> Tensor:
-        """Which places of the queue hold a sample itself, now or from earlier [item, place]."""
+    def _same_sample(self, items: int, filled: int, ids: Tensor | None) -> Tensor:
+        """Which places of the queue hold the same sample, from this step or an earlier one [item, place]."""
         if ids is not None:
             return ids[:, None] == self.ids[None, :filled]
-        own = torch.zeros(items, filled, dtype=torch.bool, device=self.ids.device)
+        same_sample = torch.zeros(items, filled, dtype=torch.bool, device=self.ids.device)
         if self.training:
-            kept = torch.arange(min(items, self.config.queue), device=own.device)
-            own[kept, (int(self.state[0]) - items + kept) % self.config.queue] = True
-        return own
+            rows = torch.arange(min(items, self.config.queue), device=same_sample.device)
+            same_sample[rows, (int(self.state[0]) - items + rows) % self.config.queue] = True
+        return same_sample
 
-    def _influential(self, connected: Tensor) -> Tensor:
+    def _influential(self, connectivity: Tensor) -> Tensor:
         """Section 3.3: connectivity over its maximum, above gamma."""
         if self.config.prune is None:
-            return torch.zeros_like(connected, dtype=torch.bool)
-        top = connected.max()
-        return (connected / top.clamp(min=1e-12) > self.config.prune) & (top > 0)
+            return torch.zeros_like(connectivity, dtype=torch.bool)
+        top = connectivity.max()
+        return (connectivity / top.clamp(min=1e-12) > self.config.prune) & (top > 0)
 
-    def _weights(self, connected: Tensor) -> Tensor:
+    def _weights(self, connectivity: Tensor) -> Tensor:
         """Equation 6, in a form that cannot overflow: exp(w / kappa) over its sum is a softmax."""
         if self.config.sharpness is None:
-            return torch.full_like(connected, 1 / len(connected))
-        connected = connected.clamp(min=0)  # less than nothing in common is nothing in common
-        share = connected / connected.sum().clamp(min=1e-12)
+            return torch.full_like(connectivity, 1 / len(connectivity))
+        connectivity = connectivity.clamp(min=0)  # a negative connectivity counts as none
+        share = connectivity / connectivity.sum().clamp(min=1e-12)
         return (share / self.config.sharpness).softmax(0)
 
-    def _more_positives(
-        self, inter: Tensor, given: Tensor, connected: Tensor, own: Tensor, below: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Supplement, equation 1: `log(own + beta sum of positives)`; the denominator stays."""
-        candidates = self._influential(connected)[None, :] & ~own
-        near = (functional.normalize(given, dim=-1) @ functional.normalize(given, dim=-1).T).masked_fill(
-            ~candidates, -torch.inf
-        )
-        best, index = near.topk(min(self.config.positives, len(given)), dim=1)
+    def _log_positives(self, inter: Tensor, encoder_input: Tensor, connectivity: Tensor, diagonal: Tensor) -> Tensor:
+        """Supplement, equation 1: `log(positive + beta sum of more positives)`, the numerator."""
+        candidates = self._influential(connectivity)[None, :] & ~diagonal
+        unit = functional.normalize(encoder_input, dim=-1)
+        cosines = (unit @ unit.T).masked_fill(~candidates, -torch.inf)
+        best, index = cosines.topk(min(self.config.positives, len(encoder_input)), dim=1)
         extra = inter.gather(1, index).masked_fill(best == -torch.inf, -torch.inf)
         extra = extra + torch.tensor(self.config.positive_weight, dtype=extra.dtype).log()
-        return torch.cat([inter.diagonal()[:, None], extra], 1).logsumexp(1), below
+        return torch.cat([inter.diagonal()[:, None], extra], 1).logsumexp(1)
 
-    def _released(self, x: Tensor, y: Tensor, given: Tensor, queue: Tensor, inputs: Tensor) -> Tensor:
-        how, items = self.config, len(x)
+    def _released(self, x: Tensor, y: Tensor, encoder_input: Tensor, queue: Tensor, inputs: Tensor) -> Tensor:
+        config, items = self.config, len(x)
         start = int(self.state[0])
-        mask = torch.ones(items, how.queue, dtype=x.dtype, device=x.device)
-        diagonal = torch.arange(min(items, how.queue - start), device=x.device)
+        mask = torch.ones(items, config.queue, dtype=x.dtype, device=x.device)
+        diagonal = torch.arange(min(items, config.queue - start), device=x.device)
         mask[diagonal, start + diagonal] = 0
-        intra = (x @ queue.T / how.temperature) * mask
-        keep, pruned, weights = self.derived(given, inputs)
-        inter = x @ y.T / how.temperature
-        own = torch.eye(items, dtype=torch.bool, device=x.device)
-        inter = inter.masked_fill(pruned[None, :] & ~own, 0)
-        others = (how.intra * intra).masked_fill(~keep[None, :], -torch.inf)  # a column that is not there
+        intra = (x @ queue.T / config.temperature) * mask
+        keep, pruned, weights = self.released_selection(encoder_input, inputs)
+        inter = x @ y.T / config.temperature
+        on_diagonal = torch.eye(items, dtype=torch.bool, device=x.device)
+        inter = inter.masked_fill(pruned[None, :] & ~on_diagonal, 0)
+        others = (config.intra * intra).masked_fill(~keep[None, :], -torch.inf)  # a dropped column
         logits = torch.cat([inter, others], 1).double()
-        each = functional.cross_entropy(logits, torch.arange(items, device=x.device), reduction="none")
-        return (weights * each).sum()
+        losses = functional.cross_entropy(logits, torch.arange(items, device=x.device), reduction="none")
+        return (weights * losses).sum()
 
-    def derived(self, given: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def released_selection(self, encoder_input: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Which places are kept as negatives, which samples are pruned, and the samples' weights, as released.
 
-        By way of all products, as released: kappa magnifies what rounding the mean first would change.
+        Means are taken over all products, as released: kappa would magnify the rounding of a mean taken first.
         """
         assert self.config.prune is not None
         assert self.config.sharpness is not None
         queue = inputs.T.contiguous()
-        connected, of_queue = (given @ queue).mean(1), (queue.T @ queue).mean(0)
-        share = (connected / connected.sum()).double()
+        connectivity, queue_connectivity = (encoder_input @ queue).mean(1), (queue.T @ queue).mean(0)
+        share = (connectivity / connectivity.sum()).double()
         return (
-            of_queue / of_queue.max() < self.config.prune,
-            connected / connected.max() > self.config.prune,
+            queue_connectivity / queue_connectivity.max() < self.config.prune,
+            connectivity / connectivity.max() > self.config.prune,
             (share / self.config.sharpness).softmax(0),
         )

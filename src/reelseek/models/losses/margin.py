@@ -1,4 +1,4 @@
-"""Ranking losses over a similarity matrix: the own pair must beat every other by a margin."""
+"""Ranking losses over a similarity matrix: the positive pair must beat every other by a margin."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -6,11 +6,19 @@ from torch import Tensor
 
 from reelseek.library.mask import zero_absent
 
-__all__ = ["max_margin", "other_pairs", "rank_weights", "ranked_max_margin", "triplet", "within_video_max_margin"]
+__all__ = [
+    "max_margin",
+    "other_pairs",
+    "rank_weights",
+    "ranked_max_margin",
+    "triplet",
+    "video_max_margin",
+    "within_video_max_margin",
+]
 
 
 def other_pairs(similarity: Float[Tensor, "text video"], negatives: Tensor | None) -> Bool[Tensor, "text video"]:
-    """Every pair off the diagonal, of those in `negatives` if that is given.
+    """Every pair off the diagonal, restricted to `negatives` unless that is None.
 
     Raises:
         ValueError: similarity is not square.
@@ -38,8 +46,8 @@ def max_margin(
         negatives: pairs that count; None takes all off the diagonal. A video with two captions in the batch is not its
             own negative.
         hardest: only the largest violation of each row and each column (VSE++), their mean over rows and columns.
-        diagonal: count the own pairs too, whose violation is the margin itself, as MEE releases it; it changes the
-            value and no gradient but its scale.
+        diagonal: count positive pairs too, whose violation is the margin itself, as MEE releases it; it changes the
+            value, and the gradient only in scale.
         weights: multiplies each pair's violations (HT's intra-video negatives).
 
     Raises:
@@ -50,10 +58,10 @@ def max_margin(
     counted = other_pairs(similarity, negatives)
     if diagonal:
         counted = counted | torch.eye(len(counted), dtype=torch.bool, device=counted.device)
-    own = similarity.diagonal()
-    nothing = torch.zeros((), dtype=similarity.dtype, device=similarity.device)
-    by_row = torch.where(counted, (margin - own[:, None] + similarity).relu(), nothing)
-    by_column = torch.where(counted, (margin - own[None, :] + similarity).relu(), nothing)
+    positive = similarity.diagonal()
+    zero = torch.zeros((), dtype=similarity.dtype, device=similarity.device)
+    by_row = torch.where(counted, (margin - positive[:, None] + similarity).relu(), zero)
+    by_column = torch.where(counted, (margin - positive[None, :] + similarity).relu(), zero)
     if weights is not None:
         by_row, by_column = by_row * weights, by_column * weights
     if hardest:
@@ -62,7 +70,7 @@ def max_margin(
 
 
 def rank_weights(similarity: Float[Tensor, "text video"]) -> Float[Tensor, " text"]:
-    """`1 + 1 / (N - rank + 1)` of each text's own video: worse ranks weigh more.
+    """`1 + 1 / (N - rank + 1)` for the rank of each text's video: worse ranks weigh more.
 
     Source: Mithun et al. 2018 (Learning joint embedding with multimodal cues), section 3.3.
     """
@@ -73,7 +81,7 @@ def rank_weights(similarity: Float[Tensor, "text video"]) -> Float[Tensor, " tex
 def ranked_max_margin(
     similarity: Float[Tensor, "text video"], *, margin: float, negatives: Bool[Tensor, "text video"] | None = None
 ) -> Float[Tensor, ""]:
-    """The hardest violations, each direction weighted by the rank of the right answer (Multi Cues), averaged."""
+    """The hardest violations, each direction weighted by the rank of the positive (Multi Cues), averaged."""
     counted = other_pairs(similarity, negatives)
     total = torch.zeros((), dtype=similarity.dtype, device=similarity.device)
     for scores, pairs in ((similarity, counted), (similarity.T, counted.T)):
@@ -81,6 +89,28 @@ def ranked_max_margin(
         hardest = zero_absent(pairs, violations).amax(1)
         total = total + (rank_weights(scores) * hardest).sum()
     return total / (2 * len(similarity))
+
+
+def video_max_margin(
+    similarity: Float[Tensor, "text video"],
+    *,
+    margin: float = 10.0,
+    negatives: Bool[Tensor, "text video"] | None = None,
+) -> Float[Tensor, ""]:
+    """Mean of `max(0, margin - s_ii + s_ji)`: a video must prefer its own text to others; texts choose nothing.
+
+    Args:
+        margin: 10 in JSFusion, whose scores are not bounded.
+        negatives: pairs that count; None takes all off the diagonal.
+
+    Raises:
+        ValueError: similarity is not square.
+
+    Source: Yu et al. 2018 (JSFusion), as released, where the own pairs are counted too, which changes no direction.
+    """
+    counted = other_pairs(similarity, negatives)
+    violations = (margin - similarity.diagonal()[None, :] + similarity).relu()
+    return zero_absent(counted, violations).sum() / counted.sum().clamp(min=1)
 
 
 def within_video_max_margin(
@@ -93,7 +123,7 @@ def within_video_max_margin(
     """`max_margin` in which other moments of the same video are negatives as well, times `weight`.
 
     Args:
-        negatives: pairs of different videos; what is left off the diagonal is within a video.
+        negatives: pairs of different videos; all others off the diagonal are within a video.
 
     Source: Miech et al. 2019 (HowTo100M), section 4.1.
     """

@@ -1,4 +1,4 @@
-"""Published systems; `SYSTEMS` is the one list of them, `NOT_OFFERED` says what is missing and why."""
+"""Published systems: `SYSTEMS` registers them, `NOT_OFFERED` says which are missing and why."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +18,7 @@ from reelseek.models.systems import (
     eao,
     joint,
     jpose,
+    jsfusion,
     late_fusion,
     mbt,
     mdmmt,
@@ -26,6 +27,7 @@ from reelseek.models.systems import (
     mmv,
     token_fusion,
     umi,
+    xpool,
     zorro,
 )
 
@@ -37,15 +39,15 @@ EXAMPLE = {"object": 1000, "motion": 224, "audio": 40, "speech": 384, "ocr": 384
 
 @dataclass(frozen=True)
 class System:
-    """One entry.
+    """One entry of the registry.
 
     Attributes:
-        config, create: its configuration, and how to build it.
-        paper, composition, missing: what `models show` says of it; `missing` is what becomes of an absent modality.
+        config, create: its configuration class, and the class that it builds.
+        paper, composition, missing: shown by `models show`; `missing` is the treatment of an absent modality.
         defaults: settings in which it differs from its configuration's defaults.
-        schedule: how it was trained when it was published, as far as `[train]` of a recipe can say it.
-        trained: whether it has to be.
-        experts: widths by which its parameters are counted.
+        schedule: its published training schedule, as far as `[train]` of a recipe can express it.
+        trained: whether it needs training.
+        experts: expert widths for which its parameters are counted.
     """
 
     config: type[Any]
@@ -60,7 +62,7 @@ class System:
 
     @property
     def parameters(self) -> int:
-        """How many it has for `experts` at its default sizes; nothing is allocated."""
+        """Number of parameters for `experts` at the default sizes; nothing is allocated."""
         if not self.trained:
             return 0
         with torch.device("meta"):
@@ -68,10 +70,10 @@ class System:
         return sum(parameter.numel() for parameter in model.parameters())
 
     def build(self, settings: Mapping[str, Any]) -> RetrievalModel:
-        """A model from plain settings.
+        """Build a model from plain settings.
 
         Raises:
-            ModelError: a misspelt or wrong setting; says which.
+            ModelError: a setting is unknown or wrong; names it.
         """
         try:
             config = TypeAdapter(self.config).validate_python({**self.defaults, **settings})
@@ -80,20 +82,21 @@ class System:
             raise ModelError(f"settings of the model are wrong: {problems}") from error
         try:
             model = self.create(config)
-        except ValueError as error:  # a block refuses sizes that do not go together
+        except ValueError as error:  # a block refuses inconsistent sizes
             raise ModelError(f"settings of the model are wrong: {error}") from error
         model.system = next(name for name, system in SYSTEMS.items() if system is self)
         return model
 
 
-_MASKED = "mask: key mask and zero weight, what is present is weighed alone"
-_OR_REFUSE = "mask (ours): what is absent is left out; refuse: as published, an error"
+_MASKED = "mask: key mask and zero weight, present slots are renormalised"
+_OR_REFUSE = "mask (ours): an absent modality is left out; refuse: as published, an error"
+_MASKED_KEYS = "mask: no text attends to what is absent; refuse"
 
 SYSTEMS: dict[str, System] = {
     "concepts": System(
         concepts.ConceptsConfig,
         concepts.Concepts,
-        paper="none: labels, speech, on-screen text and the query meet in one frozen sentence-embedding space",
+        paper="none: labels, speech, on-screen text and the query share one frozen sentence-embedding space",
         composition="labels/text -> sentence space, mean over steps, plain sum of slots",
         missing="mask: an absent modality adds nothing",
         trained=False,
@@ -109,8 +112,8 @@ SYSTEMS: dict[str, System] = {
     "late_fusion": System(
         late_fusion.LateFusionConfig,
         late_fusion.LateFusion,
-        paper="the field's baseline: one unimodal model a modality, predictions averaged",
-        composition="linear -> transformer, own modality -> mean -> a space a modality; mean of cosines",
+        paper="the field's baseline: one unimodal model per modality, predictions averaged",
+        composition="linear -> transformer, own modality -> mean -> one space per modality; mean of cosines",
         missing=_MASKED,
         schedule={"optimizer": "adam", "rate": 1e-4, "batch": 128, "epochs": 50},
     ),
@@ -118,7 +121,7 @@ SYSTEMS: dict[str, System] = {
         mee.MEEConfig,
         mee.MEE,
         paper="Miech, Laptev, Sivic. Learning a Text-Video Embedding from Incomplete and Heterogeneous Data. 2018",
-        composition="mean or NetVLAD -> gated unit a expert; NetVLAD of words -> gated unit and weight a expert",
+        composition="mean or NetVLAD -> gated unit per expert; NetVLAD of words -> gated unit and weight per expert",
         missing=_MASKED,
         schedule={"optimizer": "adam", "rate": 1e-4, "decay": 0.95, "batch": 128, "epochs": 50},
     ),
@@ -142,7 +145,7 @@ SYSTEMS: dict[str, System] = {
         mmt.MMTConfig,
         mmt.MMT,
         paper="Gabeur, Sun, Alahari, Schmid. Multi-modal Transformer for Video Retrieval. ECCV 2020",
-        composition="linear+L2 -> [CLS], aggregate + steps -> transformer, full -> aggregates; gated text unit a slot",
+        composition="linear+L2 -> [CLS], aggregate, steps -> transformer, full -> aggregates; gated text unit per slot",
         missing="mask (default): key mask and zero weight, renormalised; keep: as released, absent experts still score",
         schedule={"optimizer": "adam", "rate": 5e-5, "decay": 0.95, "batch": 32, "epochs": 50},
     ),
@@ -174,7 +177,7 @@ SYSTEMS: dict[str, System] = {
         eao.EAOConfig,
         eao.EAO,
         paper="Shvetsova et al. Everything at Once: Multi-modal Fusion Transformer for Video Retrieval. CVPR 2022",
-        composition="gated unit -> views -> transformer, own view -> mean a modality -> gated unit; six NCE terms",
+        composition="gated unit -> views -> transformer, own view -> mean per modality -> gated unit; six NCE terms",
         missing="token: one learned stand-in, its loss rows left out; mask; refuse",
         schedule={"optimizer": "adam", "rate": 5e-5, "decay": 0.9, "batch": 224, "epochs": 15},
     ),
@@ -183,7 +186,7 @@ SYSTEMS: dict[str, System] = {
         coot.COOT,
         paper="Ging, Zolfaghari, Pirsiavash, Brox. COOT: Cooperative Hierarchical Transformer. NeurIPS 2020",
         composition="MLP -> transformer, own clip -> attention pool -> transformer, context -> mean; margin + cycle",
-        missing="experts are fed side by side: an absent one is zeros there; groups trained apart are masked; refuse",
+        missing="experts are concatenated: an absent one is zeros there; groups trained apart are masked; refuse",
         schedule={
             "optimizer": "radam", "rate": 3.6e-4, "weight_decay": 2e-5, "batch": 64, "epochs": 100, "patience": 16,
             "schedule": "plateau", "plateau_patience": 5, "cooldown": 3,
@@ -236,15 +239,15 @@ SYSTEMS: dict[str, System] = {
         zorro.ZorroConfig,
         zorro.Zorro,
         paper="Recasens et al. Zorro: the masked multimodal transformer. 2023",
-        composition="linear -> fusion tokens -> transformer, own stream, fusion reads all -> query pool a stream",
-        missing="mask: key mask; each modality's stream is exactly what it is alone",
+        composition="linear -> fusion tokens -> transformer, own stream, fusion reads all -> query pool per stream",
+        missing="mask: key mask; each modality's stream is exactly the same as without the others",
         schedule={"optimizer": "adam", "rate": 1e-4, "batch": 512, "epochs": 50},
     ),
     "token_fusion": System(
         token_fusion.TokenFusionConfig,
         token_fusion.TokenFusion,
         paper="Wang et al. Multimodal Token Fusion for Vision Transformers. CVPR 2022 (retrieval side ours)",
-        composition="linear -> k tokens a stream -> shared transformer, low tokens exchanged -> mean a stream",
+        composition="linear -> k tokens per stream -> shared transformer, low tokens exchanged -> mean per stream",
         missing="mask (ours): nothing is borrowed from an absent stream; refuse: as published, an error",
         schedule={"optimizer": "adam", "rate": 1e-4, "batch": 128, "epochs": 50},
     ),
@@ -253,7 +256,7 @@ SYSTEMS: dict[str, System] = {
         umi.UMI,
         paper="Zhang, Doughty, Snoek. Learning Unseen Modality Interaction. NeurIPS 2023",
         composition="tokens -> k slots, summed over modalities -> transformer, two branches -> class tokens",
-        missing="mask: the sum runs over what is present",
+        missing="mask: the sum runs over present modalities",
         schedule={"optimizer": "sgd", "rate": 1e-2, "weight_decay": 5e-4, "batch": 128, "epochs": 50},
     ),
     "umi_reproduction": System(
@@ -261,7 +264,7 @@ SYSTEMS: dict[str, System] = {
         umi.UMI,
         paper="Drys-Pentzakis et al. Reproducing Unseen Modality Interaction Results for MSR-VTT. 2024",
         composition="as umi; slots are embedded once more, and the supervised branch ranks alone",
-        missing="mask: the sum runs over what is present",
+        missing="mask: the sum runs over present modalities",
         defaults={"reading": "reproduction"},
         schedule={"optimizer": "sgd", "rate": 1e-2, "weight_decay": 5e-4, "batch": 128, "epochs": 50},
     ),
@@ -312,7 +315,7 @@ SYSTEMS: dict[str, System] = {
         joint.JointConfig,
         joint.Joint,
         paper="Dong et al. Dual Encoding for Zero-Example Video Retrieval. CVPR 2019",
-        composition="mean, biGRU, convolutions side by side on both sides -> linear + BN; margin, hardest negatives",
+        composition="mean, biGRU and convolutions concatenated on both sides -> linear + BN; margin, hardest negatives",
         missing=_MASKED,
         defaults={
             "video": "dual", "text_reader": "dual", "hidden": 512, "width": 2048, "head": "normed",
@@ -325,7 +328,7 @@ SYSTEMS: dict[str, System] = {
         jpose.JPoseConfig,
         jpose.JPose,
         paper="Wray, Larlus, Csurka, Damen. Fine-Grained Action Retrieval Through Multiple Parts-of-Speech. ICCV 2019",
-        composition="mean -> gated unit a part of speech, side by side; triplets in squared distance",
+        composition="mean -> gated unit per part of speech, concatenated; triplets in squared distance",
         missing=_MASKED,
         schedule={"optimizer": "sgd", "rate": 0.01, "batch": 256, "epochs": 100},
     ),
@@ -367,11 +370,30 @@ SYSTEMS: dict[str, System] = {
         experts={"clip": 512},
         schedule={"optimizer": "adam", "rate": 1e-4, "batch": 128, "epochs": 5, "schedule": "cosine"},
     ),
+    "xpool": System(
+        xpool.XPoolConfig,
+        xpool.XPool,
+        paper="Gorti et al. X-Pool: Cross-Modal Language-Video Attention for Text-Video Retrieval. CVPR 2022",
+        composition="steps of all experts side by side; a text pools them by attention; cosine; on features",
+        missing=_MASKED_KEYS,
+        experts={"clip": 512},
+        schedule={
+            "optimizer": "adamw", "rate": 1e-5, "text_rate": 1e-6, "weight_decay": 0.2, "batch": 32, "epochs": 5,
+            "schedule": "cosine", "warmup": 1,
+        },
+    ),
+    "jsfusion": System(
+        jsfusion.JSFusionConfig,
+        jsfusion.JSFusion,
+        paper="Yu, Kim, Kim. A Joint Sequence Fusion Model for Video Question Answering and Retrieval. ECCV 2018",
+        composition="frames x words -> gated joint tensor -> gated convolutions -> perceptron, a score a pair",
+        missing="experts are fed side by side: an absent one is zeros there; refuse",
+        experts={"appearance": 2048, "audio": 128},
+        schedule={"optimizer": "adam", "rate": 1e-4, "decay": 0.933, "batch": 10, "epochs": 100},
+    ),
 }  # fmt: skip
 
 NOT_OFFERED: dict[str, str] = {
-    "jsfusion": "scores every pair of video and caption by a network of its own (Yu et al. 2018): nothing can be "
-    "indexed, a search over N clips costs N passes",
     "ssb": "needs a T5 decoder that captions a video from other videos' embeddings (Patrick et al. 2021)",
     "ct_san": "traces concepts over spatial feature maps (Yu et al. 2017), which pooled features no longer have",
 }

@@ -1,6 +1,6 @@
 """AVLnet (Rouditchenko et al., Interspeech 2021) and MCN (Chen et al., ICCV 2021) on its towers.
 
-Pooled video, a spectrogram network and words meet in one space of raw dot products, by masked margin softmax.
+Pooled video, a spectrogram network and words share one space, compared by raw dot products with masked margin softmax.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,9 +34,9 @@ Rows = tuple[Float[Tensor, "item _"], Mask]
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class AVLnetConfig(SystemConfig):
     """Args:
-    audio: the expert of sound; None takes the one called so, if there is one. All others are video, concatenated.
-    spectrogram: the network that reads it; None takes features that are ready, averaged; `auto` the published network
-        if the expert is a spectrogram of 40 bands.
+    audio: the audio expert; None takes the expert `audio`, if there is one. All others are video, concatenated.
+    spectrogram: the network over its frames; None averages its features; `auto` takes the published network if the
+        expert is a spectrogram of 40 bands.
     width: of the space; 4096, and 6144 for MSR-VTT with text.
     form: `tri` compares all three pairs and ranks by text with audio plus video; `fused` makes one embedding of text
         and audio, and ranks videos by it.
@@ -51,20 +51,20 @@ class AVLnetConfig(SystemConfig):
     loss: LossConfig = Field(default_factory=lambda: LossConfig("mms", {"margin": 0.001}))
 
     @property
-    def sound(self) -> str | None:
+    def audio_expert(self) -> str | None:
         return self.audio or ("audio" if "audio" in self.experts else None)
 
     @property
-    def network(self) -> AudioConfig | None:
-        """What reads sound, if it is a spectrogram."""
+    def audio_network(self) -> AudioConfig | None:
+        """The network over the audio expert, if that is a spectrogram."""
         if self.spectrogram != "auto":
             return self.spectrogram
-        bands = self.experts[self.sound] if self.sound else 0
+        bands = self.experts[self.audio_expert] if self.audio_expert else 0
         return AudioConfig((128, 128, 256, 512, 1024), (2, 2, 2, 2)) if bands == BANDS else None
 
     @property
-    def seen(self) -> tuple[str, ...]:
-        return tuple(name for name in self.experts if name != self.sound)
+    def video_experts(self) -> tuple[str, ...]:
+        return tuple(name for name in self.experts if name != self.audio_expert)
 
 
 class AVLnet(LearnedModel):
@@ -78,21 +78,21 @@ class AVLnet(LearnedModel):
         super().__init__(config)
         if config.audio is not None and config.audio not in config.experts:
             raise ModelError(f"audio names {config.audio!r}, which is none of {', '.join(config.experts)}")
-        self.fused = config.form == "fused" and config.sound is not None
-        if self.fused and not config.seen:
-            raise ModelError("avlnet's fused form ranks videos, and needs an expert beside sound")
-        both = (("video", config.seen), ("audio", config.sound and not self.fused))
-        self.slots = tuple(name for name, given in both if given)
+        self.fused = config.form == "fused" and config.audio_expert is not None
+        if self.fused and not config.video_experts:
+            raise ModelError("avlnet's fused form ranks videos: name an expert besides the audio one")
+        towers = (("video", config.video_experts), ("audio", config.audio_expert and not self.fused))
+        self.slots = tuple(name for name, used in towers if used)
         width = config.width
         part = width // 2 if self.fused else width
-        if config.seen:
-            self.video_head = _gated(sum(config.experts[name] for name in config.seen), width)
-        if config.sound:
-            about = config.network
-            dim = config.experts[config.sound]
-            self.audio_net = AudioCNN(dim, about.widths, about.blocks, kernel=about.kernel) if about else None
-            heard = about.widths[-1] if about else dim
-            self.audio_head = nn.Sequential(_gated(heard, heard), nn.Linear(heard, part))
+        if config.video_experts:
+            self.video_head = _gated(sum(config.experts[name] for name in config.video_experts), width)
+        if config.audio_expert:
+            network = config.audio_network
+            dim = config.experts[config.audio_expert]
+            self.audio_net = AudioCNN(dim, network.widths, network.blocks, kernel=network.kernel) if network else None
+            audio_width = network.widths[-1] if network else dim
+            self.audio_head = nn.Sequential(_gated(audio_width, audio_width), nn.Linear(audio_width, part))
         self.words = WordMax(self.text.width, part)
         self.text_head: nn.Module = nn.Identity() if self.fused else _gated(width, width)
         if self.fused:
@@ -100,26 +100,26 @@ class AVLnet(LearnedModel):
 
     @property
     def step_by_step(self) -> Mapping[str, int]:
-        sound = self.config.sound
-        return {sound: 3072} if sound and self.config.network else {}
+        expert = self.config.audio_expert
+        return {expert: 3072} if expert and self.config.audio_network else {}
 
     def towers(self, steps: Mapping[str, Steps]) -> dict[str, Rows]:
-        """Embeddings of video and of audio, and which clips have them."""
-        found: dict[str, Rows] = {}
-        if self.config.seen:
-            rows = [masked_max(steps[name].values, steps[name].present) for name in self.config.seen]
-            there = with_any(steps[name] for name in self.config.seen)
-            found["video"] = (self.video_head(torch.cat(rows, 1)), there)
-        if self.config.sound:
-            heard = steps[self.config.sound]
-            there = heard.videos
+        """Embeddings of video and of audio, each with the mask of clips that have it."""
+        towers: dict[str, Rows] = {}
+        if self.config.video_experts:
+            rows = [masked_max(steps[name].values, steps[name].present) for name in self.config.video_experts]
+            mask = with_any(steps[name] for name in self.config.video_experts)
+            towers["video"] = (self.video_head(torch.cat(rows, 1)), mask)
+        if self.config.audio_expert:
+            audio = steps[self.config.audio_expert]
+            mask = audio.videos
             if self.audio_net is not None:
-                heard = self.audio_net(heard)
-            found["audio"] = (self.audio_head(masked_mean(heard.values, heard.present)), there)
-        return found
+                audio = self.audio_net(audio)
+            towers["audio"] = (self.audio_head(masked_mean(audio.values, audio.present)), mask)
+        return towers
 
     def read(self, words: Steps) -> Rows:
-        """Embeddings of texts, and which have any word."""
+        """Embeddings of texts, with the mask of texts that have a word."""
         return self.text_head(self.words(words)), words.videos
 
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
@@ -129,30 +129,30 @@ class AVLnet(LearnedModel):
         return Embedding.even(values, present)
 
     def encode_texts(self, texts: Sequence[str]) -> Embedding:
-        values, there = self.read(self.text.words(texts))
-        if self.fused:  # a query without sound
+        values, mask = self.read(self.text.words(texts))
+        if self.fused:  # a query has no audio
             values = self.fuse(torch.cat([values, torch.zeros_like(values)], 1))
         rows = values[:, None].expand(-1, len(self.slots), -1)
-        return Embedding.even(rows, there.tensor[:, None].expand(rows.shape[:2]))
+        return Embedding.even(rows, mask.tensor[:, None].expand(rows.shape[:2]))
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         parts = {**self.towers(self.inputs(batch.tokens)), "text": self.read(self.text.words(batch.texts))}
         if self.fused:
-            (text, written), (audio, heard) = parts.pop("text"), parts.pop("audio")
-            sound = zero_absent(heard.tensor[:, None], audio)
-            parts["text+audio"] = (self.fuse(torch.cat([text, sound], 1)), written)
+            (text, has_text), (audio, has_audio) = parts.pop("text"), parts.pop("audio")
+            sound = zero_absent(has_audio.tensor[:, None], audio)
+            parts["text+audio"] = (self.fuse(torch.cat([text, sound], 1)), has_text)
         return self.pairs(parts, batch)
 
     def pairs(self, parts: Mapping[str, Rows], batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """The loss of every pair of modalities, over the clips that have both."""
-        found: dict[str, Tensor] = {}
+        losses: dict[str, Tensor] = {}
         for one, two in combinations(parts, 2):
-            (x, x_there), (y, y_there) = parts[one], parts[two]
-            both = x_there & y_there
+            (x, x_mask), (y, y_mask) = parts[one], parts[two]
+            both = x_mask & y_mask
             if both.count > 1:
                 scores = x.index_select(0, both.rows) @ y.index_select(0, both.rows).T
-                found[f"{one}|{two}"] = self.score_loss(scores, negatives=batch.negatives_among(both.rows))
-        return found
+                losses[f"{one}|{two}"] = self.score_loss(scores, negatives=batch.negatives_among(both.rows))
+        return losses
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -170,7 +170,7 @@ class MCNConfig(AVLnetConfig):
 
 
 class MCN(HostState, AVLnet):
-    """AVLnet's three towers, whose clips are also drawn to the centroid of the cluster of their mean."""
+    """AVLnet's three towers with a contrast of each modality with the centroid of its clip's cluster."""
 
     system = "mcn"
     config: MCNConfig
@@ -183,37 +183,37 @@ class MCN(HostState, AVLnet):
         self.recent: Tensor
         self.centroids: Tensor
         self.state: Tensor
-        if config.seen:
-            self.rebuild = nn.Linear(config.width, sum(config.experts[name] for name in config.seen))
+        if config.video_experts:
+            self.rebuild = nn.Linear(config.width, sum(config.experts[name] for name in config.video_experts))
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         steps = self.inputs(batch.tokens)
         parts = {**self.towers(steps), "text": self.read(self.text.words(batch.texts))}
-        found = self.pairs(parts, batch)
-        there = torch.stack([each.tensor for _, each in parts.values()], 1)[..., None]
+        losses = self.pairs(parts, batch)
+        present = torch.stack([mask.tensor for _, mask in parts.values()], 1)[..., None]
         unit = torch.stack([functional.normalize(row, dim=-1) for row, _ in parts.values()], 1)
-        mean = zero_absent(there, unit).sum(1) / there.sum(1).clamp(min=1)
+        mean = zero_absent(present, unit).sum(1) / present.sum(1).clamp(min=1)
         if self.training:
             self._cluster(mean.detach())
         if int(self.state[1]) >= self.config.clusters:
             nearest = (functional.normalize(mean, dim=-1) @ self.centroids.T).argmax(1).detach()
-            for index, (name, (_, some)) in enumerate(parts.items()):
-                if some.count:
-                    rows = unit[:, index].index_select(0, some.rows)
+            for index, (name, (_, mask)) in enumerate(parts.items()):
+                if mask.count:
+                    rows = unit[:, index].index_select(0, mask.rows)
                     logits = rows @ self.centroids.T / self.config.temperature
-                    found[f"cluster.{name}"] = functional.cross_entropy(logits, nearest.index_select(0, some.rows))
-        if self.config.seen and self.config.reconstruction:
-            # What was seen, and nothing of what was not.
-            target = torch.cat([masked_max(steps[n].values, steps[n].present) for n in self.config.seen], 1)
-            known = torch.cat(
-                [s.present.any(1, keepdim=True).expand(-1, s.values.shape[2]) for s in self._seen(steps)], 1
+                    losses[f"cluster.{name}"] = functional.cross_entropy(logits, nearest.index_select(0, mask.rows))
+        if self.config.video_experts and self.config.reconstruction:
+            # The error of present experts only.
+            target = torch.cat([masked_max(steps[n].values, steps[n].present) for n in self.config.video_experts], 1)
+            observed = torch.cat(
+                [s.present.any(1, keepdim=True).expand(-1, s.values.shape[2]) for s in self._video_tracks(steps)], 1
             )
-            error = zero_absent(known, self.rebuild(parts["video"][0]) - target).square()
-            found["reconstruction"] = self.config.reconstruction * error.sum() / known.sum().clamp(min=1)
-        return found
+            error = zero_absent(observed, self.rebuild(parts["video"][0]) - target).square()
+            losses["reconstruction"] = self.config.reconstruction * error.sum() / observed.sum().clamp(min=1)
+        return losses
 
-    def _seen(self, steps: Mapping[str, Steps]) -> list[Steps]:
-        return [steps[name] for name in self.config.seen]
+    def _video_tracks(self, steps: Mapping[str, Steps]) -> list[Steps]:
+        return [steps[name] for name in self.config.video_experts]
 
     @torch.no_grad()
     def _cluster(self, means: Tensor) -> None:

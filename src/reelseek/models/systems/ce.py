@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from reelseek.library.mask import Mask, zero_absent
 from reelseek.library.tokens import Steps
-from reelseek.models.blocks.project import RowNorm, key, per_expert, present_rows
+from reelseek.models.blocks.project import RowNorm, apply_to_present, key, per_expert
 from reelseek.models.losses import LossConfig
 from reelseek.models.model import STRICT, Embedding
 from reelseek.models.systems.mee import MEEConfig, MixtureOfExperts
@@ -23,12 +23,12 @@ __all__ = ["CE", "CEConfig"]
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class CEConfig(MEEConfig):
     """Args:
-    width: of the space in which experts meet, and of every slot.
+    width: of the common space of experts, and of every slot.
     pair_layers, gate_layers: layers of the net g of a pair, and of the net h of their mean.
     with_self: an expert is paired with itself too.
     activation: between those layers.
-    sequential: gated experts stand in for raw ones while the loop goes on, so that the order of experts matters, as
-        released; the paper gates all of them at once. Only for comparing with released weights.
+    sequential: each gated expert replaces its raw one before the next is gated, so that the order of experts matters,
+        as released; the paper gates all of them at once. Only for comparing with released weights.
     """
 
     width: int = 768
@@ -43,7 +43,7 @@ class CEConfig(MEEConfig):
 
 
 class PairGate(nn.Module):
-    """`x * sigmoid(BN(h(mean_j g(x, x_j))) + BN(Wx))`: what the other experts make of this one (section 3.1)."""
+    """`x * sigmoid(BN(h(mean_j g(x, x_j))) + BN(Wx))`: gates an expert by its pairs with the others (section 3.1)."""
 
     def __init__(self, config: CEConfig) -> None:
         super().__init__()
@@ -62,17 +62,17 @@ class PairGate(nn.Module):
     ) -> Float[Tensor, "video dim"]:
         values, present = experts[name]
         total, count = torch.zeros_like(values), values.new_zeros(len(values), 1)
-        for other, (row, there) in experts.items():
+        for other, (other_values, other_present) in experts.items():
             if other == name and not self.with_self:
                 continue
-            both = present & there
-            found = present_rows(self.pair, torch.cat([values, row], 1), both)
-            total = total + zero_absent(both.tensor[:, None], found)
+            both = present & other_present
+            pair_values = apply_to_present(self.pair, torch.cat([values, other_values], 1), both)
+            total = total + zero_absent(both.tensor[:, None], pair_values)
             count = count + both.tensor[:, None]
-        said = present_rows(self.gate, total / (count + 1e-11), present)
-        gate = present_rows(self.norm1[key(name)], said, present)
-        own = present_rows(self.norm2[key(name)], self.own[key(name)](values), present)
-        return functional.normalize(values * torch.sigmoid(gate + own), dim=-1)
+        pooled = apply_to_present(self.gate, total / (count + 1e-11), present)
+        gate = apply_to_present(self.norm1[key(name)], pooled, present)
+        self_gate = apply_to_present(self.norm2[key(name)], self.own[key(name)](values), present)
+        return functional.normalize(values * torch.sigmoid(gate + self_gate), dim=-1)
 
 
 def _hidden(config: CEConfig, layers: int) -> list[nn.Module]:
@@ -93,14 +93,14 @@ class CE(MixtureOfExperts):
 
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
         experts = {}
-        for name, each in steps.items():
-            values = functional.normalize(self.project[key(name)](self.pools(name, each)), dim=-1)
-            experts[name] = (values, each.videos)
+        for name, tracks in steps.items():
+            values = functional.normalize(self.project[key(name)](self.pools(name, tracks)), dim=-1)
+            experts[name] = (values, tracks.videos)
         gated = dict(experts)
         for name in experts:
             gated[name] = (self.mix(name, gated if self.config.sequential else experts), experts[name][1])
         values = torch.stack([row for row, _ in gated.values()], 1)
-        present = torch.stack([there.tensor for _, there in gated.values()], 1)
+        present = torch.stack([mask.tensor for _, mask in gated.values()], 1)
         if self.config.missing == "keep":
             present = torch.ones_like(present)
         return Embedding.even(values, present)

@@ -1,7 +1,6 @@
 """Frozen CLIP: the mean of a video's frame vectors, or its middle frame, against the caption's.
 
-Portillo-Quintero et al. 2021. MDMMT's table 7 has the middle frame; averaging is what most zero-shot rows of the field
-mean.
+Portillo-Quintero et al. 2021. MDMMT's table 7 has the middle frame; most zero-shot results in the literature average.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,7 +47,7 @@ class ClipMean(RetrievalModel):
         self._experts = config.experts or {"clip": self.text.width}
         if len(self._experts) != 1 or next(iter(self._experts.values())) != self.text.width:
             raise ModelError(
-                f"clip_mean takes one expert as wide as its text side, {self.text.width}; it was given {self._experts}"
+                f"clip_mean takes one expert of the width of its text side, {self.text.width}; got {self._experts}"
             )
         self.slots = tuple(self._experts)
 

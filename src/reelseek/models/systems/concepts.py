@@ -1,9 +1,8 @@
-"""Search without training: what labels, speech and on-screen text say meets the query in one sentence space.
+"""Search without training: labels, speech, on-screen text and the query embedded in one sentence space.
 
-Object labels are text, speech is text, writing on screen is text; a frozen sentence encoder puts them all where the
-query is. With CLIP weights at hand appearance joins by its own space. Slots are evidence that adds up: vectors are
-centred on what any text looks like, so that evidence for something unrelated adds about nothing, and an absent
-modality adds nothing at all.
+Object labels, speech and writing on screen are text; a frozen sentence encoder embeds them like the query. With CLIP
+weights appearance is one more slot in CLIP's space. Slots add up: vectors are centred on the mean text, so that
+unrelated evidence adds about nothing, and an absent modality adds exactly nothing.
 """
 
 import contextlib
@@ -39,8 +38,8 @@ __all__ = ["Concepts", "ConceptsConfig", "background_queries", "label_vectors"]
 class ConceptsConfig:
     """Args:
     object, speech, ocr, clip: weight of each slot in the sum.
-    labels: how many of the likeliest labels of a frame count.
-    clip_model: folder or hub name of the CLIP whose `clip` tracks the library has.
+    labels: number of likeliest labels per frame that count.
+    clip_model: folder or hub name of the CLIP that made the library's `clip` tracks.
     """
 
     object: float = Field(default=1.0, ge=0)
@@ -53,12 +52,12 @@ class ConceptsConfig:
 
 @cache
 def background_queries() -> list[str]:
-    """A fixed set of everyday queries, none of them about any library in particular."""
+    """A fixed set of everyday queries, about no library in particular."""
     return files("reelseek.models").joinpath("background.txt").read_text("utf-8").split("\n")[:-1]
 
 
 class Concepts(RetrievalModel):
-    """Frozen: there is nothing to train, and its state is its configuration."""
+    """A frozen model: nothing is trained, and its configuration is its whole state."""
 
     system = "concepts"
     renormalise = False
@@ -73,7 +72,7 @@ class Concepts(RetrievalModel):
             self._experts["clip"] = clip(config.clip_model).dim
         self.slots = tuple(self._experts)
         self._dim = max(SENTENCE_DIM, self._experts.get("clip", 0))
-        self.register_buffer("where", torch.zeros(()), persistent=False)  # it has nothing else on a device
+        self.register_buffer("where", torch.zeros(()), persistent=False)  # its only tensor: it carries the device
         self.where: Tensor
 
     @property
@@ -93,7 +92,7 @@ class Concepts(RetrievalModel):
         for index, name in enumerate(self.slots):
             if name in tokens:
                 steps = tokens[name]
-                row = self._labels(steps) if name == "object" else self._said(steps, centred=name != "clip")
+                row = self._labels(steps) if name == "object" else self._mean_vector(steps, centred=name != "clip")
                 present[:, index] = steps.present.any(1)
                 values[:, index, : row.shape[1]] = zero_absent(present[:, index, None], row)
         return Embedding.even(values, present)
@@ -106,7 +105,7 @@ class Concepts(RetrievalModel):
         frames = torch.einsum("vsk,vskd->vsd", chances, vectors[best])
         return functional.normalize(_mean(frames, steps), dim=-1)
 
-    def _said(self, steps: Steps, *, centred: bool) -> Float[Tensor, "video dim"]:
+    def _mean_vector(self, steps: Steps, *, centred: bool) -> Float[Tensor, "video dim"]:
         mean = _mean(steps.clean, steps)
         return functional.normalize(mean - upload([text_centre()], mean.device)[0] if centred else mean, dim=-1)
 
@@ -139,13 +138,13 @@ class Concepts(RetrievalModel):
 
 
 def _mean(values: Float[Tensor, "video step dim"], steps: Steps) -> Float[Tensor, "video dim"]:
-    there = steps.present[..., None].to(values.dtype)
-    return (values * there).sum(1) / there.sum(1).clamp(min=1)
+    weights = steps.present[..., None].to(values.dtype)
+    return (values * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
 @cache
 def text_centre() -> Float[Tensor, " dim"]:
-    """The mean of the background queries' vectors: what any query looks like."""
+    """The mean vector of the background queries."""
     return torch.from_numpy(sentence_encoder().encode(background_queries()).mean(axis=0))
 
 
@@ -153,13 +152,13 @@ def text_centre() -> Float[Tensor, " dim"]:
 def label_vectors() -> Float[Tensor, "label dim"]:
     """A centred unit vector for each ImageNet class: the mean over its synonyms.
 
-    Encoding them takes seconds, so the result is kept in the user's cache under the encoder's fingerprint.
+    Encoding them takes seconds, so the result is cached on disk under the encoder's fingerprint.
     """
     encoder = sentence_encoder()
     cache = Path(platformdirs.user_cache_dir("reelseek")) / f"labels-3-{encoder.fingerprint.replace(':', '-')}.npy"
     try:
         vectors = torch.from_numpy(np.load(BytesIO(read_checked(cache)), allow_pickle=False))
-    except (OSError, ValueError, EOFError):  # there is none, or it is damaged
+    except (OSError, ValueError, EOFError):  # no cache yet, or a damaged one
         rows = [encoder.encode([name.strip() for name in label.split(",")]).mean(axis=0) for label in imagenet_labels()]
         vectors = functional.normalize(torch.from_numpy(np.stack(rows)), dim=-1)
         content = BytesIO()

@@ -1,7 +1,7 @@
 """COOT (Ging, Zolfaghari, Pirsiavash, Brox, NeurIPS 2020) and CrossCLR (Zolfaghari et al., ICCV 2021) on top of it.
 
-Video and text have the same shape: a local transformer reads each clip or sentence, and once the whole, whose vector is
-the context; a global transformer reads the clips' vectors, and the context asks it a question.
+Video and text have the same shape: a local transformer reads each clip or sentence, and the whole, whose vector is the
+context; a global transformer reads the clips' vectors, and the context is a query over its output.
 """
 
 import re
@@ -18,7 +18,7 @@ from torch.nn import functional
 from reelseek.errors import ModelError
 from reelseek.library.mask import Mask, upload, zero_absent
 from reelseek.library.tokens import Steps
-from reelseek.models.blocks.arrange import Arranged, aligned, everything, left
+from reelseek.models.blocks.arrange import TokenSequence, align_experts, everything, pack_left
 from reelseek.models.blocks.mix import Layer, Transformer, UnbiasedLayerNorm
 from reelseek.models.blocks.pool import WeightedPool, masked_max, masked_mean
 from reelseek.models.losses import CrossCLR, CrossCLRConfig, LossConfig, cycle_consistency, max_margin
@@ -32,10 +32,10 @@ class COOTConfig(SystemConfig):
     """Sizes default to the released ones for ActivityNet and YouCook2.
 
     Args:
-        together: experts that are fed side by side ("+"), in groups; the groups are trained apart and their embeddings
-            concatenated. None feeds all together.
-        level: what `encode_videos` and `encode_texts` give: embeddings of a `clip` and a sentence, or of a `video` and
-            a paragraph, of which clips are runs of `clip_steps` steps and sentences end with a full stop.
+        together: groups of experts whose features are concatenated ("+"); the groups are trained apart and their
+            embeddings concatenated. None is one group of all experts.
+        level: what `encode_videos` and `encode_texts` embed: a `clip` and a sentence, or a `video` and a paragraph,
+            whose clips are runs of `clip_steps` steps and whose sentences end with a full stop.
         pooler: `attention` is the attention-aware one, `max` for LSMDC in CrossCLR.
         average: the global level's mean over clips: `masked`, or `released`, whose sum runs over padding too so that
             it depends on the batch; only for comparing with released weights.
@@ -85,7 +85,7 @@ def sinusoids(length: int, width: int) -> Float[Tensor, "place dim"]:
 
 
 class _Reader(nn.Module):
-    """What local and global readers share: normalise, add positions, mix."""
+    """The common part of local and global readers: normalise, add positions, mix."""
 
     def __init__(self, width_in: int, config: COOTConfig, *, heads: int, layers: int) -> None:
         super().__init__()
@@ -96,13 +96,13 @@ class _Reader(nn.Module):
         self.register_buffer("positions", sinusoids(1000, config.width), persistent=False)
         self.positions: Tensor
 
-    def mixed(self, values: Tensor, present: Mask, also: Tensor | None = None) -> Tensor:
+    def encode_tokens(self, values: Tensor, present: Mask, also_compute: Tensor | None = None) -> Tensor:
         length = values.shape[1]
         if length > len(self.positions):
-            raise ModelError(f"a sequence of {length} steps; COOT has positions for {len(self.positions)}")
+            raise ModelError(f"a sequence has {length} steps, and COOT positions for {len(self.positions)}; shorten it")
         group = torch.zeros(length, dtype=torch.long)
-        row = Arranged(values + self.positions[:length], present.tensor, group, host=present.host)
-        return self.mix(row, everything(1), also)
+        sequence = TokenSequence(values + self.positions[:length], present.tensor, group, host=present.host)
+        return self.mix(sequence, everything(1), also_compute)
 
 
 class Local(_Reader):
@@ -116,13 +116,13 @@ class Local(_Reader):
         )
 
     def forward(self, steps: Steps) -> Float[Tensor, "item dim"]:
-        steps = left(steps)
-        mixed = self.mixed(functional.gelu(self.fc(self.norm(steps.clean))), steps.there)
+        steps = pack_left(steps)
+        mixed = self.encode_tokens(functional.gelu(self.fc(self.norm(steps.clean))), steps.there)
         return masked_max(mixed, steps.present) if self.pool is None else self.pool(mixed, steps.present)
 
 
 class Global(_Reader):
-    """Vectors of clips and a context -> the mean of what they become beside what the context reads in them."""
+    """Vectors of clips and a context -> the mean of their outputs, concatenated with what the context attends to."""
 
     def __init__(self, config: COOTConfig) -> None:
         heads = config.global_heads or config.heads
@@ -140,7 +140,7 @@ class Global(_Reader):
         context: Float[Tensor, "whole dim"],
     ) -> Float[Tensor, "whole width"]:
         released = self.average == "released"
-        mixed = self.mixed(self.norm(parts), present, torch.ones_like(present.host) if released else None)
+        mixed = self.encode_tokens(self.norm(parts), present, torch.ones_like(present.host) if released else None)
         if released:
             mean = mixed.sum(1) / present.tensor.sum(1, keepdim=True).clamp(min=1)
         else:
@@ -168,14 +168,14 @@ class _Side(nn.Module):
         counts = torch.bincount(owner, minlength=len(contexts))
         longest = max(1, int(counts.max()))
         present = Mask.on(rows.device, torch.arange(longest)[None, :] < counts[:, None])
-        place = upload([owner * longest + _place(owner)], rows.device)[0]
+        place = upload([owner * longest + _index_in_whole(owner)], rows.device)[0]
         grouped = rows.new_zeros(len(contexts) * longest, rows.shape[1]).index_copy(0, place, rows)
         grouped = grouped.unflatten(0, (len(contexts), longest))
         return Level(rows, self.global_reader(grouped, present, contexts), contexts, grouped, present.tensor)
 
 
-def _place(owner: Tensor) -> Tensor:
-    """How many parts of the same whole stand before each part."""
+def _index_in_whole(owner: Tensor) -> Tensor:
+    """The index of each part within its whole."""
     same = owner[:, None] == owner[None, :]
     return same.tril(-1).sum(1)
 
@@ -201,9 +201,9 @@ class COOT(LearnedModel):
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
         values, present = [], []
         for side, group in zip(self.video, self.config.groups, strict=True):
-            fed = aligned(steps, group)
-            values.append(self._embed(side, fed, *_runs(fed, self.config.clip_steps)))
-            present.append(fed.videos.tensor)
+            tracks = align_experts(steps, group)
+            values.append(self._embed(side, tracks, *_split_runs(tracks, self.config.clip_steps)))
+            present.append(tracks.videos.tensor)
         stacked = torch.stack(values, 1)
         return Embedding.even(stacked, torch.stack(present, 1))
 
@@ -217,9 +217,11 @@ class COOT(LearnedModel):
     def encode_texts(self, texts: Sequence[str]) -> Embedding:
         words = self.text.words(texts)
         sentences = [re.split(r"(?<=[.!?])\s+", text.strip()) for text in texts]
-        owner = torch.tensor([index for index, some in enumerate(sentences) for _ in some])
+        owner = torch.tensor([index for index, group in enumerate(sentences) for _ in group])
         parts = (
-            self.text.words([each for some in sentences for each in some]) if self.config.level == "video" else words
+            self.text.words([sentence for group in sentences for sentence in group])
+            if self.config.level == "video"
+            else words
         )
         values = torch.stack([self._embed(side, words, parts, owner) for side in self.caption], 1)
         present = words.videos.tensor[:, None].expand(len(texts), len(self.slots))
@@ -228,34 +230,34 @@ class COOT(LearnedModel):
     def levels(self, batch: Batch, words: Steps) -> list[tuple[Level, Level]]:
         """Both sides of each group's hierarchy.
 
-        A batch has clips, those of a video together; a whole video is its clips one after the other, a paragraph their
-        captions.
+        A batch holds clips, those of a video next to each other; a video is the concatenation of its clips, a paragraph
+        of their captions.
 
         Args:
             words: of the batch's texts.
         """
         steps = self.inputs(batch.tokens)
         owner = torch.unique(batch.video_numbers, return_inverse=True)[1]
-        found = []
+        levels = []
         for index, group in enumerate(self.config.groups):
-            clips = aligned(steps, group)
-            video = self.video[index](_joined(clips, owner), clips, owner)
-            text = self.caption[index](_joined(words, owner), words, owner)
-            found.append((video, text))
-        return found
+            clips = align_experts(steps, group)
+            video = self.video[index](_concat_parts(clips, owner), clips, owner)
+            text = self.caption[index](_concat_parts(words, owner), words, owner)
+            levels.append((video, text))
+        return levels
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         batch = batch.rows(batch.video_numbers.argsort(stable=True))
         margin = float(self.config.loss.settings.get("margin", 0.2))
-        found: dict[str, Tensor] = {}
+        losses: dict[str, Tensor] = {}
         for slot, (video, text) in zip(self.slots, self.levels(batch, self.text.words(batch.texts)), strict=True):
             terms = hierarchy_loss(video, text, margin=margin)
             if self.config.cycle:
                 one = cycle_consistency(video.grouped, video.present, text.grouped, text.present)
                 two = cycle_consistency(text.grouped, text.present, video.grouped, video.present)
                 terms["cycle"] = self.config.cycle * (one + two)
-            found |= {f"{slot}.{name}": value for name, value in terms.items()}
-        return found
+            losses |= {f"{slot}.{name}": value for name, value in terms.items()}
+        return losses
 
 
 def hierarchy_loss(video: Level, text: Level, *, margin: float) -> dict[str, Float[Tensor, ""]]:
@@ -263,7 +265,7 @@ def hierarchy_loss(video: Level, text: Level, *, margin: float) -> dict[str, Flo
 
     def ranked(x: Tensor, y: Tensor) -> Tensor:
         scores = functional.normalize(x, dim=-1) @ functional.normalize(y, dim=-1).T
-        # Published over n * n, of which the diagonal adds nothing.
+        # Published as a sum over n * n, to which the diagonal adds nothing.
         return max_margin(scores, margin=margin) * (2 * (len(x) - 1) / len(x))
 
     def within(x: Tensor, y: Tensor) -> Tensor:
@@ -311,20 +313,20 @@ class CrossCLRModel(COOT):
         batch = batch.rows(batch.video_numbers.argsort(stable=True))
         words = self.text.words(batch.texts)
         text_input = functional.normalize(masked_mean(words.values, words.present), dim=-1)
-        # Connectivity is measured on features as they came: standardised ones have a mean of nothing to be near to.
+        # Connectivity is measured on raw features: standardised ones have mean zero, to which nothing is near.
         raw = {name: masked_mean(s.values, s.present) for name, s in self.inputs.filled(batch.tokens).items()}
-        found: dict[str, Tensor] = {}
+        losses: dict[str, Tensor] = {}
         owner = torch.unique(batch.video_numbers, return_inverse=True)[1]
         for index, (video, text) in enumerate(self.levels(batch, words)):
             slot = self.slots[index]
             clip_input = functional.normalize(torch.cat([raw[e] for e in self.config.groups[index]], 1), dim=-1)
             local = self.local_loss[index](video.parts, text.parts, clip_input, text_input, batch.clip)
-            found[f"{slot}.local"] = local
+            losses[f"{slot}.local"] = local
             if len(video.wholes) > 1:
                 mean = [_mean_by(owner, rows, len(video.wholes)) for rows in (clip_input, text_input)]
                 everywhere = self.global_loss[index](video.wholes, text.wholes, *mean)
-                found[f"{slot}.global"] = self.config.global_weight * everywhere
-        return found
+                losses[f"{slot}.global"] = self.config.global_weight * everywhere
+        return losses
 
 
 def _mean_by(owner: Tensor, rows: Tensor, wholes: int) -> Tensor:
@@ -332,36 +334,36 @@ def _mean_by(owner: Tensor, rows: Tensor, wholes: int) -> Tensor:
     return rows.new_zeros(wholes, rows.shape[1]).index_add(0, index, rows) / counts[:, None]
 
 
-def _runs(steps: Steps, length: int) -> tuple[Steps, Tensor]:
-    """A video's steps cut into runs, each a clip, and the video of each."""
-    steps = left(steps)
+def _split_runs(steps: Steps, length: int) -> tuple[Steps, Tensor]:
+    """Split each video's steps into runs, each a clip; also the video of each clip."""
+    steps = pack_left(steps)
     videos, places = steps.mask.shape
     runs = -(-places // length)
     present = functional.pad(steps.mask, (0, -places % length)).unflatten(1, (runs, length)).flatten(0, 1)
     owner = torch.arange(videos).repeat_interleave(runs)
-    # Each video keeps its first run even if it is empty, so that it has a row.
-    kept = (present.any(1) | (torch.arange(len(present)) % runs == 0)).nonzero()[:, 0]
+    # Keep each video's first run even if it is empty, so that every video has a row.
+    selected = (present.any(1) | (torch.arange(len(present)) % runs == 0)).nonzero()[:, 0]
     place = torch.arange(runs * length).clamp(max=places - 1).view(runs, length)
     index = (torch.arange(videos) * places).repeat_interleave(runs)[:, None] + place.repeat(videos, 1)
-    return _picked(steps, index[kept], present[kept]), owner[kept]
+    return _gather_steps(steps, index[selected], present[selected]), owner[selected]
 
 
-def _joined(parts: Steps, owner: Tensor) -> Steps:
-    """The parts of each whole one after the other, without holes."""
+def _concat_parts(parts: Steps, owner: Tensor) -> Steps:
+    """Concatenate the parts of each whole, without gaps."""
     places = parts.mask.shape[1]
-    whole = owner[:, None].expand(-1, places)[parts.mask]  # of every present step, in order
-    counts = torch.bincount(whole, minlength=int(owner.max()) + 1)
+    whole_of_step = owner[:, None].expand(-1, places)[parts.mask]  # of every present step, in order
+    counts = torch.bincount(whole_of_step, minlength=int(owner.max()) + 1)
     longest = max(1, int(counts.max()))
     present = torch.arange(longest)[None, :] < counts[:, None]
     index = torch.zeros(present.shape, dtype=torch.long)
     index[present] = parts.mask.flatten().nonzero()[:, 0]
-    return _picked(parts, index, present)
+    return _gather_steps(parts, index, present)
 
 
-def _picked(steps: Steps, index: Tensor, present: Tensor) -> Steps:
-    """Items made of steps by their flat places, both on the host."""
+def _gather_steps(steps: Steps, index: Tensor, present: Tensor) -> Steps:
+    """Gather steps by flat index; `index` and `present` are on the host."""
     flat = upload([index.flatten()], steps.device)[0]
     values = steps.clean.flatten(0, 1).index_select(0, flat).unflatten(0, index.shape)
     spans = steps.spans.flatten(0, 1).index_select(0, flat).unflatten(0, index.shape)
-    there = Mask.on(steps.device, present)
-    return Steps(values, there.tensor, zero_absent(there.tensor[..., None], spans), host=present)
+    mask = Mask.on(steps.device, present)
+    return Steps(values, mask.tensor, zero_absent(mask.tensor[..., None], spans), host=present)

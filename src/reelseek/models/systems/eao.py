@@ -1,7 +1,7 @@
-"""Everything at Once (Shvetsova et al., CVPR 2022): one fusion block that knows no modality, run on every subset.
+"""Everything at Once (Shvetsova et al., CVPR 2022): one modality-agnostic fusion block, run on every subset.
 
-The six passes of the paper (t, v, a, tv, ta, va) are one row of six views, each a group that reads itself alone. In the
-first block a token's queries, keys and values are computed once and gathered into the views that it is in.
+The six passes of the paper (t, v, a, tv, ta, va) are one sequence of six views, each a group that attends to itself
+alone. In the first block a token's queries, keys and values are computed once and gathered into each of its views.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,15 @@ from torch.nn import functional
 from reelseek.errors import ModelError
 from reelseek.library.mask import Mask, upload, zero_absent
 from reelseek.library.tokens import Steps, with_any
-from reelseek.models.blocks.arrange import in_a_row, left, max_thin, own, thin, views
+from reelseek.models.blocks.arrange import (
+    Subsampling,
+    concat_groups,
+    expand_views,
+    max_pool_steps,
+    own,
+    pack_left,
+    subsample,
+)
 from reelseek.models.blocks.audio import AudioCNN
 from reelseek.models.blocks.mix import Transformer
 from reelseek.models.blocks.pool import masked_mean
@@ -60,17 +68,17 @@ class EAOConfig(SystemConfig):
         projection, head: `gated` units as published, or `linear`.
         shared_head: one head for all modalities; needed with `cls`.
         pool: `mean` over each modality's tokens, or the output of a class token (`cls`).
-        positions: `none` as published, `learned` one a place and modality, or `rotary`.
+        positions: `none` as published, `learned` per place and modality, or `rotary`.
         fused: whether pairs of modalities are passed through the block together, or only one at a time.
-        combinatorial: whether the loss has the terms of fused pairs; without it only single modalities meet.
+        combinatorial: whether the loss has the terms of fused pairs; without it only single modalities are compared.
         weights: of the loss's terms, by name such as `text|audio` or `text|video+audio`; 1 where not named.
-        missing: `token` puts a learned token in an absent modality's place, as published, and the loss skips it.
+        missing: `token` puts a learned token in place of an absent modality, as published; the loss skips it.
         most_steps: tokens of one modality that the block sees at once.
-        longer: what becomes of longer tracks. `at_once` keeps the first; `nearest` and `max_pool` resample to
+        longer: treatment of longer tracks. `at_once` keeps the first; `nearest` and `max_pool` resample to
             `most_steps`; `clips` cuts the video into windows of `clip_seconds` and averages their embeddings.
-        shift_seconds: a training clip's sound (its spectrograms, else the expert `audio`) is read so much earlier or
-            later, by chance, so that text and audio, which tells the same words, are not matched by their words alone
-            (supplement, A.5).
+        shift_seconds: in training, the audio of a clip (its spectrograms, else the expert `audio`) is shifted at random
+            by up to this much, so that text and audio, which contain the same words, are not matched by these words
+            alone (supplement, A.5).
         released_audio: let the audio network see padding, and count mask windows as released; only for comparing.
     """
 
@@ -98,8 +106,8 @@ class EAOConfig(SystemConfig):
     loss: LossConfig = Field(default_factory=lambda: LossConfig("nce", {"temperature": 0.05}))
 
     @property
-    def heard(self) -> dict[str, AudioConfig]:
-        """The spectrograms and their networks."""
+    def audio_networks(self) -> dict[str, AudioConfig]:
+        """The spectrogram experts and their networks."""
         if self.spectrograms is None:
             return {"audio": AudioConfig()} if self.experts.get("audio") == BANDS else {}
         return self.spectrograms
@@ -116,14 +124,14 @@ class EAO(LearnedModel):
         self.slots = ("fused",)
         if config.pool == "cls" and not config.shared_head:
             raise ModelError("pool = cls has one output for all modalities, and needs shared_head = true")
-        unknown = sorted(set(config.heard) - set(config.experts))
+        unknown = sorted(set(config.audio_networks) - set(config.experts))
         if unknown:
             raise ModelError(f"spectrograms names {unknown[0]!r}, which is none of {', '.join(config.experts)}")
         wrong = sorted(set(config.weights) - {_term(*pair) for pair in self.pairs()})
         if wrong:
-            known = ", ".join(_term(*pair) for pair in self.pairs())
-            raise ModelError(f"weights names {wrong[0]!r}, which is no term of the loss; there are {known}")
-        nets = config.heard.items()
+            names = ", ".join(_term(*pair) for pair in self.pairs())
+            raise ModelError(f"weights names {wrong[0]!r}, which is no term of the loss; there are {names}")
+        nets = config.audio_networks.items()
         self.audio = per_expert({e: AudioCNN(config.experts[e], c.widths, c.blocks, kernel=c.kernel) for e, c in nets})
         widths = config.experts | {e: c.widths[-1] for e, c in nets} | {TEXT: self.text.width}
         make: dict[str, Callable[[int, int], nn.Module]] = {"gated": _gated, "linear": nn.Linear}
@@ -148,20 +156,20 @@ class EAO(LearnedModel):
 
     @property
     def step_by_step(self) -> Mapping[str, int]:
-        # What is resampled afterwards may come in four times as many steps; more would only cost memory.
+        # Tracks that are resampled later are read at up to four times as many steps; more would only cost memory.
         most = self.config.most_steps * (1 if self.config.longer == "at_once" else 4)
-        strides = {name: 2 ** len(about.blocks) for name, about in self.config.heard.items()}
+        strides = {name: 2 ** len(network.blocks) for name, network in self.config.audio_networks.items()}
         return {name: most * strides.get(name, 1) for name in self.experts}
 
     @property
     def shifts(self) -> Mapping[str, float]:
-        sound = [*self.config.heard] or [name for name in self.config.experts if name == "audio"]
+        sound = [*self.config.audio_networks] or [name for name in self.config.experts if name == "audio"]
         return dict.fromkeys(sound, self.config.shift_seconds) if self.config.shift_seconds else {}
 
     # Tokens
 
     def project_tokens(self, name: str, steps: Steps) -> Part:
-        """Tokens of one modality as the fusion block takes them; the stand-in where there are none."""
+        """Tokens of one modality for the fusion block; the stand-in token in videos without any."""
         values = self.norm[key(name)](self.project[key(name)](steps.clean))
         present = steps.there
         if self.stand_in is not None and not steps.videos.all:
@@ -179,71 +187,75 @@ class EAO(LearnedModel):
 
     def tokens(self, steps: Mapping[str, Steps]) -> dict[str, Part]:
         """Tokens of every expert, long ones shortened."""
-        found = {}
-        for name, each in steps.items():
+        parts = {}
+        for name, tracks in steps.items():
             if key(name) in self.audio:
-                each = self.listen(name, each)
+                tracks = self.listen(name, tracks)
             if self.config.longer == "max_pool":
-                each = max_thin(each, self.config.most_steps)
+                tracks = max_pool_steps(tracks, self.config.most_steps)
             else:
-                each = thin(each, self.config.most_steps, "nearest" if self.config.longer == "nearest" else "first")
-            found[name] = self.project_tokens(name, each)
-        return found
+                method: Subsampling = "nearest" if self.config.longer == "nearest" else "first"
+                tracks = subsample(tracks, self.config.most_steps, method)
+            parts[name] = self.project_tokens(name, tracks)
+        return parts
 
     def listen(self, name: str, frames: Steps) -> Steps:
         """Spectrogram frames -> tokens of the audio network."""
         net = self.audio[key(name)]
         assert isinstance(net, AudioCNN)
         if not self.config.released_audio:
-            heard: Steps = net(frames)
-            return heard
+            tokens: Steps = net(frames)
+            return tokens
         values, present = net.features(frames.values), Mask.on(frames.device, net.token_mask(frames.mask))
         return Steps(values, present.tensor, frames.spans.new_zeros(*present.host.shape, 2), host=present.host)
 
     # Fusion
 
-    def embed(
-        self, parts: Mapping[str, Part], wanted: Sequence[Sequence[str]]
-    ) -> list[Float[Tensor, "item embedding"]]:
-        """An embedding for each wanted subset of modalities, not normalised where it is of one output."""
-        singles = list(dict.fromkeys(name for view in wanted for name in view))
+    def embed(self, parts: Mapping[str, Part], views: Sequence[Sequence[str]]) -> list[Float[Tensor, "item embedding"]]:
+        """One embedding per view (a subset of modalities); not normalised where the view has a single output."""
+        singles = list(dict.fromkeys(name for view in views for name in view))
         if self.config.fused:
-            outputs = self._passes(parts, wanted)
+            outputs = self._passes(parts, views)
         else:
-            alone = dict(zip(singles, self._passes(parts, [[name] for name in singles]), strict=True))
-            outputs = [[alone[name][0] for name in view] for view in wanted]
-        return [each[0][0] if len(each) == 1 else _average(each) for each in outputs]
+            unimodal = dict(zip(singles, self._passes(parts, [[name] for name in singles]), strict=True))
+            outputs = [[unimodal[name][0] for name in view] for view in views]
+        return [branches[0][0] if len(branches) == 1 else _average(branches) for branches in outputs]
 
-    def _passes(self, parts: Mapping[str, Part], passes: Sequence[Sequence[str]]) -> list[list[tuple[Tensor, Tensor]]]:
-        """For each pass of the block its heads' outputs: one a modality, or the class token's; and where it is."""
+    def _passes(self, parts: Mapping[str, Part], views: Sequence[Sequence[str]]) -> list[list[tuple[Tensor, Tensor]]]:
+        """For each view the outputs of its heads, one per modality or the class token's, each with its presence."""
         names = list(parts)
-        row = in_a_row(list(parts.values()))
-        chosen = [[names.index(name) for name in view] for view in passes]
+        sequence = concat_groups(list(parts.values()))
+        columns_of_view = [[names.index(name) for name in view] for view in views]
         if self.cls is not None:
-            always = Mask.on(self.cls.device, torch.ones(len(row.values), 1, dtype=torch.bool))
-            token = self.cls.expand(len(row.values), 1, -1), always
-            row = in_a_row([*parts.values(), token])  # attention knows no order, and the class token has no position
-            chosen = [[*view, len(names)] for view in chosen]
+            always = Mask.on(self.cls.device, torch.ones(len(sequence.values), 1, dtype=torch.bool))
+            # The class token may come last: attention has no order, and the class token no position.
+            token = self.cls.expand(len(sequence.values), 1, -1), always
+            sequence = concat_groups([*parts.values(), token])
+            columns_of_view = [[*view, len(names)] for view in columns_of_view]
         if self.config.positions == "rotary":
-            lengths = [int(count) for count in torch.bincount(row.group)]
-            row = replace(row, place=torch.cat([torch.arange(n) for n in lengths]))
-        mixed = self.mix(views(row, chosen), own(len(passes)))
-        lengths = [int(count) for count in torch.bincount(row.group, minlength=len(names))]
-        outputs, start = [], 0
-        for view in chosen:
-            there: list[Tensor] = []
-            each: dict[int, tuple[Tensor, Tensor]] = {}
-            for group in sorted(view):  # as `views` leaves them: columns in the order of the row
+            lengths = [int(count) for count in torch.bincount(sequence.group)]
+            sequence = replace(sequence, position=torch.cat([torch.arange(n) for n in lengths]))
+        mixed = self.mix(expand_views(sequence, columns_of_view), own(len(views)))
+        lengths = [int(count) for count in torch.bincount(sequence.group, minlength=len(names))]
+        outputs: list[list[tuple[Tensor, Tensor]]] = []
+        start = 0
+        for view in columns_of_view:
+            outputs.append([])
+            present_of_view: list[Tensor] = []
+            pooled_of_group: dict[int, tuple[Tensor, Tensor]] = {}
+            for group in sorted(view):  # `expand_views` keeps columns in the order of the sequence
                 columns = slice(start, start + lengths[group])
                 start += lengths[group]
                 if group == len(names):
-                    each[group] = (mixed[:, columns.start], torch.stack(there, 1).any(1))
+                    pooled_of_group[group] = (mixed[:, columns.start], torch.stack(present_of_view, 1).any(1))
                     continue
                 present = parts[names[group]][1].tensor
-                there.append(present.any(1))
-                each[group] = (masked_mean(mixed[:, columns], present), there[-1])
-            kept = [len(names)] if self.cls is not None else view
-            outputs.append([(self._head(names[g] if g < len(names) else "any")(each[g][0]), each[g][1]) for g in kept])
+                present_of_view.append(present.any(1))
+                pooled_of_group[group] = (masked_mean(mixed[:, columns], present), present_of_view[-1])
+            for group in [len(names)] if self.cls is not None else view:
+                pooled, present = pooled_of_group[group]
+                head = self._head(names[group] if group < len(names) else "any")
+                outputs[-1].append((head(pooled), present))
         return outputs
 
     def _head(self, name: str) -> nn.Module:
@@ -258,22 +270,22 @@ class EAO(LearnedModel):
         return Embedding.even(values[:, None], present[:, None])
 
     def _windows(self, steps: Mapping[str, Steps]) -> Float[Tensor, "video dim"]:
-        """The mean embedding of windows. A last one of 70 % or less is left out unless it is the only one."""
+        """The mean embedding of windows. A last window of 70 % or less is dropped unless it is the only one."""
         length = self.config.clip_seconds
-        some = next(iter(steps.values()))
+        first = next(iter(steps.values()))
         ends = torch.stack([zero_absent(s.mask, s.mask_spans[..., 1]).amax(1) for s in steps.values()], 1).amax(1)
         counts = ((ends / length).floor() + ((ends % length) > 0.7 * length)).clamp(min=1)
-        total = some.values.new_zeros(len(ends), self.config.embedding)
+        total = first.values.new_zeros(len(ends), self.config.embedding)
         for index in range(int(counts.max())):
             start = index * length
             cut = {}
-            for name, each in steps.items():
-                begins = each.mask_spans[..., 0]
-                inside = Mask.on(each.device, each.mask & (begins < start + length) & (begins >= start))
-                cut[name] = _packed(replace(each, present=inside.tensor, host=inside.host))
+            for name, tracks in steps.items():
+                begins = tracks.mask_spans[..., 0]
+                inside = Mask.on(tracks.device, tracks.mask & (begins < start + length) & (begins >= start))
+                cut[name] = _trim(replace(tracks, present=inside.tensor, host=inside.host))
             counted = with_any(cut.values()).host & (index < counts)
-            row = functional.normalize(self.embed(self.tokens(cut), [list(steps)])[0], dim=-1)
-            total = total + zero_absent(upload([counted], row.device)[0][:, None], row)
+            values = functional.normalize(self.embed(self.tokens(cut), [list(steps)])[0], dim=-1)
+            total = total + zero_absent(upload([counted], values.device)[0][:, None], values)
         return functional.normalize(total, dim=-1)
 
     # Text and loss
@@ -299,47 +311,47 @@ class EAO(LearnedModel):
         return singles + fused
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """The weighted mean of the terms; each looks only at clips that have all of its modalities."""
+        """The weighted mean of the terms, each over the clips that have all of its modalities."""
         steps = self.inputs(batch.tokens)
         words = self.text.words(batch.texts)
         parts = {TEXT: self.project_tokens(TEXT, words), **self.tokens(steps)}
-        there = {TEXT: words.videos} | {name: each.videos for name, each in steps.items()}
+        masks = {TEXT: words.videos} | {name: tracks.videos for name, tracks in steps.items()}
         terms = self.pairs()
-        wanted = list(dict.fromkeys(view for pair in terms for view in pair))
-        embedded = dict(zip(wanted, self.embed(parts, wanted), strict=True))
-        return combine(embedded, there, terms, self.config.weights, self.score_loss, batch.alike)
+        views = list(dict.fromkeys(view for pair in terms for view in pair))
+        embedded = dict(zip(views, self.embed(parts, views), strict=True))
+        return weighted_losses(embedded, masks, terms, self.config.weights, self.score_loss, batch.alike)
 
 
-def combine(
+def weighted_losses(
     embedded: Mapping[View, Tensor],
-    there: Mapping[str, Mask],
+    masks: Mapping[str, Mask],
     terms: Sequence[tuple[View, View]],
     weights: Mapping[str, float],
     loss: Callable[..., Tensor],
     alike: Int[Tensor, " item"],
 ) -> dict[str, Float[Tensor, ""]]:
-    """Each term over the rows that have its modalities, times its weight over the sum of weights (equation 4).
+    """Compute each term over the rows that have its modalities, times its weight over the sum of weights (equation 4).
 
     Args:
-        alike: items that share a number are no negatives of each other.
+        alike: items with the same number are not negatives of each other.
     """
-    found, total = {}, 0.0
-    shared: dict[frozenset[str], Mask] = {}
+    losses, total = {}, 0.0
+    masks_by_names: dict[frozenset[str], Mask] = {}
     for one, two in terms:
         name = _term(one, two)
         weight = weights.get(name, 1.0)
         names = frozenset((*one, *two))
-        if names not in shared:
-            shared[names] = reduce(Mask.__and__, [there[each] for each in sorted(names)])
-        mask = shared[names]
+        if names not in masks_by_names:
+            masks_by_names[names] = reduce(Mask.__and__, [masks[modality] for modality in sorted(names)])
+        mask = masks_by_names[names]
         if not mask.count or not weight:
             continue
         pair = (embedded[view].index_select(0, mask.rows) for view in (one, two))
-        x, y = (functional.normalize(each, dim=-1, eps=1e-8) for each in pair)
-        own = alike.index_select(0, mask.rows)
-        found[name] = weight * loss(x @ y.T, negatives=own[:, None] != own[None, :])
+        x, y = (functional.normalize(rows, dim=-1, eps=1e-8) for rows in pair)
+        numbers = alike.index_select(0, mask.rows)
+        losses[name] = weight * loss(x @ y.T, negatives=numbers[:, None] != numbers[None, :])
         total += weight
-    return {name: value / total for name, value in found.items()}
+    return {name: value / total for name, value in losses.items()}
 
 
 def _term(one: View, two: View) -> str:
@@ -352,13 +364,13 @@ def _gated(width_in: int, width_out: int) -> GatedUnit:
 
 
 def _average(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """Mean of unit vectors of the modalities that are there."""
-    there = torch.stack([each for _, each in parts], 1)[..., None]
+    """Mean of the unit vectors of the present modalities."""
+    present = torch.stack([mask for _, mask in parts], 1)[..., None]
     rows = torch.stack([functional.normalize(row, dim=-1, eps=1e-8) for row, _ in parts], 1)
-    return zero_absent(there, rows).sum(1) / there.sum(1).clamp(min=1)
+    return zero_absent(present, rows).sum(1) / present.sum(1).clamp(min=1)
 
 
-def _packed(steps: Steps) -> Steps:
-    """Present steps at the left, and no more columns than are needed."""
-    steps = left(steps)
+def _trim(steps: Steps) -> Steps:
+    """Pack present steps to the left and drop the columns that no video uses."""
+    steps = pack_left(steps)
     return steps.columns(max(1, int(steps.mask.sum(1).max())))

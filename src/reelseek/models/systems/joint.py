@@ -1,6 +1,6 @@
-"""Joint embeddings: each side is read into one vector and headed into a common space, or into several.
+"""Joint embeddings: each side is pooled into one vector and projected into one common space, or several.
 
-What the papers compare with is mostly this, read and headed in different ways: VSE and VSE++ (Faghri et al. 2018),
+Most baselines of the papers are of this form, with different readers and heads: VSE and VSE++ (Faghri et al. 2018),
 Multi Cues (Mithun et al. 2018), Dual Encoding (Dong et al. 2019), HT (Miech et al. 2019), E2E's heads on frozen
 features (Miech et al. 2020), CLIP4Clip (Luo et al. 2022). `systems/__init__.py` has their settings.
 """
@@ -17,8 +17,8 @@ from torch.nn import functional
 from reelseek.errors import ModelError
 from reelseek.library.mask import Mask
 from reelseek.library.tokens import Steps, with_any
-from reelseek.models.blocks.heads import side_by_side
-from reelseek.models.blocks.project import GatedUnit, RowNorm, present_rows
+from reelseek.models.blocks.heads import stack_padded
+from reelseek.models.blocks.project import GatedUnit, RowNorm, apply_to_present
 from reelseek.models.blocks.readers import READERS, Reader
 from reelseek.models.losses import regression
 from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, SystemConfig
@@ -34,14 +34,14 @@ class _NormedLinear(nn.Sequential):
 
 
 class _Identity(nn.Module):
-    """Nothing; both sides must already be in one space."""
+    """The identity; both sides must already share one space."""
 
     def __init__(self, width_in: int, width_out: int) -> None:
         super().__init__()
         if width_in != width_out:
             raise ModelError(
-                f"a head that is the identity keeps a width of {width_in}, and the other side has {width_out}; "
-                "give it a text encoder of that width, or another text_head"
+                f"the identity head keeps a width of {width_in}, and the other side has {width_out}; "
+                "choose a text encoder of that width, or another text_head"
             )
 
     def forward(self, values: Tensor) -> Tensor:
@@ -73,12 +73,12 @@ _Head = Literal["linear", "gated", "normed", "perceptron", "identity"]
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class JointConfig(SystemConfig):
     """Args:
-    spaces: experts that are read and then concatenated for each space; None has one space for all.
-    width: of a space; a head that is the identity has its own.
-    video, text_reader: how a sequence becomes a vector, see READERS; None takes the text encoder's own vector.
-    hidden: width inside readers that have one.
+    spaces: the experts of each space, read and then concatenated; None has one space for all.
+    width: of a space; ignored by the identity head.
+    video, text_reader: how a sequence becomes a vector, see READERS; None takes the text encoder's pooled vector.
+    hidden: hidden width of readers that have one.
     head, text_head: from the vector into the space, see HEADS.
-    unit: bring embeddings to unit length; without it similarity is a plain dot product.
+    unit: normalise embeddings to unit length; without it similarity is a plain dot product.
     """
 
     spaces: tuple[tuple[str, ...], ...] | None = None
@@ -97,7 +97,7 @@ class JointConfig(SystemConfig):
 
 
 class Joint(LearnedModel):
-    """pool (a reader a side) -> heads (one a space) -> similarity."""
+    """pool (one reader per side) -> heads (one per space) -> similarity."""
 
     system = "joint"
     config: JointConfig
@@ -126,37 +126,37 @@ class Joint(LearnedModel):
         self.text_heads = nn.ModuleList(HEADS[config.text_head](width, self._width(readers)) for readers in spaces)
 
     def _width(self, readers: Sequence[Reader]) -> int:
-        """Of the space that these readers head into."""
-        own = sum(reader.width for reader in readers)
-        return own if self.config.head == "identity" else self.config.width
+        """Width of the space that these readers project into."""
+        read_width = sum(reader.width for reader in readers)
+        return read_width if self.config.head == "identity" else self.config.width
 
     def read_videos(self, steps: Mapping[str, Steps]) -> list[tuple[Float[Tensor, "video read"], Mask]]:
-        """For each space what its readers make of the videos, and which have anything."""
-        found = []
+        """For each space the output of its readers, and the mask of videos that have any of its experts."""
+        spaces = []
         for group, readers in zip(self.config.groups, self.read, strict=True):
             assert isinstance(readers, nn.ModuleList)
             rows = torch.cat([reader(steps[name]) for name, reader in zip(group, readers, strict=True)], 1)
-            found.append((rows, with_any(steps[name] for name in group)))
-        return found
+            spaces.append((rows, with_any(steps[name] for name in group)))
+        return spaces
 
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
-        read = self.read_videos(steps)
-        rows = [present_rows(head, values, there) for head, (values, there) in zip(self.heads, read, strict=True)]
-        return self._embedding(rows, torch.stack([there.tensor for _, there in read], 1))
+        spaces = self.read_videos(steps)
+        rows = [apply_to_present(head, values, mask) for head, (values, mask) in zip(self.heads, spaces, strict=True)]
+        return self._embedding(rows, torch.stack([mask.tensor for _, mask in spaces], 1))
 
     def encode_texts(self, texts: Sequence[str]) -> Embedding:
         if self.text_read is None:
             pooled = self.text.pooled(texts)
             rows = [head(pooled) for head in self.text_heads]
-            there = torch.ones(len(texts), 1, dtype=torch.bool, device=pooled.device)
+            present = torch.ones(len(texts), 1, dtype=torch.bool, device=pooled.device)
         else:
             words = self.text.words(texts)
             rows = [head(reader(words)) for head, reader in zip(self.text_heads, self.text_read, strict=True)]
-            there = words.videos.tensor[:, None]
-        return self._embedding(rows, there.expand(len(texts), len(rows)))
+            present = words.videos.tensor[:, None]
+        return self._embedding(rows, present.expand(len(texts), len(rows)))
 
     def _embedding(self, rows: Sequence[Tensor], present: Tensor) -> Embedding:
-        values = side_by_side(rows)
+        values = stack_padded(rows)
         if self.config.unit:
             values = functional.normalize(values, dim=-1)
         return Embedding.even(values, present)
@@ -169,11 +169,11 @@ class W2VV(Joint):
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         texts = self.encode_texts(batch.texts)
-        found = {}
-        for index, (rows, there) in enumerate(self.read_videos(self.inputs(batch.tokens))):
-            if there.count:
-                target = rows.index_select(0, there.rows)
+        losses = {}
+        for index, (rows, mask) in enumerate(self.read_videos(self.inputs(batch.tokens))):
+            if mask.count:
+                target = rows.index_select(0, mask.rows)
                 target = functional.normalize(target, dim=-1) if self.config.unit else target
-                predicted = texts.values[:, index].index_select(0, there.rows)
-                found[self.slots[index]] = regression(predicted, target)
-        return found
+                predicted = texts.values[:, index].index_select(0, mask.rows)
+                losses[self.slots[index]] = regression(predicted, target)
+        return losses

@@ -1,6 +1,6 @@
-"""JPose (Wray et al., ICCV 2019): captions are taken apart by part of speech; each part has a space of its own.
+"""JPose (Wray et al., ICCV 2019): captions are split by part of speech; each part has a space of its own.
 
-A list of verbs stands in for the paper's tagger: words whose stem is on it are verbs, all others nouns.
+A list of verbs replaces the paper's tagger: words whose stem is on it are verbs, all others nouns.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from torch.nn import functional
 from reelseek.library.mask import upload
 from reelseek.library.tokens import Steps, with_any
 from reelseek.models.blocks.pool import masked_mean
-from reelseek.models.blocks.project import GatedUnit, present_rows
+from reelseek.models.blocks.project import GatedUnit, apply_to_present
 from reelseek.models.losses import triplet
 from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, SystemConfig
 from reelseek.models.words import split_words
@@ -47,7 +47,7 @@ def _verbs() -> frozenset[str]:
 
 
 def parts_of_speech(text: str) -> tuple[str, str]:
-    """A caption's verbs, and everything else.
+    """Split a caption into its verbs and everything else.
 
     >>> parts_of_speech("a man is cutting onions")
     ('is cutting', 'a man onions')
@@ -60,17 +60,17 @@ def parts_of_speech(text: str) -> tuple[str, str]:
 
 
 def _is_verb(word: str) -> bool:
-    known = _verbs()
+    verbs = _verbs()
     stems = [word]
     for ending in ("ing", "ed", "es", "s", "d"):
         if word.endswith(ending):
             stem = word[: -len(ending)]
             stems += [stem, stem + "e", stem[:-1] if len(stem) > 2 and stem[-1] == stem[-2:-1] else stem]
-    return any(stem in known for stem in stems if len(stem) > 1)
+    return any(stem in verbs for stem in stems if len(stem) > 1)
 
 
 class JPose(LearnedModel):
-    """pool (mean) -> heads (a gated unit a part of speech) -> one space of the parts side by side."""
+    """pool (mean) -> heads (one gated unit per part of speech) -> one space, the parts concatenated."""
 
     system = "jpose"
     config: JPoseConfig
@@ -83,22 +83,22 @@ class JPose(LearnedModel):
         self.text_heads = nn.ModuleList(GatedUnit(self.text.width, config.width) for _ in self.slots)
 
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
-        rows = torch.cat([masked_mean(each.values, each.present) for each in steps.values()], 1)
-        there = with_any(steps.values())
-        values = torch.stack([present_rows(head, rows, there) for head in self.heads], 1)
-        return Embedding.even(values, there.tensor[:, None].expand(values.shape[:2]))
+        rows = torch.cat([masked_mean(tracks.values, tracks.present) for tracks in steps.values()], 1)
+        mask = with_any(steps.values())
+        values = torch.stack([apply_to_present(head, rows, mask) for head in self.heads], 1)
+        return Embedding.even(values, mask.tensor[:, None].expand(values.shape[:2]))
 
     def encode_texts(self, texts: Sequence[str]) -> Embedding:
-        whole = self.text.pooled(texts)
+        device = self.text.pooled(texts).device
         rows, present = [], []
         for part, head in zip(zip(*map(parts_of_speech, texts), strict=True), self.text_heads, strict=True):
-            there = upload([torch.tensor([bool(words.strip()) for words in part])], whole.device)[0]
-            # A caption without a verb stands in its own stead, and that slot is absent.
-            given = self.text.pooled(
+            has_part = upload([torch.tensor([bool(words.strip()) for words in part])], device)[0]
+            # Where a caption has no verb, the whole caption fills the slot, which is then absent.
+            pooled = self.text.pooled(
                 [words if words.strip() else text for words, text in zip(part, texts, strict=True)]
             )
-            rows.append(head(given))
-            present.append(there)
+            rows.append(head(pooled))
+            present.append(has_part)
         values = torch.stack(rows, 1)
         return Embedding.even(values, torch.stack(present, 1))
 

@@ -1,4 +1,4 @@
-"""Late fusion: one model a modality, each in a space of its own; the predictions of those present are averaged."""
+"""Late fusion: one model per modality, each in its own space; the predictions of the present ones are averaged."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelseek.library.tokens import Steps
-from reelseek.models.blocks.arrange import in_a_row, own
+from reelseek.models.blocks.arrange import concat_groups, own
 from reelseek.models.blocks.mix import Transformer
 from reelseek.models.blocks.pool import masked_mean
 from reelseek.models.blocks.project import key, per_expert
@@ -23,7 +23,7 @@ __all__ = ["LateFusion", "LateFusionConfig"]
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class LateFusionConfig(SystemConfig):
-    """Sizes are those UMI's experiments give every system: six layers of eight heads, 256 wide."""
+    """Sizes are those of UMI's experiments for every system: six layers of eight heads, 256 wide."""
 
     width: int = 256
     depth: int = Field(default=6, ge=0)
@@ -36,7 +36,7 @@ class LateFusionConfig(SystemConfig):
 
 
 class LateFusion(LearnedModel):
-    """project (linear) -> mix (own modality, own weights) -> pool (mean) -> heads (a space each) -> mean cosine."""
+    """project (linear) -> mix (own modality, own weights) -> pool (mean) -> heads (one space each) -> mean cosine."""
 
     system = "late_fusion"
     config: LateFusionConfig
@@ -55,12 +55,12 @@ class LateFusion(LearnedModel):
 
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
         rows = []
-        for name, each in steps.items():
-            row = in_a_row([(self.project[key(name)](each.clean), each.there)])
-            pooled = masked_mean(self.mix[key(name)](row, own(1)), each.present)
+        for name, tracks in steps.items():
+            sequence = concat_groups([(self.project[key(name)](tracks.clean), tracks.there)])
+            pooled = masked_mean(self.mix[key(name)](sequence, own(1)), tracks.present)
             rows.append(functional.normalize(self.heads[key(name)](pooled), dim=-1))
         values = torch.stack(rows, 1)
-        present = torch.stack([each.present.any(1) for each in steps.values()], 1)
+        present = torch.stack([tracks.present.any(1) for tracks in steps.values()], 1)
         return Embedding.even(values, present)
 
     def encode_texts(self, texts: Sequence[str]) -> Embedding:
@@ -71,11 +71,11 @@ class LateFusion(LearnedModel):
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Each modality learns alone, from the clips that have it."""
         texts, videos = self.encode_texts(batch.texts), self.encode_videos(batch.tokens)
-        found: dict[str, Tensor] = {}
+        losses: dict[str, Tensor] = {}
         for slot, name in enumerate(self.slots):
-            there = batch.videos(name)
-            if there.count > 1:
-                rows = there.rows
+            mask = batch.videos(name)
+            if mask.count > 1:
+                rows = mask.rows
                 text, video = (side.values[:, slot].index_select(0, rows) for side in (texts, videos))
-                found[name] = self.score_loss(text @ video.T, negatives=batch.negatives_among(rows))
-        return found
+                losses[name] = self.score_loss(text @ video.T, negatives=batch.negatives_among(rows))
+        return losses

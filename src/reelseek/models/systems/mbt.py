@@ -1,7 +1,7 @@
-"""Multimodal Bottleneck Transformer (Nagrani et al., NeurIPS 2021): modalities meet in a few tokens alone.
+"""Multimodal Bottleneck Transformer (Nagrani et al., NeurIPS 2021): modalities exchange through a few tokens alone.
 
-Up to a layer each modality is mixed by itself; from there each reads itself and a handful of bottleneck tokens, whose
-copies are averaged after every layer. The published system classifies; its text side and retrieval loss are ours.
+The first layers mix each modality by itself; in the others each reads itself and a few bottleneck tokens, whose copies
+are averaged after every layer. The published system classifies; its text side and retrieval loss are ours.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from reelseek.library.mask import zero_absent
 from reelseek.library.tokens import Steps
-from reelseek.models.blocks.arrange import Arranged, everything, thin
-from reelseek.models.blocks.mix import Layer, Plan, plan
+from reelseek.models.blocks.arrange import TokenSequence, everything, subsample
+from reelseek.models.blocks.mix import Layer, Plan, plan_attention
 from reelseek.models.blocks.pool import masked_mean
 from reelseek.models.blocks.project import key, per_expert
 from reelseek.models.losses import LossConfig
@@ -31,7 +31,7 @@ class MBTConfig(SystemConfig):
     """Section 4: ViT-B, fusion from layer 8, four bottlenecks.
 
     Args:
-        bottlenecks: 0 leaves modalities apart to the end; they can also be switched off after training.
+        bottlenecks: 0 keeps modalities apart up to the pooling; they can also be switched off after training.
         missing: the published system needs every modality (`refuse`); `mask` averages the copies of those present.
     """
 
@@ -76,49 +76,51 @@ class MBT(LearnedModel):
         self.head = nn.Linear(config.width, config.embedding)
         self.text_head = nn.Linear(self.text.width, config.embedding)
 
-    def mixed(self, steps: Mapping[str, Steps]) -> dict[str, Float[Tensor, "video step dim"]]:
+    def encode_tokens(self, steps: Mapping[str, Steps]) -> dict[str, Float[Tensor, "video step dim"]]:
         """Every modality's tokens after all layers; zeros where a video lacks the modality."""
         config = self.config
         plans = {fuse: {n: self._plan(s, fuse=fuse) for n, s in steps.items()} for fuse in (False, True)}
         values = {n: self.project[key(n)](s.clean) + self.place[key(n)][: s.values.shape[1]] for n, s in steps.items()}
-        there = {name: each.videos.tensor for name, each in steps.items()}
-        shared = self.bottleneck.expand(len(next(iter(there.values()))), -1, -1)
+        present = {name: tracks.videos.tensor for name, tracks in steps.items()}
+        shared = self.bottleneck.expand(len(next(iter(present.values()))), -1, -1)
         for index, layers in enumerate(self.mix):
             assert isinstance(layers, nn.ModuleDict)
             fuse = index >= config.fusion_layer and config.bottlenecks > 0
             copies = []
-            for name, each in steps.items():
-                how = plans[fuse][name]
-                row = torch.cat([values[name], shared], 1) if fuse else values[name]
-                out = how.leave(layers[key(name)](how.enter(row), how, first=True))
-                values[name] = out[:, : each.values.shape[1]]
-                copies.append(out[:, each.values.shape[1] :])
+            for name, tracks in steps.items():
+                plan = plans[fuse][name]
+                sequence = torch.cat([values[name], shared], 1) if fuse else values[name]
+                out = plan.unpack(layers[key(name)](plan.pack(sequence), plan, first=True))
+                values[name] = out[:, : tracks.values.shape[1]]
+                copies.append(out[:, tracks.values.shape[1] :])
             if fuse:
-                shared = self._tie(copies, list(there.values()))
+                shared = self._tie(copies, list(present.values()))
         return values
 
     def _plan(self, steps: Steps, *, fuse: bool) -> Plan:
-        """A modality reads itself and its copies of the bottlenecks; all layers do the same."""
+        """A modality reads itself and its copies of the bottlenecks; one plan serves all layers."""
         cells = self.config.bottlenecks if fuse else 0
         host = torch.cat([steps.mask, steps.videos.host[:, None].expand(-1, cells)], 1)
         present = torch.cat([steps.present, steps.videos.tensor[:, None].expand(-1, cells)], 1)
         group = torch.zeros(host.shape[1], dtype=torch.long)
-        return plan(Arranged(steps.values.new_zeros(*host.shape, 0), present, group, host=host), everything(1))
+        return plan_attention(
+            TokenSequence(steps.values.new_zeros(*host.shape, 0), present, group, host=host), everything(1)
+        )
 
     @staticmethod
-    def _tie(copies: Sequence[Tensor], there: Sequence[Tensor]) -> Tensor:
-        """The mean of the bottlenecks' copies, over the modalities that a video has (equation 9)."""
-        weights = torch.stack(list(there)).to(copies[0].dtype)[..., None, None]
+    def _tie(copies: Sequence[Tensor], present: Sequence[Tensor]) -> Tensor:
+        """Average the copies of the bottlenecks over the modalities that a video has (equation 9)."""
+        weights = torch.stack(list(present)).to(copies[0].dtype)[..., None, None]
         return (torch.stack(list(copies)) * weights).sum(0) / weights.sum(0).clamp(min=1)
 
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
-        steps = {name: thin(each, self.config.most_steps) for name, each in steps.items()}
-        mixed = self.mixed(steps)
+        steps = {name: subsample(tracks, self.config.most_steps) for name, tracks in steps.items()}
+        mixed = self.encode_tokens(steps)
         total, count = torch.zeros(()), torch.zeros(())
-        for name, each in steps.items():
-            there = each.present.any(1, keepdim=True)
-            pooled = masked_mean(self.norm[key(name)](mixed[name]), each.present)
-            total, count = total + zero_absent(there, pooled), count + there
+        for name, tracks in steps.items():
+            present = tracks.present.any(1, keepdim=True)
+            pooled = masked_mean(self.norm[key(name)](mixed[name]), tracks.present)
+            total, count = total + zero_absent(present, pooled), count + present
         values = functional.normalize(self.head(total / count.clamp(min=1)), dim=-1)
         return Embedding.even(values[:, None], count > 0)
 

@@ -1,6 +1,6 @@
-"""Mixture of Embedding Experts (Miech, Laptev, Sivic, 2018): each expert its own space, captions weigh them.
+"""Mixture of Embedding Experts (Miech, Laptev, Sivic, 2018): one space per expert, weighted by the caption.
 
-`mee_coco` is the same model; still images are samples that have the appearance expert alone.
+`mee_coco` is the same model; still images are samples with the appearance expert alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from reelseek.library.mask import Mask
 from reelseek.library.tokens import Steps
-from reelseek.models.blocks.heads import ExpertText, side_by_side
+from reelseek.models.blocks.heads import ExpertText, stack_padded
 from reelseek.models.blocks.pool import NetVLAD, masked_mean
-from reelseek.models.blocks.project import GatedUnit, key, per_expert, present_rows
+from reelseek.models.blocks.project import GatedUnit, apply_to_present, key, per_expert
 from reelseek.models.losses import LossConfig
 from reelseek.models.model import STRICT, Embedding, LearnedModel, SystemConfig
 
@@ -27,8 +27,8 @@ __all__ = ["MEE", "MEEConfig", "MixtureOfExperts", "VladPools"]
 class MEEConfig(SystemConfig):
     """Args:
     vlad: clusters of NetVLAD for experts that are pooled so; the others are averaged. The paper has 16 for audio.
-    widths: width of each expert's space; where one is not named, that of its pooled features.
-    text_clusters: clusters of NetVLAD over a caption's tokens; 0 takes the encoder's one vector. The paper has 32.
+    widths: width of each expert's space; by default that of its pooled features.
+    text_clusters: clusters of NetVLAD over a caption's tokens; 0 takes the encoder's pooled vector. The paper has 32.
     ghosts: clusters of the text's NetVLAD whose residuals are dropped (CE).
     missing: `keep` scores absent experts with weight 1 as CE's `keep_missing` does.
     count_padding: see NetVLAD; only for comparing with released weights.
@@ -44,12 +44,12 @@ class MEEConfig(SystemConfig):
 
 
 def pooled_widths(experts: Mapping[str, int], vlad: Mapping[str, int]) -> dict[str, int]:
-    """How wide each expert is after `VladPools`."""
+    """The width of each expert after `VladPools`."""
     return {name: dim * vlad.get(name, 1) for name, dim in experts.items()}
 
 
 class VladPools(nn.Module):
-    """Each expert's steps -> one vector: NetVLAD where asked, else their mean. `widths` says how wide."""
+    """Each expert's steps -> one vector: NetVLAD for the experts in `vlad`, else the mean. `widths` are its widths."""
 
     def __init__(self, experts: Mapping[str, int], vlad: Mapping[str, int], *, count_padding: bool) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class VladPools(nn.Module):
 
 
 class MixtureOfExperts(LearnedModel):
-    """Experts pooled one by one, and captions that have a vector and a weight for each: what MEE and CE share.
+    """The common part of MEE and CE: pooled experts, and captions with a vector and a weight per expert.
 
     Args:
         widths: of each expert's slot.
@@ -95,7 +95,7 @@ class MixtureOfExperts(LearnedModel):
 
 
 class MEE(MixtureOfExperts):
-    """pool (mean, NetVLAD) -> heads (a gated unit an expert) -> similarity weighted by the caption."""
+    """pool (mean, NetVLAD) -> heads (one gated unit per expert) -> similarity weighted by the caption."""
 
     system = "mee"
     config: MEEConfig
@@ -109,11 +109,11 @@ class MEE(MixtureOfExperts):
 
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
         rows, present = [], []
-        for name, each in steps.items():
-            there = each.videos
+        for name, tracks in steps.items():
+            mask = tracks.videos
             if self.config.missing == "keep":
-                there = Mask.on(each.device, torch.ones_like(there.host))
-            rows.append(present_rows(self.heads[key(name)], self.pools(name, each), there))
-            present.append(there.tensor)
-        values = side_by_side(rows)
+                mask = Mask.on(tracks.device, torch.ones_like(mask.host))
+            rows.append(apply_to_present(self.heads[key(name)], self.pools(name, tracks), mask))
+            present.append(mask.tensor)
+        values = stack_padded(rows)
         return Embedding.even(values, torch.stack(present, 1))

@@ -1,7 +1,7 @@
 """Multi-modal Transformer (Gabeur, Sun, Alahari, Schmid, ECCV 2020).
 
 Features of every expert, with their times, form one sequence; each expert has an aggregate token whose output is the
-video's embedding for that expert. Captions have one embedding an expert and weights that say which experts matter.
+video's embedding for that expert. Captions have one embedding per expert, and weights of the experts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from reelseek.library.mask import Mask, upload
 from reelseek.library.tokens import Steps, Tokens
-from reelseek.models.blocks.arrange import Arranged, Thinning, everything, in_a_row, thin
-from reelseek.models.blocks.heads import ExpertText, side_by_side
+from reelseek.models.blocks.arrange import Subsampling, TokenSequence, concat_groups, everything, subsample
+from reelseek.models.blocks.heads import ExpertText, stack_padded
 from reelseek.models.blocks.linear import LinearSlot
 from reelseek.models.blocks.mix import Transformer
 from reelseek.models.blocks.pool import masked_max, masked_mean
@@ -34,15 +34,15 @@ class MMTConfig(SystemConfig):
     """Sizes default to the paper's for MSR-VTT; the text side, its start and the treatment of absence are ours.
 
     Args:
-        positions: seconds that a position embedding tells apart; later steps share the last.
+        positions: number of position embeddings, one per second; later steps share the last.
         missing: `keep` scores absent experts too, as the released configurations do.
-        longer: which steps of a long track are kept, see `thin`.
-        aggregate: whether an aggregate token begins as the maximum of `all` steps or of those `kept`.
+        longer: which steps of a long track are kept, see `subsample`.
+        aggregate: an aggregate token starts from the maximum over `all` steps, or over those `kept`.
         linear: add a slot beside the experts': a ridge regression from mean features to the text encoder's space, in
             closed form, see `blocks.linear`. It is not in the paper; a few hundred clips suffice for it, a transformer
             needs thousands.
-        text_start: `isometry` begins the text side as a rotation of the encoder's space, which holds what is known of
-            captions that were never seen in training; `random` as the released code.
+        text_start: `isometry` starts the text side as a rotation of the encoder's space, which also generalises to
+            captions outside the training set; `random` as the released code.
     """
 
     width: int = 512
@@ -53,7 +53,7 @@ class MMTConfig(SystemConfig):
     most_steps: int = Field(default=30, ge=1)
     dropout: float = Field(default=0.1, ge=0, lt=1)
     missing: Literal["mask", "keep", "refuse"] = "mask"
-    longer: Thinning = "even"
+    longer: Subsampling = "even"
     aggregate: Literal["all", "kept"] = "all"
     text_start: Literal["isometry", "random"] = "isometry"
     linear: bool = False
@@ -61,7 +61,7 @@ class MMTConfig(SystemConfig):
 
 
 class MMT(LearnedModel):
-    """project (linear, unit length) -> arrange ([CLS], aggregate and steps a expert) -> mix (full) -> heads."""
+    """project (linear, unit length) -> arrange ([CLS], aggregate and steps per expert) -> mix (full) -> heads."""
 
     system = "mmt"
     config: MMTConfig
@@ -92,7 +92,7 @@ class MMT(LearnedModel):
 
     # Video side
 
-    def arrange(self, steps: Mapping[str, Steps]) -> tuple[Arranged, Tensor]:
+    def arrange(self, steps: Mapping[str, Steps]) -> tuple[TokenSequence, Tensor]:
         """[CLS], then for each expert its aggregate and its steps; with each token's position [video, token]."""
         first = next(iter(steps.values()))
         videos = len(first.present)
@@ -100,50 +100,52 @@ class MMT(LearnedModel):
         always = Mask.on(first.device, torch.ones(videos, 1, dtype=torch.bool))
         parts = [(first.values.new_zeros(videos, 1, self.config.width), always)]
         positions = [zero]
-        for name, every in steps.items():
-            kept = thin(every, self.config.most_steps, self.config.longer)
-            pooled = every if self.config.aggregate == "all" else kept
-            inputs = torch.cat([masked_max(pooled.values, pooled.present)[:, None], kept.clean], dim=1)
-            mask = torch.cat([every.videos.host[:, None], kept.mask], 1)
-            present = mask if every.videos.local else torch.cat([every.videos.tensor[:, None], kept.present], 1)
+        for name, tracks in steps.items():
+            selected = subsample(tracks, self.config.most_steps, self.config.longer)
+            pooled = tracks if self.config.aggregate == "all" else selected
+            inputs = torch.cat([masked_max(pooled.values, pooled.present)[:, None], selected.clean], dim=1)
+            mask = torch.cat([tracks.videos.host[:, None], selected.mask], 1)
+            present = mask if tracks.videos.local else torch.cat([tracks.videos.tensor[:, None], selected.present], 1)
             parts.append((functional.normalize(self.project[key(name)](inputs), dim=-1), Mask(present, mask)))
-            positions += [zero, self._positions(kept)]
-        return in_a_row(parts), torch.cat(positions, 1)
+            positions += [zero, self._positions(selected)]
+        return concat_groups(parts), torch.cat(positions, 1)
 
     def _positions(self, steps: Steps) -> Tensor:
-        """0 is [CLS] and aggregates, 1 an unknown time, 2 the first second (section 3.2, temporal embeddings)."""
+        """Position indices: 0 is [CLS] and aggregates, 1 an unknown time, 2 the first second (section 3.2)."""
         middle = steps.spans.mean(-1)
-        known = steps.present & (middle >= 0)
-        position = torch.where(known, middle + 2, middle.new_ones(()))
+        has_time = steps.present & (middle >= 0)
+        position = torch.where(has_time, middle + 2, middle.new_ones(()))
         return position.clamp(0, self.config.positions - 1).long()
 
-    def mixed(self, row: Arranged, positions: Tensor, also: Tensor | None = None) -> Float[Tensor, "video token dim"]:
-        """Outputs of every token that is present, and of those in `also`."""
-        group = upload([row.group], row.values.device)[0]
-        values = self.norm(row.values + self.position(positions) + self.expert(group))
+    def encode_tokens(
+        self, sequence: TokenSequence, positions: Tensor, also_compute: Tensor | None = None
+    ) -> Float[Tensor, "video token dim"]:
+        """Outputs of every present token, and of those in `also_compute`."""
+        group = upload([sequence.group], sequence.values.device)[0]
+        values = self.norm(sequence.values + self.position(positions) + self.expert(group))
         values = functional.dropout(values, self.config.dropout, self.training)
-        return self.mix(replace(row, values=values), everything(len(self.names) + 1), also)
+        return self.mix(replace(sequence, values=values), everything(len(self.names) + 1), also_compute)
 
-    def aggregates(self, row: Arranged) -> list[int]:
+    def aggregates(self, sequence: TokenSequence) -> list[int]:
         """The column of each expert's aggregate token."""
-        return torch.searchsorted(row.group, torch.arange(1, len(self.names) + 1)).tolist()
+        return torch.searchsorted(sequence.group, torch.arange(1, len(self.names) + 1)).tolist()
 
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
-        row, positions = self.arrange(steps)
-        places = self.aggregates(row)
-        present, also = torch.stack([each.videos.tensor for each in steps.values()], 1), None
+        sequence, positions = self.arrange(steps)
+        places = self.aggregates(sequence)
+        present, also_compute = torch.stack([tracks.videos.tensor for tracks in steps.values()], 1), None
         if self.config.missing == "keep":
-            present, also = torch.ones_like(present), torch.zeros_like(row.mask.host)
-            also[:, places] = True
-        mixed = self.mixed(row, positions, also)
+            present, also_compute = torch.ones_like(present), torch.zeros_like(sequence.mask.host)
+            also_compute[:, places] = True
+        mixed = self.encode_tokens(sequence, positions, also_compute)
         values = functional.normalize(torch.stack([mixed[:, place] for place in places], 1), dim=-1)
         if self.config.linear:
-            linear, there = self.linear(_means(steps))
-            values = side_by_side([*values.unbind(1), linear])
-            present = torch.cat([present, there[:, None]], 1)
+            linear, linear_present = self.linear(_means(steps))
+            values = stack_padded([*values.unbind(1), linear])
+            present = torch.cat([present, linear_present[:, None]], 1)
         return Embedding.even(values, present)
 
-    # What is fitted in closed form
+    # The slot in closed form
 
     def fit_inputs(self, tokens: Tokens, texts: Sequence[Sequence[str]]) -> None:
         super().fit_inputs(tokens, texts)
@@ -152,8 +154,8 @@ class MMT(LearnedModel):
     @torch.no_grad()
     def refit(self, tokens: Tokens, texts: Sequence[Sequence[str]]) -> None:
         if self.config.linear:
-            features = self.text.pooled([text for some in texts for text in some]).clone()
-            owner = torch.arange(len(texts)).repeat_interleave(torch.tensor([len(some) for some in texts]))
+            features = self.text.pooled([text for captions in texts for text in captions]).clone()
+            owner = torch.arange(len(texts)).repeat_interleave(torch.tensor([len(captions) for captions in texts]))
             self.linear.fit(_means(self.inputs(tokens)), features, owner.to(features.device))
 
     def choices(self) -> Mapping[str, Sequence[float]]:
@@ -169,14 +171,14 @@ class MMT(LearnedModel):
         dropped = functional.dropout(features, self.config.dropout, self.training)
         values, weights = self.captions(dropped)
         if self.config.linear:
-            values = side_by_side([*values.unbind(1), self.linear.encode_text(features)])
-            # While training the transformer's slots learn alone: on the clips it was fitted to, a closed form is too
-            # good to leave them anything.
+            values = stack_padded([*values.unbind(1), self.linear.encode_text(features)])
+            # In training the transformer's slots learn alone: the closed form fits its own training clips so well
+            # that little would be left to learn.
             share = torch.zeros_like(self.linear.share) if self.training else self.linear.share
             weights = torch.cat([(1 - share) * weights, share.expand(len(weights), 1)], dim=1)
         return Embedding(values, torch.ones_like(weights, dtype=torch.bool), weights)
 
 
 def _means(steps: Mapping[str, Steps]) -> dict[str, tuple[Tensor, Tensor]]:
-    """For each expert the mean of its steps [video, dim], and where there is one [video]."""
-    return {name: (masked_mean(each.values, each.present), each.videos.tensor) for name, each in steps.items()}
+    """For each expert the mean of its steps [video, dim], and which videos have one [video]."""
+    return {name: (masked_mean(tracks.values, tracks.present), tracks.videos.tensor) for name, tracks in steps.items()}

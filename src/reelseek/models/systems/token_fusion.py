@@ -1,7 +1,7 @@
-"""TokenFusion (Wang et al., CVPR 2022): tokens that matter little in their own stream make room for another's.
+"""TokenFusion (Wang et al., CVPR 2022): unimportant tokens of a stream are replaced by those of another stream.
 
-Streams share attention and feed-forward weights; each has its own normalisations and its own scorer. Where a token's
-score is under a threshold it takes what another stream's token at the same place has read.
+Streams share attention and feed-forward weights; each has its own normalisations and scorer. A token whose score is
+under a threshold takes the attention output of another stream's token at the same place.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from reelseek.library.mask import zero_absent
 from reelseek.library.tokens import Steps
-from reelseek.models.blocks.arrange import Arranged, everything, left
-from reelseek.models.blocks.mix import Attention, FeedForward, Plan, plan
+from reelseek.models.blocks.arrange import TokenSequence, everything, pack_left
+from reelseek.models.blocks.mix import Attention, FeedForward, Plan, plan_attention
 from reelseek.models.blocks.project import key, per_expert
 from reelseek.models.losses import LossConfig
 from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, SystemConfig
@@ -29,10 +29,10 @@ __all__ = ["TokenFusion", "TokenFusionConfig", "partners"]
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class TokenFusionConfig(SystemConfig):
     """Args:
-    tokens: every stream is resampled to so many, since tokens are exchanged place by place.
+    tokens: number of tokens to which every stream is resampled, since tokens are exchanged place by place.
     threshold: a token whose score is lower is replaced (.02 as published).
     sparsity: weight of the mean of all scores in the loss (1e-4).
-    missing: `refuse` as published; with `mask` nothing is ever borrowed from an absent stream.
+    missing: `refuse` as published; with `mask` no token comes from an absent stream.
     """
 
     width: int = 256
@@ -48,20 +48,20 @@ class TokenFusionConfig(SystemConfig):
 
 
 def partners(tokens: int, streams: int) -> list[list[int]]:
-    """For each stream and place, the stream that is borrowed from there: fixed, drawn once with a seed of 0.
+    """For each stream and place, the stream whose token may replace it: drawn once with seed 0.
 
-    With two streams it is the other one; with more, one of the others by chance (section 3.3).
+    With two streams it is the other one; with more, a random one of the others (section 3.3).
     """
-    drawn = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     rows = []
     for stream in range(streams):
         others = [other for other in range(streams) if other != stream] or [stream]
-        rows.append([others[i] for i in drawn.integers(len(others), size=tokens)])
+        rows.append([others[i] for i in rng.integers(len(others), size=tokens)])
     return rows
 
 
 class _Scorer(nn.Sequential):
-    """Token -> the chance that it is worth keeping."""
+    """Token -> the probability that it is important."""
 
     def __init__(self, width: int) -> None:
         super().__init__(nn.LayerNorm(width), nn.Linear(width, width // 4), nn.GELU(), nn.Linear(width // 4, 2))
@@ -100,51 +100,52 @@ class TokenFusion(LearnedModel):
         self.text_heads = per_expert({name: nn.Linear(self.text.width, config.embedding) for name in config.experts})
 
     def streams(self, steps: Mapping[str, Steps]) -> tuple[Float[Tensor, "stream video token dim"], Tensor, Tensor]:
-        """Every stream's tokens after all blocks, which streams a video has, and the mean score."""
+        """Tokens of every stream after all blocks, which streams a video has, and the mean score."""
         names = list(steps)
-        there = torch.stack([each.videos.tensor for each in steps.values()])
-        plans = [self._plan(each) for each in steps.values()]
-        rows = [self.project[key(n)](resampled(s, self.config.tokens)) + self.place for n, s in steps.items()]
-        values = zero_absent(there[..., None, None], torch.stack(rows))
+        present = torch.stack([tracks.videos.tensor for tracks in steps.values()])
+        plans = [self._plan(tracks) for tracks in steps.values()]
+        rows = [self.project[key(n)](resample(s, self.config.tokens)) + self.place for n, s in steps.items()]
+        values = zero_absent(present[..., None, None], torch.stack(rows))
         total, count = torch.zeros(()), 0
         for block in self.blocks:
             assert isinstance(block, _Block)
             reads, scores = [], []
             for index, name in enumerate(names):
-                how, rows = plans[index], block.norm1[key(name)](values[index])
+                plan, rows = plans[index], block.norm1[key(name)](values[index])
                 score = block.score[key(name)](values[index])
-                reads.append(how.leave(block.attention(how.enter(rows), how, first=True)) * score[..., None])
+                reads.append(plan.unpack(block.attention(plan.pack(rows), plan, first=True)) * score[..., None])
                 scores.append(score)
-            values = values + self._exchanged(torch.stack(reads), torch.stack(scores), there)
+            values = values + self._exchange(torch.stack(reads), torch.stack(scores), present)
             values = torch.stack(
                 [row + block.feed(block.norm2[key(name)](row)) for name, row in zip(names, values, strict=True)]
             )
-            inside = zero_absent(there[..., None], torch.stack(scores))
-            total, count = total + inside.sum() / (there.sum() * self.config.tokens).clamp(min=1), count + 1
-        return values, there, total / count
+            inside = zero_absent(present[..., None], torch.stack(scores))
+            total, count = total + inside.sum() / (present.sum() * self.config.tokens).clamp(min=1), count + 1
+        return values, present, total / count
 
     def _plan(self, steps: Steps) -> Plan:
-        """Every stream reads itself, in videos that have it; all blocks do the same."""
+        """Every stream reads itself, in videos that have it; one plan serves all blocks."""
         host = steps.videos.host[:, None].expand(-1, self.config.tokens)
         present = steps.videos.tensor[:, None].expand_as(host)
         group = torch.zeros(self.config.tokens, dtype=torch.long)
         values = steps.values.new_zeros(*host.shape, 0)
-        return plan(Arranged(values, present, group, host=host), everything(1))
+        return plan_attention(TokenSequence(values, present, group, host=host), everything(1))
 
-    def _exchanged(self, reads: Tensor, scores: Tensor, there: Tensor) -> Tensor:
-        """What each token has read, or what its partner has where its score is low and the partner is there."""
+    def _exchange(self, reads: Tensor, scores: Tensor, present: Tensor) -> Tensor:
+        """Each token's attention output, or its partner's where its score is low and the partner is present."""
         partner = self.partner[:, None].expand(-1, reads.shape[1], -1)
         other = reads.gather(0, partner[..., None].expand_as(reads))
-        lent = there[..., None].expand_as(scores).gather(0, partner)
-        return torch.where(((scores < self.config.threshold) & lent)[..., None], other, reads)
+        partner_present = present[..., None].expand_as(scores).gather(0, partner)
+        return torch.where(((scores < self.config.threshold) & partner_present)[..., None], other, reads)
 
     def _embed(self, steps: Mapping[str, Steps]) -> tuple[Embedding, Tensor]:
-        values, there, score = self.streams(steps)
+        values, present, score = self.streams(steps)
         rows = [
-            self.heads[key(name)](self.norm[key(name)](each).mean(1)) for name, each in zip(steps, values, strict=True)
+            self.heads[key(name)](self.norm[key(name)](tokens).mean(1))
+            for name, tokens in zip(steps, values, strict=True)
         ]
         unit = functional.normalize(torch.stack(rows, 1), dim=-1)
-        return Embedding.even(unit, there.T), score
+        return Embedding.even(unit, present.T), score
 
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
         return self._embed(steps)[0]
@@ -163,9 +164,9 @@ class TokenFusion(LearnedModel):
         }
 
 
-def resampled(steps: Steps, tokens: int) -> Float[Tensor, "video token dim"]:
-    """Each video's present steps at so many equal distances, between two steps a mixture of them; zeros if none."""
-    values = left(steps).clean
+def resample(steps: Steps, tokens: int) -> Float[Tensor, "video token dim"]:
+    """Resample each video's present steps to `tokens` by linear interpolation; zeros for a video without any."""
+    values = pack_left(steps).clean
     last = (steps.present.sum(1) - 1).clamp(min=0)
     place = torch.linspace(0, 1, tokens, device=values.device)[None] * last[:, None]
     low = place.floor().long()

@@ -1,8 +1,8 @@
 """Learning Unseen Modality Interaction (Zhang, Doughty, Snoek, NeurIPS 2023).
 
-Each modality's tokens are reorganised into the same number of slots, projected into one space and summed over whatever
-modalities are there, so that combinations never seen in training still add up. Two branches read one half of the slots
-each: one learns from labels, the other from pseudo-labels of single modalities; in the end they are averaged.
+Each modality's tokens are reorganised into the same number of slots, projected into one space and summed over the
+present modalities, so that the sum is defined for combinations that never occur in training. Two branches read one half
+of the slots each: one learns from labels, the other from pseudo-labels of single modalities; their scores are averaged.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from reelseek.library.mask import zero_absent
 from reelseek.library.tokens import Steps
-from reelseek.models.blocks.arrange import Arranged, everything, left, own, thin
+from reelseek.models.blocks.arrange import TokenSequence, everything, own, pack_left, subsample
 from reelseek.models.blocks.mix import Transformer
 from reelseek.models.blocks.project import Affine, key, per_expert
 from reelseek.models.losses import LossConfig, prototype_alignment
@@ -31,12 +31,12 @@ class UMIConfig(SystemConfig):
     """The reproduction's sizes for MSR-VTT.
 
     Args:
-        slots: k*, into which every modality's tokens are reorganised.
-        classes: predict so many classes instead of the text encoder's vector.
-        reading: `paper` projects slots by one layer (its FC) and aligns what comes out; `released` has none of it and
+        slots: k*, the number of slots into which every modality's tokens are reorganised.
+        classes: number of classes to predict instead of the text encoder's vector.
+        reading: `paper` projects slots by one layer (its FC) and aligns its output; `released` has no such layer and
             embeds raw slots by LayerNorm-linear-LayerNorm; `reproduction` has both, one after the other, and scores
             by the supervised branch alone.
-        over: what a token's assignment is normalised over: its `slots` as released, or the `tokens` of a slot.
+        over: the axis of the assignment's softmax: `slots` as released, or the `tokens` of a slot.
         prototypes, align: learned tokens and the weight of alignment to the nearest of them.
         pseudo: weight of the pseudo-labels' term, where a batch has them.
     """
@@ -72,10 +72,10 @@ class Reorganisation(nn.Module):
         self.most, self.over = config.most_steps, config.over
 
     def assign(self, steps: Steps) -> Float[Tensor, "video step slot"]:
-        """O: how much of each token goes into each slot; nothing of what is absent."""
+        """The assignment O: the share of each token in each slot; zero for absent tokens."""
         values = self.embed(steps.clean) + self.position[: steps.present.shape[1]]
         group = torch.zeros(values.shape[1], dtype=torch.long)
-        scores = self.head(self.mix(Arranged(values, steps.present, group, host=steps.mask), everything(1)))
+        scores = self.head(self.mix(TokenSequence(values, steps.present, group, host=steps.mask), everything(1)))
         if self.over == "slots":
             shares = scores.softmax(2)
         else:
@@ -83,12 +83,12 @@ class Reorganisation(nn.Module):
         return zero_absent(steps.present[..., None], shares)
 
     def forward(self, steps: Steps) -> Float[Tensor, "video slot dim"]:
-        steps = thin(left(steps), self.most)
+        steps = subsample(pack_left(steps), self.most)
         return self.assign(steps).transpose(1, 2) @ steps.clean
 
 
 class UMI(LearnedModel):
-    """arrange (resample to slots, sum) -> mix (own branch) -> pool (class token a branch) -> heads (text space)."""
+    """arrange (resample to slots, sum) -> mix (own branch) -> pool (class token per branch) -> heads (text space)."""
 
     system = "umi"
     config: UMIConfig
@@ -98,14 +98,14 @@ class UMI(LearnedModel):
         self.slots = ("supervised", "pseudo") if config.reading != "reproduction" else ("supervised",)
         width = config.width
         self.reorganise = per_expert({name: Reorganisation(dim, config) for name, dim in config.experts.items()})
-        aligned = config.reading != "released"
-        if aligned:
+        projected = config.reading != "released"
+        if projected:
             self.fc = per_expert({name: nn.Linear(dim, width) for name, dim in config.experts.items()})
         if config.reading != "paper":
             self.embed = per_expert(
-                {name: Affine(width if aligned else dim, width) for name, dim in config.experts.items()}
+                {name: Affine(width if projected else dim, width) for name, dim in config.experts.items()}
             )
-        self.unused = () if aligned and config.align else ("prototypes",)
+        self.unused = () if projected and config.align else ("prototypes",)
         self.prototypes = nn.Parameter(torch.randn(config.prototypes, width) * 0.02)
         self.cls = nn.Parameter(torch.randn(2, width) * 0.02)
         self.position = nn.Parameter(torch.randn(2 + config.slots, width) * 0.02)
@@ -114,59 +114,63 @@ class UMI(LearnedModel):
 
     def features(self, steps: Mapping[str, Steps]) -> dict[str, Float[Tensor, "video slot dim"]]:
         """Each modality's slots in the common space."""
-        found = {}
-        for name, each in steps.items():
-            slots = self.reorganise[key(name)](each)
-            found[name] = self.fc[key(name)](slots) if self.config.reading != "released" else slots
-        return found
+        features = {}
+        for name, tracks in steps.items():
+            slots = self.reorganise[key(name)](tracks)
+            features[name] = self.fc[key(name)](slots) if self.config.reading != "released" else slots
+        return features
 
     def predict(
         self, features: Mapping[str, Tensor], present: Mapping[str, Bool[Tensor, " video"]]
     ) -> Float[Tensor, "video branch out"]:
-        """Both branches' outputs from the sum of the features that are present."""
+        """Outputs of both branches from the sum of the present features."""
         total = torch.zeros(())
-        for name, each in features.items():
-            embedded = each if self.config.reading == "paper" else self.embed[key(name)](each)
+        for name, slots in features.items():
+            embedded = slots if self.config.reading == "paper" else self.embed[key(name)](slots)
             total = total + zero_absent(present[name][:, None, None], embedded)
-        row = torch.cat([self.cls.expand(len(total), -1, -1), total], 1) + self.position
+        values = torch.cat([self.cls.expand(len(total), -1, -1), total], 1) + self.position
         half = self.config.slots // 2
         branch = [0, 1, *([0] * half), *([1] * (self.config.slots - half))]
-        host = torch.ones(row.shape[:2], dtype=torch.bool)
-        there = host if row.device.type == "cpu" else torch.ones(row.shape[:2], dtype=torch.bool, device=row.device)
-        return self.head(self.mix(Arranged(row, there, torch.tensor(branch), host=host), own(2))[:, :2])
+        host = torch.ones(values.shape[:2], dtype=torch.bool)
+        token_present = (
+            host
+            if values.device.type == "cpu"
+            else torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
+        )
+        return self.head(self.mix(TokenSequence(values, token_present, torch.tensor(branch), host=host), own(2))[:, :2])
 
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
-        present = {name: each.videos.tensor for name, each in steps.items()}
+        present = {name: tracks.videos.tensor for name, tracks in steps.items()}
         outputs = self.predict(self.features(steps), present)[:, : len(self.slots)]
         values = functional.normalize(outputs, dim=-1)
-        some = torch.stack(list(present.values())).any(0)
-        return Embedding.even(values, some[:, None].expand(-1, len(self.slots)))
+        any_present = torch.stack(list(present.values())).any(0)
+        return Embedding.even(values, any_present[:, None].expand(-1, len(self.slots)))
 
     def encode_texts(self, texts: Sequence[str]) -> Embedding:
-        """The text encoder's vectors, in both branches: the text space is fixed."""
+        """The text encoder's vectors in both branches: the text space is fixed."""
         rows = functional.normalize(self.text.pooled(texts), dim=-1)[:, None].expand(-1, len(self.slots), -1)
         return Embedding(
             rows, torch.ones(rows.shape[:2], dtype=torch.bool, device=rows.device), torch.ones_like(rows[..., 0])
         )
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """Labels for the one branch, pseudo-labels for the other (labels where there are none), and alignment."""
+        """Labels for one branch, pseudo-labels for the other (labels if the batch has none), and alignment."""
         steps = self.inputs(batch.tokens)
-        present = {name: each.videos.tensor for name, each in steps.items()}
+        present = {name: tracks.videos.tensor for name, tracks in steps.items()}
         features = self.features(steps)
         branches = functional.normalize(self.predict(features, present), dim=-1)
         labels = functional.normalize(self.text.pooled(batch.texts), dim=-1)
         pseudo = labels if batch.pseudo is None else functional.normalize(batch.pseudo, dim=-1)
-        found = {
+        losses = {
             "supervised": self.score_loss(labels @ branches[:, 0].T, negatives=batch.negatives),
             "pseudo": self.config.pseudo * self.score_loss(pseudo @ branches[:, 1].T, negatives=batch.negatives),
         }
         if self.config.align and self.config.reading != "released":
             means = torch.cat(
-                [each.mean(1).index_select(0, steps[name].videos.rows) for name, each in features.items()]
+                [slots.mean(1).index_select(0, steps[name].videos.rows) for name, slots in features.items()]
             )
-            found["align"] = self.config.align * prototype_alignment(means, self.prototypes)
-        return found
+            losses["align"] = self.config.align * prototype_alignment(means, self.prototypes)
+        return losses
 
 
 def choose_pseudo_labels(
@@ -174,21 +178,21 @@ def choose_pseudo_labels(
     present: Mapping[str, Bool[Tensor, " video"]],
     truth: Float[Tensor, "video dim"],
 ) -> tuple[Float[Tensor, "video dim"], list[str | None]]:
-    """Of the single-modality predictions for each video, the one nearest the label by cosine, of modalities it has.
+    """Choose for each video, among the predictions of its present modalities, the one nearest the label by cosine.
 
     The reproduction chooses among all modalities, absent ones too; the paper among those of the sample.
 
     Returns:
-        the chosen rows (the label itself where a video has no modality), and the modality of each.
+        the pseudo-labels (the label itself where a video has no modality), and the modality of each.
     """
     names = list(candidates)
     rows = torch.stack([candidates[name] for name in names], 1)
     cosines = functional.cosine_similarity(rows, truth[:, None], dim=-1)
-    there = torch.stack([present[name] for name in names], 1)
-    best = cosines.masked_fill(~there, -torch.inf).argmax(1)
-    some = there.any(1)
-    chosen = torch.where(some[:, None], rows[torch.arange(len(rows)), best], truth)
-    return chosen, [names[int(b)] if bool(ok) else None for b, ok in zip(best, some, strict=True)]
+    available = torch.stack([present[name] for name in names], 1)
+    best = cosines.masked_fill(~available, -torch.inf).argmax(1)
+    any_available = available.any(1)
+    labels = torch.where(any_available[:, None], rows[torch.arange(len(rows)), best], truth)
+    return labels, [names[int(b)] if bool(ok) else None for b, ok in zip(best, any_available, strict=True)]
 
 
 def _transformer(config: UMIConfig, depth: int) -> Transformer:

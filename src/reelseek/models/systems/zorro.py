@@ -1,6 +1,6 @@
-"""Zorro (Recasens et al. 2023): modality streams stay apart, fusion tokens read them all.
+"""Zorro (Recasens et al. 2023): modality streams stay apart, fusion tokens attend to all of them.
 
-One transformer over a row of streams; a stream reads itself alone, the fusion tokens read everything. So each
+One transformer over a sequence of streams; a stream attends to itself alone, the fusion tokens to everything. So each
 modality's output is exactly what it would be without the others, and one model serves any subset.
 """
 
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from reelseek.library.mask import Mask
 from reelseek.library.tokens import Steps, with_any
-from reelseek.models.blocks.arrange import in_a_row, reads
+from reelseek.models.blocks.arrange import concat_groups, reads
 from reelseek.models.blocks.mix import Transformer
 from reelseek.models.blocks.pool import QueryPool
 from reelseek.models.blocks.project import key, per_expert
@@ -30,7 +30,7 @@ __all__ = ["Zorro", "ZorroConfig"]
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class ZorroConfig(SystemConfig):
     """Args:
-    fusion_tokens: how many tokens read all streams.
+    fusion_tokens: number of tokens that attend to all streams.
     between: weight of the terms between streams (fusion with each modality, and modalities with each other), beside
         those of text with each stream.
     """
@@ -68,21 +68,21 @@ class Zorro(LearnedModel):
         self.text_head = nn.Linear(self.text.width, config.embedding)
 
     def streams(self, steps: Mapping[str, Steps]) -> dict[str, tuple[Float[Tensor, "video dim"], Tensor]]:
-        """The unit embedding of each modality's stream and of fusion, and which videos have it."""
-        return {name: (values, there.tensor) for name, (values, there) in self._streams(steps).items()}
+        """The unit embedding of each modality's stream and of the fusion stream, and which videos have it."""
+        return {name: (values, mask.tensor) for name, (values, mask) in self._streams(steps).items()}
 
     def _streams(self, steps: Mapping[str, Steps]) -> dict[str, tuple[Float[Tensor, "video dim"], Mask]]:
-        parts = [(self.project[key(name)](each.clean), each.there) for name, each in steps.items()]
-        some = with_any(steps.values())
-        fusion = self.fusion.expand(len(some.host), -1, -1)
+        parts = [(self.project[key(name)](tracks.clean), tracks.there) for name, tracks in steps.items()]
+        any_present = with_any(steps.values())
+        fusion = self.fusion.expand(len(any_present.host), -1, -1)
         parts.append((fusion, Mask.on(fusion.device, torch.ones(fusion.shape[:2], dtype=torch.bool))))
-        mixed = self.norm(self.mix(in_a_row(parts), reads(len(parts), len(parts) - 1)))
-        found, start = {}, 0
-        for name, (values, there) in zip((*steps, "fusion"), parts, strict=True):
-            pooled = self.pool[key(name)](mixed[:, start : start + values.shape[1]], there)
+        mixed = self.norm(self.mix(concat_groups(parts), reads(len(parts), len(parts) - 1)))
+        streams, start = {}, 0
+        for name, (values, mask) in zip((*steps, "fusion"), parts, strict=True):
+            pooled = self.pool[key(name)](mixed[:, start : start + values.shape[1]], mask)
             start += values.shape[1]
-            found[name] = (functional.normalize(self.heads[key(name)](pooled), dim=-1), there.any(1) & some)
-        return found
+            streams[name] = (functional.normalize(self.heads[key(name)](pooled), dim=-1), mask.any(1) & any_present)
+        return streams
 
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
         values, present = self.streams(steps)["fusion"]
@@ -93,16 +93,16 @@ class Zorro(LearnedModel):
         return Embedding.even(values)
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """Contrast of text with every stream, and of streams with each other, where both are there."""
+        """Contrast of text with every stream, and of streams with each other, where both are present."""
         text = self.encode_texts(batch.texts)
-        every = Mask.on(text.values.device, torch.ones(len(text), dtype=torch.bool))
-        streams = {"text": (text.values[:, 0], every), **self._streams(self.inputs(batch.tokens))}
-        found: dict[str, Tensor] = {}
+        all_texts = Mask.on(text.values.device, torch.ones(len(text), dtype=torch.bool))
+        streams = {"text": (text.values[:, 0], all_texts), **self._streams(self.inputs(batch.tokens))}
+        losses: dict[str, Tensor] = {}
         for one, two in combinations(streams, 2):
-            (x, x_there), (y, y_there) = streams[one], streams[two]
-            both = x_there & y_there
+            (x, x_mask), (y, y_mask) = streams[one], streams[two]
+            both = x_mask & y_mask
             weight = 1.0 if one == "text" else self.config.between
             if both.count > 1 and weight:
                 scores = x.index_select(0, both.rows) @ y.index_select(0, both.rows).T
-                found[f"{one}|{two}"] = weight * self.score_loss(scores, negatives=batch.negatives_among(both.rows))
-        return found
+                losses[f"{one}|{two}"] = weight * self.score_loss(scores, negatives=batch.negatives_among(both.rows))
+        return losses

@@ -9,7 +9,7 @@ from torch import Tensor
 from reelseek.errors import ModelError
 from reelseek.library.store import Library
 from reelseek.library.tokens import Clip, TokenReader
-from reelseek.models.blocks.arrange import aligned
+from reelseek.models.blocks.arrange import align_experts
 from reelseek.models.embed import embed_clips, reader_for
 from reelseek.models.model import RetrievalModel
 from reelseek.training.data import Split
@@ -59,7 +59,7 @@ def read_features(
         wrong = {name: dim for name, dim in reader.dims.items() if dim != experts[name]}
         if wrong:
             raise ModelError(f"the captioner reads {dict(experts)}, and {library.path} has {wrong}")
-        steps = aligned(reader.batch(clips), list(experts))
+        steps = align_experts(reader.batch(clips), list(experts))
         rows, present = steps.clean, steps.present
     values = rows.new_zeros(len(videos), max(map(len, videos)), *rows.shape[1:])
     present_values = torch.zeros(values.shape[:3], dtype=torch.bool)
