@@ -1,6 +1,7 @@
 """Features and captions in memory, as a data set: for PyTorch's loaders, and in place of a library."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -80,9 +81,7 @@ class FeatureDataset(Dataset[Batch]):
         if names is None:
             return [f"clip {number}" for number in range(count)]
         _one_per_clip("names", names, count)
-        repeated = (
-            [name for number, name in enumerate(names) if name in names[:number]] if len(set(names)) < count else []
-        )
+        repeated = [name for name, clips in Counter(names).items() if clips > 1]
         if repeated:
             raise FeatureError(f"two clips have the name {repeated[0]!r}")
         return list(names)

@@ -90,8 +90,7 @@ def probe(
         shuffle: give the videos each other's labels, which ought to bring the probe to chance.
 
     Raises:
-        UsageError: fewer than two classes, no training or no test videos at hand, a video in both, or a model that
-            cannot be tuned.
+        UsageError: fewer than two classes, no training or test videos, a video in both, or a model without weights.
     """
     if windows < 1 or not window_seconds > 0:
         raise UsageError(f"{windows} windows of {window_seconds:g} s: wanted at least one, of some length")
