@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from reelseek.library.store import Caption, TrackRow, Video
+    from reelseek.library.records import Caption, TrackRow, Video
 
 __all__ = ["FeatureSource"]
 
@@ -36,7 +36,5 @@ class FeatureSource(Protocol):
     def track_rows(self, expert: str | None = None) -> "Sequence[TrackRow]": ...
 
     def read(self, row: "TrackRow") -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]: ...
-
-    def meta(self, key: str) -> str | None: ...
 
     def thumbnail(self, owner: str, seconds: float) -> bytes | None: ...

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from reelseek.errors import FeatureError, UsageError
 from reelseek.library.mask import Mask, upload, zero_absent
+from reelseek.library.records import TrackRow, Video
 from reelseek.library.source import FeatureSource
-from reelseek.library.store import TrackRow, Video
 
 __all__ = ["Clip", "Steps", "TokenReader", "Tokens", "with_any"]
 
@@ -217,27 +217,27 @@ class TokenReader:
         self.hidden: Mapping[str, Collection[str]] = {}
         self.frames: int | None = None
         self._videos: dict[str, Video] = {video.id: video for video in library.videos()}
-        known = library.experts()
-        chosen = list(experts) if experts is not None else [name for name, about in known.items() if about["present"]]
-        for name in chosen:
-            if name not in known:
-                raise UsageError(f"{library.path} has no tracks of {name!r}; it has {', '.join(known) or 'none'}")
-            if len(known[name]["fingerprints"]) > 1:
+        existing = library.experts()
+        names = list(experts) if experts is not None else [name for name in existing if existing[name]["present"]]
+        for name in names:
+            if name not in existing:
+                raise UsageError(f"{library.path} has no tracks of {name!r}; it has {', '.join(existing) or 'none'}")
+            if (ways := len(existing[name]["fingerprints"])) > 1:
                 raise UsageError(
-                    f"{library.path} has tracks of {name!r} made in {len(known[name]['fingerprints'])} different ways, "
+                    f"{library.path} has tracks of {name!r} made in {ways} different ways, "
                     "whose vectors cannot be compared; run `reelseek add` over its videos again to renew the old ones"
                 )
-        self.dims: dict[str, int] = {name: int(known[name]["dim"]) for name in chosen}
-        self.modalities: dict[str, str] = {name: str(known[name]["modality"]) for name in chosen}
-        self.fingerprints: dict[str, str] = {name: str(known[name]["fingerprints"][0]) for name in chosen}
+        self.dims: dict[str, int] = {name: int(existing[name]["dim"]) for name in names}
+        self.modalities: dict[str, str] = {name: str(existing[name]["modality"]) for name in names}
+        self.fingerprints: dict[str, str] = {name: str(existing[name]["fingerprints"][0]) for name in names}
         self._rows: dict[tuple[str, str], TrackRow] = {
-            (row.owner, row.expert): row for name in chosen for row in library.track_rows(name)
+            (row.owner, row.expert): row for name in names for row in library.track_rows(name)
         }
 
     def row(self, video: str, expert: str) -> TrackRow | None:
         """The track's row, or None where the expert was never run (which is not the same as finding nothing)."""
-        found = [self._rows.get((owner, expert)) for owner in self._videos[video].owners]
-        return next((row for row in reversed(found) if row is not None), None)
+        rows = [self._rows.get((owner, expert)) for owner in self._videos[video].owners]
+        return next((row for row in reversed(rows) if row is not None), None)
 
     def steps(self, clip: Clip, expert: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
         """Values [step, dim] and spans [step, 2] of one clip, all of them."""
@@ -248,15 +248,15 @@ class TokenReader:
         if clip.start_seconds is not None or clip.end_seconds is not None:
             start = clip.start_seconds or 0.0
             end = np.inf if clip.end_seconds is None else clip.end_seconds
-            touched = (spans[:, 0] < end) & ((spans[:, 1] > start) | (spans[:, 0] >= start))
-            values, spans = values[touched], spans[touched]
+            overlapping = (spans[:, 0] < end) & ((spans[:, 1] > start) | (spans[:, 0] >= start))
+            values, spans = values[overlapping], spans[overlapping]
         return np.asarray(values, np.float32), np.asarray(spans)
 
     def _shortened(self, clip: Clip, expert: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
         values, spans = self.steps(clip, expert)
         if self.frames is not None and self.modalities[expert] == "appearance" and len(values) > self.frames:
-            chosen = ((np.arange(self.frames) + 0.5) / self.frames * len(values)).astype(int)
-            values, spans = values[chosen], spans[chosen]
+            spread = ((np.arange(self.frames) + 0.5) / self.frames * len(values)).astype(int)
+            values, spans = values[spread], spans[spread]
         if expert in self.step_by_step:
             most = self.step_by_step[expert]
             if len(values) > most:
@@ -281,13 +281,13 @@ class TokenReader:
         Raises:
             FeatureError: a track holds NaN.
         """
-        found = {}
+        tokens = {}
         for expert in self.dims:
             moved: Sequence[Clip] = clips
             if shifts and expert in shifts:
                 moved = [_moved(clip, seconds) for clip, seconds in zip(clips, shifts[expert], strict=True)]
-            found[expert] = self._pad([self._at_zero(clip, expert) for clip in moved], expert)
-        return found
+            tokens[expert] = self._pad([self._at_zero(clip, expert) for clip in moved], expert)
+        return tokens
 
     def _at_zero(self, clip: Clip, expert: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
         values, spans = self._shortened(clip, expert)

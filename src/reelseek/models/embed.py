@@ -9,6 +9,7 @@ from torch import Tensor
 
 from reelseek.errors import ModelError, ReelseekError, UsageError
 from reelseek.library.source import FeatureSource
+from reelseek.library.storage import Storage
 from reelseek.library.text_space import check_text_space
 from reelseek.library.tokens import Clip, TokenReader, Tokens
 from reelseek.models.device import device_of
@@ -29,19 +30,19 @@ def reader_for(model: RetrievalModel, library: FeatureSource, experts: Sequence[
         UsageError: an expert asked for is not the model's, the library has none of them, or it has lines of another
             sentence encoder than a model without training compares with.
     """
-    if model.embeds_sentences:
+    if model.embeds_sentences and isinstance(library, Storage):  # features in memory have no lines
         check_text_space(library)
     have = library.experts()
     for name in experts or ():
         if name not in model.experts:
             raise UsageError(f"{model.system} takes no expert {name!r}; it takes {', '.join(model.experts)}")
-    chosen = [name for name in (experts or model.experts) if name in have]
-    if not chosen:
+    selected = [name for name in (experts or model.experts) if name in have]
+    if not selected:
         raise UsageError(
             f"{library.path} has none of the experts {', '.join(experts or model.experts)}; "
             f"it has {', '.join(have) or 'none'}. Extract them with: reelseek add {library.path} VIDEOS"
         )
-    return TokenReader(library, chosen, step_by_step=model.step_by_step)
+    return TokenReader(library, selected, step_by_step=model.step_by_step)
 
 
 def embed_batches(

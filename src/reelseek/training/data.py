@@ -11,7 +11,7 @@ import numpy as np
 from reelseek.errors import UsageError
 from reelseek.evaluation.protocols import Protocol
 from reelseek.library.source import FeatureSource
-from reelseek.library.store import Caption
+from reelseek.library.records import Caption
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.model import RetrievalModel
 from reelseek.overlap.clean import read_videos

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from reelseek.errors import FeatureError, UsageError
 from reelseek.library.caption_features import CaptionFeatures
-from reelseek.library.store import Caption, TrackRow, Video
+from reelseek.library.records import Caption, TrackRow, Video
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.model import Batch
 from reelseek.training.arrays import ClipArrays, check_names, clip_arrays, to_array
@@ -183,9 +183,6 @@ class FeatureDataset(Dataset[Batch]):
         """Values [step, dim] and spans [step, 2] of one clip's modality."""
         arrays, clip = self.arrays[row.expert], row.place[1]
         return arrays.values[clip], arrays.spans[clip]
-
-    def meta(self, key: str) -> str | None:
-        return None
 
     def thumbnail(self, owner: str, seconds: float) -> bytes | None:
         return None

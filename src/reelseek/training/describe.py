@@ -12,7 +12,8 @@ from reelseek.experts.efficientnet import imagenet_labels
 from reelseek.experts.expert import Text
 from reelseek.library.clips import ClipRule, clips_of
 from reelseek.library.files import write_whole
-from reelseek.library.store import Library, Video
+from reelseek.library.records import Video
+from reelseek.library.store import Library
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.media.subtitles import MACHINE_WRITTEN, format_subtitles
 from reelseek.training.captions import Writer, load_writer
