@@ -10,8 +10,8 @@ import numpy as np
 
 from reelseek.errors import UsageError
 from reelseek.evaluation.protocols import Protocol
-from reelseek.library.source import FeatureSource
 from reelseek.library.records import Caption
+from reelseek.library.source import FeatureSource
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.model import RetrievalModel
 from reelseek.overlap.clean import read_videos
