@@ -15,7 +15,7 @@ from torch import Tensor
 from reelseek.errors import FeatureError, UsageError
 from reelseek.library.mask import Mask, upload, zero_absent
 from reelseek.library.records import TrackRow, Video
-from reelseek.library.store import Library
+from reelseek.library.source import FeatureSource
 
 __all__ = ["Clip", "Steps", "TokenReader", "Tokens", "with_any"]
 
@@ -140,6 +140,25 @@ class Steps:
             host=present,
         )
 
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: "slice | Sequence[int] | Tensor") -> "Steps":
+        """Return some of the videos: a slice, their numbers, or a mask."""
+        return self.rows(torch.arange(len(self))[rows])
+
+    @classmethod
+    def concat(cls, parts: Sequence["Steps"]) -> "Steps":
+        """Collate batches on the host, padded to the longest."""
+        longest = max(part.values.shape[1] for part in parts)
+
+        def padded(tensor: Tensor) -> Tensor:
+            end = tensor.new_zeros(len(tensor), longest - tensor.shape[1], *tensor.shape[2:])
+            return torch.cat([tensor, end], dim=1)
+
+        columns = zip(*((part.values, part.present, part.spans) for part in parts), strict=True)
+        return cls(*(torch.cat([padded(tensor) for tensor in column]) for column in columns))
+
     def rows(self, videos: Int[Tensor, " row"]) -> "Steps":
         """Some of the videos, by their numbers on the host."""
         index = upload([videos], self.device)[0]
@@ -185,7 +204,7 @@ class TokenReader:
 
     def __init__(
         self,
-        library: Library,
+        library: FeatureSource,
         experts: Sequence[str] | None = None,
         *,
         most_steps: int = 30,

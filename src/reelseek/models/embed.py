@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reelseek.errors import ModelError, ReelseekError, UsageError
-from reelseek.library.store import Library
+from reelseek.library.source import FeatureSource
+from reelseek.library.storage import Storage
 from reelseek.library.text_space import check_text_space
 from reelseek.library.tokens import Clip, TokenReader, Tokens
 from reelseek.models.device import device_of
@@ -24,14 +25,14 @@ _TOGETHER = 16  # batches whose embeddings are fetched from a device at once
 _BLOCK_FLOATS = 2**25  # of similarities, or of what pairs are compared by, at once
 
 
-def reader_for(model: RetrievalModel, library: Library, experts: Sequence[str] | None = None) -> TokenReader:
+def reader_for(model: RetrievalModel, library: FeatureSource, experts: Sequence[str] | None = None) -> TokenReader:
     """A reader of those of the model's experts that the library has.
 
     Raises:
         UsageError: an expert asked for is not the model's, the library has none of them, or it has lines of another
             sentence encoder than a model without training compares with.
     """
-    if model.embeds_sentences:
+    if model.embeds_sentences and isinstance(library, Storage):  # features in memory have no lines
         check_text_space(library)
     have = library.experts()
     for name in experts or ():

@@ -22,7 +22,7 @@ from reelseek.library.tokens import Steps, Tokens
 from reelseek.models import parallel
 from reelseek.models.blocks.project import Inputs
 from reelseek.models.losses import LossConfig
-from reelseek.models.text import TextConfig, TextEncoder, takes_one_text
+from reelseek.models.text import TextConfig, TextEncoder, refuse_features, takes_one_text
 from reelseek.models.weights import read_saved, write_errors, write_saved
 
 __all__ = [
@@ -63,9 +63,9 @@ class Embedding:
         ones = torch.ones_like(values[..., 0])
         return cls(values, ones > 0 if present is None else present, ones)
 
-    def of_all(self) -> "Embedding":
+    def all_gather(self) -> "Embedding":
         """The items of all processes that train together."""
-        return Embedding(*(parallel.gathered(part) for part in (self.values, self.present, self.weights)))
+        return Embedding(*(parallel.all_gather(part) for part in (self.values, self.present, self.weights)))
 
     def to(self, device: torch.device | str) -> "Embedding":
         """The same on a device."""
@@ -135,6 +135,29 @@ class Batch:
         if bool(there.all()):
             return self
         return self.rows(there.nonzero()[:, 0])
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, rows: "slice | Sequence[int] | Tensor") -> "Batch":
+        """Return some of the clips: a slice, their numbers, or a mask."""
+        return self.rows(torch.arange(len(self))[rows])
+
+    @classmethod
+    def concat(cls, parts: Sequence["Batch"]) -> "Batch":
+        """Collate batches of the same experts, on the host, into one; steps are padded to the longest."""
+        first = parts[0]
+        clips = [part.clip for part in parts if part.clip is not None]
+        pseudo = [part.pseudo for part in parts if part.pseudo is not None]
+        return replace(
+            first,
+            tokens={name: Steps.concat([part.tokens[name] for part in parts]) for name in first.tokens},
+            texts=[text for part in parts for text in part.texts],
+            video=torch.cat([part.video for part in parts]),
+            clip=torch.cat(clips) if first.clip is not None else None,
+            pseudo=torch.cat(pseudo) if first.pseudo is not None else None,
+            host_video=None,
+        )
 
     def rows(self, kept: Int[Tensor, " kept"]) -> "Batch":
         """Some of the clips, in that order, by their numbers on the host."""
@@ -225,6 +248,7 @@ class RetrievalModel(nn.Module):
         renormalise: how `similarity` treats absent slots.
         text_side: what names of parameters of the text side begin with; they may learn at a rate of their own.
         unused: parameters that no loss reaches, by what their names begin with.
+        record: what was written beside its weights of how it was trained; empty for one that was not loaded.
         embeds_sentences: whether it compares queries with a library's lines as they are, in one encoder's space.
     """
 
@@ -237,6 +261,7 @@ class RetrievalModel(nn.Module):
     renormalise: bool = True
     slots: tuple[str, ...] = ()
     config: Any = None
+    record: Mapping[str, Any] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -279,7 +304,10 @@ class RetrievalModel(nn.Module):
     def reads(self, texts: str | Sequence[str]) -> Bool[Tensor, " text"]:
         """Which texts its text side can read; the vectors of the others say nothing of what they mean."""
         encoder = getattr(self, "text", None)
-        return encoder.reads(texts) if isinstance(encoder, TextEncoder) else torch.ones(len(texts), dtype=torch.bool)
+        if isinstance(encoder, TextEncoder):
+            return encoder.reads(texts)
+        refuse_features(texts)
+        return torch.ones(len(texts), dtype=torch.bool)
 
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """The terms of `loss`: what `DistributedDataParallel` and `torch.compile` call.
@@ -427,7 +455,7 @@ class LearnedModel(RetrievalModel):
         """The terms of the clips that have any evidence; one that is zero where there are none."""
         self.check(batch.tokens)
         batch = batch.with_evidence()
-        found = self.terms(batch) if parallel.everywhere(len(batch.texts) > 0) else {}
+        found = self.terms(batch) if parallel.all_true(len(batch.texts) > 0) else {}
         if not found:
             return {"nothing": torch.stack([(parameter * 0).sum() for parameter in self.parameters()]).sum()}
         return found
@@ -437,8 +465,8 @@ class LearnedModel(RetrievalModel):
         texts, videos = self.encode_texts(batch.texts), self.encode_videos(batch.tokens)
         negatives = batch.negatives
         if parallel.active() and self.training and not batch.local:
-            texts, videos = texts.of_all(), videos.of_all()
-            alike = parallel.gathered(batch.alike)
+            texts, videos = texts.all_gather(), videos.all_gather()
+            alike = parallel.all_gather(batch.alike)
             negatives = alike[:, None] != alike[None, :]
         return {self.config.loss.name: self.score_loss(self.similarity(texts, videos), negatives=negatives)}
 
@@ -484,6 +512,7 @@ def load_model(path: "RetrievalModel | str | os.PathLike[str]", **settings: Any)
         system = SYSTEMS.of_saved(config["system"], str(config.get("package", "")))
         model = system.build(config["config"])
         model.load_state_dict(weights)
+        model.record = {key: value for key, value in config.items() if key not in ("format", "system", "config")}
     except Exception as error:  # safetensors and torch have no common root for a damaged or foreign file
         raise ModelError(f"{folder} cannot be loaded: {error}") from error
     return model.eval()

@@ -274,8 +274,8 @@ def changed(table: dict[str, Any], changes: Sequence[str], *, section: bool = Fa
         if len(keys) > _DEEPEST:
             raise RecipeError(f"--set {change[:60]!r}...: a place {len(keys)} deep; at most {_DEEPEST}")
         if not equals or not all(keys) or (section and len(keys) < 2):
-            wanted = "section.key=value, such as train.epochs=10" if section else "key=value, such as heads=8"
-            raise RecipeError(f"--set {change!r}: wanted {wanted}")
+            form = "section.key=value, such as train.epochs=10" if section else "key=value, such as heads=8"
+            raise RecipeError(f"--set {change!r}: wanted {form}")
         inner = table
         for key in keys[:-1]:
             inner = inner.setdefault(key, {})
