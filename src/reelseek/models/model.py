@@ -131,10 +131,10 @@ class Batch:
 
     def with_evidence(self) -> "Batch":
         """The clips that have at least one step of some modality: nothing can be learnt from the others."""
-        there = torch.stack([steps.videos.host for steps in self.tokens.values()]).any(0)
-        if bool(there.all()):
+        present = torch.stack([steps.videos.host for steps in self.tokens.values()]).any(0)
+        if bool(present.all()):
             return self
-        return self.rows(there.nonzero()[:, 0])
+        return self.rows(present.nonzero()[:, 0])
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -159,17 +159,17 @@ class Batch:
             host_video=None,
         )
 
-    def rows(self, kept: Int[Tensor, " kept"]) -> "Batch":
+    def rows(self, selected: Int[Tensor, " selected"]) -> "Batch":
         """Some of the clips, in that order, by their numbers on the host."""
-        tokens = {name: steps.rows(kept) for name, steps in self.tokens.items()}
-        index = upload([kept], self.video.device)[0]
+        tokens = {name: steps.rows(selected) for name, steps in self.tokens.items()}
+        index = upload([selected], self.video.device)[0]
         video = self.video.index_select(0, index)
         clip = None if self.clip is None else self.clip.index_select(0, index)
         pseudo = self.pseudo
         if pseudo is not None:
-            pseudo = pseudo.index_select(0, upload([kept], pseudo.device)[0])
-        texts = [self.texts[row] for row in kept.tolist()]
-        numbers = self.video_numbers.index_select(0, kept)
+            pseudo = pseudo.index_select(0, upload([selected], pseudo.device)[0])
+        texts = [self.texts[row] for row in selected.tolist()]
+        numbers = self.video_numbers.index_select(0, selected)
         return replace(self, tokens=tokens, texts=texts, video=video, clip=clip, pseudo=pseudo, host_video=numbers)
 
     @property
@@ -358,15 +358,15 @@ class RetrievalModel(nn.Module):
         Raises:
             ModelError: says what was given and what is wanted.
         """
-        known = self.experts
+        widths = self.experts
         if not tokens:
-            raise ModelError(f"{self.system} was given no features; it takes {', '.join(known)}")
+            raise ModelError(f"{self.system} was given no features; it takes {', '.join(widths)}")
         for name, steps in tokens.items():
-            if name not in known:
-                raise ModelError(f"{self.system} was not built for {name!r}; it takes {', '.join(known)}")
-            if steps.values.shape[2] != known[name]:
+            if name not in widths:
+                raise ModelError(f"{self.system} was not built for {name!r}; it takes {', '.join(widths)}")
+            if steps.values.shape[2] != widths[name]:
                 raise ModelError(
-                    f"{self.system} wants {name} of width {known[name]}, and was given width {steps.values.shape[2]}"
+                    f"{self.system} wants {name} of width {widths[name]}, and was given width {steps.values.shape[2]}"
                 )
 
     @property
@@ -442,11 +442,11 @@ class LearnedModel(RetrievalModel):
         self.check(tokens)
         steps = self.inputs(tokens)
         if self.config.missing == "refuse":
-            for name, each in steps.items():
-                lacking = len(each.mask) - each.videos.count
+            for name, track in steps.items():
+                lacking = len(track.mask) - track.videos.count
                 if lacking:
                     raise ModelError(
-                        f"{self.system} as published needs every modality, and {lacking} of {len(each.present)} videos "
+                        f"{self.system} as published needs every modality, and {lacking} of {len(track.present)} videos "
                         f"lack {name}; set model.missing to mask to go without"
                     )
         return self.encode(steps)
@@ -455,10 +455,10 @@ class LearnedModel(RetrievalModel):
         """The terms of the clips that have any evidence; one that is zero where there are none."""
         self.check(batch.tokens)
         batch = batch.with_evidence()
-        found = self.terms(batch) if parallel.all_true(len(batch.texts) > 0) else {}
-        if not found:
+        losses = self.terms(batch) if parallel.all_true(len(batch.texts) > 0) else {}
+        if not losses:
             return {"nothing": torch.stack([(parameter * 0).sum() for parameter in self.parameters()]).sum()}
-        return found
+        return losses
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """The terms of the loss, each times its weight; every clip has some modality. None if no term has clips."""
