@@ -21,8 +21,8 @@ from reelseek.models.losses import info_nce, max_margin, mil_nce, mms, nce
 # Every public name, and the module that holds it: what a release may not take away.
 PUBLIC = {
     "reelseek": (
-        "Clip Direction Embedding Hit Library Measured RetrievalModel SYSTEMS Searcher add caption evaluate load_model "
-        "localize probe read_recipe segment train"
+        "Clip Direction Embedding FeatureDataset Hit Library Measured RetrievalModel SYSTEMS Searcher add caption "
+        "evaluate load_model localize probe read_recipe segment train"
     ),
     "reelseek.losses": "CombinatorialLoss CrossCLR CrossCLRConfig InfoNCE MILNCE MMS MaxMargin NCE",
     "reelseek.metrics": (

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,9 @@ def model() -> object:
 
 
 @pytest.fixture
-def searcher(tmp_path: Path, model: object) -> Searcher:
-    return Searcher(make_talks(tmp_path / "library", 8), model)
+def searcher(tmp_path: Path, model: object) -> Iterator[Searcher]:
+    with make_talks(tmp_path / "library", 8) as library:
+        yield Searcher(library, model)
 
 
 def _videos(searcher: Searcher) -> set[str]:

@@ -1,5 +1,6 @@
 """Words of every script, in queries and in what was said: found word for word, and never with false confidence."""
 
+import contextlib
 import sqlite3
 from pathlib import Path
 
@@ -140,12 +141,12 @@ def test_any_text_that_was_said_is_found_by_itself(text: str) -> None:
     assert tokens(fold(text)) == words
     assert fold(fold(text)) == fold(text)
     assert tokens(text.upper()) == tokens(text.upper().lower().upper())
-    db = sqlite3.connect(":memory:")
-    db.execute("CREATE VIRTUAL TABLE t USING fts5(words, tokenize='porter ascii')")
-    db.execute("INSERT INTO t VALUES (?)", (" ".join(words),))
-    if words:
-        phrase = '"' + " ".join(words) + '"'
-        assert db.execute("SELECT count(*) FROM t WHERE t MATCH ?", (phrase,)).fetchone() == (1,)
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        db.execute("CREATE VIRTUAL TABLE t USING fts5(words, tokenize='porter ascii')")
+        db.execute("INSERT INTO t VALUES (?)", (" ".join(words),))
+        if words:
+            phrase = '"' + " ".join(words) + '"'
+            assert db.execute("SELECT count(*) FROM t WHERE t MATCH ?", (phrase,)).fetchone() == (1,)
 
 
 def _make_old(path: Path) -> None:

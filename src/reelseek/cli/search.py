@@ -73,10 +73,7 @@ def search(
                 _draw(inside, curve, opened)
             return list(inside.hits)
 
-        if query is not None:
-            hits, failed = _answer_one(searcher, answer, query, json), 0
-        else:
-            hits, failed = _answer_all(searcher, answer, queries, json)  # type: ignore[arg-type]
+        hits, failed = _answer_all(searcher, answer, query, queries, json)
     if run is not None:
         _write_run(run, hits, group_by, model)
     if not json:
@@ -98,8 +95,12 @@ def _answer_one(searcher: "Searcher", answer: Answer, text: str, json: bool, que
     return hits
 
 
-def _answer_all(searcher: "Searcher", answer: Answer, queries: Path, json: bool) -> "tuple[list[Hit], int]":
-    """The hits of a file of queries, and how many of these could not be answered."""
+def _answer_all(
+    searcher: "Searcher", answer: Answer, query: str | None, queries: Path | None, json: bool
+) -> "tuple[list[Hit], int]":
+    """The hits of one query or of a file of them, and how many of these could not be answered."""
+    if query is not None or queries is None:
+        return _answer_one(searcher, answer, query or "", json), 0
     hits: list[Hit] = []
     failed = 0
     for query_id, text in _read_queries(queries):
