@@ -10,8 +10,9 @@ import re
 import torch
 
 from reelseek.errors import UsageError
+from reelseek.models.model import RetrievalModel, load_model
 
-__all__ = ["available", "describe", "device_of", "matmul_precision", "resolve_device"]
+__all__ = ["available", "describe", "device_of", "load_on_device", "matmul_precision", "resolve_device"]
 
 
 def available() -> list[str]:
@@ -53,6 +54,24 @@ def device_of(model: torch.nn.Module) -> torch.device:
     """The device of a model's tensors."""
     tensors = [*model.parameters(), *model.buffers()]
     return next((tensor.device for tensor in tensors if tensor.device.type != "cpu"), torch.device("cpu"))
+
+
+def load_on_device(
+    model: "RetrievalModel | str | os.PathLike[str]", device: "str | torch.device | None" = None
+) -> RetrievalModel:
+    """Load a model onto a device.
+
+    Args:
+        model: see `load_model`. A model that is loaded already moves only if a device is named.
+        device: see `resolve_device`.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+        UsageError: there is no such device.
+    """
+    place = None if device is None and isinstance(model, RetrievalModel) else resolve_device(device)
+    loaded = load_model(model)
+    return loaded if place is None else loaded.to(place)
 
 
 def describe(device: torch.device) -> str:

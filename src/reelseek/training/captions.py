@@ -24,6 +24,7 @@ from reelseek.library.store import Library
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.blocks.arrange import align_experts
 from reelseek.models.captioner import Captioner, CaptionerConfig, Memory
+from reelseek.models.device import device_of
 from reelseek.models.embed import embed_clips, reader_for
 from reelseek.models.model import STRICT, RetrievalModel, load_model
 from reelseek.models.weights import read_saved, write_saved
@@ -118,13 +119,21 @@ class Writer:
             raise ValueError("a writer reads either a model's embeddings or tracks")
         self.captioner, self.model, self.experts = captioner.eval(), model, dict(experts or {})
 
+    def to(self, device: torch.device | str) -> "Writer":
+        """Move the captioner, and the model whose embeddings it reads."""
+        self.captioner.to(device)
+        if self.model is not None:
+            self.model.to(device)
+        return self
+
     def write(self, library: Library, videos: Sequence[Sequence[Clip]], *, beam: int = 1) -> list[list[str]]:
         """A sentence for each clip of each video; an empty one where there is no evidence."""
         told: list[list[str]] = []
         for begin in range(0, len(videos), _BATCH):
             some = videos[begin : begin + _BATCH]
-            read = _features(library, some, self.model, self.experts)
-            told += _written(self.captioner, *read, some, beam=beam)
+            features, present = _features(library, some, self.model, self.experts)
+            device = device_of(self.captioner)
+            told += _written(self.captioner, features.to(device), present.to(device), some, beam=beam)
         return told
 
     def save(self, folder: Path, about: Mapping[str, Any]) -> None:
