@@ -12,7 +12,7 @@ import torch
 from reelseek.errors import UsageError
 from reelseek.models.model import RetrievalModel, load_model
 
-__all__ = ["available", "describe", "device_of", "load_on_device", "matmul_precision", "resolve_device"]
+__all__ = ["available", "describe", "device_of", "free_memory", "load_on_device", "matmul_precision", "resolve_device"]
 
 
 def available() -> list[str]:
@@ -85,6 +85,15 @@ def describe(device: torch.device) -> str:
     properties = torch.cuda.get_device_properties(device)
     free, total = torch.cuda.mem_get_info(device)
     return f"{device}: {properties.name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Free bytes of an accelerator; None where nobody can say."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    return None
 
 
 def matmul_precision(device: torch.device) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from reelseek.errors import LimitError, UsageError
 from reelseek.experts import Expert, load_expert
@@ -20,7 +21,9 @@ from reelseek.media.container import Limits
 from reelseek.media.decode import decode
 from reelseek.media.guard import Workers
 from reelseek.media.streams import FrameBatch, FrameStream
-from reelseek.overlap.match import Frames, best_windows, group_by_length, score_blocks
+from reelseek.overlap.blocks import Frames, group_by_length, score_blocks
+from reelseek.overlap.match import best_windows
+from reelseek.overlap.screen import device_scores
 
 __all__ = [
     "Augmentation",
@@ -175,6 +178,7 @@ def search_curve(
     window: int = 4,
     names: tuple[Sequence[str], Sequence[str]] | None = None,
     duplicates: Iterable[tuple[str, str]] = (),
+    device: torch.device | None = None,
 ) -> SearchCurve:
     """Rank augmented copies among pairs that share nothing.
 
@@ -183,15 +187,18 @@ def search_curve(
         copies: unit rows of augmented copies by the index of their query, in the form of the gallery's rows.
         names: of queries and gallery; a video is no negative of itself, and two that are in both sets are one pair.
         duplicates: pairs of names that are known to share footage, and are no negatives either.
+        device: an accelerator that compares the pairs, in float32. Its scores differ in the last bits, so that a
+            negative as high as a positive may count on the other side of it.
     """
     positive_scores = [best_windows(queries[place], copy, window).score for place, copy in copies.items()]
     positives = np.sort(np.array(positive_scores, np.float32))
     skipped = _Skipped(names, duplicates)
     below = np.zeros(len(positives) + 1, np.int64)  # negatives by how many positives are below them
     count = 0
-    for rows, columns, block in score_blocks(
-        group_by_length(queries, window), group_by_length(gallery, window), window
-    ):
+    groups = group_by_length(queries, window), group_by_length(gallery, window)
+    on_host = device is None or device.type == "cpu"
+    blocks = score_blocks(*groups, window) if on_host else device_scores(*groups, window, device)
+    for rows, columns, block in blocks:
         values = block.numpy()[skipped.negatives(rows.numpy(), columns.numpy())]
         below += np.bincount(np.searchsorted(positives, values, side="left"), minlength=len(below))
         count += len(values)
