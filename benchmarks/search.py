@@ -15,9 +15,10 @@ import numpy as np
 from reelseek.experts.expert import Text, Track
 from reelseek.experts.sentence import sentence_encoder
 from reelseek.library import Library
+from reelseek.library.catalog.texts import match_any
 from reelseek.models.systems.concepts import background_queries
 from reelseek.search import Searcher, parse_query
-from reelseek.search.fulltext import _quoted, _words
+from reelseek.search.fulltext import _words
 from reelseek.search.neighbours import flat_vectors
 from reelseek.search.question import Selection, ask
 
@@ -77,7 +78,7 @@ def main(clips: int) -> None:
                 "SELECT t.owner, t.kind, t.text, t.start_seconds, t.end_seconds FROM texts_words f JOIN texts t"
                 " ON t.id = f.rowid WHERE texts_words MATCH ? AND t.kind != 'label' ORDER BY f.rank LIMIT 100"
             )
-            library.db.execute(sql, (_quoted(_words(parsed.words)),)).fetchall()
+            library.db.execute(sql, (match_any(_words(parsed.words)),)).fetchall()
             bare.append(time.perf_counter() - started)
             exact = neighbours.rows[np.argsort(-(every @ flat[0]))[:10]]
             recall.append(len(set(exact) & set(rows[0][:10])) / 10)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+import reelseek.search  # noqa: F401 - its tokenizer's table in memory stays open, so that no single test opens it
 from reelseek.library import Library, add
 from reelseek.studio import write_archive
 

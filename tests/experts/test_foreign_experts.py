@@ -9,10 +9,12 @@ from typer.testing import CliRunner
 
 from reelseek.cli.main import app
 from reelseek.errors import ExpertUnavailable
-from reelseek.experts import available, known_experts, load_expert
+from reelseek.experts import available, expert_faults, known_experts, load_expert
 from reelseek.experts.extract import extract
 from reelseek.library import Library, add
 from reelseek.media.container import Limits
+from reelseek.testing import ExpertContract
+from tests.foreign import install
 
 _MODULE = """
 import numpy as np
@@ -91,17 +93,10 @@ _FAILING = {
 @pytest.fixture(autouse=True)
 def _package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A package that is installed beside this one and registers experts of every kind."""
-    site = tmp_path / "site"
-    about = site / "odd_experts-1.0.dist-info"
-    about.mkdir(parents=True)
-    (site / "odd_experts.py").write_text(_MODULE)
-    (site / "odd_syntax.py").write_text("def make(:\n")
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: odd-experts\nVersion: 1.0\n")
-    names = ["good", *_FAULTY, *_FAILING]
-    lines = "\n".join(["[reelseek.experts]", *(f"{n} = odd_experts:{n}" for n in names), "typo = odd_syntax:make"])
-    (about / "entry_points.txt").write_text(f"{lines}\n")
-    monkeypatch.syspath_prepend(str(site))
-    monkeypatch.setenv("PYTHONPATH", str(site), prepend=":")
+    entries = [f"{name} = odd_experts:{name}" for name in ("good", *_FAULTY, *_FAILING)]
+    entries += ["typo = odd_syntax:make", "motion = odd_experts:good"]
+    modules = {"odd_experts.py": _MODULE, "odd_syntax.py": "def make(:\n"}
+    install(tmp_path / "site", monkeypatch, "odd-experts-1.0", modules, {"reelseek.experts": entries})
     known_experts.cache_clear()
     load_expert.cache_clear()
     yield
@@ -126,6 +121,16 @@ def test_doctor_says_a_line_for_each() -> None:
         (line,) = [line for line in result.stdout.splitlines() if line.split()[:1] == [name]]
         assert "does not run" in line
         assert words in line
+    (line,) = [line for line in result.stdout.splitlines() if "registers 'motion'" in line]
+    assert "odd-experts==1.0" in line
+    assert result.exit_code == 0
+
+
+def test_a_damaged_list_of_entry_points_harms_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path / "broken", monkeypatch, "broken-1.0", {}, {"reelseek.experts": ["no equals sign"]})
+    known_experts.cache_clear()
+    assert load_expert("good").dim == 4
+    assert "cannot be read" in expert_faults()["broken==1.0"]
 
 
 def test_a_track_that_is_not_as_its_expert_said_is_that_experts_failure(make_video) -> None:
@@ -133,6 +138,16 @@ def test_a_track_that_is_not_as_its_expert_said_is_that_experts_failure(make_vid
     assert set(result.tracks) == {"good"}
     for name, words in _FAILING.items():
         assert words in result.errors[name], name
+
+
+def test_the_contract_passes_a_good_expert_and_refuses_a_faulty_one(make_video) -> None:
+    contract, films = ExpertContract(), [make_video("film.mp4")]
+    contract.test_its_description_is_whole_and_stays("good")
+    contract.test_its_tracks_are_what_it_says_and_the_same_each_time("good", films)
+    with pytest.raises(AssertionError, match="3 wide"):
+        contract.test_its_tracks_are_what_it_says_and_the_same_each_time("wrong_width", films)
+    with pytest.raises(ExpertUnavailable, match="smell"):
+        contract.test_its_description_is_whole_and_stays("modal")
 
 
 def test_add_keeps_what_the_other_experts_made(make_video, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from reelseek.library.database import Connection
+from reelseek.library.catalog import Connection
 
 _FULL = 2
 _DATABASE = ("library.db", "library.db-wal")

@@ -15,7 +15,7 @@ import pytest
 from reelseek.errors import LibraryError
 from reelseek.experts.expert import Track
 from reelseek.library import Library
-from reelseek.library import database as database_module
+from reelseek.library.catalog import connection as database_module
 from reelseek.library.shards import Shards
 
 STEPS = 400

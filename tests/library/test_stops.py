@@ -16,7 +16,8 @@ from reelseek.errors import LibraryError, UsageError
 from reelseek.experts.expert import Text, Track
 from reelseek.library import Library, add, removal
 from reelseek.library.arrays import import_features
-from reelseek.library.ingest import AddReport, _put_failure
+from reelseek.library.outcomes import put_failure
+from reelseek.library.report import AddReport
 from reelseek.media.guard import WORKER_DIED
 
 VIDEOS = [f"v{number:02}" for number in range(12)]
@@ -109,7 +110,7 @@ def test_a_video_that_also_failed_is_removed_with_its_tracks(tmp_path: Path) -> 
             library.db.execute("INSERT INTO contents VALUES ('c', '{}', 0, '[]')")
             library.db.execute("UPDATE videos SET content = 'c' WHERE id = 'v00'")
             library.db.execute("UPDATE tracks SET owner = 'c' WHERE owner = 'id:v00'")
-            _put_failure(library, "v00", "", "damaged: 3 packets", None)
+            put_failure(library.catalog, "v00", "", "damaged: 3 packets", None)
         library.remove(["v00"])
         assert len(library.track_rows()) == 11
 
@@ -202,23 +203,23 @@ def test_a_killed_worker_is_tried_again_twice(make_video, tmp_path: Path) -> Non
     with Library.open(tmp_path / "lib", create=True) as library:
         for deaths in (1, 2, 3):
             with library.db:
-                _put_failure(library, "film.mp4", "", f"{WORKER_DIED} (exit code -9)", film)
+                put_failure(library.catalog, "film.mp4", "", f"{WORKER_DIED} (exit code -9)", film)
             assert library.failures()[0]["attempts"] == deaths
             if deaths == 2:
                 with Library.open(tmp_path / "other", create=True) as other:
                     with other.db:
                         for _ in range(2):
-                            _put_failure(other, "film.mp4", "", f"{WORKER_DIED} (exit code -9)", film)
+                            put_failure(other.catalog, "film.mp4", "", f"{WORKER_DIED} (exit code -9)", film)
                     assert add(other, [film], experts=["audio"], workers=1).extracted == 1
                     assert other.failures() == []
                     with other.db:  # examined before, and killed while its experts ran
-                        _put_failure(other, "film.mp4", "", f"{WORKER_DIED} (exit code -9)", film)
+                        put_failure(other.catalog, "film.mp4", "", f"{WORKER_DIED} (exit code -9)", film)
                         other.drop_track(str(other.video("film.mp4").content), "audio")
                     assert add(other, [film], experts=["audio"], workers=1).extracted == 1
                     assert other.failures() == []
         assert (run().extracted, run().known_failures) == (0, 1)
         with library.db:
-            _put_failure(library, "film.mp4", "", "truncated", film)
+            put_failure(library.catalog, "film.mp4", "", "truncated", film)
         assert library.failures()[0]["attempts"] == 1
 
 

@@ -2,9 +2,10 @@
 
 import torch
 
-from reelseek.library.tokens import Steps
 from reelseek.models import SYSTEMS, RetrievalModel
-from reelseek.models.model import Batch
+from reelseek.testing.inputs import TEXTS, random_batch, random_tokens
+
+__all__ = ["DIMS", "SMALL", "TEXTS", "batch_of", "small", "tokens_of"]
 
 DIMS = {"object": 1000, "speech": 384, "ocr": 384}  # what `concepts` takes
 _NET = {"widths": (8, 8, 16), "blocks": (1, 1)}
@@ -74,34 +75,14 @@ def small(name: str, **settings: object) -> RetrievalModel:
     """An entry of SMALL with random weights, in evaluation mode."""
     torch.manual_seed(0)
     system = name.partition("+")[0]
-    given = {**SMALL[name], **settings}
+    settings = {**SMALL[name], **settings}
     if system != "concepts":
-        given.setdefault("experts", DIMS)
-    model = SYSTEMS[system].build(given).eval()
+        settings.setdefault("experts", DIMS)
+    model = SYSTEMS[system].build(settings).eval()
     if name == "mmt+linear":
         model.fit_inputs(tokens_of(model), [["a cat", "a tabby"], ["a dog"], ["a car"], ["two trees"]])
         model.state_dict()["linear.share"].fill_(0.5)
     return model
 
 
-def tokens_of(model: RetrievalModel, videos: int = 4, steps: int = 5, seed: int = 1) -> dict[str, Steps]:
-    """Random steps of every expert, with holes; each expert is absent in one video, never all of them in one."""
-    generator = torch.Generator().manual_seed(seed)
-    tokens = {}
-    for index, (name, dim) in enumerate(model.experts.items()):
-        length = 24 if name == "audio" else steps
-        values = torch.rand(videos, length, dim, generator=generator)
-        present = torch.rand(videos, length, generator=generator) > 0.3
-        present[:, 1] = True
-        present[index % videos] = False
-        spans = torch.arange(length).float()[None, :, None].expand(videos, length, 2).clone()
-        tokens[name] = Steps(values, present, spans + torch.tensor([0.0, 1.0]))
-    return tokens
-
-
-TEXTS = ("a cat sits on a chair", "two dogs run. they bark at a red car.", "a man is cooking", "music plays")
-
-
-def batch_of(model: RetrievalModel) -> Batch:
-    """Four clips of three videos with a caption each."""
-    return Batch(tokens_of(model), TEXTS, torch.tensor([0, 0, 1, 2]))
+tokens_of, batch_of = random_tokens, random_batch

@@ -229,7 +229,8 @@ def test_a_name_that_two_videos_share_is_measured_on_neither(tmp_path: Path) -> 
         import_features(library, "object", [folder], modality="object", fps=1.0)
         measured = measure_steps(library, read_crosstask(crosstask))
     assert measured.recall.of_videos == {"77": {"two": 1.0}}  # an id comes before names without their ending
-    assert measured.skipped == (("one", "several videos of the library have this name: one.mkv, one.mp4"),)
+    reason = "several videos of the library have this name: one.mkv, one.mp4; name one by its id"
+    assert measured.skipped == (("one", reason),)
 
 
 def test_files_of_steps_that_are_of_another_form(tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ def test_files_that_are_replaced_while_they_are_opened_belong_together(tmp_path:
     writer.start()
     try:
         opened = [
-            open_generation(folder, lambda g: {g.about["number"], g.json("d.json"),
+            open_generation(folder, lambda g: {g.description["number"], g.json("d.json"),
                                                *(int(v) for name in "abc" for v in set(g.array(f"{name}.npy")))})
             for _ in range(200)
         ]  # fmt: skip

@@ -187,5 +187,5 @@ def test_from_the_command_line(lib: Path, captioner: Path, tmp_path: Path) -> No
     assert len(json.loads(done.stdout)["lines"]) == 2
     assert (tmp_path / "out" / "v80.machine-written.srt").is_file()
     (tmp_path / "s.csv").write_text("video,begin\nv80,0\n")
-    with pytest.raises(UsageError, match="no table of video,start,end"):
+    with pytest.raises(UsageError, match="is not a table of video,start,end"):
         run.invoke(app, asked, catch_exceptions=False)

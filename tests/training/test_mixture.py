@@ -14,6 +14,7 @@ from reelseek.library.arrays import import_features
 from reelseek.training import Recipe, train
 from reelseek.training.data import together, training_splits
 from reelseek.training.recipe import DataRecipe
+from reelseek.training.sampler import BatchPlan, Sampler
 from reelseek.training.saturation import Saturation, saturation, saturation_report
 
 
@@ -35,18 +36,16 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _drawn(library: Library, tmp_path: Path, **data: object) -> list[str]:
     """The videos that one epoch draws."""
-    from reelseek.training import loop
-
     seen: list[str] = []
-    original = loop._Run._draw
+    original = Sampler.plan
 
-    def spy(self: loop._Run, clips: np.ndarray, drawn: np.random.Generator) -> object:
-        seen.extend(self.train.clips[clip].video for clip in clips)
-        return original(self, clips, drawn)
+    def spy(self: Sampler, clips: np.ndarray, rng: np.random.Generator) -> BatchPlan:
+        seen.extend(self.split.clips[clip].video for clip in clips)
+        return original(self, clips, rng)
 
     recipe = TypeAdapter(Recipe).validate_python({"model": SMALL, "data": data, "train": {"epochs": 1, "batch": 50}})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop._Run, "_draw", spy)
+        patch.setattr(Sampler, "plan", spy)
         train(recipe, library, tmp_path)
     return seen
 
@@ -89,13 +88,13 @@ def test_a_test_split_under_another_name_may_not_choose(two: Path, tmp_path: Pat
 
 
 def test_batches_of_several_clips_of_each_video(two: Path, tmp_path: Path) -> None:
-    from reelseek.training import loop
+    from reelseek.models import model as systems
 
     batches: list[tuple[list[str], int]] = []
     held: list[list[int]] = []
-    original = loop.LearnedModel.terms
+    original = systems.LearnedModel.terms
 
-    def spy(self: loop.LearnedModel, batch: loop.Batch) -> dict[str, torch.Tensor]:
+    def spy(self: systems.LearnedModel, batch: systems.Batch) -> dict[str, torch.Tensor]:
         held.append(batch.video.tolist())
         batches.append(([f"{number}" for number in batch.clip.tolist()], int((~batch.negatives).sum())))  # type: ignore[union-attr]
         return original(self, batch)
@@ -103,7 +102,7 @@ def test_batches_of_several_clips_of_each_video(two: Path, tmp_path: Path) -> No
     how = {"epochs": 2, "batch": 12, "clips_per_video": 3}
     data = {"train": "small", "validation": "big"}
     with Library.open(two) as library, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop.LearnedModel, "terms", spy)
+        patch.setattr(systems.LearnedModel, "terms", spy)
         for negatives in ("videos", "clips"):
             recipe = TypeAdapter(Recipe).validate_python(
                 {"model": SMALL, "data": data, "train": {**how, "negatives": negatives}}

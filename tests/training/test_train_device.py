@@ -16,7 +16,7 @@ from reelseek.library.arrays import import_features
 from reelseek.models import load_model
 from reelseek.models.device import device_of
 from reelseek.training import Recipe, evaluate, train
-from reelseek.training.loop import Epoch
+from reelseek.training.log import Epoch
 
 WORDS = ["cat", "dog", "car", "tree", "boat", "house"]
 
@@ -111,7 +111,7 @@ def test_an_epoch_on_a_device_that_is_pretended_waits_a_few_times_alone(
     from reelseek.training import loop
 
     waits: list[int] = []
-    learn = loop._Run._learn
+    learn = loop.Trainer.train_epoch
     # Adam would walk by its whole rate where a gradient is rounding alone, as before a batch normalisation.
     recipe = _recipe(world, optimizer="sgd", rate=0.05)
     with Library.open(world / "lib") as library:
@@ -120,13 +120,13 @@ def test_an_epoch_on_a_device_that_is_pretended_waits_a_few_times_alone(
             train(recipe, library, tmp_path / "m", report=_stop)
         with pretended_device() as watch:
 
-            def counted(self: loop._Run) -> float:
+            def counted(self: loop.Trainer) -> float:
                 before = watch.count
                 loss = learn(self)
                 waits.append(watch.count - before)
                 return loss
 
-            monkeypatch.setattr(loop._Run, "_learn", counted)
+            monkeypatch.setattr(loop.Trainer, "train_epoch", counted)
             model = train(recipe, library, tmp_path / "m", device=DEVICE)
             assert device_of(model) == DEVICE
     assert waits == [1, 1]

@@ -218,6 +218,7 @@ def test_clients_that_say_nothing_end_lose_their_connection(port: int, monkeypat
             slow.sendall(b"X: y\r\n")
             time.sleep(0.1)
     assert time.monotonic() - begin < 25
+    slow.close()
     two = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 2  # pipelined
     answers = _rest(_open(port, two))
     assert answers.count(b'{"status":"ok"}') == 2

@@ -85,6 +85,7 @@ def train(
     rate: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
     memory: Annotated[int, typer.Option(min=0, help="Cells that go from clip to clip; 0: none.")] = 1,
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
+    device: Device = None,
 ) -> None:
     """Learn to write captions (MART) from embeddings of a model, or from tracks."""
     from reelseek.library import Library
@@ -99,7 +100,7 @@ def train(
     with Library.open(library) as opened, bars() as progress:
         writer, summary = train_captions(
             opened, recipe, model=model, experts=experts.split(",") if experts else None, train=split,
-            validation=validation,
+            validation=validation, device=named_device(device),
             report=lambda epoch, total, loss, cider: progress("training", epoch, total, f"CIDEr-D {cider:.3f}"),
         )  # fmt: skip
     writer.save(out, summary)

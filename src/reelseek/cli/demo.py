@@ -135,12 +135,8 @@ def _learn(library: "Library", out: Path, epochs: int, stages: _Stages) -> list[
 
 def _queries_of(library: "Library") -> Sequence[str]:
     """Queries about these videos: their commonest labels and a few of their words."""
-    rows = library.db.execute(
-        "SELECT text FROM texts WHERE kind = 'label' AND expert = 'object' GROUP BY text ORDER BY count(*) DESC LIMIT 4"
-    )
-    labels = [row[0].partition(",")[0] for row in rows]
-    rows = library.db.execute("SELECT text FROM texts WHERE kind != 'label' ORDER BY score DESC, id LIMIT 2")
-    words = [" ".join(row[0].replace('"', " ").split()[:6]) for row in rows]
+    labels = [label.partition(",")[0] for label in library.catalog.texts.commonest_labels("object", 4)]
+    words = [" ".join(line.replace('"', " ").split()[:6]) for line in library.catalog.texts.surest_lines(2)]
     return [*labels, *(word for word in words if word)] or ["people talking"]
 
 

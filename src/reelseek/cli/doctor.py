@@ -24,7 +24,7 @@ def doctor(
     import torch
 
     from reelseek.errors import ExpertUnavailable
-    from reelseek.experts import DEFAULT_EXPERTS, known_experts, load_expert
+    from reelseek.experts import DEFAULT_EXPERTS, expert_faults, known_experts, load_expert
     from reelseek.models.device import available, describe, resolve_device
 
     rows = []
@@ -34,9 +34,11 @@ def doctor(
             expert = load_expert(name)
             rows.append((name, "runs", f"{expert.modality}, {expert.dim} wide"))
         except ExpertUnavailable as error:
-            rows.append((name, "does not run", str(error)))
+            rows.append((name, "does not run", " ".join(str(error).split())))
             broken |= name in DEFAULT_EXPERTS
+    rows += [(name, "does not run", reason) for name, reason in expert_faults().items()]
     print_table(["expert", "state", "about"], rows)
+    _print_plugin_systems()
     devices = [describe(torch.device(name)) for name in available()]
     tools = [
         ("device", f"{resolve_device()}; here there is " + ", ".join(devices)),
@@ -48,6 +50,17 @@ def doctor(
     if path is not None:
         _predict(path)
     raise typer.Exit(1 if broken else 0)
+
+
+def _print_plugin_systems() -> None:
+    """A line for each system of another package, where there is one."""
+    from reelseek.models import SYSTEMS
+
+    packages = {name: SYSTEMS.package(name) for name in SYSTEMS}
+    rows = [(name, "loads", package) for name, package in packages.items() if package]
+    rows += [(name, "does not load", reason) for name, reason in SYSTEMS.faults().items()]
+    if rows:
+        print_table(["system of a package", "state", "about"], rows)
 
 
 def _predict(path: Path) -> None:

@@ -1,7 +1,6 @@
 """`reelseek evaluate`."""
 
-from collections.abc import Collection, Sequence
-from itertools import combinations as subsets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from reelseek.training import Measured
     from reelseek.training.leak import WithoutOverlap
 
-__all__ = ["METRICS", "combinations_of", "metric_cells", "register"]
+__all__ = ["METRICS", "metric_cells", "register"]
 
 METRICS = ["R@1", "R@5", "R@10", "R@50", "MdR", "MnR", "queries"]
 
@@ -63,6 +62,7 @@ def evaluate(
     from reelseek.library import Library
     from reelseek.models import load_model
     from reelseek.training import evaluate as measure
+    from reelseek.training.combinations import experts_of
 
     if protocol == "list":
         _print_protocols()
@@ -79,13 +79,11 @@ def evaluate(
             _evaluate_seeds(Path(model), opened, split, protocol, named_device(device), json=json)
             return
         loaded = load_model(model).to(named_device(device))
-        selected = _expert_names(modalities, loaded.experts, opened) if modalities else None
-        measured = measure(loaded, opened, split=split, experts=selected, protocol=protocol)
-        parts = {
-            "+".join(names): measure(loaded, opened, split=split, experts=names, protocol=protocol)
-            for names in (combinations_of(combinations, loaded.experts, opened) if combinations else ())
-        }
-    _report(measured, parts, _without_overlap(measured, shared) if shared else None, loaded.system, run, json=json)
+        selected = experts_of(modalities.split(","), loaded.experts, opened) if modalities else None
+        measured = measure(
+            loaded, opened, split=split, experts=selected, protocol=protocol, combinations=combinations or None
+        )
+    _report(measured, _without_overlap(measured, shared) if shared else None, loaded.system, run, json=json)
 
 
 def _print_protocols() -> None:
@@ -97,7 +95,6 @@ def _print_protocols() -> None:
 
 def _report(
     measured: "Measured",
-    parts: "dict[str, Measured]",
     clean: "WithoutOverlap | None",
     system: str,
     run: Path | None,
@@ -111,13 +108,11 @@ def _report(
         write_measured(run, measured, system)
     if json:
         report = measured.as_json()
-        if parts:
-            report["combinations"] = {name: part.as_json() for name, part in parts.items()}
         if clean is not None:
             report["without_overlap"] = clean.as_json()
         print_json(report)
         return
-    _print_measured(measured, parts)
+    _print_measured(measured)
     if clean is not None:
         _print_without_overlap(clean)
 
@@ -185,43 +180,12 @@ def _evaluate_seeds(
     say(f"{len(numbers)} seeds ({', '.join(map(str, numbers))}); {first['protocol']}: {first['says']}")
 
 
-def _expert_names(text: str, of_model: Collection[str], library: "Library") -> list[str]:
-    """Experts by `name,name`; the name of a modality stands for all its experts."""
-    by_modality: dict[str, list[str]] = {}
-    for name, row in library.experts().items():
-        if name in of_model:
-            by_modality.setdefault(str(row["modality"]), []).append(name)
-    names = []
-    for name in (part.strip() for part in text.split(",")):
-        if name:
-            names += [name] if name in of_model else by_modality.get(name, [name])
-    return list(dict.fromkeys(names))
-
-
-def combinations_of(text: str, of_model: Collection[str], library: "Library") -> list[list[str]]:
-    """List combinations of experts: `all` of those that a model takes and a library has, or the named ones.
-
-    Raises:
-        UsageError: all of them would be too many.
-    """
-    if text != "all":
-        return [_expert_names(part, of_model, library) for part in text.split("/") if part.strip()]
-    from reelseek.errors import UsageError
-
-    present = [name for name in of_model if name in library.experts()]
-    if len(present) > 7:
-        raise UsageError(
-            f"{len(present)} experts have {2 ** len(present) - 1} combinations; name some, as in a,b/a/b,c"
-        )
-    return [list(names) for size in range(1, len(present) + 1) for names in subsets(present, size)]
-
-
-def _print_measured(measured: "Measured", parts: "dict[str, Measured]") -> None:
+def _print_measured(measured: "Measured") -> None:
     rows: list[Sequence[object]] = [("text to video", *metric_cells(measured.text_to_video))]
     rows.append(("video to text", *metric_cells(measured.video_to_text)))
     if len(measured.by_modalities) > 1:
         rows += [(f"  had {name}", *metric_cells(part)) for name, part in measured.by_modalities.items()]
-    rows += [(f"given {name}", *metric_cells(part.text_to_video)) for name, part in parts.items()]
+    rows += [(f"given {name}", *metric_cells(part.text_to_video)) for name, part in measured.combinations.items()]
     print_table(["", *METRICS], rows)
     say(
         f"split {measured.split} ({measured.split_hash}): {measured.queries} queries, gallery of {measured.gallery}, "

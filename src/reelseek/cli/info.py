@@ -32,13 +32,13 @@ def info(
             say(f"damaged: {name}: {problem}")
         rows, experts, failures = opened.videos(), opened.experts(), opened.failures()
         notices = opened.notices()
-        about: dict[str, Any] = {
+        facts: dict[str, Any] = {
             "videos": len(rows),
             "with_media": sum(video.content is not None for video in rows),
             "seconds": round(sum(video.duration or 0 for video in rows), 3),
             "captions": sum(opened.splits().values()),
             "splits": opened.splits(),
-            "tracks": {name: about["tracks"] for name, about in experts.items()},
+            "tracks": {name: expert["tracks"] for name, expert in experts.items()},
             "experts": experts,
             "failures": failures,
             "notices": [{"video": video, **vars(notice)} for video, notice in notices],
@@ -49,13 +49,13 @@ def info(
     code = 1 if problems else 0
     if json:
         listed = [{"id": v.id, "path": printable(v.path) if v.path else None, "duration": v.duration} for v in rows]
-        print_json({**about, **({"list": listed} if videos else {})})
+        print_json({**facts, **({"list": listed} if videos else {})})
         raise typer.Exit(code)
     if videos:
         print_table(["video", "length"], [(v.id, clock(v.duration) if v.duration else "") for v in rows])
         raise typer.Exit(code)
-    print(f"{about['videos']} videos ({about['with_media']} with files), {clock(about['seconds'])}")
-    print(f"{about['captions']} captions; splits: {about['splits']}")
+    print(f"{facts['videos']} videos ({facts['with_media']} with files), {clock(facts['seconds'])}")
+    print(f"{facts['captions']} captions; splits: {facts['splits']}")
     cells = [
         (n, e["modality"], e["dim"], e["tracks"], e["present"], e["tracks"] - e["present"]) for n, e in experts.items()
     ]
@@ -64,11 +64,11 @@ def info(
         print_table(["failed", "expert", "reason"], [(f["video"], f["expert"] or "", f["reason"]) for f in failures])
     if notes := [(video, str(notice)) for video, notice in notices if not notice.lost]:
         print_table(["video", "note"], notes)
-    if about["indexes"]:
+    if facts["indexes"]:
         print_table(
-            ["index", "clips", "experts", "scored again", "recall at 10"], list(map(_index_cells, about["indexes"]))
+            ["index", "clips", "experts", "scored again", "recall at 10"], list(map(_index_cells, facts["indexes"]))
         )
-    print(f"digest {about['digest']}")
+    print(f"digest {facts['digest']}")
     raise typer.Exit(code)
 
 

@@ -17,30 +17,43 @@ app = typer.Typer(help="Systems, and models of a hub.", no_args_is_help=True, ri
 @app.command("list", epilog="Example: reelseek models list --json")
 def list_(json: Annotated[bool, typer.Option("--json", help="One JSON line a system.")] = False) -> None:
     """The systems that can be trained or used as they are."""
+    from reelseek.errors import ModelError
     from reelseek.models import SYSTEMS
     from reelseek.models.systems import NOT_OFFERED
 
+    absent = NOT_OFFERED | SYSTEMS.faults()
+    offered = {}
+    for name in SYSTEMS:
+        try:
+            offered[name] = _description(name)
+        except ModelError as error:  # a plug-in that loads and cannot be built
+            absent[name] = str(error)
     if json:
-        for name in SYSTEMS:
-            print_json(_description(name))
-        empty = dict.fromkeys(_description("mmt"))
-        for name, why in NOT_OFFERED.items():
-            print_json({**empty, "system": name, "offered": False, "trained": False, "why": why})
+        for description in offered.values():
+            print_json(description)
+        for name, reason in absent.items():
+            nothing = dict.fromkeys(offered["mmt"])
+            print_json({**nothing, "system": name, "offered": False, "trained": False, "why": reason})
         return
     rows = [
-        (name, "trained" if s.trained else "as it is", f"{s.parameters:,}" if s.trained else "", s.paper)
-        for name, s in SYSTEMS.items()
+        (
+            name,
+            "trained" if row["trained"] else "as it is",
+            f"{row['parameters']:,}" if row["trained"] else "",
+            f"{row['package']}: {row['paper']}" if "package" in row else row["paper"],
+        )
+        for name, row in offered.items()
     ]
     print_table(["system", "use", "parameters", "paper"], rows)
-    for name, why in NOT_OFFERED.items():
-        print(f"not offered: {name}: {why}")
+    for name, reason in absent.items():
+        print(f"not offered: {name}: {' '.join(reason.split())}")
 
 
 def _description(name: str) -> dict[str, Any]:
     """What `models list --json` prints of a system."""
     from reelseek.models import SYSTEMS
 
-    system = SYSTEMS[name]
+    system, package = SYSTEMS[name], SYSTEMS.package(name)
     return {
         "system": name,
         "offered": True,
@@ -51,6 +64,7 @@ def _description(name: str) -> dict[str, Any]:
         "parameters": system.parameters,
         "parameters_for": dict(system.experts) if system.trained else {},
         "schedule": dict(system.schedule),
+        **({"package": package} if package else {}),
     }
 
 
@@ -76,8 +90,11 @@ def show(
     if json:
         print_json(description)
         return
-    for name, label in (("paper", "paper"), ("composition", "made of"), ("missing", "without a modality")):
-        print(f"{label}: {description[name]}")
+    for name, label in (
+        ("package", "package"), ("paper", "paper"), ("composition", "made of"), ("missing", "without a modality")
+    ):  # fmt: skip
+        if description.get(name):
+            print(f"{label}: {description[name]}")
     if description["trained"]:
         widths = ", ".join(f"{name} {width}" for name, width in description["parameters_for"].items())
         print(f"parameters: {description['parameters']:,} ({widths})")

@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from reelseek.cli.evaluate import combinations_of
 from reelseek.cli.show import bars, print_table, say
 
 __all__ = ["app"]
@@ -54,6 +53,7 @@ def combinations(
     """A heat map: rows combinations of modalities, columns systems."""
     from reelseek.evaluation.report import write_tables
     from reelseek.library import Library
+    from reelseek.training.combinations import combinations_of
     from reelseek.training.reports import combination_map, read_rows
 
     rows = read_rows(models)

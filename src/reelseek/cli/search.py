@@ -1,8 +1,8 @@
 """`reelseek search`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import typer
@@ -46,9 +46,6 @@ def search(
     json: Annotated[bool, typer.Option("--json", help="One JSON line a hit.")] = False,
 ) -> None:
     """Find moments. A query that begins with '-' comes after '--'."""
-    from reelseek.library import Library
-    from reelseek.search import Searcher
-
     if (query is None) == (queries is None):
         raise UsageError("give one query, or a file of them with --queries")
     if group_by not in ("moment", "video"):
@@ -58,42 +55,60 @@ def search(
     check_figure(curve)
     if why_not is not None and query is None:
         raise UsageError("--why-not explains one query; give it instead of --queries")
+    from reelseek.library import Library
+    from reelseek.search import Searcher
+
     options: dict[str, Any] = {"without": without or [], "weights": _weights(weights or [])}
-    numbered = [("1", query)] if query is not None else _read_queries(queries)  # type: ignore[arg-type]
     with Library.open(library) as opened, Bar("embedding") as bar:
         searcher = Searcher(opened, model, device=named_device(device), progress=bar)
         if why_not is not None:
             _explain(searcher, query or "", why_not, options, json)
             return
-        hits: list[Hit] = []
-        grouping: Literal["moment", "video"] = "video" if group_by == "video" else "moment"
-        failed = 0
-        for query_id, text in numbered:
-            try:
-                if video is None:
-                    answers = searcher.search(text, k=k, group_by=grouping, query_id=query_id, **options)
-                else:
-                    inside = searcher.within(text, video, k=k, query_id=query_id, **options)
-                    answers = list(inside.hits)
-                    if curve is not None:
-                        _draw(inside, curve, opened)
-            except QueryError as error:
-                if query is not None:
-                    raise
-                say(f"failed: query {query_id}: {error}")
-                failed += 1
-                continue
-            hits += answers
-            if words := searcher.unread(text):
-                say(f"{words!r} is matched word for word only: the model cannot read it; it reads {_reads(searcher)}")
-            if json:
-                for hit in answers:
-                    print_json(hit.as_json())
+
+        def answer(query_id: str, text: str) -> "list[Hit]":
+            if video is None:
+                return searcher.search(text, k=k, group_by=group_by, query_id=query_id, **options)  # type: ignore[arg-type]
+            inside = searcher.within(text, video, k=k, query_id=query_id, **options)
+            if curve is not None:
+                _draw(inside, curve, opened)
+            return list(inside.hits)
+
+        if query is not None:
+            hits, failed = _answer_one(searcher, answer, query, json), 0
+        else:
+            hits, failed = _answer_all(searcher, answer, queries, json)  # type: ignore[arg-type]
     if run is not None:
-        _write_run(run, hits, grouping, model)
+        _write_run(run, hits, group_by, model)
     if not json:
         _show(hits, several=query is None)
     raise typer.Exit(1 if failed or searcher.index.left_out else 0)
+
+
+Answer = Callable[[str, str], "list[Hit]"]
+
+
+def _answer_one(searcher: "Searcher", answer: Answer, text: str, json: bool, query_id: str = "1") -> "list[Hit]":
+    """The hits of a query, printed if as JSON; what of it the model cannot read is said."""
+    hits = answer(query_id, text)
+    if words := searcher.unread(text):
+        say(f"{words!r} is matched word for word only: the model cannot read it; it reads {_reads(searcher)}")
+    if json:
+        for hit in hits:
+            print_json(hit.as_json())
+    return hits
+
+
+def _answer_all(searcher: "Searcher", answer: Answer, queries: Path, json: bool) -> "tuple[list[Hit], int]":
+    """The hits of a file of queries, and how many of these could not be answered."""
+    hits: list[Hit] = []
+    failed = 0
+    for query_id, text in _read_queries(queries):
+        try:
+            hits += _answer_one(searcher, answer, text, json, query_id)
+        except QueryError as error:
+            say(f"failed: query {query_id}: {error}")
+            failed += 1
+    return hits, failed
 
 
 def _reads(searcher: "Searcher") -> str:

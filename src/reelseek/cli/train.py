@@ -11,7 +11,7 @@ from reelseek.cli.device import Device
 from reelseek.cli.show import bars, say
 
 if TYPE_CHECKING:
-    from reelseek.training.loop import Epoch
+    from reelseek.training.log import Epoch
 
 __all__ = ["register", "seed_numbers"]
 
@@ -53,7 +53,7 @@ def train(
 
         if seeds is None:
             train_model(settings, opened, out, report=report, device=device)
-            if parallel.first():
+            if parallel.is_main_process():
                 print(out)
             return
         numbers = seed_numbers(seeds)
@@ -62,7 +62,7 @@ def train(
             say(f"seed {number}")
             run = f"seed-{number}"
             train_model(seeded, opened, out / run, report=report, device=device)
-    if parallel.first():
+    if parallel.is_main_process():
         with write_errors(out / "seeds.json"):
             write_whole(out / "seeds.json", json.dumps(numbers) + "\n")
         print(out)

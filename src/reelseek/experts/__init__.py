@@ -1,28 +1,50 @@
 """Frames, sound and text -> a feature track per modality.
 
 `EXPERTS` names every expert: a function from an optional model (folder or hub name) to an Expert. A package adds its
-own by an entry point in the group `reelseek.experts`, `name = "package.module:function"`.
+own by an entry point in the group `reelseek.experts`, `name = "package.module:function"`; what it is written with
+stands here too: streams and their batches, `Track`, `fingerprint`, `PerFrame`.
 """
 
 from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 
 from reelseek.errors import ExpertUnavailable, ReelseekError, UsageError
-from reelseek.experts.expert import MODALITIES, Expert, Session, Text, Track, check_expert
+from reelseek.experts.expert import (
+    MODALITIES,
+    Expert,
+    PerFrame,
+    Session,
+    Text,
+    Track,
+    check_expert,
+    fingerprint,
+    spans_of_cells,
+)
+from reelseek.media.streams import FrameBatch, FrameStream, SoundBatch, SoundStream, Subtitle, SubtitleStream
+from reelseek.plugins import Plugins, describe_error, find_plugins
 
 __all__ = [
     "DEFAULT_EXPERTS",
     "EXPERTS",
     "MODALITIES",
     "Expert",
+    "FrameBatch",
+    "FrameStream",
+    "PerFrame",
     "Session",
+    "SoundBatch",
+    "SoundStream",
+    "Subtitle",
+    "SubtitleStream",
     "Text",
     "Track",
     "available",
+    "expert_faults",
+    "fingerprint",
     "known_experts",
     "load_expert",
+    "spans_of_cells",
 ]
 
 EXPERTS: dict[str, str] = {
@@ -45,11 +67,19 @@ EXPERTS: dict[str, str] = {
 DEFAULT_EXPERTS = ("appearance", "object", "motion", "audio", "speech", "ocr")
 
 
+def _plugins() -> Plugins:
+    return find_plugins("reelseek.experts", EXPERTS)
+
+
 @cache
 def known_experts() -> dict[str, str]:
     """List EXPERTS and those that installed packages add."""
-    added = {point.name: point.value for point in entry_points(group="reelseek.experts")}
-    return {**added, **EXPERTS}
+    return {name: plugin.target for name, plugin in _plugins().usable.items()} | EXPERTS
+
+
+def expert_faults() -> dict[str, str]:
+    """List the entry points that name no expert at all, each with the reason in one line."""
+    return dict(_plugins().faults)
 
 
 @cache
@@ -61,6 +91,8 @@ def load_expert(spec: str) -> Expert:
         ExpertUnavailable: it cannot run here, or breaks the interface; the text says why.
     """
     name, _, model = spec.partition("@")
+    if name in _plugins().faults:
+        raise ExpertUnavailable(_plugins().faults[name])
     if name not in known_experts():
         raise UsageError(f"no expert named {name!r}; there are {', '.join(sorted(known_experts()))}")
     module, _, function = known_experts()[name].partition(":")
@@ -73,9 +105,7 @@ def load_expert(spec: str) -> Expert:
     except ReelseekError:
         raise
     except (Exception, SystemExit) as error:  # foreign code: whatever it raises is its own failure
-        raise ExpertUnavailable(
-            f"{name} ({known_experts()[name]}) cannot run here: {type(error).__name__}: {error}"
-        ) from error
+        raise ExpertUnavailable(f"{name} ({known_experts()[name]}) cannot run here: {describe_error(error)}") from error
     return expert
 
 

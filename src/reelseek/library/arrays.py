@@ -1,5 +1,6 @@
 """Features that users already have: `.npy` a video, `.npz` and HDF5 with an array a video or a file a video."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ __all__ = ["import_features"]
 def import_features(
     library: Library,
     expert: str,
-    paths: Sequence[Path],
+    paths: Sequence[str | os.PathLike[str]],
     *,
     modality: str,
     fps: float | None = None,
@@ -45,7 +46,7 @@ def import_features(
     with library.writing(), library.saving():
         writer = TrackWriter(library)
         writer.prepare(expert, modality, fps)
-        files = array_files(paths)
+        files = array_files([Path(path) for path in paths])
         results = stream(read_arrays, files, seconds=lambda file: seconds_for(file.path))
         for count, (file, result) in enumerate(results, 1):
             if isinstance(result, Exception):

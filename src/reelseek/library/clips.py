@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from reelseek.library.store import Library, Video
+from reelseek.library.records import Video
+from reelseek.library.store import Library
 from reelseek.library.tokens import Clip
 
 __all__ = ["ClipRule", "clips_of"]

@@ -3,7 +3,8 @@
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,8 +13,8 @@ from urllib.parse import unquote, urlsplit
 from reelseek.errors import CollectionError
 from reelseek.library.cells import caption_texts, cell_name, cell_seconds, cell_value
 from reelseek.library.folders import walk_folder
-from reelseek.library.names import printable, same_name
-from reelseek.library.store import Caption, Video
+from reelseek.library.names import Names, name_some, printable, same_name
+from reelseek.library.records import Caption, Video
 from reelseek.library.tables import TABLE_SUFFIXES, Row, read_table
 from reelseek.library.texts import read_text, split_lines
 from reelseek.media.notice import Notice
@@ -49,6 +50,7 @@ class Collection:
     rows: rows of tables and lines of lists that were read.
     lost_rows: those that could not be used; `problems` says why, one for each.
     problems: what was guessed, mended or left out.
+    rows_by_name: how many rows of tables each video has.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -57,30 +59,44 @@ class Collection:
     rows: int = 0
     lost_rows: int = 0
     problems: list[Notice] = field(default_factory=list)
+    rows_by_name: Counter[str] = field(default_factory=Counter, repr=False)
 
     def lose_row(self, place: str, message: str) -> None:
         """Count a row that cannot be used and say why."""
         self.lost_rows += 1
         self.problems.append(Notice(place, message, lost=True))
 
-    def use_names_of(self, videos: Iterable[Video]) -> None:
-        """Call by a library's id what it has already: the same file, or a name that differs in its form alone."""
-        ids, by_path, by_form = set(), {}, dict[str, set[str]]()
-        for video in videos:
-            ids.add(video.id)
-            by_form.setdefault(same_name(video.id), set()).add(video.id)
-            if video.path is not None:
-                by_path[os.path.abspath(video.path)] = video.id
+    def use_names_of(self, names: Names[Video]) -> None:
+        """Call by a library's id what it has already: the same file, or a name that differs in its form alone.
+
+        What a table says of a name that several ids are forms of is lost, and `problems` says so.
+        """
         matches: dict[str, set[str]] = {}
         for entry in self.entries:
-            if entry.path is not None and (match := by_path.get(os.path.abspath(entry.path))):
-                matches.setdefault(entry.id, set()).add(match)
-        for name in {caption.video for caption in self.captions}.union(self.splits, (e.id for e in self.entries)) - ids:
-            matches.setdefault(name, by_form.get(same_name(name), set()))
-        names = {name: next(iter(same)) for name, same in matches.items() if len(same) == 1 and name not in same}
-        self.entries = [Entry(names.get(entry.id, entry.id), entry.path) for entry in self.entries]
-        self.captions = [replace(c, video=names[c.video]) if c.video in names else c for c in self.captions]
-        self.splits = {names.get(name, name): split for name, split in self.splits.items()}
+            if entry.path is not None and (video := names.at(entry.path)):
+                matches.setdefault(entry.id, set()).add(video.id)
+        files = {entry.id for entry in self.entries if entry.path is not None}
+        named = {caption.video for caption in self.captions}.union(self.splits, (entry.id for entry in self.entries))
+        for name in sorted(named):
+            same = sorted({video.id for video in names.same(name)})
+            if len(same) > 1 and name not in files:
+                self._lose_name(name, same)
+            elif name not in same:
+                matches.setdefault(name, set(same))
+        renamed = {name: next(iter(ids)) for name, ids in matches.items() if len(ids) == 1 and name not in ids}
+        self.entries = [Entry(renamed.get(entry.id, entry.id), entry.path) for entry in self.entries]
+        self.captions = [replace(c, video=renamed[c.video]) if c.video in renamed else c for c in self.captions]
+        self.splits = {renamed.get(name, name): split for name, split in self.splits.items()}
+
+    def _lose_name(self, name: str, ids: Sequence[str]) -> None:
+        """Drop what was said of a name that could be several of the library's videos."""
+        rows = self.rows_by_name[name]
+        self.captions = [caption for caption in self.captions if caption.video != name]
+        self.entries = [entry for entry in self.entries if entry.id != name]
+        self.splits.pop(name, None)
+        self.lost_rows += rows
+        self.rows -= rows
+        self.problems.append(Notice(name, f"it could be {name_some(ids)}; name one by its id", lost=True))
 
 
 def read_collection(paths: Sequence[Path], captions: Path | None = None, *, media: bool = True) -> Collection:
@@ -204,7 +220,7 @@ def _add_table(collection: Collection, path: Path, *, media: bool, only_known: b
             f"{printable(path)} has no column that names the video; columns are {', '.join(columns)[:300]!r}; "
             "wanted: video (and caption, start, end, split)"
         )
-    names = _Names(collection.entries, path.parent)
+    names = _RowNames(collection.entries, path.parent)
     ids = {entry.id for entry in collection.entries}
     for row in table.rows:
         try:
@@ -218,6 +234,7 @@ def _add_table(collection: Collection, path: Path, *, media: bool, only_known: b
         if entry.id not in ids and not only_known:
             collection.entries.append(entry)
         ids.add(entry.id)
+        collection.rows_by_name[entry.id] += 1
         collection.captions += captions
         if split:
             collection.splits[entry.id] = split
@@ -235,27 +252,20 @@ def _tell_unread(collection: Collection, place: str, rows: Sequence[Row], column
         collection.problems.append(Notice(place, message))
 
 
-class _Names:
-    """Which video a table's row means: one of the entries at hand, by path, name or stem, or a new one."""
+class _RowNames:
+    """Which video a table's row means: one of the entries at hand, or a new one."""
 
     def __init__(self, entries: Sequence[Entry], folder: Path) -> None:
         self._folder, self._files = folder, _Files()
         self.renamed: dict[Path, str] = {}
-        self._by_name: dict[str, set[Path]] = {}
-        self._by_form: dict[str, set[Path]] = {}
-        self._by_path: dict[str, Path] = {}
-        for entry in entries:
-            if entry.path is not None:
-                self._by_path[os.path.abspath(entry.path)] = entry.path
-                for name in {entry.id, entry.path.name, entry.path.stem, os.path.splitext(entry.id)[0]}:
-                    self._by_name.setdefault(name, set()).add(entry.path)
-                    self._by_form.setdefault(same_name(name), set()).add(entry.path)
+        files = ((entry.path, entry.id, entry.path) for entry in entries if entry.path is not None)
+        self._names = Names(files, any_suffix=True)
 
     def entry(self, row: dict[str, Any], named: dict[str, list[str]], *, media: bool) -> Entry:
         """Return the video that a row names.
 
         Raises:
-            ValueError: it names none.
+            ValueError: it names none, or could be several.
         """
         identifier, file = cell_name(row, named["video"]), cell_name(row, named["path"])
         name = identifier or file
@@ -269,21 +279,19 @@ class _Names:
         return Entry(name, path if media and (file or os.path.exists(path)) else None)
 
     def _match(self, file: str, identifier: str, path: Path) -> Path | None:
-        for key in (file, identifier):
-            for paths in (self._by_name.get(key, ()), self._by_form.get(same_name(key), ())) if key else ():
-                if len(paths) == 1:
-                    return next(iter(paths))
-        return self._by_path.get(os.path.abspath(path)) or self._by_ending(file or identifier)
-
-    def _by_ending(self, name: str) -> Path | None:
-        """The one file at hand with whose place below its folder a path from elsewhere ends (`D:\\v\\a.mp4`)."""
-        parts = PurePosixPath(same_name(name)).parts
-        if len(parts) < 2 or not (name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:[\\/]", name)):
-            return None
-        for start in range(1, len(parts)):
-            paths = self._by_form.get("/".join(parts[start:]), ())
+        matches = [self._names.matches(name) for name in (file, identifier) if name]
+        for paths in matches:
             if len(paths) == 1:
-                return next(iter(paths))
+                return paths[0]
+        if (at_path := self._names.at(path)) is not None:
+            return at_path
+        name = file or identifier
+        if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:[\\/]", name):
+            for key in self._names.from_elsewhere(name):
+                return key
+        if several := next((paths for paths in matches if paths), ()):
+            candidates = name_some([printable(path) for path in several])
+            raise ValueError(f"{name} could be {candidates}; name one by its path")
         return None
 
 

@@ -10,13 +10,16 @@ from typing import Any
 
 from reelseek.errors import FeatureError, UsageError
 from reelseek.library.imports import ImportReport, TrackWriter, track_of
-from reelseek.library.names import same_name
+from reelseek.library.names import name_some
 from reelseek.library.readers import ANNOTATIONS, FEATURES, read_annotations, read_feature_files
 from reelseek.library.readers.annotations import EXPECTED
-from reelseek.library.store import Caption, Library
+from reelseek.library.records import Caption
+from reelseek.library.store import Library
 from reelseek.media.notice import Notice
 
 __all__ = ["DataReport", "check_data", "import_annotations", "import_feature_files"]
+
+_DATASETS = "datasets"  # key in `meta`: formats by dataset
 
 
 @dataclass
@@ -45,44 +48,48 @@ def import_annotations(library: Library, kind: str, paths: Sequence[Path], *, da
     Raises:
         UsageError, CollectionError: see `read_annotations`; nothing was written.
     """
-    found = read_annotations(kind, paths)
+    annotations = read_annotations(kind, paths)
     prefix = f"{dataset}/" if dataset else ""
-    report = DataReport(rows=found.rows, problems=found.problems)
-    forms = {same_name(video.id): video.id for video in library.videos()}
-
-    def library_id(name: str) -> str:
-        return forms.get(same_name(prefix + name), prefix + name)
-
+    report = DataReport(rows=annotations.rows, problems=annotations.problems)
+    ids = _LibraryIds(library, prefix)
     captions = [
-        Caption(library_id(c.video), c.text, c.start_seconds, c.end_seconds, prefix + c.split if c.split else None)
-        for c in found.captions
+        Caption(ids[c.video], c.text, c.start_seconds, c.end_seconds, prefix + c.split if c.split else None)
+        for c in annotations.captions
     ]
-    splits = {prefix + split: [library_id(video) for video in members] for split, members in found.splits.items()}
+    splits = {prefix + split: [ids[video] for video in members] for split, members in annotations.splits.items()}
     videos = dict.fromkeys([video for members in splits.values() for video in members] + [c.video for c in captions])
-    with library.writing(), library.db:
-        for video in videos:
-            report.videos += library.db.execute("INSERT OR IGNORE INTO videos(id) VALUES (?)", (video,)).rowcount
-        there: dict[str, set[tuple[object, ...]]] = {}
-        for old in library.captions():
-            there.setdefault(old.video, set()).add((old.text, old.start_seconds, old.end_seconds, old.split))
-        positions = {video: len(rows) for video, rows in there.items()}
-        for caption in captions:
-            key = (caption.text, caption.start_seconds, caption.end_seconds, caption.split)
-            rows = there.setdefault(caption.video, set())
-            if key in rows:
-                continue
-            rows.add(key)
-            place = positions.get(caption.video, 0)
-            positions[caption.video] = place + 1
-            library.db.execute("INSERT INTO captions VALUES (?, ?, ?, ?, ?, ?)", (caption.video, place, *key))
-            report.captions += 1
+    catalog = library.catalog
+    with library.writing(), catalog.transaction():
+        report.videos = sum(catalog.videos.add(video) for video in videos)
+        report.captions = catalog.captions.add(captions)
         for split, members in splits.items():
-            listed = split.removeprefix(prefix) in found.listed
-            report.problems += _put_split(library, split, members, listed=listed)
+            is_listed = split.removeprefix(prefix) in annotations.listed
+            report.problems += _put_split(library, split, members, listed=is_listed)
             report.splits[split] = len(members)
-        kinds = json.loads(library.meta("datasets") or "{}") | {dataset or "": kind}
-        library.db.execute("INSERT OR REPLACE INTO meta VALUES ('datasets', ?)", (json.dumps(kinds),))
+        kinds = _kinds(library) | {dataset or "": kind}
+        catalog.set_meta(_DATASETS, json.dumps(kinds))
     return report
+
+
+class _LibraryIds(dict[str, str]):
+    """The library's ids of a dataset's videos: those that it has in any form of the letters, else new ones."""
+
+    def __init__(self, library: Library, prefix: str) -> None:
+        super().__init__()
+        self._names, self._prefix = library.names(), prefix
+
+    def __missing__(self, name: str) -> str:
+        matches = self._names.same(self._prefix + name)
+        if len(matches) > 1:
+            candidates = name_some([video.id for video in matches])
+            raise UsageError(f"the video {self._prefix + name} could be {candidates}; remove one of them first")
+        self[name] = matches[0].id if matches else self._prefix + name
+        return self[name]
+
+
+def _kinds(library: Library) -> dict[str, str]:
+    """Formats of annotations that were imported, by dataset."""
+    return dict(json.loads(library.meta(_DATASETS) or "{}"))
 
 
 def _put_split(library: Library, split: str, members: Sequence[str], *, listed: bool) -> list[Notice]:
@@ -95,7 +102,7 @@ def _put_split(library: Library, split: str, members: Sequence[str], *, listed: 
     elif old and not listed and (new := len(set(members) - old)):
         notices.append(Notice(split, f"{new} videos are added to the {len(old)} that it had"))
     if listed:
-        library.db.execute("DELETE FROM memberships WHERE split = ?", (split,))
+        library.catalog.captions.clear_members(split)
     library.put_split(split, members)
     return notices
 
@@ -145,30 +152,20 @@ def check_data(library: Library) -> dict[str, Any]:
     by_video: dict[str, list[Caption]] = {}
     for caption in captions:
         by_video.setdefault(caption.video, []).append(caption)
-    tracks: dict[str, set[str]] = {name: set() for name in library.experts()}
-    for row in library.track_rows():
-        if row.steps:
-            tracks[row.expert].add(row.owner)
     owners = {video.id: set(video.owners) for video in library.videos()}
-    members = library.memberships()
-    told = {split: set(rows) for split, rows in members.items()}
-    for caption in captions:
-        if caption.split and caption.split not in members:
-            told.setdefault(caption.split, set()).add(caption.video)
-    for video in library.videos():
-        if video.split:
-            told.setdefault(video.split, set()).add(video.id)
-    expected = _expected(library)
-    splits = {}
-    for split, videos in sorted(told.items()):
-        said = [c for v in videos for c in by_video.get(v, []) if c.split in (None, split)]
-        own = [c for c in said if c.split == split] or said
+    members = _split_members(library, captions)
+    expected, tracks = _expected(library), _owners_by_expert(library)
+    splits: dict[str, dict[str, Any]] = {}
+    for split, videos in sorted(members.items()):
+        usable = [c for v in videos for c in by_video.get(v, []) if c.split in (None, split)]
+        counted = [c for c in usable if c.split == split] or usable
+        words = sum(len(c.text.split()) for c in counted)
         splits[split] = {
             "videos": len(videos),
             "expected_videos": expected.get(split),
-            "captions": len(own),
-            "words_a_caption": round(sum(len(c.text.split()) for c in own) / len(own), 2) if own else 0.0,
-            "videos_without_captions": len(videos - {c.video for c in own}),
+            "captions": len(counted),
+            "words_a_caption": round(words / len(counted), 2) if counted else 0.0,
+            "videos_without_captions": len(videos - {c.video for c in counted}),
             "without_features": {name: sum(not (owners[v] & have) for v in videos) for name, have in tracks.items()},
         }
     texts = Counter(c.text.lower() for c in captions)
@@ -177,21 +174,42 @@ def check_data(library: Library) -> dict[str, Any]:
         "captions": len(captions),
         "splits": splits,
         "shared": {
-            f"{one} | {two}": len(told[one] & told[two])
-            for one, two in combinations(sorted(told), 2)
-            if told[one] & told[two] and _rivals(one, two)
+            f"{one} | {two}": len(members[one] & members[two])
+            for one, two in combinations(sorted(members), 2)
+            if members[one] & members[two] and _rivals(one, two)
         },
         "empty_captions": sum(not c.text.strip() for c in captions),
         "repeated_captions": sum(count - 1 for count in texts.values() if count > 1),
-        "unexpected": [s for s, about in splits.items() if about["expected_videos"] not in (None, about["videos"])],
+        "unexpected": [name for name, row in splits.items() if row["expected_videos"] not in (None, row["videos"])],
     }
 
 
+def _split_members(library: Library, captions: Sequence[Caption]) -> dict[str, set[str]]:
+    """Videos by split: of a list where there is one, else those whose captions or rows say so."""
+    listed = library.memberships()
+    members = {split: set(videos) for split, videos in listed.items()}
+    for caption in captions:
+        if caption.split and caption.split not in listed:
+            members.setdefault(caption.split, set()).add(caption.video)
+    for video in library.videos():
+        if video.split:
+            members.setdefault(video.split, set()).add(video.id)
+    return members
+
+
+def _owners_by_expert(library: Library) -> dict[str, set[str]]:
+    """Owners of tracks with steps."""
+    owners: dict[str, set[str]] = {name: set() for name in library.experts()}
+    for row in library.track_rows():
+        if row.steps:
+            owners[row.expert].add(row.owner)
+    return owners
+
+
 def _expected(library: Library) -> dict[str, int]:
-    kinds = json.loads(library.meta("datasets") or "{}")
     return {
         f"{dataset}/{split}" if dataset else split: count
-        for dataset, kind in kinds.items()
+        for dataset, kind in _kinds(library).items()
         for split, count in EXPECTED.get(kind, {}).items()
     }
 

@@ -72,8 +72,8 @@ def read_checked(path: Path) -> bytes:
         ValueError: they are not what was written.
         OSError: the file cannot be read.
     """
-    whole = path.read_bytes()
-    payload, digest = whole[:-_DIGEST_BYTES], whole[-_DIGEST_BYTES:]
+    content = path.read_bytes()
+    payload, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
     if hashlib.sha256(payload).digest() != digest:
         raise ValueError(f"{path} is damaged: its bytes are not what was written")
     return payload
@@ -85,9 +85,9 @@ def make_folder(folder: Path) -> None:
     while not folder.is_dir():
         missing.append(folder)
         folder = folder.parent
-    for each in reversed(missing):
-        each.mkdir(exist_ok=True)
-        sync_folder(each.parent)
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        sync_folder(path.parent)
 
 
 def delete_files(folder: Path, names: list[str]) -> None:

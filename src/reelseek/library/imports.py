@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,13 @@ import numpy.typing as npt
 
 from reelseek.errors import FeatureError, UsageError
 from reelseek.experts.expert import Track
-from reelseek.library.store import Library, TrackRow, Video
-from reelseek.media.container import without_media_suffix
+from reelseek.library.names import name_some
+from reelseek.library.records import TrackRow, Video
+from reelseek.library.store import Library
 
 __all__ = [
     "ImportReport",
     "TrackWriter",
-    "VideoNames",
     "fingerprint_of",
     "track_of",
 ]
@@ -46,25 +45,6 @@ class ImportReport:
     unmatched: list[str] = field(default_factory=list)
     ambiguous: list[tuple[str, str]] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
-
-
-class VideoNames:
-    """Which video a name means: that of this id, or those whose id or file it is but for folders and media suffix."""
-
-    def __init__(self, videos: Iterable[Video]) -> None:
-        self._exact: dict[str, Video] = {}
-        self._others: dict[str, dict[str, Video]] = {}
-        for video in videos:
-            self._exact[video.id] = video
-            names = {video.id, PurePosixPath(video.id).name, *([video.path.name] if video.path else [])}
-            for name in names | {without_media_suffix(name) for name in names}:
-                self._others.setdefault(name, {})[video.id] = video
-
-    def matches(self, name: str) -> tuple[Video, ...]:
-        """The one video of this id, or every video that the name fits."""
-        if name in self._exact:
-            return (self._exact[name],)
-        return tuple(self._others.get(name, {}).values())
 
 
 def fingerprint_of(expert: str, modality: str, fps: float | None, dim: int) -> str:
@@ -97,7 +77,7 @@ class TrackWriter:
     def __init__(self, library: Library) -> None:
         self.report = ImportReport()
         self._library = library
-        self._names = VideoNames(library.videos())
+        self._names = library.names()
         self._stored: dict[str, _Stored] = {}
         self._sources: dict[tuple[str, str], str] = {}
 
@@ -110,11 +90,11 @@ class TrackWriter:
         for name, rivals in names:
             videos = self._names.matches(name)
             if len(videos) > 1:
-                fits = ", ".join(video.id for video in videos[:5]) + (", ..." if len(videos) > 5 else "")
+                fits = name_some([video.id for video in videos])
                 self.report.ambiguous.append((label, f"{name} fits the videos {fits}; name one by its id"))
                 return None
             if videos and rivals:
-                fits = ", ".join(rivals[:5])
+                fits = name_some(rivals)
                 self.report.ambiguous.append((label, f"{fits} would be of video {videos[0].id} too; keep one of them"))
                 return None
             if videos:
@@ -175,8 +155,8 @@ class TrackWriter:
         stored = self._stored.get(expert)
         if stored is None:
             dim = track.values.shape[1]
-            print_ = fingerprint_of(expert, modality, fps, dim)
-            stored = self._stored[expert] = _Stored(modality, print_, dim, track.values.dtype)
+            fingerprint = fingerprint_of(expert, modality, fps, dim)
+            stored = self._stored[expert] = _Stored(modality, fingerprint, dim, track.values.dtype)
         if track.values.dtype != stored.dtype:
             if stored.dtype == np.float16 and len(track.values):
                 if np.abs(track.values).max() > _LARGEST_HALF:
@@ -210,8 +190,8 @@ def track_of(
     """
     if array.dtype.kind not in "fiu" or array.ndim not in (1, 2):
         raise FeatureError(f"holds {array.dtype} {array.shape}; wanted numbers [step, dim] or [dim]")
-    whole = array.ndim == 1
-    rows = array[None] if whole else array
+    is_one_step = array.ndim == 1
+    rows = array[None] if is_one_step else array
     if rows.shape[1] == 0:
         raise FeatureError("has no columns")
     if dim is not None and rows.shape[1] != dim:
@@ -225,5 +205,5 @@ def track_of(
         return Track(values, spans, note="imported")
     length = video.duration or (len(values) / fps if fps else float(max(1, len(values))))
     steps = np.arange(len(values) + 1, dtype=np.float64)
-    edges = steps / fps if fps and not whole else steps * (length / max(1, len(values)))
+    edges = steps / fps if fps and not is_one_step else steps * (length / max(1, len(values)))
     return Track(values, np.stack([edges[:-1], edges[1:]], axis=1), note="imported")

@@ -19,11 +19,11 @@ def upload(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
     """Tensors of the host, all of one kind of number, on a device: by one copy, which the host does not wait for."""
     if device.type == "cpu" or not tensors:
         return list(tensors)
-    flat = torch.cat([each.reshape(-1) for each in tensors])
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
     if device.type == "cuda":
         flat = flat.pin_memory()
-    parts = flat.to(device, non_blocking=True).split([each.numel() for each in tensors])
-    return [part.view(each.shape) for part, each in zip(parts, tensors, strict=True)]
+    parts = flat.to(device, non_blocking=True).split([tensor.numel() for tensor in tensors])
+    return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
 
 def zero_absent(mask: Tensor, values: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from reelseek.experts import load_expert
-from reelseek.library.store import Library, TrackRow, Video
+from reelseek.library.records import TrackRow, Video
+from reelseek.library.storage import Storage
 from reelseek.media.container import Limits, MediaInfo, probe
 from reelseek.media.guard import Workers
 from reelseek.media.notice import Notice
@@ -22,7 +23,7 @@ def _probe(item: tuple[Video, Limits]) -> MediaInfo:
 
 
 def renew_treatments(
-    library: Library, paths: Iterable[Path], *, workers: int, limits: Limits
+    storage: Storage, paths: Iterable[Path], *, workers: int, limits: Limits
 ) -> list[tuple[str, Notice]]:
     """Forget the tracks of contents that an earlier version extracted and this one would extract differently.
 
@@ -31,11 +32,12 @@ def renew_treatments(
     Returns:
         Videos whose tracks were forgotten, with the reason.
     """
-    wanted = set(paths)
+    files = set(paths)
+    contents = storage.catalog.contents
     old = {
         video.content: video
-        for video in library.videos()
-        if video.content and video.path in wanted and "treatment" not in library.media_info(video.content)
+        for video in storage.catalog.videos.all()
+        if video.content and video.path in files and "treatment" not in contents.info(video.content)
     }
     if not old:
         return []
@@ -45,22 +47,37 @@ def renew_treatments(
             if isinstance(outcome, Exception):
                 continue  # it is as it was; whoever extracts from it next says why it cannot be read
             assert video.content is not None
-            forgotten = library.set_media_info(video.content, vars(outcome), renew=bool(outcome.treatment))
-            if forgotten:
+            if _replace_info(storage, video.content, outcome):
                 message = f"extracted anew, since {', '.join(outcome.treatment)} is treated differently than before"
                 notices.append((video.id, Notice("", message)))
     return notices
 
 
-def outdated_tracks(library: Library, specs: Sequence[str]) -> list[TrackRow]:
+def _replace_info(storage: Storage, content: str, info: MediaInfo) -> bool:
+    """Note what a file says of itself now; where it is treated differently, forget what was extracted from it.
+
+    Returns:
+        Whether anything was forgotten.
+    """
+    catalog = storage.catalog
+    with storage.saving():
+        catalog.contents.set_info(content, vars(info))
+        storage.remove_copy(content)
+        if not info.treatment or not catalog.tracks.has_owner(content):
+            return False
+        catalog.remove_owner(content)
+        return True
+
+
+def outdated_tracks(storage: Storage, specs: Sequence[str]) -> list[TrackRow]:
     """List the tracks of files that another version or model of their expert made than those that run now."""
     current = {load_expert(spec).name: load_expert(spec).fingerprint for spec in specs}
-    rows = (row for row in library.track_rows() if row.expert in current and not row.owner.startswith("id:"))
+    rows = (row for row in storage.catalog.tracks.all() if row.expert in current and not row.owner.startswith("id:"))
     return [row for row in rows if row.fingerprint != current[row.expert]]
 
 
 def describe_outdated(
-    library: Library, outdated: Sequence[TrackRow], specs: Sequence[str], failed: Collection[str]
+    storage: Storage, outdated: Sequence[TrackRow], specs: Sequence[str], failed: Collection[str]
 ) -> tuple[list[tuple[str, Notice]], list[tuple[str, str, str]]]:
     """Say what became of outdated tracks after an extraction.
 
@@ -75,8 +92,8 @@ def describe_outdated(
     failures: list[tuple[str, str, str]] = []
     if not outdated:
         return notices, failures
-    remaining = {(row.owner, row.expert) for row in outdated_tracks(library, specs)}
-    experts = library.experts()
+    remaining = {(row.owner, row.expert) for row in outdated_tracks(storage, specs)}
+    experts = storage.catalog.tracks.experts()
     for expert in dict.fromkeys(row.expert for row in outdated):
         owners = [row.owner for row in outdated if row.expert == expert]
         old = [owner for owner in owners if (owner, expert) in remaining]
@@ -92,6 +109,6 @@ def describe_outdated(
                 "its track is by another version or model of this expert, and a search cannot use both; put its file "
                 "back and add it again (with --retry-failed where it failed), or forget it: reelseek remove"
             )
-            videos = [video.id for owner in old for video in library.videos_of(owner)]
+            videos = [video.id for owner in old for video in storage.catalog.videos.of_owner(owner)]
             failures += [(video, expert, reason) for video in videos if video not in failed]
     return notices, failures

@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from reelseek.errors import LibraryError
 from reelseek.library.files import delete_files, make_folder, sync_file, sync_folder
+from reelseek.library.records import Place
 
-__all__ = ["Place", "Shards", "folder_name", "track_hash"]
+__all__ = ["Shards", "folder_name", "track_hash"]
 
 _ROWS_A_SHARD = 4_000_000
-Place = tuple[int, int]  # shard number, first row
 
 
 class Shards:

@@ -9,14 +9,12 @@ from functools import cached_property
 from pathlib import Path
 
 from reelseek.experts import load_expert
-from reelseek.library.store import Library
+from reelseek.library.catalog import SidecarState
+from reelseek.library.storage import Storage
 from reelseek.media.streams import SubtitleStream
 from reelseek.media.subtitles import sidecar_names
 
-__all__ = ["Sidecars", "put_sidecars", "reads_subtitles"]
-
-State = frozenset[tuple[str, int, int]]
-"""Name, size and time of change (ns) of every subtitle file."""
+__all__ = ["Sidecars", "reads_subtitles"]
 
 
 def reads_subtitles(spec: str) -> bool:
@@ -27,14 +25,14 @@ def reads_subtitles(spec: str) -> bool:
 class Sidecars:
     """Subtitle files beside the videos of a library, as they are now; every folder is listed once."""
 
-    def __init__(self, library: Library) -> None:
-        self._library = library
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
         self._folders: dict[Path, dict[str, list[str]]] = {}
 
     @cached_property
     def _paths(self) -> dict[str, list[Path]]:
         paths: dict[str, list[Path]] = {}
-        for video in self._library.videos():
+        for video in self._storage.catalog.videos.all():
             if video.path is not None and video.content is not None:
                 paths.setdefault(video.content, []).append(video.path)
         return paths
@@ -50,7 +48,7 @@ class Sidecars:
         """Every path at which a content is known to lie."""
         return tuple(self._paths.get(content, ()))
 
-    def state(self, content: str) -> State:
+    def state(self, content: str) -> SidecarState:
         """The subtitle files beside any copy of a content."""
         files = []
         for path in self._paths.get(content, ()):
@@ -62,7 +60,7 @@ class Sidecars:
 
     def changed(self, content: str) -> bool:
         """Whether other files lie there than those last read, or the same were changed."""
-        return self.state(content) != _read_before(self._library, content)
+        return self.state(content) != self._storage.catalog.contents.sidecars(content)
 
 
 def _stat(files: Iterable[Path]) -> Iterable[tuple[str, int, int]]:
@@ -72,19 +70,3 @@ def _stat(files: Iterable[Path]) -> Iterable[tuple[str, int, int]]:
         except OSError:  # it went in this moment, or its link points nowhere
             continue
         yield path.name, status.st_size, status.st_mtime_ns
-
-
-def _read_before(library: Library, content: str) -> State:
-    rows = library.db.execute("SELECT name, size, mtime_ns FROM sidecars WHERE owner = ?", (content,))
-    return frozenset(tuple(row) for row in rows)
-
-
-def put_sidecars(library: Library, content: str, state: State) -> None:
-    """Note which subtitle files a content's words were read from, and forget what was said of those before.
-
-    Call it inside `saving`, before the new notices are put.
-    """
-    names = {name for name, _, _ in state | _read_before(library, content)}
-    library.db.execute("DELETE FROM sidecars WHERE owner = ?", (content,))
-    library.db.executemany("INSERT INTO sidecars VALUES (?, ?, ?, ?)", [(content, *row) for row in sorted(state)])
-    library.db.executemany("DELETE FROM notices WHERE owner = ? AND place = ?", [(content, name) for name in names])

@@ -16,7 +16,7 @@ from reelseek.library.texts import is_unicode, read_text, split_lines
 from reelseek.media.guard import guarded
 from reelseek.media.notice import Notice
 
-__all__ = ["TABLE_SUFFIXES", "Row", "Table", "parse_json", "read_json", "read_table"]
+__all__ = ["TABLE_SUFFIXES", "Row", "Table", "parse_json", "read_json", "read_table", "split_cells"]
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".json", ".jsonl", ".ndjson", ".parquet")
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
@@ -81,6 +81,15 @@ def read_table(path: Path, column_names: Collection[str] = (), notices: list[Not
 
 
 # CSV
+
+
+def split_cells(line: str) -> list[str]:
+    """The cells of one line of CSV, with blanks before a quote or without; for files that are no tables with a header.
+
+    >>> split_cells('a1b2, 0.0, 10.0, "/m/1,/m/2"')
+    ['a1b2', '0.0', '10.0', '/m/1,/m/2']
+    """
+    return next(csv.reader([line], skipinitialspace=True))
 
 
 class _CsvReader:

@@ -5,7 +5,7 @@ import os
 
 from reelseek.errors import UsageError
 from reelseek.experts.sentence import SENTENCE_VARIABLE, SentenceEncoder, packaged_encoder, sentence_encoder
-from reelseek.library.store import Library
+from reelseek.library.storage import Storage
 
 __all__ = ["LINE_EXPERTS", "check_text_space", "note_text_space"]
 
@@ -13,34 +13,34 @@ LINE_EXPERTS = ("speech", "ocr")  # their steps are sentence embeddings
 _KEY = "text_space"
 
 
-def check_text_space(library: Library) -> None:
+def check_text_space(storage: Storage) -> None:
     """Refuse to mix the vectors of two sentence encoders.
 
     Raises:
         UsageError: the library's lines were embedded by another encoder than the one that is named now.
     """
-    encoder, noted = sentence_encoder(), json.loads(library.meta(_KEY) or "null")
+    encoder, noted = sentence_encoder(), json.loads(storage.catalog.meta(_KEY) or "null")
     if noted is None and encoder is packaged_encoder():
         return
     noted = noted or {"name": "", "fingerprint": packaged_encoder().fingerprint}
-    lines = [expert for expert in LINE_EXPERTS if expert in library.experts()]
+    lines = [expert for expert in LINE_EXPERTS if expert in storage.catalog.tracks.experts()]
     if not lines or noted["fingerprint"] == encoder.fingerprint:
         return
     embedder = f"the encoder {noted['name']}" if noted["name"] else "the packaged encoder"
     remedy = f"set {SENTENCE_VARIABLE}={noted['name']}" if noted["name"] else f"unset {SENTENCE_VARIABLE}"
-    erase = " and ".join(f"reelseek remove {library.path} --expert {expert}" for expert in lines)
+    erase = " and ".join(f"reelseek remove {storage.path} --expert {expert}" for expert in lines)
     raise UsageError(
-        f"the lines of {library.path} were embedded by {embedder}, and {_named(encoder)} is named now; {remedy}, or "
+        f"the lines of {storage.path} were embedded by {embedder}, and {_named(encoder)} is named now; {remedy}, or "
         f"make them again after {erase}"
     )
 
 
-def note_text_space(library: Library) -> None:
+def note_text_space(storage: Storage) -> None:
     """Keep which encoder embeds the library's lines from now on; call it after `check_text_space`."""
     encoder = sentence_encoder()
-    if encoder is not packaged_encoder() or library.meta(_KEY) is not None:
+    if encoder is not packaged_encoder() or storage.catalog.meta(_KEY) is not None:
         name = "" if encoder is packaged_encoder() else os.environ[SENTENCE_VARIABLE].strip()
-        library.set_meta(_KEY, json.dumps({"name": name, "fingerprint": encoder.fingerprint}))
+        storage.set_meta(_KEY, json.dumps({"name": name, "fingerprint": encoder.fingerprint}))
 
 
 def _named(encoder: SentenceEncoder) -> str:

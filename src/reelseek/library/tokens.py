@@ -14,7 +14,8 @@ from torch import Tensor
 
 from reelseek.errors import FeatureError, UsageError
 from reelseek.library.mask import Mask, upload, zero_absent
-from reelseek.library.store import Library, TrackRow, Video
+from reelseek.library.records import TrackRow, Video
+from reelseek.library.source import FeatureSource
 
 __all__ = ["Clip", "Steps", "TokenReader", "Tokens", "with_any"]
 
@@ -139,6 +140,25 @@ class Steps:
             host=present,
         )
 
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: "slice | Sequence[int] | Tensor") -> "Steps":
+        """Return some of the videos: a slice, their numbers, or a mask."""
+        return self.rows(torch.arange(len(self))[rows])
+
+    @classmethod
+    def concat(cls, parts: Sequence["Steps"]) -> "Steps":
+        """Collate batches on the host, padded to the longest."""
+        longest = max(part.values.shape[1] for part in parts)
+
+        def padded(tensor: Tensor) -> Tensor:
+            end = tensor.new_zeros(len(tensor), longest - tensor.shape[1], *tensor.shape[2:])
+            return torch.cat([tensor, end], dim=1)
+
+        columns = zip(*((part.values, part.present, part.spans) for part in parts), strict=True)
+        return cls(*(torch.cat([padded(tensor) for tensor in column]) for column in columns))
+
     def rows(self, videos: Int[Tensor, " row"]) -> "Steps":
         """Some of the videos, by their numbers on the host."""
         index = upload([videos], self.device)[0]
@@ -184,7 +204,7 @@ class TokenReader:
 
     def __init__(
         self,
-        library: Library,
+        library: FeatureSource,
         experts: Sequence[str] | None = None,
         *,
         most_steps: int = 30,
@@ -197,27 +217,27 @@ class TokenReader:
         self.hidden: Mapping[str, Collection[str]] = {}
         self.frames: int | None = None
         self._videos: dict[str, Video] = {video.id: video for video in library.videos()}
-        known = library.experts()
-        chosen = list(experts) if experts is not None else [name for name, about in known.items() if about["present"]]
-        for name in chosen:
-            if name not in known:
-                raise UsageError(f"{library.path} has no tracks of {name!r}; it has {', '.join(known) or 'none'}")
-            if len(known[name]["fingerprints"]) > 1:
+        existing = library.experts()
+        names = list(experts) if experts is not None else [name for name in existing if existing[name]["present"]]
+        for name in names:
+            if name not in existing:
+                raise UsageError(f"{library.path} has no tracks of {name!r}; it has {', '.join(existing) or 'none'}")
+            if (ways := len(existing[name]["fingerprints"])) > 1:
                 raise UsageError(
-                    f"{library.path} has tracks of {name!r} made in {len(known[name]['fingerprints'])} different ways, "
+                    f"{library.path} has tracks of {name!r} made in {ways} different ways, "
                     "whose vectors cannot be compared; run `reelseek add` over its videos again to renew the old ones"
                 )
-        self.dims: dict[str, int] = {name: int(known[name]["dim"]) for name in chosen}
-        self.modalities: dict[str, str] = {name: str(known[name]["modality"]) for name in chosen}
-        self.fingerprints: dict[str, str] = {name: str(known[name]["fingerprints"][0]) for name in chosen}
+        self.dims: dict[str, int] = {name: int(existing[name]["dim"]) for name in names}
+        self.modalities: dict[str, str] = {name: str(existing[name]["modality"]) for name in names}
+        self.fingerprints: dict[str, str] = {name: str(existing[name]["fingerprints"][0]) for name in names}
         self._rows: dict[tuple[str, str], TrackRow] = {
-            (row.owner, row.expert): row for name in chosen for row in library.track_rows(name)
+            (row.owner, row.expert): row for name in names for row in library.track_rows(name)
         }
 
     def row(self, video: str, expert: str) -> TrackRow | None:
         """The track's row, or None where the expert was never run (which is not the same as finding nothing)."""
-        found = [self._rows.get((owner, expert)) for owner in self._videos[video].owners]
-        return next((row for row in reversed(found) if row is not None), None)
+        rows = [self._rows.get((owner, expert)) for owner in self._videos[video].owners]
+        return next((row for row in reversed(rows) if row is not None), None)
 
     def steps(self, clip: Clip, expert: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
         """Values [step, dim] and spans [step, 2] of one clip, all of them."""
@@ -228,15 +248,15 @@ class TokenReader:
         if clip.start_seconds is not None or clip.end_seconds is not None:
             start = clip.start_seconds or 0.0
             end = np.inf if clip.end_seconds is None else clip.end_seconds
-            touched = (spans[:, 0] < end) & ((spans[:, 1] > start) | (spans[:, 0] >= start))
-            values, spans = values[touched], spans[touched]
+            overlapping = (spans[:, 0] < end) & ((spans[:, 1] > start) | (spans[:, 0] >= start))
+            values, spans = values[overlapping], spans[overlapping]
         return np.asarray(values, np.float32), np.asarray(spans)
 
     def _shortened(self, clip: Clip, expert: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
         values, spans = self.steps(clip, expert)
         if self.frames is not None and self.modalities[expert] == "appearance" and len(values) > self.frames:
-            chosen = ((np.arange(self.frames) + 0.5) / self.frames * len(values)).astype(int)
-            values, spans = values[chosen], spans[chosen]
+            spread = ((np.arange(self.frames) + 0.5) / self.frames * len(values)).astype(int)
+            values, spans = values[spread], spans[spread]
         if expert in self.step_by_step:
             most = self.step_by_step[expert]
             if len(values) > most:
@@ -261,13 +281,13 @@ class TokenReader:
         Raises:
             FeatureError: a track holds NaN.
         """
-        found = {}
+        tokens = {}
         for expert in self.dims:
             moved: Sequence[Clip] = clips
             if shifts and expert in shifts:
                 moved = [_moved(clip, seconds) for clip, seconds in zip(clips, shifts[expert], strict=True)]
-            found[expert] = self._pad([self._at_zero(clip, expert) for clip in moved], expert)
-        return found
+            tokens[expert] = self._pad([self._at_zero(clip, expert) for clip in moved], expert)
+        return tokens
 
     def _at_zero(self, clip: Clip, expert: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
         values, spans = self._shortened(clip, expert)

@@ -5,11 +5,9 @@ that a phrase of any length is found wherever it stands.
 """
 
 import re
-import sqlite3
 import unicodedata
-from collections.abc import Iterable
 
-__all__ = ["add_words_table", "fold", "index_words", "is_character", "token_runs", "tokens", "words_for_reading"]
+__all__ = ["fold", "is_character", "token_runs", "tokens"]
 
 _BARE = str.maketrans({"ı": "i", "ł": "l", "ø": "o", "đ": "d", "\u0640": ""})  # no marks to take off, or a filler
 # Accents, Hebrew and Arabic points, variation selectors; but not the breve of й, nor the vowels of Indic and Thai.
@@ -76,56 +74,3 @@ def token_runs(text: str) -> list[list[str]]:
 def tokens(text: str) -> list[str]:
     """Folded words of a text, in order."""
     return [token for run in token_runs(text) for token in run]
-
-
-def index_words(connection: sqlite3.Connection, rows: Iterable[tuple[int, str]]) -> None:
-    """Write the words of some rows (id, text) of `texts` for full text."""
-    _fill(connection, "main", rows)
-
-
-def add_words_table(connection: sqlite3.Connection) -> None:
-    """Give a library of before its table of words, in the place of the full text it had.
-
-    Raises:
-        sqlite3.OperationalError: it cannot be written now; nothing was changed.
-    """
-    if _has_words(connection, "main"):
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        _create(connection, "main")
-        for old in ("TRIGGER IF EXISTS texts_added", "TRIGGER IF EXISTS texts_removed", "TABLE IF EXISTS texts_fts"):
-            connection.execute(f"DROP {old}")
-        connection.execute(
-            "CREATE TRIGGER texts_removed AFTER DELETE ON texts BEGIN DELETE FROM texts_words WHERE rowid = old.id; END"
-        )
-        connection.execute("DROP TABLE IF EXISTS temp.texts_words")
-        connection.commit()
-    except sqlite3.OperationalError:
-        connection.rollback()
-        raise
-
-
-def words_for_reading(connection: sqlite3.Connection) -> None:
-    """Make sure that words can be looked for: in a library of before that cannot be written, by a table in memory."""
-    if not _has_words(connection, "main") and not _has_words(connection, "temp"):
-        connection.execute("PRAGMA temp_store = MEMORY")
-        _create(connection, "temp")
-        connection.commit()
-
-
-def _has_words(connection: sqlite3.Connection, schema: str) -> bool:
-    query = f"SELECT 1 FROM {schema}.sqlite_master WHERE name = 'texts_words'"
-    return connection.execute(query).fetchone() is not None
-
-
-def _create(connection: sqlite3.Connection, schema: str) -> None:
-    connection.execute(f"CREATE VIRTUAL TABLE {schema}.texts_words USING fts5(words, tokenize='porter ascii')")
-    _fill(connection, schema, connection.execute("SELECT id, text FROM texts").fetchall())
-
-
-def _fill(connection: sqlite3.Connection, schema: str, rows: Iterable[tuple[int, str]]) -> None:
-    connection.executemany(
-        f"INSERT INTO {schema}.texts_words(rowid, words) VALUES (?, ?)",
-        ((row, " ".join(tokens(text))) for row, text in rows),
-    )

@@ -1,6 +1,34 @@
-"""Tokens of any subset of modalities, and captions -> embeddings whose similarity ranks moments."""
+"""Tokens of any subset of modalities, and captions -> embeddings whose similarity ranks moments.
 
-from reelseek.models.model import Embedding, RetrievalModel, load_model
-from reelseek.models.systems import SYSTEMS
+What a system of another package is written with stands here: `LearnedModel`, `SystemConfig`, `System`, and their parts.
+"""
 
-__all__ = ["SYSTEMS", "Embedding", "RetrievalModel", "load_model"]
+from reelseek.library.tokens import Steps, Tokens
+from reelseek.models.losses import LossConfig
+from reelseek.models.model import (
+    STRICT,
+    Batch,
+    Embedding,
+    LearnedModel,
+    RetrievalModel,
+    SystemConfig,
+    load_model,
+)
+from reelseek.models.systems import SYSTEMS, System
+from reelseek.models.text import TextConfig
+
+__all__ = [
+    "STRICT",
+    "SYSTEMS",
+    "Batch",
+    "Embedding",
+    "LearnedModel",
+    "LossConfig",
+    "RetrievalModel",
+    "Steps",
+    "System",
+    "SystemConfig",
+    "TextConfig",
+    "Tokens",
+    "load_model",
+]

@@ -2,17 +2,20 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from reelseek.errors import ModelError, ReelseekError, UsageError
-from reelseek.library.store import Library
+from reelseek.library.source import FeatureSource
+from reelseek.library.storage import Storage
 from reelseek.library.text_space import check_text_space
 from reelseek.library.tokens import Clip, TokenReader, Tokens
 from reelseek.models.device import device_of
 from reelseek.models.model import Embedding, RetrievalModel
+from reelseek.plugins import describe_error
 
 __all__ = ["embed_batches", "embed_clips", "embed_texts", "embed_tokens", "reader_for", "similarity_matrix"]
 
@@ -22,26 +25,26 @@ _TOGETHER = 16  # batches whose embeddings are fetched from a device at once
 _BLOCK_FLOATS = 2**25  # of similarities, or of what pairs are compared by, at once
 
 
-def reader_for(model: RetrievalModel, library: Library, experts: Sequence[str] | None = None) -> TokenReader:
+def reader_for(model: RetrievalModel, library: FeatureSource, experts: Sequence[str] | None = None) -> TokenReader:
     """A reader of those of the model's experts that the library has.
 
     Raises:
         UsageError: an expert asked for is not the model's, the library has none of them, or it has lines of another
             sentence encoder than a model without training compares with.
     """
-    if model.embeds_sentences:
+    if model.embeds_sentences and isinstance(library, Storage):  # features in memory have no lines
         check_text_space(library)
     have = library.experts()
     for name in experts or ():
         if name not in model.experts:
             raise UsageError(f"{model.system} takes no expert {name!r}; it takes {', '.join(model.experts)}")
-    chosen = [name for name in (experts or model.experts) if name in have]
-    if not chosen:
+    selected = [name for name in (experts or model.experts) if name in have]
+    if not selected:
         raise UsageError(
             f"{library.path} has none of the experts {', '.join(experts or model.experts)}; "
             f"it has {', '.join(have) or 'none'}. Extract them with: reelseek add {library.path} VIDEOS"
         )
-    return TokenReader(library, chosen, step_by_step=model.step_by_step)
+    return TokenReader(library, selected, step_by_step=model.step_by_step)
 
 
 def embed_batches(
@@ -62,8 +65,7 @@ def embed_batches(
         group = clips[begin : begin + size * together]
         with torch.inference_mode():
             batches = (reader.batch(group[start : start + size]) for start in range(0, len(group), size))
-            parts = [model.encode_videos({name: steps.to(device) for name, steps in b.items()}) for b in batches]
-            embedding = Embedding.concat(parts).to("cpu")
+            embedding = Embedding.concat([_encode(model, tokens, device) for tokens in batches]).to("cpu")
         _check_finite(model, embedding, [_name(clip) for clip in group])
         yield embedding
         if progress:
@@ -93,19 +95,20 @@ def embed_tokens(model: RetrievalModel, tokens: Tokens) -> Embedding:
     device = device_of(model)
     model.eval()
     with torch.inference_mode():
-        embedding = model.encode_videos({name: steps.to(device) for name, steps in tokens.items()}).to("cpu")
+        embedding = _encode(model, tokens, device).to("cpu")
     _check_finite(model, embedding, [f"clip {number}" for number in range(1, len(embedding) + 1)])
     return embedding
 
 
-def embed_texts(model: RetrievalModel, texts: Sequence[str]) -> Embedding:
+def embed_texts(model: RetrievalModel, texts: str | Sequence[str]) -> Embedding:
     """Embeddings of texts, in evaluation mode; what the text side cannot read has no slot present, nor any weight.
 
     Raises:
         ModelError: a text is empty, or the model makes NaN or infinity of it.
     """
+    texts = [texts] if isinstance(texts, str) else texts
     model.eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), _failures(model, "encode_texts"):
         part = model.encode_texts(texts).to("cpu")
         read = model.reads(texts).cpu()[:, None]
         part = Embedding(part.values, part.present & read, part.weights * read)
@@ -136,12 +139,8 @@ def similarity_matrix(model: RetrievalModel, texts: Embedding, videos: Embedding
 
 
 def _similarity(model: RetrievalModel, texts: Embedding, videos: Embedding) -> Float[Tensor, "text video"]:
-    try:
+    with _failures(model, "similarity"):
         scores = model.similarity(texts, videos)
-    except ReelseekError:
-        raise
-    except Exception as error:  # a system may come from another package, and raise what it likes
-        raise ModelError(f"the similarity of {model.system} failed: {type(error).__name__}: {error}") from error
     if scores.shape != (len(texts), len(videos)):
         raise ModelError(
             f"the similarity of {model.system} has the shape {tuple(scores.shape)} for {len(texts)} texts and "
@@ -150,6 +149,22 @@ def _similarity(model: RetrievalModel, texts: Embedding, videos: Embedding) -> F
     if not bool(torch.isfinite(scores).all()):
         raise ModelError(f"the similarity of {model.system} is NaN or infinite; its weights are damaged")
     return scores.float().cpu()
+
+
+def _encode(model: RetrievalModel, tokens: Tokens, device: torch.device) -> Embedding:
+    with _failures(model, "encode_videos"):
+        return model.encode_videos({name: steps.to(device) for name, steps in tokens.items()})
+
+
+@contextmanager
+def _failures(model: RetrievalModel, method: str) -> Iterator[None]:
+    """Say in one line what a model raises: it may come from another package, and raise what it likes."""
+    try:
+        yield
+    except ReelseekError:
+        raise
+    except Exception as error:
+        raise ModelError(f"the {method} of {model.system} failed: {describe_error(error)}") from error
 
 
 def _name(clip: Clip) -> str:

@@ -22,7 +22,7 @@ from reelseek.library.tokens import Steps, Tokens
 from reelseek.models import parallel
 from reelseek.models.blocks.project import Inputs
 from reelseek.models.losses import LossConfig
-from reelseek.models.text import TextConfig, TextEncoder
+from reelseek.models.text import TextConfig, TextEncoder, refuse_features, takes_one_text
 from reelseek.models.weights import read_saved, write_errors, write_saved
 
 __all__ = [
@@ -63,9 +63,9 @@ class Embedding:
         ones = torch.ones_like(values[..., 0])
         return cls(values, ones > 0 if present is None else present, ones)
 
-    def of_all(self) -> "Embedding":
+    def all_gather(self) -> "Embedding":
         """The items of all processes that train together."""
-        return Embedding(*(parallel.gathered(part) for part in (self.values, self.present, self.weights)))
+        return Embedding(*(parallel.all_gather(part) for part in (self.values, self.present, self.weights)))
 
     def to(self, device: torch.device | str) -> "Embedding":
         """The same on a device."""
@@ -131,22 +131,45 @@ class Batch:
 
     def with_evidence(self) -> "Batch":
         """The clips that have at least one step of some modality: nothing can be learnt from the others."""
-        there = torch.stack([steps.videos.host for steps in self.tokens.values()]).any(0)
-        if bool(there.all()):
+        present = torch.stack([steps.videos.host for steps in self.tokens.values()]).any(0)
+        if bool(present.all()):
             return self
-        return self.rows(there.nonzero()[:, 0])
+        return self.rows(present.nonzero()[:, 0])
 
-    def rows(self, kept: Int[Tensor, " kept"]) -> "Batch":
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, rows: "slice | Sequence[int] | Tensor") -> "Batch":
+        """Return some of the clips: a slice, their numbers, or a mask."""
+        return self.rows(torch.arange(len(self))[rows])
+
+    @classmethod
+    def concat(cls, parts: Sequence["Batch"]) -> "Batch":
+        """Collate batches of the same experts, on the host, into one; steps are padded to the longest."""
+        first = parts[0]
+        clips = [part.clip for part in parts if part.clip is not None]
+        pseudo = [part.pseudo for part in parts if part.pseudo is not None]
+        return replace(
+            first,
+            tokens={name: Steps.concat([part.tokens[name] for part in parts]) for name in first.tokens},
+            texts=[text for part in parts for text in part.texts],
+            video=torch.cat([part.video for part in parts]),
+            clip=torch.cat(clips) if first.clip is not None else None,
+            pseudo=torch.cat(pseudo) if first.pseudo is not None else None,
+            host_video=None,
+        )
+
+    def rows(self, selected: Int[Tensor, " selected"]) -> "Batch":
         """Some of the clips, in that order, by their numbers on the host."""
-        tokens = {name: steps.rows(kept) for name, steps in self.tokens.items()}
-        index = upload([kept], self.video.device)[0]
+        tokens = {name: steps.rows(selected) for name, steps in self.tokens.items()}
+        index = upload([selected], self.video.device)[0]
         video = self.video.index_select(0, index)
         clip = None if self.clip is None else self.clip.index_select(0, index)
         pseudo = self.pseudo
         if pseudo is not None:
-            pseudo = pseudo.index_select(0, upload([kept], pseudo.device)[0])
-        texts = [self.texts[row] for row in kept.tolist()]
-        numbers = self.video_numbers.index_select(0, kept)
+            pseudo = pseudo.index_select(0, upload([selected], pseudo.device)[0])
+        texts = [self.texts[row] for row in selected.tolist()]
+        numbers = self.video_numbers.index_select(0, selected)
         return replace(self, tokens=tokens, texts=texts, video=video, clip=clip, pseudo=pseudo, host_video=numbers)
 
     @property
@@ -205,7 +228,9 @@ def mean_of_slots(embedding: Embedding) -> Embedding:
 
 
 class RetrievalModel(nn.Module):
-    """What every system is: `encode_videos`, `encode_texts`, `similarity`, `save`.
+    """What every system is: `encode_videos`, `encode_texts`, `similarity`, `save`; called with a batch, its loss terms.
+
+    Where texts are taken, one string is one text, in the systems of other packages too.
 
     A system whose slots meet in dot products has nothing to say of `similarity`, and is searched by an index that
     orders clips exactly. One that compares in a way of its own (X-Pool, JSFusion) overrides it, and is `pairwise`:
@@ -223,6 +248,7 @@ class RetrievalModel(nn.Module):
         renormalise: how `similarity` treats absent slots.
         text_side: what names of parameters of the text side begin with; they may learn at a rate of their own.
         unused: parameters that no loss reaches, by what their names begin with.
+        record: what was written beside its weights of how it was trained; empty for one that was not loaded.
         embeds_sentences: whether it compares queries with a library's lines as they are, in one encoder's space.
     """
 
@@ -235,6 +261,13 @@ class RetrievalModel(nn.Module):
     renormalise: bool = True
     slots: tuple[str, ...] = ()
     config: Any = None
+    record: Mapping[str, Any] = {}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in ("encode_texts", "reads"):
+            if name in vars(cls):
+                setattr(cls, name, takes_one_text(vars(cls)[name]))
 
     @property
     def step_by_step(self) -> Mapping[str, int]:
@@ -260,17 +293,29 @@ class RetrievalModel(nn.Module):
         """
 
     @abstractmethod
-    def encode_texts(self, texts: Sequence[str]) -> Embedding:
-        """Embeddings of captions or queries.
+    def encode_texts(self, texts: str | Sequence[str]) -> Embedding:
+        """Embeddings of captions or queries; a string is one of them.
 
         Raises:
             ModelError: a text is empty.
         """
 
-    def reads(self, texts: Sequence[str]) -> Bool[Tensor, " text"]:
+    @takes_one_text
+    def reads(self, texts: str | Sequence[str]) -> Bool[Tensor, " text"]:
         """Which texts its text side can read; the vectors of the others say nothing of what they mean."""
         encoder = getattr(self, "text", None)
-        return encoder.reads(texts) if isinstance(encoder, TextEncoder) else torch.ones(len(texts), dtype=torch.bool)
+        if isinstance(encoder, TextEncoder):
+            return encoder.reads(texts)
+        refuse_features(texts)
+        return torch.ones(len(texts), dtype=torch.bool)
+
+    def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """The terms of `loss`: what `DistributedDataParallel` and `torch.compile` call.
+
+        >>> shared = DistributedDataParallel(model)  # doctest: +SKIP
+        >>> sum(shared(batch).values()).backward()  # doctest: +SKIP
+        """
+        return self.loss(batch)
 
     def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Terms whose sum a training step makes smaller, each times its weight."""
@@ -313,15 +358,15 @@ class RetrievalModel(nn.Module):
         Raises:
             ModelError: says what was given and what is wanted.
         """
-        known = self.experts
+        widths = self.experts
         if not tokens:
-            raise ModelError(f"{self.system} was given no features; it takes {', '.join(known)}")
+            raise ModelError(f"{self.system} was given no features; it takes {', '.join(widths)}")
         for name, steps in tokens.items():
-            if name not in known:
-                raise ModelError(f"{self.system} was not built for {name!r}; it takes {', '.join(known)}")
-            if steps.values.shape[2] != known[name]:
+            if name not in widths:
+                raise ModelError(f"{self.system} was not built for {name!r}; it takes {', '.join(widths)}")
+            if steps.values.shape[2] != widths[name]:
                 raise ModelError(
-                    f"{self.system} wants {name} of width {known[name]}, and was given width {steps.values.shape[2]}"
+                    f"{self.system} wants {name} of width {widths[name]}, and was given width {steps.values.shape[2]}"
                 )
 
     @property
@@ -344,7 +389,11 @@ class RetrievalModel(nn.Module):
             ModelError: one of them cannot be written.
         """
         folder = Path(path)
+        from reelseek.models.systems import SYSTEMS
+
+        package = SYSTEMS.package(self.system)
         config = {"format": 1, "system": self.system, "config": _plain(self.config), **(about or {})}
+        config |= {"package": package} if package else {}
         write_saved(folder, self.state_dict(), config)
         with write_errors(folder / "README.md"):
             write_whole(folder / "README.md", card or f"# {self.system}\n\nA Reelseek retrieval model.\n")
@@ -393,11 +442,11 @@ class LearnedModel(RetrievalModel):
         self.check(tokens)
         steps = self.inputs(tokens)
         if self.config.missing == "refuse":
-            for name, each in steps.items():
-                lacking = len(each.mask) - each.videos.count
+            for name, track in steps.items():
+                lacking = len(track.mask) - track.videos.count
                 if lacking:
                     raise ModelError(
-                        f"{self.system} as published needs every modality, and {lacking} of {len(each.present)} videos "
+                        f"{self.system} as published needs every modality, and {lacking} of {len(track.present)} videos "
                         f"lack {name}; set model.missing to mask to go without"
                     )
         return self.encode(steps)
@@ -406,18 +455,18 @@ class LearnedModel(RetrievalModel):
         """The terms of the clips that have any evidence; one that is zero where there are none."""
         self.check(batch.tokens)
         batch = batch.with_evidence()
-        found = self.terms(batch) if parallel.everywhere(len(batch.texts) > 0) else {}
-        if not found:
+        losses = self.terms(batch) if parallel.all_true(len(batch.texts) > 0) else {}
+        if not losses:
             return {"nothing": torch.stack([(parameter * 0).sum() for parameter in self.parameters()]).sum()}
-        return found
+        return losses
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """The terms of the loss, each times its weight; every clip has some modality. None if no term has clips."""
         texts, videos = self.encode_texts(batch.texts), self.encode_videos(batch.tokens)
         negatives = batch.negatives
         if parallel.active() and self.training and not batch.local:
-            texts, videos = texts.of_all(), videos.of_all()
-            alike = parallel.gathered(batch.alike)
+            texts, videos = texts.all_gather(), videos.all_gather()
+            alike = parallel.all_gather(batch.alike)
             negatives = alike[:, None] != alike[None, :]
         return {self.config.loss.name: self.score_loss(self.similarity(texts, videos), negatives=negatives)}
 
@@ -458,11 +507,12 @@ def load_model(path: "RetrievalModel | str | os.PathLike[str]", **settings: Any)
         )
     try:
         config, weights = read_saved(folder)
-        system = SYSTEMS[config["system"]]
+        if "system" not in config or "config" not in config:
+            raise ModelError("its config.json names no system and configuration; is it a folder of another project?")
+        system = SYSTEMS.of_saved(config["system"], str(config.get("package", "")))
         model = system.build(config["config"])
         model.load_state_dict(weights)
-    except KeyError as error:
-        raise ModelError(f"{folder / 'config.json'} names no system that is known here: {error}") from error
+        model.record = {key: value for key, value in config.items() if key not in ("format", "system", "config")}
     except Exception as error:  # safetensors and torch have no common root for a damaged or foreign file
         raise ModelError(f"{folder} cannot be loaded: {error}") from error
     return model.eval()

@@ -14,16 +14,16 @@ from reelseek.errors import UsageError
 
 __all__ = [
     "active",
+    "all_gather",
+    "all_reduce_sum",
+    "all_true",
     "average_gradients",
-    "everywhere",
-    "first",
-    "gathered",
+    "barrier",
+    "is_main_process",
     "join",
     "rank",
-    "shared_sums",
-    "size",
-    "total",
-    "wait",
+    "total_count",
+    "world_size",
 ]
 
 
@@ -55,40 +55,40 @@ def join(device: torch.device) -> torch.device:
 
 
 def active() -> bool:
-    """Whether there is more than this process."""
-    return size() > 1
+    """Whether several processes train together."""
+    return world_size() > 1
 
 
-def size() -> int:
+def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    return dist.get_rank() if size() > 1 else 0
+    return dist.get_rank() if world_size() > 1 else 0
 
 
-def first() -> bool:
-    """Whether this process writes files and reports."""
+def is_main_process() -> bool:
+    """Whether this process writes files and reports: the one of rank 0."""
     return rank() == 0
 
 
-def wait() -> None:
-    """Until every process is here."""
+def barrier() -> None:
+    """Wait until every process has come here."""
     if active():
         dist.barrier()
 
 
-def everywhere(true: bool) -> bool:
-    """Whether it is so in every process."""
+def all_true(condition: bool) -> bool:
+    """Whether a condition of the host is true in every process."""
     if not active():
-        return true
-    told = torch.tensor(int(true))
-    dist.all_reduce(told, dist.ReduceOp.MIN)
-    return bool(told)
+        return condition
+    flag = torch.tensor(int(condition))
+    dist.all_reduce(flag, dist.ReduceOp.MIN)
+    return bool(flag)
 
 
-def total(count: int) -> int:
-    """The sum of a number of the host over processes."""
+def total_count(count: int) -> int:
+    """Return the sum over processes of a number of the host."""
     if not active():
         return count
     summed = torch.tensor(count)
@@ -96,26 +96,26 @@ def total(count: int) -> int:
     return int(summed)
 
 
-def gathered(rows: Tensor) -> Tensor:
-    """Rows of all processes, in order of rank; this one's carry gradients, which `average_gradients` expects.
+def all_gather(rows: Tensor) -> Tensor:
+    """Return the rows of all processes in order of rank; the local ones carry gradients (see `average_gradients`).
 
     Processes may have different numbers of rows.
     """
-    counts = [torch.zeros(1, dtype=torch.long) for _ in range(size())]
+    counts = [torch.zeros(1, dtype=torch.long) for _ in range(world_size())]
     dist.all_gather(counts, torch.tensor([len(rows)]))
     most = int(max(counts))
     padded = rows.detach().new_zeros(most, *rows.shape[1:])
     padded[: len(rows)] = rows.detach()
-    plain = padded.to(torch.uint8) if padded.dtype == torch.bool else padded
-    parts = [torch.zeros_like(plain) for _ in range(size())]
-    dist.all_gather(parts, plain.contiguous())
-    found = [part[: int(count)].to(rows.dtype) for part, count in zip(parts, counts, strict=True)]
-    found[rank()] = _Scaled.apply(rows, size()) if rows.requires_grad else rows  # type: ignore[no-untyped-call]
-    return torch.cat(found)
+    sent = padded.to(torch.uint8) if padded.dtype == torch.bool else padded
+    buffers = [torch.zeros_like(sent) for _ in range(world_size())]
+    dist.all_gather(buffers, sent.contiguous())
+    parts = [buffer[: int(count)].to(rows.dtype) for buffer, count in zip(buffers, counts, strict=True)]
+    parts[rank()] = _Scaled.apply(rows, world_size()) if rows.requires_grad else rows  # type: ignore[no-untyped-call]
+    return torch.cat(parts)
 
 
 class _Scaled(torch.autograd.Function):
-    """The values as they are, with gradients times a factor."""
+    """The identity, whose backward pass multiplies gradients by a factor."""
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, values: Tensor, factor: int) -> Tensor:
@@ -141,8 +141,8 @@ class _Sum(torch.autograd.Function):
         return total
 
 
-def shared_sums(values: Tensor) -> Tensor:
-    """The sum over processes, through which gradients go back to all of them."""
+def all_reduce_sum(values: Tensor) -> Tensor:
+    """Return the sum over processes; its gradients flow back to all of them."""
     total: Tensor = _Sum.apply(values)  # type: ignore[no-untyped-call]
     return total
 
@@ -154,4 +154,4 @@ def average_gradients(model: nn.Module) -> None:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             dist.all_reduce(parameter.grad)
-            parameter.grad /= size()
+            parameter.grad /= world_size()

@@ -4,13 +4,14 @@ Text is one more modality: a caption's tokens are `Steps`, as a video's are. Eve
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Bool, Float
 from pydantic import ConfigDict, Field
@@ -21,21 +22,43 @@ from torch.nn import functional
 from reelseek.errors import ExpertUnavailable, ModelError
 from reelseek.experts.hub import load_pretrained, pretrained_folder
 from reelseek.experts.sentence import SENTENCE_DIM, packaged_encoder
+from reelseek.library.caption_features import CaptionFeatures
 from reelseek.library.mask import Mask, upload
 from reelseek.library.tokens import Steps
 from reelseek.models.words import split_words, word_vectors
 
-__all__ = ["TextConfig", "TextEncoder"]
+__all__ = ["FEATURES", "TextConfig", "TextEncoder", "refuse_features", "takes_one_text"]
+
+FEATURES = "features"  # the encoder's name where captions come as vectors
 
 _log = logging.getLogger("reelseek")
 _VECTORS = (".txt", ".vec", ".bin")
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def takes_one_text(method: Method) -> Method:
+    """A method of texts that takes one string as one text, and never as its letters.
+
+    Raises:
+        ModelError: what it is called with are no texts.
+    """
+
+    @wraps(method)
+    def of_texts(model: Any, texts: str | Sequence[str]) -> Any:
+        texts = [texts] if isinstance(texts, str) else list(texts) if hasattr(texts, "__iter__") else texts
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise ModelError(f"texts are {texts!r:.80}; give a string, or a sequence of strings")
+        return method(model, texts)
+
+    return cast(Method, of_texts)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class TextConfig:
     """Args:
-    encoder: `sentence` (packaged), a folder or pulled hub name of a BERT- or CLIP-like model, or a file of word
-        vectors (GloVe or word2vec, .txt .vec .bin).
+    encoder: `sentence` (packaged), a folder or pulled hub name of a BERT- or CLIP-like model, a file of word
+        vectors (GloVe or word2vec, .txt .vec .bin), or `features`: captions come as vectors of width `dim`, and text
+        cannot be read.
     trained: train its weights too; they are then part of the model.
     most_tokens: later tokens are left out, and counted in `TextEncoder.left_out`.
     dim: width of its vectors; None reads it from the encoder, which must then be on this machine.
@@ -63,18 +86,21 @@ class TextEncoder(nn.Module):
         self.register_buffer("where", torch.zeros(()), persistent=False)
         self.where: Tensor
         if config.trained:
-            if config.encoder.endswith(_VECTORS):
-                raise ModelError("word vectors are not trained; the projection after them is")
+            if config.encoder.endswith(_VECTORS) or config.encoder == FEATURES:
+                what = "caption features" if config.encoder == FEATURES else "word vectors"
+                raise ModelError(f"{what} are not trained; the projection after them is")
             self.encoder = _trainable_copy(config.encoder)
         self.width = config.dim or _width(config.encoder)
 
-    def pooled(self, texts: Sequence[str]) -> Float[Tensor, "text width"]:
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # tokenizers and files of vectors are no tensors
+    @takes_one_text
+    def pooled(self, texts: str | Sequence[str]) -> Float[Tensor, "text width"]:
         """Encode each text as one vector: sentence mean, BERT's [CLS], CLIP's projection, or the mean word vector.
 
         Raises:
-            ModelError: a text is empty.
+            ModelError: a text is empty, is features and words are read or the reverse, or features have another width.
         """
-        _refuse_empty(texts)
+        self._refuse_unreadable(texts)
         if self.config.encoder == "sentence" and not self.config.trained:
             rows = upload([torch.from_numpy(packaged_encoder().encode(texts))], self._device)[0]
             self._check(rows)
@@ -85,19 +111,27 @@ class TextEncoder(nn.Module):
             return pooled
         return steps.clean.sum(1) / steps.present.sum(1, keepdim=True).clamp(min=1)
 
-    def words(self, texts: Sequence[str]) -> Steps:
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # tokenizers and files of vectors are no tensors
+    @takes_one_text
+    def words(self, texts: str | Sequence[str]) -> Steps:
         """Encode each token as one vector. A text without any word of a word-vector file has no token.
 
         Raises:
-            ModelError: a text is empty.
+            ModelError: a text is empty, is features and words are read or the reverse, or features have another width.
         """
-        _refuse_empty(texts)
+        self._refuse_unreadable(texts)
         steps = self._encode(texts)[0]
         self._check(steps.values)
         return steps
 
-    def reads(self, texts: Sequence[str]) -> Bool[Tensor, " text"]:
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # tokenizers and files of vectors are no tensors
+    @takes_one_text
+    def reads(self, texts: str | Sequence[str]) -> Bool[Tensor, " text"]:
         """Which texts consist at least half of known words; a trained encoder may learn unknown scripts."""
+        if self.config.encoder == FEATURES:
+            self._refuse_foreign(texts)
+            return torch.ones(len(texts), dtype=torch.bool, device=self._device)
+        refuse_features(texts)
         if self.config.encoder == "sentence" and not self.config.trained:
             return torch.from_numpy(packaged_encoder().reads(texts)).to(self._device)
         if self.config.encoder.endswith(_VECTORS):
@@ -108,6 +142,24 @@ class TextEncoder(nn.Module):
         rows = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
         readable = [2 * sum(token == tokenizer.unk_token_id for token in row) < max(1, len(row)) for row in rows]
         return torch.tensor(readable, dtype=torch.bool, device=self._device)
+
+    def _refuse_unreadable(self, texts: Sequence[str]) -> None:
+        if self.config.encoder == FEATURES:
+            self._refuse_foreign(texts)
+        else:
+            refuse_features(texts)
+            _refuse_empty(texts)
+
+    def _refuse_foreign(self, texts: Sequence[str]) -> None:
+        """Refuse words, and features of another width."""
+        for text in texts:
+            if not isinstance(text, CaptionFeatures):
+                raise ModelError(f"the model reads caption features, and was given the text {text[:40]!r}")
+            if text.vectors.shape[1] != self.width:
+                raise ModelError(
+                    f"the model was built for caption features of width {self.width}, and {text[:40]!r} has width "
+                    f"{text.vectors.shape[1]}"
+                )
 
     def _check(self, vectors: Tensor) -> None:
         if vectors.shape[-1] != self.width:
@@ -121,6 +173,8 @@ class TextEncoder(nn.Module):
         return self.where.device
 
     def _encode(self, texts: Sequence[str]) -> tuple[Steps, Tensor | None]:
+        if self.config.encoder == FEATURES:
+            return self._features(texts), None
         if self.config.encoder.endswith(_VECTORS):
             return self._vectors(texts), None
         tokenizer, frozen = _loaded(self.config.encoder, self._device.type, self._device.index)
@@ -144,15 +198,22 @@ class TextEncoder(nn.Module):
 
     def _vectors(self, texts: Sequence[str]) -> Steps:
         vectors = word_vectors(self.config.encoder)
-        vectors_of_text = [[row for row in map(vectors.get, split_words(text)) if row is not None] for text in texts]
+        rows = [[row for row in map(vectors.get, split_words(text)) if row is not None] for text in texts]
+        return self._padded([np.array(row, np.float32).reshape(-1, vectors.width) for row in rows])
+
+    def _features(self, texts: Sequence[str]) -> Steps:
+        return self._padded([text.vectors for text in texts if isinstance(text, CaptionFeatures)])
+
+    def _padded(self, rows: Sequence[npt.NDArray[np.float32]]) -> Steps:
+        """Steps of the vectors [word, dim] of each text, without the words that are too many."""
         limit = self.config.most_tokens
-        self._count_left_out(sum(max(0, len(rows) - limit) for rows in vectors_of_text), limit)
-        vectors_of_text = [rows[:limit] for rows in vectors_of_text]
-        values = np.zeros((len(texts), max(1, *map(len, vectors_of_text)), vectors.width), np.float32)
+        self._count_left_out(sum(max(0, len(row) - limit) for row in rows), limit)
+        rows = [row[:limit] for row in rows]
+        width = rows[0].shape[1] if rows else self.width
+        values = np.zeros((len(rows), max(1, *map(len, rows), 1), width), np.float32)
         present = np.zeros(values.shape[:2], bool)
-        for index, rows in enumerate(vectors_of_text):
-            if rows:
-                values[index, : len(rows)], present[index, : len(rows)] = np.stack(rows), True
+        for index, row in enumerate(rows):
+            values[index, : len(row)], present[index, : len(row)] = row, True
         steps = Steps(torch.from_numpy(values), torch.from_numpy(present), torch.zeros(*present.shape, 2))
         return steps.to(self._device)
 
@@ -160,6 +221,20 @@ class TextEncoder(nn.Module):
         if tokens:
             self.left_out += tokens
             _log.warning("texts longer than %d tokens: %d tokens were left out", limit, tokens)
+
+
+def refuse_features(texts: Sequence[str]) -> None:
+    """Refuse captions that come as vectors.
+
+    Raises:
+        ModelError: there is one; a text side that reads words would read its name instead.
+    """
+    for text in texts:
+        if isinstance(text, CaptionFeatures):
+            raise ModelError(
+                f"the model reads captions as text, and {text[:40]!r} comes as features of width "
+                f"{text.vectors.shape[1]}; train one with model.text.encoder = 'features'"
+            )
 
 
 def _refuse_empty(texts: Sequence[str]) -> None:
@@ -215,6 +290,8 @@ def _positions(model: Any) -> int:
 def _width(name: str) -> int:
     if name == "sentence":
         return SENTENCE_DIM
+    if name == FEATURES:
+        raise ModelError("model.text.encoder = 'features' wants model.text.dim, the width of the caption features")
     if name.endswith(_VECTORS):
         return word_vectors(name).width
     try:

@@ -10,8 +10,9 @@ import torch
 
 from reelseek.errors import UsageError
 from reelseek.evaluation.steps import StepRecall, step_recall
+from reelseek.library.names import Names, name_some
 from reelseek.library.readers.steps import CrossTask
-from reelseek.library.store import Library
+from reelseek.library.store import Library, Video
 from reelseek.models.device import load_on_device
 from reelseek.models.model import RetrievalModel
 from reelseek.moments.curves import RADIUS
@@ -54,7 +55,7 @@ def measure_steps(
         UsageError: no annotated video could be measured.
     """
     loaded = load_on_device(model, device)
-    names = _names_of_videos(library)
+    names = library.names()
     placed: dict[str, dict[str, npt.NDArray[np.bool_]]] = {}
     truth: dict[str, dict[str, npt.NDArray[np.bool_]]] = {}
     even: dict[str, dict[str, npt.NDArray[np.bool_]]] = {}
@@ -81,19 +82,11 @@ def measure_steps(
     return MeasuredSteps(step_recall(placed, truth), step_recall(even, truth), counts, tuple(skipped))
 
 
-def _names_of_videos(library: Library) -> dict[str, list[str]]:
-    """Ids of videos by id and by the name of the file without its ending; an id stands for its video alone."""
-    ids = [video.id for video in library.videos()]
-    by_stem: dict[str, list[str]] = {}
-    for identifier in ids:
-        by_stem.setdefault(Path(identifier).stem, []).append(identifier)
-    return by_stem | {identifier: [identifier] for identifier in ids}
-
-
-def _identify(names: dict[str, list[str]], video: str) -> str:
-    matches = names.get(video, [])
+def _identify(names: Names[Video], name: str) -> str:
+    """The id of the one video that a name means."""
+    matches = [video.id for video in names.matches(name)]
     if not matches:
         raise UsageError("the library has no such video")
     if len(matches) > 1:
-        raise UsageError(f"several videos of the library have this name: {', '.join(matches[:5])}")
+        raise UsageError(f"several videos of the library have this name: {name_some(matches)}; name one by its id")
     return matches[0]

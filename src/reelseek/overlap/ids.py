@@ -7,14 +7,11 @@ ActivityNet `v_` and the id, LSMDC the film. Source: Dzabraev et al. 2021, secti
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
-from reelseek.library.names import same_name
-from reelseek.media.container import MEDIA_SUFFIXES
+from reelseek.library.names import Names, bare_parts
 
 __all__ = ["Shared", "matching", "shared_by_name", "source_id"]
 
-_MEDIA = frozenset(suffix for suffix in MEDIA_SUFFIXES if not suffix[1:].isdigit())  # ids may end in `.264`
 _ID = r"(?P<id>[A-Za-z0-9_-]{11})"
 _RULES = (
     re.compile(rf"^{_ID}_\d+(\.\d+)?_\d+(\.\d+)?$"),  # MSVD, VATEX, Kinetics: id_start_end
@@ -38,7 +35,7 @@ def source_id(video: str) -> str | None:
     >>> source_id("msvd/-4wsuPCjDBc_5_15.avi"), source_id("1004_Juno_00.00.32.801-00.00.50.747")
     ('-4wsuPCjDBc', '1004_Juno')
     """
-    name = _bare(video)[-1]
+    name = bare_parts(video)[-1]
     for rule in _RULES:
         match = rule.match(name)
         if match:
@@ -81,48 +78,23 @@ def shared_by_name(
     return list(shared.values())
 
 
-def _bare(name: str) -> tuple[str, ...]:
-    """Folders and name without the ending of a media file."""
-    path = PurePosixPath(name)
-    bare = path.stem if path.suffix.lower() in _MEDIA else path.name
-    return (*path.parts[:-1], bare) if path.parts else (name,)
-
-
 def matching(listed: Iterable[str], videos: Iterable[str]) -> tuple[dict[str, list[str]], list[str]]:
     """Match each line of a list to the videos that it names; and return the lines that name none.
 
-    A line names the video of exactly that name; else those of the same name without ending, in another Unicode form,
-    or in a folder that the other does not state; of these, those that share most folders with it.
+    A line names the video of exactly that name; else what `Names.nearest` says.
 
     >>> matching(["v1.mp4", "b/v2"], ["v1", "a/v2", "b/v2.avi"])
     ({'v1.mp4': ['v1'], 'b/v2': ['b/v2.avi']}, [])
     """
-    names = list(dict.fromkeys(videos))
-    exact = set(names)
-    by_name: dict[str, list[tuple[tuple[str, ...], str]]] = {}
-    for video in names:
-        bare = _bare(same_name(video))
-        by_name.setdefault(bare[-1], []).append((bare, video))
+    names = Names((video, video, None) for video in dict.fromkeys(videos))
     matches: dict[str, list[str]] = {}
     unknown = []
     for line in dict.fromkeys(listed):
-        name = line if line in exact else line.strip()
-        if not name:
+        if not line.strip():
             continue
-        videos_of_name = [name] if name in exact else _nearest(_bare(same_name(name)), by_name)
-        if videos_of_name:
-            matches[line] = videos_of_name
+        name = line if line in names else line.strip()
+        if videos_of_name := names.nearest(name):
+            matches[line] = list(videos_of_name)
         else:
             unknown.append(name)
     return matches, unknown
-
-
-def _nearest(parts: tuple[str, ...], by_name: Mapping[str, list[tuple[tuple[str, ...], str]]]) -> list[str]:
-    """Videos whose folders do not contradict those of a name, as far as both state them: those that share most."""
-    alike = [
-        (min(len(parts), len(bare)), video)
-        for bare, video in by_name.get(parts[-1], ())
-        if all(one == other for one, other in zip(parts[::-1], bare[::-1], strict=False))
-    ]
-    most = max((shared for shared, _ in alike), default=0)
-    return [video for shared, video in alike if shared == most]

@@ -11,8 +11,8 @@ from reelseek.models.blocks.audio import AudioCNN
 from reelseek.models.checkpoints import released
 from reelseek.models.checkpoints.keymap import KeyMap
 from reelseek.models.losses import cycle_consistency, half_cycle, mms, prototype_alignment, pseudo_supervision
+from reelseek.models.losses.combinatorial import weighted_losses
 from reelseek.models.systems.coot import hierarchy_loss
-from reelseek.models.systems.eao import weighted_losses
 from reelseek.parity.fixture import Fixture, Outputs, build_model, scalar, steps
 
 __all__ = ["coot", "eao", "eao_audio", "umi"]

@@ -82,7 +82,9 @@ def build_index(
         with library.writing():
             built = _build(library, model, rule, experts, unrelated, progress)
             index = built.index
-            write_generation(index.folder, index.about(), {**index.files(), _SIGNATURES: json_file(built.signatures)})
+            write_generation(
+                index.folder, index.description(), {**index.files(), _SIGNATURES: json_file(built.signatures)}
+            )
             note_damage(library, built.damage)
     else:
         index = _build_in_memory(library, model, rule, experts, unrelated, progress)
@@ -148,7 +150,7 @@ def _build(
 
 def _signatures(library: Library, reader: TokenReader, clips: Sequence[Clip]) -> list[str]:
     """For each clip what its embedding depends on: its span and the tracks of its video."""
-    hashes = {(o, e): h for o, e, h in library.db.execute("SELECT owner, expert, sha256 FROM tracks")}
+    hashes = library.catalog.tracks.hashes()
     by_video: dict[str, str] = {}
     for video in {clip.video for clip in clips}:
         rows = [reader.row(video, expert) for expert in reader.dims]
@@ -219,10 +221,10 @@ def _embed(
         values[rows] = part.values.masked_fill(~part.present[..., None], 0).numpy()
         present[rows] = part.present.numpy()
         done += len(rows)
-    known = [row for row, signature in enumerate(signatures) if signature in old.rows]
-    if known:
-        places = [old.rows[signatures[row]] for row in known]
-        values[known], present[known] = old.values[places], old.present[places]
+    reused = [row for row, signature in enumerate(signatures) if signature in old.rows]
+    if reused:
+        places = [old.rows[signatures[row]] for row in reused]
+        values[reused], present[reused] = old.values[places], old.present[places]
     return values, present
 
 

@@ -5,22 +5,17 @@ characters.
 """
 
 import math
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from reelseek.library.catalog import Stemmer, TextMatch
 from reelseek.library.store import Library
-from reelseek.library.words import is_character, token_runs, tokens, words_for_reading
+from reelseek.library.words import is_character, token_runs, tokens
 
 __all__ = ["Line", "lines_with_phrase", "matching_lines"]
 
 _LINES = 100
 _MOST = 48
-_ROWS = (
-    "SELECT t.owner, t.kind, t.text, t.start_seconds, t.end_seconds, f.words FROM texts_words f"
-    " JOIN texts t ON t.id = f.rowid WHERE texts_words MATCH ? AND t.kind != 'label' ORDER BY "
-)
 _STOP = frozenset(
     (
         "a an and are as at be by for from has he her his how i in into is it its me my of on or our over she so some "
@@ -60,29 +55,7 @@ def _pairs(run: Sequence[str]) -> list[str]:
     return words
 
 
-def _quoted(words: Sequence[str]) -> str:
-    return " OR ".join('"' + word.replace('"', '""') + '"' for word in words)
-
-
-class _Stemmer:
-    """SQLite's own tokenizer, asked through a table in memory, so that words match here as they match there."""
-
-    def __init__(self) -> None:
-        self._db = sqlite3.connect(":memory:", check_same_thread=False)
-        self._db.execute("CREATE VIRTUAL TABLE line USING fts5(text, tokenize='porter ascii')")
-        self._db.execute("CREATE VIRTUAL TABLE token USING fts5vocab(line, 'instance')")
-
-    def stems(self, texts: Sequence[str]) -> list[set[str]]:
-        """Of texts that are tokens between blanks."""
-        self._db.execute("DELETE FROM line")
-        self._db.executemany("INSERT INTO line(rowid, text) VALUES (?, ?)", list(enumerate(texts, 1)))
-        found: list[set[str]] = [set() for _ in texts]
-        for term, row in self._db.execute("SELECT term, doc FROM token"):
-            found[row - 1].add(term)
-        return found
-
-
-_STEMMER = _Stemmer()
+_STEMMER = Stemmer()
 
 
 def matching_lines(library: Library, text: str) -> list[Line]:
@@ -90,20 +63,19 @@ def matching_lines(library: Library, text: str) -> list[Line]:
     words = _words(text)[:_MOST]
     if not words:
         return []
-    words_for_reading(library.db)
-    rows = library.db.execute(f"{_ROWS} f.rank LIMIT ?", (_quoted(words), _LINES)).fetchall()
+    rows = library.catalog.texts.best_matches(words, _LINES)
     if not rows:
         return []
-    stems = _STEMMER.stems([*words, *(row[-1] for row in rows)])
-    wanted, held = stems[: len(words)], stems[len(words) :]
+    stems = _STEMMER.stems([*words, *(row.words for row in rows)])
+    word_stems, row_stems = stems[: len(words)], stems[len(words) :]
     weight = _information(library, words)
     total = sum(weight)
     lines = []
-    for row, there in zip(rows, held, strict=True):
+    for row, present in zip(rows, row_stems, strict=True):
         hits = [
             index
-            for index, stem in enumerate(wanted)
-            if stem and stem <= there and (" " not in words[index] or f" {words[index]} " in f" {row[-1]} ")
+            for index, stem in enumerate(word_stems)
+            if stem and stem <= present and (" " not in words[index] or f" {words[index]} " in f" {row.words} ")
         ]
         coverage = sum(weight[index] for index in hits) / total
         if hits:
@@ -111,20 +83,14 @@ def matching_lines(library: Library, text: str) -> list[Line]:
     return sorted(lines, key=lambda line: (-line.coverage, line.owner, line.start_seconds))
 
 
-def _line(row: Sequence[Any], coverage: float, words: tuple[str, ...]) -> Line:
-    owner, kind, text, start, end, _ = row
-    return Line(owner, kind, text, start, end, coverage, words)
+def _line(row: TextMatch, coverage: float, words: tuple[str, ...]) -> Line:
+    return Line(row.owner, row.kind, row.text, row.start_seconds, row.end_seconds, coverage, words)
 
 
 def _information(library: Library, words: Sequence[str]) -> list[float]:
     """`log(1 + lines / lines that hold the word)`; what no line holds counts as if one did."""
-    total = library.db.execute("SELECT coalesce(max(id), 1) FROM texts").fetchone()[0]
-    counts = [
-        library.db.execute(
-            "SELECT count(*) FROM (SELECT 1 FROM texts_words WHERE texts_words MATCH ? LIMIT 5000)", (_quoted([word]),)
-        ).fetchone()[0]
-        for word in words
-    ]
+    total = library.catalog.texts.last_id()
+    counts = [library.catalog.texts.count_matches(word) for word in words]
     return [math.log(1 + total / max(1, count)) for count in counts]
 
 
@@ -133,6 +99,5 @@ def lines_with_phrase(library: Library, phrase: str) -> list[Line]:
     words = " ".join(tokens(phrase))
     if not words:
         return []
-    words_for_reading(library.db)
-    rows = library.db.execute(f"{_ROWS} t.id", (_quoted([words]),)).fetchall()
-    return [_line(row, 1.0, (phrase,)) for row in rows if f" {words} " in f" {row[-1]} "]  # not only its stems
+    rows = library.catalog.texts.phrase_matches(words)
+    return [_line(row, 1.0, (phrase,)) for row in rows if f" {words} " in f" {row.words} "]  # not only its stems

@@ -51,13 +51,13 @@ class Generation:
 
     Args:
         name: what the names of its files begin with.
-        about: what the writer says of them.
+        description: what the writer says of them.
         files: size in bytes and CRC-32 of each.
     """
 
     folder: Path
     name: str
-    about: Mapping[str, Any]
+    description: Mapping[str, Any]
     files: Mapping[str, tuple[int, int]]
 
     def path(self, file: str) -> Path:
@@ -170,20 +170,20 @@ def open_generation(folder: Path, load: Callable[[Generation], Loaded]) -> Loade
     raise gone
 
 
-def write_generation(folder: Path, about: Mapping[str, Any], files: Mapping[str, Write]) -> None:
+def write_generation(folder: Path, description: Mapping[str, Any], files: Mapping[str, Write]) -> None:
     """Write files and put them in the place of those that are there.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written; what was in place stays.
     """
-    generation = Generation(folder, secrets.token_hex(4), about, {})
+    generation = Generation(folder, secrets.token_hex(4), description, {})
     checksums: dict[str, tuple[int, int]] = {}
     try:
         for file, write in files.items():
             write_whole_by(generation.path(file), write)
             with generation.path(file).open("rb") as written:
                 checksums[file] = _checksum(written)
-        manifest = {"format": _FORMAT, "generation": generation.name, "about": dict(about), "files": checksums}
+        manifest = {"format": _FORMAT, "generation": generation.name, "about": dict(description), "files": checksums}
         plain = json.loads(json.dumps(manifest))  # as it will be read
         write_whole_by(folder / MANIFEST, json_file({**plain, "sha256": _digest(plain)}))
     except BaseException:

@@ -38,7 +38,6 @@ from reelseek.search.neighbours import Neighbours
 
 __all__ = ["Index", "LeftOut", "describe_indexes", "index_folder", "open_index", "state_of", "verify"]
 
-_ROWS_A_TIME = 10_000
 _UNRELATED = {"values": "unrelated.vectors.npy", "present": "unrelated.slots.npy", "weights": "unrelated.weights.npy"}
 _log = logging.getLogger("reelseek")
 Floats = npt.NDArray[np.float32] | npt.NDArray[np.float16]
@@ -59,14 +58,8 @@ def index_folder(library: Library, model: RetrievalModel, experts: Sequence[str]
 def state_of(library: Library, rule: ClipRule) -> str:
     """Changes whenever the clips or tracks that an index is made of do."""
     digest = hashlib.sha256(json.dumps(asdict(rule)).encode())
-    for query in (
-        "SELECT id, content, duration FROM videos ORDER BY id",
-        "SELECT owner, expert, fingerprint, sha256 FROM tracks ORDER BY owner, expert",
-        "SELECT hash, cuts FROM contents ORDER BY hash",
-    ):
-        rows = library.db.execute(query)
-        while block := rows.fetchmany(_ROWS_A_TIME):
-            digest.update(repr(block).encode())
+    for block in library.catalog.indexed_rows():
+        digest.update(repr(block).encode())
     return digest.hexdigest()
 
 
@@ -132,7 +125,7 @@ class Index:
             rows.setdefault(clip.video, []).append(row)
         return rows
 
-    def about(self) -> dict[str, Any]:
+    def description(self) -> dict[str, Any]:
         """What its manifest says."""
         return {
             "system": self.system,
@@ -157,7 +150,7 @@ class Index:
             "clips.npy": array_file(self._clips_as_array()),
             **{file: array_file(getattr(self.unrelated, name).numpy()) for name, file in _UNRELATED.items()},
         }
-        for name, neighbours in zip(self.about()["patterns"], self.patterns.values(), strict=True):
+        for name, neighbours in zip(self.description()["patterns"], self.patterns.values(), strict=True):
             files.update(neighbours.files(name))
         return files
 
@@ -174,7 +167,7 @@ class Index:
         Raises:
             LibraryError: one is damaged.
         """
-        about, videos = generation.about, generation.json("videos.json")
+        description, videos = generation.description, generation.json("videos.json")
         if not set(_UNRELATED.values()) <= generation.files.keys():
             raise EarlierVersion(f"{generation.folder} was written by an earlier version of Reelseek")
         unrelated = [torch.from_numpy(generation.array(file).copy()) for file in _UNRELATED.values()]
@@ -183,18 +176,18 @@ class Index:
             _clips([video for video, _ in videos], generation.array("clips.npy")),
             generation.array("values.npy"),
             generation.array("present.npy"),
-            {tuple(c == "1" for c in name): Neighbours.load(generation, name) for name in about["patterns"]},
-            about["system"],
-            tuple(about["slots"]),
-            ClipRule(**about["rule"]),
-            about["state"],
+            {tuple(c == "1" for c in name): Neighbours.load(generation, name) for name in description["patterns"]},
+            description["system"],
+            tuple(description["slots"]),
+            ClipRule(**description["rule"]),
+            description["state"],
             dict(videos),
-            tuple(about["experts"]),
+            tuple(description["experts"]),
             Embedding(*unrelated),
-            np.array(about["background"]),
-            about["candidates"],
-            about["recall"],
-            tuple(LeftOut(**video) for video in about["left_out"]),
+            np.array(description["background"]),
+            description["candidates"],
+            description["recall"],
+            tuple(LeftOut(**video) for video in description["left_out"]),
         )
 
 
@@ -236,10 +229,10 @@ def describe_indexes(library: Library) -> list[dict[str, Any]]:
             manifest = read_manifest(folder)
         except LibraryError:
             continue
-        if manifest is not None and "recall" in manifest.about:
+        if manifest is not None and "recall" in manifest.description:
             names = ("system", "experts", "clips", "candidates", "recall")
-            about = {name: manifest.about[name] for name in names}
-            described.append({"model": folder.name.partition("+")[0], **about})
+            summary = {name: manifest.description[name] for name in names}
+            described.append({"model": folder.name.partition("+")[0], **summary})
     return described
 
 

@@ -155,10 +155,10 @@ def select(
 def _check(
     model: RetrievalModel, modalities: Mapping[str, str], without: Sequence[str], weights: Mapping[str, float]
 ) -> None:
-    known = {*MODALITIES, *modalities, *model.experts, *(() if model.pairwise else model.slots)}
+    names = {*MODALITIES, *modalities, *model.experts, *(() if model.pairwise else model.slots)}
     for name in (*without, *weights):
-        if name not in known:
-            raise UsageError(f"unknown modality or expert {name!r}; there are {', '.join(sorted(known))}")
+        if name not in names:
+            raise UsageError(f"unknown modality or expert {name!r}; there are {', '.join(sorted(names))}")
     for name, weight in weights.items():
         if name in without:
             raise UsageError(f"{name!r} is both left out and weighed; choose one")

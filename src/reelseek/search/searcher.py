@@ -89,7 +89,7 @@ class Searcher:
         return changed
 
     def _follow(self) -> None:
-        self._modalities = {name: str(about["modality"]) for name, about in self.library.experts().items()}
+        self._modalities = {name: str(facts["modality"]) for name, facts in self.library.experts().items()}
         self._galleries: dict[tuple[str, ...] | None, Gallery] = {}
 
     def _answer(self, answer: Callable[[], Answer]) -> Answer:

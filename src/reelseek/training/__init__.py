@@ -1,7 +1,8 @@
 """Learning from a library's captions, and measuring what was learnt."""
 
+from reelseek.training.dataset import FeatureDataset
 from reelseek.training.loop import train
 from reelseek.training.measure import Measured, evaluate
 from reelseek.training.recipe import Recipe, read_recipe
 
-__all__ = ["Measured", "Recipe", "evaluate", "read_recipe", "train"]
+__all__ = ["FeatureDataset", "Measured", "Recipe", "evaluate", "read_recipe", "train"]

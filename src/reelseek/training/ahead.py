@@ -1,4 +1,4 @@
-"""Work ahead of the one who needs it, in the same order whoever does it."""
+"""Prefetching by worker threads, in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -7,26 +7,29 @@ from typing import TypeVar
 
 __all__ = ["in_order"]
 
-Given = TypeVar("Given")
-Made = TypeVar("Made")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-def in_order(given: Iterable[Given], make: Callable[[Given], Made], workers: int) -> Iterator[Made]:
-    """`make` of each item, in order, up to two items a worker ahead; by nobody else where there are no workers.
+def in_order(items: Iterable[Item], make: Callable[[Item], Result], workers: int) -> Iterator[Result]:
+    """Yield `make` of each item in order, computed by worker threads up to two items per worker ahead.
 
-    Items are taken from `given` by the caller's thread alone, one after the other, so that what is drawn by chance
-    does not depend on the number of workers. Threads do: reading from memory maps and padding leave Python's lock free.
+    Items are taken by the caller's thread alone, one after the other, so that random numbers drawn while making them do
+    not depend on the number of workers. Threads suffice: reading memory maps and padding release Python's lock.
+
+    Args:
+        workers: 0 computes each item when it is asked for.
 
     >>> list(in_order([1, 2, 3], lambda number: number * 10, 2))
     [10, 20, 30]
     """
     if not workers:
-        yield from map(make, given)
+        yield from map(make, items)
         return
-    ahead: deque[Future[Made]] = deque()
+    ahead: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers, "reelseek-read") as pool:
         try:
-            for item in given:
+            for item in items:
                 ahead.append(pool.submit(make, item))
                 if len(ahead) > 2 * workers:
                     yield ahead.popleft().result()

@@ -1,21 +1,32 @@
-"""Gradients of a contrastive batch that does not fit: embeddings first, then each chunk again with what it owes.
+"""Gradients of a contrastive batch that does not fit into memory, by gradient caching.
+
+First pass: embed the batch in chunks without a graph. Then take the loss of all embeddings and cache its gradients with
+respect to them. Second pass: recompute each chunk and backpropagate its cached gradient.
 
 Source: Gao et al. 2021 (Scaling deep contrastive learning batch size under memory limited setup).
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from reelseek.errors import RecipeError
 from reelseek.models.model import Batch, Embedding, LearnedModel, RetrievalModel
 
-__all__ = ["cached_gradients"]
+__all__ = ["blockwise_similarity", "cached_gradients"]
 
 
 def cached_gradients(model: RetrievalModel, batch: Batch, chunk: int, share: int = 1) -> float:
-    """Add to every parameter's gradient what the whole batch's loss gives it, divided by `share`; the loss.
+    """Add the gradients of the whole batch's loss, divided by `share`, to the parameters'; the loss.
 
-    Only a chunk's activations are held at once. Random numbers (dropout) are drawn the same in both passes.
+    Only one chunk's activations are in memory at once, in the encoders and, where the system is pairwise, in its
+    similarity. Parameters inside the similarity and inside the loss get their gradients too. Random numbers (dropout)
+    are the same in both passes.
+
+    Args:
+        chunk: clips per chunk; of a pairwise similarity, texts per chunk.
 
     Raises:
         RecipeError: the system's loss is more than a function of its similarities.
@@ -23,39 +34,62 @@ def cached_gradients(model: RetrievalModel, batch: Batch, chunk: int, share: int
     if not isinstance(model, LearnedModel) or not model.compares_only:
         raise RecipeError(f"train.chunk: {model.system} has a loss of its own, which cannot be taken in chunks")
     batch = batch.with_evidence()
-    parts = [batch.rows(rows) for rows in torch.arange(len(batch.texts)).split(chunk)]
     if not len(batch.texts):
         return 0.0
+    parts = [batch.rows(rows) for rows in torch.arange(len(batch.texts)).split(chunk)]
     device = next(iter(batch.tokens.values())).device
     states, embedded = [], []
     with torch.no_grad():
         for part in parts:
             states.append(_random_state(device))
             embedded.append((model.encode_texts(part.texts), model.encode_videos(part.tokens)))
-    sides = [Embedding.concat([pair[side] for pair in embedded]) for side in (0, 1)]
-    leaves: list[Tensor] = []
-    held = []
-    for side in sides:
-        values, weights = side.values.float().requires_grad_(), side.weights.float().requires_grad_()
-        leaves += [values, weights]
-        held.append(Embedding(values, side.present, weights))
-    loss = model.score_loss(model.similarity(held[0], held[1]), negatives=batch.negatives)
-    (loss / share).backward()  # the similarity and the loss may have parameters too
-    pieces = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
-    after = _random_state(device)
-    split = list(zip(*(piece.split(chunk) for piece in pieces), strict=True))
-    for part, state, gradients in zip(parts, states, split, strict=True):
+    texts, videos = (_as_leaves(Embedding.concat([pair[side] for pair in embedded])) for side in (0, 1))
+    loss = model.score_loss(blockwise_similarity(model, texts, videos, chunk), negatives=batch.negatives)
+    (loss / share).backward()
+    last_state = _random_state(device)
+    cached = [_gradients(leaf, chunk) for leaf in (texts.values, texts.weights, videos.values, videos.weights)]
+    for part, state, gradients in zip(parts, states, zip(*cached, strict=True), strict=True):
         _set_random_state(device, state)
-        text, video = model.encode_texts(part.texts), model.encode_videos(part.tokens)
-        made = (text.values, text.weights, video.values, video.weights)
-        pairs = [(out, g) for out, g in zip(made, gradients, strict=True) if out.requires_grad]
-        torch.autograd.backward([out for out, _ in pairs], [g.to(out.dtype) for out, g in pairs])
-    _set_random_state(device, after)
+        _backward_chunk(model, part, gradients)
+    _set_random_state(device, last_state)
     return float(loss.detach())
 
 
+def _as_leaves(embedding: Embedding) -> Embedding:
+    """The embedding as leaves of a new graph, at which gradients are cached."""
+    values, weights = embedding.values.float(), embedding.weights.float()
+    return Embedding(values.requires_grad_(), embedding.present, weights.requires_grad_())
+
+
+def blockwise_similarity(model: RetrievalModel, texts: Embedding, videos: Embedding, chunk: int) -> Tensor:
+    """Return the similarity matrix, with a graph.
+
+    Of a pairwise system it is taken in blocks of `chunk` texts, which are recomputed in the backward pass, so that the
+    graph keeps the embeddings and the matrix alone.
+    """
+    if not model.pairwise:
+        return model.similarity(texts, videos)
+    blocks = [texts[begin : begin + chunk] for begin in range(0, len(texts), chunk)]
+    rows: list[Tensor] = [checkpoint(model.similarity, block, videos, use_reentrant=False) for block in blocks]
+    return torch.cat(rows)
+
+
+def _gradients(leaf: Tensor, chunk: int) -> tuple[Tensor, ...]:
+    """A leaf's cached gradient, chunk by chunk."""
+    gradient = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+    return gradient.split(chunk)
+
+
+def _backward_chunk(model: RetrievalModel, part: Batch, gradients: Sequence[Tensor]) -> None:
+    """Embed a chunk again, with a graph, and backpropagate its cached gradients."""
+    texts, videos = model.encode_texts(part.texts), model.encode_videos(part.tokens)
+    outputs = (texts.values, texts.weights, videos.values, videos.weights)
+    pairs = [(output, g) for output, g in zip(outputs, gradients, strict=True) if output.requires_grad]
+    torch.autograd.backward([output for output, _ in pairs], [g.to(output.dtype) for output, g in pairs])
+
+
 def _random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """Of the host's generator, and of a GPU's, from which dropout draws there."""
+    """States of the host's generator, and of a GPU's, from which dropout draws there."""
     return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from reelseek.errors import UsageError
 from reelseek.evaluation.protocols import Protocol
-from reelseek.library.store import Caption, Library
+from reelseek.library.records import Caption
+from reelseek.library.source import FeatureSource
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.model import RetrievalModel
 from reelseek.overlap.clean import read_videos
@@ -91,11 +92,11 @@ class Split:
             _log.warning("the text side cannot read %d of %d captions, which are left out", unread, len(self.texts))
         return self._texts(rows) if unread else self
 
-    def _texts(self, kept: Sequence[int]) -> "Split":
+    def _texts(self, rows: Sequence[int]) -> "Split":
         return replace(
             self,
-            texts=tuple(self.texts[row] for row in kept),
-            clip_of_text=tuple(self.clip_of_text[row] for row in kept),
+            texts=tuple(self.texts[row] for row in rows),
+            clip_of_text=tuple(self.clip_of_text[row] for row in rows),
         )
 
     def _by_video(self, joined: Callable[[list[int]], str]) -> "Split":
@@ -104,12 +105,12 @@ class Split:
         rows: dict[str, list[int]] = {video: [] for video in videos}
         for row in sorted(range(len(self.texts)), key=lambda r: self.clips[self.clip_of_text[r]].start_seconds or 0.0):
             rows[self.clips[self.clip_of_text[row]].video].append(row)
-        told = [video for video in videos if rows[video]]
-        places = tuple(videos.index(video) for video in told)
+        captioned = [video for video in videos if rows[video]]
+        places = tuple(videos.index(video) for video in captioned)
         return replace(
             self,
             clips=tuple(map(Clip, videos)),
-            texts=tuple(joined(rows[video]) for video in told),
+            texts=tuple(joined(rows[video]) for video in captioned),
             clip_of_text=places,
         )
 
@@ -118,9 +119,9 @@ class Split:
         rows: dict[str, list[int]] = {}
         for row, clip in enumerate(self.clip_of_text):
             rows.setdefault(self.clips[clip].video, []).append(row)
-        chosen = [int(np.random.RandomState(42).choice(of_video)) for of_video in rows.values()]
-        return self.subset([self.clip_of_text[row] for row in chosen], self.name)._texts_as(
-            [self.texts[row] for row in chosen]
+        sample = [int(np.random.RandomState(42).choice(of_video)) for of_video in rows.values()]
+        return self.subset([self.clip_of_text[row] for row in sample], self.name)._texts_as(
+            [self.texts[row] for row in sample]
         )
 
     def _texts_as(self, texts: Sequence[str]) -> "Split":
@@ -146,13 +147,13 @@ class Split:
         )
 
 
-def split_names(library: Library) -> list[str]:
+def split_names(library: FeatureSource) -> list[str]:
     """Names of the splits that captions or videos carry."""
     named = {name for name in library.splits() if name} | set(library.memberships())
     return sorted(named | {video.split for video in library.videos() if video.split})
 
 
-def read_split(library: Library, name: str | None) -> Split:
+def read_split(library: FeatureSource, name: str | None) -> Split:
     """A split by name; None takes every caption.
 
     Raises:
@@ -165,10 +166,10 @@ def read_split(library: Library, name: str | None) -> Split:
     else:
         captions = [c for c in library.captions() if name is None or (c.split or of_video.get(c.video)) == name]
     if not captions:
-        there = ", ".join(split_names(library)) or "none"
+        names = ", ".join(split_names(library)) or "none"
         if name is None:
             raise UsageError(f"{library.path} has no captions; add some with: reelseek add ... --captions TABLE")
-        raise UsageError(f"{library.path} has no caption in the split {name!r}; its splits are: {there}")
+        raise UsageError(f"{library.path} has no caption in the split {name!r}; its splits are: {names}")
     clips: dict[Clip, int] = {}
     for caption in captions:
         clips.setdefault(_clip(caption), len(clips))
@@ -179,23 +180,23 @@ def read_split(library: Library, name: str | None) -> Split:
     return Split(name or "all", tuple(clips), tuple(c.text for c in captions), tuple(clips[_clip(c)] for c in captions))
 
 
-def _of_members(library: Library, name: str | None, members: Sequence[str]) -> list[Caption]:
+def _of_members(library: FeatureSource, name: str | None, members: Sequence[str]) -> list[Caption]:
     """Captions of a split that is a list of videos: those made for it where there are any, else all of its videos'."""
     inside = set(members)
     every = [c for c in library.captions() if c.video in inside]
     return [c for c in every if c.split == name] or [c for c in every if c.split is None] or every
 
 
-def _refuse_test(library: Library, chosen: Split) -> None:
+def _refuse_test(library: FeatureSource, validation: Split) -> None:
     """A validation split that is a test split, by its name or by its videos, makes the test score worthless."""
-    videos = {clip.video for clip in chosen.clips}
+    videos = {clip.video for clip in validation.clips}
     for name in split_names(library):
         if name.rpartition("/")[2] != "test":
             continue
-        if name == chosen.name or {clip.video for clip in read_split(library, name).clips} == videos:
+        if name == validation.name or {clip.video for clip in read_split(library, name).clips} == videos:
             raise UsageError(
-                f"the validation split {chosen.name!r} is the test split {name!r}; choosing on it would make the test "
-                "score worthless. Name another, or leave it out to set aside a part of the training videos"
+                f"the validation split {validation.name!r} is the test split {name!r}; choosing on it would make the "
+                "test score worthless. Name another, or leave it out to set aside a part of the training videos"
             )
 
 
@@ -203,7 +204,7 @@ def _clip(caption: Caption) -> Clip:
     return Clip(caption.video, caption.start_seconds, caption.end_seconds)
 
 
-def together(library: Library, names: Sequence[str]) -> Split:
+def together(library: FeatureSource, names: Sequence[str]) -> Split:
     """Several splits as one; a clip that two of them hold is there once.
 
     Raises:
@@ -212,16 +213,18 @@ def together(library: Library, names: Sequence[str]) -> Split:
     parts = [read_split(library, name) for name in names]
     clips = list(dict.fromkeys(clip for part in parts for clip in part.clips))
     place = {clip: index for index, clip in enumerate(clips)}
-    told = dict.fromkeys(
+    captions = dict.fromkeys(
         (text, place[part.clips[clip]])
         for part in parts
         for text, clip in zip(part.texts, part.clip_of_text, strict=True)
     )
-    return Split("+".join(names), tuple(clips), tuple(text for text, _ in told), tuple(clip for _, clip in told))
+    return Split(
+        "+".join(names), tuple(clips), tuple(text for text, _ in captions), tuple(clip for _, clip in captions)
+    )
 
 
 def training_splits(
-    library: Library, train: str | Sequence[str], validation: str | None, fraction: float
+    library: FeatureSource, train: str | Sequence[str], validation: str | None, fraction: float
 ) -> tuple[Split, Split]:
     """The split to learn from and the one to choose the best epoch on, which share no video.
 
@@ -234,42 +237,44 @@ def training_splits(
         UsageError: a split is empty, the two share videos, or the validation split is a test split.
     """
     names = split_names(library)
-    given = validation or next((name for name in _VALIDATION if name in names), None)
+    validation = validation or next((name for name in _VALIDATION if name in names), None)
     if not isinstance(train, str):
-        whole = together(library, train)
+        learnt = together(library, train)
     else:
-        whole = read_split(library, train if names else None)
-    if given is not None:
-        chosen = read_split(library, given)
-        _refuse_test(library, chosen)
-        shared = {clip.video for clip in whole.clips} & {clip.video for clip in chosen.clips}
+        learnt = read_split(library, train if names else None)
+    if validation is not None:
+        validated = read_split(library, validation)
+        _refuse_test(library, validated)
+        shared = {clip.video for clip in learnt.clips} & {clip.video for clip in validated.clips}
         if shared:
             raise UsageError(
-                f"{len(shared)} videos are in both {whole.name!r} and {chosen.name!r}, such as {min(shared)!r}; "
+                f"{len(shared)} videos are in both {learnt.name!r} and {validated.name!r}, such as {min(shared)!r}; "
                 "a validation split must not be trained on"
             )
-        return whole, chosen
-    videos = sorted({clip.video for clip in whole.clips}, key=lambda v: hashlib.sha256(v.encode()).digest())
+        return learnt, validated
+    videos = sorted({clip.video for clip in learnt.clips}, key=lambda v: hashlib.sha256(v.encode()).digest())
     aside = set(videos[: max(1, round(len(videos) * fraction))])
     if len(aside) == len(videos):
-        raise UsageError(f"{whole.name!r} has {len(videos)} videos; training needs at least two")
-    keep = [index for index, clip in enumerate(whole.clips) if clip.video not in aside]
-    rest = [index for index, clip in enumerate(whole.clips) if clip.video in aside]
-    return whole.subset(keep, whole.name), whole.subset(rest, f"{round(fraction * 100)}% of {whole.name}", whole.name)
+        raise UsageError(f"{learnt.name!r} has {len(videos)} videos; training needs at least two")
+    keep = [index for index, clip in enumerate(learnt.clips) if clip.video not in aside]
+    rest = [index for index, clip in enumerate(learnt.clips) if clip.video in aside]
+    return learnt.subset(keep, learnt.name), learnt.subset(
+        rest, f"{round(fraction * 100)}% of {learnt.name}", learnt.name
+    )
 
 
-def recipe_splits(library: Library, recipe: DataRecipe) -> tuple[Split, Split]:
+def recipe_splits(library: FeatureSource, recipe: DataRecipe) -> tuple[Split, Split]:
     """What a recipe learns from and chooses on, without the videos that it excludes.
 
     Raises:
         UsageError: as `training_splits`; or the list of what is excluded names none of these videos, or all.
     """
-    learnt: str | list[str] = list(recipe.weights) if recipe.mixture else recipe.train
-    whole, chosen = training_splits(library, learnt, recipe.validation, recipe.validation_fraction)
-    return _without_excluded(whole, recipe, [whole, chosen]), _without_excluded(chosen, recipe, [whole, chosen])
+    names: str | list[str] = list(recipe.weights) if recipe.mixture else recipe.train
+    splits = training_splits(library, names, recipe.validation, recipe.validation_fraction)
+    return _without_excluded(splits[0], recipe, splits), _without_excluded(splits[1], recipe, splits)
 
 
-def whole_split(library: Library, recipe: DataRecipe) -> Split:
+def whole_split(library: FeatureSource, recipe: DataRecipe) -> Split:
     """All that a recipe may learn from, what was set aside for choosing too."""
     if recipe.mixture:
         split = together(library, list(recipe.weights))
@@ -297,7 +302,9 @@ def _without_excluded(split: Split, recipe: DataRecipe, parts: Sequence[Split]) 
     return split if len(keep) == len(split.clips) else split.subset(keep, split.name, split.set_aside_from)
 
 
-def hidden_experts(library: Library, videos: Iterable[str], groups: Sequence[GroupRecipe]) -> dict[str, frozenset[str]]:
+def hidden_experts(
+    library: FeatureSource, videos: Iterable[str], groups: Sequence[GroupRecipe]
+) -> dict[str, frozenset[str]]:
     """For each video the experts that its group may not see; empty without groups.
 
     Raises:
@@ -312,12 +319,12 @@ def hidden_experts(library: Library, videos: Iterable[str], groups: Sequence[Gro
     shared = [group for group in groups if not group.when]
     hidden, others = {}, 0
     for place, video in enumerate(order):
-        chosen = next((g for g in groups if g.when and all(present[name][place] for name in g.when)), None)
-        if chosen is None and shared:
-            chosen = shared[others % len(shared)]
+        group = next((g for g in groups if g.when and all(present[name][place] for name in g.when)), None)
+        if group is None and shared:
+            group = shared[others % len(shared)]
             others += 1
-        if chosen is not None:
-            hidden[video] = frozenset(every - set(chosen.experts))
+        if group is not None:
+            hidden[video] = frozenset(every - set(group.experts))
     return hidden
 
 
@@ -339,12 +346,12 @@ class Windows:
         if not timed:
             raise UsageError(f"data.window_seconds wants captions with times; {split.name!r} has none")
 
-    def draw(self, clip: int, drawn: np.random.Generator) -> tuple[Clip, str]:
+    def draw(self, clip: int, rng: np.random.Generator) -> tuple[Clip, str]:
         """A window around a clip, and its words; a clip without times stays as it is."""
-        given = self._split.clips[clip]
-        if given.start_seconds is None:
-            return given, self._split.texts[int(drawn.choice(self._texts[clip]))]
-        order = self._of_video[given.video]
+        center = self._split.clips[clip]
+        if center.start_seconds is None:
+            return center, self._split.texts[int(rng.choice(self._texts[clip]))]
+        order = self._of_video[center.video]
         first = last = order.index(clip)
         begin, end = self._span(order, first, last)
         while end - begin < self._seconds and (first > 0 or last < len(order) - 1):
@@ -352,12 +359,12 @@ class Windows:
             after = self._span(order, last + 1, last + 1)[0] - end if last < len(order) - 1 else np.inf
             first, last = (first - 1, last) if before <= after else (first, last + 1)
             begin, end = self._span(order, first, last)
-        start = begin + drawn.random() * max(0.0, end - begin - self._seconds)
-        words = " ".join(self._split.texts[int(drawn.choice(self._texts[each]))] for each in order[first : last + 1])
-        return Clip(given.video, start, start + self._seconds), words
+        start = begin + rng.random() * max(0.0, end - begin - self._seconds)
+        words = " ".join(self._split.texts[int(rng.choice(self._texts[index]))] for index in order[first : last + 1])
+        return Clip(center.video, start, start + self._seconds), words
 
     def _span(self, order: Sequence[int], first: int, last: int) -> tuple[float, float]:
-        clips = [self._split.clips[each] for each in order[first : last + 1]]
+        clips = [self._split.clips[index] for index in order[first : last + 1]]
         starts = [clip.start_seconds or 0.0 for clip in clips]
         ends = [clip.start_seconds or 0.0 if clip.end_seconds is None else clip.end_seconds for clip in clips]
         return min(starts), max(ends)

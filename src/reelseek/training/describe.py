@@ -13,7 +13,8 @@ from reelseek.experts.efficientnet import imagenet_labels
 from reelseek.experts.expert import Text
 from reelseek.library.clips import ClipRule, clips_of
 from reelseek.library.files import write_whole
-from reelseek.library.store import Library, Video
+from reelseek.library.records import Video
+from reelseek.library.store import Library
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.media.subtitles import MACHINE_WRITTEN, format_subtitles
 from reelseek.models.device import resolve_device
@@ -72,53 +73,52 @@ def caption(
         UsageError: a video is unknown, a segment is of another video or has no length.
         ModelError: the folder holds no captioner.
     """
-    found = [library.video(name) for name in dict.fromkeys(videos)]
-    if not found:
+    rows = [library.video(name) for name in dict.fromkeys(videos)]
+    if not rows:
         raise UsageError("there is no video to describe; name at least one")
-    clips = _spans(library, found, segments)
+    clips = _spans(library, rows, segments)
     plain = isinstance(model, str) and model == "concepts"
     writer = None if plain else model if isinstance(model, Writer) else load_writer(Path(str(model)))
     if device is not None or writer is not model:
         place = resolve_device(device)  # with `concepts` too: a device that is not here is a mistake
         writer = None if writer is None else writer.to(place)
     name = "concepts" if writer is None else "mart"
-    told: list[Described] = []
+    described: list[Described] = []
     evidence = _Evidence(library)
-    for begin in range(0, len(found), _AT_ONCE):
-        some = found[begin : begin + _AT_ONCE]
+    for begin in range(0, len(rows), _AT_ONCE):
+        batch = rows[begin : begin + _AT_ONCE]
         if writer is None:
-            texts = [[evidence.told(video, clip) for clip in clips[video.id]] for video in some]
+            texts = [[evidence.sentence(video, clip) for clip in clips[video.id]] for video in batch]
         else:
-            texts = writer.write(library, [clips[video.id] for video in some], beam=beam)
-        for video, sentences in zip(some, texts, strict=True):
+            texts = writer.write(library, [clips[video.id] for video in batch], beam=beam)
+        for video, sentences in zip(batch, texts, strict=True):
             lines = [
                 Line(clip.start_seconds, clip.end_seconds, text)
                 for clip, text in zip(clips[video.id], sentences, strict=True)
                 if text
             ]
-            told.append(Described(video.id, name, tuple(lines)))
-            progress("writing", len(told), len(found), video.id)
+            described.append(Described(video.id, name, tuple(lines)))
+            progress("writing", len(described), len(rows), video.id)
     if index:
-        _index(library, found, told)
-    return told
+        _index(library, rows, described)
+    return described
 
 
 def _spans(library: Library, videos: Sequence[Video], segments: Sequence[Clip] | None) -> dict[str, list[Clip]]:
-    wanted = {video.id for video in videos}
-    found: dict[str, list[Clip]] = {video.id: [] for video in videos}
+    spans: dict[str, list[Clip]] = {video.id: [] for video in videos}
     for clip in clips_of(library, ClipRule()) if segments is None else segments:
         if segments is not None:
-            if clip.video not in wanted:
+            if clip.video not in spans:
                 raise UsageError(f"a segment is of {clip.video!r}, which is not one of the videos to describe")
             start, end = clip.start_seconds, clip.end_seconds
             if start is None or end is None or not 0 <= start < end < np.inf:
                 raise UsageError(f"a segment of {clip.video} is from {clip.start_seconds} to {clip.end_seconds} s")
-        if clip.video in wanted:
-            found[clip.video].append(clip)
-    empty = [name for name, clips in found.items() if not clips]
+        if clip.video in spans:
+            spans[clip.video].append(clip)
+    empty = [name for name, clips in spans.items() if not clips]
     if empty:
         raise UsageError(f"there is no segment of {', '.join(empty[:3])}")
-    return {name: sorted(clips, key=lambda clip: clip.start_seconds or 0.0) for name, clips in found.items()}
+    return {name: sorted(clips, key=lambda clip: clip.start_seconds or 0.0) for name, clips in spans.items()}
 
 
 class _Evidence:
@@ -129,7 +129,7 @@ class _Evidence:
         have = [name for name in ("object",) if name in library.experts()]
         self._reader = TokenReader(library, have) if have else None
 
-    def told(self, video: Video, clip: Clip) -> str:
+    def sentence(self, video: Video, clip: Clip) -> str:
         parts = []
         if self._reader is not None:
             values, _ = self._reader.steps(clip, "object")
@@ -140,15 +140,15 @@ class _Evidence:
         start, end = clip.start_seconds or 0.0, clip.end_seconds if clip.end_seconds is not None else np.inf
         texts = [text for owner in video.owners for _, text in self._library.texts(owner)]
         for kind, words in (("written", "the words"), ("said", "somebody says")):
-            there = [t.text for t in texts if t.kind == kind and t.start_seconds < end and t.end_seconds > start]
-            if there:
-                parts.append(f'{words} "{" ".join(dict.fromkeys(there))[:120]}"')
+            lines = [t.text for t in texts if t.kind == kind and t.start_seconds < end and t.end_seconds > start]
+            if lines:
+                parts.append(f'{words} "{" ".join(dict.fromkeys(lines))[:120]}"')
         return ", ".join(parts)
 
 
-def _index(library: Library, videos: Sequence[Video], told: Sequence[Described]) -> None:
+def _index(library: Library, videos: Sequence[Video], descriptions: Sequence[Described]) -> None:
     with library.writing(), library.saving():
-        for video, described in zip(videos, told, strict=True):
+        for video, described in zip(videos, descriptions, strict=True):
             owner = video.owners[0]
             texts = [
                 Text(line.text, line.start or 0.0, line.end if line.end is not None else 1e9, "told")

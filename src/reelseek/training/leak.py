@@ -52,7 +52,7 @@ class WithoutOverlap:
 
 
 def without_overlap(measured: Measured, listed: Collection[str], *, seed: int = 0) -> WithoutOverlap:
-    """Hold the whole test set against its clean part.
+    """Compare the whole test set with its clean part.
 
     Intervals are bootstrap quantiles over videos, drawn with all their queries.
 
@@ -69,43 +69,48 @@ def without_overlap(measured: Measured, listed: Collection[str], *, seed: int = 
     gone = {video for videos in named.values() for video in videos}
     clean = np.flatnonzero([clip.video not in gone for clip in data.clips])
     if (listed and not gone) or not len(clean):
-        some = ", ".join(list(listed)[:3])
+        examples = ", ".join(list(listed)[:3])
         which = "all" if gone else "none"
-        raise UsageError(f"of the {len(data.clips)} clips of {data.name!r} {which} are listed ({some} ...)")
+        raise UsageError(f"of the {len(data.clips)} clips of {data.name!r} {which} are listed ({examples} ...)")
     part = data.subset(clean.tolist(), data.name)
-    kept = np.isin(data.clip_of_text, clean)
-    inner = ranks_under(rule, measured.scores[kept][:, clean], part, measured.scorable[clean])
+    clean_queries = np.isin(data.clip_of_text, clean)
+    inner = ranks_under(rule, measured.scores[clean_queries][:, clean], part, measured.scorable[clean])
     outer = ranks_under(rule, measured.scores, data, measured.scorable)
-    each = rule.reverse == "each"
-    same: dict[str, dict[str, Difference]] = {}
-    own: dict[str, dict[str, Difference]] = {}
-    for name, whole, small, by_text in (
+    same_gallery: dict[str, dict[str, Difference]] = {}
+    clean_gallery: dict[str, dict[str, Difference]] = {}
+    for name, among_all, among_clean, by_text in (
         ("text_to_video", outer[0], inner[0], True),
-        ("video_to_text", outer[1], inner[1], each),
+        ("video_to_text", outer[1], inner[1], rule.reverse == "each"),
     ):
         owners = np.array(data.clip_of_text) if by_text else np.unique(data.clip_of_text)
         videos = np.unique([data.clips[clip].video for clip in owners], return_inverse=True)[1]
         is_clean = np.isin(owners, clean)
-        same[name] = _differences(whole, whole[is_clean], videos, is_clean, seed)
-        own[name] = _differences(whole, small, videos, is_clean, seed)
-    return WithoutOverlap(len(data.clips), len(data.clips) - len(clean), len(unknown), same, own)
+        same_gallery[name] = _differences(among_all, among_all[is_clean], videos, is_clean, seed)
+        clean_gallery[name] = _differences(among_all, among_clean, videos, is_clean, seed)
+    return WithoutOverlap(len(data.clips), len(data.clips) - len(clean), len(unknown), same_gallery, clean_gallery)
 
 
 def _differences(
-    whole: Array, clean: Array, videos: npt.NDArray[np.int64], is_clean: npt.NDArray[np.bool_], seed: int
+    ranks: Array, clean: Array, videos: npt.NDArray[np.int64], is_clean: npt.NDArray[np.bool_], seed: int
 ) -> dict[str, Difference]:
-    """Args: videos: of each query of `whole`; `clean` holds the queries where `is_clean`, in the same order."""
+    """Bootstrap every metric.
+
+    Args:
+        ranks: of all queries.
+        clean: ranks of the queries where `is_clean`, in the same order.
+        videos: the number of each query's video.
+    """
     count = int(videos.max()) + 1
-    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=_SAMPLES)
-    weights = drawn[:, videos]
+    samples = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=_SAMPLES)
+    weights = samples[:, videos]
     usable = weights[:, is_clean].sum(1) > 0
-    found = {}
+    differences = {}
     for metric in METRICS:
-        one, two = _value(whole, metric), _value(clean, metric)
-        gaps = _values(clean, weights[usable][:, is_clean], metric) - _values(whole, weights[usable], metric)
+        before, after = _value(ranks, metric), _value(clean, metric)
+        gaps = _values(clean, weights[usable][:, is_clean], metric) - _values(ranks, weights[usable], metric)
         low, high = (float(q) for q in np.quantile(gaps, [0.025, 0.975]))
-        found[metric] = Difference(one, two, two - one, low, high)
-    return found
+        differences[metric] = Difference(before, after, after - before, low, high)
+    return differences
 
 
 def _value(ranks: Array, metric: str) -> float:

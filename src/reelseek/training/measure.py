@@ -14,11 +14,13 @@ from reelseek.errors import UsageError
 from reelseek.evaluation.compare import write_run
 from reelseek.evaluation.protocols import PROTOCOLS, Protocol
 from reelseek.evaluation.ranks import Direction, dual_softmax, metrics, text_to_video_ranks, video_to_text_ranks
-from reelseek.library.store import Library
+from reelseek.library.source import FeatureSource
 from reelseek.library.tokens import TokenReader
 from reelseek.models.device import resolve_device
 from reelseek.models.embed import embed_clips, embed_texts, reader_for, similarity_matrix
 from reelseek.models.model import Embedding, RetrievalModel
+from reelseek.training.caveats import seen_in_training
+from reelseek.training.combinations import combinations_of
 from reelseek.training.data import Split, read_split, split_names
 
 __all__ = [
@@ -36,7 +38,13 @@ _log = logging.getLogger("reelseek")
 
 @dataclass(frozen=True)
 class Measured:
-    """Both directions on one gallery; `by_modalities` holds text to video by what the right clip had."""
+    """Both directions on one gallery.
+
+    Attributes:
+        by_modalities: text to video by what the right clip has.
+        warnings: what weakens these numbers.
+        combinations: the same with some of the experts alone, by their names; empty if that was not asked for.
+    """
 
     text_to_video: Direction
     video_to_text: Direction
@@ -51,6 +59,8 @@ class Measured:
     published_gallery: int | None = None
     normalised: dict[str, Direction] = field(default_factory=dict)
     by_modalities: dict[str, Direction] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    combinations: "dict[str, Measured]" = field(default_factory=dict, repr=False)
     ranks: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0), repr=False)
     scores: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32), repr=False)
     scorable: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool), repr=False)
@@ -58,27 +68,31 @@ class Measured:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; recalls are fractions."""
-        plain = asdict(replace(self, data=None))
-        for name in ("ranks", "scores", "scorable", "data"):
+        plain = asdict(replace(self, data=None, combinations={}))
+        for name in ("ranks", "scores", "scorable", "data", "combinations"):
             del plain[name]
+        if self.combinations:
+            plain["combinations"] = {name: part.as_json() for name, part in self.combinations.items()}
         return plain
 
 
 def evaluate(
     model: RetrievalModel,
-    library: Library,
+    library: FeatureSource,
     *,
     split: str | None = None,
     experts: Sequence[str] | None = None,
     protocol: str = "strict",
+    combinations: str | Sequence[Sequence[str]] | None = None,
     device: "str | torch.device | None" = None,
 ) -> Measured:
-    """Measure a model on a split of a library.
+    """Measure a model on a split of a library, or of a data set in memory.
 
     Args:
         split: None takes the protocol's, else `test` if there is one, else every caption.
         experts: use only these of the model's experts.
         protocol: one of PROTOCOLS.
+        combinations: measure with these combinations of experts as well; `all` for every one that is there.
         device: where the model is moved to first; None leaves it where it is.
 
     Raises:
@@ -91,12 +105,21 @@ def evaluate(
     rule = PROTOCOLS[protocol]
     if split is None:
         split = rule.split or ("test" if "test" in split_names(library) else None)
-    chosen = read_split(library, split)
+    data = read_split(library, split)
     if rule.needs:
-        chosen = clips_with(TokenReader(library), chosen, rule.needs)
-    reader = reader_for(model, library, experts)
-    reader.frames = rule.frames
-    return evaluate_split(model, reader, chosen.under(rule), rule)
+        data = clips_with(TokenReader(library), data, rule.needs)
+    data = data.under(rule)
+    caveats = seen_in_training(model.record, library, data)
+    for caveat in caveats:
+        _log.warning("%s", caveat)
+
+    def measured(subset: Sequence[str] | None) -> Measured:
+        reader = reader_for(model, library, subset)
+        reader.frames = rule.frames
+        return replace(evaluate_split(model, reader, data, rule), warnings=tuple(caveats))
+
+    subsets = combinations_of(combinations, model.experts, library) if combinations is not None else ()
+    return replace(measured(experts), combinations={"+".join(subset): measured(subset) for subset in subsets})
 
 
 def clips_with(reader: TokenReader, split: Split, needs: Sequence[str]) -> Split:
@@ -106,15 +129,15 @@ def clips_with(reader: TokenReader, split: Split, needs: Sequence[str]) -> Split
         UsageError: none has, or there is no such expert.
     """
     present = reader.present(split.clips)
-    kept = np.ones(len(split.clips), bool)
+    selected = np.ones(len(split.clips), bool)
     for need in needs:
-        rows = [there for name, there in present.items() if need in (name, reader.modalities[name])]
+        rows = [clips for name, clips in present.items() if need in (name, reader.modalities[name])]
         if not rows:
             raise UsageError(f"only clips with {need} are asked for, and no expert is called so or of that modality")
-        kept &= np.any(rows, axis=0)
-    if not kept.any():
+        selected &= np.any(rows, axis=0)
+    if not selected.any():
         raise UsageError(f"no clip of {split.name!r} has all of {', '.join(needs)}")
-    return split.subset(np.flatnonzero(kept).tolist(), split.name, split.set_aside_from)
+    return split.subset(np.flatnonzero(selected).tolist(), split.name, split.set_aside_from)
 
 
 def evaluate_split(model: RetrievalModel, reader: TokenReader, split: Split, rule: Protocol | None = None) -> Measured:
@@ -175,16 +198,15 @@ def ranks_under(
     words = None
     if rule.identical == "tolerant":
         words = np.unique([" ".join(text.lower().split()) for text in split.texts], return_inverse=True)[1].tolist()
-    asked: dict[str, Any] = {"ties": rule.ties, "same_words": words}
-    each = rule.reverse == "each"
+    options: dict[str, Any] = {"ties": rule.ties, "same_words": words}
     return (
-        text_to_video_ranks(scores, split.clip_of_text, scorable, **asked),
-        video_to_text_ranks(scores, split.clip_of_text, scorable, each=each, **asked),
+        text_to_video_ranks(scores, split.clip_of_text, scorable, **options),
+        video_to_text_ranks(scores, split.clip_of_text, scorable, each=rule.reverse == "each", **options),
     )
 
 
 def _pattern(present: dict[str, npt.NDArray[np.bool_]], index: int) -> str:
-    return "+".join(name for name, there in present.items() if there[index]) or "nothing"
+    return "+".join(name for name, clips in present.items() if clips[index]) or "nothing"
 
 
 def write_measured(path: Path, measured: Measured, tag: str) -> None:

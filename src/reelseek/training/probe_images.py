@@ -1,11 +1,13 @@
 """Pictures through a video network: repeated as a film, or through its deflation."""
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -14,8 +16,11 @@ from reelseek.errors import UsageError
 from reelseek.library.readers.labels import read_image_folders
 from reelseek.models.backbones import S3DG, TSMResNet50, deflate, relearn_norms
 from reelseek.training.probe import linear_decisions
+from reelseek.training.probe.samples import Bools, Parts
 
 __all__ = ["ProbedImages", "probe_images"]
+
+_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -58,52 +63,64 @@ def probe_images(
     Raises:
         UsageError: one class, or no test pictures.
     """
-    from PIL import Image
-
     rows = read_image_folders(folder)
     classes = tuple(sorted({label for _, label, _ in rows}))
     learn = np.array([split == "train" for *_, split in rows])
     if len(classes) < 2 or learn.all() or not learn.any():
-        told = f"{len(classes)} classes, {int(learn.sum())} pictures to learn from and {int((~learn).sum())} to test"
-        raise UsageError(f"{folder} holds {told}; wanted at least two classes, and some of both")
-    pixels = np.stack([np.asarray(Image.open(path).convert("RGB").resize((side, side))) for path, *_ in rows])
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+        counts = f"{len(classes)} classes, {int(learn.sum())} pictures to learn from and {int((~learn).sum())} to test"
+        raise UsageError(f"{folder} holds {counts}; wanted at least two classes, and some of both")
+    images = _read_images([path for path, *_ in rows], side)
     flat = deflate(network).eval()
     rng = np.random.default_rng(seed)
-    known = np.flatnonzero(learn)
+    train_rows = np.flatnonzero(learn)
     if relearn:
-        draws = (images[torch.from_numpy(rng.choice(known, 16))] for _ in range(relearn))
+        draws = (images[torch.from_numpy(rng.choice(train_rows, 16))] for _ in range(relearn))
         relearn_norms(flat, network, draws, frames=frames)
     network.eval()
 
-    def repeated(some: Tensor) -> Tensor:
-        return network(some[:, :, None].expand(-1, -1, frames, -1, -1))
+    def repeated(batch: Tensor) -> Tensor:
+        return network(batch[:, :, None].expand(-1, -1, frames, -1, -1))
 
-    features, seconds = {}, {}
-    for name, way in (("repeated", repeated), ("deflated", flat)):
-        with torch.inference_mode():
-            features[name] = torch.cat([way(part) for part in images.split(16)]).numpy()
-            took = []
-            for _ in range(5):
-                began = time.perf_counter()
-                way(images[:16])
-                took.append((time.perf_counter() - began) / len(images[:16]))
-        seconds[name] = float(np.median(took))
+    features, seconds = zip(*(_embed(way, images) for way in (repeated, flat)), strict=True)
     targets = np.array([[label == name for name in classes] for _, label, _ in rows])
+    parts = _parts(targets, learn)
     owner = np.arange(len(rows))
-    held = np.zeros(len(rows), bool)  # every fifth picture of a class is what the strength is chosen on
-    for label in range(len(classes)):
-        held[np.flatnonzero(learn & targets[:, label])[::5]] = True
-    parts = (learn & ~held, held, ~learn)
-    decided = {
-        name: linear_decisions(found, owner, targets, parts, "logistic", single=True)[0]
-        for name, found in features.items()
-    }
+    guesses = [
+        linear_decisions(values, owner, targets, parts, "logistic", single=True)[0].argmax(1) for values in features
+    ]
     true = targets[~learn].argmax(1)
-    one, two = (torch.from_numpy(features[name][~learn]) for name in ("repeated", "deflated"))
-    guessed, flatly = (decided[name].argmax(1) for name in ("repeated", "deflated"))
+    by_repeating, by_deflation = (torch.from_numpy(values[~learn]) for values in features)
     return ProbedImages(
-        classes, int(learn.sum()), int((~learn).sum()), float((guessed == true).mean()), float((flatly == true).mean()),
-        float(np.bincount(true).max() / len(true)), float(functional.cosine_similarity(one, two).mean()),
-        float((guessed == flatly).mean()), seconds["repeated"], seconds["deflated"],
+        classes, int(learn.sum()), int((~learn).sum()), float((guesses[0] == true).mean()),
+        float((guesses[1] == true).mean()), float(np.bincount(true).max() / len(true)),
+        float(functional.cosine_similarity(by_repeating, by_deflation).mean()),
+        float((guesses[0] == guesses[1]).mean()), seconds[0], seconds[1],
     )  # fmt: skip
+
+
+def _read_images(paths: Sequence[Path], side: int) -> Tensor:
+    """Pictures [picture, channel, height, width] in [0, 1], resized to a square."""
+    from PIL import Image
+
+    pixels = np.stack([np.asarray(Image.open(path).convert("RGB").resize((side, side))) for path in paths])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+
+
+def _embed(network: Callable[[Tensor], Tensor], images: Tensor) -> tuple[npt.NDArray[np.float32], float]:
+    """Features of all pictures, and the seconds that one takes: the median of five passes over the first batch."""
+    with torch.inference_mode():
+        features = torch.cat([network(batch) for batch in images.split(_BATCH)]).numpy()
+        seconds = []
+        for _ in range(5):
+            begin = time.perf_counter()
+            network(images[:_BATCH])
+            seconds.append((time.perf_counter() - begin) / len(images[:_BATCH]))
+    return features, float(np.median(seconds))
+
+
+def _parts(targets: Bools, learn: Bools) -> Parts:
+    """Pictures that are learnt from, validated on (every fifth of a class), and tested."""
+    held = np.zeros(len(learn), bool)
+    for label in range(targets.shape[1]):
+        held[np.flatnonzero(learn & targets[:, label])[::5]] = True
+    return learn & ~held, held, ~learn

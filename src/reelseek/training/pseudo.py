@@ -23,14 +23,14 @@ from reelseek.models.weights import write_tensors
 from reelseek.training.data import Split
 from reelseek.training.recipe import PseudoRecipe, Recipe
 
-__all__ = ["After", "pseudo_labels"]
+__all__ = ["AfterEpoch", "pseudo_labels"]
 
-After = Callable[[RetrievalModel, TokenReader, int], None]
-Stage = Callable[[Recipe, Path, After, str], RetrievalModel]
+AfterEpoch = Callable[[RetrievalModel, TokenReader, int], None]
+Stage = Callable[[Recipe, Path, AfterEpoch, str], RetrievalModel]
 
 
 def pseudo_labels(
-    recipe: Recipe, how: PseudoRecipe, reader: TokenReader, split: Split, out: Path, stage: Stage
+    recipe: Recipe, config: PseudoRecipe, reader: TokenReader, split: Split, out: Path, stage: Stage
 ) -> Tensor:
     """A label [clip, dim] for each clip of a training split; zeros for one without captions.
 
@@ -45,9 +45,9 @@ def pseudo_labels(
             recipe,
             pseudo=None,
             data=replace(recipe.data, experts=(expert,)),
-            train=replace(recipe.train, epochs=how.epochs, patience=None),
+            train=replace(recipe.train, epochs=config.epochs, patience=None),
         )
-        mean = _Mean(split, out / f"{expert}.safetensors", how.epochs - how.last)
+        mean = _Mean(split, out / f"{expert}.safetensors", config.epochs - config.last)
         model = stage(alone, folder, mean, expert)
         candidates[expert], present[expert] = mean.result()
     assert isinstance(model, LearnedModel)
@@ -74,11 +74,15 @@ class _Mean:
         done = self._done()
         if epoch <= max(self.start, done):
             return
-        found = embed_clips(model, reader, self.split.clips)
-        total = {"total": found.values[:, 0].clone(), "present": found.present[:, 0].clone(), "count": torch.ones(())}
+        embedding = embed_clips(model, reader, self.split.clips)
+        total = {
+            "total": embedding.values[:, 0].clone(),
+            "present": embedding.present[:, 0].clone(),
+            "count": torch.ones(()),
+        }
         if done > self.start:
-            kept = load_file(self.path)
-            total["total"], total["count"] = total["total"] + kept["total"], total["count"] + kept["count"]
+            earlier = load_file(self.path)
+            total["total"], total["count"] = total["total"] + earlier["total"], total["count"] + earlier["count"]
         write_tensors(self.path, total, {"epoch": str(epoch)})
 
     def _done(self) -> int:
@@ -88,5 +92,5 @@ class _Mean:
             return int((file.metadata() or {}).get("epoch", 0))
 
     def result(self) -> tuple[Tensor, Tensor]:
-        kept = load_file(self.path)
-        return kept["total"] / kept["count"], kept["present"]
+        state = load_file(self.path)
+        return state["total"] / state["count"], state["present"]

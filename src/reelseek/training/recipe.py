@@ -1,5 +1,6 @@
 """Recipes: one TOML file a training run; a misspelt key is an error."""
 
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -184,7 +185,7 @@ class Recipe:
             )
 
 
-def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
+def read_recipe(path: str | os.PathLike[str], changes: Sequence[str] = ()) -> Recipe:
     """Read a TOML recipe and apply `section.key=value` changes.
 
     Raises:
@@ -193,13 +194,13 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     return recipe_from(read_settings(path, changes), str(path))
 
 
-def read_settings(path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
+def read_settings(path: str | os.PathLike[str], changes: Sequence[str] = ()) -> dict[str, Any]:
     """What a recipe says, section by section, as it stands.
 
     Raises:
         RecipeError: it cannot be read.
     """
-    return changed(read_toml(path), changes, section=True)
+    return changed(read_toml(Path(path)), changes, section=True)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -273,8 +274,8 @@ def changed(table: dict[str, Any], changes: Sequence[str], *, section: bool = Fa
         if len(keys) > _DEEPEST:
             raise RecipeError(f"--set {change[:60]!r}...: a place {len(keys)} deep; at most {_DEEPEST}")
         if not equals or not all(keys) or (section and len(keys) < 2):
-            wanted = "section.key=value, such as train.epochs=10" if section else "key=value, such as heads=8"
-            raise RecipeError(f"--set {change!r}: wanted {wanted}")
+            form = "section.key=value, such as train.epochs=10" if section else "key=value, such as heads=8"
+            raise RecipeError(f"--set {change!r}: wanted {form}")
         inner = table
         for key in keys[:-1]:
             inner = inner.setdefault(key, {})

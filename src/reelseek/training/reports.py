@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from reelseek.errors import UsageError
 from reelseek.evaluation.compare import compare
 from reelseek.evaluation.figures import curves, heat_map, picture_map, similarity_graph
 from reelseek.evaluation.report import Examples, Figure, Picture, ReportTable, mean_and_spread
-from reelseek.library.store import Library
+from reelseek.library.source import FeatureSource
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.embed import embed_clips, embed_texts, reader_for
 from reelseek.models.model import RetrievalModel, load_model
@@ -80,7 +79,7 @@ def _steps(folder: Path) -> int | None:
 
 
 def comparison_table(
-    rows: Sequence[Row], library: Library, runs: Path, *, split: str | None, protocol: str
+    rows: Sequence[Row], library: FeatureSource, runs: Path, *, split: str | None, protocol: str
 ) -> ReportTable:
     """Systems side by side, text to video and video to text, mean and standard deviation over seeds; `p` is the paired
     bootstrap's against the first row, on reciprocal ranks of the first seed.
@@ -88,21 +87,23 @@ def comparison_table(
     Args:
         runs: folder for the TREC runs that the rows link to, beside the table.
     """
-    shown: list[list[object]] = []
+    cells_by_row: list[list[object]] = []
+    caveats: list[str] = []
     first: Measured | None = None
     for row in rows:
-        found = [evaluate(model, library, split=split, protocol=protocol) for model in row.models]
-        for place, measured in enumerate(found):
+        runs_of_row = [evaluate(model, library, split=split, protocol=protocol) for model in row.models]
+        for place, measured in enumerate(runs_of_row):
             write_measured(runs / f"{row.name}-{place}.run", measured, row.name)
         cells: list[object] = [row.name]
         for direction in ("text_to_video", "video_to_text"):
-            each = [getattr(measured, direction) for measured in found]
-            cells += [mean_and_spread([100 * getattr(one, name) for one in each]) for name in _RECALLS]
-            cells += [mean_and_spread([getattr(one, name) for one in each]) for name in ("median_rank", "mean_rank")]
-        p = "" if first is None else f"{compare(first.ranks, found[0].ranks)[-1].p:.4f}"
-        first = first or found[0]
+            parts = [getattr(measured, direction) for measured in runs_of_row]
+            cells += [mean_and_spread([100 * getattr(part, name) for part in parts]) for name in _RECALLS]
+            cells += [mean_and_spread([getattr(part, name) for part in parts]) for name in ("median_rank", "mean_rank")]
+        p = "" if first is None else f"{compare(first.ranks, runs_of_row[0].ranks)[-1].p:.4f}"
+        first = first or runs_of_row[0]
         link = (f"{row.name}-0.run", f"{runs.name}/{row.name}-0.run")
-        shown.append([*cells, p, f"{row.parameters:,}", row.steps or "", len(found), link])
+        caveats += [f"{row.name}: {caveat}" for measured in runs_of_row for caveat in measured.warnings]
+        cells_by_row.append([*cells, p, f"{row.parameters:,}", row.steps or "", len(runs_of_row), link])
     assert first is not None
     metrics = [f"{way} {name}" for way in ("t2v", "v2t") for name in ("R@1", "R@5", "R@10", "MdR", "MnR")]
     note = (
@@ -112,12 +113,13 @@ def comparison_table(
     )
     if first.published_gallery not in (None, first.gallery):
         note += f" Not comparable with published figures, whose gallery has {first.published_gallery} videos."
-    return ReportTable("Systems", ["", *metrics, "p", "parameters", "steps", "seeds", "run"], shown, note)
+    note += "".join(f" {caveat}." for caveat in dict.fromkeys(caveats))
+    return ReportTable("Systems", ["", *metrics, "p", "parameters", "steps", "seeds", "run"], cells_by_row, note)
 
 
 def combination_map(
     rows: Sequence[Row],
-    library: Library,
+    library: FeatureSource,
     combinations: Sequence[Sequence[str]],
     path: Path,
     *,
@@ -135,7 +137,7 @@ def combination_map(
         if not any(name in row.models[0].experts for name in experts for row in rows):
             raise UsageError(f"no system takes any of {', '.join(experts)}")
     values = np.full((len(combinations), len(rows)), np.nan)
-    names = ["+".join(each) for each in combinations]
+    names = ["+".join(experts) for experts in combinations]
     total = len(combinations) * len(rows)
     for column, row in enumerate(rows):
         for place, experts in enumerate(combinations):
@@ -156,28 +158,28 @@ def combination_map(
 
 
 def examples(
-    model: RetrievalModel, library: Library, *, split: str | None, count: int, seed: int = 0
+    model: RetrievalModel, library: FeatureSource, *, split: str | None, count: int, seed: int = 0
 ) -> tuple[Measured, list[Examples]]:
     """The five best clips for some queries, the right one outlined: queries whose answer came first, among the first
     five, and later (as figure 1 of Everything at Once's supplement has them)."""
     measured = evaluate(model, library, split=split)
     data = measured.data
     assert data is not None
-    drawn = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     parts = []
     for title, low, high in (("Found at rank 1", 0, 1), ("Found among the first five", 1, 5), ("Missed", 5, np.inf)):
         rows = np.flatnonzero((measured.ranks > low) & (measured.ranks <= high))
-        chosen = sorted(drawn.permutation(rows)[:count].tolist())
-        found = [(_asked(measured, data, row), _five(measured, data, library, row)) for row in chosen]
-        parts.append(Examples(f"{title}: {len(rows)} of {len(measured.ranks)}", found))
+        queries = sorted(rng.permutation(rows)[:count].tolist())
+        examples_of_part = [(_query(measured, data, row), _five(measured, data, library, row)) for row in queries]
+        parts.append(Examples(f"{title}: {len(rows)} of {len(measured.ranks)}", examples_of_part))
     return measured, parts
 
 
-def _asked(measured: Measured, data: Split, row: int) -> str:
+def _query(measured: Measured, data: Split, row: int) -> str:
     return f"{data.texts[row]} (rank {measured.ranks[row]:g})"
 
 
-def _five(measured: Measured, data: Split, library: Library, row: int) -> list[Picture]:
+def _five(measured: Measured, data: Split, library: FeatureSource, row: int) -> list[Picture]:
     scores = np.where(measured.scorable, measured.scores[row], -np.inf)
     best = np.argsort(-scores, kind="stable")[:5]
     right = data.clip_of_text[row]
@@ -196,7 +198,7 @@ def _named(clip: Clip) -> str:
     return f"{clip.video} {clip.start_seconds:g}-{end} s"
 
 
-def _thumbnail(library: Library, clip: Clip) -> bytes | None:
+def _thumbnail(library: FeatureSource, clip: Clip) -> bytes | None:
     video = library.video(clip.video)
     if not video.content:
         return None
@@ -206,36 +208,36 @@ def _thumbnail(library: Library, clip: Clip) -> bytes | None:
 
 
 def embedding_map(
-    model: RetrievalModel, library: Library, path: Path, *, split: str | None, most: int = 400, of: str = "video"
+    model: RetrievalModel, library: FeatureSource, path: Path, *, split: str | None, most: int = 400, of: str = "video"
 ) -> Figure:
     """t-SNE of the embeddings of clips, or of their captions (CrossCLR, supplement, figure 7), with thumbnails."""
-    data = _some(library, split, most)
+    data = _sample(library, split, most)
     if of == "text":
         rows = [rows[0] for rows in data.captions_by_clip() if rows]
-        found = embed_texts(model, [data.texts[row] for row in rows])
+        embedding = embed_texts(model, [data.texts[row] for row in rows])
         clips = [data.clips[data.clip_of_text[row]] for row in rows]
         labels = [data.texts[row] for row in rows]
     else:
         clips = list(data.clips)
-        found = embed_clips(model, reader_for(model, library), clips)
+        embedding = embed_clips(model, reader_for(model, library), clips)
         labels = [_named(clip) for clip in clips]
-    values = torch.where(found.present[..., None], found.values, torch.zeros(())).flatten(1).numpy()
+    values = embedding.flat.numpy()
     pictures = [_thumbnail(library, clip) for clip in clips]
     title = f"{len(clips)} {'captions' if of == 'text' else 'clips'} of {data.name} as {model.system} embeds them"
     return Figure(title, picture_map(path, _flat(values), pictures, labels, title))
 
 
 def influence_graph(
-    library: Library, path: Path, *, expert: str, split: str | None, threshold: float, most: int = 400
+    library: FeatureSource, path: Path, *, expert: str, split: str | None, threshold: float, most: int = 400
 ) -> tuple[Figure, ReportTable]:
     """Clips joined where the cosine of their mean features is above a threshold, and those that are connected most
     (CrossCLR, supplement, figure 4): they are what its pruning takes out of the negatives."""
-    data = _some(library, split, most)
+    data = _sample(library, split, most)
     reader = TokenReader(library, [expert])
     steps = reader.batch(data.clips)[expert]
-    there = steps.present.any(1).numpy()
-    means = (steps.clean.sum(1) / steps.present.sum(1, keepdim=True).clamp(min=1)).numpy()[there]
-    clips = [clip for clip, kept in zip(data.clips, there, strict=True) if kept]
+    present = steps.present.any(1).numpy()
+    means = (steps.clean.sum(1) / steps.present.sum(1, keepdim=True).clamp(min=1)).numpy()[present]
+    clips = [clip for clip, has_steps in zip(data.clips, present, strict=True) if has_steps]
     unit = means / np.linalg.norm(means, axis=1, keepdims=True).clip(1e-12)
     cosine = unit @ unit.T
     np.fill_diagonal(cosine, 0.0)
@@ -253,12 +255,12 @@ def influence_graph(
     return Figure(title, png, f"{len(edges)} edges."), ReportTable("The most influential clips", columns, cells)
 
 
-def _some(library: Library, split: str | None, most: int) -> Split:
+def _sample(library: FeatureSource, split: str | None, most: int) -> Split:
     if split is None:
         split = "test" if "test" in split_names(library) else None
     data = read_split(library, split)
-    chosen = np.random.default_rng(0).permutation(len(data.clips))[:most]
-    return data.subset(sorted(chosen.tolist()), data.name)
+    clips = np.random.default_rng(0).permutation(len(data.clips))[:most]
+    return data.subset(sorted(clips.tolist()), data.name)
 
 
 def _flat(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -274,8 +276,8 @@ def _flat(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
             f"a map wants four clips or more, and there are {len(values)}; name another split with --split"
         )
     neighbours = min(30.0, (len(values) - 1) / 3)
-    found: npt.NDArray[np.float32] = TSNE(2, perplexity=neighbours, init="pca", random_state=0).fit_transform(values)
-    return found
+    points: npt.NDArray[np.float32] = TSNE(2, perplexity=neighbours, init="pca", random_state=0).fit_transform(values)
+    return points
 
 
 def training_curves(paths: Sequence[Path], path: Path) -> Figure:
@@ -292,5 +294,5 @@ def training_curves(paths: Sequence[Path], path: Path) -> Figure:
             log = list(csv.DictReader(file))
         for title, key in (("loss", "loss"), ("R@5", "recall_at_5"), ("mean rank", "mean_rank")):
             points = [(float(line["epoch"]), float(line[key])) for line in log if np.isfinite(float(line[key]))]
-            panels[title][str(folder)] = ([epoch for epoch, _ in points], [each for _, each in points])
+            panels[title][str(folder)] = ([epoch for epoch, _ in points], [value for _, value in points])
     return Figure("Training", curves(path, panels, "epoch"))

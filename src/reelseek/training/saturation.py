@@ -12,7 +12,7 @@ from pathlib import Path
 from reelseek.errors import UsageError
 from reelseek.evaluation.figures import curves
 from reelseek.evaluation.report import Figure, ReportTable
-from reelseek.library.store import Library
+from reelseek.library.source import FeatureSource
 from reelseek.training.loop import train
 from reelseek.training.recipe import Recipe
 
@@ -31,8 +31,8 @@ class Saturation:
 
     @property
     def size(self) -> int:
-        wanted = self.share * max(self.recall)
-        return next(count for count, recall in zip(self.shown, self.recall, strict=True) if recall >= wanted)
+        enough = self.share * max(self.recall)
+        return next(count for count, recall in zip(self.shown, self.recall, strict=True) if recall >= enough)
 
     @property
     def saturated(self) -> bool:
@@ -47,7 +47,7 @@ class Saturation:
 
 def saturation(
     recipe: Recipe,
-    library: Library,
+    library: FeatureSource,
     split: str,
     counts: Sequence[int],
     out: Path,
@@ -69,26 +69,29 @@ def saturation(
     recalls, shown = [], []
     for place, count in enumerate(counts, 1):
         data = replace(recipe.data, train=split, mixture={split: 1.0}, without=(), examples=count)
-        how = replace(recipe.train, patience=None, clips_per_video=None)
+        config = replace(recipe.train, patience=None, clips_per_video=None)
         folder = out / split.replace("/", "-") / f"examples-{count}"
-        train(replace(recipe, data=data, train=how), library, folder)
-        about = json.loads((folder / "config.json").read_text("utf-8"))
-        recalls.append(float(about["validation"]["recall_at_5"]))
-        shown.append(count * about["validation"]["epoch"])
+        train(replace(recipe, data=data, train=config), library, folder)
+        record = json.loads((folder / "config.json").read_text("utf-8"))
+        recalls.append(float(record["validation"]["recall_at_5"]))
+        shown.append(count * record["validation"]["epoch"])
         progress(split, place, len(counts), f"{count} examples an epoch")
     order = sorted(range(len(counts)), key=lambda place: shown[place])
     return Saturation(split, tuple(shown[at] for at in order), tuple(recalls[at] for at in order), share)
 
 
-def saturation_report(found: Sequence[Saturation], path: Path) -> tuple[ReportTable, Figure]:
+def saturation_report(results: Sequence[Saturation], path: Path) -> tuple[ReportTable, Figure]:
     """The curves, and the information sizes."""
-    lines = {each.split: (each.shown, [100 * recall for recall in each.recall]) for each in found}
+    lines = {result.split: (result.shown, [100 * recall for recall in result.recall]) for result in results}
     figure = Figure("Saturation", curves(path, {"validation R@5 (%)": lines}, "examples shown"))
     rows = [
-        [each.split, f"{each.size:,}" if each.saturated else f"more than {each.tried:,}", f"{max(each.recall):.1%}"]
-        for each in found
+        [
+            result.split,
+            f"{result.size:,}" if result.saturated else f"more than {result.tried:,}",
+            f"{max(result.recall):.1%}",
+        ]
+        for result in results
     ]
-    note = (
-        f"The least number of examples shown that reaches {found[0].share:.0%} of the best R@5 on the validation split."
-    )
+    share = f"{results[0].share:.0%}"
+    note = f"The least number of examples shown that reaches {share} of the best R@5 on the validation split."
     return ReportTable("Information size", ["split", "examples", "best R@5"], rows, note), figure

@@ -1,4 +1,4 @@
-"""How the learning rate goes: a function of the epoch and of the validation scores so far, so that it can resume."""
+"""The learning-rate schedule: a function of the epoch and of the validation scores so far, so that it can resume."""
 
 import math
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from reelseek.training.recipe import TrainRecipe
 __all__ = ["rate_factor"]
 
 
-def rate_factor(how: TrainRecipe, epoch: int, scores: Sequence[float]) -> float:
-    """What the rate is multiplied by in an epoch, counted from 1.
+def rate_factor(config: TrainRecipe, epoch: int, scores: Sequence[float]) -> float:
+    """Return the factor of the learning rate in an epoch, counted from 1.
 
     Args:
         scores: of the epochs before, higher is better; only `plateau` looks at them.
@@ -17,19 +17,19 @@ def rate_factor(how: TrainRecipe, epoch: int, scores: Sequence[float]) -> float:
     >>> rate_factor(TrainRecipe(decay=0.5), 3, [])
     0.25
     """
-    if epoch <= how.warmup:
-        return epoch / (how.warmup + 1)
-    done = epoch - 1 - how.warmup
-    if how.schedule == "exponential":
-        return how.decay**done
-    if how.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * done / max(1, how.epochs - how.warmup)))
-    if how.schedule == "plateau":
-        return how.plateau_factor ** _reductions(how, scores)
+    if epoch <= config.warmup:
+        return epoch / (config.warmup + 1)
+    done = epoch - 1 - config.warmup
+    if config.schedule == "exponential":
+        return config.decay**done
+    if config.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * done / max(1, config.epochs - config.warmup)))
+    if config.schedule == "plateau":
+        return config.plateau_factor ** _reductions(config, scores)
     return 1.0
 
 
-def _reductions(how: TrainRecipe, scores: Sequence[float]) -> int:
+def _reductions(config: TrainRecipe, scores: Sequence[float]) -> int:
     """How often the rate was lowered: after `plateau_patience` epochs without a better one, `cooldown` not counted."""
     best, since, pause, count = -math.inf, 0, 0, 0
     for score in scores:
@@ -40,6 +40,6 @@ def _reductions(how: TrainRecipe, scores: Sequence[float]) -> int:
         else:
             since += 1
         pause = max(0, pause - 1)
-        if since > how.plateau_patience:
-            count, since, pause = count + 1, 0, how.cooldown
+        if since > config.plateau_patience:
+            count, since, pause = count + 1, 0, config.cooldown
     return count

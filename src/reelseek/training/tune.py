@@ -54,16 +54,14 @@ def read_ranges(path: Path) -> dict[str, Range | list[Any]]:
     """
     raw = read_toml(path)
     ranges: dict[str, Range | list[Any]] = {}
-    for name, given in raw.items():
+    for name, choices in raw.items():
         try:
-            ranges[name] = given if isinstance(given, list) else TypeAdapter(Range).validate_python(given)
+            ranges[name] = choices if isinstance(choices, list) else TypeAdapter(Range).validate_python(choices)
         except ValidationError as error:
-            said = error.errors()[-1]["msg"]
-            wanted = "a list, or low and high" + (
-                "" if "." in name else '; a name with a dot is quoted, as "train.rate"'
-            )
-            raise RecipeError(f"{path}, {name}: {said}; wanted {wanted}") from error
-        if "." not in name or not given:
+            message = error.errors()[-1]["msg"]
+            hint = "" if "." in name else '; a name with a dot is quoted, as "train.rate"'
+            raise RecipeError(f"{path}, {name}: {message}; wanted a list, or low and high{hint}") from error
+        if "." not in name or not choices:
             raise RecipeError(f'{path}, {name}: wanted the place of a setting, such as "train.rate", and its choices')
     if not ranges:
         raise RecipeError(f"{path} names no setting")
@@ -98,7 +96,7 @@ def tune(
         raise UsageError("searching takes optuna; install it with: pip install 'reelseek[tune]'") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     out.mkdir(parents=True, exist_ok=True)
-    over = {name: str(each) for name, each in ranges.items()}
+    over = {name: str(choices) for name, choices in ranges.items()}
     identity = json.dumps([recipe, over, library.digest()], sort_keys=True, default=str)
     if (out / "search.json").is_file() and (out / "search.json").read_text("utf-8") != identity:
         raise RecipeError(
@@ -123,9 +121,9 @@ def tune(
         score = _try(recipe, settings, library, out / f"trial-{trial.number:03}")
         study.tell(trial, score)
         report(Trial(trial.number, settings, score), len(finished) + 1, trials)
-    found = [Trial(each.number, each.params, float(each.value)) for each in finished]
-    best = max(found, key=lambda trial: trial.score)
-    _write(out, found, _changed(recipe, best.settings))
+    results = [Trial(trial.number, trial.params, float(trial.value)) for trial in finished]
+    best = max(results, key=lambda trial: trial.score)
+    _write(out, results, _changed(recipe, best.settings))
     return best
 
 
@@ -138,20 +136,20 @@ def _propose(trial: Any, name: str, choice: Range | list[Any]) -> Any:
 
 
 def _changed(recipe: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    whole = deepcopy(dict(recipe))
+    changed = deepcopy(dict(recipe))
     for name, value in settings.items():
         *sections, last = name.split(".")
-        inner = whole
+        inner = changed
         for section in sections:
             inner = inner.setdefault(section, {})
         inner[last] = value
-    return whole
+    return changed
 
 
 def _try(recipe: Mapping[str, Any], settings: Mapping[str, Any], library: Library, folder: Path) -> float:
     train(recipe_from(_changed(recipe, settings), folder.name), library, folder)
-    about = json.loads((folder / "config.json").read_text("utf-8"))
-    return float(about["validation"]["score"])
+    record = json.loads((folder / "config.json").read_text("utf-8"))
+    return float(record["validation"]["score"])
 
 
 def _write(out: Path, trials: list[Trial], best: dict[str, Any]) -> None:

@@ -71,7 +71,7 @@ class Media:
     def _refresh(self, library: Library) -> None:
         """Take in videos that another process added; an unknown id costs one look at most every second."""
         with self._lock:
-            now, (version,) = time.monotonic(), library.db.execute("PRAGMA data_version").fetchone()
+            now, version = time.monotonic(), library.catalog.data_version()
             if version != self._version and now - self._refreshed >= _REFRESH_SECONDS:
                 self._names.update((opaque_id(video.id), video.id) for video in library.videos())
                 self._version, self._refreshed = version, now
@@ -191,7 +191,7 @@ def library_media(library: Library | None, *, copies_gb: float = DEFAULT_COPIES_
     folders = (library.path / "copies", Path(platformdirs.user_cache_dir("reelseek")) / "copies" / key)
 
     def is_current(content: str) -> bool:
-        return library.db.execute("SELECT 1 FROM videos WHERE content = ?", (content,)).fetchone() is not None
+        return library.catalog.videos.has_content(content)
 
     store = CopyStore(folders, most_bytes=round(copies_gb * 1e9), is_current=is_current)
     store.tidy()

@@ -12,15 +12,16 @@ import numpy.typing as npt
 from reelseek.errors import CollectionError, FeatureError, UsageError
 from reelseek.library.readers.containers import open_archive, read_npy, seconds_for
 from reelseek.library.readers.pickles import read_pickle
+from reelseek.library.texts import read_text, split_lines
 from reelseek.media.container import without_media_suffix
 from reelseek.media.guard import stream
 
-__all__ = ["FEATURES", "Found", "read_feature_files"]
+__all__ = ["FEATURES", "Features", "read_feature_files"]
 
 Array = npt.NDArray[Any]
 
 
-class Found(NamedTuple):
+class Features(NamedTuple):
     """Features of one video by one expert; `values` None where the file says that there are none, or `problem` why."""
 
     video: str
@@ -31,13 +32,13 @@ class Found(NamedTuple):
     problem: str = ""
 
 
-def _found(video: str, expert: str, modality: str, read: Callable[[], Any]) -> Found:
+def _features(video: str, expert: str, modality: str, read: Callable[[], Any]) -> Features:
     """One array, or why it cannot be one; the others of its file are read all the same."""
     try:
         values = read()
     except FeatureError as error:
-        return Found(video, expert, modality, None, problem=str(error))
-    return Found(video, expert, modality, None if _absent(values) else values)
+        return Features(video, expert, modality, None, problem=str(error))
+    return Features(video, expert, modality, None if _absent(values) else values)
 
 
 def _rows(value: Any) -> Array:
@@ -69,21 +70,21 @@ def _absent(rows: Array) -> bool:
     return rows.size == 0 or (rows.dtype.kind == "f" and math.isnan(rows.flat[0]))
 
 
-def _whole(path: Path) -> Iterator[tuple[str, Any]]:
+def _by_video(path: Path) -> Iterator[tuple[str, Any]]:
     """Names and values of a pickle that maps video ids."""
-    whole = read_pickle(path)
-    if not isinstance(whole, dict):
-        raise CollectionError(f"{path} holds a {type(whole).__name__}; wanted a mapping from video ids")
-    for name, value in whole.items():
+    content = read_pickle(path)
+    if not isinstance(content, dict):
+        raise CollectionError(f"{path} holds a {type(content).__name__}; wanted a mapping from video ids")
+    for name, value in content.items():
         yield name.decode() if isinstance(name, bytes) else str(name), value
 
 
-def ce(path: Path) -> Iterator[Found]:
+def ce(path: Path) -> Iterator[Features]:
     """CE and MEE: a pickle an expert, id -> [dim], [1, dim] or [step, dim]; missing is a lone NaN, MEE's also zeros."""
     expert = _expert_name(path)
     modality = modality_of(expert)
-    for video, value in _whole(path):
-        features = _found(video, expert, modality, partial(_rows, value))
+    for video, value in _by_video(path):
+        features = _features(video, expert, modality, partial(_rows, value))
         zeros = modality == "face" and features.values is not None and not features.values.any()
         yield features._replace(values=None) if zeros else features
 
@@ -96,29 +97,29 @@ def _expert_name(path: Path) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
 
 
-def mmt(path: Path) -> Iterator[Found]:
+def mmt(path: Path) -> Iterator[Features]:
     """MMT: a file a video, `features.<expert>` [step, dim] with `features_t.<expert>` [step, 2]."""
     with open_archive(path) as file:
         for name in [key for key in file.names if key.startswith("features.")]:
             expert = name.removeprefix("features.")
-            features = _found(path.stem, expert, modality_of(expert), partial(file.read, name))
+            features = _features(path.stem, expert, modality_of(expert), partial(file.read, name))
             times = f"features_t.{expert}"
             spans = _spans(file.read(times)) if times in file.names else None
             fits = spans is None or features.values is None or len(spans) == len(features.values)
-            known = spans is not None and not (spans < 0).any()  # -1 is an unknown time
-            yield features._replace(spans=spans if fits and known else None)
+            has_times = spans is not None and not (spans < 0).any()  # -1 is an unknown time
+            yield features._replace(spans=spans if fits and has_times else None)
 
 
 def _spans(times: Array) -> npt.NDArray[np.float64]:
     return np.asarray(times, np.float64).reshape(-1, 2)
 
 
-def mdmmt(path: Path) -> Iterator[Found]:
+def mdmmt(path: Path) -> Iterator[Features]:
     """MDMMT: `<name>.idx` says which rows of `<name>.emb` (raw float32) belong to which video, and when."""
     spans: dict[str, list[tuple[float, float]]] = {}
     order: list[tuple[str, int]] = []
     video = ""
-    for line in path.read_text("utf-8").splitlines():
+    for line in split_lines(read_text(path)):
         one, _, two = line.partition("\t")
         if one == "VIDEO":
             video = without_media_suffix(Path(two).name)
@@ -138,12 +139,12 @@ def mdmmt(path: Path) -> Iterator[Found]:
     for video, times in spans.items():
         values = rows[start : start + len(times)]
         start += len(times)
-        yield Found(
+        yield Features(
             video, path.stem, modality_of(path.stem), values if len(values) else None, np.array(times).reshape(-1, 2)
         )
 
 
-def eao(path: Path) -> Iterator[Found]:
+def eao(path: Path) -> Iterator[Features]:
     """EAO and AVLnet: a pickled list of clips with `2d`, `3d` and `audio`, or `<id>_2d.npz`, `_3d.npz`, `_spec.npz`."""
     if path.suffix == ".npz":
         video, _, kind = path.stem.rpartition("_")
@@ -153,10 +154,10 @@ def eao(path: Path) -> Iterator[Found]:
             values = archive.read(archive.names[0])
         yield _eao(video or path.stem, kind if video else "features", values)
         return
-    whole = read_pickle(path)
-    if not isinstance(whole, list | tuple):
-        raise CollectionError(f"{path} holds a {type(whole).__name__}; wanted a list of clips")
-    for clip in whole:
+    content = read_pickle(path)
+    if not isinstance(content, list | tuple):
+        raise CollectionError(f"{path} holds a {type(content).__name__}; wanted a list of clips")
+    for clip in content:
         if not isinstance(clip, dict):
             raise CollectionError(f"{path} holds a {type(clip).__name__} among its clips; wanted mappings")
         video = str(clip.get("id") or clip.get("clip") or clip.get("video_id"))
@@ -167,33 +168,33 @@ def eao(path: Path) -> Iterator[Found]:
                 try:
                     yield _eao(video, kind, value)
                 except FeatureError as error:
-                    yield Found(video, f"eao-{kind}", modality_of(kind), None, problem=str(error))
+                    yield Features(video, f"eao-{kind}", modality_of(kind), None, problem=str(error))
 
 
-def _eao(video: str, kind: str, value: Any) -> Found:
+def _eao(video: str, kind: str, value: Any) -> Features:
     rows = _rows(value)
     if kind in ("audio", "spec"):  # a spectrogram of 40 bands, stored the other way round; ten milliseconds a frame
         rows = rows.T if rows.ndim == 2 and rows.shape[0] == 40 else rows
         starts = np.arange(len(rows)) * 0.01
-        return Found(
+        return Features(
             video, "spectrogram", "audio", None if _absent(rows) else rows, np.stack([starts, starts + 0.025], 1)
         )
-    return Found(video, f"eao-{kind}", modality_of(kind), None if _absent(rows) else rows)
+    return Features(video, f"eao-{kind}", modality_of(kind), None if _absent(rows) else rows)
 
 
-def coot(path: Path) -> Iterator[Found]:
+def coot(path: Path) -> Iterator[Features]:
     """COOT: HDF5 with a dataset [step, dim] a video; ActivityNet's npz have `frame_scores` [step, 1, dim, 1, 1]."""
     if path.suffix == ".npz":
         with open_archive(path) as archive:
             values = archive.read("frame_scores")
-        yield Found(path.stem, "frames", "appearance", values.reshape(len(values), -1))
+        yield Features(path.stem, "frames", "appearance", values.reshape(len(values), -1))
         return
     with open_archive(path) as file:
         for video in file.names:
-            yield _found(video, _expert_name(path), modality_of(path.stem), partial(file.read, video))
+            yield _features(video, _expert_name(path), modality_of(path.stem), partial(file.read, video))
 
 
-def crosstask(path: Path) -> Iterator[Found]:
+def crosstask(path: Path) -> Iterator[Features]:
     """CrossTask: npy [second, 3200], which is I3D 1024, ResNet 2048 and VGGish 128 side by side."""
     values = read_npy(path)
     if values.ndim != 2 or values.shape[1] != 3200:
@@ -201,16 +202,16 @@ def crosstask(path: Path) -> Iterator[Found]:
     starts = np.arange(len(values), dtype=np.float64)
     spans = np.stack([starts, starts + 1], 1)
     for expert, part in (("i3d", slice(0, 1024)), ("resnet", slice(1024, 3072)), ("vggish", slice(3072, 3200))):
-        yield Found(path.stem, expert, modality_of(expert), values[:, part], spans)
+        yield Features(path.stem, expert, modality_of(expert), values[:, part], spans)
 
 
-def clip4clip(path: Path) -> Iterator[Found]:
+def clip4clip(path: Path) -> Iterator[Features]:
     """CLIP4Clip: a pickle that maps video ids to [frame, 512]."""
-    for video, value in _whole(path):
-        yield _found(video, "clip4clip", "appearance", partial(_rows, value))
+    for video, value in _by_video(path):
+        yield _features(video, "clip4clip", "appearance", partial(_rows, value))
 
 
-FEATURES: dict[str, tuple[Callable[[Path], Iterator[Found]], tuple[str, ...]]] = {
+FEATURES: dict[str, tuple[Callable[[Path], Iterator[Features]], tuple[str, ...]]] = {
     "ce": (ce, (".pickle", ".pkl")),
     "mee": (ce, (".pickle", ".pkl")),
     "mmt-features": (mmt, (".h5", ".hdf5")),
@@ -224,7 +225,7 @@ FEATURES: dict[str, tuple[Callable[[Path], Iterator[Found]], tuple[str, ...]]] =
 
 def read_feature_files(
     kind: str, paths: Sequence[Path], failed: list[tuple[str, str]] | None = None
-) -> Iterator[Found]:
+) -> Iterator[Features]:
     """Every video's features in some files; a folder stands for all files of the right ending below it.
 
     Args:
@@ -244,7 +245,7 @@ def read_feature_files(
             raise CollectionError(f"{path}: no such file, or no {' or '.join(endings)} file in it")
         files += inside
     for file, result in stream(partial(_read_file, kind), files, seconds=seconds_for):
-        if isinstance(result, Found):
+        if isinstance(result, Features):
             yield result
         elif failed is None:
             raise CollectionError(f"{file} cannot be read as {kind}: {result}") from result
@@ -252,7 +253,7 @@ def read_feature_files(
             failed.append((str(file), str(result)))
 
 
-def _read_file(kind: str, file: Path) -> Iterator[Found]:
+def _read_file(kind: str, file: Path) -> Iterator[Features]:
     try:
         yield from FEATURES[kind][0](file)
     except (OSError, ValueError, LookupError, EOFError, TypeError, AttributeError, OverflowError) as error:

@@ -1,6 +1,5 @@
 """Classes of videos, sounds and pictures, in the layouts that their datasets are given out in."""
 
-import csv
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any
 
 from reelseek.errors import CollectionError
 from reelseek.library.cells import cell_name, cell_seconds
-from reelseek.library.tables import read_table
+from reelseek.library.tables import read_table, split_cells
 from reelseek.library.texts import read_lines
 
 __all__ = ["Labelled", "read_image_folders", "read_labels"]
@@ -86,7 +85,7 @@ def _audioset(folder: Path) -> Iterator[Labelled]:
     for name, fold in (("balanced_train_segments.csv", "train"), ("eval_segments.csv", "test")):
         for line in _lines(folder / name):
             if not line.startswith("#"):
-                row = next(csv.reader([line], skipinitialspace=True))
+                row = split_cells(line)
                 if len(row) != 4:
                     raise CollectionError(f"{folder / name}: {line!r} is not YTID, start, end, labels")
                 try:
@@ -146,15 +145,15 @@ def read_image_folders(folder: Path) -> list[tuple[Path, str, str]]:
     """
     suffixes = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
-    found: list[tuple[Path, str, str]] = []
+    pictures: list[tuple[Path, str, str]] = []
     count: dict[str, int] = {}
     for path in files:
         parts = path.relative_to(folder).parts
         if len(parts) >= 3 and parts[0] in ("train", "test", "val"):
-            found.append((path, parts[1], "train" if parts[0] == "train" else "test"))
+            pictures.append((path, parts[1], "train" if parts[0] == "train" else "test"))
         elif len(parts) >= 2:
             count[parts[0]] = count.get(parts[0], 0) + 1
-            found.append((path, parts[0], "test" if count[parts[0]] % 5 == 0 else "train"))
-    if not found:
+            pictures.append((path, parts[0], "test" if count[parts[0]] % 5 == 0 else "train"))
+    if not pictures:
         raise CollectionError(f"{folder} holds no pictures in folders named after classes")
-    return found
+    return pictures

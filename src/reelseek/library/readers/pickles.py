@@ -64,8 +64,8 @@ def _array(shape: Any, dtype: Any, fortran: bool, data: Any) -> Any:
         raise Refused("it has an array of no type")
     buffer = data.encode("latin1") if isinstance(data, str) else data
     if not isinstance(buffer, bytes) or len(buffer) != count * kind.itemsize or (count and not kind.itemsize):
-        there = len(buffer) if isinstance(buffer, bytes) else "no"
-        raise Refused(f"its array {sizes} of {kind} takes {count * kind.itemsize:,} bytes, and {there} are there")
+        length = len(buffer) if isinstance(buffer, bytes) else "no"
+        raise Refused(f"its array {sizes} of {kind} takes {count * kind.itemsize:,} bytes, and {length} are there")
     if not count:
         return np.zeros(sizes, kind)
     values = np.frombuffer(buffer, kind)  # bytes never change, so that nothing need be copied

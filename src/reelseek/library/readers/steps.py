@@ -1,6 +1,5 @@
 """Steps of tasks and where they happen, in the files of CrossTask and of those who followed it."""
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import numpy.typing as npt
 from reelseek.errors import CollectionError, FeatureError
 from reelseek.library import texts
 from reelseek.library.readers.containers import read_npy
-from reelseek.library.tables import read_json
+from reelseek.library.tables import read_json, split_cells
 
 __all__ = ["CrossTask", "Task", "read_crosstask", "read_lines", "read_truth"]
 
@@ -64,19 +63,19 @@ def read_truth(path: Path, seconds: int, steps: int) -> npt.NDArray[np.bool_]:
     """
     if path.suffix == ".npy":
         try:
-            given = read_npy(path)
+            array = read_npy(path)
         except FeatureError as error:
             raise CollectionError(f"{path} is no array of numbers [second, step]: it {error}") from error
-        if given.ndim != 2:
-            raise CollectionError(f"{path} is no array of numbers [second, step]: it is {given.shape}")
-        if given.shape[1] != steps:
-            raise CollectionError(f"{path} is {given.shape}; wanted [second, {steps}]")
-        found = np.zeros((seconds, steps), bool)
-        found[: len(given)] = given[:seconds] > 0
-        return found
-    found = np.zeros((seconds, steps), bool)
+        if array.ndim != 2:
+            raise CollectionError(f"{path} is no array of numbers [second, step]: it is {array.shape}")
+        if array.shape[1] != steps:
+            raise CollectionError(f"{path} is {array.shape}; wanted [second, {steps}]")
+        truth = np.zeros((seconds, steps), bool)
+        truth[: len(array)] = array[:seconds] > 0
+        return truth
+    truth = np.zeros((seconds, steps), bool)
     for place, (number, line) in enumerate(texts.read_lines(path)):
-        fields = next(csv.reader([line]))
+        fields = split_cells(line)
         if place == 0 and not fields[0].strip().isdigit():
             continue  # a header
         try:
@@ -87,8 +86,8 @@ def read_truth(path: Path, seconds: int, steps: int) -> npt.NDArray[np.bool_]:
                 raise ValueError(f"step {step} of {steps}, from {start:g} to {end:g}")
         except (ValueError, IndexError) as error:
             raise CollectionError(f"{path}, line {number}: {error}; wanted step,start,end") from error
-        found[math.floor(start) : math.ceil(end), step - 1] = True
-    return found
+        truth[math.floor(start) : math.ceil(end), step - 1] = True
+    return truth
 
 
 def read_crosstask(folder: Path) -> CrossTask:
@@ -103,16 +102,16 @@ def read_crosstask(folder: Path) -> CrossTask:
     listed = next((folder / name for name in ("videos_val.csv", "videos.csv") if (folder / name).is_file()), None)
     if listed is None:
         raise CollectionError(f"{folder} has no videos_val.csv nor videos.csv: which videos are to be tested?")
-    rows = [next(csv.reader([line])) for line in read_lines(listed)]
+    rows = [split_cells(line) for line in read_lines(listed)]
     if short := next((row for row in rows if len(row) < 2), None):
         raise CollectionError(f"{listed} has the row {','.join(short)!r}; wanted a task and a video")
     turned = bool(rows) and rows[0][0] == "video_id"
     pairs = [(row[1], row[0]) if turned else (row[0], row[1]) for row in rows[1 if turned else 0 :]]
     annotations = folder / "annotations"
-    known = tuple(pair for pair in pairs if pair[0] in tasks)
-    if not known:
+    annotated = tuple(pair for pair in pairs if pair[0] in tasks)
+    if not annotated:
         raise CollectionError(f"{listed} names no video of the {len(tasks)} tasks of {folder}")
-    return CrossTask(tasks, known, annotations if annotations.is_dir() else folder)
+    return CrossTask(tasks, annotated, annotations if annotations.is_dir() else folder)
 
 
 def _tasks(folder: Path) -> dict[str, Task]:
@@ -123,14 +122,14 @@ def _tasks(folder: Path) -> dict[str, Task]:
             raise CollectionError(
                 f"{blocks} has {len(lines)} lines; wanted five a task: id, title, address, count, steps"
             )
-        found = {}
+        by_id = {}
         for at in range(0, len(lines), 5):
             identifier, title, _, count, steps = lines[at : at + 5]
             named = tuple(step.strip() for step in steps.split(","))
             if str(len(named)) != count:
                 raise CollectionError(f"{blocks}: task {identifier} names {len(named)} steps and says it has {count}")
-            found[identifier] = Task(identifier, title, named)
-        return found
+            by_id[identifier] = Task(identifier, title, named)
+        return by_id
     for path in sorted(folder.glob("*steps*.json")):
         tasks = read_json(path)
         if isinstance(tasks, dict) and all(_is_texts(steps) for steps in tasks.values()):
@@ -140,4 +139,4 @@ def _tasks(folder: Path) -> dict[str, Task]:
 
 
 def _is_texts(value: object) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(each, str) for each in value)
+    return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(text, str) for text in value)

@@ -83,13 +83,13 @@ class RowNorm(nn.BatchNorm1d):
         return super().forward(input)
 
     def _shared(self, rows: Tensor) -> Tensor:
-        count = parallel.total(len(rows))
+        count = parallel.total_count(len(rows))
         if count < 2:
             return functional.batch_norm(
                 rows, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
             )
-        mean = parallel.shared_sums(rows.sum(0)) / count
-        variance = parallel.shared_sums((rows - mean).square().sum(0)) / count
+        mean = parallel.all_reduce_sum(rows.sum(0)) / count
+        variance = parallel.all_reduce_sum((rows - mean).square().sum(0)) / count
         with torch.no_grad():
             assert self.running_mean is not None
             assert self.running_var is not None

@@ -1,4 +1,8 @@
-"""Published systems: `SYSTEMS` registers them, `NOT_OFFERED` says which are missing and why."""
+"""Published systems: `SYSTEMS` registers them, `NOT_OFFERED` says which are missing and why.
+
+A package adds its own by an entry point in the group `reelseek.systems`, `name = "package.module:object"`, where the
+object is a `System`; a script by `SYSTEMS["name"] = System(...)`.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -7,7 +11,7 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from reelseek.errors import ModelError
+from reelseek.errors import ModelError, ReelseekError
 from reelseek.models.model import RetrievalModel
 from reelseek.models.systems import (
     avlnet,
@@ -30,6 +34,8 @@ from reelseek.models.systems import (
     xpool,
     zorro,
 )
+from reelseek.models.systems.registry import Systems
+from reelseek.plugins import describe_error
 
 __all__ = ["NOT_OFFERED", "SYSTEMS", "System"]
 
@@ -52,9 +58,9 @@ class System:
 
     config: type[Any]
     create: Callable[[Any], RetrievalModel]
-    paper: str
-    composition: str
-    missing: str
+    paper: str = "not published"
+    composition: str = "not described"
+    missing: str = "not described"
     defaults: Mapping[str, Any] = field(default_factory=dict)
     schedule: Mapping[str, Any] = field(default_factory=dict)
     trained: bool = True
@@ -84,7 +90,13 @@ class System:
             model = self.create(config)
         except ValueError as error:  # a block refuses inconsistent sizes
             raise ModelError(f"settings of the model are wrong: {error}") from error
-        model.system = next(name for name, system in SYSTEMS.items() if system is self)
+        except ReelseekError:
+            raise
+        except Exception as error:  # foreign code: whatever it raises is its own failure
+            raise ModelError(f"{self.create!r} cannot build its model: {describe_error(error)}") from error
+        if not isinstance(model, RetrievalModel):
+            raise ModelError(f"{self.create!r} gives a {type(model).__name__}; it has to give a RetrievalModel")
+        model.system = next((name for name, system in SYSTEMS.items() if system is self), model.system)
         return model
 
 
@@ -92,7 +104,7 @@ _MASKED = "mask: key mask and zero weight, present slots are renormalised"
 _OR_REFUSE = "mask (ours): an absent modality is left out; refuse: as published, an error"
 _MASKED_KEYS = "mask: no text attends to what is absent; refuse"
 
-SYSTEMS: dict[str, System] = {
+_PACKAGED: dict[str, System] = {
     "concepts": System(
         concepts.ConceptsConfig,
         concepts.Concepts,
@@ -392,6 +404,8 @@ SYSTEMS: dict[str, System] = {
         schedule={"optimizer": "adam", "rate": 1e-4, "decay": 0.933, "batch": 10, "epochs": 100},
     ),
 }  # fmt: skip
+
+SYSTEMS: Systems[System] = Systems(_PACKAGED, System)
 
 NOT_OFFERED: dict[str, str] = {
     "ssb": "needs a T5 decoder that captions a video from other videos' embeddings (Patrick et al. 2021)",

@@ -6,12 +6,10 @@ alone. In the first block a token's queries, keys and values are computed once a
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import reduce
-from itertools import combinations
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
@@ -34,13 +32,13 @@ from reelseek.models.blocks.mix import Transformer
 from reelseek.models.blocks.pool import masked_mean
 from reelseek.models.blocks.project import GatedUnit, key, per_expert
 from reelseek.models.losses import LossConfig
+from reelseek.models.losses.combinatorial import View, pairs_of_views, term_name, weighted_losses
 from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, SystemConfig
 from reelseek.models.text import TextConfig
 
 __all__ = ["BANDS", "EAO", "AudioConfig", "EAOConfig"]
 
 Part = tuple[Float[Tensor, "item _ dim"], Mask]
-View = tuple[str, ...]
 TEXT = "text"
 BANDS = 40  # mel bands of the expert `audio`, as the released systems have them
 
@@ -127,9 +125,9 @@ class EAO(LearnedModel):
         unknown = sorted(set(config.audio_networks) - set(config.experts))
         if unknown:
             raise ModelError(f"spectrograms names {unknown[0]!r}, which is none of {', '.join(config.experts)}")
-        wrong = sorted(set(config.weights) - {_term(*pair) for pair in self.pairs()})
+        wrong = sorted(set(config.weights) - {term_name(*pair) for pair in self.pairs()})
         if wrong:
-            names = ", ".join(_term(*pair) for pair in self.pairs())
+            names = ", ".join(term_name(*pair) for pair in self.pairs())
             raise ModelError(f"weights names {wrong[0]!r}, which is no term of the loss; there are {names}")
         nets = config.audio_networks.items()
         self.audio = per_expert({e: AudioCNN(config.experts[e], c.widths, c.blocks, kernel=c.kernel) for e, c in nets})
@@ -298,17 +296,8 @@ class EAO(LearnedModel):
         return Embedding.even(values[:, None], words.videos.tensor[:, None])
 
     def pairs(self) -> list[tuple[View, View]]:
-        """Pairs of views that the loss compares: of two modalities, of one and two, and text with everything."""
-        names = (TEXT, *self.experts)
-        singles: list[tuple[View, View]] = [((one,), (two,)) for one, two in combinations(names, 2)]
-        if not self.config.combinatorial:
-            return singles
-        fused: list[tuple[View, View]] = [
-            ((one,), pair) for pair in combinations(names, 2) for one in names if one not in pair
-        ]
-        if len(names) > 3:
-            fused.append(((TEXT,), tuple(self.experts)))
-        return singles + fused
+        """Pairs of views that the loss compares."""
+        return pairs_of_views((TEXT, *self.experts), fused=self.config.combinatorial)
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """The weighted mean of the terms, each over the clips that have all of its modalities."""
@@ -320,43 +309,6 @@ class EAO(LearnedModel):
         views = list(dict.fromkeys(view for pair in terms for view in pair))
         embedded = dict(zip(views, self.embed(parts, views), strict=True))
         return weighted_losses(embedded, masks, terms, self.config.weights, self.score_loss, batch.alike)
-
-
-def weighted_losses(
-    embedded: Mapping[View, Tensor],
-    masks: Mapping[str, Mask],
-    terms: Sequence[tuple[View, View]],
-    weights: Mapping[str, float],
-    loss: Callable[..., Tensor],
-    alike: Int[Tensor, " item"],
-) -> dict[str, Float[Tensor, ""]]:
-    """Compute each term over the rows that have its modalities, times its weight over the sum of weights (equation 4).
-
-    Args:
-        alike: items with the same number are not negatives of each other.
-    """
-    losses, total = {}, 0.0
-    masks_by_names: dict[frozenset[str], Mask] = {}
-    for one, two in terms:
-        name = _term(one, two)
-        weight = weights.get(name, 1.0)
-        names = frozenset((*one, *two))
-        if names not in masks_by_names:
-            masks_by_names[names] = reduce(Mask.__and__, [masks[modality] for modality in sorted(names)])
-        mask = masks_by_names[names]
-        if not mask.count or not weight:
-            continue
-        pair = (embedded[view].index_select(0, mask.rows) for view in (one, two))
-        x, y = (functional.normalize(rows, dim=-1, eps=1e-8) for rows in pair)
-        numbers = alike.index_select(0, mask.rows)
-        losses[name] = weight * loss(x @ y.T, negatives=numbers[:, None] != numbers[None, :])
-        total += weight
-    return {name: value / total for name, value in losses.items()}
-
-
-def _term(one: View, two: View) -> str:
-    """The name of a term of the loss: `text|video+audio`."""
-    return f"{'+'.join(one)}|{'+'.join(two)}"
 
 
 def _gated(width_in: int, width_out: int) -> GatedUnit:

@@ -1,4 +1,4 @@
-"""The database of a library: how it is opened, and how every committed change is counted."""
+"""How the database of a library is opened, for writing or only for reading, and how every commit is counted."""
 
 import contextlib
 import errno
@@ -8,21 +8,18 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
 from urllib.parse import quote
 
 from reelseek.errors import LibraryError
+from reelseek.library.catalog.schema import carry_forward, create_tables, has_tables
 from reelseek.library.files import sync_folder
-from reelseek.library.words import add_words_table
 
-__all__ = ["FORMAT_VERSION", "REVISION", "Connection", "connect", "file_state"]
+__all__ = ["REVISION", "Connection", "connect", "file_state"]
 
-FORMAT_VERSION = 1
 REVISION = "revision"  # its key in `meta`
-_APPLICATION = 0x5265656C  # "Reel"
 _COPY_ATTEMPTS = 12
 
 
@@ -46,6 +43,11 @@ class Connection(sqlite3.Connection):
         super().commit()
         self._counted = self.total_changes
 
+    def has_table(self, name: str) -> bool:
+        """Whether there is a table; an older library that cannot be written lacks those of later versions."""
+        query = "SELECT 1 FROM main.sqlite_master WHERE name = ?"
+        return self.execute(query, (name,)).fetchone() is not None
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Literal[False]:
@@ -63,11 +65,11 @@ class Connection(sqlite3.Connection):
 def connect(database: Path) -> Connection:
     """Open a library's database, or lay its tables out where there is none.
 
-    Opening one that exists writes nothing, so that it works on a full disk. Where its folder cannot be written it is
-    opened for reading, see `_connect_to_read`.
+    Opening one of this version writes nothing, so that it works on a full disk; an older one is carried forward if it
+    can be. Where its folder cannot be written it is opened for reading, see `_connect_to_read`.
 
     Raises:
-        LibraryError: it is damaged or of another version.
+        LibraryError: it is damaged, of a later version, or no library.
         sqlite3.Error, OSError: it cannot be read, or not be begun.
     """
     fresh = not database.is_file() or database.stat().st_size == 0
@@ -77,42 +79,26 @@ def connect(database: Path) -> Connection:
         return _connect_to_read(database)
     connection = sqlite3.connect(database, timeout=30, check_same_thread=False, factory=Connection)
     try:
-        fresh = fresh or _has_no_tables(connection, database)
+        fresh = fresh or not has_tables(connection, database)
     except sqlite3.OperationalError:  # SQLite finds no room for the shared memory that it writes beside the database
         connection.close()
         return _connect_to_read(database)
+    except BaseException:
+        connection.close()
+        raise
     connection.execute("PRAGMA synchronous = FULL")  # a commit that returned survives a power cut
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA secure_delete = ON")
     if fresh:
         connection.execute("PRAGMA journal_mode = WAL")
-        _create(connection)
+        create_tables(connection)
         sync_folder(database.parent)
         return connection
-    with contextlib.suppress(sqlite3.OperationalError):  # no room for what an older or a copied library lacks
+    with contextlib.suppress(sqlite3.OperationalError):  # a full disk: it is read as it is, and written later
         if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
             connection.execute("PRAGMA journal_mode = WAL")
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-        for name, layout in _ADDED_LATER.items():
-            if name not in tables:
-                connection.executescript(layout)
-        add_words_table(connection)
+        carry_forward(connection)
     return connection
-
-
-def _has_no_tables(connection: sqlite3.Connection, database: Path) -> bool:
-    """Whether the database was begun and got no tables; raises LibraryError where it is not one of this version."""
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    if version == 0 and application == 0:
-        return True
-    if version != FORMAT_VERSION or application != _APPLICATION:
-        connection.close()
-        raise LibraryError(
-            f"{database} has format version {version}; this Reelseek reads version {FORMAT_VERSION}. "
-            "Use the release that made it, or begin a new library"
-        )
-    return False
 
 
 def _connect_to_read(database: Path) -> Connection:
@@ -126,7 +112,7 @@ def _connect_to_read(database: Path) -> Connection:
     if log.exists() and database.with_name(database.name + "-shm").exists():
         connection = _open_address(database, "mode=ro")
         try:
-            _has_no_tables(connection, database)
+            has_tables(connection, database)
             return connection
         except sqlite3.OperationalError:
             connection.close()
@@ -134,7 +120,7 @@ def _connect_to_read(database: Path) -> Connection:
         connection = _connect_to_copy(database, log)
     else:
         connection = _open_address(database, "mode=ro&immutable=1")
-    if _has_no_tables(connection, database):
+    if not has_tables(connection, database):
         connection.close()
         raise LibraryError(f"{database} was begun and is empty; nothing was ever added to it")
     connection.origin = origin
@@ -203,36 +189,3 @@ def file_state(database: Path) -> tuple[tuple[int, int, int] | None, ...]:
         except FileNotFoundError:
             states.append(None)
     return tuple(states)
-
-
-# What older libraries of this version lack; it is made when one is opened by somebody who may write.
-_ADDED_LATER = {
-    "memberships": """
-        CREATE TABLE IF NOT EXISTS memberships (
-          split TEXT NOT NULL, video TEXT NOT NULL REFERENCES videos(id) ON DELETE CASCADE, position INTEGER NOT NULL,
-          PRIMARY KEY (split, video)
-        ) WITHOUT ROWID;""",
-    "notices": """
-        CREATE TABLE IF NOT EXISTS notices (   -- owner as in tracks
-          owner TEXT NOT NULL, place TEXT NOT NULL, message TEXT NOT NULL, lost INTEGER NOT NULL,
-          PRIMARY KEY (owner, place, message)
-        ) WITHOUT ROWID;""",
-    "sidecars": """
-        CREATE TABLE IF NOT EXISTS sidecars (   -- subtitle files as they were when an owner's words were read
-          owner TEXT NOT NULL, name TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
-          PRIMARY KEY (owner, name, size, mtime_ns)
-        ) WITHOUT ROWID;""",
-}
-
-
-def _create(connection: sqlite3.Connection) -> None:
-    schema = files("reelseek.library").joinpath("schema.sql").read_text("utf-8")
-    try:
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {schema} {''.join(_ADDED_LATER.values())} PRAGMA application_id = {_APPLICATION};"
-            f" PRAGMA user_version = {FORMAT_VERSION}; COMMIT;"
-        )
-    except sqlite3.OperationalError:
-        connection.rollback()
-        if connection.execute("PRAGMA user_version").fetchone()[0] != FORMAT_VERSION:
-            raise

@@ -17,6 +17,11 @@ CREATE TABLE captions (
   split TEXT,
   PRIMARY KEY (video, position)
 ) WITHOUT ROWID;
+-- Videos of a split that a list gave, in its order
+CREATE TABLE memberships (
+  split TEXT NOT NULL, video TEXT NOT NULL REFERENCES videos(id) ON DELETE CASCADE, position INTEGER NOT NULL,
+  PRIMARY KEY (split, video)
+) WITHOUT ROWID;
 CREATE TABLE contents (hash TEXT PRIMARY KEY, info TEXT NOT NULL, end_seconds REAL NOT NULL, cuts TEXT NOT NULL) WITHOUT ROWID;
 -- owner: a content's hash, or 'id:' and a video id for imported features
 CREATE TABLE tracks (
@@ -46,4 +51,14 @@ CREATE TABLE failures (
   path BLOB, size INTEGER, mtime_ns INTEGER,
   reason TEXT NOT NULL, attempts INTEGER NOT NULL,
   PRIMARY KEY (video, expert)
+) WITHOUT ROWID;
+-- What was guessed, mended or left out; owner as in tracks
+CREATE TABLE notices (
+  owner TEXT NOT NULL, place TEXT NOT NULL, message TEXT NOT NULL, lost INTEGER NOT NULL,
+  PRIMARY KEY (owner, place, message)
+) WITHOUT ROWID;
+-- Subtitle files as they were when an owner's words were read
+CREATE TABLE sidecars (
+  owner TEXT NOT NULL, name TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+  PRIMARY KEY (owner, name, size, mtime_ns)
 ) WITHOUT ROWID;

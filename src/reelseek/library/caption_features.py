@@ -1,0 +1,40 @@
+"""Captions that come as vectors instead of words."""
+
+import hashlib
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["CaptionFeatures"]
+
+
+class CaptionFeatures(str):
+    """A caption that was encoded already: a string that names it, with its vectors.
+
+    It goes wherever a caption goes; only a text side that takes features (`model.text.encoder = "features"`) reads it.
+
+    Args:
+        name: what reports and errors call the caption.
+        vectors: float32 [word, dim]; one row where the caption was pooled.
+    """
+
+    vectors: npt.NDArray[np.float32]
+
+    def __new__(cls, name: str, vectors: npt.NDArray[np.float32]) -> "CaptionFeatures":
+        caption = super().__new__(cls, name)
+        caption.vectors = vectors
+        return caption
+
+    @cached_property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits that name the exact vectors."""
+        shape = repr(self.vectors.shape).encode()
+        return hashlib.sha256(shape + np.ascontiguousarray(self.vectors).tobytes()).hexdigest()[:16]
+
+    def __repr__(self) -> str:
+        return f"CaptionFeatures({str(self)!r}, {self.digest})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CaptionFeatures, (str(self), self.vectors)

@@ -1,0 +1,199 @@
+"""All tables of a library behind one name, and what concerns several of them."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from reelseek.library.catalog.captions import Captions
+from reelseek.library.catalog.connection import REVISION, Connection, connect, file_state
+from reelseek.library.catalog.contents import Contents
+from reelseek.library.catalog.failures import Failures
+from reelseek.library.catalog.schema import carry_forward
+from reelseek.library.catalog.texts import Texts
+from reelseek.library.catalog.tracks import Tracks
+from reelseek.library.catalog.videos import Videos
+
+__all__ = ["Catalog"]
+
+_ROWS_A_BLOCK = 10_000
+_DAMAGED = "damaged"  # keys in `meta`: experts by owner
+_DELETED_BELOW = "deleted_below"
+
+
+class Catalog:
+    """The open database of a library.
+
+    What a method of a table writes is part of the transaction at hand: use `transaction`, or `Storage.saving` where
+    bytes of tracks are written too.
+
+    Attributes:
+        videos, captions, contents, tracks, texts, failures: the tables, by subject.
+    """
+
+    def __init__(self, database: Path, connection: Connection) -> None:
+        self.connection = connection
+        self.videos = Videos(connection)
+        self.captions = Captions(connection)
+        self.contents = Contents(connection)
+        self.tracks = Tracks(connection)
+        self.texts = Texts(connection)
+        self.failures = Failures(connection)
+        self._database = database
+
+    @classmethod
+    def open(cls, database: Path) -> "Catalog":
+        """Open a database, or lay its tables out where there is none.
+
+        Raises:
+            LibraryError: it is damaged, of a later version, or no library.
+            sqlite3.Error, OSError: it cannot be read, or not be begun.
+        """
+        return cls(database, connect(database))
+
+    def close(self) -> None:
+        """Close the database; what was not committed is lost."""
+        self.connection.close()
+
+    # Transactions and versions
+
+    def transaction(self) -> AbstractContextManager[object]:
+        """Commit what is written inside, or nothing of it where something is raised."""
+        return self.connection
+
+    def commit(self) -> None:
+        """End the transaction at hand; it is on disk when this returns."""
+        self.connection.commit()
+
+    def rollback(self) -> None:
+        """Take back the transaction at hand."""
+        self.connection.rollback()
+
+    def carry_forward(self) -> None:
+        """Bring an older library to the present version; a present one is not touched.
+
+        Raises:
+            sqlite3.OperationalError: it cannot be written now; nothing was changed.
+        """
+        carry_forward(self.connection)
+
+    def revision(self) -> int:
+        """A number that every committed change of a row raises."""
+        return int(self.meta(REVISION) or 0)
+
+    def is_outdated(self) -> bool:
+        """Whether this reads a copy, and the files that it was made of have changed since."""
+        return self.connection.origin is not None and self.connection.origin != file_state(self._database)
+
+    def data_version(self) -> int:
+        """A number of this connection's own that changes when another one commits; costs no read of a table."""
+        return int(self.connection.execute("PRAGMA data_version").fetchone()[0])
+
+    # Settings and notes, by key
+
+    def meta(self, key: str) -> str | None:
+        """The text that is kept under a key."""
+        row = self.connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def set_meta(self, key: str, value: str) -> None:
+        """Keep a text under a key."""
+        self.connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def remove_meta(self, key: str) -> None:
+        """Forget what is kept under a key."""
+        self.connection.execute("DELETE FROM meta WHERE key = ?", (key,))
+
+    def expert_specs(self) -> list[str]:
+        """The experts that the library was begun with, as `name` or `name@model`."""
+        return list(json.loads(self.meta("experts") or "[]"))
+
+    def set_expert_specs(self, specs: list[str]) -> None:
+        """Keep which experts `add` runs where none are named."""
+        self.set_meta("experts", json.dumps(specs))
+
+    def damaged(self) -> dict[str, list[str]]:
+        """Experts whose tracks were found damaged, by owner."""
+        return dict(json.loads(self.meta(_DAMAGED) or "{}"))
+
+    def set_damaged(self, experts: dict[str, list[str]]) -> None:
+        """Keep which tracks are damaged, for the next `add`."""
+        self.set_meta(_DAMAGED, json.dumps(experts))
+
+    def clear_damage(self, owner: str, expert: str) -> None:
+        """Forget that a track failed or was damaged: it is whole again."""
+        for video in self.videos.of_owner(owner):
+            self.failures.remove(video.id, expert)
+        damaged = self.damaged()
+        if expert in damaged.get(owner, ()):
+            self.set_damaged({**damaged, owner: [name for name in damaged[owner] if name != expert]})
+
+    def deleted_below(self) -> int:
+        """Every shard that was ever deleted has a lower number than this."""
+        return int(self.meta(_DELETED_BELOW) or 0)
+
+    def set_deleted_below(self, shard: int) -> None:
+        """Note that shards below a number may be deleted and their numbers are not used again."""
+        self.set_meta(_DELETED_BELOW, str(max(self.deleted_below(), shard)))
+
+    # Removing
+
+    def remove_track(self, owner: str, expert: str) -> None:
+        """Remove the rows of one track and its words."""
+        self.tracks.remove(owner, expert)
+        self.texts.remove(owner, expert)
+
+    def remove_owner(self, owner: str) -> None:
+        """Remove the rows of everything that was made from one owner."""
+        for table in ("tracks", "texts", "thumbnails", "notices", "sidecars"):
+            self.connection.execute(f"DELETE FROM {table} WHERE owner = ?", (owner,))
+
+    def remove_expert(self, expert: str) -> None:
+        """Remove the rows of one expert's tracks, words and failures, and run it no more unasked."""
+        for table in ("tracks", "texts", "failures"):
+            self.connection.execute(f"DELETE FROM {table} WHERE expert = ?", (expert,))
+        self.set_expert_specs([spec for spec in self.expert_specs() if spec.partition("@")[0] != expert])
+
+    def empty_log(self) -> bool:
+        """Write the write-ahead log back and cut it; False where another process reads and keeps some of it."""
+        (busy, *_) = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
+
+    def rewrite(self) -> None:
+        """Write the database anew, without the bytes of rows that were removed."""
+        self.connection.execute("VACUUM")
+
+    # Checking
+
+    def digest_lines(self) -> Iterator[str]:
+        """Ids, captions, content hashes, fingerprints and hashes of tracks, a JSON line each, in a fixed order."""
+        for row in self.connection.execute("SELECT id, content, split FROM videos ORDER BY id"):
+            yield json.dumps(["video", *row])
+        for caption in self.captions.all():
+            yield json.dumps(["caption", *vars(caption).values()])
+        query = "SELECT owner, expert, fingerprint, sha256 FROM tracks ORDER BY owner, expert"
+        for row in self.connection.execute(query).fetchall():
+            yield json.dumps(["track", *row])
+
+    def indexed_rows(self) -> Iterator[list[tuple[object, ...]]]:
+        """Blocks of rows on which clips and their embeddings depend: of videos, then tracks, then cuts."""
+        for query in (
+            "SELECT id, content, duration FROM videos ORDER BY id",
+            "SELECT owner, expert, fingerprint, sha256 FROM tracks ORDER BY owner, expert",
+            "SELECT hash, cuts FROM contents ORDER BY hash",
+        ):
+            rows = self.connection.execute(query)
+            while block := rows.fetchmany(_ROWS_A_BLOCK):
+                yield block
+
+    def problems(self) -> Iterator[str]:
+        """What the database's own checks find."""
+        try:
+            for (line,) in self.connection.execute("PRAGMA integrity_check").fetchall():
+                if line != "ok":
+                    yield line
+            for table, row, parent, _ in self.connection.execute("PRAGMA foreign_key_check").fetchall():
+                yield f"row {row} of {table} names something that {parent} has not"
+        except sqlite3.DatabaseError as error:
+            yield str(error)

@@ -1,0 +1,125 @@
+"""The tables of a library, and the steps that carry a library of an older version forward."""
+
+import sqlite3
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from pathlib import Path
+
+from reelseek.errors import LibraryError
+from reelseek.library.catalog.words import create_words, has_words
+
+__all__ = ["FORMAT_VERSION", "carry_forward", "create_tables", "has_tables"]
+
+FORMAT_VERSION = 3
+_APPLICATION = 0x5265656C  # "Reel"
+_WORDS_VERSION = 3  # the first with `texts_words`
+
+
+def has_tables(connection: sqlite3.Connection, database: Path) -> bool:
+    """Whether a database was laid out as a library; False where it was begun and got no tables.
+
+    Raises:
+        LibraryError: it is another program's, or of a later version than this release reads.
+        sqlite3.OperationalError: it cannot be read.
+    """
+    version, application = _pragma(connection, "user_version"), _pragma(connection, "application_id")
+    if version == 0 and application == 0:
+        return False
+    if application != _APPLICATION:
+        raise LibraryError(f"{database} is the database of another program (application id {application:#x})")
+    if not 1 <= version <= FORMAT_VERSION:
+        raise LibraryError(
+            f"{database} has format version {version}; this Reelseek reads versions 1 to {FORMAT_VERSION}. "
+            "Use the release that made it or a later one, or begin a new library"
+        )
+    return True
+
+
+def create_tables(connection: sqlite3.Connection) -> None:
+    """Lay out the tables of the present version in an empty database, unless another process just did."""
+    schema = files("reelseek.library.catalog").joinpath("schema.sql").read_text("utf-8")
+    try:
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {schema} PRAGMA application_id = {_APPLICATION};"
+            f" PRAGMA user_version = {FORMAT_VERSION}; COMMIT;"
+        )
+    except sqlite3.OperationalError:
+        connection.rollback()
+        if _pragma(connection, "user_version") != FORMAT_VERSION:
+            raise
+
+
+def carry_forward(connection: sqlite3.Connection) -> None:
+    """Bring an older library to the present version in one transaction; a present one is not touched.
+
+    Raises:
+        sqlite3.OperationalError: it cannot be written now; nothing was changed.
+    """
+    if _version(connection) == FORMAT_VERSION:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = _version(connection)  # another process may have carried it forward by now
+        for number in range(version + 1, FORMAT_VERSION + 1):
+            _STEPS[number](connection)
+        connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    """The version of a library; one without its full text, which can always be made again, counts as an earlier one."""
+    version = _pragma(connection, "user_version")
+    return version if has_words(connection, "main") else min(version, _WORDS_VERSION - 1)
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def _add_tables_of_version_2(connection: sqlite3.Connection) -> None:
+    """Ordered splits, notices, subtitle files, and the index that finds the end of a shard.
+
+    Early releases of version 1 added these one by one as they opened a library, so that any of them may be present.
+    """
+    for statement in (
+        "CREATE INDEX IF NOT EXISTS tracks_place ON tracks(fingerprint, shard, first_row, steps)",
+        """CREATE TABLE IF NOT EXISTS memberships (
+          split TEXT NOT NULL, video TEXT NOT NULL REFERENCES videos(id) ON DELETE CASCADE, position INTEGER NOT NULL,
+          PRIMARY KEY (split, video)
+        ) WITHOUT ROWID""",
+        """CREATE TABLE IF NOT EXISTS notices (
+          owner TEXT NOT NULL, place TEXT NOT NULL, message TEXT NOT NULL, lost INTEGER NOT NULL,
+          PRIMARY KEY (owner, place, message)
+        ) WITHOUT ROWID""",
+        """CREATE TABLE IF NOT EXISTS sidecars (
+          owner TEXT NOT NULL, name TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+          PRIMARY KEY (owner, name, size, mtime_ns)
+        ) WITHOUT ROWID""",
+    ):
+        connection.execute(statement)
+
+
+def _fold_words_of_version_3(connection: sqlite3.Connection) -> None:
+    """Full text over folded words (`words.py`) takes the place of SQLite's own splitting of the texts.
+
+    Late releases of version 1 had it already.
+    """
+    if has_words(connection, "main"):
+        return
+    create_words(connection, "main")
+    for old in ("TRIGGER IF EXISTS texts_added", "TRIGGER IF EXISTS texts_removed", "TABLE IF EXISTS texts_fts"):
+        connection.execute(f"DROP {old}")
+    connection.execute(
+        "CREATE TRIGGER texts_removed AFTER DELETE ON texts BEGIN DELETE FROM texts_words WHERE rowid = old.id; END"
+    )
+    connection.execute("DROP TABLE IF EXISTS temp.texts_words")
+
+
+_STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = {
+    2: _add_tables_of_version_2,
+    _WORDS_VERSION: _fold_words_of_version_3,
+}
+"""What makes a library of the version before one of this number."""

@@ -1,0 +1,61 @@
+"""A trained model on disk: its weights, the record of its training, and its card."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from reelseek.models.model import RetrievalModel
+from reelseek.models.systems import SYSTEMS
+from reelseek.training.data import Split
+from reelseek.training.log import Epoch, epoch_json
+from reelseek.training.recipe import Recipe
+
+__all__ = ["training_card", "training_record"]
+
+
+def training_record(
+    recipe: Recipe,
+    validation: Split,
+    fingerprints: dict[str, str],
+    *,
+    log: Sequence[Epoch],
+    steps: int,
+    caveats: Sequence[str],
+) -> dict[str, Any]:
+    """Return what is written beside a model's weights of how it was trained."""
+    best = _best(log)
+    return {
+        "recipe": asdict(recipe),
+        "fingerprints": fingerprints,
+        "steps": steps,
+        "validation": {"split": validation.name, "split_hash": validation.hash, **epoch_json(best)},
+        "log": [epoch_json(line) for line in log],
+        "warnings": list(caveats),
+    }
+
+
+def training_card(
+    model: RetrievalModel, splits: tuple[Split, Split], log: Sequence[Epoch], caveats: Sequence[str]
+) -> str:
+    """Return the card of a model that holds its best epoch's weights.
+
+    Args:
+        splits: training and validation.
+    """
+    (train, validation), best = splits, _best(log)
+    parameters = sum(p.numel() for p in model.parameters())
+    warnings = "".join(f"Warning: {caveat}.\n\n" for caveat in caveats)
+    return (
+        f"# {model.system}\n\n{SYSTEMS[model.system].paper}.\n\n"
+        f"- experts: {', '.join(f'{name} ({dim})' for name, dim in model.experts.items())}\n"
+        f"- parameters: {parameters:,}\n"
+        f"- trained on {len(train.clips)} clips and {len(train.texts)} captions of `{train.name}` ({train.hash})\n"
+        f"- best epoch {best.epoch} by `{validation.name}` ({validation.hash}, {len(validation.clips)} clips), "
+        f"text to video: R@1 {best.recall_at_1:.3f}, R@5 {best.recall_at_5:.3f}, R@10 {best.recall_at_10:.3f}, "
+        f"MdR {best.median_rank:g}, MnR {best.mean_rank:.1f}\n\n"
+        f"{warnings}Where an expert is absent: {SYSTEMS[model.system].missing}.\n"
+    )
+
+
+def _best(log: Sequence[Epoch]) -> Epoch:
+    return next(line for line in reversed(log) if line.best)

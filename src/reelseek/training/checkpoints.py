@@ -1,0 +1,131 @@
+"""What a run keeps in its folder: the best epoch's weights, the log, and the state from which it resumes."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from reelseek.errors import RecipeError
+from reelseek.models.model import RetrievalModel
+from reelseek.models.weights import write_tensors
+from reelseek.training.data import Split
+from reelseek.training.log import Epoch, write_log
+from reelseek.training.recipe import Recipe
+
+__all__ = ["Checkpoints", "RunState", "run_identity"]
+
+# files of a run that was stopped before its first state was written
+_BEGUN = re.compile(r"pseudo|((best|state)\.safetensors|log\.csv)(\.\d+\.partial)?")
+
+
+@dataclass
+class RunState:
+    """Everything that changes while a model is trained.
+
+    Attributes:
+        average: moving average of the weights; empty without `train.average`.
+        epoch: the next one.
+        steps: optimizer steps taken.
+    """
+
+    model: RetrievalModel
+    optimizer: torch.optim.Optimizer
+    average: dict[str, Tensor] = field(default_factory=dict)
+    epoch: int = 0
+    steps: int = 0
+    best_score: float = float("-inf")
+    log: list[Epoch] = field(default_factory=list)
+
+
+def run_identity(recipe: Recipe, splits: Sequence[Split], fingerprints: dict[str, str]) -> str:
+    """Return what a run must share with the one that it resumes: everything but the device and the reader threads."""
+    settings = asdict(recipe)
+    for name in ("device", "workers"):
+        del settings["train"][name]
+    return json.dumps([settings, *(split.hash for split in splits), fingerprints], sort_keys=True, default=str)
+
+
+class Checkpoints:
+    """The files of one run.
+
+    Args:
+        folder: `best.safetensors`, `log.csv` and `state.safetensors` are written there.
+        identity: see `run_identity`.
+    """
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self.folder, self.identity = folder, identity
+
+    def save(self, state: RunState) -> None:
+        """Write the state after an epoch; its weights and the log come first, so that a state names nothing missing.
+
+        Raises:
+            ModelError: a file cannot be written.
+        """
+        if state.log[-1].best:
+            write_tensors(self.folder / "best.safetensors", state.average or state.model.state_dict())
+        write_log(self.folder / "log.csv", state.log)
+        tensors = {f"model.{name}": value for name, value in state.model.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in state.average.items()}
+        for index, slots in state.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in slots.items()}
+        log = [asdict(line) for line in state.log]
+        progress = {"epoch": state.epoch, "steps": state.steps, "best": state.best_score, "log": log}
+        metadata = {"identity": self.identity, "about": json.dumps(progress)}
+        write_tensors(self.folder / "state.safetensors", tensors, metadata)
+
+    def resume(self, state: RunState) -> None:
+        """Load the state of a run that was stopped; without one, `state` stays as it is.
+
+        Raises:
+            RecipeError: the folder holds a run of another recipe, or something else.
+        """
+        path = self.folder / "state.safetensors"
+        if not path.is_file():
+            if self.folder.is_dir() and any(not _BEGUN.fullmatch(entry.name) for entry in self.folder.iterdir()):
+                raise RecipeError(f"{self.folder} is not empty and holds no run to resume; name another folder")
+            return
+        metadata, tensors = _read_state(path)
+        if metadata.get("identity") != self.identity:
+            raise RecipeError(
+                f"{self.folder} holds a run of another recipe, split or features; name another folder, or remove it"
+            )
+        progress = json.loads(metadata["about"])
+        state.epoch, state.steps, state.best_score = progress["epoch"], progress["steps"], progress["best"]
+        state.log[:] = [Epoch(**line) for line in progress["log"]]
+        state.model.load_state_dict(_section(tensors, "model."))
+        weights = state.model.state_dict()
+        state.average = {name: value.to(weights[name].device) for name, value in _section(tensors, "average.").items()}
+        _load_optimizer(state.optimizer, _section(tensors, "optimizer."))
+
+    def load_best(self, model: RetrievalModel) -> None:
+        """Load the best epoch's weights into a model."""
+        model.load_state_dict(load_file(self.folder / "best.safetensors"))
+
+
+def _read_state(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+        return metadata, load_file(path)
+    except SafetensorError as error:
+        raise RecipeError(f"{path} cannot be read: {error}; remove the folder to begin again") from error
+
+
+def _section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    slots: dict[int, dict[str, Any]] = {}
+    for name, value in tensors.items():
+        index, _, slot = name.partition(".")
+        slots.setdefault(int(index), {})[slot] = value
+    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,47 @@
+"""The optimizer of a recipe, and the moving average of weights."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reelseek.models.model import RetrievalModel
+from reelseek.training.recipe import TrainRecipe
+
+__all__ = ["build_optimizer", "set_rate", "update_average"]
+
+_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "radam": torch.optim.RAdam,
+    "sgd": torch.optim.SGD,
+}
+
+
+def build_optimizer(model: RetrievalModel, config: TrainRecipe, device: torch.device) -> torch.optim.Optimizer:
+    """Build the optimizer, with a parameter group per side; each group's `start` is its rate before any schedule."""
+    text = [p for name, p in model.named_parameters() if name.startswith(model.text_side)]
+    video = [p for name, p in model.named_parameters() if not name.startswith(model.text_side)]
+    text_rate = config.rate if config.text_rate is None else config.text_rate
+    groups = [{"params": video, "start": config.rate}, {"params": text, "start": text_rate}]
+    groups = [group for group in groups if group["params"]]
+    options: dict[str, Any] = {"momentum": config.momentum} if config.optimizer == "sgd" else {}
+    if device.type == "cuda" and config.optimizer != "radam":  # which has no fused form
+        options["fused"] = True
+    return _OPTIMIZERS[config.optimizer](groups, lr=config.rate, weight_decay=config.weight_decay, **options)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set every group's learning rate to its first one times a factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["start"] * factor
+
+
+def update_average(average: dict[str, Tensor], model: nn.Module, decay: float) -> None:
+    """Move a moving average, in place, towards a model's weights; does nothing where there is no average."""
+    for name, value in model.state_dict().items() if average else ():
+        if value.dtype.is_floating_point:
+            average[name].lerp_(value, 1 - decay)
+        else:
+            average[name].copy_(value)

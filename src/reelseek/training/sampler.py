@@ -1,0 +1,155 @@
+"""Which clips and captions the batches of an epoch take.
+
+Everything random is drawn here, on the thread of the loop and in one order, so that the numbers depend on the seed and
+the epoch alone: not on reader threads, on the number of processes, or on where a run was resumed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from reelseek.errors import UsageError
+from reelseek.library.source import FeatureSource
+from reelseek.library.tokens import Clip
+from reelseek.models import parallel
+from reelseek.training.data import Split, Windows, read_split
+from reelseek.training.recipe import DataRecipe, TrainRecipe
+
+__all__ = ["BatchPlan", "MixturePart", "Sampler", "mixture_parts"]
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """The clips of one batch that this process reads, and the random numbers that go with them.
+
+    Attributes:
+        clips: their numbers in the training split.
+        examples: the span to read and the caption of each clip.
+        shifts: by expert, how many seconds later each clip is read.
+        drop_scores: [clip, expert], uniform in [0, 1); an expert whose score is below `train.drop` is dropped. None
+            where nothing is dropped.
+    """
+
+    clips: npt.NDArray[np.int64]
+    examples: Sequence[tuple[Clip, str]]
+    shifts: dict[str, list[float]]
+    drop_scores: npt.NDArray[np.float64] | None
+
+
+@dataclass(frozen=True)
+class MixturePart:
+    """One split of a mixture: its weight, and the captioned clips of each of its videos."""
+
+    weight: float
+    clips_by_video: list[list[int]]
+
+
+def mixture_parts(library: FeatureSource, recipe: DataRecipe, split: Split) -> list[MixturePart]:
+    """Return the parts of a recipe's mixture, with clips numbered as in the training split; none without a mixture."""
+    captioned = {clip for clip, rows in enumerate(split.captions_by_clip()) if rows}
+    number = {clip: index for index, clip in enumerate(split.clips)}
+    parts = []
+    for name, weight in recipe.weights.items():
+        videos: dict[str, list[int]] = {}
+        for clip in read_split(library, name).clips:
+            if number.get(clip) in captioned:
+                videos.setdefault(clip.video, []).append(number[clip])
+        if videos:
+            parts.append(MixturePart(weight, list(videos.values())))
+    return parts
+
+
+class Sampler:
+    """Draws the batches of an epoch from a training split.
+
+    Args:
+        split: what is learnt from; clips without captions are not drawn.
+        config: batch size, captions, clips per video and dropping of experts.
+        data: window length and examples per epoch.
+        mixture: draw each example by weight from these parts, instead of every clip once.
+        shifts: by expert, the seconds by which the model wants a clip shifted, earlier or later at random.
+        experts: how many experts are read.
+
+    Raises:
+        UsageError: fewer than two clips have captions.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        config: TrainRecipe,
+        data: DataRecipe,
+        *,
+        mixture: Sequence[MixturePart] = (),
+        shifts: Mapping[str, float],
+        experts: int,
+    ) -> None:
+        self.split, self.config, self.mixture, self.shifts, self.experts = split, config, mixture, shifts, experts
+        self.examples_per_epoch = data.drawn
+        self.windows = None if data.window_seconds is None else Windows(split, data.window_seconds)
+        self.captions = split.captions_by_clip()
+        self.captioned = [clip for clip, rows in enumerate(self.captions) if rows]
+        if len(self.captioned) < 2:
+            raise UsageError(f"the split {split.name!r} has {len(self.captioned)} captioned clips; training needs two")
+
+    def batches(self, rng: np.random.Generator) -> list[npt.NDArray[np.int64]]:
+        """Return the clip numbers of every batch of an epoch, over all processes.
+
+        A batch of a single clip has no negatives, and one with fewer clips than processes cannot be shared; both are
+        left out.
+        """
+        batches = self._by_clip(rng) if self.config.clips_per_video is None else self._by_video(rng)
+        return [clips for clips in batches if len(clips) >= max(2, parallel.world_size())]
+
+    def plan(self, clips: npt.NDArray[np.int64], rng: np.random.Generator) -> BatchPlan:
+        """Draw captions, shifts and drops for a batch, and return this process's part.
+
+        Every process draws them for the whole batch, so that their generators stay in step.
+        """
+        shifts = {expert: rng.choice([-1.0, 1.0], len(clips)) * seconds for expert, seconds in self.shifts.items()}
+        scores = rng.random((len(clips), self.experts)) if self.config.drop else None
+        examples = [self._example(int(clip), rng) for clip in clips]
+        local = np.array_split(np.arange(len(clips)), parallel.world_size())[parallel.rank()]
+        return BatchPlan(
+            clips[local],
+            [examples[row] for row in local],
+            {expert: seconds[local].tolist() for expert, seconds in shifts.items()},
+            None if scores is None else scores[local],
+        )
+
+    def _by_clip(self, rng: np.random.Generator) -> list[npt.NDArray[np.int64]]:
+        order, size = self._order(rng), self.config.batch
+        return [order[begin : begin + size] for begin in range(0, len(order), size)]
+
+    def _by_video(self, rng: np.random.Generator) -> list[npt.NDArray[np.int64]]:
+        """Batches of `clips_per_video` clips of each of their videos."""
+        per_video = self.config.clips_per_video or 1
+        clips_by_video: dict[str, list[np.int64]] = {}
+        for clip in self._order(rng):
+            clips_by_video.setdefault(self.split.clips[clip].video, []).append(clip)
+        videos = [clips[:per_video] for clips in clips_by_video.values()]
+        shuffled = [videos[index] for index in rng.permutation(len(videos))]
+        size = max(1, self.config.batch // per_video)
+        groups = [shuffled[begin : begin + size] for begin in range(0, len(shuffled), size)]
+        return [np.array([clip for clips in group for clip in clips], np.int64) for group in groups]
+
+    def _order(self, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        """The clips of an epoch: a permutation of all that have captions, or examples of the mixture."""
+        if not self.mixture:
+            return rng.permutation(self.captioned)
+        weights = np.array([part.weight for part in self.mixture])
+        count = self.examples_per_epoch or sum(len(clips) for part in self.mixture for clips in part.clips_by_video)
+        clips = []
+        for index in rng.choice(len(weights), count, p=weights / weights.sum()):
+            videos = self.mixture[index].clips_by_video
+            of_video = videos[rng.integers(len(videos))]
+            clips.append(of_video[rng.integers(len(of_video))])
+        return np.array(clips, np.int64)
+
+    def _example(self, clip: int, rng: np.random.Generator) -> tuple[Clip, str]:
+        if self.windows is not None:
+            return self.windows.draw(clip, rng)
+        rows = self.captions[clip]
+        return self.split.clips[clip], self.split.texts[rows[0] if self.config.caption == "first" else rng.choice(rows)]

@@ -1,0 +1,86 @@
+"""The model that a run begins with: built by the recipe, fitted to training clips, perhaps from another model."""
+
+import logging
+
+import numpy as np
+
+from reelseek.errors import RecipeError
+from reelseek.library.caption_features import CaptionFeatures
+from reelseek.library.tokens import TokenReader, Tokens
+from reelseek.models import parallel
+from reelseek.models.model import LearnedModel, RetrievalModel, load_model
+from reelseek.models.systems import SYSTEMS
+from reelseek.models.text import FEATURES
+from reelseek.training.data import Split
+from reelseek.training.recipe import Recipe
+
+__all__ = ["build_model", "check_shared_loss", "fitting_sample", "load_matching"]
+
+_log = logging.getLogger("reelseek")
+_MOST_FITTED = 8192  # clips from which closed forms are fitted
+
+
+def build_model(recipe: Recipe, reader: TokenReader, split: Split) -> RetrievalModel:
+    """Build the recipe's system for the experts that are read and, where captions come as features, for their width.
+
+    Raises:
+        RecipeError: no such system, or it needs no training.
+    """
+    settings = dict(recipe.model)
+    name = settings.pop("system", None)
+    if name not in SYSTEMS or not SYSTEMS[name].trained:
+        trained = ", ".join(key for key, system in SYSTEMS.items() if system.trained)
+        raise RecipeError(f"model.system is {name!r}; systems that can be trained are: {trained}")
+    settings.setdefault("experts", reader.dims)
+    first = split.texts[0] if split.texts else ""
+    if isinstance(first, CaptionFeatures):
+        config = settings.get("text", {})
+        if config.get("encoder", FEATURES) != FEATURES:
+            raise RecipeError(
+                f"the captions of {split.name!r} come as features, which model.text.encoder = {config['encoder']!r} "
+                f"cannot read; leave it out, or set it to {FEATURES!r}"
+            )
+        settings["text"] = {"encoder": FEATURES, "dim": first.vectors.shape[1], **config}
+    return SYSTEMS[name].build(settings)
+
+
+def check_shared_loss(recipe: Recipe, model: RetrievalModel) -> None:
+    """Refuse to train in several processes what only one process can.
+
+    Raises:
+        RecipeError: the loss is more than a function of all similarities, or is taken in chunks.
+    """
+    if parallel.active() and (recipe.train.chunk or not (isinstance(model, LearnedModel) and model.compares_only)):
+        raise RecipeError(
+            f"{parallel.world_size()} processes share a loss that is a function of all clips' similarities, taken "
+            f"whole: {model.system} with train.chunk = {recipe.train.chunk} has another; train it in one process"
+        )
+
+
+def fitting_sample(reader: TokenReader, split: Split, seed: int) -> tuple[Tokens, list[list[str]]]:
+    """Return the features and the captions of captioned clips, at most 8,192 of them, for `fit_inputs` and `refit`."""
+    captions = split.captions_by_clip()
+    captioned = [clip for clip, rows in enumerate(captions) if rows]
+    sample = np.random.default_rng(seed).permutation(captioned)[:_MOST_FITTED]
+    texts = [[split.texts[row] for row in captions[clip]] for clip in sample]
+    return reader.batch([split.clips[clip] for clip in sample]), texts
+
+
+def load_matching(model: RetrievalModel, folder: str) -> None:
+    """Load the parameters of another model wherever name and shape are the same (`train.start`).
+
+    Raises:
+        RecipeError: there are none; says what either model is.
+    """
+    other = load_model(folder)
+    state = model.state_dict()
+    matches = {
+        name: value for name, value in other.state_dict().items() if name in state and state[name].shape == value.shape
+    }
+    if not set(matches) & {name for name, _ in model.named_parameters()}:
+        raise RecipeError(
+            f"train.start = {folder!r} is {other.system} over {', '.join(other.experts)}, of which {model.system} over "
+            f"{', '.join(model.experts)} can take nothing over: no parameter has the same name and shape"
+        )
+    model.load_state_dict({**state, **matches})
+    _log.info("%d of %d tensors are taken over from %s", len(matches), len(state), folder)

@@ -1,0 +1,53 @@
+"""The code reads as plain engineering English: few empty names, short functions, no file that holds everything."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median, quantiles
+
+SOURCE = Path(__file__).parents[1] / "src" / "reelseek"
+# Words that say nothing of what a value is; a name says what it holds.
+EMPTY = frozenset(
+    "found told there each kept given known asked own some wanted drawn how said made chosen seen whole left about "
+    "print_ owed".split()
+)
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def _functions() -> Iterator[tuple[str, Function]]:
+    for path in sorted(SOURCE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, Function):
+                yield f"{path.relative_to(SOURCE)}:{node.lineno} {node.name}", node
+
+
+def _bound_names(function: Function) -> set[str]:
+    """Names of parameters and local variables, those of nested functions aside."""
+    arguments = function.args
+    optional = [argument for argument in (arguments.vararg, arguments.kwarg) if argument is not None]
+    names = {a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, *optional)}
+    stack: list[ast.AST] = list(function.body)
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Function | ast.ClassDef):
+            names.add(node.name)
+            continue
+        if isinstance(node, ast.Lambda):
+            names |= {argument.arg for argument in node.args.args}
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        stack += ast.iter_child_nodes(node)
+    return {name.lstrip("_") for name in names}
+
+
+def test_few_functions_hold_an_empty_name() -> None:
+    functions = list(_functions())
+    empty = [(place, sorted(names)) for place, function in functions if (names := _bound_names(function) & EMPTY)]
+    assert len(empty) / len(functions) < 0.03, "\n".join(f"{place}: {', '.join(names)}" for place, names in empty)
+
+
+def test_functions_are_short() -> None:
+    lengths = {place: (node.end_lineno or node.lineno) - node.lineno + 1 for place, node in _functions()}
+    assert [f"{place}: {length} lines" for place, length in lengths.items() if length > 60] == []
+    assert median(lengths.values()) <= 9
+    assert quantiles(lengths.values(), n=10)[-1] <= 26
