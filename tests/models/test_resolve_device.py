@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from reelseek.errors import UsageError
-from reelseek.models import device
-from reelseek.models.device import available, describe, device_of, resolve_device
+from reelseek.experts import device
+from reelseek.experts.device import available, resolve_device
+from reelseek.models.device import describe, device_of
 
 
 @pytest.fixture

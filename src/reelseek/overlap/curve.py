@@ -17,6 +17,7 @@ import torch
 
 from reelseek.errors import LimitError, UsageError
 from reelseek.experts import Expert, load_expert
+from reelseek.experts.extract import prepare_worker, worker_expert
 from reelseek.media.container import Limits
 from reelseek.media.decode import decode
 from reelseek.media.guard import Workers
@@ -72,7 +73,7 @@ def augmented(path: Path, spec: str, augmentation: Augmentation) -> Frames:
         UsageError: the expert does not take single frames.
         MediaError: the video cannot be decoded, or is shorter than the shift.
     """
-    expert = load_expert(spec)
+    expert = worker_expert(spec)
     session, stream = expert.open(), _frame_stream(expert)
     last = -1
 
@@ -97,15 +98,24 @@ def augmented_videos(
     *,
     seed: int = 0,
     workers: int | None = None,
+    device: str = "cpu",
     progress: Callable[[str, int, int, str], None] = lambda *_: None,
 ) -> dict[Path, Frames]:
-    """Run `augmented` over videos in worker processes, each with a random augmentation; omit what cannot be decoded."""
+    """Run `augmented` over videos in worker processes, each with a random augmentation; omit what cannot be decoded.
+
+    Args:
+        device: where the expert computes, if it runs a PyTorch model of a hub or folder.
+    """
     generators = np.random.default_rng(seed).spawn(len(paths))
     tasks = [(path, spec, _random_augmentation(rng)) for path, rng in zip(paths, generators, strict=True)]
     _frame_stream(load_expert(spec))  # refuses an expert before anything is decoded
     features: dict[Path, Frames] = {}
     count = min(workers or os.cpu_count() or 1, max(1, len(tasks)))
-    with Workers(_task, workers=count, memory_bytes=Limits().memory_bytes) as pool:
+    prepare = None if device == "cpu" else prepare_worker
+    arguments = ([spec], device) if prepare else ()
+    with Workers(
+        _task, workers=count, memory_bytes=Limits().memory_bytes, prepare=prepare, arguments=arguments
+    ) as pool:
         outcomes = pool.map(tasks, lambda _: Limits().wall_seconds(None))
         for done, (task, outcome) in enumerate(outcomes, 1):
             if not isinstance(outcome, Exception):

@@ -64,7 +64,7 @@ def measure_effort(
         queries: at most so many test videos are augmented, sampled with `seed`.
         judged: pairs with their decisions; duplicates are no negatives, and the estimate counts them.
         augmented_in: features of augmented videos by the same names, where the source has no files to augment.
-        device: where pairs are compared, see `resolve_device` and `search_curve`.
+        device: where pairs are compared and experts compute, see `resolve_device` and `search_curve`.
 
     Raises:
         UsageError: there is no such device, or no video can be augmented.
@@ -74,7 +74,9 @@ def measure_effort(
         names = sets.test.names
         order = np.random.default_rng(seed).permutation(len(names))[:queries]
         sample = [names[place] for place in sorted(order.tolist())]
-        changed = _augment(source, sample, seed, progress) if augmented_in is None else _read(augmented_in, sample)
+        changed = (
+            _augment(source, sample, seed, place, progress) if augmented_in is None else _read(augmented_in, sample)
+        )
         if not changed:
             raise UsageError(f"not one video of {options.test!r} could be augmented")
         place_of = {name: place for place, name in enumerate(names)}
@@ -95,7 +97,11 @@ def _read(source: Source, names: Sequence[str]) -> dict[str, Frames]:
 
 
 def _augment(
-    source: Source, names: Sequence[str], seed: int, progress: Callable[[str, int, int, str], None]
+    source: Source,
+    names: Sequence[str],
+    seed: int,
+    device: torch.device,
+    progress: Callable[[str, int, int, str], None],
 ) -> dict[str, Frames]:
     if not isinstance(source, LibrarySource):
         raise UsageError(
@@ -113,5 +119,5 @@ def _augment(
         video = source.video(name)
         if video is not None and video.path is not None and video.path.is_file():
             paths[name] = video.path
-    features = augmented_videos(list(paths.values()), spec, seed=seed, progress=progress)
+    features = augmented_videos(list(paths.values()), spec, seed=seed, device=str(device), progress=progress)
     return {name: features[path] for name, path in paths.items() if path in features}

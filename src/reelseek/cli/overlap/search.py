@@ -60,7 +60,7 @@ def scan(
         raise UsageError(f"{out} is a folder; --out is a file, such as {out / 'pairs.jsonl'}")
     place = named_device(device)
     parts = [part for part in (test, train, background) if part is not None]
-    with bars() as progress, open_source(source, expert, out, progress, parts) as opened:
+    with bars() as progress, open_source(source, expert, out, progress, parts, str(place)) as opened:
         screensavers = open_bank(bank, source, out)
         previous = read_scan(out)
         result = search(opened, settings, bank=screensavers, previous=previous, device=place, progress=progress)
@@ -119,10 +119,10 @@ def curve(
     settings = replace(settings, window=window or settings.window)
     efforts: dict[str, Effort] = {}
     with bars() as progress, ExitStack() as stack:
-        changed = stack.enter_context(open_source(augmented, None, out)) if augmented else None
+        changed = stack.enter_context(open_source(augmented, None, out, device=str(place))) if augmented else None
         for name in expert or [""]:
             beside = out.with_name(f"{out.name}.{name.partition('@')[0]}") if name else out
-            opened = stack.enter_context(open_source(source, name or None, beside, progress, (test, train)))
+            opened = stack.enter_context(open_source(source, name or None, beside, progress, (test, train), str(place)))
             efforts[name or opened.space.partition(":")[0]] = measure_effort(
                 opened, settings, bank=open_bank(bank, source, pairs or out),
                 queries=queries, seed=seed, judged=judged, augmented_in=changed, device=place, progress=progress,

@@ -20,8 +20,8 @@ from reelseek.evaluation.captions import words_of
 from reelseek.library.store import Library
 from reelseek.library.tokens import TokenReader
 from reelseek.models.captioner import Captioner, CaptionerConfig, Memory
-from reelseek.models.device import resolve_device
-from reelseek.models.model import STRICT, RetrievalModel, load_model
+from reelseek.models.device import load_on_device, resolve_device
+from reelseek.models.model import STRICT, RetrievalModel
 from reelseek.training.captions.scores import score_stories
 from reelseek.training.captions.stories import Story, read_features, stories_of
 from reelseek.training.captions.writer import Writer, write_clips
@@ -109,7 +109,7 @@ def train_captions(
     rng = np.random.default_rng(recipe.seed)
     learnt, validated = (stories_of(read_split(library, name)) for name in (train, validation))
     place = resolve_device(device)
-    encoder = None if model is None else load_model(model).to(place)
+    encoder = None if model is None else load_on_device(model, device)
     dims = TokenReader(library, experts).dims if encoder is None else {}
     learnt_features, validation_features = (
         read_features(library, [story.clips for story in stories], encoder, dims) for stories in (learnt, validated)
