@@ -6,8 +6,9 @@ The public names, each imported when it is first used, so that `import reelseek`
 - `Searcher`, `Hit`: questions to a library, and what answers them; `localize` and `segment` look inside one video.
 - `load_model`, `SYSTEMS`: saved models, and the systems that can be trained; `RetrievalModel`, what every model is, and
   `Embedding`, what it makes of clips and texts.
-- `train`, `read_recipe`: learn from a library as a recipe says; `evaluate` measures, in `Measured` with a `Direction`
-  each way; `probe` asks what embeddings are worth to a linear classifier; `caption` describes.
+- `train`, `read_recipe`: learn from a library, or from a `FeatureDataset` in memory, as a recipe says; `evaluate`
+  measures, in `Measured` with a `Direction` each way; `probe` asks what embeddings are worth to a linear classifier;
+  `caption` describes.
 
 Beside them stand `reelseek.losses`, `reelseek.blocks` and `reelseek.metrics`, which take plain tensors;
 `reelseek.models` and `reelseek.experts`, with what a package's own systems and experts are written with;
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from reelseek.moments import localize, segment
     from reelseek.search import Hit, Searcher
     from reelseek.training import Measured, evaluate, read_recipe, train
+    from reelseek.training.dataset import FeatureDataset
     from reelseek.training.describe import caption
     from reelseek.training.probe import probe
 
@@ -33,6 +35,7 @@ _MODULES = {
     "Clip": "library.tokens",
     "Direction": "evaluation.ranks",
     "Embedding": "models",
+    "FeatureDataset": "training.dataset",
     "Hit": "search",
     "Library": "library",
     "Measured": "training",
@@ -53,6 +56,7 @@ __all__ = [
     "Clip",
     "Direction",
     "Embedding",
+    "FeatureDataset",
     "Hit",
     "Library",
     "Measured",

@@ -117,6 +117,9 @@ def test_recipes_are_read_changed_and_checked(tmp_path: Path) -> None:
         assert read_recipe(path).model["system"] in SYSTEMS
     read = read_recipe(RECIPES / "mmt.toml", ["train.epochs=2", "model.width=64", "data.train=learn"])
     assert (read.train.epochs, read.model["width"], read.data.train) == (2, 64, "learn")
+    plain = {"model": {"system": "mmt"}, "train": {"epochs": 2}}
+    assert read_recipe(plain, ["train.epochs=3"]).train.epochs == 3
+    assert plain["train"] == {"epochs": 2}  # the settings passed in stay as they were
     with pytest.raises(RecipeError, match=r"train\.epoch"):
         read_recipe(RECIPES / "mmt.toml", ["train.epoch=2"])
     with pytest.raises(RecipeError, match=r"section\.key=value"):

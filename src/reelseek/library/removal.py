@@ -23,7 +23,7 @@ __all__ = ["compact", "finish_interrupted", "remove_expert", "remove_videos"]
 
 _log = logging.getLogger("reelseek")
 _UNFINISHED = "removal"  # its key in `meta`
-_DERIVED = ("index", "copies")  # folders that are made anew from what is left
+_DERIVED = ("index", "copies", "texts")  # folders that are made anew from what is left
 
 
 @dataclass(frozen=True)

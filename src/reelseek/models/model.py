@@ -446,8 +446,8 @@ class LearnedModel(RetrievalModel):
                 lacking = len(track.mask) - track.videos.count
                 if lacking:
                     raise ModelError(
-                        f"{self.system} as published needs every modality, and {lacking} of {len(track.present)} videos "
-                        f"lack {name}; set model.missing to mask to go without"
+                        f"{self.system} as published needs every modality, and {lacking} of {len(track.present)} "
+                        f"videos lack {name}; set model.missing to mask to go without"
                     )
         return self.encode(steps)
 

@@ -3,6 +3,7 @@
 Text is one more modality: a caption's tokens are `Steps`, as a video's are. Every system takes every encoder.
 """
 
+import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -20,10 +21,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelseek.errors import ExpertUnavailable, ModelError
-from reelseek.experts.hub import load_pretrained, pretrained_folder
+from reelseek.experts.hub import load_pretrained, pretrained_folder, weights_hash
 from reelseek.experts.sentence import SENTENCE_DIM, packaged_encoder
 from reelseek.library.caption_features import CaptionFeatures
 from reelseek.library.mask import Mask, upload
+from reelseek.library.text_store import TextStore
 from reelseek.library.tokens import Steps
 from reelseek.models.words import split_words, word_vectors
 
@@ -76,12 +78,16 @@ class TextEncoder(nn.Module):
     Attributes:
         width: of its vectors.
         left_out: number of tokens beyond `most_tokens` so far; each increase is logged as a warning.
+        requested: what it was asked for so far, `words` or `pooled`.
+        stores: for each of these, vectors of texts that were encoded before, see `encode_once`.
     """
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.config = config
         self.left_out = 0
+        self.requested: set[str] = set()
+        self.stores: dict[str, TextStore] = {}
         # The only tensor of a frozen encoder: it carries the device.
         self.register_buffer("where", torch.zeros(()), persistent=False)
         self.where: Tensor
@@ -101,6 +107,10 @@ class TextEncoder(nn.Module):
             ModelError: a text is empty, is features and words are read or the reverse, or features have another width.
         """
         self._refuse_unreadable(texts)
+        self.requested.add("pooled")
+        stored = self.stores["pooled"].read(texts) if "pooled" in self.stores else None
+        if stored is not None:
+            return upload([torch.from_numpy(np.concatenate(stored))], self._device)[0]
         if self.config.encoder == "sentence" and not self.config.trained:
             rows = upload([torch.from_numpy(packaged_encoder().encode(texts))], self._device)[0]
             self._check(rows)
@@ -120,9 +130,42 @@ class TextEncoder(nn.Module):
             ModelError: a text is empty, is features and words are read or the reverse, or features have another width.
         """
         self._refuse_unreadable(texts)
-        steps = self._encode(texts)[0]
+        self.requested.add("words")
+        stored = self.stores["words"].read(texts) if "words" in self.stores else None
+        steps = self._encode(texts)[0] if stored is None else self._from_store(stored)
         self._check(steps.values)
         return steps
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether a text has the same vectors for good, and a network has to run for them."""
+        return not (self.config.trained or self.config.encoder == FEATURES or self.config.encoder.endswith(_VECTORS))
+
+    @property
+    def fingerprint(self) -> str:
+        """Names a frozen encoder and all that its vectors depend on."""
+        sentence = self.config.encoder == "sentence"
+        weights = packaged_encoder().fingerprint if sentence else weights_hash(_folder(self.config.encoder))
+        return hashlib.sha256(f"{weights}, {self.config.most_tokens} tokens, 1".encode()).hexdigest()[:16]
+
+    def rows_of(self, kind: str, texts: Sequence[str]) -> dict[str, npt.NDArray[np.float32]]:
+        """The vectors [row, width] of texts, to be stored: one for each token in `words`, one in `pooled`."""
+        with torch.no_grad():
+            if kind == "pooled":
+                return {text: row[None] for text, row in zip(texts, self.pooled(texts).cpu().numpy(), strict=True)}
+            steps = self._encode(texts)[0]
+        lengths = (steps.mask.shape[1] - steps.mask.int().flip(1).argmax(1)).tolist()  # the first token counts too
+        values = steps.values.float().cpu().numpy()
+        return {text: row[:length] for text, row, length in zip(texts, values, lengths, strict=True)}
+
+    def _from_store(self, rows: Sequence[npt.NDArray[np.float32]]) -> Steps:
+        """Steps of stored tokens, as `_encode` gives them."""
+        steps = self._padded(rows, limit=None)
+        if _is_clip(_loaded(self.config.encoder)[1]):
+            present = steps.mask.clone()
+            present[:, 0] = False
+            steps = Steps(steps.values, present, steps.spans)
+        return steps.to(self._device)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # tokenizers and files of vectors are no tensors
     @takes_one_text
@@ -199,23 +242,24 @@ class TextEncoder(nn.Module):
     def _vectors(self, texts: Sequence[str]) -> Steps:
         vectors = word_vectors(self.config.encoder)
         rows = [[row for row in map(vectors.get, split_words(text)) if row is not None] for text in texts]
-        return self._padded([np.array(row, np.float32).reshape(-1, vectors.width) for row in rows])
+        rows_of_texts = [np.array(row, np.float32).reshape(-1, vectors.width) for row in rows]
+        return self._padded(rows_of_texts, self.config.most_tokens).to(self._device)
 
     def _features(self, texts: Sequence[str]) -> Steps:
-        return self._padded([text.vectors for text in texts if isinstance(text, CaptionFeatures)])
+        rows = [text.vectors for text in texts if isinstance(text, CaptionFeatures)]
+        return self._padded(rows, self.config.most_tokens).to(self._device)
 
-    def _padded(self, rows: Sequence[npt.NDArray[np.float32]]) -> Steps:
-        """Steps of the vectors [word, dim] of each text, without the words that are too many."""
-        limit = self.config.most_tokens
-        self._count_left_out(sum(max(0, len(row) - limit) for row in rows), limit)
-        rows = [row[:limit] for row in rows]
+    def _padded(self, rows: Sequence[npt.NDArray[np.float32]], limit: int | None) -> Steps:
+        """Steps of the vectors [word, dim] of each text on the host, without the words that are too many."""
+        if limit is not None:
+            self._count_left_out(sum(max(0, len(row) - limit) for row in rows), limit)
+            rows = [row[:limit] for row in rows]
         width = rows[0].shape[1] if rows else self.width
         values = np.zeros((len(rows), max(1, *map(len, rows), 1), width), np.float32)
         present = np.zeros(values.shape[:2], bool)
         for index, row in enumerate(rows):
             values[index, : len(row)], present[index, : len(row)] = row, True
-        steps = Steps(torch.from_numpy(values), torch.from_numpy(present), torch.zeros(*present.shape, 2))
-        return steps.to(self._device)
+        return Steps(torch.from_numpy(values), torch.from_numpy(present), torch.zeros(*present.shape, 2))
 
     def _count_left_out(self, tokens: int, limit: int) -> None:
         if tokens:

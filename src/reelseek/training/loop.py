@@ -13,10 +13,12 @@ from torch import Tensor
 
 from reelseek.errors import RecipeError
 from reelseek.library.source import FeatureSource
+from reelseek.library.store import Library
 from reelseek.library.tokens import TokenReader
 from reelseek.models import parallel
 from reelseek.models.device import device_of, matmul_precision, resolve_device
 from reelseek.models.model import Batch, RetrievalModel
+from reelseek.models.once import encode_once
 from reelseek.training.ahead import in_order
 from reelseek.training.batches import BatchReader
 from reelseek.training.caching import cached_gradients
@@ -84,6 +86,7 @@ def train(
     if recipe.train.start is not None:
         load_matching(model, recipe.train.start)
     model.to(target)
+    _encode_texts_once(model, library, splits)
     trainer = Trainer(recipe, model, reader, splits, library=library, out=out)
     if recipe.pseudo is not None:
         labels = _pseudo_labels(recipe, recipe.pseudo, library, reader, splits[0], out, report, target)
@@ -99,6 +102,17 @@ def train(
     trainer.finish(library, out)
     parallel.barrier()
     return model.eval()
+
+
+def _encode_texts_once(model: RetrievalModel, library: FeatureSource, splits: tuple[Split, Split]) -> None:
+    """Let a frozen text side read every caption from what it gave once; it is kept beside a library."""
+    folder = library.path / "texts" if isinstance(library, Library) else None
+    texts = [text for split in splits for text in split.texts]
+    if folder is None or parallel.is_main_process():
+        encode_once(model, texts, folder)
+    parallel.barrier()
+    if folder is not None and not parallel.is_main_process():
+        encode_once(model, texts, folder)
 
 
 def _open_data(recipe: Recipe, library: FeatureSource) -> tuple[TokenReader, tuple[Split, Split]]:

@@ -3,6 +3,7 @@
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal
 
@@ -185,13 +186,18 @@ class Recipe:
             )
 
 
-def read_recipe(path: str | os.PathLike[str], changes: Sequence[str] = ()) -> Recipe:
-    """Read a TOML recipe and apply `section.key=value` changes.
+def read_recipe(recipe: str | os.PathLike[str] | Mapping[str, Any], changes: Sequence[str] = ()) -> Recipe:
+    """Read a TOML recipe, or the same as nested dicts, and apply `section.key=value` changes.
+
+    >>> read_recipe({"model": {"system": "mmt"}}, ["train.epochs=3"]).train.epochs
+    3
 
     Raises:
         RecipeError: it cannot be read, or a key or value is wrong; says which.
     """
-    return recipe_from(read_settings(path, changes), str(path))
+    if isinstance(recipe, Mapping):
+        return recipe_from(changed(deepcopy(dict(recipe)), changes, section=True), "the recipe")
+    return recipe_from(read_settings(recipe, changes), str(recipe))
 
 
 def read_settings(path: str | os.PathLike[str], changes: Sequence[str] = ()) -> dict[str, Any]:
