@@ -11,7 +11,7 @@ from reelseek.experiments.experiment import Arm, Claim, Column, Experiment, Pair
 from reelseek.experiments.run import COMMON, recipe_of
 from reelseek.experiments.worlds import WORDS, world_library
 from reelseek.library import Library, add
-from reelseek.models.device import load_on_device, resolve_device
+from reelseek.models.device import load_on_device
 from reelseek.models.model import RetrievalModel
 from reelseek.moments import localize, segment
 from reelseek.moments.placement import evenly
@@ -63,7 +63,7 @@ def _trained_eao(folder: Path, seed: int) -> RetrievalModel:
         )
         done = (folder / "eao" / "config.json").is_file()
         saved = folder / "eao"
-        return load_on_device(saved) if done else train(recipe, library, saved, device=resolve_device())
+        return load_on_device(saved) if done else train(recipe, library, saved)
 
 
 def _library(folder: Path, name: str, films: dict[str, list[TaskFilm]]) -> Library:
@@ -207,7 +207,7 @@ def caption_worlds(folder: Path, seed: int) -> dict[str, dict[str, Any]]:
             recipe = recipe_of(arm, seed, 0.01, str(path.with_name(WORDS)), library, None)
             done = (folder / name / "config.json").is_file()
             saved = folder / name
-            models[name] = load_on_device(saved) if done else train(recipe, library, saved, device=resolve_device())
+            models[name] = load_on_device(saved) if done else train(recipe, library, saved)
         experts = list(COOT_ARM.recipe["data"]["experts"])
         for name, model in models.items():
             reads = {"model": model} if model else {"experts": experts}

@@ -179,7 +179,7 @@ def _job(arm: Arm, where: _Where, seed: int, rate: float, name: str) -> str:
             recipe = recipe_of(arm, seed, rate, words, library, start)
             trained = (folder / "model" / "config.json").is_file()
             saved = folder / "model"
-            model = load_on_device(saved) if trained else train(recipe, library, saved, device=resolve_device())
+            model = load_on_device(saved) if trained else train(recipe, library, saved)
             origin = {key: value for key, value in stored.items() if key != "views"} or _origin(model, folder)
             values = _evaluate_views(model, recipe, library, views, folder)
     origin = {"arm": arm.name, "seed": seed, "rate": rate, **origin}

@@ -7,7 +7,16 @@ import torch
 from reelseek.experts.device import available, resolve_device
 from reelseek.models.model import RetrievalModel, load_model
 
-__all__ = ["available", "describe", "device_of", "free_memory", "load_on_device", "matmul_precision", "resolve_device"]
+__all__ = [
+    "available",
+    "describe",
+    "device_of",
+    "free_memory",
+    "load_on_device",
+    "matmul_precision",
+    "peak_memory",
+    "resolve_device",
+]
 
 
 def device_of(model: torch.nn.Module) -> torch.device:
@@ -60,3 +69,8 @@ def matmul_precision(device: torch.device) -> None:
     """Let a GPU multiply float32 matrices in TF32 (ten bits of mantissa); the CPU keeps full precision."""
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
+
+
+def peak_memory(device: torch.device) -> dict[str, int]:
+    """The most memory that this process's tensors took on a GPU, as an entry for a record; other devices count none."""
+    return {"peak_memory_bytes": torch.cuda.max_memory_allocated(device)} if device.type == "cuda" else {}
