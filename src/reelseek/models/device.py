@@ -44,7 +44,7 @@ def load_on_device(
 
 
 def describe(device: torch.device) -> str:
-    """Describe a device in words, with its memory in GiB.
+    """Describe a device in words: its name, what it computes in, and its memory in GiB.
 
     >>> describe(torch.device("cpu"))
     'cpu'
@@ -53,7 +53,9 @@ def describe(device: torch.device) -> str:
         return str(device)
     properties = torch.cuda.get_device_properties(device)
     free, total = torch.cuda.mem_get_info(device)
-    return f"{device}: {properties.name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+    kinds = "float32, float16" + (", bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "")
+    compute = f"compute capability {properties.major}.{properties.minor} ({kinds})"
+    return f"{device}: {properties.name}, {compute}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
 
 
 def free_memory(device: torch.device) -> int | None:

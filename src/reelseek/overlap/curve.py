@@ -206,8 +206,10 @@ def search_curve(
     below = np.zeros(len(positives) + 1, np.int64)  # negatives by how many positives are below them
     count = 0
     groups = group_by_length(queries, window), group_by_length(gallery, window)
-    on_host = device is None or device.type == "cpu"
-    blocks = score_blocks(*groups, window) if on_host else device_scores(*groups, window, device)
+    if device is None or device.type == "cpu":
+        blocks = score_blocks(*groups, window)
+    else:
+        blocks = device_scores(*groups, window, device)
     for rows, columns, block in blocks:
         values = block.numpy()[skipped.negatives(rows.numpy(), columns.numpy())]
         below += np.bincount(np.searchsorted(positives, values, side="left"), minlength=len(below))

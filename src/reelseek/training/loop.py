@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from itertools import islice
 from pathlib import Path
 
@@ -214,7 +214,7 @@ class Trainer:
             raise ModelError(self._explain(broken[0], float(losses[broken[0]])))
         return float(np.mean(losses.numpy().astype(np.float64)))
 
-    def _steps(self) -> Iterator[tuple[Batch, Tensor]]:
+    def _steps(self) -> Generator[tuple[Batch, Tensor], None, None]:
         """Take the steps of the epoch, and yield each batch with its loss once its gradients are added."""
         state, config = self.state, self.config
         rng = np.random.default_rng([config.seed, state.epoch])

@@ -154,7 +154,7 @@ def _build(recipe: CaptionRecipe, stories: Sequence[Story], features: tuple[Tens
 
 def _data(captioner: Captioner, stories: list[Story], features: tuple[Tensor, Tensor], device: torch.device) -> _Data:
     numbers = [[[captioner.numbers(words_of(text)) for text in texts] for texts in s.captions] for s in stories]
-    return _Data(stories, *(part.to(device) for part in features), numbers)
+    return _Data(stories, features[0].to(device), features[1].to(device), numbers)
 
 
 class _Fit:
