@@ -11,7 +11,8 @@ import time
 import numpy as np
 import torch
 
-from reelseek.overlap.match import best_matches, group_by_length, score_blocks
+from reelseek.overlap.blocks import group_by_length, score_blocks
+from reelseek.overlap.match import best_matches
 from reelseek.overlap.nearest import near_matches
 
 QUERIES, GALLERY, FRAMES, DIM, K = 300, 3000, 15, 512, 4

@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from reelseek.cli import main
 from reelseek.errors import UsageError
-from reelseek.models import device
-from reelseek.models.device import available, describe, device_of, resolve_device
+from reelseek.experts import device
+from reelseek.experts.device import available, resolve_device
+from reelseek.models.device import describe, device_of
 
 
 @pytest.fixture
@@ -62,3 +64,17 @@ def test_a_model_says_where_it_is() -> None:
     model = torch.nn.BatchNorm1d(3)
     assert device_of(model) == torch.device("cpu")
     assert device_of(model.to("meta")) == torch.device("meta")
+
+
+def test_a_command_that_runs_out_of_a_devices_memory_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(_: list[str]) -> int:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total of 16 GiB")
+
+    monkeypatch.setattr(main, "_run", full)
+    with pytest.raises(SystemExit) as stopped:
+        main.main()
+    assert stopped.value.code == 1
+    expected = "error: the device has too little memory: CUDA out of memory; free some, or take --device cpu"
+    assert expected in " ".join(capsys.readouterr().err.split())

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reelseek.overlap.match import Match, best_matches, best_windows, group_by_length, score_blocks, unit_rows
+from reelseek.overlap.blocks import group_by_length, score_blocks
+from reelseek.overlap.match import Match, best_matches, best_windows, unit_rows
 
 
 def _oracle(query: np.ndarray, gallery: np.ndarray, window: int) -> tuple[float, int, int]:

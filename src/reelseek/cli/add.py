@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reelseek.cli.device import Device
 from reelseek.cli.show import bars, say
 from reelseek.errors import CollectionError, UsageError
 
@@ -33,6 +34,7 @@ def add(
         str | None, typer.Option(help="Comma-separated, name or name@model. Default: all that run here.")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core.")] = None,
+    device: Device = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
 ) -> None:
     """Ingest, extract and index what is new. Interrupted, it goes on where it was."""
@@ -48,6 +50,8 @@ def add(
         raise UsageError("--no-media takes rows from a table; name one (CSV, TSV, JSONL or Parquet)")
     if not media and experts:
         raise UsageError("--no-media extracts nothing, so --experts contradicts it; leave one out")
+    if not media and device is not None:
+        raise UsageError("--no-media extracts nothing, so --device has no effect; leave one out")
     for path in paths:  # before a library is begun for nothing
         if not os.path.lexists(path):
             raise CollectionError(f"{path}: no such file or folder")
@@ -61,6 +65,7 @@ def add(
             experts=[name.strip() for name in experts.split(",") if name.strip()] if experts else None,
             workers=workers,
             retry_failed=retry_failed,
+            device=device,
             progress=progress,
         )
         index = update_indexes(opened, progress)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reelseek.cli.device import Device, named_device
 from reelseek.cli.show import bars, clock, print_json, print_table, say
 from reelseek.errors import CollectionError, UsageError
 
@@ -32,6 +33,7 @@ def caption(
     beam: Annotated[int, typer.Option(help="Hypotheses that are followed; 1 is greedy.", min=1)] = 4,
     srt: Annotated[Path | None, typer.Option(help="Folder for subtitles, .srt and .vtt, one of each a video.")] = None,
     index: Annotated[bool, typer.Option(help="Let search find the lines as text, marked as machine-written.")] = True,
+    device: Device = None,
     json: Annotated[bool, typer.Option("--json", help="A JSON line a video.")] = False,
 ) -> None:
     """Write a first description of videos, shot by shot."""
@@ -42,7 +44,7 @@ def caption(
     with Library.open(library) as opened, bars() as progress:
         stories = describe(
             opened, videos, model=model, segments=_read_segments(segments, opened) if segments else None, beam=beam,
-            index=index, progress=progress,
+            index=index, device=named_device(device), progress=progress,
         )  # fmt: skip
     for story in stories:
         if json:
@@ -83,6 +85,7 @@ def train(
     rate: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
     memory: Annotated[int, typer.Option(min=0, help="Cells that go from clip to clip; 0: none.")] = 1,
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
+    device: Device = None,
 ) -> None:
     """Learn to write captions (MART) from embeddings of a model, or from tracks."""
     from reelseek.library import Library
@@ -97,7 +100,7 @@ def train(
     with Library.open(library) as opened, bars() as progress:
         writer, summary = train_captions(
             opened, recipe, model=model, experts=experts.split(",") if experts else None, train=split,
-            validation=validation,
+            validation=validation, device=named_device(device),
             report=lambda epoch, total, loss, cider: progress("training", epoch, total, f"CIDEr-D {cider:.3f}"),
         )  # fmt: skip
     writer.save(out, summary)
@@ -119,17 +122,19 @@ def evaluate(
         Path | None, typer.Option(help="Write a page: frames, every system's paragraph, the truth.")
     ] = None,
     examples: Annotated[int, typer.Option(help="Videos on the page.", min=1)] = 12,
+    device: Device = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """BLEU, ROUGE-L, CIDEr-D, METEOR (with REELSEEK_METEOR set to its jar) and repetition, side by side."""
     from reelseek.library import Library
     from reelseek.training.captions import load_writer, measure_captions, nearest_captions
 
+    place = named_device(device)
     with Library.open(library) as opened:
         systems: dict[str, MeasuredCaptions] = {}
         for path in captioners:
             name = path.name if path.name not in systems else str(path)
-            systems[name] = measure_captions(load_writer(path), opened, split, beam=beam)
+            systems[name] = measure_captions(load_writer(path).to(place), opened, split, beam=beam)
         if nearest:
             systems["nearest caption"] = nearest_captions(opened, split=split)
         if page is not None:

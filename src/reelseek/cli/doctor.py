@@ -25,6 +25,7 @@ def doctor(
 
     from reelseek.errors import ExpertUnavailable
     from reelseek.experts import DEFAULT_EXPERTS, expert_faults, known_experts, load_expert
+    from reelseek.media.memory import available_memory
     from reelseek.models.device import available, describe, resolve_device
 
     rows = []
@@ -39,9 +40,12 @@ def doctor(
     rows += [(name, "does not run", reason) for name, reason in expert_faults().items()]
     print_table(["expert", "state", "about"], rows)
     _print_plugin_systems()
-    devices = [describe(torch.device(name)) for name in available()]
+    auto = resolve_device("auto")
+    default = "" if resolve_device() == auto else f", and REELSEEK_DEVICE names {resolve_device()}"
+    devices = [describe(torch.device(name)) for name in available()[:-1]]
+    devices.append(f"cpu: {available_memory() / 2**30:.1f} GiB free")
     tools = [
-        ("device", f"{resolve_device()}; here there is " + ", ".join(devices)),
+        ("device", f"auto takes {auto}{default}; here there is {'; '.join(devices)}"),
         ("browser copies", "PyAV with H.264"),
         ("chromium", shutil.which("chromium") or "absent: page tests are skipped"),
     ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reelseek.cli.device import Device, named_device
 from reelseek.cli.show import bars, print_json, print_table, say
 from reelseek.cli.train import seed_numbers
 from reelseek.errors import UsageError
@@ -28,6 +29,7 @@ def experiment(
     tables: Annotated[str | None, typer.Option(help="Only these tables, comma-separated.")] = None,
     full: Annotated[bool, typer.Option("--full", help="Four times as many videos and as wide models.")] = False,
     workers: Annotated[int, typer.Option(help="Processes, each of one thread.", min=1)] = 2,
+    device: Device = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Try the claims of a paper again: its tables, each claim with a verdict and its interval."""
@@ -45,7 +47,9 @@ def experiment(
     selected = _select(name, parts, on_features=features is not None, full=full)
     numbers = seed_numbers(seeds)
     with bars() as progress:
-        results = run_experiment(selected, out, numbers, features=features, workers=workers, progress=progress)
+        results = run_experiment(
+            selected, out, numbers, features=features, workers=workers, device=named_device(device), progress=progress
+        )
     origin = f"Features of {features}" if features else f"Studio worlds (generator {generator_hash()})"
     source = source_of(features)
     reports = report_tables(selected, results, out, source, f"{origin}, seeds {', '.join(map(str, numbers))}")

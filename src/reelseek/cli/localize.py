@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reelseek.cli.device import Device, named_device
 from reelseek.cli.show import bars, clock, print_json, print_table, say
 from reelseek.errors import UsageError
 
@@ -42,30 +43,34 @@ def localize(
     crosstask: Annotated[
         Path | None, typer.Option(help="CrossTask's folder instead of a video: recall by task on what is at hand.")
     ] = None,
+    device: Device = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Where in a video each step of a task happens; or how well that is found on CrossTask."""
     from reelseek.library import Library
     from reelseek.library.readers.steps import read_crosstask, read_lines, read_truth
-    from reelseek.moments import localize as place
+    from reelseek.moments import localize as localize_steps
     from reelseek.moments import measure_steps
 
     if (crosstask is None) == (video is None) or (video is not None and steps is None):
         raise UsageError("wanted LIBRARY VIDEO --steps FILE, or LIBRARY --crosstask FOLDER")
     if crosstask is not None and (steps or truth or figure or missing or not ordered):
-        raise UsageError("--crosstask is its own protocol: it takes --model, --radius and --json alone")
+        raise UsageError("--crosstask is its own protocol: it takes --model, --radius, --device and --json alone")
     check_figure(figure)
+    place = named_device(device)
     with Library.open(library) as opened:
         if crosstask is not None:
             with bars() as progress:
                 data = read_crosstask(crosstask)
-                measured = measure_steps(opened, data, model=model, radius=radius, progress=progress)
+                measured = measure_steps(opened, data, model=model, radius=radius, device=place, progress=progress)
             _print_crosstask(measured, {name: task.title for name, task in data.tasks.items()}, json=json)
             return
         assert video is not None
         assert steps is not None
         lines = read_lines(steps)
-        localized = place(opened, video, lines, model=model, ordered=ordered, missing=missing, radius=radius)
+        localized = localize_steps(
+            opened, video, lines, model=model, ordered=ordered, missing=missing, radius=radius, device=place
+        )
         true = read_truth(truth, localized.seconds, len(localized.steps)) if truth is not None else None
         if figure is not None:
             draw(localized.timeline(true), figure, opened, localized.video)

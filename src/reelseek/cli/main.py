@@ -99,6 +99,10 @@ def main() -> None:
         say(f"error: {error}")
         code = 1
     except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for every command
+            reason = str(error).partition(".")[0]
+            say(f"error: the device has too little memory: {reason}; free some, or take --device cpu")
+            sys.exit(1)
         # typer carries its own copy of click, whose usage errors are known by what they can do
         if not (hasattr(error, "show") and hasattr(error, "exit_code")):
             raise

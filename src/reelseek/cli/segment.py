@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from reelseek.cli.device import Device, named_device
 from reelseek.cli.localize import FIGURE, RADIUS, check_figure, draw
 from reelseek.cli.show import clock, print_json, print_table, say
 from reelseek.errors import UsageError
@@ -34,6 +35,7 @@ def segment(
     ] = None,
     radius: Annotated[float, RADIUS] = 1.0,
     figure: Annotated[Path | None, FIGURE] = None,
+    device: Device = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Say of every second of a video which part of a transcript it shows."""
@@ -46,7 +48,7 @@ def segment(
         segmented = decode(
             opened, video, read_lines(transcript), labels=read_lines(labels) if labels else None, model=model,
             ordered=ordered, background=background, mean_seconds=mean_seconds, temperature=temperature,
-            public_decoder=public_decoder, radius=radius,
+            public_decoder=public_decoder, radius=radius, device=named_device(device),
         )  # fmt: skip
         true = _read_truth(truth, segmented.curves.texts) if truth is not None else None
         if figure is not None:

@@ -11,7 +11,8 @@ from reelseek.experiments.experiment import Arm, Claim, Column, Experiment, Pair
 from reelseek.experiments.run import COMMON, recipe_of
 from reelseek.experiments.worlds import WORDS, world_library
 from reelseek.library import Library, add
-from reelseek.models.model import RetrievalModel, load_model
+from reelseek.models.device import load_on_device
+from reelseek.models.model import RetrievalModel
 from reelseek.moments import localize, segment
 from reelseek.moments.placement import evenly
 from reelseek.studio.tasks import TaskFilm, plan_task_films, shoot_tasks
@@ -42,7 +43,7 @@ def place_steps_in_films(folder: Path, seed: int) -> dict[str, dict[str, Any]]:
     for kind, change in _KINDS.items():
         films = plan_task_films(_FILMS, seed=seed, **change)
         with _library(folder, kind.replace(" ", "-"), {"test": films}) as library:
-            for name, model in (("concepts", load_model("concepts")), ("EAO", eao)):
+            for name, model in (("concepts", load_on_device("concepts")), ("EAO", eao)):
                 values[f"{kind}, {name}"] = _measure_films(library, films, model)
     return values
 
@@ -61,7 +62,8 @@ def _trained_eao(folder: Path, seed: int) -> RetrievalModel:
             }
         )
         done = (folder / "eao" / "config.json").is_file()
-        return load_model(folder / "eao") if done else train(recipe, library, folder / "eao")
+        saved = folder / "eao"
+        return load_on_device(saved) if done else train(recipe, library, saved)
 
 
 def _library(folder: Path, name: str, films: dict[str, list[TaskFilm]]) -> Library:
@@ -204,7 +206,8 @@ def caption_worlds(folder: Path, seed: int) -> dict[str, dict[str, Any]]:
         for name, arm in (("COOT", COOT_ARM), ("CrossCLR", CROSSCLR_ARM)):
             recipe = recipe_of(arm, seed, 0.01, str(path.with_name(WORDS)), library, None)
             done = (folder / name / "config.json").is_file()
-            models[name] = load_model(folder / name) if done else train(recipe, library, folder / name)
+            saved = folder / name
+            models[name] = load_on_device(saved) if done else train(recipe, library, saved)
         experts = list(COOT_ARM.recipe["data"]["experts"])
         for name, model in models.items():
             reads = {"model": model} if model else {"experts": experts}

@@ -9,6 +9,7 @@ Learning rates are selected on validation clips of a world whose seed no reporte
 """
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -28,7 +29,8 @@ from reelseek.experiments.worlds import WORDS, world_library
 from reelseek.library import Library
 from reelseek.library.files import write_whole
 from reelseek.library.tokens import TokenReader
-from reelseek.models.model import Batch, RetrievalModel, load_model
+from reelseek.models.device import device_of, load_on_device, resolve_device
+from reelseek.models.model import Batch, RetrievalModel
 from reelseek.studio.worlds import generator_hash
 from reelseek.training import Recipe, evaluate, train
 from reelseek.training.data import hidden_experts, recipe_splits
@@ -52,6 +54,7 @@ def run_experiment(
     *,
     features: Path | None = None,
     workers: int = 2,
+    device: str | torch.device | None = None,
     progress: Progress = lambda *_: None,
 ) -> dict[str, list[Result]]:
     """Run every arm with every seed; return the results by the key of the arm, in the order of the seeds.
@@ -59,9 +62,11 @@ def run_experiment(
     Args:
         features: a library of real features instead of the worlds. An arm's experts are taken by name or by modality.
         workers: number of processes, of one thread each.
+        device: where models train and are evaluated, see `resolve_device`; all processes share it.
 
     Raises:
-        UsageError: a seed is the one that rates are selected with, or the library lacks an expert.
+        UsageError: there is no such device, a seed is the one that rates are selected with, or the library lacks an
+            expert.
     """
     if TUNING_SEED in seeds or not seeds or len(set(seeds)) < len(seeds):
         raise UsageError(
@@ -71,7 +76,8 @@ def run_experiment(
     where = _Where(out, features, source_of(features))
     total = sum(_tuned(arm) * len(arm.rates) + len(seeds) for arm in arms)
     done = 0
-    with ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) as pool:
+    place = str(resolve_device(device))
+    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (place,)) as pool:
         try:
             for level in _levels(arms):
                 for kind in ("tune", "seeds"):
@@ -121,8 +127,10 @@ def _tuned(arm: Arm) -> bool:
     return len(arm.rates) > 1 and arm.measure is None
 
 
-def _one_thread() -> None:
+def _start_worker(device: str) -> None:
+    """Compute on one thread, and on `device` wherever a job names none."""
     torch.set_num_threads(1)
+    os.environ["REELSEEK_DEVICE"] = device
 
 
 def _levels(arms: Sequence[Arm]) -> Iterator[list[Arm]]:
@@ -170,7 +178,8 @@ def _job(arm: Arm, where: _Where, seed: int, rate: float, name: str) -> str:
         with Library.open(path) as library:
             recipe = recipe_of(arm, seed, rate, words, library, start)
             trained = (folder / "model" / "config.json").is_file()
-            model = load_model(folder / "model") if trained else train(recipe, library, folder / "model")
+            saved = folder / "model"
+            model = load_on_device(saved) if trained else train(recipe, library, saved)
             origin = {key: value for key, value in stored.items() if key != "views"} or _origin(model, folder)
             values = _evaluate_views(model, recipe, library, views, folder)
     origin = {"arm": arm.name, "seed": seed, "rate": rate, **origin}
@@ -278,6 +287,6 @@ def _validation_loss(model: RetrievalModel, recipe: Recipe, library: Library) ->
         [split.texts[row] for row in rows],
         torch.tensor([videos[clip.video] for clip in clips]),
         torch.arange(len(clips)),
-    )
+    ).to(device_of(model))
     with torch.no_grad():
         return float(sum(term for term in model.eval().loss(batch).values()))

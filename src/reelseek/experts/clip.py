@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable
 from reelseek.experts.expert import PerFrame, Session, fingerprint
-from reelseek.experts.hub import load_pretrained, pretrained_folder, rows, weights_hash
+from reelseek.experts.hub import load_pretrained, move_inputs, pretrained_folder, rows, weights_hash
 from reelseek.experts.preprocessing import Preprocessing
 from reelseek.media.streams import FrameBatch, Stream
 
@@ -39,15 +39,23 @@ class _Clip:
         )
         self.dim = _width(self._folder)
 
+    def to(self, device: str) -> None:
+        """Move the model to a device."""
+        self._model().to(device)
+
     def open(self) -> Session:
         return PerFrame(self._encode, self.dim)
+
+    def _model(self) -> Any:
+        return load_pretrained("AutoModel", str(self._folder))
 
     def _encode(self, batch: FrameBatch) -> npt.NDArray[np.float32]:
         import torch
 
-        model = load_pretrained("AutoModel", str(self._folder))
+        model = self._model()
+        inputs = self._preprocessing(batch.pixels, model.get_image_features)
         with torch.inference_mode():
-            output = model.get_image_features(**self._preprocessing(batch.pixels, model.get_image_features))
+            output = model.get_image_features(**move_inputs(inputs, model))
             output = getattr(output, "pooler_output", output)
             return rows(torch.nn.functional.normalize(output, dim=-1))
 
@@ -79,7 +87,7 @@ def clip_text(folder: Path, texts: Sequence[str]) -> npt.NDArray[np.float32]:
     padding = "max_length" if model.config.model_type == "siglip" else True
     tokens = tokenizer(list(texts), padding=padding, truncation=True, max_length=longest, return_tensors="pt")
     with torch.inference_mode():
-        output = model.get_text_features(**tokens)
+        output = model.get_text_features(**move_inputs(tokens, model))
         output = getattr(output, "pooler_output", output)
         return rows(torch.nn.functional.normalize(output, dim=-1))
 

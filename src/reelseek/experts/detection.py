@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable
 from reelseek.experts.expert import PerFrame, Session, Text, fingerprint, likeliest
-from reelseek.experts.hub import labels_of, load_pretrained, pretrained_folder, weights_hash
+from reelseek.experts.hub import labels_of, load_pretrained, move_inputs, pretrained_folder, weights_hash
 from reelseek.experts.preprocessing import Preprocessing
 from reelseek.media.streams import FrameBatch, Stream
 
@@ -43,6 +43,10 @@ class _Detection:
             fps=1,
         )
 
+    def to(self, device: str) -> None:
+        """Move the model to a device."""
+        self._model().to(device)
+
     def open(self) -> Session:
         return PerFrame(self._encode, self.dim, self._describe)
 
@@ -54,12 +58,12 @@ class _Detection:
 
         model = self._model()
         with torch.inference_mode():
-            logits = model(**self._preprocessing(batch.pixels, model.forward)).logits
+            logits = model(**move_inputs(self._preprocessing(batch.pixels, model.forward), model)).logits
             # DETR-like detectors score boxes by softmax and keep a last class for "no object"; others use sigmoids.
             softmax = logits.shape[-1] == self.dim + 1
             scores = logits.softmax(-1)[..., :-1] if softmax else logits.sigmoid()
             best = scores.amax(dim=1)
-            sure: npt.NDArray[np.float32] = torch.where(best > _SURE, best, torch.zeros(())).numpy()
+            sure: npt.NDArray[np.float32] = torch.where(best > _SURE, best, torch.zeros(())).cpu().numpy()
         return sure
 
     def labels(self, values: npt.NDArray[np.floating]) -> list[tuple[str, float]]:

@@ -86,6 +86,8 @@ class Expert(Protocol):
 
     An expert whose values have names may have a method more, by which search tells people what it saw:
     `labels(values [step, dim]) -> [(label, how sure), ...]`, likeliest first; see `likeliest`.
+    One that computes with PyTorch may have `to(device)`, which moves its model: a worker process calls it once, before
+    its first video, if extraction is to run on an accelerator.
     """
 
     @property

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reelseek.errors import MediaError
+from reelseek.errors import ExpertUnavailable, MediaError
 from reelseek.experts import load_expert
 from reelseek.experts.expert import Expert, Session, Track, check_track
 from reelseek.media.container import Limits
@@ -15,7 +15,9 @@ from reelseek.media.picture import THUMBNAIL_STREAM, Thumbnails
 from reelseek.media.shots import SHOT_STREAM, ShotDetector
 from reelseek.media.streams import FrameStream, Stream
 
-__all__ = ["Extracted", "extract", "prepare_worker"]
+__all__ = ["Extracted", "extract", "prepare_worker", "worker_expert"]
+
+_UNMOVED: dict[str, str] = {}  # by spec, why this process could not move an expert's model
 
 
 @dataclass
@@ -33,24 +35,44 @@ class Extracted:
     notices: list[Notice] = field(default_factory=list)
 
 
-def prepare_worker(specs: Sequence[str]) -> None:
-    """Load experts before the memory limit is set, and compute on one thread, since files run side by side."""
+def prepare_worker(specs: Sequence[str], device: str = "cpu") -> None:
+    """Load experts before the memory limit is set, and compute on one thread, since files run side by side.
+
+    Args:
+        device: where the models of those experts go that have `to`. One that cannot be moved fails with every video.
+    """
     import torch
 
     torch.set_num_threads(1)
     for spec in specs:
-        load_expert(spec)
+        expert = load_expert(spec)
+        if device != "cpu" and hasattr(expert, "to"):
+            try:
+                expert.to(device)
+            except Exception as error:  # foreign code and drivers: an error here would end the whole pool
+                _UNMOVED[spec] = f"its model could not be moved to {device}: {type(error).__name__}: {error}"
+
+
+def worker_expert(spec: str) -> Expert:
+    """Return an expert that `prepare_worker` loaded.
+
+    Raises:
+        ExpertUnavailable: its model could not be moved to the device.
+    """
+    if spec in _UNMOVED:
+        raise ExpertUnavailable(f"{_UNMOVED[spec]}; use fewer --workers, or --device cpu")
+    return load_expert(spec)
 
 
 class _Guarded:
     """A session that is fed no more after its first error, so that one expert's failure does not end the others."""
 
-    def __init__(self, expert: Expert) -> None:
-        self.expert = expert
+    def __init__(self, spec: str) -> None:
+        self.expert = load_expert(spec)
         self.session: Session | None = None
         self.error = ""
         try:
-            self.session = expert.open()
+            self.session = worker_expert(spec).open()
         except MemoryError:
             raise
         except Exception as error:  # an expert is foreign code: whatever it raises is its failure, not the run's
@@ -79,7 +101,7 @@ def extract(
     Raises:
         MediaError: the file cannot be decoded at all.
     """
-    sessions = {spec: _Guarded(load_expert(spec)) for spec in specs}
+    sessions = {spec: _Guarded(spec) for spec in specs}
     wants: dict[Stream, list[Any]] = {}
     for spec, session in sessions.items():
         for stream in load_expert(spec).streams:

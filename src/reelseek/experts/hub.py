@@ -5,6 +5,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ __all__ = [
     "labels_of",
     "load_pretrained",
     "models_folder",
+    "move_inputs",
     "pretrained_folder",
     "pull",
     "rows",
@@ -88,6 +90,11 @@ def load_pretrained(auto_class: str, folder: str) -> Any:
     except (OSError, ValueError) as error:
         raise ExpertUnavailable(f"{folder} does not hold a model for {auto_class}: {error}") from error
     return model.eval()
+
+
+def move_inputs(inputs: Mapping[str, Any], model: Any) -> dict[str, Any]:
+    """Copy the tensors of a model's inputs to the device that the model is on."""
+    return {name: part.to(model.device) if hasattr(part, "to") else part for name, part in inputs.items()}
 
 
 def labels_of(config: Any) -> list[str]:

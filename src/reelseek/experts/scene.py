@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable
 from reelseek.experts.expert import PerFrame, Session, Text, fingerprint, likeliest
-from reelseek.experts.hub import labels_of, load_pretrained, pretrained_folder, rows, weights_hash
+from reelseek.experts.hub import labels_of, load_pretrained, move_inputs, pretrained_folder, rows, weights_hash
 from reelseek.experts.preprocessing import Preprocessing
 from reelseek.media.streams import FrameBatch, Stream
 
@@ -42,6 +42,10 @@ class _Scene:
             dtype="float16",
         )
 
+    def to(self, device: str) -> None:
+        """Move the model to a device."""
+        self._model().to(device)
+
     def open(self) -> Session:
         return PerFrame(self._encode, self.dim, self._describe)
 
@@ -53,7 +57,8 @@ class _Scene:
 
         model = self._model()
         with torch.inference_mode():
-            return rows(model(**self._preprocessing(batch.pixels, model.forward)).logits.softmax(-1))
+            inputs = move_inputs(self._preprocessing(batch.pixels, model.forward), model)
+            return rows(model(**inputs).logits.softmax(-1))
 
     def labels(self, values: npt.NDArray[np.floating]) -> list[tuple[str, float]]:
         """Name the likeliest classes over some steps."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable
 from reelseek.experts.expert import Session, Text, Track, fingerprint, likeliest
-from reelseek.experts.hub import labels_of, load_pretrained, pretrained_folder, rows, weights_hash
+from reelseek.experts.hub import labels_of, load_pretrained, move_inputs, pretrained_folder, rows, weights_hash
 from reelseek.media.streams import SoundBatch, SoundStream, Stream
 
 __all__ = ["clap", "sound"]
@@ -68,6 +68,10 @@ class _Learned:
             **({"most": self._most} if self._most < _window_samples(self._rate) else {}),
         )
 
+    def to(self, device: str) -> None:
+        """Move the model to a device."""
+        self._model().to(device)
+
     def open(self) -> Session:
         return _WindowSession(self, self._rate)
 
@@ -77,11 +81,15 @@ class _Learned:
         mean: npt.NDArray[np.float32] = np.mean([self._encode(part) for part in parts], axis=0)
         return mean / np.linalg.norm(mean) if self.name == "clap" and len(parts) > 1 else mean
 
+    def _model(self) -> Any:
+        return load_pretrained(self._auto_class, str(self._folder))
+
     def _encode(self, samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         import torch
 
-        model = load_pretrained(self._auto_class, str(self._folder))
-        inputs = _extractor(str(self._folder))(samples, sampling_rate=self._rate, return_tensors="pt")
+        model = self._model()
+        extractor = _extractor(str(self._folder))
+        inputs = move_inputs(extractor(samples, sampling_rate=self._rate, return_tensors="pt"), model)
         with torch.inference_mode():
             if self.name == "clap":
                 output = model.get_audio_features(**inputs)

@@ -105,7 +105,7 @@ def _transcribe(processor: Any, model: Any, samples: npt.NDArray[np.int16]) -> s
         piece = samples[begin : begin + size].astype(np.float32) / 32768
         inputs = processor(piece, sampling_rate=_RATE, return_tensors="pt")
         with torch.inference_mode():
-            ids = model.generate(inputs.input_features, max_new_tokens=128, do_sample=False)
+            ids = model.generate(inputs.input_features.to(model.device), max_new_tokens=128, do_sample=False)
         words.append(processor.batch_decode(ids, skip_special_tokens=True)[0].strip())
     return " ".join(word for word in words if word)
 
@@ -133,6 +133,18 @@ class _Speech:
         return _SpeechSession(self._recogniser)
 
 
+class _RecognisedSpeech(_Speech):
+    """Speech with a recogniser, which can compute on another device."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(model)
+        self._folder = str(pretrained_folder(model))
+
+    def to(self, device: str) -> None:
+        """Move the recogniser to a device."""
+        _recogniser(self._folder)[1].to(device)
+
+
 def speech(model: str | None = None) -> _Speech:
     """Sentence embeddings of what is said; `model` is a recogniser's folder or hub name."""
-    return _Speech(model)
+    return _Speech(None) if model is None else _RecognisedSpeech(model)

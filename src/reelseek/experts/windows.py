@@ -5,13 +5,14 @@ trained with), prepared by the model's own image processor. A step is the mean o
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable
 from reelseek.experts.expert import Session, Track, fingerprint, spans_of_cells
-from reelseek.experts.hub import load_pretrained, pretrained_folder, weights_hash
+from reelseek.experts.hub import load_pretrained, move_inputs, pretrained_folder, weights_hash
 from reelseek.experts.preprocessing import Preprocessing
 from reelseek.media.streams import FrameBatch, Stream
 
@@ -42,20 +43,27 @@ class _Video:
             dtype="float16",
         )
 
+    def to(self, device: str) -> None:
+        """Move the model to a device."""
+        self._model().to(device)
+
     def open(self) -> Session:
         return _Windows(self)
+
+    def _model(self) -> Any:
+        return load_pretrained("AutoModelForVideoClassification", str(self._folder))
 
     def encode(self, frames: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float16]:
         """One row [dim] for one window of frames [height, width, 3]."""
         import torch
 
-        model = load_pretrained("AutoModelForVideoClassification", str(self._folder))
+        model = self._model()
         inputs = self._preprocessing(frames, model.forward)
         if inputs["pixel_values"].ndim == 4:  # the processor took the frames for pictures
             inputs["pixel_values"] = inputs["pixel_values"][None]
         with torch.inference_mode():
-            output = model(**inputs, output_hidden_states=True)
-            row: npt.NDArray[np.float16] = output.hidden_states[-1].mean(dim=1)[0].numpy().astype(np.float16)
+            output = model(**move_inputs(inputs, model), output_hidden_states=True)
+            row: npt.NDArray[np.float16] = output.hidden_states[-1].mean(dim=1)[0].cpu().numpy().astype(np.float16)
         return row
 
     @property

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reelseek.errors import UsageError
 from reelseek.experts import DEFAULT_EXPERTS, available, load_expert
@@ -24,6 +25,10 @@ from reelseek.library.tasks import Task, add_damaged, add_outdated, file_state, 
 from reelseek.library.text_space import LINE_EXPERTS, check_text_space, note_text_space
 from reelseek.media.container import Limits, probe
 from reelseek.media.guard import Workers
+from reelseek.media.notice import Notice
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["AddReport", "Progress", "add"]
 
@@ -48,6 +53,7 @@ def add(
     workers: int | None = None,
     limits: Limits | None = None,
     retry_failed: bool = False,
+    device: "str | torch.device | None" = None,
     progress: Progress | None = None,
 ) -> AddReport:
     """Ingest and extract what is new; what is known and unchanged costs nothing.
@@ -60,6 +66,8 @@ def add(
         experts: `name` or `name@model`; None takes what the library was begun with, else every default that runs here.
         workers: processes; None takes one a core.
         retry_failed: try files and experts again that failed before.
+        device: where experts compute that run a PyTorch model of a hub or folder, `auto`, `cpu`, `cuda`, `cuda:N` or
+            `mps`; None takes REELSEEK_DEVICE, else an accelerator if there is one. Each worker has a copy of the model.
 
     Raises:
         CollectionError, LibraryError, UsageError: nothing, or only finished work, was written.
@@ -74,6 +82,7 @@ def add(
         write_rows(library.catalog, collection, report, media=media)
         if media:
             specs = _specs(library, experts, report)
+            place = _device(device, specs, report)
             if any(load_expert(spec).name in LINE_EXPERTS for spec in specs):
                 check_text_space(library)
                 note_text_space(library)
@@ -85,7 +94,7 @@ def add(
             tasks = add_damaged(library, tasks, damage)
             outdated = outdated_tracks(library, specs)
             tasks = add_outdated(library, tasks, outdated, specs, retry_failed)
-            _extract_contents(library, tasks, workers, limits, report, progress)
+            _extract_contents(library, tasks, workers, place, limits, report, progress)
             failed = {video for video, _, _ in report.failed}
             notices, failures = describe_outdated(library, outdated, specs, failed)
             report.notices += notices
@@ -120,6 +129,20 @@ def _specs(storage: Storage, experts: Sequence[str] | None, report: AddReport) -
         with storage.write_errors(), storage.catalog.transaction():
             storage.catalog.set_expert_specs(list(dict.fromkeys(noted + report.experts)))
     return report.experts
+
+
+def _device(name: "str | torch.device | None", specs: Sequence[str], report: AddReport) -> str:
+    """Where the experts' models compute; a named device that none of them can use is noted."""
+    movable = any(hasattr(load_expert(spec), "to") for spec in specs)
+    if name is None and not movable:
+        return "cpu"
+    from reelseek.experts.device import resolve_device  # imports torch
+
+    device = str(resolve_device(name))
+    if device != "cpu" and not movable:
+        message = f"none of {', '.join(specs)} computes on a device, so {name} is not used"
+        report.notices.append(("", Notice("", message)))
+    return device
 
 
 def _examine_files(
@@ -171,6 +194,7 @@ def _extract_contents(
     storage: Storage,
     tasks: Sequence[Task],
     workers: int,
+    device: str,
     limits: Limits,
     report: AddReport,
     progress: Progress,
@@ -183,7 +207,7 @@ def _extract_contents(
         workers=min(workers, len(tasks)),
         memory_bytes=limits.memory_bytes,
         prepare=prepare_worker,
-        arguments=(specs,),
+        arguments=(specs, device),
     )
     with pool:
         # The longest first, so that no worker is left with an hour of film at the end.

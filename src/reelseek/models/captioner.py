@@ -220,9 +220,9 @@ class Captioner(nn.Module):
         for clip in range(clips):
             clip_features, clip_steps = features[:, clip], present[:, clip]
             best = self._beam_search(clip_features, clip_steps, memory, beam)
-            clip_present = clip_steps.any(1)
+            words, clip_present = best[:, 1:].cpu().tolist(), clip_steps.any(1).cpu().tolist()
             for video in range(videos):
-                sentences[video].append(self.text(best[video, 1:].tolist()) if bool(clip_present[video]) else "")
+                sentences[video].append(self.text(words[video]) if clip_present[video] else "")
             memory = self(clip_features, clip_steps, best, memory)[1]
         return sentences
 
@@ -238,7 +238,8 @@ class Captioner(nn.Module):
         ended = torch.zeros(videos * beam, dtype=torch.bool, device=features.device)
         for length in range(self.config.most_words + 1):
             logits = self(features, present, words, beam_memory)[0][:, -1]
-            logits[:, [PAD, BEGIN, UNKNOWN, *([END] if length == 0 else [])]] = -torch.inf
+            for word in (PAD, BEGIN, UNKNOWN, *([END] if length == 0 else [])):  # a list would be copied to the device
+                logits[:, word] = -torch.inf
             if length == self.config.most_words:  # the longest sentence: only END may follow
                 logits[:, _SPECIAL:] = -torch.inf
             log_probs = logits.log_softmax(-1)

@@ -1,52 +1,22 @@
-"""Devices by name, the same for every command and function that computes.
-
-`auto` takes an accelerator if there is one; `cpu`, `cuda`, `cuda:1` and `mps` are PyTorch's names. The environment
-variable REELSEEK_DEVICE is the default.
-"""
+"""Devices: which there are, what a model is on, and how much memory is free."""
 
 import os
-import re
 
 import torch
 
-from reelseek.errors import UsageError
+from reelseek.experts.device import available, resolve_device
+from reelseek.models.model import RetrievalModel, load_model
 
-__all__ = ["available", "describe", "device_of", "matmul_precision", "resolve_device"]
-
-
-def available() -> list[str]:
-    """Names of the devices of this machine, the best one first."""
-    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-    metal = ["mps"] if torch.backends.mps.is_available() else []
-    return [*gpus, *metal, "cpu"]
-
-
-def resolve_device(name: "str | torch.device | None" = None) -> torch.device:
-    """Resolve a device name.
-
-    Args:
-        name: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; None takes REELSEEK_DEVICE, and `auto` where that is not set.
-
-    Raises:
-        UsageError: no such name, or this machine lacks the device; lists those it has.
-
-    >>> resolve_device("cpu")
-    device(type='cpu')
-    """
-    if isinstance(name, torch.device):
-        return name
-    variable = os.environ.get("REELSEEK_DEVICE", "").strip()
-    requested = (name or variable or "auto").strip().lower()
-    subject = f"REELSEEK_DEVICE is {requested!r}" if name is None and variable else f"the device is {requested!r}"
-    devices = available()
-    if requested == "auto":
-        return torch.device(devices[0])
-    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", requested):
-        raise UsageError(f"{subject}; wanted auto, cpu, cuda, cuda:N or mps, and here there is {', '.join(devices)}")
-    exact = "cuda:0" if requested == "cuda" else requested
-    if exact not in devices:
-        raise UsageError(f"{subject}, which is not on this machine; here there is {', '.join(devices)}")
-    return torch.device(exact)
+__all__ = [
+    "available",
+    "describe",
+    "device_of",
+    "free_memory",
+    "load_on_device",
+    "matmul_precision",
+    "peak_memory",
+    "resolve_device",
+]
 
 
 def device_of(model: torch.nn.Module) -> torch.device:
@@ -55,8 +25,26 @@ def device_of(model: torch.nn.Module) -> torch.device:
     return next((tensor.device for tensor in tensors if tensor.device.type != "cpu"), torch.device("cpu"))
 
 
+def load_on_device(
+    model: "RetrievalModel | str | os.PathLike[str]", device: "str | torch.device | None" = None
+) -> RetrievalModel:
+    """Load a model onto a device.
+
+    Args:
+        model: see `load_model`. A model that is loaded already moves only if a device is named.
+        device: see `resolve_device`.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+        UsageError: there is no such device.
+    """
+    place = None if device is None and isinstance(model, RetrievalModel) else resolve_device(device)
+    loaded = load_model(model)
+    return loaded if place is None else loaded.to(place)
+
+
 def describe(device: torch.device) -> str:
-    """Describe a device in words, with its memory in GiB.
+    """Describe a device in words: its name, what it computes in, and its memory in GiB.
 
     >>> describe(torch.device("cpu"))
     'cpu'
@@ -65,10 +53,26 @@ def describe(device: torch.device) -> str:
         return str(device)
     properties = torch.cuda.get_device_properties(device)
     free, total = torch.cuda.mem_get_info(device)
-    return f"{device}: {properties.name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+    kinds = "float32, float16" + (", bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "")
+    compute = f"compute capability {properties.major}.{properties.minor} ({kinds})"
+    return f"{device}: {properties.name}, {compute}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Free bytes of an accelerator; None where nobody can say."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    return None
 
 
 def matmul_precision(device: torch.device) -> None:
     """Let a GPU multiply float32 matrices in TF32 (ten bits of mantissa); the CPU keeps full precision."""
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
+
+
+def peak_memory(device: torch.device) -> dict[str, int]:
+    """The most memory that this process's tensors took on a GPU, as an entry for a record; other devices count none."""
+    return {"peak_memory_bytes": torch.cuda.max_memory_allocated(device)} if device.type == "cuda" else {}

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from reelseek.errors import UsageError
 from reelseek.evaluation.steps import StepRecall, step_recall
 from reelseek.library.names import Names, name_some
 from reelseek.library.readers.steps import CrossTask
 from reelseek.library.store import Library, Video
-from reelseek.models.model import RetrievalModel, load_model
+from reelseek.models.device import load_on_device
+from reelseek.models.model import RetrievalModel
 from reelseek.moments.curves import RADIUS
 from reelseek.moments.localization import localize
 from reelseek.moments.placement import evenly
@@ -41,14 +43,18 @@ def measure_steps(
     *,
     model: RetrievalModel | str | Path = "concepts",
     radius: float = RADIUS,
+    device: str | torch.device | None = None,
     progress: Callable[[str, int, int, str], None] = lambda *_: None,
 ) -> MeasuredSteps:
     """Measure the recall of placed steps on those of CrossTask's videos that a library has.
 
+    Args:
+        device: where the model computes, see `load_on_device`.
+
     Raises:
         UsageError: no annotated video could be measured.
     """
-    loaded = load_model(model)
+    loaded = load_on_device(model, device)
     names = library.names()
     placed: dict[str, dict[str, npt.NDArray[np.bool_]]] = {}
     truth: dict[str, dict[str, npt.NDArray[np.bool_]]] = {}

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from reelseek.errors import UsageError
 from reelseek.library.store import Library
-from reelseek.models.model import RetrievalModel, load_model
+from reelseek.models.device import load_on_device
+from reelseek.models.model import RetrievalModel
 from reelseek.moments.curves import RADIUS, Curves, checked_texts, curves_of
 from reelseek.moments.placement import place_steps, place_unordered
 from reelseek.moments.timeline import Timeline
@@ -83,6 +85,7 @@ def localize(
     ordered: bool = True,
     missing: bool = False,
     radius: float = RADIUS,
+    device: str | torch.device | None = None,
 ) -> Localized:
     """Assign one second of a video to each step of a task, so that the sum of their similarities is maximal.
 
@@ -94,6 +97,7 @@ def localize(
         missing: a step may happen nowhere: it is placed only where it scores higher than half of the unrelated texts
             do anywhere in the video.
         radius: seconds of context on either side of each second.
+        device: where the model computes, see `load_on_device`.
 
     Raises:
         UsageError: no steps, more steps than seconds, or a video without evidence.
@@ -101,7 +105,7 @@ def localize(
     >>> localize(library, "cake.mp4", ["sift the flour", "bake"]).steps[1].start  # doctest: +SKIP
     412.0
     """
-    loaded = load_model(model)
+    loaded = load_on_device(model, device)
     curves = curves_of(library, loaded, video, checked_texts(steps, "steps"), radius=radius)
     background = float(np.quantile(curves.unrelated.max(0), _BACKGROUND_QUANTILE)) if missing else 0.0
     place = place_steps if ordered else place_unordered

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from reelseek.errors import UsageError
 from reelseek.library.store import Library
-from reelseek.models.model import RetrievalModel, load_model
+from reelseek.models.device import load_on_device
+from reelseek.models.model import RetrievalModel
 from reelseek.moments.beam import decode_by_beam
 from reelseek.moments.curves import RADIUS, Curves, checked_texts, curves_of
 from reelseek.moments.decoding import Floats, Segmentation, class_log_probs, decode, decode_unordered
@@ -72,6 +74,7 @@ def segment(
     temperature: float = 0.05,
     public_decoder: bool = False,
     radius: float = RADIUS,
+    device: str | torch.device | None = None,
 ) -> Segmented:
     """Label every second of a video with a step of a transcript.
 
@@ -86,6 +89,7 @@ def segment(
         temperature: of the softmax over labels.
         public_decoder: the published decoder with its quirks, see `decode_by_beam`; ordered and without background.
         radius: seconds of context on either side of each second.
+        device: where the model computes, see `load_on_device`.
 
     Raises:
         UsageError: the transcript names an unknown label, has more parts than the video has seconds, or options
@@ -97,7 +101,7 @@ def segment(
         raise UsageError(
             "the published decoder knows neither background nor steps without an order, nor lengths that say nothing"
         )
-    loaded = load_model(model)
+    loaded = load_on_device(model, device)
     curves = curves_of(library, loaded, video, checked_texts(names, "labels"), radius=radius)
     background_label = len(names) if background else None
     probs = class_log_probs(_class_scores(curves, background=background), temperature)

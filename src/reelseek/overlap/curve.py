@@ -13,14 +13,18 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from reelseek.errors import LimitError, UsageError
 from reelseek.experts import Expert, load_expert
+from reelseek.experts.extract import prepare_worker, worker_expert
 from reelseek.media.container import Limits
 from reelseek.media.decode import decode
 from reelseek.media.guard import Workers
 from reelseek.media.streams import FrameBatch, FrameStream
-from reelseek.overlap.match import Frames, best_windows, group_by_length, score_blocks
+from reelseek.overlap.blocks import Frames, group_by_length, score_blocks
+from reelseek.overlap.match import best_windows
+from reelseek.overlap.screen import device_scores
 
 __all__ = [
     "Augmentation",
@@ -69,7 +73,7 @@ def augmented(path: Path, spec: str, augmentation: Augmentation) -> Frames:
         UsageError: the expert does not take single frames.
         MediaError: the video cannot be decoded, or is shorter than the shift.
     """
-    expert = load_expert(spec)
+    expert = worker_expert(spec)
     session, stream = expert.open(), _frame_stream(expert)
     last = -1
 
@@ -94,15 +98,24 @@ def augmented_videos(
     *,
     seed: int = 0,
     workers: int | None = None,
+    device: str = "cpu",
     progress: Callable[[str, int, int, str], None] = lambda *_: None,
 ) -> dict[Path, Frames]:
-    """Run `augmented` over videos in worker processes, each with a random augmentation; omit what cannot be decoded."""
+    """Run `augmented` over videos in worker processes, each with a random augmentation; omit what cannot be decoded.
+
+    Args:
+        device: where the expert computes, if it runs a PyTorch model of a hub or folder.
+    """
     generators = np.random.default_rng(seed).spawn(len(paths))
     tasks = [(path, spec, _random_augmentation(rng)) for path, rng in zip(paths, generators, strict=True)]
     _frame_stream(load_expert(spec))  # refuses an expert before anything is decoded
     features: dict[Path, Frames] = {}
     count = min(workers or os.cpu_count() or 1, max(1, len(tasks)))
-    with Workers(_task, workers=count, memory_bytes=Limits().memory_bytes) as pool:
+    prepare = None if device == "cpu" else prepare_worker
+    arguments = ([spec], device) if prepare else ()
+    with Workers(
+        _task, workers=count, memory_bytes=Limits().memory_bytes, prepare=prepare, arguments=arguments
+    ) as pool:
         outcomes = pool.map(tasks, lambda _: Limits().wall_seconds(None))
         for done, (task, outcome) in enumerate(outcomes, 1):
             if not isinstance(outcome, Exception):
@@ -175,6 +188,7 @@ def search_curve(
     window: int = 4,
     names: tuple[Sequence[str], Sequence[str]] | None = None,
     duplicates: Iterable[tuple[str, str]] = (),
+    device: torch.device | None = None,
 ) -> SearchCurve:
     """Rank augmented copies among pairs that share nothing.
 
@@ -183,15 +197,20 @@ def search_curve(
         copies: unit rows of augmented copies by the index of their query, in the form of the gallery's rows.
         names: of queries and gallery; a video is no negative of itself, and two that are in both sets are one pair.
         duplicates: pairs of names that are known to share footage, and are no negatives either.
+        device: an accelerator that compares the pairs, in float32. Its scores differ in the last bits, so that a
+            negative as high as a positive may count on the other side of it.
     """
     positive_scores = [best_windows(queries[place], copy, window).score for place, copy in copies.items()]
     positives = np.sort(np.array(positive_scores, np.float32))
     skipped = _Skipped(names, duplicates)
     below = np.zeros(len(positives) + 1, np.int64)  # negatives by how many positives are below them
     count = 0
-    for rows, columns, block in score_blocks(
-        group_by_length(queries, window), group_by_length(gallery, window), window
-    ):
+    groups = group_by_length(queries, window), group_by_length(gallery, window)
+    if device is None or device.type == "cpu":
+        blocks = score_blocks(*groups, window)
+    else:
+        blocks = device_scores(*groups, window, device)
+    for rows, columns, block in blocks:
         values = block.numpy()[skipped.negatives(rows.numpy(), columns.numpy())]
         below += np.bincount(np.searchsorted(positives, values, side="left"), minlength=len(below))
         count += len(values)

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from reelseek.errors import UsageError
 from reelseek.experts import load_expert
+from reelseek.models.device import resolve_device
 from reelseek.overlap.curve import Estimate, SearchCurve, augmented_videos, estimate, search_curve
 from reelseek.overlap.match import Frames, unit_rows
 from reelseek.overlap.pairs import Pair
@@ -52,6 +54,7 @@ def measure_effort(
     seed: int = 0,
     judged: Sequence[tuple[Pair, Decision]] | None = None,
     augmented_in: Source | None = None,
+    device: str | torch.device | None = None,
     progress: Callable[[str, int, int, str], None] = lambda *_: None,
 ) -> Effort:
     """Measure the search curve of two sets, with the source's features.
@@ -61,15 +64,19 @@ def measure_effort(
         queries: at most so many test videos are augmented, sampled with `seed`.
         judged: pairs with their decisions; duplicates are no negatives, and the estimate counts them.
         augmented_in: features of augmented videos by the same names, where the source has no files to augment.
+        device: where pairs are compared and experts compute, see `resolve_device` and `search_curve`.
 
     Raises:
-        UsageError: no video can be augmented.
+        UsageError: there is no such device, or no video can be augmented.
     """
+    place = resolve_device(device)
     with weighted_sets(source, options, bank, progress) as sets:
         names = sets.test.names
         order = np.random.default_rng(seed).permutation(len(names))[:queries]
         sample = [names[place] for place in sorted(order.tolist())]
-        changed = _augment(source, sample, seed, progress) if augmented_in is None else _read(augmented_in, sample)
+        changed = (
+            _augment(source, sample, seed, place, progress) if augmented_in is None else _read(augmented_in, sample)
+        )
         if not changed:
             raise UsageError(f"not one video of {options.test!r} could be augmented")
         place_of = {name: place for place, name in enumerate(names)}
@@ -77,7 +84,7 @@ def measure_effort(
         duplicates = [(pair.test, pair.train) for pair, decision in judged or () if decision.verdict in SAME]
         curve = search_curve(
             sets.queries, sets.gallery, copies,
-            window=options.window, names=(names, sets.train.names), duplicates=duplicates,
+            window=options.window, names=(names, sets.train.names), duplicates=duplicates, device=place,
         )  # fmt: skip
     remaining = estimate(curve, len(judged), len(duplicates)) if judged else None
     return Effort(curve, source.space, options.window, len(copies), seed, remaining)
@@ -90,7 +97,11 @@ def _read(source: Source, names: Sequence[str]) -> dict[str, Frames]:
 
 
 def _augment(
-    source: Source, names: Sequence[str], seed: int, progress: Callable[[str, int, int, str], None]
+    source: Source,
+    names: Sequence[str],
+    seed: int,
+    device: torch.device,
+    progress: Callable[[str, int, int, str], None],
 ) -> dict[str, Frames]:
     if not isinstance(source, LibrarySource):
         raise UsageError(
@@ -108,5 +119,5 @@ def _augment(
         video = source.video(name)
         if video is not None and video.path is not None and video.path.is_file():
             paths[name] = video.path
-    features = augmented_videos(list(paths.values()), spec, seed=seed, progress=progress)
+    features = augmented_videos(list(paths.values()), spec, seed=seed, device=str(device), progress=progress)
     return {name: features[path] for name, path in paths.items() if path in features}

@@ -11,9 +11,11 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from reelseek.errors import CollectionError, UsageError
 from reelseek.library.files import write_whole
+from reelseek.models.device import resolve_device
 from reelseek.overlap.match import Match, best_matches, best_windows, unit_rows
 from reelseek.overlap.nearest import near_matches
 from reelseek.overlap.pairs import Pair, json_line, read_pairs, write_pairs
@@ -100,6 +102,7 @@ def scan(
     *,
     bank: ScreensaverBank | None = None,
     previous: Scan | None = None,
+    device: str | torch.device | None = None,
     progress: Progress = lambda *_: None,
 ) -> Scan:
     """Find the best pairs of two sets of videos.
@@ -107,15 +110,19 @@ def scan(
     Args:
         bank: frames of weight 0.
         previous: an earlier scan; where its options are the same, pairs that it compared are not compared again.
+        device: where pairs are compared, see `resolve_device`; the outcome is the same on every one.
 
     Raises:
-        UsageError, CollectionError: a set is unknown or cannot be compared.
+        UsageError, CollectionError: there is no such device, a set is unknown or cannot be compared.
     """
+    place = resolve_device(device)
     with weighted_sets(source, options, bank, progress) as sets:
-        return _scan_sets(source, options, sets, previous, progress)
+        return _scan_sets(source, options, sets, previous, place, progress)
 
 
-def _scan_sets(source: Source, options: ScanOptions, sets: "Sets", previous: Scan | None, progress: Progress) -> Scan:
+def _scan_sets(
+    source: Source, options: ScanOptions, sets: "Sets", previous: Scan | None, device: torch.device, progress: Progress
+) -> Scan:
     one, two = sets.test, sets.train
     content = {name: video.content for name in (*one.names, *two.names)
                if (video := source.video(name)) and video.content}  # fmt: skip
@@ -123,7 +130,7 @@ def _scan_sets(source: Source, options: ScanOptions, sets: "Sets", previous: Sca
                    _frame_hashes(two.names, sets.gallery), content, one.without, two.without, 0, None, ())  # fmt: skip
     old = previous if previous is not None and _can_resume(previous, current) else None
     reused = [pair for pair in old.pairs if _is_unchanged(pair, old, current)] if old else []
-    new, compared, missed = _compare(current, sets, old, {(pair.test, pair.train) for pair in reused}, progress)
+    new, compared, missed = _compare(current, sets, old, {(pair.test, pair.train) for pair in reused}, device, progress)
     best = sorted([*reused, *new], key=lambda p: (-p.score, p.test, p.train))[: options.top]
     return replace(current, pairs=tuple(_with_sound(source, best)), compared=compared, missed=missed)
 
@@ -242,7 +249,12 @@ def _is_unchanged(pair: Pair, old: Scan, new: Scan) -> bool:
 
 
 def _compare(
-    current: Scan, sets: Sets, old: Scan | None, reused: Collection[tuple[str, str]], progress: Progress
+    current: Scan,
+    sets: Sets,
+    old: Scan | None,
+    reused: Collection[tuple[str, str]],
+    device: torch.device,
+    progress: Progress,
 ) -> tuple[list[Pair], int, float | None]:
     """Compare what no earlier scan compared: new test videos with all, then old ones with new training videos.
 
@@ -266,11 +278,13 @@ def _compare(
         names = [tests[i] for i in rows], [trains[j] for j in columns]
         window, most = current.options.window, current.options.top
         if current.options.approximate:
-            matches, share = near_matches(queries, gallery, window=window, most=most, names=names)
+            matches, share = near_matches(queries, gallery, window=window, most=most, names=names, device=device)
             missed.append(share)
         else:
             report = partial(_report_progress, progress, done, total)
-            matches = best_matches(queries, gallery, window=window, most=most, names=names, progress=report)
+            matches = best_matches(
+                queries, gallery, window=window, most=most, names=names, device=device, progress=report
+            )
         done += len(rows) * len(columns)
         for match in matches:
             one, two = rows[match.query], columns[match.gallery]

@@ -303,6 +303,7 @@ def open_source(
     progress: Progress = lambda *_: None,
     *,
     parts: Sequence[str] = (),
+    device: str | None = None,
 ) -> Source:
     """Open a library, a folder of videos (whose frames are extracted into a library at `work`), or a folder of `.npy`.
 
@@ -312,6 +313,7 @@ def open_source(
         expert: whose features are compared; None takes `copy`, or if a library lacks it one of its own of appearance.
             Files of features have none.
         parts: what will be compared, looked up before anything is extracted.
+        device: where the expert of a folder of videos computes, see `library.add`.
 
     Raises:
         UsageError: the path is none of these, the library has no such expert, or the folder no such part.
@@ -332,7 +334,7 @@ def open_source(
     for part in parts:
         by_name.videos(part)
     with Library.open(work, create=True) as library:
-        add(library, [path], experts=[expert or DEFAULT_EXPERT, *_EVIDENCE], progress=progress)
+        add(library, [path], experts=[expert or DEFAULT_EXPERT, *_EVIDENCE], device=device, progress=progress)
         gone = [video.id for video in library.videos() if video.path is None or not video.path.exists()]
         if gone:  # deleted since; their features, perhaps of another release, are of no use
             library.remove(gone)

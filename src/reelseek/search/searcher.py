@@ -13,9 +13,9 @@ from reelseek.library.clips import ClipRule
 from reelseek.library.names import printable
 from reelseek.library.store import Library, Video
 from reelseek.library.tokens import Clip, TokenReader
-from reelseek.models.device import resolve_device
+from reelseek.models.device import load_on_device
 from reelseek.models.embed import embed_clips, similarity_matrix
-from reelseek.models.model import Embedding, RetrievalModel, load_model
+from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.moments.curves import RADIUS, check_tracks, confidence, peaks, second_clips
 from reelseek.search.current import CurrentIndex
 from reelseek.search.explain import contributions, reasons
@@ -70,9 +70,7 @@ class Searcher:
         progress: Progress | None = None,
     ) -> None:
         self.library = library
-        self.model = load_model(model)
-        if device is not None or self.model is not model:
-            self.model.to(resolve_device(device))
+        self.model = load_on_device(model, device)
         self._update, self._progress = update, progress
         self._current = CurrentIndex(library, self.model, rule, update=update, progress=progress)
         self._selections: dict[tuple[str, ...], CurrentIndex] = {}

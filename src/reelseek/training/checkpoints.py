@@ -49,6 +49,8 @@ def run_identity(recipe: Recipe, splits: Sequence[Split], fingerprints: dict[str
     settings = asdict(recipe)
     for name in ("device", "workers"):
         del settings["train"][name]
+    if not settings["train"]["compile"]:  # as before there was such a setting
+        del settings["train"]["compile"]
     return json.dumps([settings, *(split.hash for split in splits), fingerprints], sort_keys=True, default=str)
 
 

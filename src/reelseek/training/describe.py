@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from reelseek.errors import UsageError
 from reelseek.experts.efficientnet import imagenet_labels
@@ -16,6 +17,7 @@ from reelseek.library.records import Video
 from reelseek.library.store import Library
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.media.subtitles import MACHINE_WRITTEN, format_subtitles
+from reelseek.models.device import resolve_device
 from reelseek.training.captions import Writer, load_writer
 
 __all__ = ["Described", "Line", "caption", "write_subtitles"]
@@ -54,6 +56,7 @@ def caption(
     segments: Sequence[Clip] | None = None,
     beam: int = 4,
     index: bool = True,
+    device: str | torch.device | None = None,
     progress: Callable[[str, int, int, str], None] = lambda *_: None,
 ) -> list[Described]:
     """Write a sentence of every shot of some videos.
@@ -63,6 +66,8 @@ def caption(
         segments: spans to describe; None takes the videos' shots, of eight seconds at most.
         index: keep what was written in the library, marked as machine-written, where search finds it as text; it takes
             the place of what was written of the same video before.
+        device: where the captioner computes, see `resolve_device`; one that is loaded already moves only if a device
+            is named. `concepts` computes nothing.
 
     Raises:
         UsageError: a video is unknown, a segment is of another video or has no length.
@@ -74,6 +79,9 @@ def caption(
     clips = _spans(library, rows, segments)
     plain = isinstance(model, str) and model == "concepts"
     writer = None if plain else model if isinstance(model, Writer) else load_writer(Path(str(model)))
+    if device is not None or writer is not model:
+        place = resolve_device(device)  # with `concepts` too: a device that is not here is a mistake
+        writer = None if writer is None else writer.to(place)
     name = "concepts" if writer is None else "mart"
     described: list[Described] = []
     evidence = _Evidence(library)

@@ -2,8 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Generator
 from itertools import islice
 from pathlib import Path
 
@@ -11,17 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reelseek.errors import RecipeError
+from reelseek.errors import ModelError, RecipeError
 from reelseek.library.source import FeatureSource
 from reelseek.library.store import Library
 from reelseek.library.tokens import TokenReader
 from reelseek.models import parallel
-from reelseek.models.device import device_of, matmul_precision, resolve_device
+from reelseek.models.device import device_of, matmul_precision, peak_memory, resolve_device
 from reelseek.models.model import Batch, RetrievalModel
 from reelseek.models.once import encode_once
 from reelseek.training.ahead import in_order
 from reelseek.training.batches import BatchReader
-from reelseek.training.caching import cached_gradients
 from reelseek.training.card import training_card, training_record
 from reelseek.training.caveats import pack_videos, training_caveats
 from reelseek.training.checkpoints import Checkpoints, RunState, run_identity
@@ -34,6 +32,7 @@ from reelseek.training.recipe import PseudoRecipe, Recipe
 from reelseek.training.sampler import Sampler, mixture_parts
 from reelseek.training.schedule import rate_factor
 from reelseek.training.start import build_model, check_shared_loss, fitting_sample, load_matching
+from reelseek.training.step import BatchStep, broken_layers
 from reelseek.training.validation import Validator
 
 __all__ = ["Trainer", "train"]
@@ -74,7 +73,8 @@ def train(
         ModelError: `out` cannot be written; nothing that was finished is lost.
     """
     out = Path(out)
-    target = parallel.join(resolve_device(device if device is not None else recipe.train.device))
+    named = None if recipe.train.device == "auto" else recipe.train.device  # the default leaves it to REELSEEK_DEVICE
+    target = parallel.join(resolve_device(named if device is None else device))
     matmul_precision(target)
     torch.manual_seed(recipe.train.seed)
     reader, splits = _open_data(recipe, library)
@@ -174,6 +174,7 @@ class Trainer:
         self.batch_reader = BatchReader(
             reader, splits[0], recipe.train, pseudo_labels=None, pin=self.device.type == "cuda"
         )
+        self.step = BatchStep(model, recipe.train, self.device)
         self.validator = Validator(reader, splits[1], recipe.train.metric)
         self.state = RunState(model, build_optimizer(model, recipe.train, self.device))
         if recipe.train.average:
@@ -202,12 +203,23 @@ class Trainer:
         """Take the steps of one epoch; the mean loss of its batches.
 
         All random numbers depend on the seed and the epoch alone.
+
+        Raises:
+            ModelError: the loss of a batch is NaN or infinite; names the batch, and the layer where that begins.
+            RecipeError: see `BatchStep`.
         """
+        losses = torch.stack([loss for _, loss in self._steps()]).cpu()  # what the host waits for, once an epoch
+        broken = (~losses.isfinite()).nonzero()[:, 0].tolist()
+        if broken:
+            raise ModelError(self._explain(broken[0], float(losses[broken[0]])))
+        return float(np.mean(losses.numpy().astype(np.float64)))
+
+    def _steps(self) -> Generator[tuple[Batch, Tensor], None, None]:
+        """Take the steps of the epoch, and yield each batch with its loss once its gradients are added."""
         state, config = self.state, self.config
         rng = np.random.default_rng([config.seed, state.epoch])
         torch.manual_seed(config.seed * 100_003 + state.epoch)
         set_rate(state.optimizer, rate_factor(config, state.epoch, [line.score for line in state.log]))
-        losses: list[Tensor] = []
         self.model.train()
         clips = self.sampler.batches(rng)
         plans = (self.sampler.plan(numbers, rng) for numbers in clips)
@@ -215,14 +227,36 @@ class Trainer:
         for begin in range(0, len(clips), config.accumulate):
             count = min(config.accumulate, len(clips) - begin)
             state.optimizer.zero_grad()
-            losses += [self._backward(batch, count) for batch in islice(batches, count)]
+            for batch in islice(batches, count):
+                yield batch, self.step.backward(batch, count)
             if parallel.active():
                 parallel.average_gradients(self.model)
             state.optimizer.step()
             state.steps += 1
             update_average(state.average, self.model, config.average)
-        # the one value per epoch that the host waits for
-        return float(np.mean(torch.stack(losses).cpu().numpy().astype(np.float64)))
+
+    def _explain(self, number: int, loss: float) -> str:
+        """Say where a loss stopped being finite: the epoch is taken again, up to that batch, and watched there."""
+        epoch = self.state.epoch
+        self.checkpoints.resume(self.state)
+        steps = self._steps()
+        for _ in range(number):
+            next(steps)
+        with broken_layers(self.model) as layers:
+            batch, again = next(steps)
+        steps.close()
+        if bool(again.isfinite()):
+            cause = "a second pass over the same batches did not repeat it"
+        elif layers:
+            cause = f"the first layer whose output is not finite is {layers[0]}"
+        else:
+            cause = "the outputs of all layers are finite, so that it comes from the loss itself"
+        captions = ", ".join(repr(str(text)) for text in batch.texts[:3])
+        precision = "" if self.config.precision == "float32" else ' or train.precision = "float32"'
+        return (
+            f"epoch {epoch}, batch {number + 1} (captions {captions}, ...): the loss is {loss:g}; {cause}. "
+            f"Train with a lower train.rate{precision}, in another folder"
+        )
 
     def finish(self, library: FeatureSource, out: Path) -> None:
         """Give the model the record of its training, and write it with its card."""
@@ -234,7 +268,8 @@ class Trainer:
         learnt = (
             whole_split(library, self.recipe.data) if validation.set_aside_from == train_split.name else train_split
         )
-        self.model.record = record | pack_videos(library, [clip.video for clip in learnt.clips])
+        videos = pack_videos(library, [clip.video for clip in learnt.clips])
+        self.model.record = record | videos | peak_memory(self.device)
         if parallel.is_main_process():
             for caveat in caveats:
                 _log.warning("%s", caveat)
@@ -244,17 +279,6 @@ class Trainer:
     def _out_of_patience(self) -> bool:
         since_best = next((count for count, line in enumerate(reversed(self.state.log)) if line.best), 0)
         return self.config.patience is not None and since_best >= self.config.patience
-
-    def _backward(self, batch: Batch, share: int) -> Tensor:
-        """Add the gradients of a batch, divided by `share`, to the parameters'; its loss, on the device."""
-        batch = batch.to(self.device)
-        bfloat16 = self.config.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16) if bfloat16 else nullcontext():
-            if self.config.chunk is not None:
-                return torch.tensor(cached_gradients(self.model, batch, self.config.chunk, share))
-            loss = torch.stack([term.float() for term in self.model.loss(batch).values()]).sum()
-        (loss / share).backward()
-        return loss.detach()
 
     def _judge(self, loss: float, measured: Measured) -> Epoch:
         metrics, score = measured.text_to_video, self.validator.score(measured)

@@ -118,6 +118,8 @@ class TrainRecipe:
         chunk: embed a batch in chunks of so many clips and compare all of it (gradient caching), so that large
             contrastive batches fit; for systems whose loss is over their similarities alone.
         precision: `bfloat16` computes in it under autocast; weights stay as they are.
+        compile: compile the forward pass (torch.compile), which takes a minute or more before the first step; not with
+            `chunk`.
         device: `auto` learns on an accelerator where there is one; `cpu`, `cuda`, `cuda:N` or `mps`.
         workers: threads that read batches ahead of the step; the order and the numbers are the same for any number.
         caption: a `random` caption of a clip each epoch, or always the `first`.
@@ -148,6 +150,7 @@ class TrainRecipe:
     accumulate: int = Field(default=1, ge=1)
     chunk: int | None = Field(default=None, ge=1)
     precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
     device: str = "auto"
     workers: int = Field(default=0, ge=0, le=64)
     caption: Literal["random", "first"] = "random"
@@ -156,6 +159,10 @@ class TrainRecipe:
     gather: bool = True
     patience: int | None = Field(default=None, ge=1)
     metric: Literal["geometric_mean", "recall_at_1", "recall_at_5", "recall_at_10", "mean_rank"] = "mean_rank"
+
+    def __post_init__(self) -> None:
+        if self.compile and self.chunk is not None:
+            raise ValueError("compile takes a batch as a whole, and chunk in pieces; leave one of them out")
 
 
 @dataclass(frozen=True, config=_STRICT)

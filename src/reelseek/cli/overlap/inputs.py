@@ -57,12 +57,17 @@ def existing_file(path: Path | None) -> Path | None:
 
 
 def open_source(
-    source: Path, expert: str | None, out: Path, progress: Any = lambda *_: None, parts: Sequence[str] = ()
+    source: Path,
+    expert: str | None,
+    out: Path,
+    progress: Any = lambda *_: None,
+    parts: Sequence[str] = (),
+    device: str | None = None,
 ) -> "Source":
     """Open the features to compare; those of a folder of videos are stored in a library beside `out`."""
     from reelseek.overlap.sources import open_source as open_features
 
-    opened = open_features(source, expert, out.with_name(f".{out.name}.library"), progress, parts=parts)
+    opened = open_features(source, expert, out.with_name(f".{out.name}.library"), progress, parts=parts, device=device)
     for notice in opened.notices:
         say(f"note: {notice}")
     return opened

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reelseek.cli.device import Device, named_device
 from reelseek.cli.overlap.inputs import (
     BankFile,
     SourceFolder,
@@ -48,6 +49,7 @@ def scan(
         str | None, typer.Option(help="Videos that share nothing with these; scores become relative to them.")
     ] = None,
     approximate: Annotated[bool, typer.Option(help="For large sets: only neighbours of window means.")] = False,
+    device: Device = None,
 ) -> None:
     """The pairs of videos that are most alike over some seconds, each with the place in both."""
     from reelseek.overlap.scan import ScanOptions, read_scan, save_scan
@@ -56,11 +58,12 @@ def scan(
     settings = ScanOptions(test, train, window, top, plain, common, background, approximate)
     if out.is_dir():
         raise UsageError(f"{out} is a folder; --out is a file, such as {out / 'pairs.jsonl'}")
+    place = named_device(device)
     parts = [part for part in (test, train, background) if part is not None]
-    with bars() as progress, open_source(source, expert, out, progress, parts) as opened:
+    with bars() as progress, open_source(source, expert, out, progress, parts, str(place)) as opened:
         screensavers = open_bank(bank, source, out)
         previous = read_scan(out)
-        result = search(opened, settings, bank=screensavers, previous=previous, progress=progress)
+        result = search(opened, settings, bank=screensavers, previous=previous, device=place, progress=progress)
         save_scan(out, result)
     _print_scan(result, out, resumed=previous is not None)
     raise typer.Exit(1 if any(notice.lost for notice in opened.notices) else 0)
@@ -101,12 +104,14 @@ def curve(
     augmented: Annotated[
         Path | None, typer.Option(help="For .npy: folder with features of augmented test videos, by the same names.")
     ] = None,
+    device: Device = None,
     json_: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """How many pairs have to be looked at to find a share of the duplicates, F(x); and after a review, what is left."""
     from reelseek.overlap.effort import measure_effort
     from reelseek.overlap.scan import ScanOptions
 
+    place = named_device(device)
     searched, judged = read_judged(pairs, verdicts) if pairs else (None, None)
     settings = ScanOptions(test, train)
     if searched is not None:  # the same window and weights, or its pairs would not stand where the curve counts
@@ -114,13 +119,13 @@ def curve(
     settings = replace(settings, window=window or settings.window)
     efforts: dict[str, Effort] = {}
     with bars() as progress, ExitStack() as stack:
-        changed = stack.enter_context(open_source(augmented, None, out)) if augmented else None
+        changed = stack.enter_context(open_source(augmented, None, out, device=str(place))) if augmented else None
         for name in expert or [""]:
             beside = out.with_name(f"{out.name}.{name.partition('@')[0]}") if name else out
-            opened = stack.enter_context(open_source(source, name or None, beside, progress, (test, train)))
+            opened = stack.enter_context(open_source(source, name or None, beside, progress, (test, train), str(place)))
             efforts[name or opened.space.partition(":")[0]] = measure_effort(
                 opened, settings, bank=open_bank(bank, source, pairs or out),
-                queries=queries, seed=seed, judged=judged, augmented_in=changed, progress=progress,
+                queries=queries, seed=seed, judged=judged, augmented_in=changed, device=place, progress=progress,
             )  # fmt: skip
     _write_curves(out, efforts)
     if json_:

@@ -20,7 +20,8 @@ from reelseek.evaluation.captions import words_of
 from reelseek.library.store import Library
 from reelseek.library.tokens import TokenReader
 from reelseek.models.captioner import Captioner, CaptionerConfig, Memory
-from reelseek.models.model import STRICT, RetrievalModel, load_model
+from reelseek.models.device import load_on_device, resolve_device
+from reelseek.models.model import STRICT, RetrievalModel
 from reelseek.training.captions.scores import score_stories
 from reelseek.training.captions.stories import Story, read_features, stories_of
 from reelseek.training.captions.writer import Writer, write_clips
@@ -84,6 +85,7 @@ def train_captions(
     experts: Sequence[str] | None = None,
     train: str = "train",
     validation: str = "val",
+    device: str | torch.device | None = None,
     report: Report = lambda *_: None,
 ) -> tuple[Writer, dict[str, Any]]:
     """Learn to write the captions of a split.
@@ -93,27 +95,31 @@ def train_captions(
 
     Args:
         model: read its embeddings; None reads the tracks of `experts` (None: of all experts).
+        device: where it learns, see `resolve_device`; the embeddings are computed there too.
         report: called after each epoch with its number, how many there are, its loss and CIDEr-D.
 
     Returns:
         The writer, and the record of its training.
 
     Raises:
-        UsageError: a split has no captions.
+        UsageError: there is no such device, or a split has no captions.
     """
     recipe = recipe or CaptionRecipe()
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
     learnt, validated = (stories_of(read_split(library, name)) for name in (train, validation))
-    encoder = None if model is None else load_model(model)
+    place = resolve_device(device)
+    encoder = None if model is None else load_on_device(model, device)
     dims = TokenReader(library, experts).dims if encoder is None else {}
     learnt_features, validation_features = (
         read_features(library, [story.clips for story in stories], encoder, dims) for stories in (learnt, validated)
     )
-    captioner = _build(recipe, learnt, learnt_features, train)
-    fit = _Fit(
-        captioner, recipe, _data(captioner, learnt, learnt_features), _data(captioner, validated, validation_features)
-    )
+    captioner = _build(recipe, learnt, learnt_features, train).to(place)
+    data = [
+        _data(captioner, stories, features, place)
+        for stories, features in ((learnt, learnt_features), (validated, validation_features))
+    ]
+    fit = _Fit(captioner, recipe, *data)
     epoch, cider = fit.run(rng, report)
     caveats = selection_caveats(validation, sum(len(story.clips) for story in validated))
     for caveat in caveats:
@@ -146,9 +152,9 @@ def _build(recipe: CaptionRecipe, stories: Sequence[Story], features: tuple[Tens
     return captioner
 
 
-def _data(captioner: Captioner, stories: list[Story], features: tuple[Tensor, Tensor]) -> _Data:
+def _data(captioner: Captioner, stories: list[Story], features: tuple[Tensor, Tensor], device: torch.device) -> _Data:
     numbers = [[[captioner.numbers(words_of(text)) for text in texts] for texts in s.captions] for s in stories]
-    return _Data(stories, *features, numbers)
+    return _Data(stories, features[0].to(device), features[1].to(device), numbers)
 
 
 class _Fit:
@@ -238,10 +244,11 @@ def _loss(
     total, count = features.new_zeros(()), 0
     for clip in range(features.shape[1]):
         rows = [story[clip] if clip < len(story) else [] for story in numbers]
-        active = torch.tensor([bool(row) for row in rows]) & present[:, clip].any(1)
+        active = torch.tensor([bool(row) for row in rows]).to(features.device) & present[:, clip].any(1)
         words = torch.zeros(len(rows), max(2, *map(len, rows)), dtype=torch.long)
         for index, row in enumerate(rows):
             words[index, : len(row)] = torch.tensor(row, dtype=torch.long)
+        words = words.to(features.device)
         words[~active] = 0
         logits, memory = captioner(features[:, clip], present[:, clip], words, memory)
         targets = words[:, 1:]

@@ -4,8 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from reelseek.errors import ModelError, UsageError
 from reelseek.library.store import Library
 from reelseek.library.tokens import Clip
 from reelseek.models.captioner import Captioner, CaptionerConfig
+from reelseek.models.device import device_of
 from reelseek.models.model import RetrievalModel, load_model
 from reelseek.models.weights import read_saved, write_saved
 from reelseek.training.captions.stories import read_features
@@ -36,6 +38,13 @@ class Writer:
         if (model is None) == (experts is None):
             raise ValueError("a writer reads either a model's embeddings or tracks")
         self.captioner, self.model, self.experts = captioner.eval(), model, dict(experts or {})
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the captioner, and the model whose embeddings it reads."""
+        self.captioner.to(device)
+        if self.model is not None:
+            self.model.to(device)
+        return self
 
     def write(self, library: Library, videos: Sequence[Sequence[Clip]], *, beam: int = 1) -> list[list[str]]:
         """Write a sentence for each clip of each video; an empty one where there is no evidence."""
@@ -67,8 +76,9 @@ class Writer:
 def write_clips(
     captioner: Captioner, features: Tensor, present: Tensor, videos: Sequence[Sequence[Clip]], *, beam: int = 1
 ) -> list[list[str]]:
-    """Write a sentence for each clip from features that were read before."""
-    rows = captioner.write(features, present, beam=beam)
+    """Write a sentence for each clip from features that were read before, on the captioner's device."""
+    device = device_of(captioner)
+    rows = captioner.write(features.to(device), present.to(device), beam=beam)
     return [sentences[: len(clips)] for sentences, clips in zip(rows, videos, strict=True)]
 
 
