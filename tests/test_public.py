@@ -36,7 +36,7 @@ PUBLIC = {
     ),
     "reelseek.experts": (
         "DEFAULT_EXPERTS EXPERTS Expert FrameBatch FrameStream MODALITIES PerFrame Session SoundBatch SoundStream "
-        "Subtitle SubtitleStream Text Track available expert_faults fingerprint known_experts load_expert "
+        "Subtitle SubtitleStream Text Track available expert_faults fingerprint known_experts likeliest load_expert "
         "spans_of_cells"
     ),
     "reelseek.testing": "ExpertContract SystemContract TEXTS random_batch random_tokens write_film",

@@ -19,6 +19,7 @@ from reelseek.experts.expert import (
     Track,
     check_expert,
     fingerprint,
+    likeliest,
     spans_of_cells,
 )
 from reelseek.media.streams import FrameBatch, FrameStream, SoundBatch, SoundStream, Subtitle, SubtitleStream
@@ -43,6 +44,7 @@ __all__ = [
     "expert_faults",
     "fingerprint",
     "known_experts",
+    "likeliest",
     "load_expert",
     "spans_of_cells",
 ]
