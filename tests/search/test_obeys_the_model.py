@@ -18,7 +18,8 @@ from reelseek.library.clips import ClipRule, clips_of
 from reelseek.library.tokens import Clip, Tokens
 from reelseek.models.embed import embed_clips, embed_texts, reader_for, similarity_matrix
 from reelseek.models.model import Embedding, RetrievalModel
-from reelseek.search import Searcher, build_index
+from reelseek.models.systems.concepts import background_queries
+from reelseek.search import Searcher, build, build_index, scoring
 from reelseek.search.index import describe_indexes, open_index
 
 QUERY = "two dogs at a red car"
@@ -53,6 +54,13 @@ def library(filled: Path):
         yield opened
 
 
+@pytest.fixture
+def few_background_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Confidence is not looked at here, and encoding 131 queries takes most of the time of a small index."""
+    for module in (build, scoring):
+        monkeypatch.setattr(module, "background_queries", lambda: background_queries()[:8])
+
+
 def _expected(model: RetrievalModel, library: Library, experts: list[str]) -> dict[str, float]:
     """The model's similarity of every video that has any of some experts, the highest first."""
     clips = list(clips_of(library, ClipRule()))
@@ -72,6 +80,7 @@ def _same_order(hits: list, expected: dict[str, float]) -> None:
         assert hit.video == video or hit.similarity == pytest.approx(score, abs=2e-6)
 
 
+@pytest.mark.usefixtures("few_background_queries")
 @pytest.mark.parametrize("name", list(SMALL))
 def test_every_subset_is_ranked_as_the_model_ranks_it(name: str, library: Library) -> None:
     model = small(name)
