@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reelseek.cli.show import bars, clock, print_json, print_table, say
+from reelseek.cli.spaces import follow_library
 from reelseek.errors import CollectionError, UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def caption(
     from reelseek.training.describe import write_subtitles
 
     with Library.open(library) as opened, bars() as progress:
+        follow_library(opened)
         stories = describe(
             opened, videos, model=model, segments=_read_segments(segments, opened) if segments else None, beam=beam,
             index=index, progress=progress,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reelseek.cli.show import bars, clock, print_json, print_table, say
+from reelseek.cli.spaces import follow_library
 from reelseek.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def localize(
         raise UsageError("--crosstask is its own protocol: it takes --model, --radius and --json alone")
     check_figure(figure)
     with Library.open(library) as opened:
+        follow_library(opened)
         if crosstask is not None:
             with bars() as progress:
                 data = read_crosstask(crosstask)

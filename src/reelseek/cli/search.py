@@ -10,6 +10,7 @@ import typer
 from reelseek.cli.device import Device, named_device
 from reelseek.cli.localize import check_figure, draw
 from reelseek.cli.show import Bar, clock, print_json, print_table, say
+from reelseek.cli.spaces import follow_library, say_joint_model
 from reelseek.errors import QueryError, UsageError
 
 if TYPE_CHECKING:
@@ -61,7 +62,9 @@ def search(
     options: dict[str, Any] = {"without": without or [], "weights": _weights(weights or [])}
     numbered = [("1", query)] if query is not None else _read_queries(queries)  # type: ignore[arg-type]
     with Library.open(library) as opened, Bar("embedding") as bar:
+        follow_library(opened)
         searcher = Searcher(opened, model, device=named_device(device), progress=bar)
+        say_joint_model(searcher.model)
         if why_not is not None:
             _explain(searcher, query or "", why_not, options, json)
             return
@@ -93,7 +96,7 @@ def search(
         _write_run(run, hits, grouping, model)
     if not json:
         _show(hits, several=query is None)
-    raise typer.Exit(1 if failed or searcher.index.left_out else 0)
+    raise typer.Exit(1 if failed or searcher.index.left_out or searcher.left_out else 0)
 
 
 def _reads(searcher: "Searcher") -> str:

@@ -43,6 +43,10 @@ class _Detection:
             fps=1,
         )
 
+    def prepare(self) -> None:
+        """Load the weights."""
+        self._model()
+
     def open(self) -> Session:
         return PerFrame(self._encode, self.dim, self._describe)
 

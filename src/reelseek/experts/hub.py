@@ -1,8 +1,11 @@
 """Models of a hub or of a local folder, loaded by transformers from files on disk.
 
-`reelseek models pull NAME` fetches a hub model once into the user's cache; extraction never touches the network.
+`reelseek models pull NAME` fetches a hub model once into the user's cache; extraction never touches the network. A
+model is fetched into a folder beside its own, which gets its name when every file is there: what was interrupted goes
+on from there, and is never taken for a model.
 """
 
+import json
 import os
 import re
 from functools import cache
@@ -18,14 +21,20 @@ from reelseek.experts.expert import hash_files
 from reelseek.experts.quiet import quiet_transformers
 
 __all__ = [
+    "is_pulled",
     "labels_of",
     "load_pretrained",
+    "model_bytes",
     "models_folder",
     "pretrained_folder",
     "pull",
     "rows",
     "weights_hash",
 ]
+
+
+_WANTED_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_UNUSED_FILES = ["*/*", "*.fp32-*"]  # other forms of the same weights
 
 
 def models_folder() -> Path:
@@ -41,7 +50,7 @@ def pretrained_folder(model: str) -> Path:
     """
     folder = Path(model).expanduser()
     if not folder.is_dir():
-        folder = models_folder() / re.sub(r"[^\w.-]", "__", model)
+        folder = _pulled_folder(model)
     if not (folder / "config.json").is_file():
         raise ExpertUnavailable(
             f"{model!r} is neither a folder with a config.json nor a pulled model; fetch it with: "
@@ -50,21 +59,55 @@ def pretrained_folder(model: str) -> Path:
     return folder
 
 
-def pull(model: str) -> Path:
+def is_pulled(model: str) -> bool:
+    """Whether a hub model lies in the models folder, or `model` is a folder that holds one."""
+    try:
+        return any(pretrained_folder(model).glob("*.safetensors"))
+    except ExpertUnavailable:
+        return False
+
+
+def pull(model: str, *, revision: str | None = None) -> Path:
     """Fetch a hub model (safetensors and configuration only) into the models folder.
 
+    Args:
+        revision: a commit of the model's repository; None takes the newest.
+
     Raises:
-        ExpertUnavailable: the hub cannot be reached or has no such model.
+        ExpertUnavailable: the hub cannot be reached or has no such model, or it has no safetensors.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    target = models_folder() / re.sub(r"[^\w.-]", "__", model)
+    target = _pulled_folder(model)
+    partial = target.with_name(f"{target.name}.partial")
+    folder = target if target.is_dir() else partial
     try:
-        snapshot_download(model, local_dir=target, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"])
+        snapshot_download(
+            model, revision=revision, local_dir=folder, allow_patterns=_WANTED_FILES, ignore_patterns=_UNUSED_FILES
+        )
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise ExpertUnavailable(f"{model!r} could not be fetched: {error}") from error
+    for suffix, purpose in (("config.json", "configuration"), (".safetensors", "weights as safetensors")):
+        if not any(file.name.endswith(suffix) for file in folder.iterdir()):
+            raise ExpertUnavailable(f"{model!r} has no {purpose} on the hub{f' at {revision}' if revision else ''}")
+    if folder is partial:
+        partial.rename(target)
     return target
+
+
+def _pulled_folder(model: str) -> Path:
+    return models_folder() / re.sub(r"[^\w.-]", "__", model)
+
+
+def model_bytes(model: str) -> int:
+    """Memory in bytes that a model's weights take in single precision; 0 where it is not on this machine."""
+    if not is_pulled(model):
+        return 0
+    folder = pretrained_folder(model)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    halved = str(config.get("dtype") or config.get("torch_dtype")).removeprefix("torch.") in ("float16", "bfloat16")
+    return (1 + halved) * sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 
 
 def weights_hash(folder: Path) -> str:
@@ -75,16 +118,19 @@ def weights_hash(folder: Path) -> str:
 
 @cache
 def load_pretrained(auto_class: str, folder: str) -> Any:
-    """Load `transformers.<auto_class>` from local safetensors in evaluation mode; one copy per process.
+    """Load `transformers.<auto_class>` from local safetensors, in single precision, for evaluation; one per process.
 
     Raises:
         ExpertUnavailable: the folder does not hold such a model.
     """
+    import torch
     import transformers
 
     quiet_transformers()
     try:
-        model = getattr(transformers, auto_class).from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        model = getattr(transformers, auto_class).from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+        )
     except (OSError, ValueError) as error:
         raise ExpertUnavailable(f"{folder} does not hold a model for {auto_class}: {error}") from error
     return model.eval()

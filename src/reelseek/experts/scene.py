@@ -42,6 +42,10 @@ class _Scene:
             dtype="float16",
         )
 
+    def prepare(self) -> None:
+        """Load the weights."""
+        self._model()
+
     def open(self) -> Session:
         return PerFrame(self._encode, self.dim, self._describe)
 

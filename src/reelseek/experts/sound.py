@@ -68,6 +68,10 @@ class _Learned:
             **({"most": self._most} if self._most < _window_samples(self._rate) else {}),
         )
 
+    def prepare(self) -> None:
+        """Load the weights."""
+        load_pretrained(self._auto_class, str(self._folder))
+
     def open(self) -> Session:
         return _WindowSession(self, self._rate)
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from reelseek.errors import MediaError, ReelseekError, UsageError
 from reelseek.experts import DEFAULT_EXPERTS, available, load_expert
 from reelseek.experts.expert import hash_files
-from reelseek.experts.extract import Extracted, extract, prepare_worker
+from reelseek.experts.extract import Extracted, WorkerPlan, extract, plan_workers, prepare_worker
+from reelseek.experts.presets import expand_presets
+from reelseek.experts.sentence import use_sentence_encoder
 from reelseek.library.collection import Collection, Entry, read_collection
 from reelseek.library.damage import Damage, damaged_tracks, note_damage
 from reelseek.library.names import printable
@@ -89,7 +91,7 @@ def _examine(item: tuple[Path, Limits]) -> _Examined:
 
 
 def _extract(limits: Limits, task: _Task) -> Extracted:
-    return extract(task.path, task.specs, limits, pictures=not task.known, copies=task.copies)
+    return extract(task.path, task.specs, _limits_of(limits, task), pictures=not task.known, copies=task.copies)
 
 
 def add(
@@ -110,7 +112,8 @@ def add(
         paths: folders, files, lists or tables, as `read_collection` takes them.
         captions: a table of captions.
         media: False adds rows from tables without looking for files.
-        experts: `name` or `name@model`; None takes what the library was begun with, else every default that runs here.
+        experts: `name`, `name@model` or `preset:NAME`; None takes what the library was begun with, else every default
+            that runs here.
         workers: processes; None takes one a core.
         retry_failed: try files and experts again that failed before.
 
@@ -130,6 +133,7 @@ def add(
             if any(load_expert(spec).name in LINE_EXPERTS for spec in specs):
                 check_text_space(library)
                 note_text_space(library)
+            plan = WorkerPlan(workers) if workers else plan_workers(specs)
             workers = workers or os.cpu_count() or 1
             _examine_files(library, collection.entries, workers, limits, report, retry_failed, tell)
             wanted = {Path(os.path.abspath(entry.path)) for entry in collection.entries if entry.path}
@@ -138,7 +142,7 @@ def add(
             tasks = _with_damaged(library, tasks, damage)
             outdated = outdated_tracks(library, specs)
             tasks = _with_outdated(library, tasks, outdated, specs, retry_failed)
-            _extract_contents(library, tasks, workers, limits, report, tell)
+            _extract_contents(library, tasks, plan, limits, report, tell)
             failed = {video for video, _, _ in report.failed}
             notices, failures = describe_outdated(library, outdated, specs, failed)
             report.notices += notices
@@ -214,17 +218,31 @@ def _report_damage(library: Library, damage: Damage, report: AddReport) -> None:
 
 def _specs(library: Library, experts: Sequence[str] | None, report: AddReport) -> list[str]:
     kept: list[str] = json.loads(library.meta("experts") or "[]")
-    chosen = list(experts) if experts is not None else kept or list(DEFAULT_EXPERTS)
+    expansion = expand_presets(list(experts) if experts is not None else kept or list(DEFAULT_EXPERTS))
+    if expansion.text_encoder:
+        use_sentence_encoder(expansion.text_encoder)
+    chosen = [_anchored(spec) for spec in expansion.experts]
     for spec in chosen:
         if chosen.count(spec) > 1:
             raise UsageError(f"expert {spec!r} is named twice")
+        same = [other for other in chosen if other.partition("@")[0] == spec.partition("@")[0]]
+        if experts is not None and len(same) > 1:
+            raise UsageError(f"{' and '.join(same)} would write the same track; name one of them")
     running, report.skipped_experts = available(chosen)
     if experts is not None and report.skipped_experts and not running:
         raise UsageError("; ".join(report.skipped_experts.values()))
     report.experts = [spec for spec in chosen if spec not in report.skipped_experts]
     if experts is not None or not kept:
-        library.set_meta("experts", json.dumps(list(dict.fromkeys(kept + report.experts))))
+        used = {spec.partition("@")[0]: spec for spec in kept + report.experts}  # another model takes its place
+        library.set_meta("experts", json.dumps(list(used.values())))
     return report.experts
+
+
+def _anchored(spec: str) -> str:
+    """The spec with a model's folder by its whole path, so that the library knows it from everywhere."""
+    name, _, model = spec.partition("@")
+    folder = Path(model).expanduser()
+    return f"{name}@{folder.absolute()}" if model and folder.is_dir() else spec
 
 
 def _write_rows(library: Library, collection: Collection, report: AddReport, *, media: bool) -> None:
@@ -447,27 +465,34 @@ def _pending(
 def _extract_contents(
     library: Library,
     tasks: Sequence[_Task],
-    workers: int,
+    plan: WorkerPlan,
     limits: Limits,
     report: AddReport,
     tell: Progress,
 ) -> None:
     if not tasks:
         return
+    if plan.reason and plan.workers < len(tasks):
+        report.notices.append(("", Notice("workers", plan.reason)))
     specs = list(dict.fromkeys(spec for task in tasks for spec in task.specs))
     pool = Workers(
         partial(_extract, limits),
-        workers=min(workers, len(tasks)),
+        workers=min(plan.workers, len(tasks)),
         memory_bytes=limits.memory_bytes,
         prepare=prepare_worker,
-        arguments=(specs,),
+        arguments=(specs, plan.threads),
     )
     with pool:
         # The longest first, so that no worker is left with an hour of film at the end.
         ordered = sorted(tasks, key=lambda task: (-(task.duration or 0), task.video))
-        for done, (task, outcome) in enumerate(pool.map(ordered, lambda t: 60 + limits.wall_seconds(t.duration)), 1):
+        outcomes = pool.map(ordered, lambda t: 60 + _limits_of(limits, t).wall_seconds(t.duration))
+        for done, (task, outcome) in enumerate(outcomes, 1):
             _record_extracted(library, task, outcome, report)
             tell("extracting", done, len(tasks), task.video)
+
+
+def _limits_of(limits: Limits, task: _Task) -> Limits:
+    return limits.with_models(sum("@" in spec for spec in task.specs))
 
 
 def _record_extracted(library: Library, task: _Task, outcome: Extracted | Exception, report: AddReport) -> None:

@@ -11,7 +11,8 @@ from reelseek.errors import UsageError
 from reelseek.evaluation.steps import StepRecall, step_recall
 from reelseek.library.readers.steps import CrossTask
 from reelseek.library.store import Library
-from reelseek.models.model import RetrievalModel, load_model
+from reelseek.models.joint import load_for
+from reelseek.models.model import RetrievalModel
 from reelseek.moments.curves import RADIUS
 from reelseek.moments.localization import localize
 from reelseek.moments.placement import evenly
@@ -47,7 +48,7 @@ def measure_steps(
     Raises:
         UsageError: no annotated video could be measured.
     """
-    loaded = load_model(model)
+    loaded = load_for(library, model).model
     names = _names_of_videos(library)
     placed: dict[str, dict[str, npt.NDArray[np.bool_]]] = {}
     truth: dict[str, dict[str, npt.NDArray[np.bool_]]] = {}

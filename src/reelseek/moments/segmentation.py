@@ -9,7 +9,8 @@ import numpy as np
 
 from reelseek.errors import UsageError
 from reelseek.library.store import Library
-from reelseek.models.model import RetrievalModel, load_model
+from reelseek.models.joint import load_for
+from reelseek.models.model import RetrievalModel
 from reelseek.moments.beam import decode_by_beam
 from reelseek.moments.curves import RADIUS, Curves, checked_texts, curves_of
 from reelseek.moments.decoding import Floats, Segmentation, class_log_probs, decode, decode_unordered
@@ -97,7 +98,7 @@ def segment(
         raise UsageError(
             "the published decoder knows neither background nor steps without an order, nor lengths that say nothing"
         )
-    loaded = load_model(model)
+    loaded = load_for(library, model).model
     curves = curves_of(library, loaded, video, checked_texts(names, "labels"), radius=radius)
     background_label = len(names) if background else None
     probs = class_log_probs(_class_scores(curves, background=background), temperature)

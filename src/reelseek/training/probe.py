@@ -24,7 +24,8 @@ from reelseek.library.store import Library
 from reelseek.library.tokens import Clip, TokenReader, Tokens
 from reelseek.models.device import device_of, resolve_device
 from reelseek.models.embed import embed_clips, reader_for
-from reelseek.models.model import RetrievalModel, load_model
+from reelseek.models.joint import load_for
+from reelseek.models.model import RetrievalModel
 from reelseek.overlap.ids import matching
 from reelseek.overlap.sources import library_splits
 
@@ -106,7 +107,7 @@ def probe(
     """
     if windows < 1 or not window_seconds > 0:
         raise UsageError(f"{windows} windows of {window_seconds:g} s: wanted at least one, of some length")
-    loaded = load_model(model)
+    loaded = load_for(library, model).model
     if device is not None:
         loaded.to(resolve_device(device))
     reader = reader_for(loaded, library, experts)
