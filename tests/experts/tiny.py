@@ -10,6 +10,8 @@ from transformers import (
     ASTConfig,
     ASTFeatureExtractor,
     ASTForAudioClassification,
+    BertConfig,
+    BertModel,
     ClapConfig,
     ClapFeatureExtractor,
     ClapModel,
@@ -32,11 +34,14 @@ from transformers import (
     WhisperConfig,
     WhisperFeatureExtractor,
     WhisperForConditionalGeneration,
+    WhisperTokenizer,
     XCLIPConfig,
     XCLIPModel,
     YolosConfig,
     YolosForObjectDetection,
 )
+
+from reelseek.experts.presets import Preset
 
 TINY = {
     "clip": "clip",
@@ -51,6 +56,21 @@ TINY = {
     "ast": "sound",
     "clap": "clap",
     "whisper": "speech",
+    "whisper_words": "speech",
+}
+# What stands for each model of the presets: the same architecture, its processor and tokenizer.
+STAND_INS = {
+    "google/siglip2-base-patch16-224": "siglip",
+    "google/siglip2-so400m-patch14-384": "siglip",
+    "microsoft/xclip-base-patch32": "xclip",
+    "MCG-NJU/videomae-large-finetuned-kinetics": "videomae",
+    "PekingU/rtdetr_v2_r50vd": "rtdetr_v2",
+    "PekingU/rtdetr_r101vd_coco_o365": "rtdetr",
+    "laion/larger_clap_general": "clap",
+    "MIT/ast-finetuned-audioset-10-10-0.4593": "ast",
+    "openai/whisper-large-v3-turbo": "whisper_words",
+    "openai/whisper-large-v3": "whisper_words",
+    "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2": "sentence",
 }
 _SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 
@@ -94,6 +114,46 @@ def _save_rtdetr(name: str, folder: Path) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
 
 
+def _save_whisper_with_words(folder: Path) -> None:
+    """Whisper with its own tokenizer, the heads that follow its sound, and weights in half precision, as released."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = WhisperTokenizer(vocab={piece: i for i, piece in enumerate(alphabet)}, merges=[], language=None)
+    special = ["<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|translate|>", "<|nospeech|>", "<|notimestamps|>"]
+    tokenizer.add_special_tokens({"extra_special_tokens": special})
+    tokenizer.add_tokens([f"<|{i * 0.02:.2f}|>" for i in range(1501)], special_tokens=True)
+    end, begin, english, transcribe, translate, _, plain = tokenizer.convert_tokens_to_ids(["<|endoftext|>", *special])
+    config = WhisperConfig(
+        vocab_size=len(tokenizer), d_model=16, encoder_layers=1, decoder_layers=2, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, num_mel_bins=80, pad_token_id=end,
+        bos_token_id=end, eos_token_id=end, decoder_start_token_id=begin, suppress_tokens=None,
+        begin_suppress_tokens=None, max_target_positions=40,
+    )  # fmt: skip
+    model = WhisperForConditionalGeneration(config)
+    settings = model.generation_config
+    settings._from_model_config = False
+    settings.update(
+        forced_decoder_ids=None, is_multilingual=True, lang_to_id={"<|en|>": english}, max_length=40,
+        task_to_id={"transcribe": transcribe, "translate": translate},
+    )  # fmt: skip
+    settings.no_timestamps_token_id, settings.alignment_heads = plain, [[0, 0], [1, 1]]
+    settings.prev_sot_token_id, settings.suppress_tokens, settings.begin_suppress_tokens = None, [], [end]
+    model.half().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    WhisperFeatureExtractor().save_pretrained(folder)
+
+
+def _save_sentence_encoder(folder: Path) -> None:
+    sizes = {**_SMALL, "hidden_size": 384, "num_attention_heads": 4}
+    BertModel(BertConfig(vocab_size=32, **sizes), add_pooling_layer=False).save_pretrained(folder)
+    _tokenizer(folder)
+
+
+def save_pulled(preset: Preset, models: Path) -> None:
+    """Save stand-ins of a preset's models where `models pull` puts them; `models` is what REELSEEK_MODELS names."""
+    for member in preset.models:
+        save_tiny(STAND_INS[member.model], models / member.model.replace("/", "__"))
+
+
 def _pictures(folder: Path, size: dict[str, int], crop: int | None = None, processor: str = "") -> None:
     about: dict[str, Any] = {"size": size, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_normalize": True}
     if processor:
@@ -131,6 +191,10 @@ def save_tiny(name: str, folder: Path) -> None:
         XCLIPModel(config).save_pretrained(folder)
         _tokenizer(folder)
         _pictures(folder, {"shortest_edge": 32}, crop=32, processor="VideoMAEImageProcessor")
+    elif name == "whisper_words":
+        _save_whisper_with_words(folder)
+    elif name == "sentence":
+        _save_sentence_encoder(folder)
     elif name in ("rtdetr", "rtdetr_v2"):
         _save_rtdetr(name, folder)
     elif name == "videomae":
