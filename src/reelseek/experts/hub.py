@@ -87,7 +87,8 @@ def pull(model: str, *, revision: str | None = None) -> Path:
             model, revision=revision, local_dir=folder, allow_patterns=_WANTED_FILES, ignore_patterns=_UNUSED_FILES
         )
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise ExpertUnavailable(f"{model!r} could not be fetched: {error}") from error
+        reason = " ".join([line for line in str(error).splitlines() if line][:2])  # advice follows
+        raise ExpertUnavailable(f"{model!r} could not be fetched: {reason}") from error
     for suffix, purpose in (("config.json", "configuration"), (".safetensors", "weights as safetensors")):
         if not any(file.name.endswith(suffix) for file in folder.iterdir()):
             raise ExpertUnavailable(f"{model!r} has no {purpose} on the hub{f' at {revision}' if revision else ''}")
