@@ -78,7 +78,7 @@ def test_a_preset_is_fetched_but_for_what_is_here_and_what_fails_is_named(tmp_pa
         assert "1 of 6 models were not fetched (microsoft/xclip-base-patch32)" in done.stderr
         table = done.stdout.splitlines()
         for member in members:
-            (row,) = [line for line in table if member.expert in line]
+            (row,) = [line for line in table if line.split()[:1] == [member.expert]]
             assert member.licence in row
             assert f"{member.megabytes:,}" in row
         assert len([line for line in table if line.startswith(str(models))]) == 6

@@ -1,5 +1,6 @@
 """One contract for every expert, packaged or from a folder: tiny random models stand for the hub's."""
 
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,38 @@ def test_an_alphabet_written_in_single_bytes_is_not_read(tmp_path: Path) -> None
 
     save_byte_tokenizer(tmp_path)
     assert clip_reads(tmp_path, ["a cat", "зебра", "狗"]).tolist() == [True, False, False]
+
+
+def test_scenes_by_a_joint_model_are_the_nearest_of_its_own_texts(models: Path, make_video) -> None:
+    from transformers import AutoModel
+
+    spec = f"scene@{models / 'siglip'}"
+    expert = load_expert(spec)
+    extracted = extract(make_video(), [spec, f"clip@{models / 'siglip'}"], Limits())
+    assert not extracted.errors
+    values = extracted.tracks[spec].values.astype(np.float32)
+    assert values.shape[1] == expert.dim > 100
+    np.testing.assert_allclose(values.sum(1), 1, atol=1e-2)
+    (best, chance), *_ = expert.labels(values)
+    places = files("reelseek.experts").joinpath("scenes.txt").read_text("utf-8").splitlines()
+    pictures = extracted.tracks[f"clip@{models / 'siglip'}"].values.astype(np.float32)
+    texts = clip_text(models / "siglip", [f"a photo of {place}" for place in places])
+    scale = AutoModel.from_pretrained(models / "siglip").logit_scale.exp().item()
+    likely = np.exp(scale * pictures @ texts.T)
+    expected = (likely / likely.sum(1, keepdims=True)).mean(0)
+    assert chance == pytest.approx(expected.max(), rel=0.05)
+    assert expected[[place.partition(" ")[2] for place in places].index(best)] == pytest.approx(chance, rel=0.05)
+    classifier = load_expert(f"scene@{models / 'vit'}")
+    assert classifier.dim == 3
+
+
+def test_a_classifier_made_from_a_joint_model_keeps_its_own_classes(models: Path, tmp_path: Path) -> None:
+    from transformers import SiglipForImageClassification
+
+    save_tiny("siglip", tmp_path / "classifier")
+    config = SiglipForImageClassification.from_pretrained(tmp_path / "classifier", num_labels=4)
+    config.save_pretrained(tmp_path / "classifier")
+    assert load_expert(f"scene@{tmp_path / 'classifier'}").dim == 4
 
 
 def test_preprocessing_is_never_guessed(models: Path, tmp_path: Path) -> None:

@@ -65,8 +65,10 @@ def test_an_expert_that_is_named_takes_the_place_of_the_presets(
     assert expansion.text_encoder == find_preset("standard").text_encoder
     assert expand_presets(["speech", "ocr"]).experts == ("speech", "ocr")
     monkeypatch.setenv("REELSEEK_MODELS", str(tmp_path))
-    with pytest.raises(ExpertUnavailable, match="needs 6 models"):
+    with pytest.raises(ExpertUnavailable, match="needs 7 models"):  # scene takes the model that clip would
         expand_presets(["preset:standard", "clip@mine"])
+    with pytest.raises(ExpertUnavailable, match="needs 6 models"):
+        expand_presets(["preset:standard", "clip@mine", "scene@mine"])
     with pytest.raises(UsageError, match="2 presets"):
         expand_presets(["preset:standard", "preset:offline"])
     with pytest.raises(UsageError, match="no preset named 'fast'; there are offline, standard, best"):

@@ -106,7 +106,8 @@ def _check_preset(name: str, path: Path | None) -> int:
 
     preset = find_preset(name)
     missing = missing_models(preset)
-    states: dict[str, str] = {member.expert: f"missing: {member.model}" for member in missing}
+    absent = {member.model for member in missing}
+    states = {member.expert: f"missing: {member.model}" for member in preset.members if member.model in absent}
     try:
         if preset.text_encoder and f"text@{preset.text_encoder}" not in states:
             use_sentence_encoder(preset.text_encoder)

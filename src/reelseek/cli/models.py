@@ -178,8 +178,9 @@ def _pull_preset(name: str) -> int:
 
     preset = find_preset(name)
     missing = missing_models(preset)
+    absent = {member.model for member in missing}
     rows = [
-        (member.expert, member.licence, megabytes(member), "to fetch" if member in missing else "here")
+        (member.expert, member.licence, megabytes(member), "to fetch" if member.model in absent else "here")
         for member in preset.members
     ]
     print_table(["expert", "licence", "MB", "state"], rows)

@@ -22,7 +22,7 @@ class Member:
     Args:
         expert: as `--experts` takes it, `name` or `name@model`; `text@model` is the sentence encoder.
         licence: SPDX name, as the model's page states it; of a packaged expert that of its package.
-        megabytes: of its weights, 0 where they are packaged or another member's.
+        megabytes: of its weights, 0 where they are packaged.
         adds: what a search or a model gains by it.
         revision: the commit of its repository that is fetched; None is the newest.
     """
@@ -64,10 +64,19 @@ class Preset:
     @property
     def models(self) -> tuple[Member, ...]:
         """The members whose models are fetched, each model once."""
-        return tuple({member.model: member for member in reversed(self.members) if member.model}.values())[::-1]
+        return _by_model(self.members)
+
+
+def _by_model(members: Sequence[Member]) -> tuple[Member, ...]:
+    first: dict[str, Member] = {}
+    for member in members:
+        if member.model:
+            first.setdefault(member.model, member)
+    return tuple(first.values())
 
 
 _OBJECT = Member("object", "Apache-2.0", 0, "names of 1,000 kinds of things (ImageNet); the words that search reads")
+_SCENES = "indoor and outdoor places by name; the same model as clip's, fetched once"
 _OCR = Member("ocr", "Apache-2.0", 0, "what is written on screen")
 _CLAP = Member(
     "clap@laion/larger_clap_general", "Apache-2.0", 776, "vectors of sounds near those of their descriptions",
@@ -102,6 +111,7 @@ _STANDARD = Preset(
         _OBJECT,
         Member("video@microsoft/xclip-base-patch32", "MIT", 786, "what is done, from windows of two seconds"),
         Member("detection@PekingU/rtdetr_v2_r50vd", "Apache-2.0", 172, "80 kinds of things that are surely there"),
+        Member("scene@google/siglip2-base-patch16-224", "Apache-2.0", 1501, _SCENES),
         _CLAP,
         _TAGGER,
         Member("speech@openai/whisper-large-v3-turbo", "MIT", 1620, "what is said, in 99 languages, with word times"),
@@ -124,6 +134,7 @@ _BEST = Preset(
         Member(
             "detection@PekingU/rtdetr_r101vd_coco_o365", "Apache-2.0", 307, "80 kinds of things that are surely there"
         ),
+        Member("scene@google/siglip2-so400m-patch14-384", "Apache-2.0", 4540, _SCENES),
         _CLAP,
         _TAGGER,
         Member("speech@openai/whisper-large-v3", "Apache-2.0", 3090, "what is said, in 99 languages, with word times"),
@@ -147,7 +158,8 @@ def find_preset(name: str) -> Preset:
 
 def missing_models(preset: Preset, *, without: Collection[str] = ()) -> list[Member]:
     """List the members whose models are not on this machine, `without` experts of some names."""
-    return [member for member in preset.models if member.name not in without and not is_pulled(member.model)]
+    used = [member for member in preset.members if member.name not in without]
+    return [member for member in _by_model(used) if not is_pulled(member.model)]
 
 
 @dataclass(frozen=True)
