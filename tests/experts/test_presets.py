@@ -44,6 +44,15 @@ def test_the_table_is_plain_and_whole() -> None:
             assert not member.model or member.model in STAND_INS, "a model without a test of its architecture"
 
 
+def test_the_guide_has_every_row_of_the_table() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "experts.md").read_text("utf-8")
+    for preset in (PRESETS["standard"], PRESETS["best"]):
+        assert f"`{preset.name}`, {sum(member.megabytes for member in preset.models):,} MB to fetch" in guide
+        for member in preset.members:
+            model, size = (f"`{member.model}`", f"{member.megabytes:,}") if member.model else ("packaged", "")
+            assert f"| `{member.name}` | {model} | {member.licence} | {size} | {member.adds} |" in guide
+
+
 def test_a_preset_that_is_not_pulled_is_one_error_that_names_the_command(tmp_path: Path) -> None:
     for words in (("--preset", "standard"), ("--experts", "preset:standard")):
         done = _run(tmp_path / "none", "add", tmp_path / "library", tmp_path, *words)

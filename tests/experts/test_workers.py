@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from reelseek.experts import extract as extract_module
+from reelseek.experts import hub
 from reelseek.experts.extract import extract, plan_workers, prepare_worker
 from reelseek.experts.hub import load_pretrained, model_bytes
 from reelseek.library import Library, add
@@ -73,3 +74,20 @@ def test_fewer_processes_than_cores_are_said(
         report = add(library, films, experts=[f"clip@{folder}"])
     assert [str(notice) for _, notice in report.notices if notice.place == "workers"] == [f"workers: {plan.reason}"]
     assert not report.failed
+
+
+def test_a_hash_of_weights_is_kept_until_a_file_changes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder.parent / "cache"))
+    hashed: list[int] = []
+    hash_files = hub.hash_files
+    monkeypatch.setattr(hub, "hash_files", lambda files: hashed.append(len(files)) or hash_files(files))
+    first = hub.weights_hash(folder)
+    assert hub.weights_hash(folder) == first
+    assert len(hashed) == 1
+    for kept in (folder.parent / "cache").rglob("*"):
+        if kept.is_file():
+            kept.write_text("damaged")
+    assert hub.weights_hash(folder) == first
+    (folder / "config.json").write_text((folder / "config.json").read_text() + " ")
+    assert hub.weights_hash(folder) != first
+    assert len(hashed) == 3

@@ -75,20 +75,27 @@ def _by_model(members: Sequence[Member]) -> tuple[Member, ...]:
     return tuple(first.values())
 
 
-_OBJECT = Member("object", "Apache-2.0", 0, "names of 1,000 kinds of things (ImageNet); the words that search reads")
+_OBJECT = Member(
+    "object", "Apache-2.0", 0, "1,000 kinds of things by name (ImageNet), which search compares with the query"
+)
 _SCENES = "indoor and outdoor places by name; the same model as clip's, fetched once"
 _OCR = Member("ocr", "Apache-2.0", 0, "what is written on screen")
 _CLAP = Member(
-    "clap@laion/larger_clap_general", "Apache-2.0", 776, "vectors of sounds near those of their descriptions",
+    "clap@laion/larger_clap_general",
+    "Apache-2.0",
+    776,
+    "sounds as vectors near those of their descriptions, for trained models",
     revision="16c8cc3159a3c8a31e8ff5ef1f66b0d9ab3667db",
-)  # fmt: skip
+)
 _TAGGER = Member(
     "sound@MIT/ast-finetuned-audioset-10-10-0.4593", "BSD-3-Clause", 346, "527 kinds of sounds by name (AudioSet)"
 )
 _TEXT = Member(
-    "text@sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2", "Apache-2.0", 471,
+    "text@sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2",
+    "Apache-2.0",
+    471,
     "speech, on-screen text and queries in some 50 languages, in one space",
-)  # fmt: skip
+)
 
 _OFFLINE = Preset(
     "offline",
@@ -105,12 +112,21 @@ _STANDARD = Preset(
     "standard",
     (
         Member(
-            "clip@google/siglip2-base-patch16-224", "Apache-2.0", 1501,
+            "clip@google/siglip2-base-patch16-224",
+            "Apache-2.0",
+            1501,
             "pictures and queries in one space, in many languages: what search weighs first",
         ),
         _OBJECT,
-        Member("video@microsoft/xclip-base-patch32", "MIT", 786, "what is done, from windows of two seconds"),
-        Member("detection@PekingU/rtdetr_v2_r50vd", "Apache-2.0", 172, "80 kinds of things that are surely there"),
+        Member(
+            "video@microsoft/xclip-base-patch32",
+            "MIT",
+            786,
+            "motion in windows of two seconds, as vectors for trained models",
+        ),
+        Member(
+            "detection@PekingU/rtdetr_v2_r50vd", "Apache-2.0", 172, "80 kinds of things that are surely there, by name"
+        ),
         Member("scene@google/siglip2-base-patch16-224", "Apache-2.0", 1501, _SCENES),
         _CLAP,
         _TAGGER,
@@ -118,21 +134,28 @@ _STANDARD = Preset(
         _OCR,
         _TEXT,
     ),
-)  # fmt: skip
+)
 _BEST = Preset(
     "best",
     (
         Member(
-            "clip@google/siglip2-so400m-patch14-384", "Apache-2.0", 4540,
+            "clip@google/siglip2-so400m-patch14-384",
+            "Apache-2.0",
+            4540,
             "pictures and queries in one space, in many languages; finer than the standard one's",
         ),
         _OBJECT,
         Member(
-            "video@MCG-NJU/videomae-large-finetuned-kinetics", "CC-BY-NC-4.0", 1220,
-            "400 kinds of actions, from windows of two seconds; not for commercial use",
+            "video@MCG-NJU/videomae-large-finetuned-kinetics",
+            "CC-BY-NC-4.0",
+            1220,
+            "motion in windows of two seconds, finer; its licence forbids commercial use",
         ),
         Member(
-            "detection@PekingU/rtdetr_r101vd_coco_o365", "Apache-2.0", 307, "80 kinds of things that are surely there"
+            "detection@PekingU/rtdetr_r101vd_coco_o365",
+            "Apache-2.0",
+            307,
+            "80 kinds of things that are surely there, by name",
         ),
         Member("scene@google/siglip2-so400m-patch14-384", "Apache-2.0", 4540, _SCENES),
         _CLAP,
@@ -141,7 +164,7 @@ _BEST = Preset(
         _OCR,
         _TEXT,
     ),
-)  # fmt: skip
+)
 PRESETS: dict[str, Preset] = {entry.name: entry for entry in (_OFFLINE, _STANDARD, _BEST)}
 
 
