@@ -31,6 +31,7 @@ def test_an_interrupted_pull_goes_on_and_is_no_model_until_it_is_whole(
     for file in ("pytorch_model.bin", "onnx/config.json", "model.fp32-00001-of-00001.safetensors"):
         (tmp_path / "origin" / file).parent.mkdir(exist_ok=True)
         (tmp_path / "origin" / file).write_bytes(b"other forms of the same weights")
+    others = {"pytorch_model.bin", "onnx", "model.fp32-00001-of-00001.safetensors"}
     models = tmp_path / "models"
     monkeypatch.setenv("REELSEEK_MODELS", str(models))
     with serve_hub({"some/clip": tmp_path / "origin"}) as hub:
@@ -49,6 +50,8 @@ def test_an_interrupted_pull_goes_on_and_is_no_model_until_it_is_whole(
         assert is_pulled("some/clip")
         assert Path(done.stdout.strip()) == pretrained_folder("some/clip")
         assert [path.name for path in models.iterdir()] == ["some__clip"]
+        names = {path.name for path in pretrained_folder("some/clip").iterdir() if not path.name.startswith(".")}
+        assert names == {path.name for path in (tmp_path / "origin").iterdir() if path.name not in others}
 
 
 def test_weights_in_no_safetensors_are_named(tmp_path: Path) -> None:

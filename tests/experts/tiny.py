@@ -173,7 +173,9 @@ def save_tiny(name: str, folder: Path) -> None:
         _tokenizer(folder)
         _pictures(folder, {"shortest_edge": 32}, crop=32)
     elif name == "siglip":
-        SiglipModel(SiglipConfig(text_config=text, vision_config=picture)).save_pretrained(folder)
+        model = SiglipModel(SiglipConfig(text_config=text, vision_config=picture))
+        model.logit_scale.data.fill_(2.0)
+        model.save_pretrained(folder)
         _tokenizer(folder)
         _pictures(folder, {"height": 32, "width": 32})
     elif name == "siglip2":

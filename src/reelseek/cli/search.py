@@ -103,7 +103,8 @@ def _reads(searcher: "Searcher") -> str:
     from reelseek.experts.sentence import packaged_encoder, sentence_encoder
 
     if searcher.model.embeds_sentences:
-        return sentence_encoder().language
+        joint = getattr(searcher.model.config, "clip_model", None)
+        return sentence_encoder().language + (f", and the words that {joint} knows" if joint else "")
     encoder = getattr(getattr(searcher.model.config, "text", None), "encoder", "sentence")
     return packaged_encoder().language if encoder == "sentence" else f"the words that {encoder} knows"
 

@@ -16,7 +16,7 @@ def follow_library(library: "Library") -> None:
     from reelseek.library.text_space import follow_text_space
 
     if name := follow_text_space(library):
-        say(f"text is embedded by {name}, as {library.path} records; REELSEEK_SENTENCE_ENCODER names another")
+        say(f"text is embedded by {name}, as {library.path} records")
 
 
 def say_joint_model(model: "RetrievalModel") -> None:

@@ -116,24 +116,24 @@ def model_bytes(model: str) -> int:
 def weights_hash(folder: Path) -> str:
     """Hash a model's weights and configuration files by SHA-256.
 
-    Gigabytes take seconds, so a hash is kept on disk under the names, sizes and times of its files.
+    Gigabytes take seconds, so a hash is recorded on disk under the names, sizes and times of its files.
     """
     files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".json", ".txt"))
     states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     key = hashlib.sha256(json.dumps([str(folder.absolute()), states]).encode()).hexdigest()
-    kept = Path(platformdirs.user_cache_dir("reelseek")) / "weights" / key
+    record = Path(platformdirs.user_cache_dir("reelseek")) / "weights" / key
     try:
-        digest = kept.read_text("ascii")
+        digest = record.read_text("ascii")
         if re.fullmatch("[0-9a-f]{64}", digest):
             return digest
     except (OSError, UnicodeDecodeError):  # no cache yet, or a damaged one
         pass
     digest = hash_files(files)
     with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        partial = kept.with_name(f"{key}.{os.getpid()}")
+        record.parent.mkdir(parents=True, exist_ok=True)
+        partial = record.with_name(f"{key}.{os.getpid()}")
         partial.write_text(digest, "ascii")
-        partial.replace(kept)
+        partial.replace(record)
     return digest
 
 

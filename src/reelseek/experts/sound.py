@@ -6,6 +6,7 @@ step is the mean over equal parts of them: the extractor would cut off the rest.
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -28,7 +29,9 @@ _LABEL_AT_LEAST = 0.3
 def _extractor(folder: str) -> Any:
     from transformers import AutoFeatureExtractor
 
-    return AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
+    with warnings.catch_warnings():  # AST was released with more bands than its spectrum has bins for
+        warnings.filterwarnings("ignore", "At least one mel filter", UserWarning)
+        return AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
 
 
 def _most_samples(extractor: Any) -> int | None:

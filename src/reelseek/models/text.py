@@ -226,11 +226,11 @@ def _stacked(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
 def _padded(rows: Sequence[Sequence[int]], length: int, tokenizer: Any) -> tuple[Tensor, Tensor]:
     """The same, padded to full length by the tokenizer's own token on its own side, as SigLIP was trained."""
     padding = [[tokenizer.pad_token_id] * (length - len(row)) for row in rows]
-    left = tokenizer.padding_side == "left"
-    whole = [[*pad, *row] if left else [*row, *pad] for row, pad in zip(rows, padding, strict=True)]
-    present = [[False] * len(pad) + [True] * len(row) if left else [True] * len(row) + [False] * len(pad)
+    before = tokenizer.padding_side == "left"
+    ids = [[*pad, *row] if before else [*row, *pad] for row, pad in zip(rows, padding, strict=True)]
+    present = [[False] * len(pad) + [True] * len(row) if before else [True] * len(row) + [False] * len(pad)
                for row, pad in zip(rows, padding, strict=True)]  # fmt: skip
-    return torch.tensor(whole), torch.tensor(present)
+    return torch.tensor(ids), torch.tensor(present)
 
 
 def _positions(model: Any) -> int:
