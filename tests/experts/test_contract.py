@@ -120,8 +120,9 @@ def test_scenes_by_a_joint_model_are_the_nearest_of_its_own_texts(models: Path, 
     scale = AutoModel.from_pretrained(models / "siglip").logit_scale.exp().item()
     likely = np.exp(scale * pictures @ texts.T)
     expected = (likely / likely.sum(1, keepdims=True)).mean(0)
-    assert chance == pytest.approx(expected.max(), rel=0.05)
-    assert expected[[place.partition(" ")[2] for place in places].index(best)] == pytest.approx(chance, rel=0.05)
+    np.testing.assert_allclose(values.mean(0), expected, rtol=0.1)  # vectors of clip are stored in half precision
+    assert chance == pytest.approx(expected.max(), rel=0.1)
+    assert expected[[place.partition(" ")[2] for place in places].index(best)] == pytest.approx(chance, rel=0.1)
     classifier = load_expert(f"scene@{models / 'vit'}")
     assert classifier.dim == 3
 

@@ -174,7 +174,7 @@ def save_tiny(name: str, folder: Path) -> None:
         _pictures(folder, {"shortest_edge": 32}, crop=32)
     elif name == "siglip":
         model = SiglipModel(SiglipConfig(text_config=text, vision_config=picture))
-        model.logit_scale.data.fill_(2.0)
+        model.logit_scale.data.fill_(5.0)
         model.save_pretrained(folder)
         _tokenizer(folder)
         _pictures(folder, {"height": 32, "width": 32})
