@@ -13,7 +13,7 @@ from reelseek.errors import ExpertUnavailable, UsageError
 from reelseek.experts import DEFAULT_EXPERTS, known_experts, load_expert
 from reelseek.experts.extract import extract
 from reelseek.experts.presets import PRESETS, expand_presets, find_preset, missing_models
-from reelseek.library import Library, add
+from reelseek.library import Library, add, ingest
 from reelseek.media.container import Limits
 from tests.experts.tiny import STAND_INS, save_pulled, save_tiny
 
@@ -92,6 +92,19 @@ def test_two_models_of_one_expert_are_refused(tmp_path: Path, make_video) -> Non
         pytest.raises(UsageError, match="would write the same track"),
     ):
         add(library, [make_video()], experts=[f"clip@{tmp_path / 'a'}", f"clip@{tmp_path / 'b'}"], workers=1)
+
+
+def test_experts_that_are_refused_are_not_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(library: Library) -> None:
+        raise UsageError("lines of another encoder")
+
+    save_tiny("clip", tmp_path / "clip")
+    with Library.open(tmp_path / "library", create=True) as library:
+        add(library, [tmp_path], experts=["object"], workers=1)
+        monkeypatch.setattr(ingest, "check_text_space", refuse)
+        with pytest.raises(UsageError, match="lines of another encoder"):
+            add(library, [tmp_path], experts=["speech", f"clip@{tmp_path / 'clip'}"], workers=1)
+        assert json.loads(library.meta("experts") or "") == ["object"]
 
 
 @pytest.mark.parametrize("model", sorted(set(STAND_INS.values()) - {"sentence"}))

@@ -130,8 +130,7 @@ def add(
         _write_rows(library, collection, report, media=media)
         if media:
             specs = _specs(library, experts, report)
-            if any(load_expert(spec).name in LINE_EXPERTS for spec in specs):
-                check_text_space(library)
+            if _embeds_lines(specs):
                 note_text_space(library)
             plan = WorkerPlan(workers) if workers else plan_workers(specs)
             workers = workers or os.cpu_count() or 1
@@ -232,10 +231,16 @@ def _specs(library: Library, experts: Sequence[str] | None, report: AddReport) -
     if experts is not None and report.skipped_experts and not running:
         raise UsageError("; ".join(report.skipped_experts.values()))
     report.experts = [spec for spec in chosen if spec not in report.skipped_experts]
+    if _embeds_lines(report.experts):
+        check_text_space(library)  # before the library records experts that it then refuses
     if experts is not None or not kept:
         used = {spec.partition("@")[0]: spec for spec in kept + report.experts}  # another model takes its place
         library.set_meta("experts", json.dumps(list(used.values())))
     return report.experts
+
+
+def _embeds_lines(specs: Sequence[str]) -> bool:
+    return any(load_expert(spec).name in LINE_EXPERTS for spec in specs)
 
 
 def _anchored(spec: str) -> str:

@@ -33,7 +33,11 @@ def check_text_space(library: Library) -> None:
     if not lines or noted["fingerprint"] == encoder.fingerprint:
         return
     embedder = f"the encoder {noted['name']}" if noted["name"] else "the packaged encoder"
-    remedy = f"set {SENTENCE_VARIABLE}={noted['name']}" if noted["name"] else f"unset {SENTENCE_VARIABLE}"
+    remedy = (
+        f"set {SENTENCE_VARIABLE}={noted['name']}"
+        if noted["name"]
+        else f"unset {SENTENCE_VARIABLE} and name experts without a preset"
+    )
     erase = " and ".join(f"reelseek remove {library.path} --expert {expert}" for expert in lines)
     raise UsageError(
         f"the lines of {library.path} were embedded by {embedder}, and {_named(encoder)} is named now; {remedy}, or "
