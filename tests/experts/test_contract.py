@@ -1,13 +1,15 @@
 """One contract for every expert, packaged or from a folder: tiny random models stand for the hub's."""
 
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from reelseek.errors import ExpertUnavailable, FeatureError, UsageError
 from reelseek.experts import DEFAULT_EXPERTS, EXPERTS, available, load_expert
-from reelseek.experts.clip import clip_text
+from reelseek.experts.clip import clip_reads, clip_text
 from reelseek.experts.expert import Track, check_track
 from reelseek.experts.extract import extract
 from reelseek.experts.logmel import log_mel
@@ -70,10 +72,67 @@ def test_recognised_words_come_from_a_folder(models: Path, archive: Path) -> Non
 
 
 def test_text_and_pictures_of_clip_share_a_space(models: Path) -> None:
-    for name in ("clip", "siglip"):
+    for name in ("clip", "siglip", "siglip2"):
         rows = clip_text(models / name, ["a cat", "a dog"])
         assert rows.shape == (2, load_expert(f"clip@{models / name}").dim)
         np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+
+
+def test_a_sigmoid_model_embeds_lower_case_padded_texts_without_a_mask(models: Path) -> None:
+    from transformers import AutoModel
+
+    model = AutoModel.from_pretrained(models / "siglip").eval()
+    places = model.config.text_config.max_position_embeddings
+    with torch.inference_mode():  # "a cat" between its marks, then padding to the end
+        expected = model.get_text_features(input_ids=torch.tensor([[1, 4, 5, 2, *[0] * (places - 4)]]))
+        expected = torch.nn.functional.normalize(getattr(expected, "pooler_output", expected), dim=-1)
+    for texts in (["A Cat"], ["a cat", "a dog a dog"]):
+        np.testing.assert_allclose(clip_text(models / "siglip", texts)[:1], expected.numpy(), atol=1e-5)
+
+
+def test_a_text_tower_reads_the_letters_that_its_vocabulary_has(models: Path) -> None:
+    texts = ["a cat", "ЗЕБРА спит", "狗", "жираф", "a жираф cat", "..."]
+    assert clip_reads(models / "siglip", texts).tolist() == [True, True, True, False, False, False]
+
+
+def test_an_alphabet_written_in_single_bytes_is_not_read(tmp_path: Path) -> None:
+    from tests.experts.tiny import save_byte_tokenizer
+
+    save_byte_tokenizer(tmp_path)
+    assert clip_reads(tmp_path, ["a cat", "зебра", "狗"]).tolist() == [True, False, False]
+
+
+def test_scenes_by_a_joint_model_are_the_nearest_of_its_own_texts(models: Path, make_video) -> None:
+    from transformers import AutoModel
+
+    spec = f"scene@{models / 'siglip'}"
+    expert = load_expert(spec)
+    extracted = extract(make_video(), [spec, f"clip@{models / 'siglip'}"], Limits())
+    assert not extracted.errors
+    values = extracted.tracks[spec].values.astype(np.float32)
+    assert values.shape[1] == expert.dim > 100
+    np.testing.assert_allclose(values.sum(1), 1, atol=1e-2)
+    (best, chance), *_ = expert.labels(values)
+    places = files("reelseek.experts").joinpath("scenes.txt").read_text("utf-8").splitlines()
+    pictures = extracted.tracks[f"clip@{models / 'siglip'}"].values.astype(np.float32)
+    texts = clip_text(models / "siglip", [f"a photo of {place}" for place in places])
+    scale = AutoModel.from_pretrained(models / "siglip").logit_scale.exp().item()
+    likely = np.exp(scale * pictures @ texts.T)
+    expected = (likely / likely.sum(1, keepdims=True)).mean(0)
+    np.testing.assert_allclose(values.mean(0), expected, rtol=0.1)  # vectors of clip are stored in half precision
+    assert chance == pytest.approx(expected.max(), rel=0.1)
+    assert expected[[place.partition(" ")[2] for place in places].index(best)] == pytest.approx(chance, rel=0.1)
+    classifier = load_expert(f"scene@{models / 'vit'}")
+    assert classifier.dim == 3
+
+
+def test_a_classifier_made_from_a_joint_model_keeps_its_own_classes(models: Path, tmp_path: Path) -> None:
+    from transformers import SiglipForImageClassification
+
+    save_tiny("siglip", tmp_path / "classifier")
+    config = SiglipForImageClassification.from_pretrained(tmp_path / "classifier", num_labels=4)
+    config.save_pretrained(tmp_path / "classifier")
+    assert load_expert(f"scene@{tmp_path / 'classifier'}").dim == 4
 
 
 def test_preprocessing_is_never_guessed(models: Path, tmp_path: Path) -> None:

@@ -82,6 +82,20 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def siglip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from transformers import SiglipConfig, SiglipModel
+
+    folder = tmp_path_factory.mktemp("siglip")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    text = {**sizes, "vocab_size": 40, "max_position_embeddings": 12, "eos_token_id": 3, "bos_token_id": 2}
+    vision = {**sizes, "image_size": 8, "patch_size": 4}
+    SiglipModel(SiglipConfig(text_config=text, vision_config=vision)).save_pretrained(folder)
+    _tokenizer(folder, "<s>", "</s>")
+    return folder
+
+
 def _encoder(name: str | Path, **settings: object) -> TextEncoder:
     return TextEncoder(TextConfig(encoder=str(name), **settings)).eval()  # type: ignore[arg-type]
 
@@ -118,6 +132,25 @@ def test_clip_gives_projected_tokens_without_the_first_and_its_own_embedding(cli
     torch.testing.assert_close(text.pooled(["a cat sits"]), wanted, atol=1e-5, rtol=0)
 
 
+def test_siglip_reads_lower_case_padded_to_full_length_without_a_mask(siglip: Path) -> None:
+    from transformers import SiglipModel
+
+    text = _encoder(siglip)
+    assert text.width == 16
+    words = text.words(["a CAT sits", "two dogs"])
+    assert words.present.sum(1).tolist() == [5, 4]
+    model = SiglipModel.from_pretrained(siglip).eval()
+    with torch.inference_mode():
+        expected = model.get_text_features(input_ids=torch.tensor([[2, 5, 6, 13, 3, *[0] * 7]]))
+        expected = getattr(expected, "pooler_output", expected)
+    torch.testing.assert_close(text.pooled(["A cat Sits"]), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(text.pooled(["A cat Sits", "a dog"])[:1], expected, atol=1e-5, rtol=0)
+    assert text.reads(["A CAT", "кошка"]).tolist() == [True, False]
+    long = text.words(["cat " * 30])
+    assert long.present.sum() == 12
+    assert text.left_out == 20
+
+
 def test_word_vectors_leave_unknown_words_out(glove: Path) -> None:
     assert split_words("A dog's bark, twice!") == ["A", "dog's", "bark", "twice"]
     text = _encoder(glove)
@@ -148,7 +181,7 @@ def test_forms_of_word_vector_files(glove: Path, tmp_path: Path) -> None:
             WordVectors(path)
 
 
-@pytest.mark.parametrize("side", ["bert", "clip", "glove", "sentence"])
+@pytest.mark.parametrize("side", ["bert", "clip", "siglip", "glove", "sentence"])
 @pytest.mark.parametrize(
     "name", ["late_fusion", "mee", "ce", "mmt", "avlnet", "eao+mask", "coot", "mmv", "zorro", "umi", "vse", "jpose"]
 )
@@ -162,7 +195,7 @@ def test_every_system_takes_every_text_side(name: str, side: str, request: pytes
     assert torch.isfinite(scores).all()
 
 
-@pytest.mark.parametrize("side", ["bert", "clip", "sentence"])
+@pytest.mark.parametrize("side", ["bert", "clip", "siglip", "sentence"])
 def test_a_trained_encoder_learns_and_is_saved_with_the_model(
     side: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from reelseek.cli.device import Device
 from reelseek.cli.show import bars, say
+from reelseek.cli.spaces import follow_library
 from reelseek.errors import CollectionError, UsageError
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ def add(
         bool, typer.Option("--media/--no-media", help="Rows only, from a table; look for no files.")
     ] = True,
     experts: Annotated[
-        str | None, typer.Option(help="Comma-separated, name or name@model. Default: all that run here.")
+        str | None, typer.Option(help="Comma-separated, name, name@model or preset:NAME. Default: all that run here.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="offline, standard or best: experts as people choose them; --experts adds more.")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core.")] = None,
     device: Device = None,
@@ -48,21 +52,23 @@ def add(
         raise UsageError("--experts names no expert; name at least one, or leave the option out for all that run here")
     if not media and captions is None and all(path.is_dir() for path in paths):
         raise UsageError("--no-media takes rows from a table; name one (CSV, TSV, JSONL or Parquet)")
-    if not media and experts:
-        raise UsageError("--no-media extracts nothing, so --experts contradicts it; leave one out")
+    if not media and (experts or preset):
+        raise UsageError("--no-media extracts nothing, so --experts and --preset contradict it; leave one out")
     if not media and device is not None:
         raise UsageError("--no-media extracts nothing, so --device has no effect; leave one out")
+    specs = _named_experts(experts, preset)
     for path in paths:  # before a library is begun for nothing
         if not os.path.lexists(path):
             raise CollectionError(f"{path}: no such file or folder")
     started = time.monotonic()
     with Library.open(library, create=True) as opened, opened.writing(), bars() as progress:
+        follow_library(opened)
         report = add_videos(
             opened,
             paths,
             captions=captions,
             media=media,
-            experts=[name.strip() for name in experts.split(",") if name.strip()] if experts else None,
+            experts=specs,
             workers=workers,
             retry_failed=retry_failed,
             device=device,
@@ -71,6 +77,21 @@ def add(
         index = update_indexes(opened, progress)
     _print_report(report, time.monotonic() - started)
     raise typer.Exit(1 if report.failed or (index is not None and index.left_out) else 0)
+
+
+def _named_experts(experts: str | None, preset: str | None) -> list[str] | None:
+    """The experts that are named, presets among them; None where nothing is named.
+
+    Raises:
+        UsageError: a preset that is none.
+        ExpertUnavailable: models of a preset are not on this machine; said before a library is begun for nothing.
+    """
+    from reelseek.experts.presets import expand_presets
+
+    specs = [name.strip() for name in (experts or "").split(",") if name.strip()]
+    specs = [f"preset:{preset}", *specs] if preset is not None else specs
+    expand_presets(specs)
+    return specs or None
 
 
 def _print_report(report: "AddReport", seconds: float) -> None:
@@ -104,11 +125,11 @@ def update_indexes(library: "Library", progress: object = None) -> "Index | None
 
     Videos whose damaged tracks kept them out of an older index are tried again.
     """
-    from reelseek.models import load_model
+    from reelseek.models.joint import load_for
     from reelseek.search import ClipRule, build_index, open_index
     from reelseek.search.index import state_of
 
-    model = load_model("concepts")
+    model = load_for(library, "concepts").model
     if not set(model.experts) & {name for name, row in library.experts().items() if row["present"]}:
         return None
     index = open_index(library, model)
@@ -120,4 +141,4 @@ def update_indexes(library: "Library", progress: object = None) -> "Index | None
 
 
 def register(app: typer.Typer) -> None:
-    app.command(epilog="Example: reelseek add my.library ~/Videos --captions captions.csv")(add)
+    app.command(epilog="Example: reelseek add my.library ~/Videos --preset standard")(add)

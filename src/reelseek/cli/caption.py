@@ -7,6 +7,7 @@ import typer
 
 from reelseek.cli.device import Device, named_device
 from reelseek.cli.show import bars, clock, print_json, print_table, say
+from reelseek.cli.spaces import follow_library
 from reelseek.errors import CollectionError, UsageError
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def caption(
     from reelseek.training.describe import write_subtitles
 
     with Library.open(library) as opened, bars() as progress:
+        follow_library(opened)
         stories = describe(
             opened, videos, model=model, segments=_read_segments(segments, opened) if segments else None, beam=beam,
             index=index, device=named_device(device), progress=progress,

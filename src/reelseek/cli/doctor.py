@@ -10,15 +10,22 @@ from typing import Annotated
 
 import typer
 
+from reelseek.cli.models import megabytes
 from reelseek.cli.show import print_table, say
+from reelseek.errors import UsageError
 
 __all__ = ["register"]
 
 _SAMPLE = 10
+_FILMS = 3  # that a preset is measured on
 
 
 def doctor(
     path: Annotated[Path | None, typer.Argument(help="A folder of videos: predicts how long adding it takes.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="offline, standard or best: what of it is missing, and how long an hour of video takes."),
+    ] = None,
 ) -> None:
     """Say what runs here and what does not, and why; predict the hours an ingest will take."""
     import torch
@@ -28,6 +35,8 @@ def doctor(
     from reelseek.media.memory import available_memory
     from reelseek.models.device import available, describe, resolve_device
 
+    if preset is not None:
+        raise typer.Exit(_check_preset(preset, path))
     rows = []
     broken = False
     for name in sorted(known_experts()):
@@ -101,5 +110,94 @@ def _predict(path: Path) -> None:
     )
 
 
+def _check_preset(name: str, path: Path | None) -> int:
+    """Print what of a preset is here, and how long the rest of it takes for an hour of video.
+
+    Returns:
+        The exit status: 1 where a model is missing or an expert does not run.
+    """
+    from reelseek.errors import ExpertUnavailable
+    from reelseek.experts import load_expert
+    from reelseek.experts.presets import find_preset, missing_models
+    from reelseek.experts.sentence import use_sentence_encoder
+
+    preset = find_preset(name)
+    missing = missing_models(preset)
+    absent = {member.model for member in missing}
+    states = {member.expert: f"missing: {member.model}" for member in preset.members if member.model in absent}
+    try:
+        if preset.text_encoder and f"text@{preset.text_encoder}" not in states:
+            use_sentence_encoder(preset.text_encoder)
+    except (ExpertUnavailable, UsageError) as error:
+        states[f"text@{preset.text_encoder}"] = f"does not run: {error}"
+    for spec in preset.experts:
+        if spec not in states:
+            try:
+                load_expert(spec)
+            except ExpertUnavailable as error:
+                states[spec] = f"does not run: {error}"
+    rows = [
+        (member.name, states.get(member.expert, "runs"), member.licence, megabytes(member), member.adds)
+        for member in preset.members
+    ]
+    print_table(["expert", "state", "licence", "MB", "adds"], rows)
+    if missing:
+        say(
+            f"{len(missing)} models are missing, {sum(member.megabytes for member in missing):,} MB; fetch them with: "
+            f"reelseek models pull --preset {name}"
+        )
+    _measure_preset([spec for spec in preset.experts if spec not in states], len(preset.experts), path)
+    return 1 if states else 0
+
+
+def _measure_preset(specs: list[str], members: int, path: Path | None) -> None:
+    """Measure experts on short videos, the user's or films shot for it, and say what that makes of an hour."""
+    import tempfile
+
+    from reelseek.errors import MediaError
+    from reelseek.experts.extract import extract, plan_workers, prepare_worker
+    from reelseek.library.collection import read_collection
+    from reelseek.media.container import Limits
+    from reelseek.studio import plan_films, shoot
+
+    if not specs:
+        print("an hour of video: not measured, since no expert of the preset runs here")
+        return
+    plan, limits = plan_workers(specs), Limits().with_models(len(specs))
+    with tempfile.TemporaryDirectory() as folder:
+        if path is None:
+            files = [shoot(film, Path(folder)) for film in plan_films(_FILMS)]
+        else:
+            videos = [entry.path for entry in read_collection([path]).entries if entry.path]
+            files = sorted(random.Random(0).sample(videos, min(_SAMPLE, len(videos))), key=_size)[:_FILMS]
+        say(f"measuring {len(specs)} experts on {len(files)} videos ...")
+        prepare_worker(specs, threads=plan.threads)
+        seconds = spent = 0.0
+        for file in files:
+            started = time.monotonic()
+            try:
+                extracted = extract(file, specs, limits)
+            except MediaError as error:
+                say(f"failed: {file.name}: {error}")
+                continue
+            spent += time.monotonic() - started
+            seconds += extracted.end_seconds
+            for spec, reason in extracted.errors.items():
+                say(f"failed: {file.name} ({spec}): {reason}")
+    if not seconds:
+        print("an hour of video: not measured, since no video could be read")
+        return
+    rest = f", without the {members - len(specs)} experts that do not run here" if len(specs) < members else ""
+    hours = spent / seconds
+    print(
+        f"an hour of video takes about {hours:.2f} hours in one process, {hours / plan.workers:.2f} in {plan.workers} "
+        f"side by side as add runs them ({len(specs)} experts{rest}; {seconds:.0f} s of video measured)"
+    )
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size
+
+
 def register(app: typer.Typer) -> None:
-    app.command(epilog="Example: reelseek doctor ~/Videos")(doctor)
+    app.command(epilog="Example: reelseek doctor ~/Videos --preset best")(doctor)

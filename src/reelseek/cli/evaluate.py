@@ -8,6 +8,7 @@ import typer
 
 from reelseek.cli.device import Device, named_device
 from reelseek.cli.show import print_json, print_table, say
+from reelseek.cli.spaces import follow_library
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +61,7 @@ def evaluate(
     """Measure a model: both directions, and text to video by the modalities that the right clip had."""
     from reelseek.errors import UsageError
     from reelseek.library import Library
-    from reelseek.models import load_model
+    from reelseek.models.joint import load_for
     from reelseek.training import evaluate as measure
     from reelseek.training.combinations import experts_of
 
@@ -78,7 +79,8 @@ def evaluate(
                 )
             _evaluate_seeds(Path(model), opened, split, protocol, named_device(device), json=json)
             return
-        loaded = load_model(model).to(named_device(device))
+        follow_library(opened)
+        loaded = load_for(opened, model, named_device(device)).model
         selected = experts_of(modalities.split(","), loaded.experts, opened) if modalities else None
         measured = measure(
             loaded, opened, split=split, experts=selected, protocol=protocol, combinations=combinations or None

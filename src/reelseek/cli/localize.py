@@ -7,6 +7,7 @@ import typer
 
 from reelseek.cli.device import Device, named_device
 from reelseek.cli.show import bars, clock, print_json, print_table, say
+from reelseek.cli.spaces import follow_library
 from reelseek.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def localize(
     check_figure(figure)
     place = named_device(device)
     with Library.open(library) as opened:
+        follow_library(opened)
         if crosstask is not None:
             with bars() as progress:
                 data = read_crosstask(crosstask)

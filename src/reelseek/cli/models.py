@@ -3,13 +3,16 @@
 from dataclasses import asdict, fields
 from inspect import cleandoc
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reelseek.cli.show import print_json, print_table
+from reelseek.cli.show import print_json, print_table, say
 
-__all__ = ["app"]
+if TYPE_CHECKING:
+    from reelseek.experts.presets import Member
+
+__all__ = ["app", "megabytes"]
 
 app = typer.Typer(help="Systems, and models of a hub.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -166,9 +169,57 @@ def convert(
     print(guarded(partial(convert_file, checkpoint, format, settings), out, seconds=300 + size / 5e6))
 
 
-@app.command(epilog="Example: reelseek models pull openai/clip-vit-base-patch32")
-def pull(model: Annotated[str, typer.Argument(help="Name of a model on the hub.")]) -> None:
-    """Fetch a model of the hub once; experts then load it by name, offline."""
+@app.command(epilog="Example: reelseek models pull --preset standard")
+def pull(
+    model: Annotated[str | None, typer.Argument(help="Name of a model on the hub.")] = None,
+    preset: Annotated[str | None, typer.Option(help="offline, standard or best: all models of a preset.")] = None,
+) -> None:
+    """Fetch models of the hub once; experts then load them by name, offline. Interrupted, it goes on where it was."""
+    from reelseek.errors import UsageError
     from reelseek.experts.hub import pull as pull_model
 
-    print(pull_model(model))
+    if (model is None) == (preset is None):
+        raise UsageError("name one model of the hub, or a preset with --preset")
+    if model is not None:
+        print(pull_model(model))
+        return
+    raise typer.Exit(_pull_preset(str(preset)))
+
+
+def _pull_preset(name: str) -> int:
+    """Fetch what is not there of a preset, one model after the other; returns the exit status."""
+    from reelseek.errors import ExpertUnavailable
+    from reelseek.experts.hub import pretrained_folder
+    from reelseek.experts.hub import pull as pull_model
+    from reelseek.experts.presets import find_preset, missing_models
+
+    preset = find_preset(name)
+    missing = missing_models(preset)
+    absent = {member.model for member in missing}
+    rows = [
+        (member.expert, member.licence, megabytes(member), "to fetch" if member.model in absent else "here")
+        for member in preset.members
+    ]
+    print_table(["expert", "licence", "MB", "state"], rows)
+    say(f"{len(missing)} of {len(preset.models)} models to fetch, {sum(member.megabytes for member in missing):,} MB")
+    failed = []
+    for number, member in enumerate(missing, 1):
+        say(f"{number} of {len(missing)}: {member.model} ({member.licence}, {member.megabytes:,} MB)")
+        try:
+            pull_model(member.model, revision=member.revision)
+        except ExpertUnavailable as error:
+            say(f"failed: {error}")
+            failed.append(member.model)
+    for member in preset.models:
+        if member.model not in failed:
+            print(pretrained_folder(member.model))
+    if failed:
+        say(
+            f"{len(failed)} of {len(missing)} models were not fetched ({', '.join(failed)}); run the same command again"
+        )
+    return 1 if failed else 0
+
+
+def megabytes(member: "Member") -> str:
+    """Size of a member's weights in words."""
+    return f"{member.megabytes:,}" if member.model else "packaged"

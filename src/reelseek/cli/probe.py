@@ -7,6 +7,7 @@ import typer
 
 from reelseek.cli.device import Device, named_device
 from reelseek.cli.show import bars, print_json, print_table, say
+from reelseek.cli.spaces import follow_library
 from reelseek.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def probe(
     if classifier not in ("logistic", "svm"):
         raise UsageError(f"--classifier is {classifier!r}; wanted logistic or svm")
     with Library.open(library) as opened, bars() as progress:
+        follow_library(opened)
         probed = measure(
             model, opened, read_labels(labels, split=split), experts=experts.split(",") if experts else None,
             classifier="svm" if classifier == "svm" else "logistic", windows=windows, window_seconds=window_seconds,

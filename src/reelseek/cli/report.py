@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from reelseek.cli.show import bars, print_table, say
+from reelseek.cli.spaces import follow_library
 
 __all__ = ["app"]
 
@@ -78,11 +79,12 @@ def examples(
     """A page of queries with the five best clips of each, the right one outlined."""
     from reelseek.evaluation.report import html_report
     from reelseek.library import Library
-    from reelseek.models import load_model
+    from reelseek.models.joint import load_for
     from reelseek.training.reports import examples as select_examples
 
     with Library.open(library) as opened:
-        loaded = load_model(model)
+        follow_library(opened)
+        loaded = load_for(opened, model).model
         measured, parts = select_examples(loaded, opened, split=split, count=count)
     title = f"{loaded.system}: what it finds in {measured.split} ({measured.split_hash})"
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -101,11 +103,12 @@ def map_(
 ) -> None:
     """t-SNE map of embeddings with thumbnails."""
     from reelseek.library import Library
-    from reelseek.models import load_model
+    from reelseek.models.joint import load_for
     from reelseek.training.reports import embedding_map
 
     with Library.open(library) as opened:
-        figure = embedding_map(load_model(model), opened, out, split=split, most=most, of=of)
+        follow_library(opened)
+        figure = embedding_map(load_for(opened, model).model, opened, out, split=split, most=most, of=of)
     _print_paths([figure.png, figure.png.with_suffix(".svg")])
 
 

@@ -10,6 +10,7 @@ import typer
 from reelseek.cli.device import Device, named_device
 from reelseek.cli.localize import check_figure, draw
 from reelseek.cli.show import Bar, clock, print_json, print_table, say
+from reelseek.cli.spaces import follow_library, say_joint_model
 from reelseek.errors import QueryError, UsageError
 
 if TYPE_CHECKING:
@@ -60,7 +61,9 @@ def search(
 
     options: dict[str, Any] = {"without": without or [], "weights": _weights(weights or [])}
     with Library.open(library) as opened, Bar("embedding") as bar:
+        follow_library(opened)
         searcher = Searcher(opened, model, device=named_device(device), progress=bar)
+        say_joint_model(searcher.model)
         if why_not is not None:
             _explain(searcher, query or "", why_not, options, json)
             return
@@ -78,7 +81,7 @@ def search(
         _write_run(run, hits, group_by, model)
     if not json:
         _show(hits, several=query is None)
-    raise typer.Exit(1 if failed or searcher.index.left_out else 0)
+    raise typer.Exit(1 if failed or searcher.index.left_out or searcher.left_out else 0)
 
 
 Answer = Callable[[str, str], "list[Hit]"]
@@ -116,7 +119,8 @@ def _reads(searcher: "Searcher") -> str:
     from reelseek.experts.sentence import packaged_encoder, sentence_encoder
 
     if searcher.model.embeds_sentences:
-        return sentence_encoder().language
+        joint = getattr(searcher.model.config, "clip_model", None)
+        return sentence_encoder().language + (f", and the words that {joint} knows" if joint else "")
     encoder = getattr(getattr(searcher.model.config, "text", None), "encoder", "sentence")
     return packaged_encoder().language if encoder == "sentence" else f"the words that {encoder} knows"
 

@@ -8,6 +8,7 @@ import typer
 from reelseek.cli.device import Device, named_device
 from reelseek.cli.localize import FIGURE, RADIUS, check_figure, draw
 from reelseek.cli.show import clock, print_json, print_table, say
+from reelseek.cli.spaces import follow_library
 from reelseek.errors import UsageError
 
 __all__ = ["register"]
@@ -45,6 +46,7 @@ def segment(
 
     check_figure(figure)
     with Library.open(library) as opened:
+        follow_library(opened)
         segmented = decode(
             opened, video, read_lines(transcript), labels=read_lines(labels) if labels else None, model=model,
             ordered=ordered, background=background, mean_seconds=mean_seconds, temperature=temperature,

@@ -7,6 +7,7 @@ import typer
 
 from reelseek.cli.device import Device, named_device
 from reelseek.cli.show import say
+from reelseek.cli.spaces import follow_library, say_joint_model
 from reelseek.errors import UsageError
 from reelseek.web import DEFAULT_COPIES_GB
 
@@ -42,10 +43,12 @@ def serve(
 
     check_copies_gb(copies_gb)
     with Library.open(library) as opened:
+        follow_library(opened)
         computing_device = named_device(device)
 
         def create() -> "FastAPI":
             searcher = Searcher(opened, model, device=computing_device)
+            say_joint_model(searcher.model)
             say("loading what the first search needs ...")
             searcher.search("a first search", k=1)
             return create_app(searcher, token=token, host=host, copies_gb=copies_gb)

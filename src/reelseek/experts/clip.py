@@ -1,8 +1,10 @@
-"""Appearance in a joint image and text space: CLIP or SigLIP from a folder or hub name (`clip@/models/clip`).
+"""Appearance in a joint image and text space: CLIP, SigLIP or SigLIP 2 (`clip@/models/siglip2`).
 
 One frame a second (MDMMT, appendix A), prepared by the model's own image processor.
 """
 
+import json
+import unicodedata
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -17,7 +19,10 @@ from reelseek.experts.hub import load_pretrained, move_inputs, pretrained_folder
 from reelseek.experts.preprocessing import Preprocessing
 from reelseek.media.streams import FrameBatch, Stream
 
-__all__ = ["clip", "clip_text"]
+__all__ = ["clip", "clip_reads", "clip_text", "embed_frames", "is_sigmoid", "joint_width"]
+
+_SIGMOID = ("siglip", "siglip2")
+_MARKS = ("▁", "Ġ", "##", "</w>")  # of tokens that begin, continue or end a word
 
 
 class _Clip:
@@ -37,7 +42,11 @@ class _Clip:
             fps=1,
             dtype="float16",
         )
-        self.dim = _width(self._folder)
+        self.dim = joint_width(self._folder)
+
+    def prepare(self) -> None:
+        """Load the weights."""
+        load_pretrained("AutoModel", str(self._folder))
 
     def to(self, device: str) -> None:
         """Move the model to a device."""
@@ -50,22 +59,44 @@ class _Clip:
         return load_pretrained("AutoModel", str(self._folder))
 
     def _encode(self, batch: FrameBatch) -> npt.NDArray[np.float32]:
-        import torch
-
-        model = self._model()
-        inputs = self._preprocessing(batch.pixels, model.get_image_features)
-        with torch.inference_mode():
-            output = model.get_image_features(**move_inputs(inputs, model))
-            output = getattr(output, "pooler_output", output)
-            return rows(torch.nn.functional.normalize(output, dim=-1))
+        return embed_frames(self._folder, self._preprocessing, batch)
 
 
-def _width(folder: Path) -> int:
+def embed_frames(folder: Path, preprocessing: Preprocessing, batch: FrameBatch) -> npt.NDArray[np.float32]:
+    """Embed frames as unit vectors [frame, dim] by a joint model's image tower."""
+    import torch
+
+    model = load_pretrained("AutoModel", str(folder))
+    with torch.inference_mode():
+        inputs = move_inputs(preprocessing(batch.pixels, model.get_image_features), model)
+        output = model.get_image_features(**inputs)
+        output = getattr(output, "pooler_output", output)
+        return rows(torch.nn.functional.normalize(output, dim=-1))
+
+
+def is_sigmoid(config: Any) -> bool:
+    """Whether a model is SigLIP-like: its text tower reads lower case padded to full length, without a mask.
+
+    Source: Tschannen et al., "SigLIP 2", 2025, and the model's own page in transformers' documentation.
+    """
+    return config.model_type in _SIGMOID
+
+
+def joint_width(folder: Path) -> int:
+    """Read the width of a joint model's space from its configuration.
+
+    Raises:
+        ExpertUnavailable: the folder holds no joint image and text model.
+    """
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    if not hasattr(config, "vision_config") or not hasattr(config, "text_config"):
+        raise ExpertUnavailable(
+            f"{folder} holds a {config.model_type} model; clip needs one of images and texts, such as CLIP or SigLIP 2"
+        )
     projection = getattr(config, "projection_dim", None)
-    if config.model_type == "clip" and projection:
+    if not is_sigmoid(config) and projection:
         return int(projection)
     return int(config.vision_config.hidden_size)
 
@@ -84,12 +115,44 @@ def clip_text(folder: Path, texts: Sequence[str]) -> npt.NDArray[np.float32]:
     tokenizer = _tokenizer(folder)
     model = load_pretrained("AutoModel", str(folder))
     longest = min(tokenizer.model_max_length, model.config.text_config.max_position_embeddings)
-    padding = "max_length" if model.config.model_type == "siglip" else True
-    tokens = tokenizer(list(texts), padding=padding, truncation=True, max_length=longest, return_tensors="pt")
+    options = {"truncation": True, "max_length": longest, "return_tensors": "pt"}
+    if is_sigmoid(model.config):
+        tokens = tokenizer([text.lower() for text in texts], padding="max_length", **options)
+        tokens = {"input_ids": tokens["input_ids"]}
+    else:
+        tokens = tokenizer(list(texts), padding=True, **options)
     with torch.inference_mode():
         output = model.get_text_features(**move_inputs(tokens, model))
         output = getattr(output, "pooler_output", output)
         return rows(torch.nn.functional.normalize(output, dim=-1))
+
+
+def clip_reads(folder: Path, texts: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Which texts [text] the text tower can read: half of their letters and digits lie in tokens that spell them.
+
+    Tokens of single bytes, by which a vocabulary without an alphabet writes it, spell nothing.
+    """
+    tokenizer = _tokenizer(folder)
+    if json.loads((folder / "config.json").read_text("utf-8")).get("model_type") in _SIGMOID:
+        texts = [text.lower() for text in texts]
+    return np.array([_share_spelt(text, tokenizer) >= 0.5 for text in texts], bool)
+
+
+def _share_spelt(text: str, tokenizer: Any) -> float:
+    encoding = tokenizer.backend_tokenizer.encode(text)
+    total = sum(letter.isalnum() for letter in text)
+    spelt = 0
+    for token, (start, end) in zip(encoding.tokens, encoding.offsets, strict=True):
+        for mark in _MARKS:
+            token = token.removeprefix(mark).removesuffix(mark)
+        piece = text[start:end].strip()
+        if _folded(token) == _folded(piece):
+            spelt += sum(letter.isalnum() for letter in piece)
+    return spelt / total if total else 0.0
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold()
 
 
 def clip(model: str | None = None) -> _Clip:

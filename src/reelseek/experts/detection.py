@@ -43,6 +43,10 @@ class _Detection:
             fps=1,
         )
 
+    def prepare(self) -> None:
+        """Load the weights."""
+        self._model()
+
     def to(self, device: str) -> None:
         """Move the model to a device."""
         self._model().to(device)

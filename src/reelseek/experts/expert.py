@@ -84,10 +84,10 @@ class Session(Protocol):
 class Expert(Protocol):
     """One expert. `dim` is the width of its values; `fingerprint` changes whenever its values could.
 
-    An expert whose values have names may have a method more, by which search tells people what it saw:
-    `labels(values [step, dim]) -> [(label, how sure), ...]`, likeliest first; see `likeliest`.
-    One that computes with PyTorch may have `to(device)`, which moves its model: a worker process calls it once, before
-    its first video, if extraction is to run on an accelerator.
+    Three more methods are looked for. `labels(values [step, dim]) -> [(label, how sure), ...]`, likeliest first (see
+    `likeliest`), tells people what an expert saw whose values have names. `prepare()` loads its weights, once a worker
+    process and before that process's memory is limited. One that computes with PyTorch may have `to(device)`, which
+    moves its model: a worker process calls it once, before its first video, if extraction is to run on an accelerator.
     """
 
     @property

@@ -1,5 +1,7 @@
 """One video through all its experts in one pass over the file: what a worker process does."""
 
+import contextlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,15 +10,18 @@ from typing import Any
 from reelseek.errors import ExpertUnavailable, MediaError
 from reelseek.experts import load_expert
 from reelseek.experts.expert import Expert, Session, Track, check_track
+from reelseek.experts.hub import model_bytes
 from reelseek.media.container import Limits
 from reelseek.media.decode import decode
+from reelseek.media.memory import available_memory
 from reelseek.media.notice import Notice
 from reelseek.media.picture import THUMBNAIL_STREAM, Thumbnails
 from reelseek.media.shots import SHOT_STREAM, ShotDetector
 from reelseek.media.streams import FrameStream, Stream
 
-__all__ = ["Extracted", "extract", "prepare_worker", "worker_expert"]
+__all__ = ["Extracted", "WorkerPlan", "extract", "plan_workers", "prepare_worker", "worker_expert"]
 
+_MEMORY_SHARE = 0.8  # of what is free, that models may take
 _UNMOVED: dict[str, str] = {}  # by spec, why this process could not move an expert's model
 
 
@@ -35,17 +40,51 @@ class Extracted:
     notices: list[Notice] = field(default_factory=list)
 
 
-def prepare_worker(specs: Sequence[str], device: str = "cpu") -> None:
-    """Load experts before the memory limit is set, and compute on one thread, since files run side by side.
+@dataclass(frozen=True)
+class WorkerPlan:
+    """How many processes extract side by side, and on how many threads each computes.
+
+    `reason` says why there are fewer processes than cores, else it is empty.
+    """
+
+    workers: int
+    threads: int = 1
+    reason: str = ""
+
+
+def plan_workers(specs: Sequence[str]) -> WorkerPlan:
+    """Plan one process a core, or as many as memory holds the models of; each process has its own copy of them."""
+    cores = os.cpu_count() or 1
+    needed = sum(model_bytes(model) for model in {spec.partition("@")[2] for spec in specs} if model)
+    if not needed:
+        return WorkerPlan(cores)
+    workers = max(1, min(cores, int(_MEMORY_SHARE * available_memory() / needed)))
+    if workers == cores:
+        return WorkerPlan(cores)
+    return WorkerPlan(
+        workers,
+        cores // workers,
+        f"{workers} at a time on {cores} cores: each holds {needed / 1e9:.1f} GB of models (--workers changes it)",
+    )
+
+
+def prepare_worker(specs: Sequence[str], device: str = "cpu", threads: int = 1) -> None:
+    """Load experts and their weights before the memory limit is set; compute on few threads, as files run side by side.
+
+    An expert whose weights cannot be loaded, or moved to the device, fails later, for each file, and alone.
 
     Args:
-        device: where the models of those experts go that have `to`. One that cannot be moved fails with every video.
+        device: where the models of those experts go that have `to`.
     """
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     for spec in specs:
         expert = load_expert(spec)
+        prepare = getattr(expert, "prepare", None)
+        if callable(prepare):
+            with contextlib.suppress(Exception):
+                prepare()
         if device != "cpu" and hasattr(expert, "to"):
             try:
                 expert.to(device)

@@ -1,8 +1,13 @@
 """Models of a hub or of a local folder, loaded by transformers from files on disk.
 
-`reelseek models pull NAME` fetches a hub model once into the user's cache; extraction never touches the network.
+`reelseek models pull NAME` fetches a hub model once into the user's cache; extraction never touches the network. A
+model is fetched into a folder beside its own, which gets its name when every file is there: what was interrupted goes
+on from there, and is never taken for a model.
 """
 
+import contextlib
+import hashlib
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -19,8 +24,10 @@ from reelseek.experts.expert import hash_files
 from reelseek.experts.quiet import quiet_transformers
 
 __all__ = [
+    "is_pulled",
     "labels_of",
     "load_pretrained",
+    "model_bytes",
     "models_folder",
     "move_inputs",
     "pretrained_folder",
@@ -28,6 +35,10 @@ __all__ = [
     "rows",
     "weights_hash",
 ]
+
+
+_WANTED_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_UNUSED_FILES = ["*/*", "*.fp32-*"]  # other forms of the same weights
 
 
 def models_folder() -> Path:
@@ -43,7 +54,7 @@ def pretrained_folder(model: str) -> Path:
     """
     folder = Path(model).expanduser()
     if not folder.is_dir():
-        folder = models_folder() / re.sub(r"[^\w.-]", "__", model)
+        folder = _pulled_folder(model)
     if not (folder / "config.json").is_file():
         raise ExpertUnavailable(
             f"{model!r} is neither a folder with a config.json nor a pulled model; fetch it with: "
@@ -52,41 +63,97 @@ def pretrained_folder(model: str) -> Path:
     return folder
 
 
-def pull(model: str) -> Path:
+def is_pulled(model: str) -> bool:
+    """Whether a hub model lies in the models folder, or `model` is a folder that holds one."""
+    try:
+        return any(pretrained_folder(model).glob("*.safetensors"))
+    except ExpertUnavailable:
+        return False
+
+
+def pull(model: str, *, revision: str | None = None) -> Path:
     """Fetch a hub model (safetensors and configuration only) into the models folder.
 
+    Args:
+        revision: a commit of the model's repository; None takes the newest.
+
     Raises:
-        ExpertUnavailable: the hub cannot be reached or has no such model.
+        ExpertUnavailable: the hub cannot be reached or has no such model, or it has no safetensors.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    target = models_folder() / re.sub(r"[^\w.-]", "__", model)
+    target = _pulled_folder(model)
+    partial = target.with_name(f"{target.name}.partial")
+    folder = target if target.is_dir() else partial
     try:
-        snapshot_download(model, local_dir=target, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"])
+        snapshot_download(
+            model, revision=revision, local_dir=folder, allow_patterns=_WANTED_FILES, ignore_patterns=_UNUSED_FILES
+        )
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise ExpertUnavailable(f"{model!r} could not be fetched: {error}") from error
+        reason = " ".join([line for line in str(error).splitlines() if line][:2])  # advice follows
+        raise ExpertUnavailable(f"{model!r} could not be fetched: {reason}") from error
+    for suffix, purpose in (("config.json", "configuration"), (".safetensors", "weights as safetensors")):
+        if not any(file.name.endswith(suffix) for file in folder.iterdir()):
+            raise ExpertUnavailable(f"{model!r} has no {purpose} on the hub{f' at {revision}' if revision else ''}")
+    if folder is partial:
+        partial.rename(target)
     return target
 
 
+def _pulled_folder(model: str) -> Path:
+    return models_folder() / re.sub(r"[^\w.-]", "__", model)
+
+
+def model_bytes(model: str) -> int:
+    """Memory in bytes that a model's weights take in single precision; 0 where it is not on this machine."""
+    if not is_pulled(model):
+        return 0
+    folder = pretrained_folder(model)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    halved = str(config.get("dtype") or config.get("torch_dtype")).removeprefix("torch.") in ("float16", "bfloat16")
+    return (1 + halved) * sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
 def weights_hash(folder: Path) -> str:
-    """Hash a model's weights and configuration files by SHA-256."""
+    """Hash a model's weights and configuration files by SHA-256.
+
+    Gigabytes take seconds, so a hash is recorded on disk under the names, sizes and times of its files.
+    """
     files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".json", ".txt"))
-    return hash_files(files)
+    states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    key = hashlib.sha256(json.dumps([str(folder.absolute()), states]).encode()).hexdigest()
+    record = Path(platformdirs.user_cache_dir("reelseek")) / "weights" / key
+    try:
+        digest = record.read_text("ascii")
+        if re.fullmatch("[0-9a-f]{64}", digest):
+            return digest
+    except (OSError, UnicodeDecodeError):  # no cache yet, or a damaged one
+        pass
+    digest = hash_files(files)
+    with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
+        record.parent.mkdir(parents=True, exist_ok=True)
+        partial = record.with_name(f"{key}.{os.getpid()}")
+        partial.write_text(digest, "ascii")
+        partial.replace(record)
+    return digest
 
 
 @cache
 def load_pretrained(auto_class: str, folder: str) -> Any:
-    """Load `transformers.<auto_class>` from local safetensors in evaluation mode; one copy per process.
+    """Load `transformers.<auto_class>` from local safetensors, in single precision, for evaluation; one per process.
 
     Raises:
         ExpertUnavailable: the folder does not hold such a model.
     """
+    import torch
     import transformers
 
     quiet_transformers()
     try:
-        model = getattr(transformers, auto_class).from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        model = getattr(transformers, auto_class).from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+        )
     except (OSError, ValueError) as error:
         raise ExpertUnavailable(f"{folder} does not hold a model for {auto_class}: {error}") from error
     return model.eval()

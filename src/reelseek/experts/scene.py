@@ -1,15 +1,21 @@
-"""Scenes by an image classifier (Places-like) from a folder or hub name (`scene@/models/places`).
+"""Scenes by an image classifier (Places-like) from a folder or hub name (`scene@/models/places`), or by a joint model.
 
-One frame a second, prepared by the model's own image processor. A step holds the class probabilities.
+One frame a second, prepared by the model's own image processor. A step holds the class probabilities. A joint model of
+images and texts (CLIP, SigLIP) has no classes of its own: they are the places of `scenes.txt`, and a frame's
+probabilities are the softmax of its scaled similarities to "a photo of" each.
 """
 
 from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable
+from reelseek.experts.clip import clip_text, embed_frames
 from reelseek.experts.expert import PerFrame, Session, Text, fingerprint, likeliest
 from reelseek.experts.hub import labels_of, load_pretrained, move_inputs, pretrained_folder, rows, weights_hash
 from reelseek.experts.preprocessing import Preprocessing
@@ -18,6 +24,7 @@ from reelseek.media.streams import FrameBatch, Stream
 __all__ = ["scene"]
 
 _LABEL_AT_LEAST = 0.25
+_PROMPT = "a photo of {}"
 
 
 class _Scene:
@@ -26,13 +33,17 @@ class _Scene:
 
     def __init__(self, model: str | None) -> None:
         if model is None:
-            raise ExpertUnavailable("scene needs a model: --experts scene@FOLDER (an image classifier such as Places)")
+            raise ExpertUnavailable(
+                "scene needs a model: --experts scene@FOLDER (an image classifier such as Places, or a joint model)"
+            )
         from transformers import AutoConfig
 
         self._folder = pretrained_folder(model)
         self._preprocessing = Preprocessing(self._folder)
         config = AutoConfig.from_pretrained(self._folder, local_files_only=True)
-        self.dim, self._labels = int(config.num_labels), labels_of(config)
+        self._joint = _is_joint(config)
+        self._labels = [name.partition(" ")[2] for name in _places()] if self._joint else labels_of(config)
+        self.dim = len(self._labels)
         self.streams: Sequence[Stream] = (self._preprocessing.stream(fps=1),)
         self.fingerprint = fingerprint(
             "scene",
@@ -40,7 +51,12 @@ class _Scene:
             preprocessing=self._preprocessing.settings,
             fps=1,
             dtype="float16",
+            **({"places": _places(), "prompt": _PROMPT} if self._joint else {}),
         )
+
+    def prepare(self) -> None:
+        """Load the weights."""
+        self._model()
 
     def to(self, device: str) -> None:
         """Move the model to a device."""
@@ -50,12 +66,15 @@ class _Scene:
         return PerFrame(self._encode, self.dim, self._describe)
 
     def _model(self) -> Any:
-        return load_pretrained("AutoModelForImageClassification", str(self._folder))
+        return load_pretrained("AutoModel" if self._joint else "AutoModelForImageClassification", str(self._folder))
 
     def _encode(self, batch: FrameBatch) -> npt.NDArray[np.float32]:
         import torch
 
         model = self._model()
+        if self._joint:
+            cosines = embed_frames(self._folder, self._preprocessing, batch) @ _place_vectors(self._folder).T
+            return rows((torch.from_numpy(cosines) * model.logit_scale.exp().item()).softmax(-1))
         with torch.inference_mode():
             inputs = move_inputs(self._preprocessing(batch.pixels, model.forward), model)
             return rows(model(**inputs).logits.softmax(-1))
@@ -71,6 +90,24 @@ class _Scene:
             for row, index, (start, end) in zip(values, best, spans, strict=True)
             if row[index] >= _LABEL_AT_LEAST
         )
+
+
+def _is_joint(config: Any) -> bool:
+    """Whether a configuration is of an image and a text tower, and not of a classifier made from the image tower."""
+    classifies = any("ForImageClassification" in name for name in config.architectures or ())
+    return hasattr(config, "vision_config") and hasattr(config, "text_config") and not classifies
+
+
+@cache
+def _places() -> tuple[str, ...]:
+    """Everyday places, each with its article."""
+    return tuple(files("reelseek.experts").joinpath("scenes.txt").read_text("utf-8").split("\n")[:-1])
+
+
+@cache
+def _place_vectors(folder: Path) -> npt.NDArray[np.float32]:
+    """Unit vectors [place, dim] of the places by a joint model's text tower."""
+    return clip_text(folder, [_PROMPT.format(place) for place in _places()])
 
 
 def scene(model: str | None = None) -> _Scene:

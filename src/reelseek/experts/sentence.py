@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reelseek.errors import ExpertUnavailable, ModelError
+from reelseek.errors import ExpertUnavailable, ModelError, UsageError
 from reelseek.experts.expert import Text, Track, fingerprint, hash_files
 from reelseek.experts.hub import load_pretrained, pretrained_folder
 
@@ -26,6 +26,7 @@ __all__ = [
     "packaged_encoder",
     "sentence_encoder",
     "sentence_track",
+    "use_sentence_encoder",
 ]
 
 SENTENCE_DIM = 384
@@ -168,6 +169,29 @@ def sentence_encoder() -> SentenceEncoder:
         return SentenceEncoder(pretrained_folder(name))
     except (ExpertUnavailable, ValueError) as error:
         raise ExpertUnavailable(f"{SENTENCE_VARIABLE} is {name!r}: {error}") from error
+
+
+def use_sentence_encoder(model: str) -> None:
+    """Embed sentences by a model from now on, in this process and those that it starts.
+
+    Args:
+        model: as the variable takes it.
+
+    Raises:
+        UsageError: the variable names another model, or this process has embedded sentences by another.
+        ExpertUnavailable: there is no such encoder on this machine.
+    """
+    named = os.environ.get(SENTENCE_VARIABLE, "").strip()
+    if named == model:
+        return
+    if named:
+        raise UsageError(f"{SENTENCE_VARIABLE} is {named!r}, and {model!r} is to embed text here; unset the variable")
+    encoder = SentenceEncoder(pretrained_folder(model))
+    if sentence_encoder.cache_info().currsize and sentence_encoder().fingerprint != encoder.fingerprint:
+        raise UsageError(
+            f"this process embeds text by another encoder than {model!r}; start it with {SENTENCE_VARIABLE}={model}"
+        )
+    os.environ[SENTENCE_VARIABLE] = model
 
 
 @cache

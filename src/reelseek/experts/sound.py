@@ -6,6 +6,7 @@ step is the mean over equal parts of them: the extractor would cut off the rest.
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -28,7 +29,9 @@ _LABEL_AT_LEAST = 0.3
 def _extractor(folder: str) -> Any:
     from transformers import AutoFeatureExtractor
 
-    return AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
+    with warnings.catch_warnings():  # AST was released with more bands than its spectrum has bins for
+        warnings.filterwarnings("ignore", "At least one mel filter", UserWarning)
+        return AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
 
 
 def _most_samples(extractor: Any) -> int | None:
@@ -67,6 +70,10 @@ class _Learned:
             dtype="float16",
             **({"most": self._most} if self._most < _window_samples(self._rate) else {}),
         )
+
+    def prepare(self) -> None:
+        """Load the weights."""
+        load_pretrained(self._auto_class, str(self._folder))
 
     def to(self, device: str) -> None:
         """Move the model to a device."""

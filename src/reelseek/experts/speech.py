@@ -2,10 +2,12 @@
 
 A step is one line: its sentence embedding, where the encoder can read it. Where speech is only detected, the step is
 the embedding of "someone is speaking", which is all that is known. A recogniser is a Whisper-like folder or hub name
-(`speech@/models/whisper-tiny.en`), loaded by transformers.
+(`speech@/models/whisper-large-v3-turbo`), loaded by transformers. Where it tells the time of each word, a line is a
+sentence with its own start and end; else it is a stretch of speech.
 """
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -16,16 +18,19 @@ import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable
 from reelseek.experts.expert import Session, Text, Track, fingerprint
-from reelseek.experts.hub import pretrained_folder, weights_hash
+from reelseek.experts.hub import load_pretrained, pretrained_folder, weights_hash
 from reelseek.experts.sentence import SENTENCE_DIM, sentence_encoder, sentence_track
 from reelseek.media.streams import SoundBatch, SoundStream, Stream, Subtitle, SubtitleStream
 from reelseek.media.subtitles import SUBTITLES_VERSION
 
-__all__ = ["DETECTED", "speech"]
+__all__ = ["DETECTED", "sentences", "speech"]
 
 DETECTED = "someone is speaking"
 _RATE = 16_000
 _PIECE_SECONDS = 600
+_RECOGNISER = "AutoModelForSpeechSeq2Seq"
+_SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？", "।", "؟")
+_PAUSE, _LONGEST_LINE = 1.0, 12.0  # seconds
 
 
 @cache
@@ -37,10 +42,9 @@ def _detector() -> Any:
 
 @cache
 def _recogniser(folder: str) -> tuple[Any, Any]:
-    from transformers import AutoModelForSpeechSeq2Seq, AutoProcessor
+    from transformers import AutoProcessor
 
-    processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-    return processor, AutoModelForSpeechSeq2Seq.from_pretrained(folder, local_files_only=True).eval()
+    return AutoProcessor.from_pretrained(folder, local_files_only=True), load_pretrained(_RECOGNISER, folder)
 
 
 def _detect(samples: npt.NDArray[np.int16]) -> list[tuple[float, float]]:
@@ -83,31 +87,99 @@ class _SpeechSession:
         while self._pieces:
             begin, blocks = self._pieces.pop(0)
             samples = np.concatenate(blocks)
-            texts += [self._words(samples, begin, start, end) for start, end in _detect(samples)]
+            for start, end in _detect(samples):
+                texts += self._lines_of(samples[int(start * _RATE) : int(end * _RATE)], begin + start, begin + end)
         note = "recognised" if self._recogniser else "detected, not recognised (no recogniser was given)"
         return sentence_track(texts, note if texts else "nobody speaks")
 
-    def _words(self, samples: npt.NDArray[np.int16], begin: float, start: float, end: float) -> Text:
-        text = ""
+    def _lines_of(self, samples: npt.NDArray[np.int16], start: float, end: float) -> list[Text]:
+        """What is said in one stretch of speech, by the seconds of the video."""
+        lines: list[Text] = []
         if self._recogniser is not None:
             processor, model = _recogniser(self._recogniser)
-            text = _transcribe(processor, model, samples[int(start * _RATE) : int(end * _RATE)])
-        kind = "said" if text else "label"
-        return Text(text or DETECTED, begin + start, begin + end, kind)  # type: ignore[arg-type]
+            if _tells_word_times(processor, model):
+                lines = sentences(_timed_words(processor, model, samples), start, end)
+            elif text := _transcribe(processor, model, samples):
+                lines = [Text(text, start, end, "said")]
+        return lines or [Text(DETECTED, start, end, "label")]
+
+
+def _pieces(processor: Any, samples: npt.NDArray[np.int16]) -> Iterator[tuple[float, npt.NDArray[np.float32]]]:
+    """Cut samples into what a recogniser takes at once: second of each piece, and its samples in [-1, 1]."""
+    size = int(getattr(processor.feature_extractor, "n_samples", 30 * _RATE))
+    for begin in range(0, len(samples), size):
+        yield begin / _RATE, samples[begin : begin + size].astype(np.float32) / np.float32(32768)
 
 
 def _transcribe(processor: Any, model: Any, samples: npt.NDArray[np.int16]) -> str:
     import torch
 
     words: list[str] = []
-    size = int(getattr(processor.feature_extractor, "n_samples", 30 * _RATE))  # it would cut off what is longer
-    for begin in range(0, len(samples), size):
-        piece = samples[begin : begin + size].astype(np.float32) / 32768
+    for _, piece in _pieces(processor, samples):
         inputs = processor(piece, sampling_rate=_RATE, return_tensors="pt")
         with torch.inference_mode():
-            ids = model.generate(inputs.input_features.to(model.device), max_new_tokens=128, do_sample=False)
+            ids = model.generate(
+                inputs.input_features.to(model.device), max_new_tokens=_most_tokens(model), do_sample=False
+            )
         words.append(processor.batch_decode(ids, skip_special_tokens=True)[0].strip())
     return " ".join(word for word in words if word)
+
+
+def _most_tokens(model: Any) -> int:
+    """Tokens that a piece may take: the decoder's places, without those of the prompt."""
+    return int(getattr(model.config, "max_target_positions", 132)) - 4
+
+
+def _tells_word_times(processor: Any, model: Any) -> bool:
+    """Whether the model names the attention heads that follow its sound, and its tokenizer groups tokens to words."""
+    heads = getattr(model.generation_config, "alignment_heads", None)
+    return bool(heads) and hasattr(processor.tokenizer, "_decode_asr")
+
+
+def _timed_words(processor: Any, model: Any, samples: npt.NDArray[np.int16]) -> list[tuple[str, float, float]]:
+    """Words with their start and end, in seconds from the first sample; written as the recogniser writes them."""
+    from transformers import AutomaticSpeechRecognitionPipeline
+
+    recognise = AutomaticSpeechRecognitionPipeline(
+        model=model, tokenizer=processor.tokenizer, feature_extractor=processor.feature_extractor, device=model.device
+    )
+    words: list[tuple[str, float, float]] = []
+    for second, piece in _pieces(processor, samples):
+        with warnings.catch_warnings():  # transformers' own, of pieces with a word or none
+            warnings.simplefilter("ignore", UserWarning)
+            answer = recognise({"raw": piece, "sampling_rate": _RATE}, return_timestamps="word")
+        last = len(piece) / _RATE
+        for word in answer["chunks"]:
+            start, end = (last if time is None else min(float(time), last) for time in word["timestamp"])
+            words.append((word["text"], second + start, second + max(start, end)))
+    return words
+
+
+def sentences(words: Sequence[tuple[str, float, float]], start_seconds: float, end_seconds: float) -> list[Text]:
+    """Join timed words to lines that end with a sentence, before a pause of a second, or after twelve seconds.
+
+    Args:
+        words: text with its blanks, start and end in seconds from `start_seconds`.
+        end_seconds: no line lasts longer.
+
+    >>> [line.text for line in sentences([(" Go.", 0.0, 0.4), (" Now", 0.5, 0.8), (" run!", 0.8, 1.0)], 3.0, 5.0)]
+    ['Go.', 'Now run!']
+    """
+    lines: list[list[tuple[str, float, float]]] = []
+    for word in words:
+        line = lines[-1] if lines else []
+        ended = bool(line) and line[-1][0].rstrip().endswith(_SENTENCE_ENDS)
+        if not line or ended or word[1] - line[-1][2] >= _PAUSE or word[2] - line[0][1] > _LONGEST_LINE:
+            lines.append([word])
+        else:
+            line.append(word)
+    texts = []
+    for line in lines:
+        text = "".join(word for word, _, _ in line).strip()
+        start, end = (min(start_seconds + second, end_seconds) for second in (line[0][1], line[-1][2]))
+        if text:
+            texts.append(Text(text, start, max(start, end), "said"))
+    return texts
 
 
 class _Speech:
@@ -127,7 +199,13 @@ class _Speech:
             detector=f"silero-vad {version('silero-vad')}",
             recogniser=weights_hash(pretrained_folder(model)) if model else None,
             dtype="float16",
+            **({"lines": "sentences by word times"} if model else {}),
         )
+
+    def prepare(self) -> None:
+        """Load the weights of the recogniser, if there is one."""
+        if self._recogniser is not None:
+            _recogniser(self._recogniser)
 
     def open(self) -> Session:
         return _SpeechSession(self._recogniser)

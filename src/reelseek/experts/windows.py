@@ -1,7 +1,9 @@
-"""Learned motion: a video classifier (VideoMAE-like) over windows of frames (`video@/models/videomae`).
+"""Learned motion over windows of frames: a video classifier (VideoMAE-like) or X-CLIP (`video@/models/videomae`).
 
 Frames: eight a second, so that a window of 16 lasts two seconds (frames every 1/8 s, near the sampling VideoMAE was
-trained with), prepared by the model's own image processor. A step is the mean of the last hidden layer.
+trained with), prepared by the model's own image processor. A step is the mean of the last hidden layer. X-CLIP, which
+was trained on few frames far apart, gets them so that a window lasts two seconds too; a step is the unit vector of the
+window in its space of videos and texts.
 """
 
 from collections.abc import Sequence
@@ -19,6 +21,7 @@ from reelseek.media.streams import FrameBatch, Stream
 __all__ = ["video"]
 
 _FPS = 8
+_WINDOW_SECONDS = 2.0  # of X-CLIP
 
 
 class _Video:
@@ -27,42 +30,56 @@ class _Video:
 
     def __init__(self, model: str | None) -> None:
         if model is None:
-            raise ExpertUnavailable("video needs a model: --experts video@FOLDER (a video classifier such as VideoMAE)")
+            raise ExpertUnavailable("video needs a model: --experts video@FOLDER (such as VideoMAE or X-CLIP)")
         from transformers import AutoConfig
 
         self._folder = pretrained_folder(model)
         self._preprocessing = Preprocessing(self._folder)
         config = AutoConfig.from_pretrained(self._folder, local_files_only=True)
-        self.dim, self._frames = int(config.hidden_size), int(config.num_frames)
-        self.streams: Sequence[Stream] = (self._preprocessing.stream(_FPS),)
+        self._joint = config.model_type == "xclip"
+        if self._joint:
+            self.dim, self._frames = int(config.projection_dim), int(config.vision_config.num_frames)
+        else:
+            self.dim, self._frames = int(config.hidden_size), int(config.num_frames)
+        fps = self._frames / _WINDOW_SECONDS if self._joint else _FPS
+        self.streams: Sequence[Stream] = (self._preprocessing.stream(fps),)
         self.fingerprint = fingerprint(
             "video",
             weights=weights_hash(self._folder),
             preprocessing=self._preprocessing.settings,
-            fps=_FPS,
+            fps=fps,
             dtype="float16",
         )
+
+    def prepare(self) -> None:
+        """Load the weights."""
+        self._model()
 
     def to(self, device: str) -> None:
         """Move the model to a device."""
         self._model().to(device)
 
+    def _model(self) -> Any:
+        return load_pretrained("AutoModel" if self._joint else "AutoModelForVideoClassification", str(self._folder))
+
     def open(self) -> Session:
         return _Windows(self)
-
-    def _model(self) -> Any:
-        return load_pretrained("AutoModelForVideoClassification", str(self._folder))
 
     def encode(self, frames: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float16]:
         """One row [dim] for one window of frames [height, width, 3]."""
         import torch
 
         model = self._model()
-        inputs = self._preprocessing(frames, model.forward)
+        inputs = self._preprocessing(frames, model.get_video_features if self._joint else model.forward)
         if inputs["pixel_values"].ndim == 4:  # the processor took the frames for pictures
             inputs["pixel_values"] = inputs["pixel_values"][None]
+        inputs = move_inputs(inputs, model)
         with torch.inference_mode():
-            output = model(**move_inputs(inputs, model), output_hidden_states=True)
+            if self._joint:
+                output = model.get_video_features(**inputs)
+                output = getattr(output, "pooler_output", output)
+                return torch.nn.functional.normalize(output, dim=-1)[0].cpu().numpy().astype(np.float16)
+            output = model(**inputs, output_hidden_states=True)
             row: npt.NDArray[np.float16] = output.hidden_states[-1].mean(dim=1)[0].cpu().numpy().astype(np.float16)
         return row
 
@@ -103,5 +120,5 @@ class _Windows:
 
 
 def video(model: str | None = None) -> _Video:
-    """Mean last hidden state of a video classifier, one step a window."""
+    """Vectors of windows of frames by a video model, one step a window."""
     return _Video(model)

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 from reelseek.errors import UsageError
 from reelseek.experts import DEFAULT_EXPERTS, available, load_expert
 from reelseek.experts.expert import hash_files
-from reelseek.experts.extract import Extracted, extract, prepare_worker
+from reelseek.experts.extract import Extracted, WorkerPlan, extract, plan_workers, prepare_worker
+from reelseek.experts.presets import expand_presets
+from reelseek.experts.sentence import use_sentence_encoder
 from reelseek.library.catalog import Catalog
 from reelseek.library.collection import Entry, read_collection
 from reelseek.library.damage import Damage, damaged_tracks, note_damage
@@ -40,7 +42,7 @@ def _examine(item: tuple[Path, Limits]) -> Examined:
 
 
 def _extract(limits: Limits, task: Task) -> Extracted:
-    return extract(task.path, task.specs, limits, pictures=not task.has_tracks, copies=task.copies)
+    return extract(task.path, task.specs, _limits_of(limits, task), pictures=not task.has_tracks, copies=task.copies)
 
 
 def add(
@@ -63,7 +65,8 @@ def add(
         paths: folders, files, lists or tables, as `read_collection` takes them.
         captions: a table of captions.
         media: False adds rows from tables without looking for files.
-        experts: `name` or `name@model`; None takes what the library was begun with, else every default that runs here.
+        experts: `name`, `name@model` or `preset:NAME`; None takes what the library was begun with, else every default
+            that runs here.
         workers: processes; None takes one a core.
         retry_failed: try files and experts again that failed before.
         device: where experts compute that run a PyTorch model of a hub or folder, `auto`, `cpu`, `cuda`, `cuda:N` or
@@ -83,9 +86,9 @@ def add(
         if media:
             specs = _specs(library, experts, report)
             place = _device(device, specs, report)
-            if any(load_expert(spec).name in LINE_EXPERTS for spec in specs):
-                check_text_space(library)
+            if _embeds_lines(specs):
                 note_text_space(library)
+            plan = WorkerPlan(workers) if workers else plan_workers(specs)
             workers = workers or os.cpu_count() or 1
             _examine_files(library, collection.entries, workers, limits, report, retry_failed, progress)
             files = {Path(os.path.abspath(entry.path)) for entry in collection.entries if entry.path}
@@ -94,7 +97,7 @@ def add(
             tasks = add_damaged(library, tasks, damage)
             outdated = outdated_tracks(library, specs)
             tasks = add_outdated(library, tasks, outdated, specs, retry_failed)
-            _extract_contents(library, tasks, workers, place, limits, report, progress)
+            _extract_contents(library, tasks, plan, place, limits, report, progress)
             failed = {video for video, _, _ in report.failed}
             notices, failures = describe_outdated(library, outdated, specs, failed)
             report.notices += notices
@@ -117,18 +120,38 @@ def _report_damage(storage: Storage, damage: Damage, report: AddReport) -> None:
 def _specs(storage: Storage, experts: Sequence[str] | None, report: AddReport) -> list[str]:
     """The experts that run, after a check that they can; kept for the next call without names."""
     noted = storage.catalog.expert_specs()
-    specs = list(experts) if experts is not None else noted or list(DEFAULT_EXPERTS)
+    expansion = expand_presets(list(experts) if experts is not None else noted or list(DEFAULT_EXPERTS))
+    if expansion.text_encoder:
+        use_sentence_encoder(expansion.text_encoder)
+    specs = [_anchored(spec) for spec in expansion.experts]
     for spec in specs:
         if specs.count(spec) > 1:
             raise UsageError(f"expert {spec!r} is named twice")
+        same = [other for other in specs if other.partition("@")[0] == spec.partition("@")[0]]
+        if experts is not None and len(same) > 1:
+            raise UsageError(f"{' and '.join(same)} would write the same track; name one of them")
     running, report.skipped_experts = available(specs)
     if experts is not None and report.skipped_experts and not running:
         raise UsageError("; ".join(report.skipped_experts.values()))
     report.experts = [spec for spec in specs if spec not in report.skipped_experts]
+    if _embeds_lines(report.experts):
+        check_text_space(storage)  # before the library records experts that it then refuses
     if experts is not None or not noted:
+        by_name = {spec.partition("@")[0]: spec for spec in noted + report.experts}  # another model takes its place
         with storage.write_errors(), storage.catalog.transaction():
-            storage.catalog.set_expert_specs(list(dict.fromkeys(noted + report.experts)))
+            storage.catalog.set_expert_specs(list(by_name.values()))
     return report.experts
+
+
+def _embeds_lines(specs: Sequence[str]) -> bool:
+    return any(load_expert(spec).name in LINE_EXPERTS for spec in specs)
+
+
+def _anchored(spec: str) -> str:
+    """The spec with a model's folder by its whole path, so that the library knows it from everywhere."""
+    name, _, model = spec.partition("@")
+    folder = Path(model).expanduser()
+    return f"{name}@{folder.absolute()}" if model and folder.is_dir() else spec
 
 
 def _device(name: "str | torch.device | None", specs: Sequence[str], report: AddReport) -> str:
@@ -193,7 +216,7 @@ def _size(path: Path) -> int:
 def _extract_contents(
     storage: Storage,
     tasks: Sequence[Task],
-    workers: int,
+    plan: WorkerPlan,
     device: str,
     limits: Limits,
     report: AddReport,
@@ -201,17 +224,24 @@ def _extract_contents(
 ) -> None:
     if not tasks:
         return
+    if plan.reason and plan.workers < len(tasks):
+        report.notices.append(("", Notice("workers", plan.reason)))
     specs = list(dict.fromkeys(spec for task in tasks for spec in task.specs))
     pool = Workers(
         partial(_extract, limits),
-        workers=min(workers, len(tasks)),
+        workers=min(plan.workers, len(tasks)),
         memory_bytes=limits.memory_bytes,
         prepare=prepare_worker,
-        arguments=(specs, device),
+        arguments=(specs, device, plan.threads),
     )
     with pool:
         # The longest first, so that no worker is left with an hour of film at the end.
         ordered = sorted(tasks, key=lambda task: (-(task.duration or 0), task.video))
-        for done, (task, outcome) in enumerate(pool.map(ordered, lambda t: 60 + limits.wall_seconds(t.duration)), 1):
+        outcomes = pool.map(ordered, lambda t: 60 + _limits_of(limits, t).wall_seconds(t.duration))
+        for done, (task, outcome) in enumerate(outcomes, 1):
             record_extracted(storage, task, outcome, report)
             progress("extracting", done, len(tasks), task.video)
+
+
+def _limits_of(limits: Limits, task: Task) -> Limits:
+    return limits.with_models(sum("@" in spec for spec in task.specs))

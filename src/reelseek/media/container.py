@@ -5,7 +5,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -70,6 +70,7 @@ class Limits:
 
     Args:
         base_seconds, seconds_per_second: wall time allowed, `base + factor * duration`.
+        seconds_per_model: what each learned model of the user's choice adds to the factor.
         memory_bytes: address space that decoding and experts may add to a worker.
         pixels: width times height of a frame.
         duration_seconds: longest presentation.
@@ -78,6 +79,7 @@ class Limits:
 
     base_seconds: float = 120.0
     seconds_per_second: float = 15.0
+    seconds_per_model: float = 30.0
     memory_bytes: int = 6 * 2**30
     pixels: int = 8192 * 4608
     duration_seconds: float = 24 * 3600.0
@@ -87,6 +89,10 @@ class Limits:
         """Return the wall seconds that a file of `duration` seconds (None: unknown) may take."""
         expected = 3600.0 if duration is None else min(duration, self.duration_seconds)
         return self.base_seconds + self.seconds_per_second * expected
+
+    def with_models(self, count: int) -> "Limits":
+        """Return the same limits with the time that so many learned models of the user's choice may add."""
+        return replace(self, seconds_per_second=self.seconds_per_second + count * self.seconds_per_model)
 
 
 @dataclass(frozen=True)

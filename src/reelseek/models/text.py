@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelseek.errors import ExpertUnavailable, ModelError
+from reelseek.experts.clip import is_sigmoid
 from reelseek.experts.hub import load_pretrained, pretrained_folder, weights_hash
 from reelseek.experts.sentence import SENTENCE_DIM, packaged_encoder
 from reelseek.library.caption_features import CaptionFeatures
@@ -58,7 +59,7 @@ def takes_one_text(method: Method) -> Method:
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class TextConfig:
     """Args:
-    encoder: `sentence` (packaged), a folder or pulled hub name of a BERT- or CLIP-like model, a file of word
+    encoder: `sentence` (packaged), a folder or pulled hub name of a BERT-, CLIP- or SigLIP-like model, a file of word
         vectors (GloVe or word2vec, .txt .vec .bin), or `features`: captions come as vectors of width `dim`, and text
         cannot be read.
     trained: train its weights too; they are then part of the model.
@@ -101,7 +102,7 @@ class TextEncoder(nn.Module):
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # tokenizers and files of vectors are no tensors
     @takes_one_text
     def pooled(self, texts: str | Sequence[str]) -> Float[Tensor, "text width"]:
-        """Encode each text as one vector: sentence mean, BERT's [CLS], CLIP's projection, or the mean word vector.
+        """Encode each text as one vector: sentence mean, BERT's [CLS], CLIP's or SigLIP's projection, or mean word.
 
         Raises:
             ModelError: a text is empty, is features and words are read or the reverse, or features have another width.
@@ -154,9 +155,13 @@ class TextEncoder(nn.Module):
             if kind == "pooled":
                 return {text: row[None] for text, row in zip(texts, self.pooled(texts).cpu().numpy(), strict=True)}
             steps = self._encode(texts)[0]
-        lengths = (steps.mask.shape[1] - steps.mask.int().flip(1).argmax(1)).tolist()  # the first token counts too
+        starts = steps.mask.int().argmax(1)  # some encoders are padded at the left
+        if _is_clip(_loaded(self.config.encoder)[1]):
+            starts.zero_()  # the first token is stored too, or the others would move
+        ends = steps.mask.shape[1] - steps.mask.int().flip(1).argmax(1)
         values = steps.values.float().cpu().numpy()
-        return {text: row[:length] for text, row, length in zip(texts, values, lengths, strict=True)}
+        places = zip(texts, values, starts.tolist(), ends.tolist(), strict=True)
+        return {text: rows[start:end] for text, rows, start, end in places}
 
     def _from_store(self, rows: Sequence[npt.NDArray[np.float32]]) -> Steps:
         """Steps of stored tokens, as `_encode` gives them."""
@@ -179,7 +184,8 @@ class TextEncoder(nn.Module):
             return torch.from_numpy(packaged_encoder().reads(texts)).to(self._device)
         if self.config.encoder.endswith(_VECTORS):
             return self._vectors(texts).present.any(1)
-        tokenizer = _loaded(self.config.encoder)[0]
+        tokenizer, model = _loaded(self.config.encoder)
+        texts = _as_trained(texts, model)
         if tokenizer.unk_token_id in (None, tokenizer.eos_token_id):  # every byte is a token
             return torch.ones(len(texts), dtype=torch.bool, device=self._device)
         rows = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
@@ -222,14 +228,11 @@ class TextEncoder(nn.Module):
             return self._vectors(texts), None
         tokenizer, frozen = _loaded(self.config.encoder, self._device.type, self._device.index)
         model = self.encoder if self.config.trained else frozen
-        rows = [tokenizer(text)["input_ids"] for text in texts]
+        rows = [tokenizer(text)["input_ids"] for text in _as_trained(texts, model)]
         limit = min(self.config.most_tokens + 2, _positions(model))
         self._count_left_out(sum(max(0, len(row) - limit) for row in rows), limit)
         rows = [row if len(row) <= limit else [*row[: limit - 1], row[-1]] for row in rows]
-        ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
-        host = torch.zeros_like(ids, dtype=torch.bool)
-        for index, row in enumerate(rows):
-            ids[index, : len(row)], host[index, : len(row)] = torch.tensor(row), True
+        ids, host = _padded(rows, _positions(model), tokenizer) if is_sigmoid(model.config) else _stacked(rows)
         ids, mask = upload([ids], self._device)[0], Mask.on(self._device, host)
         with torch.set_grad_enabled(self.config.trained and torch.is_grad_enabled()):
             values, pooled = _run_encoder(model, ids, mask.tensor, sentence=self.config.encoder == "sentence")
@@ -317,6 +320,9 @@ def _trainable_copy(name: str) -> nn.Module:
     if _is_clip(model):
         model.vision_model = nn.Identity()
         model.visual_projection = nn.Identity()
+    if is_sigmoid(model.config):
+        model.vision_model = nn.Identity()
+        model.logit_scale = model.logit_bias = None
     if hasattr(model, "pooler"):  # its output is not used
         model.pooler = None
     return model.requires_grad_(True)
@@ -324,6 +330,30 @@ def _trainable_copy(name: str) -> nn.Module:
 
 def _is_clip(model: Any) -> bool:
     return hasattr(model, "text_projection")
+
+
+def _as_trained(texts: Sequence[str], model: Any) -> list[str]:
+    """The texts in the case that the encoder was trained on, where its tokenizer does not see to that itself."""
+    return [text.lower() for text in texts] if is_sigmoid(model.config) else list(texts)
+
+
+def _stacked(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Token numbers [text, token], zeros behind the end of a text, and which of them are its own [text, token]."""
+    ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
+    present = torch.zeros_like(ids, dtype=torch.bool)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)], present[index, : len(row)] = torch.tensor(row), True
+    return ids, present
+
+
+def _padded(rows: Sequence[Sequence[int]], length: int, tokenizer: Any) -> tuple[Tensor, Tensor]:
+    """The same, padded to full length by the tokenizer's own token on its own side, as SigLIP was trained."""
+    padding = [[tokenizer.pad_token_id] * (length - len(row)) for row in rows]
+    before = tokenizer.padding_side == "left"
+    ids = [[*pad, *row] if before else [*row, *pad] for row, pad in zip(rows, padding, strict=True)]
+    present = [[False] * len(pad) + [True] * len(row) if before else [True] * len(row) + [False] * len(pad)
+               for row, pad in zip(rows, padding, strict=True)]  # fmt: skip
+    return torch.tensor(ids), torch.tensor(present)
 
 
 def _positions(model: Any) -> int:
@@ -342,6 +372,8 @@ def _width(name: str) -> int:
         model = _loaded(name)[1]
     except ExpertUnavailable as error:
         raise ModelError(f"the text encoder {error}") from error
+    if is_sigmoid(model.config):
+        return int(model.text_model.head.out_features)
     return int(model.config.projection_dim if _is_clip(model) else model.config.hidden_size)
 
 
@@ -351,6 +383,10 @@ def _run_encoder(model: Any, ids: Tensor, present: Tensor, *, sentence: bool) ->
         hidden = model.text_model(input_ids=ids, attention_mask=attention_mask).last_hidden_state
         values: Tensor = model.text_projection(hidden)
         return values, values[torch.arange(len(ids)), present.sum(1) - 1]
+    if is_sigmoid(model.config):  # no mask: the last place is the text's vector, whatever token stands there
+        hidden = model.text_model(input_ids=ids).last_hidden_state
+        values = model.text_model.head(hidden)
+        return values, values[:, -1]
     hidden = model(input_ids=ids, attention_mask=attention_mask).last_hidden_state
     if sentence:
         mean = (hidden * attention_mask[..., None]).sum(1) / attention_mask.sum(1, keepdim=True)

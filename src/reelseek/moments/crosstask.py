@@ -13,7 +13,7 @@ from reelseek.evaluation.steps import StepRecall, step_recall
 from reelseek.library.names import Names, name_some
 from reelseek.library.readers.steps import CrossTask
 from reelseek.library.store import Library, Video
-from reelseek.models.device import load_on_device
+from reelseek.models.joint import load_for
 from reelseek.models.model import RetrievalModel
 from reelseek.moments.curves import RADIUS
 from reelseek.moments.localization import localize
@@ -54,7 +54,7 @@ def measure_steps(
     Raises:
         UsageError: no annotated video could be measured.
     """
-    loaded = load_on_device(model, device)
+    loaded = load_for(library, model, device).model
     names = library.names()
     placed: dict[str, dict[str, npt.NDArray[np.bool_]]] = {}
     truth: dict[str, dict[str, npt.NDArray[np.bool_]]] = {}

@@ -11,7 +11,7 @@ import torch
 
 from reelseek.errors import UsageError
 from reelseek.library.store import Library
-from reelseek.models.device import load_on_device
+from reelseek.models.joint import load_for
 from reelseek.models.model import RetrievalModel
 from reelseek.moments.curves import RADIUS, Curves, checked_texts, curves_of
 from reelseek.moments.placement import place_steps, place_unordered
@@ -105,7 +105,7 @@ def localize(
     >>> localize(library, "cake.mp4", ["sift the flour", "bake"]).steps[1].start  # doctest: +SKIP
     412.0
     """
-    loaded = load_on_device(model, device)
+    loaded = load_for(library, model, device).model
     curves = curves_of(library, loaded, video, checked_texts(steps, "steps"), radius=radius)
     background = float(np.quantile(curves.unrelated.max(0), _BACKGROUND_QUANTILE)) if missing else 0.0
     place = place_steps if ordered else place_unordered

@@ -10,7 +10,7 @@ import torch
 
 from reelseek.errors import UsageError
 from reelseek.library.store import Library
-from reelseek.models.device import load_on_device
+from reelseek.models.joint import load_for
 from reelseek.models.model import RetrievalModel
 from reelseek.moments.beam import decode_by_beam
 from reelseek.moments.curves import RADIUS, Curves, checked_texts, curves_of
@@ -101,7 +101,7 @@ def segment(
         raise UsageError(
             "the published decoder knows neither background nor steps without an order, nor lengths that say nothing"
         )
-    loaded = load_on_device(model, device)
+    loaded = load_for(library, model, device).model
     curves = curves_of(library, loaded, video, checked_texts(names, "labels"), radius=radius)
     background_label = len(names) if background else None
     probs = class_log_probs(_class_scores(curves, background=background), temperature)

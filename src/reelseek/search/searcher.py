@@ -13,8 +13,8 @@ from reelseek.library.clips import ClipRule
 from reelseek.library.names import printable
 from reelseek.library.store import Library, Video
 from reelseek.library.tokens import Clip, TokenReader
-from reelseek.models.device import load_on_device
 from reelseek.models.embed import embed_clips, similarity_matrix
+from reelseek.models.joint import load_for
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.moments.curves import RADIUS, check_tracks, confidence, peaks, second_clips
 from reelseek.search.current import CurrentIndex
@@ -48,12 +48,16 @@ class Searcher:
 
     Args:
         library: open.
-        model: a model, its folder, or the name of a system that needs no training.
+        model: a model, its folder, or the name of a system that needs no training; `concepts` takes the joint model
+            along that the library's `clip` tracks come from, see `load_for`.
         rule: how clips are cut; None keeps the index's own.
         update: False takes the index as it is, if there is one.
         device: where clips and queries are embedded, see `resolve_device`; a model that was given stays where it is
             if nothing is named.
         progress: called with how many clips are embedded, and of how many, whenever an index is built.
+
+    Attributes:
+        left_out: why tracks of the library that the model could read are not searched; '' where none are.
 
     Raises:
         UsageError, ModelError: the model cannot be used with this library.
@@ -70,7 +74,8 @@ class Searcher:
         progress: Progress | None = None,
     ) -> None:
         self.library = library
-        self.model = load_on_device(model, device)
+        loaded = load_for(library, model, device)
+        self.model, self.left_out = loaded.model, loaded.left_out
         self._update, self._progress = update, progress
         self._current = CurrentIndex(library, self.model, rule, update=update, progress=progress)
         self._selections: dict[tuple[str, ...], CurrentIndex] = {}

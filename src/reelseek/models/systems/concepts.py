@@ -22,7 +22,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from reelseek.errors import ModelError
-from reelseek.experts.clip import clip, clip_text
+from reelseek.experts import load_expert
+from reelseek.experts.clip import clip_reads, clip_text
 from reelseek.experts.efficientnet import imagenet_labels
 from reelseek.experts.hub import pretrained_folder
 from reelseek.experts.sentence import SENTENCE_DIM, sentence_encoder
@@ -69,7 +70,7 @@ class Concepts(RetrievalModel):
         self.config = config
         self._experts = {"object": 1000, "speech": SENTENCE_DIM, "ocr": SENTENCE_DIM}
         if config.clip_model is not None:
-            self._experts["clip"] = clip(config.clip_model).dim
+            self._experts["clip"] = load_expert(f"clip@{config.clip_model}").dim
         self.slots = tuple(self._experts)
         self._dim = max(SENTENCE_DIM, self._experts.get("clip", 0))
         self.register_buffer("where", torch.zeros(()), persistent=False)  # its only tensor: it carries the device
@@ -116,6 +117,7 @@ class Concepts(RetrievalModel):
         device = self.where.device
         values = torch.zeros(len(texts), len(self.slots), self._dim)
         weights = torch.zeros(len(texts), len(self.slots))
+        read = self._read_by_space(texts)
         for index, name in enumerate(self.slots):
             if name == "clip":
                 rows = torch.from_numpy(clip_text(self._clip_folder(), texts))
@@ -123,6 +125,8 @@ class Concepts(RetrievalModel):
                 rows = sentences
             values[:, index, : rows.shape[1]] = rows
             weights[:, index] = getattr(self.config, name)
+            if len(read) > 1:  # a space whose encoder cannot read a text says nothing of it, and the other may
+                weights[:, index] *= read["clip" if name == "clip" else "sentence"]
         return Embedding(
             *upload([values], device),
             *upload([torch.ones(weights.shape, dtype=torch.bool)], device),
@@ -130,7 +134,14 @@ class Concepts(RetrievalModel):
         )
 
     def reads(self, texts: Sequence[str]) -> Bool[Tensor, " text"]:
-        return torch.from_numpy(sentence_encoder().reads(texts))
+        return torch.stack(list(self._read_by_space(texts).values())).any(0)
+
+    def _read_by_space(self, texts: Sequence[str]) -> dict[str, Bool[Tensor, " text"]]:
+        """Which texts the encoder of each space can read."""
+        read = {"sentence": torch.from_numpy(sentence_encoder().reads(texts))}
+        if self.config.clip_model is not None:
+            read["clip"] = torch.from_numpy(clip_reads(self._clip_folder(), texts))
+        return read
 
     def _clip_folder(self) -> Path:
         assert self.config.clip_model is not None

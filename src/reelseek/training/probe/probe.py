@@ -13,9 +13,9 @@ from reelseek.errors import UsageError
 from reelseek.library.readers.labels import Labelled, read_labels
 from reelseek.library.store import Library
 from reelseek.library.tokens import TokenReader
-from reelseek.models.device import resolve_device
 from reelseek.models.embed import embed_clips, reader_for
-from reelseek.models.model import RetrievalModel, load_model
+from reelseek.models.joint import load_for
+from reelseek.models.model import RetrievalModel
 from reelseek.training.probe.linear import Classifier, linear_decisions
 from reelseek.training.probe.samples import Bools, Parts, Sample, held_out, read_samples, rounds_of, with_folds
 from reelseek.training.probe.scores import Matrix, score_tables
@@ -94,9 +94,7 @@ def probe(
     """
     if windows < 1 or not window_seconds > 0:
         raise UsageError(f"{windows} windows of {window_seconds:g} s: wanted at least one, of some length")
-    loaded = load_model(model)
-    if device is not None:
-        loaded.to(resolve_device(device))
+    loaded = load_for(library, model, device).model
     reader = reader_for(loaded, library, experts)
     rows = read_labels(Path(labels)) if isinstance(labels, str | Path) else list(labels)
     samples, skipped = read_samples(library, reader, with_folds(library, rows), windows, window_seconds)
