@@ -33,7 +33,9 @@ def _fresh() -> Any:
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("model", [name for name in TINY if name != "whisper"])
+# Recognisers have a test of their own; in transformers SigLIP 2 reads the shapes of its pictures off the device,
+# which real devices allow.
+@pytest.mark.parametrize("model", [name for name in TINY if "whisper" not in name and name != "siglip2"])
 def test_a_moved_model_gives_the_hosts_values(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "inference_mode", torch.no_grad)  # which the pretended device's tensors lack
     save_tiny(model, tmp_path / model)
