@@ -2,7 +2,9 @@
 
 import dataclasses
 import logging
+from itertools import chain, count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from reelseek.library.tokens import Clip, Tokens
 from reelseek.models.embed import embed_clips, embed_texts, reader_for, similarity_matrix
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.models.systems.concepts import background_queries
-from reelseek.search import Searcher, build, build_index, scoring
+from reelseek.search import Searcher, build, build_index, current, scoring
 from reelseek.search.index import describe_indexes, open_index
 
 QUERY = "two dogs at a red car"
@@ -159,6 +161,24 @@ def test_an_index_without_a_modality_is_kept_and_follows_the_library(
         hits = Searcher(library, model).search(QUERY, k=100, without=["object"])
         assert "new" in {hit.video for hit in hits}
         assert [about["experts"] for about in describe_indexes(library)].count(["speech", "ocr"]) == 1
+
+
+def test_an_open_search_without_a_modality_finds_what_comes_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # When the library has been quiet long enough for the first index, it has not been so for the second.
+    seconds = chain([100.0, 101.0, 102.5, 102.6], count(110.0, 10.0))
+    with Library.open(tmp_path / "library", create=True) as library:
+        _fill(library, 6)
+        searcher = Searcher(library, small("umi"))
+        assert searcher.search(QUERY, k=100, without=["object"])
+        monkeypatch.setattr(current, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+        with Library.open(tmp_path / "library") as writer, writer.saving():
+            writer.db.execute("INSERT INTO videos(id) VALUES ('new')")
+            spans = np.array([[0.0, 1.0]])
+            writer.put_track("id:new", "speech", "speech:test", "speech", Track(np.ones((1, 384), np.float32), spans))
+        videos = [{hit.video for hit in searcher.search(QUERY, k=100, without=["object"])} for _ in range(3)]
+        assert ["new" in found for found in videos] == [False, False, True]
 
 
 def test_a_subset_that_no_video_has_is_an_error(tmp_path: Path) -> None:

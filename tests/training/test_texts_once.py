@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -146,3 +147,15 @@ def test_a_folder_that_cannot_be_written_is_said_and_memory_serves(
     model.encode_texts(TEXTS)
     assert encoded == []
     assert os.listdir(tmp_path) == ["texts"]
+
+
+def test_a_folder_that_was_deleted_meanwhile_gives_nobody_the_rows_of_others(tmp_path: Path) -> None:
+    store = TextStore(tmp_path / "s", 8)
+    store.add({"one": _rows(1), "two": _rows(2)})
+    assert store.read(["one", "two"]) is not None
+    shutil.rmtree(tmp_path / "s")
+    TextStore(tmp_path / "s", 8).add({"three": _rows(3)})
+    store.add({"four": _rows(4)})
+    assert store.read(["one"]) is None
+    for text, seed in (("three", 3), ("four", 4)):
+        np.testing.assert_array_equal(store.read([text])[0], _rows(seed))

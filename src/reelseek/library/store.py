@@ -5,7 +5,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reelseek.errors import LibraryError, UsageError
 from reelseek.experts.expert import Text
@@ -19,6 +19,9 @@ from reelseek.library.report import AddReport, Progress
 from reelseek.library.storage import Storage
 from reelseek.media.container import Limits
 from reelseek.media.notice import Notice
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["FORMAT_VERSION", "Caption", "Check", "Library", "TrackRow", "Video"]
 
@@ -134,12 +137,13 @@ class Library(Storage):
         workers: int | None = None,
         limits: Limits | None = None,
         retry_failed: bool = False,
+        device: "str | torch.device | None" = None,
         progress: Progress | None = None,
     ) -> AddReport:
         """Ingest and extract what is new; see `reelseek.library.add`."""
         return add(
             self, paths, captions=captions, media=media, experts=experts, workers=workers, limits=limits,
-            retry_failed=retry_failed, progress=progress,
+            retry_failed=retry_failed, device=device, progress=progress,
         )  # fmt: skip
 
     def remove(self, names: Sequence[str]) -> list[str]:

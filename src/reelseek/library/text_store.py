@@ -40,16 +40,26 @@ class TextStore:
         self._memory: dict[bytes, Rows] = {}
         self.problem = ""  # why the folder cannot be written
         self._rows: npt.NDArray[np.float32] = np.zeros((0, width), np.float32)
+        self._read_bytes, self._inode = 0, 0  # how much was read of the records, and of which file
         if folder is not None and (folder / "records").is_file():
-            self._open(folder)
+            self._read_on(folder)
 
-    def _open(self, folder: Path) -> None:
-        """Read the records, as far as they are whole and their rows are on disk."""
-        content = (folder / "records").read_bytes()
+    def _read_on(self, folder: Path) -> None:
+        """Read the records that were not read before, as far as they are whole and their rows are on disk."""
+        with (folder / "records").open("rb") as file:
+            inode = os.fstat(file.fileno()).st_ino
+            if inode != self._inode:  # the first time, or somebody deleted the folder meanwhile
+                self._records.clear()
+                self._checked.clear()
+                self._read_bytes, self._inode = 0, inode
+            file.seek(self._read_bytes)
+            content = file.read()
+        self._read_bytes += len(content) // _RECORD.size * _RECORD.size
         available = (folder / "rows").stat().st_size // (4 * self.width) if (folder / "rows").is_file() else 0
         for key, first, count, checksum in _read_records(content):
             if first + count <= available:
                 self._records[key] = first, count, checksum
+                self._checked.discard(key)
         if available:
             self._rows = np.memmap(folder / "rows", np.float32, "r", shape=(available, self.width))
 
@@ -92,10 +102,8 @@ class TextStore:
         make_folder(folder)
         with _locked(folder / "records") as records:
             with (folder / "rows").open("ab") as rows:
-                whole = rows.tell() // (4 * self.width) * (4 * self.width)
-                if whole != rows.tell():  # what a stop left of a row
-                    rows.truncate(whole)
-                first = whole // (4 * self.width)
+                first = rows.tell() // (4 * self.width)
+                rows.truncate(first * 4 * self.width)  # a stop may have left a part of a row
                 entries = []
                 for key, values in fresh.items():
                     content = values.tobytes()
@@ -111,7 +119,7 @@ class TextStore:
             records.flush()
             os.fsync(records.fileno())
         sync_folder(folder)
-        self._open(folder)
+        self._read_on(folder)
 
 
 @contextlib.contextmanager
@@ -133,6 +141,7 @@ def _pack(key: bytes, first: int, count: int, checksum: int) -> bytes:
 
 def _read_records(content: bytes) -> Iterable[tuple[bytes, int, int, int]]:
     """Every whole record: of a damaged one nothing is known, and its text is encoded again."""
-    for key, first, count, checksum, own in _RECORD.iter_unpack(content[: len(content) // _RECORD.size * _RECORD.size]):
-        if own == zlib.crc32(_RECORD.pack(key, first, count, checksum, 0)):
+    complete = content[: len(content) // _RECORD.size * _RECORD.size]
+    for key, first, count, checksum, record_checksum in _RECORD.iter_unpack(complete):
+        if record_checksum == zlib.crc32(_RECORD.pack(key, first, count, checksum, 0)):
             yield key, first, count, checksum

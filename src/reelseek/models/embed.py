@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,7 @@ __all__ = ["embed_batches", "embed_clips", "embed_texts", "embed_tokens", "reade
 _BATCH = 64
 _DEVICE_BATCH = 512
 _TOGETHER = 16  # batches whose embeddings are fetched from a device at once
+_SINGLE_THREAD_FLOATS = 2**20  # of embeddings whose dot products one thread takes
 _BLOCK_FLOATS = 2**25  # of similarities, or of what pairs are compared by, at once
 
 
@@ -129,13 +130,26 @@ def similarity_matrix(model: RetrievalModel, texts: Embedding, videos: Embedding
     rows = max(1, pairs // columns)
     scores = torch.zeros(len(texts), len(videos))
     model.eval()
-    with torch.inference_mode():
+    few = not model.pairwise and videos.values.numel() <= _SINGLE_THREAD_FLOATS
+    with torch.inference_mode(), _one_thread() if few else nullcontext():
         for top in range(0, len(texts), rows):
             some_texts = texts[top : top + rows].to(device)
             for start in range(0, len(videos), columns):
                 block = _similarity(model, some_texts, videos[start : start + columns].to(device))
                 scores[top : top + rows, start : start + columns] = block
     return scores
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on this thread alone. After a query's few dot products the other threads would wait for more by turning
+    in circles, and slow down what comes next: full text and nearest neighbours."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _similarity(model: RetrievalModel, texts: Embedding, videos: Embedding) -> Float[Tensor, "text video"]:

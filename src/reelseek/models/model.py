@@ -200,12 +200,11 @@ def similarity(texts: Embedding, videos: Embedding, *, renormalise: bool = True)
     that adds up.
     """
     weights = (texts.weights * texts.present).float()
-    present = videos.present.float() * videos.weights.float()
-    values = zero_absent(videos.present[..., None], videos.values.float())
-    scores = (weights[..., None] * texts.values.float()).flatten(1) @ (present[..., None] * values).flatten(1).T
+    values = zero_absent(videos.present[..., None], videos.values.float() * videos.weights.float()[..., None])
+    scores = (weights[..., None] * texts.values.float()).flatten(1) @ values.flatten(1).T
     if not renormalise:
         return scores
-    total = weights @ present.T
+    total = weights @ (videos.present.float() * videos.weights.float()).T
     return zero_absent(total > 0, scores / total.clamp(min=1e-12))
 
 
@@ -213,7 +212,7 @@ def contributions(texts: Embedding, videos: Embedding, *, renormalise: bool = Tr
     """What each slot adds to `similarity`: they sum to it."""
     weights = (texts.weights * texts.present).float()[:, None] * (videos.weights * videos.present).float()[None]
     values = zero_absent(videos.present[..., None], videos.values.float())
-    terms = torch.einsum("tsd,vsd->tvs", texts.values.float(), values) * weights
+    terms = (texts.values.float()[:, None] * values[None]).sum(-1) * weights
     if not renormalise:
         return terms
     total = weights.sum(-1, keepdim=True)

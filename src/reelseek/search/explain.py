@@ -122,26 +122,23 @@ def contributions(
     Args:
         embedding: of the clips.
     """
-    slots = [(place, name) for place, name in enumerate(model.slots)]
     if not model.pairwise and any(name in model.experts for name in model.slots):
-        weighed = question.weights > 0
         shares = question.contributions(model, embedding)
-        present = embedding.present.numpy()
         return [
-            {name: float(shares[row, place]) for place, name in slots if present[row, place] and weighed[place]}
-            for row in range(len(clips))
+            {name: float(shares[row, place]) for place, name in enumerate(model.slots) if counts[place]}
+            for row, counts in enumerate(embedding.present.numpy() & (question.weights > 0))
         ]
-    return _losses(model, evidence.reader, question, clips, embedding)
+    return _score_drops(model, evidence.reader, question, clips, embedding)
 
 
-def _losses(
+def _score_drops(
     model: RetrievalModel, reader: TokenReader, question: Question, clips: Sequence[Clip], embedding: Embedding
 ) -> list[dict[str, float]]:
     """What the score of each clip loses without each of its experts; all of it without its only one."""
     scores = question.scores(model, embedding)
     tokens = reader.batch(clips)
     present = {name: steps.videos.host.numpy() for name, steps in tokens.items()}
-    lost: list[dict[str, float]] = [{} for _ in clips]
+    drops: list[dict[str, float]] = [{} for _ in clips]
     for name in tokens:
         others = {other: steps for other, steps in tokens.items() if other != name}
         rest = np.zeros(len(clips))
@@ -152,8 +149,8 @@ def _losses(
                 return [{"+".join(tokens): float(score)} for score in scores]
             rest = np.where(without.present.any(1).numpy(), question.scores(model, without), 0.0)
         for row in np.flatnonzero(present[name]):
-            lost[row][name] = float(scores[row] - rest[row])
-    return lost
+            drops[row][name] = float(scores[row] - rest[row])
+    return drops
 
 
 def reasons(

@@ -17,7 +17,7 @@ from reelseek.models.embed import embed_texts, similarity_matrix
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.search.query import Query
 
-__all__ = ["Question", "Selection", "ask", "select"]
+__all__ = ["Question", "Selection", "ask", "select", "weigh"]
 
 
 @dataclass(frozen=True)

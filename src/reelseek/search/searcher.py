@@ -140,21 +140,24 @@ class Searcher:
         return ask(self.model, query, selection), gallery
 
     def _gallery(self, experts: tuple[str, ...] | None) -> Gallery:
+        current = self._current if experts is None else self._selected(experts)
         if experts not in self._galleries:
-            current = self._current if experts is None else self._selected(experts)
             self._galleries[experts] = Gallery(self.library, self.model, current)
         return self._galleries[experts]
 
     def _selected(self, experts: tuple[str, ...]) -> CurrentIndex:
-        """The index of clips embedded from some experts; the one used longest ago is closed when they are many."""
+        """The index of clips embedded from some experts, as the library is now.
+
+        The one that was used longest ago is closed when they are many.
+        """
         current = self._selections.pop(experts, None)
         if current is None:
             current = CurrentIndex(
                 self.library, self.model, self.index.rule,
                 experts=experts, unrelated=self.index.unrelated, update=self._update, progress=self._progress,
             )  # fmt: skip
-        else:
-            current.refresh()
+        elif current.refresh():
+            self._galleries.pop(experts, None)
         self._selections[experts] = current
         while len(self._selections) > _MOST_SELECTIONS:
             oldest = next(iter(self._selections))
