@@ -21,7 +21,7 @@ from reelseek.library.tokens import Clip, Tokens
 from reelseek.models.embed import embed_clips, embed_texts, reader_for, similarity_matrix
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.models.systems.concepts import background_queries
-from reelseek.search import Searcher, build, build_index, current, scoring
+from reelseek.search import Searcher, build, build_index, current, explain, scoring
 from reelseek.search.index import describe_indexes, open_index
 
 QUERY = "two dogs at a red car"
@@ -121,7 +121,7 @@ def test_leaving_out_changes_what_a_fused_system_answers(name: str, library: Lib
         searcher.search(QUERY, weights={"face": 2})
 
 
-def test_reasons_of_a_fused_system_are_what_its_score_loses(library: Library) -> None:
+def test_reasons_of_a_fused_system_are_what_its_score_loses(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     model = small("eao+mask")
     searcher = Searcher(library, model)
     (hit,) = searcher.search(QUERY, k=1)
@@ -132,6 +132,8 @@ def test_reasons_of_a_fused_system_are_what_its_score_loses(library: Library) ->
         without = _expected(model, library, others)[hit.video]
         assert why.gave == pytest.approx(hit.similarity - without, abs=1e-4)
         assert bool(why.matched) == (why.modality == "object")  # of random speech there are no lines
+    monkeypatch.setattr(explain, "embed_tokens", lambda *_: pytest.fail("embedded again"))
+    assert searcher.search(QUERY, k=1) == [hit]
 
 
 def test_an_index_without_a_modality_is_kept_and_follows_the_library(

@@ -6,11 +6,14 @@ each of them: what the score loses is what that one gave.
 
 import json
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from reelseek.errors import ModelError, ReelseekError
 from reelseek.experts import load_expert
@@ -31,7 +34,16 @@ _SOURCES = {"said": "speech", "written": "ocr", "told": "machine-written"}
 _LABELS = 5
 _LINES = 8
 _LONGEST_LINE = 300
+_KEPT_FLOATS = 2**25  # of the embeddings of clips without each of their experts
 _log = logging.getLogger("reelseek")
+
+
+@dataclass(frozen=True)
+class _Variants:
+    """A clip without each of its experts in turn: which of these it has [expert], and the embeddings [expert]."""
+
+    present: tuple[bool, ...]
+    embedding: Embedding
 
 
 class Evidence:
@@ -47,6 +59,7 @@ class Evidence:
         self._library, self._owners = library, owners
         self._specs = {spec.partition("@")[0]: spec for spec in json.loads(library.meta("experts") or "[]")}
         self._damage: dict[tuple[str, str], str | None] = {}
+        self._variants: OrderedDict[Clip, _Variants] = OrderedDict()
 
     def labels(self, clip: Clip, expert: str) -> list[tuple[str, float]]:
         """What an expert calls what a clip has, likeliest first, with how sure it is; none of one without names."""
@@ -90,6 +103,35 @@ class Evidence:
             return ", ".join(label for label, _ in labels)
         return " / ".join(line.text for line in self.lines(clip, expert))[:_LONGEST_LINE] or "present"
 
+    def variants(self, model: RetrievalModel, clips: Sequence[Clip]) -> list[_Variants]:
+        """Each clip embedded without each expert in turn; those of the clips asked for last are kept, for any query.
+
+        Raises:
+            ModelError: the system refuses to do without an expert.
+        """
+        fresh = [clip for clip in clips if clip not in self._variants]
+        if fresh:
+            self._variants.update(zip(fresh, self._embed_variants(model, fresh), strict=True))
+        variants = [self._variants[clip] for clip in clips]
+        for clip in clips:
+            self._variants.move_to_end(clip)
+        most = max(len(clips), _KEPT_FLOATS // max(1, variants[0].embedding.values.numel())) if variants else 0
+        while len(self._variants) > most:
+            self._variants.popitem(last=False)
+        return variants
+
+    def _embed_variants(self, model: RetrievalModel, clips: Sequence[Clip]) -> list[_Variants]:
+        tokens = self.reader.batch(clips)
+        present = np.stack([steps.videos.host.numpy() for steps in tokens.values()], 1)
+        without = []
+        for name in tokens:
+            rest = {other: steps for other, steps in tokens.items() if other != name}
+            without.append(embed_tokens(model, rest) if rest else _nothing(embed_tokens(model, tokens)))
+        return [
+            _Variants(tuple(present[row].tolist()), Embedding.concat([e[row : row + 1] for e in without]))
+            for row in range(len(clips))
+        ]
+
     def damage(self, video: str, expert: str) -> str | None:
         """What is wrong with a track, so that nothing is read out of it; said once."""
         key = (video, expert)
@@ -99,6 +141,11 @@ class Evidence:
             if self._damage[key]:
                 _log.warning("%s: %s; its label or line is not shown", video, self._damage[key])
         return self._damage[key]
+
+
+def _nothing(embedding: Embedding) -> Embedding:
+    """The same items, none of whose slots is present."""
+    return Embedding(embedding.values, torch.zeros_like(embedding.present), embedding.weights)
 
 
 @cache
@@ -128,28 +175,25 @@ def contributions(
             {name: float(shares[row, place]) for place, name in enumerate(model.slots) if counts[place]}
             for row, counts in enumerate(embedding.present.numpy() & (question.weights > 0))
         ]
-    return _score_drops(model, evidence.reader, question, clips, embedding)
+    return _score_drops(model, evidence, question, clips, embedding)
 
 
 def _score_drops(
-    model: RetrievalModel, reader: TokenReader, question: Question, clips: Sequence[Clip], embedding: Embedding
+    model: RetrievalModel, evidence: Evidence, question: Question, clips: Sequence[Clip], embedding: Embedding
 ) -> list[dict[str, float]]:
     """What the score of each clip loses without each of its experts; all of it without its only one."""
     scores = question.scores(model, embedding)
-    tokens = reader.batch(clips)
-    present = {name: steps.videos.host.numpy() for name, steps in tokens.items()}
+    try:
+        variants = evidence.variants(model, clips)
+    except ModelError:  # a system that refuses to do without
+        return [{"+".join(evidence.reader.dims): float(score)} for score in scores]
     drops: list[dict[str, float]] = [{} for _ in clips]
-    for name in tokens:
-        others = {other: steps for other, steps in tokens.items() if other != name}
-        rest = np.zeros(len(clips))
-        if others:
-            try:
-                without = embed_tokens(model, others)
-            except ModelError:  # a system that refuses to do without
-                return [{"+".join(tokens): float(score)} for score in scores]
-            rest = np.where(without.present.any(1).numpy(), question.scores(model, without), 0.0)
-        for row in np.flatnonzero(present[name]):
-            drops[row][name] = float(scores[row] - rest[row])
+    for place, name in enumerate(evidence.reader.dims):
+        rest = Embedding.concat([variant.embedding[place : place + 1] for variant in variants])
+        rest_scores = np.where(rest.present.any(1).numpy(), question.scores(model, rest), 0.0)
+        for row, variant in enumerate(variants):
+            if variant.present[place]:
+                drops[row][name] = float(scores[row] - rest_scores[row])
     return drops
 
 

@@ -32,7 +32,7 @@ __all__ = ["Searcher"]
 
 _ATTEMPTS = 5
 _MOST_SELECTIONS = 4  # indexes of some of the experts that are held open
-_EXPLAINED = 24  # hits whose modalities are told where that takes embedding them again
+_EXPLAINED = 10  # hits whose modalities are told where that takes embedding them again
 Answer = TypeVar("Answer")
 Progress = Callable[[int, int], None]
 
@@ -238,7 +238,7 @@ class Searcher:
         self, gallery: Gallery, question: Question, clips: Sequence[Clip], embedding: Embedding,
         lines: Sequence[Line | None],
     ) -> list[tuple[Why, ...]]:  # fmt: skip
-        """Of each clip; beyond the first two dozen only the lines where reasons take embedding clips again."""
+        """Of each clip; beyond the first ten only the lines where reasons take embedding clips again."""
         explained = contributions(self.model, gallery.evidence, question, clips[:_EXPLAINED], embedding[:_EXPLAINED])
         explained += [{}] * (len(clips) - len(explained))
         return [

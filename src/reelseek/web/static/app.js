@@ -129,7 +129,7 @@ async function search() {
   for (const box of document.querySelectorAll("#experts input:not(:checked)")) parameters.append("without", box.value);
   history.replaceState(null, "", `#${encodeURIComponent(query)}`);
   by("status").textContent = "Searching…";
-  const slow = "Still searching. What is left out for the first time takes embedding every clip without it; that is kept.";
+  const slow = "Still searching: leaving this out for the first time embeds every clip again, and the result is kept.";
   const patience = setTimeout(() => { if (mine === asked && parameters.has("without")) by("status").textContent = slow; }, 1500);
   try {
     const { data } = await fetchJson(`/api/search?${parameters}`);
