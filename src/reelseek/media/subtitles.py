@@ -12,6 +12,8 @@ from typing import Literal
 import pysubs2
 
 from reelseek.errors import UsageError
+from reelseek.media.address import FilePath
+from reelseek.media.beside import files_in
 from reelseek.media.charset import decode_text
 from reelseek.media.cues import Cue, CueFile, read_cues
 from reelseek.media.notice import Notice
@@ -33,7 +35,7 @@ _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8})*")
 _KINDS = frozenset("default forced foreign sdh cc hi full signs songs commentary auto orig original normal dub".split())
 
 
-def sidecar_names(folder: Path, videos: Iterable[str] = ()) -> dict[str, list[str]]:
+def sidecar_names(folder: FilePath, videos: Iterable[str] = ()) -> dict[str, list[str]]:
     """Names of the subtitle files in a folder by the name of the video each belongs to.
 
     A file belongs to the video whose name begins its own for longest: `film.srt`, `film.pt-BR.forced.srt` and
@@ -42,10 +44,7 @@ def sidecar_names(folder: Path, videos: Iterable[str] = ()) -> dict[str, list[st
     Args:
         videos: names that are videos, besides those that look like one.
     """
-    try:
-        names = sorted(os.listdir(folder))
-    except OSError:
-        return {}
+    names = sorted(files_in(folder))
     owners: dict[str, list[str]] = {}
     for name in {*videos, *(name for name in names if name.lower().endswith(_VIDEOS))}:
         for form in {_form(name), _form(os.path.splitext(name)[0])}:

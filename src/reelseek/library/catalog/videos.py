@@ -2,23 +2,23 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from reelseek.library.catalog.connection import Connection
 from reelseek.library.records import Video
+from reelseek.media.address import FilePath, parse_path
 
 __all__ = ["FileState", "Videos"]
 
 _VIDEOS = "SELECT id, path, content, duration, split FROM videos"
 FileState = tuple[int, int]
-"""Size and time of change (ns) of a file."""
+"""Size and time of change (ns) of a file, or size and a number of the tag that a store gives an object."""
 
 
 class Videos:
     """The table of videos.
 
-    A path is kept as the bytes of the absolute path, so that names that are no Unicode survive.
+    A path is kept as the bytes of the absolute path or of the address, so that names that are no Unicode survive.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -33,9 +33,9 @@ class Videos:
         row = self._connection.execute(f"{_VIDEOS} WHERE id = ?", (identifier,)).fetchone()
         return _video(row) if row else None
 
-    def at_path(self, path: Path) -> Video | None:
+    def at_path(self, path: FilePath) -> Video | None:
         """The video whose file is at exactly this absolute path."""
-        row = self._connection.execute(f"{_VIDEOS} WHERE path = ?", (os.fsencode(path),)).fetchone()
+        row = self._connection.execute(f"{_VIDEOS} WHERE path = ?", (os.fsencode(str(path)),)).fetchone()
         return _video(row) if row else None
 
     def of_content(self, content: str) -> list[Video]:
@@ -55,12 +55,12 @@ class Videos:
         query = "SELECT 1 FROM videos WHERE content = ?"
         return self._connection.execute(query, (content,)).fetchone() is not None
 
-    def file_states(self) -> dict[Path, FileState]:
+    def file_states(self) -> dict[FilePath, FileState]:
         """Size and time of change of every file that was read, as they were then, by its path."""
         rows = self._connection.execute(
             "SELECT path, size, mtime_ns FROM videos WHERE path IS NOT NULL AND content IS NOT NULL"
         )
-        return {Path(os.fsdecode(path)): (size, mtime) for path, size, mtime in rows}
+        return {parse_path(os.fsdecode(path)): (size, mtime) for path, size, mtime in rows}
 
     def file_state(self, identifier: str) -> FileState | None:
         """Size and time of change of a video's file when it was read."""
@@ -75,11 +75,11 @@ class Videos:
         """Put a video into a split, with or without captions."""
         self._connection.execute("UPDATE videos SET split = ? WHERE id = ?", (split, identifier))
 
-    def set_file(self, identifier: str, path: Path, content: str, state: FileState, duration: float | None) -> None:
+    def set_file(self, identifier: str, path: FilePath, content: str, state: FileState, duration: float | None) -> None:
         """Note which file is a video's, what its bytes are and how long it is."""
         self._connection.execute(
             "UPDATE videos SET path = ?, content = ?, size = ?, mtime_ns = ?, duration = ? WHERE id = ?",
-            (os.fsencode(path), content, *state, duration, identifier),
+            (os.fsencode(str(path)), content, *state, duration, identifier),
         )
 
     def set_duration(self, content: str, seconds: float) -> None:
@@ -93,4 +93,4 @@ class Videos:
 
 def _video(row: Sequence[Any]) -> Video:
     identifier, path, content, duration, split = row
-    return Video(identifier, Path(os.fsdecode(path)) if path is not None else None, content, duration, split)
+    return Video(identifier, parse_path(os.fsdecode(path)) if path is not None else None, content, duration, split)
