@@ -174,10 +174,10 @@ def _objects(folder: Address, suffixes: frozenset[str], shelf: Shelf) -> list[tu
         else:
             count_others(others, address.name)
     if hidden:
-        shelf.notices.append(Notice(str(folder), f"{hidden} hidden objects passed over"))
+        shelf.notices.append(Notice(str(folder), f"{hidden} hidden object{'s' * (hidden > 1)} passed over"))
     if others:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(12))
-        shelf.notices.append(Notice(str(folder), f"{others.total()} other files: {kinds}"))
+        shelf.notices.append(Notice(str(folder), f"{others.total()} other file{'s' * (others.total() > 1)}: {kinds}"))
     return named
 
 

@@ -79,7 +79,9 @@ class Address:
         """The folder that holds it; of a member at the top of a tar, the tar."""
         shard = self.shard
         if shard is None:
-            return Address(self.text.rstrip("/").rpartition("/")[0])
+            scheme, mark, rest = self.text.partition("://")
+            above, slash, _ = rest.rstrip("/").rpartition("/")
+            return Address(f"{scheme}{mark}{above}") if slash else self  # nothing lies above a bucket
         folder = self.key.rpartition("/")[0]
         return member(shard, folder) if folder else shard
 

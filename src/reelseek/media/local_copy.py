@@ -96,10 +96,8 @@ class Copies:
                     with _locked(entry, fcntl.LOCK_EX):
                         if not (entry / name).exists():
                             self._fill(entry, fill, name, size)
-            except (FileNotFoundError, PermissionError) as error:
-                raise MediaError(f"{NOT_FETCHED}: {label}: {error.strerror}") from error
             except OSError as error:
-                raise MediaError(f"{NOT_FETCHED}: {label}: {self._disk_problem(error, size)}") from error
+                raise MediaError(f"{NOT_FETCHED}: {label}: {self._describe(error, size)}") from error
             with contextlib.suppress(OSError):
                 os.utime(entry / _LOCK)
             yield
@@ -138,13 +136,15 @@ class Copies:
                 total -= sizes[path]
         return total + size <= self._most_bytes
 
-    def _disk_problem(self, error: OSError, size: int) -> str:
+    def _describe(self, error: OSError, size: int) -> str:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return (
                 f"the disk of {self._folder} has no room for a local copy of {size / 1e6:.1f} MB; free some, or name "
                 "another folder with REELSEEK_CACHE"
             )
-        return f"a local copy cannot be written: {error}"
+        if str(error.filename or "").startswith(str(self._folder)):
+            return f"a local copy cannot be written: {error}; REELSEEK_CACHE names another folder"
+        return error.strerror or str(error)
 
 
 @contextmanager

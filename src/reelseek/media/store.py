@@ -3,6 +3,7 @@
 import errno
 import functools
 import os
+import tarfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -77,6 +78,14 @@ def _resolve(address: Address) -> tuple[Any, str]:
     return system, (rest if isinstance(system, ArrowFSWrapper) else system._strip_protocol(address.text))
 
 
+class _WriteError(Exception):
+    """The local file could not be written, which no second try at the store helps."""
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
 @contextmanager
 def _store_errors(address: Address) -> Iterator[None]:
     """Say what a store's refusal means; of all the ways in which drivers say it."""
@@ -84,7 +93,7 @@ def _store_errors(address: Address) -> Iterator[None]:
         yield
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(errno.ENOENT, "no such file or folder in the store", str(address)) from error
-    except (ReelseekError, IsADirectoryError):
+    except (ReelseekError, IsADirectoryError, tarfile.TarError, _WriteError):
         raise
     except Exception as error:  # drivers raise what their libraries raise
         text = f"{type(error).__name__}: {error}"
@@ -259,14 +268,6 @@ def fetch(address: Address, target: IO[bytes]) -> ObjectState:
             return state
         problem = f"it changes while it is read ({state.size} bytes before, {count} read, {after.size} after)"
     raise MediaError(f"{NOT_FETCHED}: {address}: {problem}; tried {_TRIES} times")
-
-
-class _WriteError(Exception):
-    """The local file could not be written, which no second try at the store helps."""
-
-    def __init__(self, cause: OSError) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
 
 
 def _copy(address: Address, state: ObjectState, target: IO[bytes]) -> int:
