@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from reelseek.library.catalog.captions import Captions
+from reelseek.library.catalog.changes import Change, Changes, Subject
 from reelseek.library.catalog.connection import REVISION, Connection, connect, file_state
 from reelseek.library.catalog.contents import Contents
 from reelseek.library.catalog.failures import Failures
@@ -29,7 +30,7 @@ class Catalog:
     bytes of tracks are written too.
 
     Attributes:
-        videos, captions, contents, tracks, texts, failures: the tables, by subject.
+        videos, captions, contents, tracks, texts, failures, changes: the tables, by subject.
     """
 
     def __init__(self, database: Path, connection: Connection) -> None:
@@ -40,6 +41,7 @@ class Catalog:
         self.tracks = Tracks(connection)
         self.texts = Texts(connection)
         self.failures = Failures(connection)
+        self.changes = Changes(connection)
         self._database = database
 
     @classmethod
@@ -81,6 +83,25 @@ class Catalog:
     def revision(self) -> int:
         """A number that every committed change of a row raises."""
         return int(self.meta(REVISION) or 0)
+
+    def changed_since(self, revision: int, subject: Subject = "features") -> Iterator[Change]:
+        """Videos that changed after a revision, and the numbers of those that were removed; the oldest changes first.
+
+        Read `revision` first, then this: what is committed between the two comes at once, and again the next time.
+        It costs what there is of changes, not of videos. Where the library's revision is lower than the one at hand,
+        an earlier copy was put in its place, and nothing that was derived from it can be used.
+
+        Args:
+            revision: 0 gives every video.
+            subject: `features` are lengths, cuts and tracks, of which clips and embeddings are made; `words` are what
+                was said, written, labelled and captioned.
+
+        Example:
+            revision = catalog.revision()
+            for change in catalog.changed_since(before):
+                print(change.number, change.video or "removed")
+        """
+        return self.changes.since(revision, subject)
 
     def is_outdated(self) -> bool:
         """Whether this reads a copy, and the files that it was made of have changed since."""
