@@ -74,6 +74,10 @@ class Storage:
         except (sqlite3.Error, OSError) as error:
             raise LibraryError(f"{database} cannot be opened: {error}") from error
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In another process it is opened again: a connection to SQLite must not be taken along."""
+        return type(self).open, (self.path,)
+
     def close(self) -> None:
         """Close the database and let others write; arrays that were read stay valid."""
         self.catalog.close()

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Generator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -18,7 +19,6 @@ from reelseek.models import parallel
 from reelseek.models.device import device_of, matmul_precision, peak_memory, resolve_device
 from reelseek.models.model import Batch, RetrievalModel
 from reelseek.models.once import encode_once
-from reelseek.training.ahead import in_order
 from reelseek.training.batches import BatchReader
 from reelseek.training.card import training_card, training_record
 from reelseek.training.caveats import pack_videos, training_caveats
@@ -172,7 +172,7 @@ class Trainer:
             shifts=model.shifts, experts=len(reader.dims),
         )  # fmt: skip
         self.batch_reader = BatchReader(
-            reader, splits[0], recipe.train, pseudo_labels=None, pin=self.device.type == "cuda"
+            reader, splits[0], recipe.train, library=library, pseudo_labels=None, pin=self.device.type == "cuda"
         )
         self.step = BatchStep(model, recipe.train, self.device)
         self.validator = Validator(reader, splits[1], recipe.train.metric)
@@ -187,6 +187,10 @@ class Trainer:
 
     def fit(self, report: Report, after: AfterEpoch | None, stage: str) -> None:
         """Run the epochs that are left."""
+        with closing(self.batch_reader):
+            self._fit(report, after, stage)
+
+    def _fit(self, report: Report, after: AfterEpoch | None, stage: str) -> None:
         state = self.state
         while state.epoch <= self.config.epochs and not self._out_of_patience():
             # Epoch 0 is the model before its first step: what is fitted in closed form may be the best there is.
@@ -223,7 +227,7 @@ class Trainer:
         self.model.train()
         clips = self.sampler.batches(rng)
         plans = (self.sampler.plan(numbers, rng) for numbers in clips)
-        batches = in_order(plans, self.batch_reader.read, config.workers)
+        batches = self.batch_reader.read_all(plans)
         for begin in range(0, len(clips), config.accumulate):
             count = min(config.accumulate, len(clips) - begin)
             state.optimizer.zero_grad()

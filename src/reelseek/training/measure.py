@@ -146,14 +146,24 @@ def evaluate_split(model: RetrievalModel, reader: TokenReader, split: Split, rul
 
 
 def measure_embedded(
-    model: RetrievalModel, reader: TokenReader, split: Split, videos: Embedding, rule: Protocol | None = None
+    model: RetrievalModel,
+    reader: TokenReader,
+    split: Split,
+    videos: Embedding,
+    rule: Protocol | None = None,
+    *,
+    divided: bool = False,
 ) -> Measured:
-    """Measure a model on a split whose clips were embedded before."""
+    """Measure a model on a split whose clips were embedded before.
+
+    Args:
+        divided: processes that train together share the work; all of them call this, and get the same numbers.
+    """
     rule = rule or PROTOCOLS["strict"]
-    texts = embed_texts(model, split.texts)
+    texts = embed_texts(model, split.texts, divided=divided)
     if unread := int((~texts.present.any(1)).sum()):
         _log.warning("the text side cannot read %d of %d captions; they score 0 everywhere", unread, len(split.texts))
-    scores = similarity_matrix(model, texts, videos).numpy()
+    scores = similarity_matrix(model, texts, videos, divided=divided).numpy()
     scorable = videos.present.any(1).numpy()
     ranks, reverse = ranks_under(rule, scores, split, scorable)
     normalised = ranks_under(rule, dual_softmax(scores), split, scorable)
