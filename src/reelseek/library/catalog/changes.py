@@ -58,6 +58,10 @@ class Changes:
         query = f"SELECT count(*) FROM changes WHERE {subject} > ?"
         return int(self._connection.execute(query, (revision,)).fetchone()[0])
 
+    def highest_number(self) -> int:
+        """The highest number that a video has or had: at least as many as there are."""
+        return int(self._connection.execute("SELECT coalesce(max(number), 0) FROM changes").fetchone()[0])
+
     def numbers(self, videos: Iterable[str]) -> dict[str, int]:
         """The numbers of videos by their ids, of those that the library has."""
         query = "SELECT number FROM changes WHERE video = ?"
