@@ -122,8 +122,10 @@ class Cluster:
             Exception: the error of the first item that failed.
         """
         job = Job(function, None, prepare, _environment())
-        pool: ActorPool[Item, Result]
-        with ActorPool(job, agreement=self._agreement, resources=resources, most=workers, files=files) as pool:
+        pool: ActorPool[Item, Result] = ActorPool(
+            job, agreement=self._agreement, resources=resources, most=workers, files=files
+        )
+        with pool:
             for item, outcome in pool.map(items):
                 if isinstance(outcome, Exception):
                     raise outcome

@@ -10,7 +10,7 @@ import errno
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -211,21 +211,21 @@ class ActorPool(Generic[Item, Result]):
         """Start actors, spread over the nodes, until there is one for each item or place, and one for each retry."""
         waiting = list(waiting)
         for _ in range(min(len(waiting) + running, self._count()) - len(self._actors)):
-            self._start_actor(lambda _: True)
+            self._start_actor()
         for attempt in waiting:
             if (attempt.refused or attempt.lost_at) and not any(_may_run(attempt, actor) for actor in self._actors):
                 idle = next((a for a in self._actors if not a.attempts and a.node.id not in attempt.refused), None)
                 if idle is not None:  # it may be as dead as the one that was lost
                     self._dismiss(idle)
-                self._start_actor(lambda node, refused=attempt.refused: node.id not in refused)
+                self._start_actor(excluded=attempt.refused)
 
-    def _start_actor(self, is_suitable: Callable[[Node], bool]) -> None:
-        """Start an actor on the suitable node that has the smallest share of its places taken, if one has any left."""
+    def _start_actor(self, excluded: Collection[str] = ()) -> None:
+        """Start an actor on the node that has the smallest share of its places taken, if one has any left."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         taken = Counter(actor.node.id for actor in self._actors)
         places = {node.id: self._resources.slots(node) for node in self._usable.values()}
-        nodes = [node for node in self._usable.values() if taken[node.id] < places[node.id] and is_suitable(node)]
+        nodes = [node for node in self._usable.values() if taken[node.id] < places[node.id] and node.id not in excluded]
         if not nodes:
             return
         node = min(nodes, key=lambda node: taken[node.id] / places[node.id])
