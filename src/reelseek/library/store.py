@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reelseek.cluster import Cluster
 from reelseek.errors import LibraryError, UsageError
 from reelseek.experts.expert import Text
 from reelseek.library.catalog import FORMAT_VERSION
@@ -140,11 +141,12 @@ class Library(Storage):
         retry_failed: bool = False,
         device: "str | torch.device | None" = None,
         progress: Progress | None = None,
+        cluster: Cluster | None = None,
     ) -> AddReport:
         """Ingest and extract what is new; see `reelseek.library.add`."""
         return add(
             self, paths, captions=captions, media=media, experts=experts, workers=workers, limits=limits,
-            retry_failed=retry_failed, device=device, progress=progress,
+            retry_failed=retry_failed, device=device, progress=progress, cluster=cluster,
         )  # fmt: skip
 
     def remove(self, names: Sequence[str]) -> list[str]:
