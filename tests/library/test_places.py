@@ -165,4 +165,4 @@ def test_what_the_store_refuses_is_tried_again_next_time(tmp_path: Path) -> None
             put_failure(library.catalog, "b", "", "no film", address)
         failures = {failure.video: failure for failure in library.catalog.failures.all()}
         assert (is_final(failures["a"]), is_final(failures["b"])) == (False, True)
-        assert {str(path) for path, _, _ in library.catalog.failures.of_files()} == {str(address)}
+        assert {str(path) for path, _, _ in library.catalog.failures.of_files([address])} == {str(address)}

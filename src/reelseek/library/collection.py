@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,8 +13,9 @@ from urllib.parse import unquote, urlsplit
 from reelseek.errors import CollectionError, MediaError
 from reelseek.library.cells import caption_text, caption_texts, cell_name, cell_seconds, cell_value
 from reelseek.library.listing import Sample, Shelf, expand_paths, read_folder, read_samples, unique_ids
+from reelseek.library.lookup import VideoLookup
 from reelseek.library.names import Names, name_some, printable, same_name
-from reelseek.library.records import Caption, Video
+from reelseek.library.records import Caption
 from reelseek.library.tables import TABLE_SUFFIXES, Row, read_table
 from reelseek.library.texts import read_text, split_lines
 from reelseek.media.address import Address, FilePath, is_address
@@ -73,7 +74,7 @@ class Collection:
         self.lost_rows += 1
         self.problems.append(Notice(place, message, lost=True))
 
-    def use_names_of(self, names: Names[Video]) -> None:
+    def use_names_of(self, names: VideoLookup) -> None:
         """Call by a library's id what it has already: the same file, or a name that differs in its form alone.
 
         What a table says of a name that several ids are forms of is lost, and `problems` says so.
@@ -238,7 +239,7 @@ class _Files:
 
     def __init__(self) -> None:
         self._listings: dict[Path, dict[str, str]] = {}
-        self._inside: dict[FilePath, dict[str, FilePath]] = {}
+        self._inside: dict[FilePath, Mapping[str, FilePath]] = {}
 
     def locate(self, folder: FilePath, name: str) -> FilePath:
         """Return the file of that name, else where it would be."""

@@ -4,17 +4,15 @@ Subtitles belong to a content, as its tracks do: of a file that is there twice, 
 both. A subtitle file that comes, changes or goes makes the next `add` read the words of its content again.
 """
 
-from collections.abc import Iterable
-from functools import cached_property
+from collections.abc import Collection, Iterable
 
 from reelseek.experts import load_expert
 from reelseek.library.catalog import SidecarState
 from reelseek.library.storage import Storage
 from reelseek.media.address import FilePath
-from reelseek.media.beside import files_in
 from reelseek.media.store import file_numbers
 from reelseek.media.streams import SubtitleStream
-from reelseek.media.subtitles import sidecar_names
+from reelseek.media.subtitles import FolderSubtitles
 
 __all__ = ["Sidecars", "reads_subtitles"]
 
@@ -25,26 +23,19 @@ def reads_subtitles(spec: str) -> bool:
 
 
 class Sidecars:
-    """Subtitle files beside the videos of a library, as they are now; every folder is listed once."""
+    """Subtitle files beside some of the videos of a library, as they are now; every folder is listed once.
 
-    def __init__(self, storage: Storage) -> None:
+    Args:
+        contents: those of the videos.
+    """
+
+    def __init__(self, storage: Storage, contents: Collection[str]) -> None:
         self._storage = storage
-        self._folders: dict[FilePath, dict[str, list[FilePath]]] = {}
-
-    @cached_property
-    def _paths(self) -> dict[str, list[FilePath]]:
-        paths: dict[str, list[FilePath]] = {}
-        for video in self._storage.catalog.videos.all():
+        self._folders: dict[FilePath, FolderSubtitles] = {}
+        self._paths: dict[str, list[FilePath]] = {}
+        for video in sorted(storage.catalog.videos.of_contents(contents), key=lambda video: video.id):
             if video.path is not None and video.content is not None:
-                paths.setdefault(video.content, []).append(video.path)
-        return paths
-
-    @cached_property
-    def _videos_in(self) -> dict[FilePath, list[str]]:
-        names: dict[FilePath, list[str]] = {}
-        for path in (path for paths in self._paths.values() for path in paths):
-            names.setdefault(path.parent, []).append(path.name)
-        return names
+                self._paths.setdefault(video.content, []).append(video.path)
 
     def copies(self, content: str) -> tuple[FilePath, ...]:
         """Every path at which a content is known to lie."""
@@ -56,11 +47,9 @@ class Sidecars:
         for path in self._paths.get(content, ()):
             folder = path.parent
             if folder not in self._folders:
-                names, inside = sidecar_names(folder, self._videos_in[folder]), files_in(folder)
-                self._folders[folder] = {
-                    video: [inside[name] for name in beside if name in inside] for video, beside in names.items()
-                }
-            files += self._folders[folder].get(path.name, ())
+                self._folders[folder] = FolderSubtitles(folder)
+            inside = self._folders[folder]
+            files += [inside.files[name] for name in inside.beside(path.name)]
         return frozenset(_stat(files))
 
     def changed(self, content: str) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["Address", "FilePath", "ObjectState", "absolute", "is_address", "member", "parse_path"]
+__all__ = ["Address", "FilePath", "ObjectState", "absolute", "is_address", "member", "parse_path", "path_bytes"]
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _TAR = "tar://"
@@ -134,6 +134,11 @@ def parse_path(name: "str | os.PathLike[str] | Address") -> FilePath:
         literal = text[len("file://") :]
         return Path(literal if os.path.lexists(literal) else unquote(urlsplit(text).path))
     return Path(text)
+
+
+def path_bytes(path: FilePath) -> bytes:
+    """What a database keeps of a path or an address: bytes, so that names that are no Unicode survive."""
+    return os.fsencode(str(path))
 
 
 def absolute(path: FilePath) -> FilePath:

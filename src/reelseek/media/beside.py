@@ -4,7 +4,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from reelseek.media.tar import is_tar, member_states
 __all__ = ["files_in", "local_subtitles"]
 
 
-def files_in(folder: FilePath) -> dict[str, FilePath]:
+def files_in(folder: FilePath) -> Mapping[str, FilePath]:
     """What lies in a folder, by name; nothing where it cannot be read."""
     try:
         if isinstance(folder, Address) and folder.shard is not None:
@@ -26,9 +26,27 @@ def files_in(folder: FilePath) -> dict[str, FilePath]:
             return _members_in(folder, "")
         if isinstance(folder, Address):
             return {address.name: address for address in list_objects(folder, deep=False)}
-        return {name: folder / name for name in sorted(os.listdir(folder))}
+        return _LocalFiles(folder)
     except (OSError, ReelseekError):
         return {}
+
+
+class _LocalFiles(Mapping[str, FilePath]):
+    """A folder on a disk, in which there may be millions of files, of which few are asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._names = folder, dict.fromkeys(os.listdir(folder))
+
+    def __getitem__(self, name: str) -> FilePath:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._folder / name
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def _members_in(shard: FilePath, folder: str) -> dict[str, FilePath]:
@@ -43,7 +61,7 @@ def local_subtitles(copies: Sequence[FilePath]) -> Iterator[list[Path]]:
 
     Of a video by address, they are copied into a folder that is otherwise empty; the video itself is not.
     """
-    from reelseek.media.subtitles import sidecar_names
+    from reelseek.media.subtitles import FolderSubtitles
 
     with tempfile.TemporaryDirectory(prefix="reelseek-") as scratch:
         paths = []
@@ -53,9 +71,9 @@ def local_subtitles(copies: Sequence[FilePath]) -> Iterator[list[Path]]:
                 continue
             folder = Path(scratch) / str(number)
             folder.mkdir()
-            files = files_in(path.parent)
-            for name in sidecar_names(path.parent, [path.name]).get(path.name, ()):
-                with local_copy(files[name]) as copy, contextlib.suppress(FileNotFoundError):
+            beside = FolderSubtitles(path.parent)
+            for name in beside.beside(path.name):
+                with local_copy(beside.files[name]) as copy, contextlib.suppress(FileNotFoundError):
                     shutil.copyfile(copy, folder / name)
             paths.append(folder / path.name)
         yield paths

@@ -1,16 +1,17 @@
 """Rows of videos: ids, paths, contents, lengths."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from reelseek.library.catalog.connection import Connection
 from reelseek.library.records import Video
-from reelseek.media.address import FilePath, parse_path
+from reelseek.media.address import FilePath, parse_path, path_bytes
 
 __all__ = ["FileState", "Videos"]
 
 _VIDEOS = "SELECT id, path, content, duration, split FROM videos"
+_ROWS_A_PAGE = 10_000
 FileState = tuple[int, int]
 """Size and time of change (ns) of a file, or size and a number of the tag that a store gives an object."""
 
@@ -28,6 +29,19 @@ class Videos:
         """All videos in order of id."""
         return [_video(row) for row in self._connection.execute(f"{_VIDEOS} ORDER BY id")]
 
+    def pages(self) -> Iterator[Video]:
+        """All videos in order of id, a page in memory at a time; what others write meanwhile is seen or not."""
+        query, last = f"{_VIDEOS} WHERE id > ? ORDER BY id LIMIT {_ROWS_A_PAGE:d}", ""
+        while rows := self._connection.execute(query, (last,)).fetchall():
+            yield from map(_video, rows)
+            last = rows[-1][0]
+
+    def totals(self) -> tuple[int, int, float]:
+        """How many videos there are, how many of them with a file that was read, and the seconds of all."""
+        query = "SELECT count(*), count(content), total(duration) FROM videos"
+        count, with_media, seconds = self._connection.execute(query).fetchone()
+        return count, with_media, seconds
+
     def get(self, identifier: str) -> Video | None:
         """The video of exactly this id."""
         row = self._connection.execute(f"{_VIDEOS} WHERE id = ?", (identifier,)).fetchone()
@@ -35,8 +49,31 @@ class Videos:
 
     def at_path(self, path: FilePath) -> Video | None:
         """The video whose file is at exactly this absolute path."""
-        row = self._connection.execute(f"{_VIDEOS} WHERE path = ?", (os.fsencode(str(path)),)).fetchone()
+        row = self._connection.execute(f"{_VIDEOS} WHERE path = ?", (path_bytes(path),)).fetchone()
         return _video(row) if row else None
+
+    def at_paths(self, paths: Iterable[FilePath]) -> list[Video]:
+        """The videos whose files are at some absolute paths, in order of id."""
+        rows = self._connection.select_in(f"{_VIDEOS} WHERE path IN (?)", map(path_bytes, paths))
+        return sorted(map(_video, rows), key=lambda video: video.id)
+
+    def named(self, key: int) -> list[Video] | None:
+        """The videos that have a number among their `name_keys`; None where an older library has no such table."""
+        if not self._connection.has_table("names"):
+            return None
+        rows = self._connection.execute(
+            f"{_VIDEOS} WHERE id IN (SELECT video FROM names JOIN changes USING (number) WHERE key = ?) ORDER BY id",
+            (key,),
+        )
+        return [_video(row) for row in rows]
+
+    def of_contents(self, contents: Iterable[str]) -> Iterator[Video]:
+        """The videos with some bytes."""
+        return map(_video, self._connection.select_in(f"{_VIDEOS} WHERE content IN (?)", contents))
+
+    def existing(self, identifiers: Iterable[str]) -> set[str]:
+        """Those of some ids that videos have."""
+        return {row[0] for row in self._connection.select_in("SELECT id FROM videos WHERE id IN (?)", identifiers)}
 
     def of_content(self, content: str) -> list[Video]:
         """The videos with these bytes, in order of id."""
@@ -55,10 +92,10 @@ class Videos:
         query = "SELECT 1 FROM videos WHERE content = ?"
         return self._connection.execute(query, (content,)).fetchone() is not None
 
-    def file_states(self) -> dict[FilePath, FileState]:
-        """Size and time of change of every file that was read, as they were then, by its path."""
-        rows = self._connection.execute(
-            "SELECT path, size, mtime_ns FROM videos WHERE path IS NOT NULL AND content IS NOT NULL"
+    def file_states(self, paths: Iterable[FilePath]) -> dict[FilePath, FileState]:
+        """Size and time of change of those of some files that were read, as they were then."""
+        rows = self._connection.select_in(
+            "SELECT path, size, mtime_ns FROM videos WHERE content IS NOT NULL AND path IN (?)", map(path_bytes, paths)
         )
         return {parse_path(os.fsdecode(path)): (size, mtime) for path, size, mtime in rows}
 
@@ -79,7 +116,7 @@ class Videos:
         """Note which file is a video's, what its bytes are and how long it is."""
         self._connection.execute(
             "UPDATE videos SET path = ?, content = ?, size = ?, mtime_ns = ?, duration = ? WHERE id = ?",
-            (os.fsencode(str(path)), content, *state, duration, identifier),
+            (path_bytes(path), content, *state, duration, identifier),
         )
 
     def set_duration(self, content: str, seconds: float) -> None:
