@@ -19,6 +19,7 @@ from reelseek.cli import (
     doctor,
     evaluate,
     experiment,
+    export,
     features,
     info,
     localize,
@@ -65,6 +66,7 @@ for module in (
     serve,
     info,
     doctor,
+    export,
     demo,
 ):
     module.register(app)
