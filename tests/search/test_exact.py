@@ -1,5 +1,7 @@
 """Exact search ranks as the model does, on the CPU and on a device, and says when clips do not fit there."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -16,9 +18,11 @@ from tests.search.test_obeys_the_model import (  # noqa: F401 - fixtures among t
 
 from reelseek.errors import UsageError
 from reelseek.library import Library
+from reelseek.models.model import Embedding
 from reelseek.search import Searcher, exact, rank
 from reelseek.search.exact import ExactGallery
 from reelseek.search.query import parse_query
+from reelseek.search.question import Question, Selection
 
 SYSTEMS = ["mmt", "mee", "xpool", "jsfusion"]
 assert set(SYSTEMS) <= set(SMALL)
@@ -74,6 +78,21 @@ def test_a_device_finds_the_same_and_the_best_come_from_all_blocks(
             on_device = ExactGallery(searcher.model, index, rows, DEVICE)
             assert len(on_device._blocks) > 2
             np.testing.assert_array_equal(on_device.nearest(question, count), nearest)
+
+
+def test_clips_without_the_evidence_that_counts_are_no_answer() -> None:
+    """Their similarity is 0, which is more than that of a clip that speaks against the query."""
+    model = small("mee")
+    slots = len(model.slots)
+    values = torch.ones(4, slots, 8)
+    present = torch.eye(4, slots) > 0
+    present[3] = False
+    clips = Embedding.even(values, present)
+    texts = Embedding(-values[:1], torch.ones(1, slots) > 0, torch.tensor([[1.0, 0.0] + [1.0] * (slots - 2)]))
+    index = SimpleNamespace(embedding=lambda rows: clips[torch.from_numpy(rows)])
+    question = Question(parse_query(QUERY), texts, np.ones(1, np.float32), Selection(None, np.ones(slots, np.float32)))
+    gallery = ExactGallery(model, index, np.arange(4), torch.device("cpu"))  # type: ignore[arg-type]
+    assert gallery.nearest(question, 4).tolist() == [0, 2]
 
 
 def test_clips_that_do_not_fit_are_refused_with_what_would(
