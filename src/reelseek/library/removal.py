@@ -220,10 +220,10 @@ def _compact_files(storage: Storage, fingerprint: str, shards: Shards, numbers: 
     catalog = storage.catalog
     rows = [row for shard in sorted(numbers) for row in catalog.tracks.of_fingerprint(fingerprint, shard) if row.steps]
     old = shards.holey(((row.place, row.steps) for row in rows), numbers)
-    moved = [row for row in rows if row.place[0] in old]
-    places = shards.move([(row.place, row.steps) for row in moved], catalog.deleted_below())
+    moves = shards.move([(row.place, row.steps) for row in rows if row.place[0] in old], catalog.deleted_below())
     with catalog.transaction():
-        catalog.tracks.move((row, place) for row, place in zip(moved, places, strict=True) if place)
+        for move in moves:
+            catalog.tracks.move(fingerprint, move.old, move.rows, move.new)
         if old:
             catalog.set_deleted_below(old[-1] + 1)
     shards.drop(old)
