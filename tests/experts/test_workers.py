@@ -69,7 +69,7 @@ def test_fewer_processes_than_cores_are_said(
 
     films = [make_video("a.mp4"), make_video("b.mp4", size=(48, 32))]
     plan = extract_module.WorkerPlan(1, 1, "1 at a time on 2 cores: each holds 9.0 GB of models")
-    monkeypatch.setattr(ingest, "plan_workers", lambda specs: plan)
+    monkeypatch.setattr(ingest, "plan_workers", lambda *_: plan)
     with Library.open(tmp_path / "library", create=True) as library:
         report = add(library, films, experts=[f"clip@{folder}"])
     assert [str(notice) for _, notice in report.notices if notice.place == "workers"] == [f"workers: {plan.reason}"]
