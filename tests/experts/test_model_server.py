@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from reelseek.errors import ExpertUnavailable
+from reelseek.errors import ExpertUnavailable, UsageError
 from reelseek.experts import extract as extraction
 from reelseek.experts import load_expert
 from reelseek.experts.batching import Models, Piece, PieceQueue
@@ -151,6 +151,56 @@ class TestBatches:
         _fail(models, pieces, raised.value)
         assert answers.errors == {0: "", 1: "ValueError: a negative row", 2: ""}
         assert [float(pieces[i].result[0, 0]) for i in (0, 2)] == [1.0, 2.0]
+
+
+def test_what_float16_cannot_hold_is_computed_in_single_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Models, "_halves", lambda self, encoder: True)  # as on an accelerator
+
+    def forward(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        return torch.nn.functional.normalize(model(inputs["x"]), dim=-1)
+
+    layer = torch.nn.Linear(4, 4)
+    encoder = Encoder("a", 4, load=lambda: layer, prepare=dict, forward=forward, half=True)
+    models = Models({"a": encoder}, torch.device("cpu"), batched=True, frames=256)
+    assert {part.dtype for part in layer.parameters()} == {torch.float32}, "the process's own instance was rounded"
+    inputs = torch.randn(3, 4).half()
+    large = torch.full((1, 4), 60_000.0).half()
+    answers = _Answers()
+    pieces = [answers.piece(i, "a", {"x": x}, 4) for i, x in enumerate((inputs, large))]
+    with torch.no_grad():
+        layer.weight.mul_(4).sub_(3)
+        models._models["a"].load_state_dict(layer.state_dict())
+    models.finish(models.launch(pieces))
+    np.testing.assert_allclose(pieces[0].result, encoder.compute({"x": inputs.float()}), atol=2e-2)
+    np.testing.assert_allclose(pieces[1].result, encoder.compute({"x": large.float()}), atol=1e-6)
+    assert answers.errors == {0: "", 1: ""}
+
+
+def test_batches_of_no_frames_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for value in ("0", "-1", "many", "1e3"):
+        monkeypatch.setenv("REELSEEK_BATCH_FRAMES", value)
+        with pytest.raises(UsageError, match=f"REELSEEK_BATCH_FRAMES is '{value}'"):
+            ModelServer(["object"], "cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
+def test_a_gpu_gives_the_cpus_values_and_the_same_bits_in_any_company(folder: Path, tmp_path: Path) -> None:
+    films = [write_film(tmp_path / f"{i}.mp4", 2.0 + i) for i in range(4)]
+    specs = [f"clip@{folder / 'clip'}", f"video@{folder / 'videomae'}", f"sound@{folder / 'ast'}", "object", "copy"]
+    digests = []
+    for workers in (1, 4):
+        with Library.open(tmp_path / f"{workers}", create=True) as library:
+            assert not add(library, films, experts=specs, device="cuda", workers=workers).failed
+            digests.append(library.digest())
+    assert digests[0] == digests[1]
+    expected = extract(films[0], specs, Limits())
+    with ModelServer(specs, "cuda") as address:
+        prepare_worker(specs, "cuda", 1, address)
+        served = extract(films[0], specs, Limits())
+    assert not served.errors
+    for spec in specs:
+        np.testing.assert_allclose(served.tracks[spec].values, expected.tracks[spec].values, atol=1e-3)
 
 
 @pytest.mark.parametrize("batched", [False, True])

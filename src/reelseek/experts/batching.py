@@ -317,5 +317,5 @@ def _fail(models: Models, pieces: Sequence[Piece], error: Exception) -> None:
             continue
         try:
             models.finish(models.launch([piece]))
-        except Exception as own:
-            _fail(models, [piece], own)
+        except Exception as reason:
+            _fail(models, [piece], reason)

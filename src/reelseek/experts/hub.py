@@ -168,7 +168,7 @@ def model_method(auto_class: str, folder: Path, name: str) -> Callable[..., Any]
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
     classes = getattr(transformers, auto_class)._model_mapping[type(config)]
     if isinstance(classes, tuple):
-        named = [each for each in classes if each.__name__ in (config.architectures or ())]
+        named = [one for one in classes if one.__name__ in (config.architectures or ())]
         classes = (named or classes)[0]
     method: Callable[..., Any] = getattr(classes, name)
     return method

@@ -70,7 +70,7 @@ class ModelServer:
         self._specs, self._device = list(encoders), device
         self._lanes = lanes if device == "cpu" else 1
         self._batched = device != "cpu" if batched is None else batched
-        self._channel_bytes, self._frames = channel_bytes, _frames()
+        self._channel_bytes, self._frames = channel_bytes, _frames()  # before anything is opened
         self._folder, self._listener = _listen()
         self._process: subprocess.Popen[bytes] | None = None
         self._is_up, self._stopped = threading.Event(), False
