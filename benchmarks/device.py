@@ -1,10 +1,11 @@
-"""Training on an accelerator: examples a second, and the share of the card's rate of bf16 matrix products.
+"""Training and extraction on an accelerator: examples a second, and the share of the card's rate of bf16 products.
 
-Run: python benchmarks/device.py [--device cuda] [--batches 32,128,512,1024] [--only mdmmt,eao,crossclr,loader]
-     [--out FILE]
+Run: python benchmarks/device.py [--device cuda] [--batches 32,128,512,1024]
+     [--only mdmmt,eao,crossclr,loader,clip,efficientnet] [--out FILE]
 MDMMT has nine layers of eight heads over seven experts, 30 places each and half of them filled, captions encoded
 beforehand (768 wide); EAO has its full width of 4,096 over two experts and words; CrossCLR its queue of 5,000. A step
 is loss, backward and Adam under bfloat16, with copies from the host; its batches are made beforehand and taken in turn.
+Frames a second of extraction's model server are held against the bare model (serving.py).
 The loader alone reads 1,000 videos of seven experts from a library. FLOPs are those of matrix products as PyTorch
 counts them in one step, so what is computed for padding counts as done.
 """
@@ -168,7 +169,10 @@ def main(device: torch.device, sizes: list[int], only: list[str], out: Path | No
         share = "" if "tflops" not in row else f", {row['tflops']:.1f} TFLOP/s, {row['tflops'] / (peak / 1e12):.1%}"
         size = f"batch {row['batch']:5}: {row['ms']:8.1f} ms, " if "ms" in row else ""
         memory = f", {row['peak_gib']:.1f} GiB" if row.get("peak_gib") else ""
-        print(f"{row['system']:20} {size}{row['examples_per_second']:9.0f} examples/s{share}{memory}", flush=True)
+        ratio = f", {row['of_bare']:.1%} of the bare model" if "of_bare" in row else ""
+        print(
+            f"{row['system']:20} {size}{row['examples_per_second']:9.0f} examples/s{share}{ratio}{memory}", flush=True
+        )
         rows.append(row)
         if out is not None:
             out.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n", "utf-8")
@@ -186,13 +190,19 @@ def main(device: torch.device, sizes: list[int], only: list[str], out: Path | No
     if "loader" in only:
         for row in loading(24):
             add(row)
+    for name in ("clip", "efficientnet"):
+        if name in only:
+            from serving import serving
+
+            for row in serving(name, device):
+                add(row)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default=None)
     parser.add_argument("--batches", default="32,128,512,1024")
-    parser.add_argument("--only", default="mdmmt,eao,crossclr,loader")
+    parser.add_argument("--only", default="mdmmt,eao,crossclr,loader,clip,efficientnet")
     parser.add_argument("--out", type=Path, default=None)
     read = parser.parse_args()
     main(resolve_device(read.device), [int(each) for each in read.batches.split(",")], read.only.split(","), read.out)

@@ -5,6 +5,7 @@ Progress is kept per (video, expert). Killed at any moment and started again, it
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING
 from reelseek.cluster import Cluster
 from reelseek.errors import UsageError
 from reelseek.experts import DEFAULT_EXPERTS, available, load_expert
+from reelseek.experts.accelerator import may_have_accelerator
 from reelseek.experts.expert import hash_files
-from reelseek.experts.extract import Extracted, WorkerPlan, extract, plan_workers, prepare_worker
+from reelseek.experts.extract import Extracted, WorkerPlan, extract, is_served, plan_workers, prepare_worker
 from reelseek.experts.presets import expand_presets
 from reelseek.experts.sentence import use_sentence_encoder
+from reelseek.experts.server import ModelServer
 from reelseek.library.catalog import Catalog
 from reelseek.library.collection import Entry, read_collection
 from reelseek.library.damage import Damage, damaged_tracks, note_damage
@@ -72,8 +75,8 @@ def add(
             that runs here.
         workers: processes; None takes one a core.
         retry_failed: try files and experts again that failed before.
-        device: where experts compute that run a PyTorch model of a hub or folder, `auto`, `cpu`, `cuda`, `cuda:N` or
-            `mps`; None takes REELSEEK_DEVICE, else an accelerator if there is one. Each worker has a copy of the model.
+        device: where experts compute that run a PyTorch model, `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; None takes
+            REELSEEK_DEVICE, else an accelerator if there is one.
         cluster: whose nodes examine and extract, see `reelseek.cluster`; this process alone writes.
 
     Raises:
@@ -92,10 +95,11 @@ def add(
             place = _device(device, specs, report, cluster)
             if _embeds_lines(specs):
                 note_text_space(library)
-            plan = WorkerPlan(workers) if workers else plan_workers(specs)
             start: StartPool = Workers
-            if cluster is not None:
-                start, plan = workers_on(cluster, specs, place, plan if workers else None)
+            if cluster is None:
+                plan = plan_workers(specs, place, workers)
+            else:
+                start, plan = workers_on(cluster, specs, place, WorkerPlan(workers) if workers else None)
                 workers = plan.workers
             workers = workers or os.cpu_count() or 1
             _examine_files(library, collection.entries, workers, limits, report, retry_failed, progress, start)
@@ -164,8 +168,9 @@ def _anchored(spec: str) -> str:
 
 def _device(name: "str | torch.device | None", specs: Sequence[str], report: AddReport, cluster: Cluster | None) -> str:
     """Where the experts' models compute; a named device that none of them can use is noted."""
-    movable = any(hasattr(load_expert(spec), "to") for spec in specs)
-    if name is None and not movable:
+    local = cluster is None
+    movable = any(hasattr(load_expert(spec), "to") or (local and is_served(spec)) for spec in specs)
+    if name is None and (not movable or (local and not may_have_accelerator())):
         return "cpu"
     from reelseek.experts.device import resolve_device  # imports torch
 
@@ -241,20 +246,23 @@ def _extract_contents(
     if plan.reason and plan.workers < len(tasks):
         report.notices.append(("", Notice("workers", plan.reason)))
     specs = list(dict.fromkeys(spec for task in tasks for spec in task.specs))
-    pool = start(
-        partial(_extract, limits),
-        workers=min(plan.workers, len(tasks)),
-        memory_bytes=limits.memory_bytes,
-        prepare=prepare_worker,
-        arguments=(specs, device, plan.threads),
-    )
-    with pool:
-        # The longest first, so that no worker is left with an hour of film at the end.
-        ordered = sorted(tasks, key=lambda task: (-(task.duration or 0), task.video))
-        outcomes = pool.map(ordered, lambda t: 60 + _limits_of(limits, t).wall_seconds(t.duration))
-        for done, (task, outcome) in enumerate(outcomes, 1):
-            record_extracted(storage, task, outcome, report)
-            progress("extracting", done, len(tasks), task.video)
+    serves = plan.serves and any(map(is_served, specs))
+    serving = ModelServer(specs, device, lanes=os.cpu_count() or 1) if serves else nullcontext()
+    with serving as server:
+        pool = start(
+            partial(_extract, limits),
+            workers=min(plan.workers, len(tasks)),
+            memory_bytes=limits.memory_bytes,
+            prepare=prepare_worker,
+            arguments=(specs, device, plan.threads, server),
+        )
+        with pool:
+            # The longest first, so that no worker is left with an hour of film at the end.
+            ordered = sorted(tasks, key=lambda task: (-(task.duration or 0), task.video))
+            outcomes = pool.map(ordered, lambda t: 60 + _limits_of(limits, t).wall_seconds(t.duration))
+            for done, (task, outcome) in enumerate(outcomes, 1):
+                record_extracted(storage, task, outcome, report)
+                progress("extracting", done, len(tasks), task.video)
 
 
 def _limits_of(limits: Limits, task: Task) -> Limits:
