@@ -6,8 +6,8 @@ MDMMT has nine layers of eight heads over seven experts, 30 places each and half
 beforehand (768 wide); EAO has its full width of 4,096 over two experts and words; CrossCLR its queue of 5,000. A step
 is loss, backward and Adam under bfloat16, with copies from the host; its batches are made beforehand and taken in turn.
 Frames a second of extraction's model server are held against the bare model (serving.py).
-The loader alone reads 1,000 videos of seven experts from a library. FLOPs are those of matrix products as PyTorch
-counts them in one step, so what is computed for padding counts as done.
+The loader alone reads 1,000 videos of seven experts from a library, by threads and by processes. FLOPs are those of
+matrix products as PyTorch counts them in one step, so what is computed for padding counts as done.
 """
 
 import argparse
@@ -16,8 +16,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -133,27 +135,57 @@ def learning(
     }  # fmt: skip
 
 
-def loading(rounds: int) -> list[dict[str, object]]:
-    """Batches of 128 videos from a library on disk, read by so many threads."""
+def loading(rounds: int) -> Iterator[dict[str, object]]:
+    """Batches of 128 videos from a library on disk, read by so many threads or processes: as fast as they can, and
+    beside a step of 128 / 4,000 s that holds Python's lock, as one does that launches kernels."""
     from input import build
+    from reelseek.library.token_loader import TokenLoader, TokenRequest
     from reelseek.library.tokens import Clip, TokenReader
     from reelseek.training.ahead import in_order
 
-    rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as place:
         library, _ = build(Path(place), 1000)
         reader = TokenReader(library)
         rng = np.random.default_rng(1)
-        chosen = [[Clip(f"v{i}") for i in rng.choice(1000, 128, replace=False)] for _ in range(rounds)]
-        for workers in (0, 2, 4, 8):
-            for _ in in_order(chosen[:4], reader.batch, workers):
-                pass
-            began = time.perf_counter()
-            for _ in in_order(chosen, reader.batch, workers):
-                pass
-            seconds = time.perf_counter() - began
-            rows.append({"system": f"loader, {workers} workers", "examples_per_second": 128 * rounds / seconds})
-    return rows
+        requests = [
+            TokenRequest([Clip(f"v{i}") for i in rng.choice(1000, 128, replace=False)], {}) for _ in range(rounds)
+        ]
+        for workers in (0, 1, 2, 4, 8):
+            for kind in ("threads", "processes") if workers else ("threads",):
+                with closing(TokenLoader(reader, max(1, workers), pin=torch.cuda.is_available())) as loader:
+
+                    def read(kind: str = kind, workers: int = workers, loader: TokenLoader = loader) -> Iterator[Any]:
+                        if kind == "processes":
+                            return loader.load(requests)
+                        return in_order(requests, lambda request: reader.batch(*request), workers)
+
+                    for _ in read():  # workers start, files come into memory
+                        pass
+                    fastest, _ = consume(read(), 0.0)
+                    paced, waited = consume(read(), 128 / 4000)
+                yield {
+                    "system": f"loader, {workers} {kind}", "examples_per_second": 128 / fastest,
+                    "beside_a_step": 128 / paced, "waiting": waited / paced,
+                }  # fmt: skip
+
+
+def consume(batches: Iterator[Any], step: float) -> tuple[float, float]:
+    """Take batches, each followed by a step of so many seconds of this thread; seconds a batch, and of these waiting.
+
+    Those that were read before the first is taken do not count.
+    """
+    for _ in range(4):
+        next(batches)
+    count, waited, began = 0, 0.0, time.perf_counter()
+    while True:
+        asked = time.perf_counter()
+        if next(batches, None) is None:
+            return (asked - began) / count, waited / count
+        waited += time.perf_counter() - asked
+        count += 1
+        end = time.thread_time() + step
+        while time.thread_time() < end:
+            pass
 
 
 def main(device: torch.device, sizes: list[int], only: list[str], out: Path | None) -> None:
@@ -168,6 +200,8 @@ def main(device: torch.device, sizes: list[int], only: list[str], out: Path | No
     def add(row: dict[str, object]) -> None:
         share = "" if "tflops" not in row else f", {row['tflops']:.1f} TFLOP/s, {row['tflops'] / (peak / 1e12):.1%}"
         size = f"batch {row['batch']:5}: {row['ms']:8.1f} ms, " if "ms" in row else ""
+        if "waiting" in row:
+            share = f"; beside a step of 32 ms {row['beside_a_step']:.0f}, waiting {row['waiting']:.1%} of the time"
         memory = f", {row['peak_gib']:.1f} GiB" if row.get("peak_gib") else ""
         ratio = f", {row['of_bare']:.1%} of the bare model" if "of_bare" in row else ""
         print(
@@ -188,7 +222,7 @@ def main(device: torch.device, sizes: list[int], only: list[str], out: Path | No
         for size in sizes:
             add(learning("crossclr", text, {"rgb": 2048, "s3d": 1024}, size, 30, device, videos=max(2, size // 8)))
     if "loader" in only:
-        for row in loading(24):
+        for row in loading(48):
             add(row)
     for name in ("clip", "efficientnet"):
         if name in only:
