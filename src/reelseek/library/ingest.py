@@ -92,12 +92,8 @@ def add(
             place = _device(device, specs, report, cluster)
             if _embeds_lines(specs):
                 note_text_space(library)
-            plan = WorkerPlan(workers) if workers else plan_workers(specs)
-            start: StartPool = Workers
-            if cluster is not None:
-                start, plan = workers_on(cluster, specs, place, plan if workers else None)
-                workers = plan.workers
-            workers = workers or os.cpu_count() or 1
+            plan, start = _plan(specs, workers, place, cluster)
+            workers = workers or (plan.workers if cluster is not None else os.cpu_count()) or 1
             _examine_files(library, collection.entries, workers, limits, report, retry_failed, progress, start)
             files = {Path(os.path.abspath(entry.path)) for entry in collection.entries if entry.path}
             report.notices += renew_treatments(library, files, workers=workers, limits=limits)
@@ -112,6 +108,16 @@ def add(
             report.failed += failures
         _report_damage(library, damage, report)
     return report
+
+
+def _plan(
+    specs: Sequence[str], workers: int | None, device: str, cluster: Cluster | None
+) -> tuple[WorkerPlan, StartPool]:
+    """Plan how many workers extract, and what starts them: processes of this machine, or actors on a cluster."""
+    named = WorkerPlan(workers) if workers else None
+    if cluster is not None:
+        return workers_on(cluster, specs, device, named)
+    return named or plan_workers(specs), Workers
 
 
 def _report_damage(storage: Storage, damage: Damage, report: AddReport) -> None:
