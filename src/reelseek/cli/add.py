@@ -67,17 +67,9 @@ def add(
     with on_cluster(ray) as cluster, Library.open(library, create=True) as opened, opened.writing(), bars() as progress:
         follow_library(opened)
         report = add_videos(
-            opened,
-            paths,
-            captions=captions,
-            media=media,
-            experts=specs,
-            workers=workers,
-            retry_failed=retry_failed,
-            device=device,
-            progress=progress,
-            cluster=cluster,
-        )
+            opened, paths, captions=captions, media=media, experts=specs, workers=workers,
+            retry_failed=retry_failed, device=device, progress=progress, cluster=cluster,
+        )  # fmt: skip
         index = update_indexes(opened, progress)
     _print_report(report, time.monotonic() - started)
     raise typer.Exit(1 if report.failed or (index is not None and index.left_out) else 0)

@@ -97,8 +97,7 @@ def add(
             _examine_files(library, collection.entries, workers, limits, report, retry_failed, progress, start)
             files = {Path(os.path.abspath(entry.path)) for entry in collection.entries if entry.path}
             report.notices += renew_treatments(library, files, workers=workers, limits=limits)
-            tasks = pending_tasks(library, specs, files, report, retry_failed)
-            tasks = add_damaged(library, tasks, damage)
+            tasks = add_damaged(library, pending_tasks(library, specs, files, report, retry_failed), damage)
             outdated = outdated_tracks(library, specs)
             tasks = add_outdated(library, tasks, outdated, specs, retry_failed)
             _extract_contents(library, tasks, plan, place, limits, report, progress, start)
