@@ -15,6 +15,7 @@ Beside them stand `reelseek.losses`, `reelseek.blocks` and `reelseek.metrics`, w
 `reelseek.testing`, which holds those to their contracts; and `reelseek.errors`.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,15 @@ if TYPE_CHECKING:
     from reelseek.training.dataset import FeatureDataset
     from reelseek.training.describe import caption
     from reelseek.training.probe import probe
+
+# Nobody is called: libraries that report how they are used are told not to, before the first of them is imported, in
+# this process and those that it starts.
+for _switch, _value in {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "ORT_DISABLE_TELEMETRY": "1",  # keeps a number of the device on disk besides
+    "RAY_USAGE_STATS_ENABLED": "0",
+}.items():
+    os.environ[_switch] = _value
 
 _MODULES = {
     "SYSTEMS": "models",

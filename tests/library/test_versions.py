@@ -97,7 +97,7 @@ def test_a_library_of_version_1_that_cannot_be_written_is_read(stored: Path, mon
 
 def test_a_step_that_fails_leaves_the_library_as_it_was(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(opened: sqlite3.Connection) -> None:
-        opened.execute("DROP TRIGGER texts_added")
+        opened.execute("DROP TABLE failures")
         raise sqlite3.OperationalError("database or disk is full")
 
     before = _layout(stored / "library.db")

@@ -1,6 +1,6 @@
 """Cutting videos into the clips that are indexed: of fixed length, or along the camera's cuts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -27,9 +27,13 @@ class ClipRule:
     seconds: float = Field(default=8.0, gt=0.5)
 
 
-def clips_of(library: Library, rule: ClipRule) -> Iterator[Clip]:
-    """Clips of every video, in order of video and time; one whole clip where the length is not known."""
-    for video in library.videos():
+def clips_of(library: Library, rule: ClipRule, videos: Iterable[Video] | None = None) -> Iterator[Clip]:
+    """Clips of every video, in order of video and time; one whole clip where the length is not known.
+
+    Args:
+        videos: only of these, in their order.
+    """
+    for video in library.catalog.videos.pages() if videos is None else videos:
         if not video.duration or video.content is None:
             yield Clip(video.id)
             continue

@@ -208,21 +208,22 @@ def _examine_files(
 
 def _new_files(catalog: Catalog, entries: Iterable[Entry], report: AddReport, retry_failed: bool) -> dict[Path, Entry]:
     """Entries by the absolute path of their file, of files that are not as they were when they were last read."""
-    read = catalog.videos.file_states()
-    failed = {path: state for path, state, failure in catalog.failures.of_files() if is_final(failure)}
-    new: dict[Path, Entry] = {}
+    entries_of: dict[Path, Entry] = {}
     for entry in entries:
-        if entry.path is None:
-            continue
-        report.videos_seen += 1
-        path = Path(os.path.abspath(entry.path))
+        if entry.path is not None:
+            report.videos_seen += 1
+            entries_of.setdefault(Path(os.path.abspath(entry.path)), entry)
+    read = catalog.videos.file_states(entries_of)
+    failed = {path: state for path, state, failure in catalog.failures.of_files(entries_of) if is_final(failure)}
+    new: dict[Path, Entry] = {}
+    for path, entry in entries_of.items():
         state = file_state(path)
-        if path in read and read[path] == state:
+        if read.get(path) == state:
             continue
         if path in failed and failed[path] == state and not retry_failed and path not in read:
             report.known_failures += 1
             continue
-        new.setdefault(path, entry)
+        new[path] = entry
     return new
 
 

@@ -13,13 +13,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from reelseek.errors import FeatureError, UsageError
+from reelseek.library.batch_memory import BatchLayout, Memory, StepArrays
 from reelseek.library.mask import Mask, upload, zero_absent
-from reelseek.library.records import TrackRow, Video
+from reelseek.library.records import TrackRow
 from reelseek.library.source import FeatureSource
+from reelseek.library.track_lookup import track_lookup
 
 __all__ = ["Clip", "Steps", "TokenReader", "Tokens", "with_any"]
 
 _log = logging.getLogger("reelseek")
+_CLIPS_A_BLOCK = 1000
 
 
 @dataclass(frozen=True)
@@ -195,6 +198,7 @@ class TokenReader:
 
     Attributes:
         left_out: steps that were beyond `step_by_step` so far, for each expert.
+        quiet: count these without a warning, for who counts them together.
         hidden: for some videos the experts that are read as absent.
         frames: read only so many steps of appearance, evenly spread; one is the middle one.
 
@@ -214,9 +218,9 @@ class TokenReader:
         self._most = most_steps
         self.step_by_step = dict(step_by_step or {})
         self.left_out: dict[str, int] = {}
+        self.quiet = False
         self.hidden: Mapping[str, Collection[str]] = {}
         self.frames: int | None = None
-        self._videos: dict[str, Video] = {video.id: video for video in library.videos()}
         existing = library.experts()
         names = list(experts) if experts is not None else [name for name in existing if existing[name]["present"]]
         for name in names:
@@ -230,14 +234,16 @@ class TokenReader:
         self.dims: dict[str, int] = {name: int(existing[name]["dim"]) for name in names}
         self.modalities: dict[str, str] = {name: str(existing[name]["modality"]) for name in names}
         self.fingerprints: dict[str, str] = {name: str(existing[name]["fingerprints"][0]) for name in names}
-        self._rows: dict[tuple[str, str], TrackRow] = {
-            (row.owner, row.expert): row for name in names for row in library.track_rows(name)
-        }
+        self._tracks = track_lookup(library, self.fingerprints)
 
     def row(self, video: str, expert: str) -> TrackRow | None:
-        """The track's row, or None where the expert was never run (which is not the same as finding nothing)."""
-        rows = [self._rows.get((owner, expert)) for owner in self._videos[video].owners]
-        return next((row for row in reversed(rows) if row is not None), None)
+        """The track's row, or None where the expert was never run (which is not the same as finding nothing).
+
+        Raises:
+            KeyError: there is no such video.
+            LibraryError: the track was removed or made anew since the reader began.
+        """
+        return self._tracks.rows(video).get(expert)
 
     def steps(self, clip: Clip, expert: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
         """Values [step, dim] and spans [step, 2] of one clip, all of them."""
@@ -260,9 +266,7 @@ class TokenReader:
         if expert in self.step_by_step:
             most = self.step_by_step[expert]
             if len(values) > most:
-                if expert not in self.left_out:
-                    _log.warning("tracks of %s are longer than %d steps; what comes later is left out", expert, most)
-                self.left_out[expert] = self.left_out.get(expert, 0) + len(values) - most
+                self.count_left_out(expert, len(values) - most)
             return values[:most], spans[:most]
         if len(values) <= self._most:
             return values, spans
@@ -271,44 +275,88 @@ class TokenReader:
         means = (sums / np.diff(edges)[:, None]).astype(np.float32)
         return means, np.stack([spans[edges[:-1], 0], spans[edges[1:] - 1, 1]], axis=1)
 
-    def batch(self, clips: Sequence[Clip], shifts: Mapping[str, Sequence[float]] | None = None) -> dict[str, Steps]:
+    def count_left_out(self, expert: str, steps: int) -> None:
+        """Add to `left_out`; the first steps of an expert are warned of, unless `quiet`."""
+        if expert not in self.left_out and not self.quiet:
+            most = self.step_by_step[expert]
+            _log.warning("tracks of %s are longer than %d steps; what comes later is left out", expert, most)
+        self.left_out[expert] = self.left_out.get(expert, 0) + steps
+
+    def batch(
+        self,
+        clips: Sequence[Clip],
+        shifts: Mapping[str, Sequence[float]] | None = None,
+        *,
+        memory: Memory | None = None,
+    ) -> dict[str, Steps]:
         """Tokens of some clips; times count from each clip's start.
 
         Args:
             shifts: for some experts by how many seconds each clip is read later (or earlier). A clip without a start
                 and an end is its whole video, and is not moved.
+            memory: called once for the arrays that all is written to, which may hold anything; by default they are
+                new.
 
         Raises:
             FeatureError: a track holds NaN.
         """
-        tokens = {}
-        for expert in self.dims:
-            moved: Sequence[Clip] = clips
-            if shifts and expert in shifts:
-                moved = [_moved(clip, seconds) for clip, seconds in zip(clips, shifts[expert], strict=True)]
-            tokens[expert] = self._pad([self._at_zero(clip, expert) for clip in moved], expert)
-        return tokens
+        moved: dict[str, Sequence[Clip]] = dict.fromkeys(self.dims, clips)
+        for expert in self.dims.keys() & (shifts or {}).keys():
+            moved[expert] = [_moved(clip, s) for clip, s in zip(clips, (shifts or {})[expert], strict=True)]
+        self._tracks.prepare(clip.video for clip in clips)
+        tracks = {expert: [self._shortened(clip, expert) for clip in moved[expert]] for expert in self.dims}
+        layout = BatchLayout(
+            {
+                expert: (len(clips), max(1, max((len(values) for values, _ in rows), default=1)), self.dims[expert])
+                for expert, rows in tracks.items()
+            }
+        )
+        arrays = layout.new() if memory is None else memory(layout)
+        for expert, parts in arrays.items():
+            _fill(parts, tracks[expert], moved[expert], zeros=memory is None)
+        return {expert: Steps(*parts) for expert, parts in arrays.items()}
 
-    def _at_zero(self, clip: Clip, expert: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
-        values, spans = self._shortened(clip, expert)
-        return values, np.maximum(spans - (clip.start_seconds or 0.0), 0.0)
-
-    def _pad(self, rows: Sequence[tuple[Any, Any]], expert: str) -> Steps:
-        longest = max(1, max((len(values) for values, _ in rows), default=1))
-        values = np.zeros((len(rows), longest, self.dims[expert]), np.float32)
-        present = np.zeros((len(rows), longest), bool)
-        spans = np.zeros((len(rows), longest, 2), np.float32)
-        for index, (row, span) in enumerate(rows):
-            values[index, : len(row)], spans[index, : len(row)] = row, span
-            present[index, : len(row)] = True
-        return Steps(torch.from_numpy(values), torch.from_numpy(present), torch.from_numpy(spans))
+    def most_bytes(self, clips: int) -> int:
+        """The bytes that a batch of so many clips takes at most."""
+        most = {expert: self.step_by_step.get(expert, self._most) for expert in self.dims}
+        return BatchLayout({expert: (clips, most[expert], dim) for expert, dim in self.dims.items()}).size
 
     def present(self, clips: Iterable[Clip]) -> dict[str, npt.NDArray[np.bool_]]:
         """For each expert, which clips have at least one step."""
         clips = list(clips)
-        return {
-            expert: np.array([len(self.steps(clip, expert)[0]) > 0 for clip in clips], bool) for expert in self.dims
-        }
+        present = {expert: np.zeros(len(clips), bool) for expert in self.dims}
+        for start in range(0, len(clips), _CLIPS_A_BLOCK):
+            block = clips[start : start + _CLIPS_A_BLOCK]
+            self._tracks.prepare(clip.video for clip in block)
+            for expert, column in present.items():
+                column[start : start + len(block)] = [len(self.steps(clip, expert)[0]) > 0 for clip in block]
+        return present
+
+
+def _fill(
+    arrays: StepArrays,
+    tracks: Sequence[tuple[npt.NDArray[Any], npt.NDArray[np.float64]]],
+    clips: Sequence[Clip],
+    *,
+    zeros: bool,
+) -> None:
+    """Write tracks into the arrays of a batch; every value is written once.
+
+    Args:
+        zeros: the arrays hold zeros.
+    """
+    values, present, spans = (part.numpy() for part in arrays)
+    seconds = np.zeros(spans.shape)
+    for row, (track, times) in enumerate(tracks):
+        steps = len(track)
+        values[row, :steps] = track
+        if not zeros:
+            values[row, steps:] = 0
+        seconds[row, :steps] = times
+    counts = np.array([len(track) for track, _ in tracks], np.int64)
+    present[:] = np.arange(values.shape[1]) < counts[:, None]
+    starts = np.array([clip.start_seconds or 0.0 for clip in clips])
+    spans[:] = np.where(present[..., None], np.maximum(seconds - starts[:, None, None], 0.0), 0.0)
 
 
 def _moved(clip: Clip, seconds: float) -> Clip:

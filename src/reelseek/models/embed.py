@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -13,14 +14,18 @@ from reelseek.library.source import FeatureSource
 from reelseek.library.storage import Storage
 from reelseek.library.text_space import check_text_space
 from reelseek.library.tokens import Clip, TokenReader, Tokens
+from reelseek.models import parallel
 from reelseek.models.device import device_of
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.plugins import describe_error
 
 __all__ = ["embed_batches", "embed_clips", "embed_texts", "embed_tokens", "reader_for", "similarity_matrix"]
 
+Item = TypeVar("Item")
+
 _BATCH = 64
 _DEVICE_BATCH = 512
+_TEXTS = 1024  # encoded together
 _TOGETHER = 16  # batches whose embeddings are fetched from a device at once
 _SINGLE_THREAD_FLOATS = 2**20  # of embeddings whose dot products one thread takes
 _BLOCK_FLOATS = 2**25  # of similarities, or of what pairs are compared by, at once
@@ -41,9 +46,10 @@ def reader_for(model: RetrievalModel, library: FeatureSource, experts: Sequence[
             raise UsageError(f"{model.system} takes no expert {name!r}; it takes {', '.join(model.experts)}")
     selected = [name for name in (experts or model.experts) if name in have]
     if not selected:
+        other = f", or train a model on {', '.join(have)} and name it" if have and not model.record else ""
         raise UsageError(
             f"{library.path} has none of the experts {', '.join(experts or model.experts)}; "
-            f"it has {', '.join(have) or 'none'}. Extract them with: reelseek add {library.path} VIDEOS"
+            f"it has {', '.join(have) or 'none'}. Extract them with: reelseek add {library.path} VIDEOS{other}"
         )
     return TokenReader(library, selected, step_by_step=model.step_by_step)
 
@@ -60,7 +66,7 @@ def embed_batches(
         ModelError: the model makes NaN or infinity of a clip.
     """
     device = device_of(model)
-    size, together = (_BATCH, 1) if device.type == "cpu" else (_DEVICE_BATCH, _TOGETHER)
+    size, together = _clips_at_once(device), 1 if device.type == "cpu" else _TOGETHER
     model.eval()
     for begin in range(0, len(clips), size * together):
         group = clips[begin : begin + size * together]
@@ -73,18 +79,41 @@ def embed_batches(
             progress(begin + len(group), len(clips))
 
 
+def _clips_at_once(device: torch.device) -> int:
+    return _BATCH if device.type == "cpu" else _DEVICE_BATCH
+
+
 def embed_clips(
     model: RetrievalModel,
     reader: TokenReader,
     clips: Sequence[Clip],
     progress: Callable[[int, int], None] | None = None,
+    *,
+    divided: bool = False,
 ) -> Embedding:
     """Embeddings of clips in batches, in evaluation mode.
+
+    Args:
+        divided: processes that train together embed a share each, and all of them call this with the same clips. The
+            batches, and so the bits, are those of one process.
 
     Raises:
         ModelError: the model makes NaN or infinity of a clip.
     """
+    if divided and parallel.active():
+        size = _clips_at_once(device_of(model))
+        return _embed_shares(clips, size, lambda share: embed_clips(model, reader, share))
     return Embedding.concat(list(embed_batches(model, reader, clips, progress)))
+
+
+def _embed_shares(items: Sequence[Item], size: int, embed: Callable[[Sequence[Item]], Embedding]) -> Embedding:
+    """Embed the share of this process, whole batches of `size`, and gather those of all."""
+    batches = math.ceil(len(items) / size)
+    rank, processes = parallel.rank(), parallel.world_size()
+    start, stop = size * (batches * rank // processes), size * (batches * (rank + 1) // processes)
+    if start < stop:
+        return embed(items[start:stop]).all_gather()
+    return embed(items[:1])[:0].all_gather()  # which has the slots and the width that the others have
 
 
 def embed_tokens(model: RetrievalModel, tokens: Tokens) -> Embedding:
@@ -101,24 +130,39 @@ def embed_tokens(model: RetrievalModel, tokens: Tokens) -> Embedding:
     return embedding
 
 
-def embed_texts(model: RetrievalModel, texts: str | Sequence[str]) -> Embedding:
+def embed_texts(model: RetrievalModel, texts: str | Sequence[str], *, divided: bool = False) -> Embedding:
     """Embeddings of texts, in evaluation mode; what the text side cannot read has no slot present, nor any weight.
+
+    Args:
+        divided: as for `embed_clips`.
 
     Raises:
         ModelError: a text is empty, or the model makes NaN or infinity of it.
     """
     texts = [texts] if isinstance(texts, str) else texts
+    if divided and parallel.active():
+        return _embed_shares(texts, _TEXTS, lambda share: embed_texts(model, share))
+    parts = [texts[start : start + _TEXTS] for start in range(0, len(texts), _TEXTS)] or [texts]
+    return Embedding.concat([_embed_texts(model, part) for part in parts])
+
+
+def _embed_texts(model: RetrievalModel, texts: Sequence[str]) -> Embedding:
     model.eval()
     with torch.inference_mode(), _failures(model, "encode_texts"):
-        part = model.encode_texts(texts).to("cpu")
+        part = model.check_embedding(model.encode_texts(texts), "encode_texts").to("cpu")
         read = model.reads(texts).cpu()[:, None]
         part = Embedding(part.values, part.present & read, part.weights * read)
     _check_finite(model, part, [f"the text {text[:80]!r}" for text in texts])
     return part
 
 
-def similarity_matrix(model: RetrievalModel, texts: Embedding, videos: Embedding) -> Float[Tensor, "text video"]:
+def similarity_matrix(
+    model: RetrievalModel, texts: Embedding, videos: Embedding, *, divided: bool = False
+) -> Float[Tensor, "text video"]:
     """The model's own similarity of every text to every video, on the CPU, in blocks of bounded memory.
+
+    Args:
+        divided: processes that train together take every so-many-th block of texts; each returns the whole matrix.
 
     Raises:
         ModelError: the model's similarity fails, has another shape, or is NaN or infinite.
@@ -132,12 +176,13 @@ def similarity_matrix(model: RetrievalModel, texts: Embedding, videos: Embedding
     model.eval()
     few = not model.pairwise and videos.values.numel() <= _SINGLE_THREAD_FLOATS
     with torch.inference_mode(), _one_thread() if few else nullcontext():
-        for top in range(0, len(texts), rows):
+        blocks = range(0, len(texts), rows)
+        for top in blocks[parallel.rank() :: parallel.world_size()] if divided else blocks:
             some_texts = texts[top : top + rows].to(device)
             for start in range(0, len(videos), columns):
                 block = _similarity(model, some_texts, videos[start : start + columns].to(device))
                 scores[top : top + rows, start : start + columns] = block
-    return scores
+    return parallel.all_reduce_sum(scores) if divided and parallel.active() else scores
 
 
 @contextmanager
@@ -167,7 +212,8 @@ def _similarity(model: RetrievalModel, texts: Embedding, videos: Embedding) -> F
 
 def _encode(model: RetrievalModel, tokens: Tokens, device: torch.device) -> Embedding:
     with _failures(model, "encode_videos"):
-        return model.encode_videos({name: steps.to(device) for name, steps in tokens.items()})
+        embedding = model.encode_videos({name: steps.to(device) for name, steps in tokens.items()})
+    return model.check_embedding(embedding, "encode_videos")
 
 
 @contextmanager

@@ -56,6 +56,22 @@ def takes_one_text(method: Method) -> Method:
     return cast(Method, of_texts)
 
 
+def _uncompiled(method: Method) -> Method:
+    """A method that a compiled model calls as it is: tokenizers and files of vectors are no tensors.
+
+    `torch.compiler.disable` as a decorator would say the same, and load the compiler, which costs every process a
+    second or more, into those that compile nothing.
+    """
+
+    @wraps(method)
+    def plain_unless_compiling(*arguments: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return torch.compiler.disable(method)(*arguments)
+        return method(*arguments)
+
+    return cast(Method, plain_unless_compiling)
+
+
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class TextConfig:
     """Args:
@@ -99,7 +115,7 @@ class TextEncoder(nn.Module):
             self.encoder = _trainable_copy(config.encoder)
         self.width = config.dim or _width(config.encoder)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # tokenizers and files of vectors are no tensors
+    @_uncompiled
     @takes_one_text
     def pooled(self, texts: str | Sequence[str]) -> Float[Tensor, "text width"]:
         """Encode each text as one vector: sentence mean, BERT's [CLS], CLIP's or SigLIP's projection, or mean word.
@@ -122,7 +138,7 @@ class TextEncoder(nn.Module):
             return pooled
         return steps.clean.sum(1) / steps.present.sum(1, keepdim=True).clamp(min=1)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # tokenizers and files of vectors are no tensors
+    @_uncompiled
     @takes_one_text
     def words(self, texts: str | Sequence[str]) -> Steps:
         """Encode each token as one vector. A text without any word of a word-vector file has no token.
@@ -172,7 +188,7 @@ class TextEncoder(nn.Module):
             steps = Steps(steps.values, present, steps.spans)
         return steps.to(self._device)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # tokenizers and files of vectors are no tensors
+    @_uncompiled
     @takes_one_text
     def reads(self, texts: str | Sequence[str]) -> Bool[Tensor, " text"]:
         """Which texts consist at least half of known words; a trained encoder may learn unknown scripts."""

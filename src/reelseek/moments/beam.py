@@ -6,7 +6,6 @@ Source: the code released with Kuehne et al., "Mining YouTube", 2019.
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import gammaln
 
 from reelseek.moments.decoding import Floats, Labels, Matrix, Segmentation, check_inputs, poisson_log_probs
 
@@ -62,6 +61,8 @@ def decode_by_beam(
 
 def _length_scores(mean_length: float, chunk: int, chunks: int) -> Floats:
     """Scores of lengths of 1 to `chunks` chunks, relative to that of the mode as the released code computes it."""
+    from scipy.special import gammaln  # a third of a second that only those pay who decode
+
     mode = float(np.round(mean_length))
     scale = mode * np.log(mode) - mode - gammaln(np.floor(mean_length) + 1)
     return poisson_log_probs(np.arange(1.0, chunks + 1) * chunk, mean_length) - scale

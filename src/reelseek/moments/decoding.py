@@ -10,7 +10,6 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import gammaln, log_softmax
 
 __all__ = [
     "Floats",
@@ -50,6 +49,8 @@ class Segmentation:
 
 def class_log_probs(similarity: Matrix, temperature: float = 0.05) -> Floats:
     """Turn similarities [frame, label] into log-probabilities of the labels; the default temperature is EAO's."""
+    from scipy.special import log_softmax  # a third of a second that only those pay who decode
+
     log_probs: Floats = log_softmax(similarity.astype(np.float64) / temperature, axis=1)
     return log_probs
 
@@ -154,6 +155,8 @@ def _length_scores(mean_lengths: Lengths, labels: int, frames: int) -> Floats:
 
 def poisson_log_probs(lengths: Floats, mean: float) -> Floats:
     """Log-probabilities of lengths under a Poisson distribution."""
+    from scipy.special import gammaln
+
     log_probs: Floats = lengths * np.log(mean) - mean - gammaln(lengths + 1)
     return log_probs
 

@@ -1,4 +1,4 @@
-"""Prefetching by worker threads, in order."""
+"""Prefetching by worker threads, in order: for features in memory, which processes would have to copy."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +15,7 @@ def in_order(items: Iterable[Item], make: Callable[[Item], Result], workers: int
     """Yield `make` of each item in order, computed by worker threads up to two items per worker ahead.
 
     Items are taken by the caller's thread alone, one after the other, so that random numbers drawn while making them do
-    not depend on the number of workers. Threads suffice: reading memory maps and padding release Python's lock.
+    not depend on the number of workers.
 
     Args:
         workers: 0 computes each item when it is asked for.

@@ -45,7 +45,7 @@ class RunState:
 
 
 def run_identity(recipe: Recipe, splits: Sequence[Split], fingerprints: dict[str, str]) -> str:
-    """Return what a run must share with the one that it resumes: everything but the device and the reader threads."""
+    """Return what a run must share with the one that it resumes: all settings but device and workers."""
     settings = asdict(recipe)
     for name in ("device", "workers"):
         del settings["train"][name]

@@ -2,9 +2,11 @@
 
 import logging
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +20,6 @@ from reelseek.models import parallel
 from reelseek.models.device import device_of, matmul_precision, peak_memory, resolve_device
 from reelseek.models.model import Batch, RetrievalModel
 from reelseek.models.once import encode_once
-from reelseek.training.ahead import in_order
 from reelseek.training.batches import BatchReader
 from reelseek.training.card import training_card, training_record
 from reelseek.training.caveats import pack_videos, training_caveats
@@ -28,7 +29,7 @@ from reelseek.training.log import Epoch
 from reelseek.training.measure import Measured, clips_with
 from reelseek.training.optimizer import build_optimizer, set_rate, update_average
 from reelseek.training.pseudo import AfterEpoch, pseudo_labels
-from reelseek.training.recipe import PseudoRecipe, Recipe
+from reelseek.training.recipe import PseudoRecipe, Recipe, read_recipe
 from reelseek.training.sampler import Sampler, mixture_parts
 from reelseek.training.schedule import rate_factor
 from reelseek.training.start import build_model, check_shared_loss, fitting_sample, load_matching
@@ -43,7 +44,7 @@ Report = Callable[[Epoch, int, str], None]
 
 
 def train(
-    recipe: Recipe,
+    recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any],
     library: FeatureSource,
     out: str | os.PathLike[str],
     *,
@@ -57,6 +58,7 @@ def train(
     Started by `torchrun`, its processes share every batch and compare all of its clips; the main one writes.
 
     Args:
+        recipe: one that was read, or what `read_recipe` reads.
         library: a library, or a data set in memory.
         out: folder for the model (best epoch), the log and the state to resume from.
         report: called after every epoch with its line, the number of epochs and `stage`.
@@ -73,6 +75,7 @@ def train(
         ModelError: `out` cannot be written; nothing that was finished is lost.
     """
     out = Path(out)
+    recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     named = None if recipe.train.device == "auto" else recipe.train.device  # the default leaves it to REELSEEK_DEVICE
     target = parallel.join(resolve_device(named if device is None else device))
     matmul_precision(target)
@@ -172,7 +175,7 @@ class Trainer:
             shifts=model.shifts, experts=len(reader.dims),
         )  # fmt: skip
         self.batch_reader = BatchReader(
-            reader, splits[0], recipe.train, pseudo_labels=None, pin=self.device.type == "cuda"
+            reader, splits[0], recipe.train, library=library, pseudo_labels=None, pin=self.device.type == "cuda"
         )
         self.step = BatchStep(model, recipe.train, self.device)
         self.validator = Validator(reader, splits[1], recipe.train.metric)
@@ -187,6 +190,10 @@ class Trainer:
 
     def fit(self, report: Report, after: AfterEpoch | None, stage: str) -> None:
         """Run the epochs that are left."""
+        with closing(self.batch_reader):
+            self._fit(report, after, stage)
+
+    def _fit(self, report: Report, after: AfterEpoch | None, stage: str) -> None:
         state = self.state
         while state.epoch <= self.config.epochs and not self._out_of_patience():
             # Epoch 0 is the model before its first step: what is fitted in closed form may be the best there is.
@@ -223,7 +230,7 @@ class Trainer:
         self.model.train()
         clips = self.sampler.batches(rng)
         plans = (self.sampler.plan(numbers, rng) for numbers in clips)
-        batches = in_order(plans, self.batch_reader.read, config.workers)
+        batches = self.batch_reader.read_all(plans)
         for begin in range(0, len(clips), config.accumulate):
             count = min(config.accumulate, len(clips) - begin)
             state.optimizer.zero_grad()

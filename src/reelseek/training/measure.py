@@ -1,6 +1,7 @@
 """A model on a split: both directions, by modality, with what was compared said beside every number."""
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from reelseek.library.source import FeatureSource
 from reelseek.library.tokens import TokenReader
 from reelseek.models.device import device_of, resolve_device
 from reelseek.models.embed import embed_clips, embed_texts, reader_for, similarity_matrix
-from reelseek.models.model import Embedding, RetrievalModel
+from reelseek.models.model import Embedding, RetrievalModel, load_model
 from reelseek.training.caveats import seen_in_training
 from reelseek.training.combinations import combinations_of
 from reelseek.training.data import Split, read_split, split_names
@@ -80,7 +81,7 @@ class Measured:
 
 
 def evaluate(
-    model: RetrievalModel,
+    model: "RetrievalModel | str | os.PathLike[str]",
     library: FeatureSource,
     *,
     split: str | None = None,
@@ -93,6 +94,7 @@ def evaluate(
     """Measure a model on a split of a library, or of a data set in memory.
 
     Args:
+        model: a model, its folder, or the name of a system that needs no training.
         split: None takes the protocol's, else `test` if there is one, else every caption.
         experts: use only these of the model's experts.
         protocol: one of PROTOCOLS.
@@ -103,7 +105,9 @@ def evaluate(
     Raises:
         UsageError: no such protocol, split, expert or device.
         ClusterError: a node reads another library, or none.
+        ModelError: there is no such model.
     """
+    model = load_model(model)
     if device is not None:
         model.to(resolve_device(device))
     if protocol not in PROTOCOLS:
@@ -201,14 +205,24 @@ def evaluate_split(model: RetrievalModel, reader: TokenReader, split: Split, rul
 
 
 def measure_embedded(
-    model: RetrievalModel, reader: TokenReader, split: Split, videos: Embedding, rule: Protocol | None = None
+    model: RetrievalModel,
+    reader: TokenReader,
+    split: Split,
+    videos: Embedding,
+    rule: Protocol | None = None,
+    *,
+    divided: bool = False,
 ) -> Measured:
-    """Measure a model on a split whose clips were embedded before."""
+    """Measure a model on a split whose clips were embedded before.
+
+    Args:
+        divided: processes that train together share the work; all of them call this, and get the same numbers.
+    """
     rule = rule or PROTOCOLS["strict"]
-    texts = embed_texts(model, split.texts)
+    texts = embed_texts(model, split.texts, divided=divided)
     if unread := int((~texts.present.any(1)).sum()):
         _log.warning("the text side cannot read %d of %d captions; they score 0 everywhere", unread, len(split.texts))
-    scores = similarity_matrix(model, texts, videos).numpy()
+    scores = similarity_matrix(model, texts, videos, divided=divided).numpy()
     scorable = videos.present.any(1).numpy()
     ranks, reverse = ranks_under(rule, scores, split, scorable)
     normalised = ranks_under(rule, dual_softmax(scores), split, scorable)

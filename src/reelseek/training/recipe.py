@@ -121,7 +121,8 @@ class TrainRecipe:
         compile: compile the forward pass (torch.compile), which takes a minute or more before the first step; not with
             `chunk`.
         device: `auto` learns on an accelerator where there is one; `cpu`, `cuda`, `cuda:N` or `mps`.
-        workers: threads that read batches ahead of the step; the order and the numbers are the same for any number.
+        workers: processes that read batches of a library ahead of the step (threads for features in memory); the order
+            and the numbers are the same for any number.
         caption: a `random` caption of a clip each epoch, or always the `first`.
         clips_per_video: fill a batch with so many clips, drawn each epoch, of each of its videos (EAO: 10 of 224); by
             default clips come one by one, all of them in an epoch.

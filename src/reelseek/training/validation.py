@@ -14,7 +14,7 @@ __all__ = ["Validator"]
 
 
 class Validator:
-    """Measures a model on the validation split after every epoch.
+    """Measures a model on the validation split after every epoch; processes that train together share the work.
 
     Args:
         metric: of text-to-video retrieval, `train.metric`.
@@ -32,7 +32,7 @@ class Validator:
         weights = {name: value.clone() for name, value in model.state_dict().items()}
         if average:
             model.load_state_dict(average)
-        videos = embed_clips(model, self.reader, self.split.clips)
+        videos = embed_clips(model, self.reader, self.split.clips, divided=True)
         measured = self._measure(model, videos)
         for name, values in model.choices().items():
             value, measured = self._best_value(model, videos, model.state_dict()[name], values)
@@ -48,7 +48,7 @@ class Validator:
         return -metrics.mean_rank if self.metric == "mean_rank" else float(getattr(metrics, self.metric))
 
     def _measure(self, model: RetrievalModel, videos: Embedding) -> Measured:
-        return measure_embedded(model, self.reader, self.split, videos)
+        return measure_embedded(model, self.reader, self.split, videos, divided=True)
 
     def _best_value(
         self, model: RetrievalModel, videos: Embedding, parameter: Tensor, values: Sequence[float]

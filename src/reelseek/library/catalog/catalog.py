@@ -2,11 +2,12 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from reelseek.library.catalog.captions import Captions
+from reelseek.library.catalog.changes import Change, Changes, Subject
 from reelseek.library.catalog.connection import REVISION, Connection, connect, file_state
 from reelseek.library.catalog.contents import Contents
 from reelseek.library.catalog.failures import Failures
@@ -29,7 +30,7 @@ class Catalog:
     bytes of tracks are written too.
 
     Attributes:
-        videos, captions, contents, tracks, texts, failures: the tables, by subject.
+        videos, captions, contents, tracks, texts, failures, changes: the tables, by subject.
     """
 
     def __init__(self, database: Path, connection: Connection) -> None:
@@ -40,6 +41,7 @@ class Catalog:
         self.tracks = Tracks(connection)
         self.texts = Texts(connection)
         self.failures = Failures(connection)
+        self.changes = Changes(connection)
         self._database = database
 
     @classmethod
@@ -81,6 +83,25 @@ class Catalog:
     def revision(self) -> int:
         """A number that every committed change of a row raises."""
         return int(self.meta(REVISION) or 0)
+
+    def changed_since(self, revision: int, subject: Subject = "features") -> Iterator[Change]:
+        """Videos that changed after a revision, and the numbers of those that were removed; the oldest changes first.
+
+        Read `revision` first, then this: what is committed between the two comes at once, and again the next time.
+        It costs what there is of changes, not of videos. Where the library's revision is lower than the one at hand,
+        an earlier copy was put in its place, and nothing that was derived from it can be used.
+
+        Args:
+            revision: 0 gives every video.
+            subject: `features` are lengths, cuts and tracks, of which clips and embeddings are made; `words` are what
+                was said, written, labelled and captioned.
+
+        Example:
+            revision = catalog.revision()
+            for change in catalog.changed_since(before):
+                print(change.number, change.video or "removed")
+        """
+        return self.changes.since(revision, subject)
 
     def is_outdated(self) -> bool:
         """Whether this reads a copy, and the files that it was made of have changed since."""
@@ -149,6 +170,12 @@ class Catalog:
         for table in ("tracks", "texts", "thumbnails", "notices", "sidecars"):
             self.connection.execute(f"DELETE FROM {table} WHERE owner = ?", (owner,))
 
+    def have_words(self, videos: Iterable[str], owners: Iterable[str]) -> bool:
+        """Whether there are captions of some videos, or words of some owners."""
+        captions = self.connection.select_in("SELECT video FROM captions WHERE video IN (?)", videos)
+        texts = self.connection.select_in("SELECT owner FROM texts WHERE owner IN (?)", owners)
+        return next(captions, None) is not None or next(texts, None) is not None
+
     def remove_expert(self, expert: str) -> None:
         """Remove the rows of one expert's tracks, words and failures, and run it no more unasked."""
         for table in ("tracks", "texts", "failures"):
@@ -160,6 +187,13 @@ class Catalog:
         (busy, *_) = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return not busy
 
+    def size(self) -> int:
+        """Bytes of the database."""
+        (pages,), (width,) = (
+            self.connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size")
+        )
+        return int(pages * width)
+
     def rewrite(self) -> None:
         """Write the database anew, without the bytes of rows that were removed."""
         self.connection.execute("VACUUM")
@@ -168,13 +202,12 @@ class Catalog:
 
     def digest_lines(self) -> Iterator[str]:
         """Ids, captions, content hashes, fingerprints and hashes of tracks, a JSON line each, in a fixed order."""
-        for row in self.connection.execute("SELECT id, content, split FROM videos ORDER BY id"):
-            yield json.dumps(["video", *row])
-        for caption in self.captions.all():
+        for video in self.videos.pages():
+            yield json.dumps(["video", video.id, video.content, video.split])
+        for caption in self.captions.pages():
             yield json.dumps(["caption", *vars(caption).values()])
-        query = "SELECT owner, expert, fingerprint, sha256 FROM tracks ORDER BY owner, expert"
-        for row in self.connection.execute(query).fetchall():
-            yield json.dumps(["track", *row])
+        for track, sha256 in self.tracks.pages():
+            yield json.dumps(["track", track.owner, track.expert, track.fingerprint, sha256])
 
     def indexed_rows(self) -> Iterator[list[tuple[object, ...]]]:
         """Blocks of rows on which clips and their embeddings depend: of videos, then tracks, then cuts."""

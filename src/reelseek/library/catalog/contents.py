@@ -1,7 +1,9 @@
 """What was learnt of the bytes of a file: its container, cuts, pictures, notices and the subtitles beside it."""
 
 import json
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from reelseek.library.catalog.connection import Connection
@@ -33,6 +35,15 @@ class Contents:
         """What a file says of itself (`MediaInfo` as a table); empty where it was never examined."""
         row = self._connection.execute("SELECT info FROM contents WHERE hash = ?", (content,)).fetchone()
         return dict(json.loads(row[0])) if row else {}
+
+    def untreated(self, paths: Iterable[Path]) -> Iterator[str]:
+        """Contents of files at some absolute paths that an earlier version examined, which noted no treatment."""
+        rows = self._connection.select_in(
+            "SELECT content FROM videos LEFT JOIN contents ON hash = content WHERE content IS NOT NULL"
+            " AND path IN (?) AND json_type(info, '$.treatment') IS NULL",
+            map(os.fsencode, paths),
+        )
+        return (content for (content,) in rows)
 
     def set_info(self, content: str, info: dict[str, Any]) -> None:
         """Replace what a file says of itself."""

@@ -10,7 +10,7 @@ from reelseek.library.catalog.words import create_words, has_words
 
 __all__ = ["FORMAT_VERSION", "carry_forward", "create_tables", "has_tables"]
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _APPLICATION = 0x5265656C  # "Reel"
 _WORDS_VERSION = 3  # the first with `texts_words`
 
@@ -37,16 +37,19 @@ def has_tables(connection: sqlite3.Connection, database: Path) -> bool:
 
 def create_tables(connection: sqlite3.Connection) -> None:
     """Lay out the tables of the present version in an empty database, unless another process just did."""
-    schema = files("reelseek.library.catalog").joinpath("schema.sql").read_text("utf-8")
     try:
         connection.executescript(
-            f"BEGIN IMMEDIATE; {schema} PRAGMA application_id = {_APPLICATION};"
+            f"BEGIN IMMEDIATE; {_script('schema.sql')} {_script('changes.sql')} PRAGMA application_id = {_APPLICATION};"
             f" PRAGMA user_version = {FORMAT_VERSION}; COMMIT;"
         )
     except sqlite3.OperationalError:
         connection.rollback()
         if _pragma(connection, "user_version") != FORMAT_VERSION:
             raise
+
+
+def _script(name: str) -> str:
+    return files("reelseek.library.catalog").joinpath(name).read_text("utf-8")
 
 
 def carry_forward(connection: sqlite3.Connection) -> None:
@@ -118,8 +121,36 @@ def _fold_words_of_version_3(connection: sqlite3.Connection) -> None:
     connection.execute("DROP TABLE IF EXISTS temp.texts_words")
 
 
+def _count_changes_of_version_4(connection: sqlite3.Connection) -> None:
+    """Numbers of videos, the revision at which each last changed (all with this step), names, and counts of tracks."""
+    if connection.execute("SELECT 1 FROM main.sqlite_master WHERE name = 'changes'").fetchone():
+        return  # only its full text was lacking
+    statement = ""
+    for line in _script("changes.sql").splitlines(keepends=True):  # `executescript` would commit
+        statement += line
+        if sqlite3.complete_statement(statement):
+            connection.execute(statement)
+            statement = ""
+    connection.execute(
+        "INSERT INTO changes(video, features, words) SELECT id, number, number FROM videos, next_revision ORDER BY id"
+    )
+    connection.execute(
+        "INSERT INTO names SELECT value, changes.number FROM videos JOIN changes ON changes.video = videos.id,"
+        " json_each(name_keys(videos.id, videos.path))"
+    )
+    connection.execute(
+        "INSERT INTO track_groups SELECT expert, fingerprint, modality, dim, dtype, count(*), sum(steps > 0), 0"
+        " FROM tracks GROUP BY 1, 2, 3, 4, 5"
+    )
+    connection.execute(  # earlier versions kept no count of them, and looked into every shard
+        "INSERT INTO holes SELECT DISTINCT fingerprint, shard, dim, dtype FROM tracks WHERE steps > 0"
+        " ON CONFLICT DO NOTHING"
+    )
+
+
 _STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = {
     2: _add_tables_of_version_2,
     _WORDS_VERSION: _fold_words_of_version_3,
+    4: _count_changes_of_version_4,
 }
 """What makes a library of the version before one of this number."""

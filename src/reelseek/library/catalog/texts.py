@@ -1,6 +1,7 @@
 """What was said, written and labelled, and the full text over it."""
 
 import sqlite3
+import threading
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ _MATCHES = (
     " JOIN texts t ON t.id = f.rowid WHERE texts_words MATCH ? AND t.kind != 'label' ORDER BY "
 )
 _MOST_COUNTED = 5000
+_MOST_STEMMED = 100_000  # words whose stems are remembered
 
 
 @dataclass(frozen=True)
@@ -123,18 +125,34 @@ def match_any(phrases: Sequence[str]) -> str:
 
 
 class Stemmer:
-    """SQLite's own tokenizer, asked through a table in memory, so that words match outside as they match there."""
+    """SQLite's own tokenizer, asked through a table in memory, so that words match outside as they match there.
+
+    The stems of a word never change, so that those of the words seen last are remembered.
+    """
 
     def __init__(self) -> None:
         self._connection = sqlite3.connect(":memory:", check_same_thread=False)
         self._connection.execute("CREATE VIRTUAL TABLE line USING fts5(text, tokenize='porter ascii')")
         self._connection.execute("CREATE VIRTUAL TABLE token USING fts5vocab(line, 'instance')")
+        self._stems: dict[str, frozenset[str]] = {}
+        self._lock = threading.Lock()
 
     def stems(self, texts: Sequence[str]) -> list[set[str]]:
         """The stems of each text, which is tokens between blanks."""
-        self._connection.execute("DELETE FROM line")
-        self._connection.executemany("INSERT INTO line(rowid, text) VALUES (?, ?)", list(enumerate(texts, 1)))
-        stems: list[set[str]] = [set() for _ in texts]
-        for term, row in self._connection.execute("SELECT term, doc FROM token"):
-            stems[row - 1].add(term)
-        return stems
+        split = [text.split(" ") for text in texts]
+        words = {word for line in split for word in line}
+        if len(self._stems) > _MOST_STEMMED:
+            self._stems = {}
+        remembered = self._stems
+        if fresh := [word for word in words if word not in remembered]:
+            remembered.update(self._stem(fresh))
+        return [set().union(*(remembered[word] for word in line)) for line in split]
+
+    def _stem(self, words: Sequence[str]) -> dict[str, frozenset[str]]:
+        stems: list[set[str]] = [set() for _ in words]
+        with self._lock:
+            self._connection.execute("DELETE FROM line")
+            self._connection.executemany("INSERT INTO line(rowid, text) VALUES (?, ?)", list(enumerate(words, 1)))
+            for term, row in self._connection.execute("SELECT term, doc FROM token"):
+                stems[row - 1].add(term)
+        return dict(zip(words, map(frozenset, stems), strict=True))
