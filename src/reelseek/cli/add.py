@@ -56,11 +56,10 @@ def add(
         raise UsageError("--no-media takes rows from a table; name one (CSV, TSV, JSONL or Parquet)")
     if not media and (experts or preset):
         raise UsageError("--no-media extracts nothing, so --experts and --preset contradict it; leave one out")
-    if not media and device is not None:
-        raise UsageError("--no-media extracts nothing, so --device has no effect; leave one out")
+    if not media and (device is not None or ray is not None):
+        option = "--ray" if device is None else "--device"
+        raise UsageError(f"--no-media extracts nothing, so {option} has no effect; leave one out")
     specs = _named_experts(experts, preset)
-    if not media and ray is not None:
-        raise UsageError("--no-media extracts nothing, so --ray has no effect; leave one out")
     for path in paths:  # before a library is begun for nothing
         if not os.path.lexists(path):
             raise CollectionError(f"{path}: no such file or folder")
@@ -68,17 +67,9 @@ def add(
     with on_cluster(ray) as cluster, Library.open(library, create=True) as opened, opened.writing(), bars() as progress:
         follow_library(opened)
         report = add_videos(
-            opened,
-            paths,
-            captions=captions,
-            media=media,
-            experts=specs,
-            workers=workers,
-            retry_failed=retry_failed,
-            device=device,
-            progress=progress,
-            cluster=cluster,
-        )
+            opened, paths, captions=captions, media=media, experts=specs, workers=workers,
+            retry_failed=retry_failed, device=device, progress=progress, cluster=cluster,
+        )  # fmt: skip
         index = update_indexes(opened, progress)
     _print_report(report, time.monotonic() - started)
     raise typer.Exit(1 if report.failed or (index is not None and index.left_out) else 0)

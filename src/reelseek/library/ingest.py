@@ -95,18 +95,12 @@ def add(
             place = _device(device, specs, report, cluster)
             if _embeds_lines(specs):
                 note_text_space(library)
-            start: StartPool = Workers
-            if cluster is None:
-                plan = plan_workers(specs, place, workers)
-            else:
-                start, plan = workers_on(cluster, specs, place, WorkerPlan(workers) if workers else None)
-                workers = plan.workers
-            workers = workers or os.cpu_count() or 1
+            plan, start = _plan(specs, workers, place, cluster)
+            workers = workers or (plan.workers if cluster is not None else os.cpu_count()) or 1
             _examine_files(library, collection.entries, workers, limits, report, retry_failed, progress, start)
             files = {Path(os.path.abspath(entry.path)) for entry in collection.entries if entry.path}
             report.notices += renew_treatments(library, files, workers=workers, limits=limits)
-            tasks = pending_tasks(library, specs, files, report, retry_failed)
-            tasks = add_damaged(library, tasks, damage)
+            tasks = add_damaged(library, pending_tasks(library, specs, files, report, retry_failed), damage)
             outdated = outdated_tracks(library, specs)
             tasks = add_outdated(library, tasks, outdated, specs, retry_failed)
             _extract_contents(library, tasks, plan, place, limits, report, progress, start)
@@ -116,6 +110,15 @@ def add(
             report.failed += failures
         _report_damage(library, damage, report)
     return report
+
+
+def _plan(
+    specs: Sequence[str], workers: int | None, device: str, cluster: Cluster | None
+) -> tuple[WorkerPlan, StartPool]:
+    """Plan how many workers extract, and what starts them: processes of this machine, or actors on a cluster."""
+    if cluster is None:
+        return plan_workers(specs, device, workers), Workers
+    return workers_on(cluster, specs, device, WorkerPlan(workers) if workers else None)
 
 
 def _report_damage(storage: Storage, damage: Damage, report: AddReport) -> None:
