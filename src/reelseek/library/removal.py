@@ -58,11 +58,17 @@ def _note(storage: Storage, new: _Removal) -> None:
     storage.catalog.set_meta(_UNFINISHED, json.dumps(asdict(both)))
 
 
-def remove_videos(storage: Storage, names: Sequence[str], resolve: Callable[[str], Video]) -> list[str]:
+def remove_videos(
+    storage: Storage,
+    names: Sequence[str],
+    resolve: Callable[[str], Video],
+    erase: Callable[[Sequence[str]], None] | None = None,
+) -> list[str]:
     """Remove videos; see `Library.remove`.
 
     Args:
         resolve: the video that a name means; raises UsageError where it means none, or several.
+        erase: leaves no byte of videos of these ids in any index; without it indexes are deleted.
     """
     catalog = storage.catalog
     with storage.writing(finish=False):
@@ -80,7 +86,7 @@ def remove_videos(storage: Storage, names: Sequence[str], resolve: Callable[[str
             for content in contents:
                 storage.drop_content(content)
             _note(storage, _Removal(ids, contents))
-        _finish(storage)
+        _finish(storage, erase)
     return [ids[name] for name in names]
 
 
@@ -113,12 +119,15 @@ def finish_interrupted(storage: Storage) -> None:
         _log.warning("%s", error)
 
 
-def _finish(storage: Storage) -> None:
+def _finish(storage: Storage, erase: Callable[[Sequence[str]], None] | None = None) -> None:
     catalog = storage.catalog
-    contents = set(_unfinished(storage).contents) - {video.content for video in catalog.videos.all()}
+    removal = _unfinished(storage)
+    contents = set(removal.contents) - {video.content for video in catalog.videos.all()}
     compact(storage)
     for name in _DERIVED:
-        if (storage.path / name).is_dir():
+        if name == "index" and erase is not None and not removal.experts:
+            erase(sorted({*removal.videos.values()}))
+        elif (storage.path / name).is_dir():
             shutil.rmtree(storage.path / name)
             sync_folder(storage.path)
     if (storage.path / "overlap" / "library.db").is_file():  # what an overlap search looked at besides

@@ -9,6 +9,7 @@ from reelseek.media.notice import Notice
 
 __all__ = ["Contents", "SidecarState"]
 
+_CONTENTS_A_QUERY = 500
 SidecarState = frozenset[tuple[str, int, int]]
 """Name, size and time of change (ns) of every subtitle file."""
 
@@ -42,6 +43,15 @@ class Contents:
         """Seconds at which the camera cuts."""
         row = self._connection.execute("SELECT cuts FROM contents WHERE hash = ?", (content,)).fetchone()
         return list(json.loads(row[0])) if row else []
+
+    def cuts_of(self, contents: Sequence[str]) -> dict[str, list[float]]:
+        """Seconds at which the camera cuts, for some files."""
+        cuts: dict[str, list[float]] = {}
+        for start in range(0, len(contents), _CONTENTS_A_QUERY):
+            block = contents[start : start + _CONTENTS_A_QUERY]
+            query = f"SELECT hash, cuts FROM contents WHERE hash IN ({','.join('?' * len(block))})"
+            cuts.update((content, list(json.loads(text))) for content, text in self._connection.execute(query, block))
+        return cuts
 
     def set_pictures(
         self, content: str, end_seconds: float, cuts: Sequence[float], thumbnails: Iterable[tuple[float, bytes]]

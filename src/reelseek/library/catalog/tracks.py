@@ -9,6 +9,8 @@ from reelseek.library.records import Place, TrackRow
 __all__ = ["Tracks"]
 
 _TRACKS = "SELECT owner, expert, fingerprint, modality, shard, first_row, steps, dim, dtype, note FROM tracks"
+_TRACKS_AND_HASHES = _TRACKS.replace(" FROM", ", sha256 FROM")
+_OWNERS_A_QUERY = 500
 
 
 class Tracks:
@@ -26,6 +28,15 @@ class Tracks:
         """The track of one expert and owner."""
         row = self._connection.execute(f"{_TRACKS} WHERE owner = ? AND expert = ?", (owner, expert)).fetchone()
         return _track_row(row) if row else None
+
+    def some(self, owners: Sequence[str]) -> list[tuple[TrackRow, str]]:
+        """Rows of the tracks of some owners, and the SHA-256 of each one's bytes."""
+        rows: list[tuple[TrackRow, str]] = []
+        for start in range(0, len(owners), _OWNERS_A_QUERY):
+            block = owners[start : start + _OWNERS_A_QUERY]
+            query = f"{_TRACKS_AND_HASHES} WHERE owner IN ({','.join('?' * len(block))})"
+            rows += [(_track_row(row[:-1]), row[-1]) for row in self._connection.execute(query, block)]
+        return rows
 
     def has_owner(self, owner: str) -> bool:
         """Whether an owner has any track."""

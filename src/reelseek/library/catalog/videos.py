@@ -1,7 +1,7 @@
 """Rows of videos: ids, paths, contents, lengths."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from reelseek.library.records import Video
 __all__ = ["FileState", "Videos"]
 
 _VIDEOS = "SELECT id, path, content, duration, split FROM videos"
+_OWNERS_A_QUERY = 500
 FileState = tuple[int, int]
 """Size and time of change (ns) of a file."""
 
@@ -49,6 +50,26 @@ class Videos:
             return self.of_content(owner)
         video = self.get(owner.removeprefix("id:"))
         return [video] if video else []
+
+    def ids_by_owner(self, owners: Iterable[str]) -> dict[str, list[str]]:
+        """The ids of the videos whose tracks are those of each owner, in order of id; of an imported one as it says."""
+        ids: dict[str, list[str]] = {owner: [] for owner in owners}
+        contents = [owner for owner in ids if not owner.startswith("id:")]
+        for start in range(0, len(contents), _OWNERS_A_QUERY):
+            block = contents[start : start + _OWNERS_A_QUERY]
+            query = f"SELECT content, id FROM videos WHERE content IN ({','.join('?' * len(block))}) ORDER BY id"
+            for content, identifier in self._connection.execute(query, block):
+                ids[content].append(identifier)
+        return {owner: [owner.removeprefix("id:")] if owner.startswith("id:") else ids[owner] for owner in ids}
+
+    def some(self, identifiers: Sequence[str]) -> list[Video]:
+        """The videos of these ids that there are, in order of id."""
+        rows: list[Video] = []
+        for start in range(0, len(identifiers), _OWNERS_A_QUERY):
+            block = identifiers[start : start + _OWNERS_A_QUERY]
+            query = f"{_VIDEOS} WHERE id IN ({','.join('?' * len(block))})"
+            rows += [_video(row) for row in self._connection.execute(query, block)]
+        return sorted(rows, key=lambda video: video.id)
 
     def has_content(self, content: str) -> bool:
         """Whether any video has these bytes."""
