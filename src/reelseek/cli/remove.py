@@ -18,6 +18,7 @@ def remove(
 ) -> None:
     """Forget videos, or an expert, and everything derived from them. Source files are never touched."""
     from reelseek.library import Library
+    from reelseek.search import erase_videos
 
     if bool(videos) == bool(expert):
         raise UsageError("name videos to forget, or one expert with --expert")
@@ -25,7 +26,8 @@ def remove(
         if expert:
             print(f"erased {opened.remove_expert(expert)} tracks of {expert}")
         else:
-            print(f"forgot {len(opened.remove(videos or []))} videos")
+            removed = opened.remove(videos or [], erase=lambda ids: erase_videos(opened, ids))
+            print(f"forgot {len(removed)} videos")
         index = update_indexes(opened)
     raise typer.Exit(1 if index is not None and index.left_out else 0)
 

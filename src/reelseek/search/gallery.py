@@ -38,7 +38,7 @@ class Gallery:
 
     @cached_property
     def evidence(self) -> Evidence:
-        return Evidence(self.library, self.reader, lambda video: self.current.videos[video].owners)
+        return Evidence(self.library, self.reader, lambda video: self.current.video(video).owners)
 
     def background(self, selection: Selection) -> npt.NDArray[np.float64]:
         """The best score that each query of a fixed, unrelated set reaches on this library."""

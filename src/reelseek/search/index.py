@@ -1,16 +1,19 @@
-"""An index over clips: their embeddings under one model, and nearest neighbours for each presence pattern.
+"""An index over clips: segments of embeddings under one model, with nearest neighbours for each presence pattern.
 
-Everything here is derived: it is rebuilt from tracks at will and swapped in whole, see `generation`. For clips that
-have the same slots present the score of a query is a plain dot product up to a constant, so one index per pattern
-orders them exactly, and the few patterns are merged. Clips of a pairwise system are found by its coarse embeddings in
-the same way, and scored again by its similarity.
+Everything here is derived: it is made from tracks at will. Segments never change (see `segment`); a manifest names
+those that are read, and is swapped in one rename (see `generation`). For clips that have the same slots present the
+score of a query is a plain dot product up to a constant, so one structure per pattern orders them exactly, and the few
+patterns and segments are merged. Clips of a pairwise system are found by its coarse embeddings in the same way, and
+scored again by its similarity.
+
+Rows number the clips of all segments, one segment's behind the other's, those that are deleted among them.
 """
 
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,23 +27,16 @@ from reelseek.library.clips import ClipRule
 from reelseek.library.store import Library
 from reelseek.library.tokens import Clip
 from reelseek.models.model import Embedding, RetrievalModel
-from reelseek.search.generation import (
-    EarlierVersion,
-    Generation,
-    Write,
-    array_file,
-    damaged_files,
-    json_file,
-    open_generation,
-    read_manifest,
-)
-from reelseek.search.neighbours import Neighbours
+from reelseek.search.generation import Generation, Sums, damaged_files, read_manifest
+from reelseek.search.nearest import Best, Part, nearest
+from reelseek.search.segment import Record, Segment, hash_ids
+from reelseek.search.vectors import Rows
 
-__all__ = ["Index", "LeftOut", "describe_indexes", "index_folder", "open_index", "state_of", "verify"]
+__all__ = ["DamagedSegment", "Index", "LeftOut", "describe_indexes", "index_folder", "index_folders", "open_folder",
+           "open_index", "verify"]  # fmt: skip
 
-_UNRELATED = {"values": "unrelated.vectors.npy", "present": "unrelated.slots.npy", "weights": "unrelated.weights.npy"}
+CHECKED_AT_ONCE = 2**26  # bytes; every byte of a smaller index is checked whenever it is opened
 _log = logging.getLogger("reelseek")
-Floats = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 
 
 def index_folder(library: Library, model: RetrievalModel, experts: Sequence[str] | None = None) -> Path:
@@ -55,14 +51,6 @@ def index_folder(library: Library, model: RetrievalModel, experts: Sequence[str]
     return library.path / "index" / name
 
 
-def state_of(library: Library, rule: ClipRule) -> str:
-    """Changes whenever the clips or tracks that an index is made of do."""
-    digest = hashlib.sha256(json.dumps(asdict(rule)).encode())
-    for block in library.catalog.indexed_rows():
-        digest.update(repr(block).encode())
-    return digest.hexdigest()
-
-
 @dataclass(frozen=True)
 class LeftOut:
     """A video that could not be embedded, how many clips it has, and why."""
@@ -72,58 +60,242 @@ class LeftOut:
     reason: str
 
 
-@dataclass
+@dataclass(frozen=True)
+class DamagedSegment:
+    """A segment that cannot be read, how many clips it has, and why."""
+
+    name: str
+    clips: int
+    reason: str
+
+
+class Clips(Sequence[Clip]):
+    """The clip of every row, made when it is asked for."""
+
+    def __init__(self, index: "Index") -> None:
+        self._index = index
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, row: Any) -> Any:
+        if isinstance(row, slice):
+            return [self[place] for place in range(*row.indices(len(self)))]
+        segment, place = self._index.locate(int(row) + (len(self) if row < 0 else 0))
+        return segment.clip(place)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
 class Index:
     """Clips of a library under one model.
 
     Args:
-        clips: the clip of every row.
-        values, present: embeddings [clip, slot, dim] and [clip, slot], in half precision where they are many; they
-            cannot be written to.
-        patterns: for each presence pattern of the coarse embeddings (a tuple of bool per slot) its neighbours.
         system, slots: of the model.
-        state: what it was made from, see `state_of`.
-        contents: what the file of each video held, shortened.
+        revision: of the library that it was made from.
         experts: whose tracks it was made from.
         unrelated: the embeddings of a fixed set of everyday queries.
-        background: the best score that each of these reaches.
         candidates: how many clips are scored again by a pairwise similarity; None where every clip is.
-        recall: at 10, of a search against scoring every clip, measured with `unrelated`; None where it does just that.
         left_out: videos whose tracks are damaged.
+        damaged: segments that are, whose clips are not searched.
+        sums: of the files of the unrelated queries, by name.
     """
 
     folder: Path
-    clips: list[Clip]
-    values: Floats
-    present: npt.NDArray[np.bool_]
-    patterns: dict[tuple[bool, ...], Neighbours]
+    segments: tuple[Segment, ...]
     system: str
     slots: tuple[str, ...]
     rule: ClipRule
-    state: str
-    contents: Mapping[str, str]
+    revision: int
     experts: tuple[str, ...]
     unrelated: Embedding
-    background: npt.NDArray[np.float64]
     candidates: int | None = None
-    recall: float | None = None
     left_out: tuple[LeftOut, ...] = ()
+    damaged: tuple[DamagedSegment, ...] = ()
+    sums: Mapping[str, Sums] = field(default_factory=dict)
+
+    # What it has
+
+    def __len__(self) -> int:
+        """Rows of all segments."""
+        return int(self._ends[-1]) if self.segments else 0
+
+    @property
+    def live(self) -> int:
+        """Clips that are not deleted."""
+        return sum(segment.record.live for segment in self.segments)
+
+    @cached_property
+    def _ends(self) -> Rows:
+        return np.cumsum([len(segment) for segment in self.segments])
+
+    @property
+    def parts(self) -> Iterator[tuple[int, Segment]]:
+        """Every segment and its first row."""
+        return zip((self._ends - [len(segment) for segment in self.segments]).tolist(), self.segments, strict=True)
+
+    @property
+    def clips(self) -> Clips:
+        """The clip of every row."""
+        return Clips(self)
+
+    @cached_property
+    def background(self) -> npt.NDArray[np.float64]:
+        """The best score that each unrelated query reaches."""
+        scores = [segment.record.background for segment in self.segments]
+        if not scores:
+            return np.zeros(len(self.unrelated))
+        best: npt.NDArray[np.float64] = np.max(np.array(scores, np.float64), axis=0)
+        return best
+
+    @property
+    def recall(self) -> float | None:
+        """At 10, of a search against scoring every clip, as segments measured it; None where it does just that."""
+        records = [segment.record for segment in self.segments if len(segment)]
+        if all(record.recall is None for record in records):
+            return None
+        reached = sum(record.clips * (1.0 if record.recall is None else record.recall) for record in records)
+        return round(reached / sum(record.clips for record in records), 4)
+
+    def locate(self, row: int) -> tuple[Segment, int]:
+        """The segment of a row, and its row in it.
+
+        Raises:
+            IndexError: there is no such row.
+        """
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} of {len(self)}")
+        number = int(np.searchsorted(self._ends, row, side="right"))
+        segment = self.segments[number]
+        return segment, row - int(self._ends[number]) + len(segment)
+
+    def _split(self, rows: Rows) -> Iterator[tuple[int, npt.NDArray[np.bool_] | slice, Rows]]:
+        """Number of each segment that has any of some rows, which of them it has, and their rows in it."""
+        if len(self.segments) <= 1:
+            yield from ((number, slice(None), rows) for number in range(len(self.segments)))
+            return
+        numbers = np.searchsorted(self._ends, rows, side="right")
+        for number in np.unique(numbers).tolist():
+            selected = numbers == number
+            yield number, selected, rows[selected] - int(self._ends[number]) + len(self.segments[number])
+
+    def embedding(self, rows: Rows | slice) -> Embedding:
+        """The embeddings of some clips."""
+        if isinstance(rows, slice):
+            rows = np.arange(*rows.indices(len(self)))
+        first = self.segments[0].slots if self.segments else None
+        shape = (len(rows), len(self.slots) if first is None else first.patterns.shape[1])
+        values = np.zeros((*shape, 1 if first is None else first.dim), np.float32)
+        present = np.zeros(shape, bool)
+        for number, selected, local in self._split(rows):
+            slots = self.segments[number].slots
+            values[selected], present[selected] = slots.values(local), slots.present(local)
+        return Embedding.even(torch.from_numpy(values), torch.from_numpy(present))
+
+    def blocks(self, clips: int) -> Iterator[tuple[Rows, Embedding]]:
+        """All clips that are not deleted, so many at a time, read past the map."""
+        for base, segment in self.parts:
+            for start in range(0, len(segment), clips):
+                values, present = segment.slots.block(start, start + clips)
+                rows = np.arange(start, start + len(values))
+                if segment.deleted is not None:
+                    live = ~segment.deleted[rows]
+                    values, present, rows = values[live], present[live], rows[live]
+                yield base + rows, Embedding.even(torch.from_numpy(values), torch.from_numpy(present))
+
+    def has_any(self, slots: npt.NDArray[np.bool_] | slice) -> bool:
+        """Whether any clip has any of some slots."""
+        patterns = (segment.slots.patterns for segment in self.segments if segment.record.live)
+        return any(bool(rows[:, slots].any()) for rows in patterns)
+
+    def rows_with_evidence(self) -> Rows:
+        """Rows of clips that have any slot and are not deleted."""
+        rows = [np.zeros(0, np.int64)]
+        for base, segment in self.parts:
+            live = segment.live_rows()
+            evident = np.asarray(segment.slots.patterns.any(1))[segment.slots.places["pattern"][live]]
+            rows.append(base + live[evident])
+        return np.concatenate(rows)
+
+    def live_rows(self) -> Rows:
+        """Rows of clips that are not deleted."""
+        return np.concatenate([np.zeros(0, np.int64), *(base + segment.live_rows() for base, segment in self.parts)])
+
+    # Videos
 
     def rows_of(self, video: str) -> Sequence[int]:
         """Row numbers of a video's clips."""
-        return self._rows_by_video.get(video, ())
+        _, rows = self.rows_during([video], np.array([-np.inf]), np.array([np.inf]))
+        return rows.tolist()
 
-    def embedding(self, rows: npt.NDArray[np.int64] | slice) -> Embedding:
-        """The embeddings of some clips."""
-        values = torch.from_numpy(np.asarray(self.values[rows], np.float32))
-        return Embedding.even(values, torch.from_numpy(np.array(self.present[rows])))
+    def rows_during(
+        self, videos: Sequence[str], starts: npt.NDArray[np.float64], ends: npt.NDArray[np.float64]
+    ) -> tuple[Rows, Rows]:
+        """Clips of some videos that overlap a span of seconds each.
+
+        Returns:
+            Places in `videos`, ascending, and rows.
+        """
+        hashes = hash_ids(videos)
+        which, rows = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for base, segment in self.parts:
+            numbers = segment.find(videos, hashes)
+            places = np.flatnonzero(numbers >= 0)
+            if not len(places):
+                continue
+            numbers = numbers[places]
+            owner = np.repeat(places, segment.end_rows(numbers) - segment.first_rows(numbers))
+            local = segment.rows_of(numbers)
+            clips = segment.clips[local]
+            overlaps = (ends[owner] > np.nan_to_num(clips["start"])) & ~(starts[owner] >= clips["end"])
+            which.append(owner[overlaps])
+            rows.append(base + local[overlaps])
+        places, matches = np.concatenate(which), np.concatenate(rows)
+        order = np.lexsort((matches, places))
+        return places[order], matches[order]
+
+    def spans(self, rows: Rows) -> tuple[Rows, npt.NDArray[np.float64]]:
+        """For some clips a number that clips of one video share, and start and end [clip, 2]; NaN: its own."""
+        keys, spans = np.zeros(len(rows), np.int64), np.zeros((len(rows), 2))
+        bases = np.cumsum([0, *(segment.record.videos for segment in self.segments)])
+        for number, selected, local in self._split(rows):
+            clips = self.segments[number].clips[local]
+            keys[selected] = clips["video"] + int(bases[number])
+            spans[selected, 0], spans[selected, 1] = clips["start"], clips["end"]
+        return keys, spans
+
+    def lookup_numbers(self, numbers: npt.NDArray[np.int64]) -> Iterator[tuple[int, Segment, Rows]]:
+        """For every segment its first row, and the numbers in it of videos by theirs in the library; -1 for none."""
+        return ((base, segment, segment.find_numbers(numbers)) for base, segment in self.parts)
+
+    # Nearest neighbours
 
     @cached_property
-    def _rows_by_video(self) -> dict[str, list[int]]:
-        rows: dict[str, list[int]] = {}
-        for row, clip in enumerate(self.clips):
-            rows.setdefault(clip.video, []).append(row)
-        return rows
+    def patterns(self) -> dict[tuple[bool, ...], list[Part]]:
+        """For each presence pattern of what candidates are found by the segments that have it, and their first rows."""
+        patterns: dict[tuple[bool, ...], list[Part]] = {}
+        if any(segment.record.coarse is None for segment in self.segments):
+            return patterns
+        for base, segment in self.parts:
+            for name in segment.patterns:
+                patterns.setdefault(tuple(digit == "1" for digit in name), []).append(Part(base, segment, name))
+        return patterns
+
+    def nearest(self, pattern: tuple[bool, ...], queries: npt.NDArray[np.float32], count: int) -> list[Best]:
+        """For each query scores and rows of the best clips of a pattern."""
+        return nearest(self.patterns[pattern], queries, count)
+
+    def without(self, segment: Segment, reason: str) -> "Index":
+        """The index without a segment that turned out to be damaged."""
+        damaged = DamagedSegment(segment.record.name, segment.record.live, reason)
+        rest = tuple(other for other in self.segments if other is not segment)
+        return replace(self, segments=rest, damaged=(*self.damaged, damaged))
+
+    # On disk
 
     def description(self) -> dict[str, Any]:
         """What its manifest says."""
@@ -131,89 +303,119 @@ class Index:
             "system": self.system,
             "slots": self.slots,
             "rule": asdict(self.rule),
-            "state": self.state,
-            "clips": len(self.clips),
-            "patterns": ["".join("01"[p] for p in pattern) for pattern in self.patterns],
+            "revision": self.revision,
+            "clips": self.live,
             "experts": self.experts,
-            "background": self.background.tolist(),
             "candidates": self.candidates,
             "recall": self.recall,
             "left_out": [asdict(video) for video in self.left_out],
+            "segments": [segment.record.as_json() for segment in self.segments],
+            "unrelated": list(self.sums),
         }
 
-    def files(self) -> dict[str, Write]:
-        """What writes its files."""
-        files = {
-            "values.npy": array_file(self.values),
-            "present.npy": array_file(self.present),
-            "videos.json": json_file([[video, self.contents[video]] for video in self._rows_by_video]),
-            "clips.npy": array_file(self._clips_as_array()),
-            **{file: array_file(getattr(self.unrelated, name).numpy()) for name, file in _UNRELATED.items()},
-        }
-        for name, neighbours in zip(self.description()["patterns"], self.patterns.values(), strict=True):
-            files.update(neighbours.files(name))
+    def files(self) -> dict[str, Sums]:
+        """All its files with their sums."""
+        files = dict(self.sums)
+        for segment in self.segments:
+            record = segment.record
+            files |= {
+                name if name == record.deletions else f"{record.name}-{name}": sums
+                for name, sums in segment.sums.items()
+            }
         return files
 
-    def _clips_as_array(self) -> npt.NDArray[np.float64]:
-        """Number of the video, start and end of every clip [clip, 3]; NaN where the video's own is meant."""
-        numbers = {video: number for number, video in enumerate(self._rows_by_video)}
-        rows = [(numbers[clip.video], clip.start_seconds, clip.end_seconds) for clip in self.clips]
-        return np.array(rows, np.float64).reshape(-1, 3)
 
-    @classmethod
-    def load(cls, generation: Generation) -> "Index":
-        """From files that are checked.
+def open_index(
+    library: Library,
+    model: RetrievalModel,
+    experts: Sequence[str] | None = None,
+    *,
+    previous: Index | None = None,
+    quiet: bool = False,
+) -> Index | None:
+    """Open the index on disk; None where there is none that can be used, which is said.
 
-        Raises:
-            LibraryError: one is damaged.
-        """
-        description, videos = generation.description, generation.json("videos.json")
-        if not set(_UNRELATED.values()) <= generation.files.keys():
-            raise EarlierVersion(f"{generation.folder} was written by an earlier version of Reelseek")
-        unrelated = [torch.from_numpy(generation.array(file).copy()) for file in _UNRELATED.values()]
-        return cls(
-            generation.folder,
-            _clips([video for video, _ in videos], generation.array("clips.npy")),
-            generation.array("values.npy"),
-            generation.array("present.npy"),
-            {tuple(c == "1" for c in name): Neighbours.load(generation, name) for name in description["patterns"]},
-            description["system"],
-            tuple(description["slots"]),
-            ClipRule(**description["rule"]),
-            description["state"],
-            dict(videos),
-            tuple(description["experts"]),
-            Embedding(*unrelated),
-            np.array(description["background"]),
-            description["candidates"],
-            description["recall"],
-            tuple(LeftOut(**video) for video in description["left_out"]),
-        )
-
-
-def _clips(videos: Sequence[str], array: npt.NDArray[np.float64]) -> list[Clip]:
-    spans = array[:, 1:].astype(object)
-    spans[np.isnan(array[:, 1:])] = None
-    numbers = array[:, 0].astype(int).tolist()
-    return [Clip(videos[number], start, end) for number, (start, end) in zip(numbers, spans.tolist(), strict=True)]
-
-
-def open_index(library: Library, model: RetrievalModel, experts: Sequence[str] | None = None) -> Index | None:
-    """The index on disk, every byte of it checked; None where there is none, or a damaged one, which is said.
-
-    It is derived, and can be built again at will.
+    Every byte of an index of up to 64 MiB is checked. Of a larger one small files are, and of others the sizes:
+    `check_segments` reads the rest. A damaged segment is named, and stands in `Index.damaged`.
 
     Args:
         experts: see `index_folder`.
+        previous: an open index, whose segments are taken over where they are the same.
+        quiet: do not say why it cannot be used.
     """
     try:
-        return open_generation(index_folder(library, model, experts), Index.load)
+        return open_folder(index_folder(library, model, experts), previous)
     except (LibraryError, OSError) as error:
-        _log.warning("the index of %s cannot be used: %s", model.system, error)
+        if not quiet:
+            _log.warning("the index of %s cannot be used: %s", model.system, error)
         return None
 
 
-def _folders(library: Library) -> list[Path]:
+def open_folder(folder: Path, previous: Index | None = None) -> Index | None:
+    """The index that a folder's manifest names; that of the next one, where files of the first are gone by now.
+
+    Raises:
+        LibraryError: nothing of it can be used.
+    """
+    number = None
+    while True:
+        generation = read_manifest(folder)
+        if generation is None:
+            return None
+        try:
+            index = _load(generation, previous, gone_is_damage=generation.number == number)
+        except FileNotFoundError as error:
+            if generation.number == number:
+                raise LibraryError(f"{error.filename} is gone") from error
+            number = generation.number
+            continue
+        if index.damaged and not index.segments:
+            raise LibraryError("; ".join(segment.reason for segment in index.damaged))
+        return index
+
+
+def _load(generation: Generation, previous: Index | None, *, gone_is_damage: bool) -> Index:
+    description = generation.description
+    check = generation.size <= CHECKED_AT_ONCE
+    opened = {
+        (segment.record.name, segment.record.deletions): segment for segment in (previous.segments if previous else ())
+    }
+    segments, damaged = [], []
+    for entry in description["segments"]:
+        record = Record(**entry)
+        try:
+            segment = opened.get((record.name, record.deletions))
+            segments.append(segment or _open_segment(generation, record, check=check))
+        except FileNotFoundError as error:
+            if not gone_is_damage:
+                raise
+            damaged.append(DamagedSegment(record.name, record.live, f"{error.filename} is gone"))
+        except (LibraryError, OSError) as error:
+            damaged.append(DamagedSegment(record.name, record.live, str(error)))
+    sums = {name: generation.files[name] for name in description["unrelated"]}
+    unrelated = [torch.from_numpy(np.array(generation.open(name).array())) for name in sums]
+    return Index(
+        generation.folder, tuple(segments), description["system"], tuple(description["slots"]),
+        ClipRule(**description["rule"]), description["revision"], tuple(description["experts"]), Embedding(*unrelated), description["candidates"],
+        tuple(LeftOut(**video) for video in description["left_out"]), tuple(damaged), sums,
+    )  # fmt: skip
+
+
+def _open_segment(generation: Generation, record: Record, *, check: bool) -> Segment:
+    prefix = f"{record.name}-"
+    sums = {
+        name if name == record.deletions else name.removeprefix(prefix): entry
+        for name, entry in generation.files.items()
+        if name.startswith(prefix)
+    }
+    return Segment(generation.folder, record, sums, check=check)
+
+
+# All indexes of a library
+
+
+def index_folders(library: Library) -> list[Path]:
+    """The folders of a library's indexes."""
     return sorted(path for path in (library.path / "index").glob("*") if path.is_dir())
 
 
@@ -221,21 +423,23 @@ def describe_indexes(library: Library) -> list[dict[str, Any]]:
     """What a library's indexes say of themselves; those that are damaged or of an earlier version are stepped over.
 
     Returns:
-        for each index `system`, `model` (its fingerprint), `experts`, `clips`, `candidates` and `recall`, see `Index`.
+        for each index `system`, `model` (its fingerprint), `experts`, `clips`, `candidates`, `recall`, see `Index`, and
+        how many `segments` it has.
     """
     described = []
-    for folder in _folders(library):
+    for folder in index_folders(library):
         try:
             manifest = read_manifest(folder)
         except LibraryError:
             continue
-        if manifest is not None and "recall" in manifest.description:
+        if manifest is not None:
             names = ("system", "experts", "clips", "candidates", "recall")
             summary = {name: manifest.description[name] for name in names}
-            described.append({"model": folder.name.partition("+")[0], **summary})
+            segments = len(manifest.description["segments"])
+            described.append({"model": folder.name.partition("+")[0], **summary, "segments": segments})
     return described
 
 
 def verify(library: Library) -> list[tuple[str, str]]:
     """Files of a library's indexes that are not what was written, and in what way; every byte of them is read."""
-    return [damage for folder in _folders(library) for damage in damaged_files(folder)]
+    return [damage for folder in index_folders(library) for damage in damaged_files(folder)]
