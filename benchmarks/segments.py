@@ -30,13 +30,13 @@ from reelseek.models.systems.concepts import background_queries
 from reelseek.search import Searcher, parse_query, update_index
 from reelseek.search.build import put_index
 from reelseek.search.changes import Source, short_content
+from reelseek.search.columns import Block
 from reelseek.search.finish import finish
 from reelseek.search.fulltext import _words
 from reelseek.search.index import Index, index_folder
 from reelseek.search.merge import write_segments
 from reelseek.search.neighbours import flat_vectors
 from reelseek.search.question import Selection, ask
-from reelseek.search.segment import Block
 
 CLIPS_A_VIDEO = 10
 QUERIES = 60

@@ -1,6 +1,7 @@
 """Embedding the clips of a library, and bringing their index up to date: what has changed costs work, nothing else."""
 
 import logging
+import os
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,11 +21,12 @@ from reelseek.models.embed import embed_batches, embed_texts
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.models.systems.concepts import background_queries
 from reelseek.search.changes import Entry, Source, Stale, find_stale, short_content
+from reelseek.search.columns import Block
 from reelseek.search.finish import candidates_of, finish
 from reelseek.search.generation import Sums, array_file, drop_files, write_files, write_manifest
 from reelseek.search.index import Index, LeftOut, index_folder, open_index
 from reelseek.search.merge import due, is_few, is_small, write_segments
-from reelseek.search.segment import Block, Segment
+from reelseek.search.segment import Segment
 
 __all__ = ["build_index", "merge_index", "put_index", "update_index"]
 
@@ -151,12 +153,16 @@ def _place(library: Library, folder: Path, *, write: bool) -> Iterator[Path]:
         with library.writing():
             yield folder
         return
-    try:
-        with tempfile.TemporaryDirectory(prefix="reelseek-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="reelseek-") as scratch:
+        try:
             yield Path(scratch)
-    except OSError as error:
-        raise LibraryError(f"an index for this process alone cannot be written to {tempfile.gettempdir()}: {error}; "
-                           "set TMPDIR to a folder with room") from error  # fmt: skip
+        except OSError as error:
+            if error.filename is not None and not os.fsdecode(error.filename).startswith(scratch):
+                raise
+            raise LibraryError(
+                f"an index for this process alone cannot be written to {scratch}: {error}; set TMPDIR to a folder "
+                "with room"
+            ) from error
 
 
 @dataclass

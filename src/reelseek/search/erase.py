@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from reelseek.errors import LibraryError
+from reelseek.library.files import sync_folder
 from reelseek.library.store import Library
 from reelseek.search.build import put_index
+from reelseek.search.columns import hash_ids
 from reelseek.search.finish import with_neighbours
 from reelseek.search.index import index_folders, open_folder
 from reelseek.search.merge import write_segments
-from reelseek.search.segment import Segment, hash_ids
+from reelseek.search.segment import Segment
 
 __all__ = ["erase_videos"]
 
@@ -49,6 +51,7 @@ def _erase(folder: Path, videos: Sequence[str]) -> None:
         segments += _copies(segment.delete(segment.rows_of(gone), write=False)) if len(gone) else [segment]
     left_out = tuple(video for video in index.left_out if video.video not in set(videos))
     put_index(replace(index, segments=tuple(segments), left_out=left_out))
+    sync_folder(folder)  # the names of the old files are gone for good
 
 
 def _copies(segment: Segment) -> list[Segment]:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from reelseek.search.columns import Block, SegmentWriter
 from reelseek.search.generation import write_files
 from reelseek.search.neighbours import EXACT_UP_TO
-from reelseek.search.segment import Block, Record, Segment, SegmentWriter
+from reelseek.search.segment import Record, Segment
 
 __all__ = ["Embed", "due", "is_few", "is_small", "write_segments"]
 
