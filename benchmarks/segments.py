@@ -55,7 +55,7 @@ def fill(folder: Path, videos: int) -> None:
         library.db.executemany("INSERT INTO videos(id, content, duration) VALUES (?, ?, ?)", rows)
         library.db.executemany(
             "INSERT INTO texts(id, owner, expert, kind, text, start_seconds, end_seconds, score)"
-            " VALUES (?, ?, 'speech', 'said', ?, 8, 16, 1)",
+            " VALUES (?, ?, 'lines', 'said', ?, 8, 16, 1)",
             [(number + 1, row[1], line) for number, (row, line) in enumerate(zip(rows, lines, strict=True))],
         )
         library.db.executemany("INSERT INTO texts_words(rowid, words) VALUES (?, ?)", list(enumerate(lines, 1)))
@@ -79,7 +79,7 @@ class Generated:
         self.rng = np.random.default_rng(1)
 
     def __call__(self, ids: Sequence[str]) -> Block:
-        entries, _ = self.source.entries({video: self.numbers[video] for video in ids})
+        entries = self.source.entries({video: self.numbers[video] for video in ids})
         spans = [(clip.start_seconds, clip.end_seconds) for entry in entries for clip in entry.clips]
         near = self.rng.integers(len(self.centres), size=len(spans))
         noise = self.rng.standard_normal((len(spans), self.centres.shape[1]), np.float32)

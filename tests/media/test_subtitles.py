@@ -15,7 +15,7 @@ from reelseek.media.cues import read_cues
 from reelseek.media.decode import decode
 from reelseek.media.markup import ass_words, plain_text
 from reelseek.media.streams import Subtitle, SubtitleStream
-from reelseek.media.subtitles import sidecar_names, sidecar_subtitles
+from reelseek.media.subtitles import FolderSubtitles, sidecar_subtitles
 
 LINES = {
     "ru": (["cp1251", "koi8-r", "cp866", "iso8859-5"], ["Привет, как дела?", "Зебра спит под деревом."]),
@@ -280,9 +280,10 @@ def test_names_as_media_servers_write_them(tmp_path: Path) -> None:
         (tmp_path / name).write_text("")
     for name in ("film.mp4", "film.2.mp4", "film.2.nfo"):
         (tmp_path / name).touch()
-    names = sidecar_names(tmp_path)
-    assert names["film.mp4"] == sorted(mine)
-    assert names["film.2.mp4"] == ["film.2.en.srt", "film.2.srt"]
+    folder = FolderSubtitles(tmp_path)
+    assert folder.beside("film.mp4") == sorted(mine)
+    assert folder.beside("film.2.mp4") == ["film.2.en.srt", "film.2.srt"]
+    assert folder.beside("film.2.nfo") == folder.beside("film.2.mp4")  # it is no video unless somebody says so
     cafe = unicodedata.normalize("NFD", "café")
     (tmp_path / f"{cafe}.srt").write_text("1\n00:01 --> 00:02\nhello\n")
     assert [line.text for line in sidecar_subtitles(tmp_path / "café.mp4")[0]] == ["hello"]

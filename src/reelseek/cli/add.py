@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reelseek.cli.cluster import OnRay, Ray, on_cluster
 from reelseek.cli.device import Device
 from reelseek.cli.show import bars, say
 from reelseek.cli.spaces import follow_library
@@ -40,6 +41,7 @@ def add(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core.")] = None,
     device: Device = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
+    ray: Ray = None,
 ) -> None:
     """Ingest, extract and index what is new. Interrupted, it goes on where it was."""
     from reelseek.library import Library
@@ -57,11 +59,13 @@ def add(
     if not media and device is not None:
         raise UsageError("--no-media extracts nothing, so --device has no effect; leave one out")
     specs = _named_experts(experts, preset)
+    if not media and ray is not None:
+        raise UsageError("--no-media extracts nothing, so --ray has no effect; leave one out")
     for path in paths:  # before a library is begun for nothing
         if not os.path.lexists(path):
             raise CollectionError(f"{path}: no such file or folder")
     started = time.monotonic()
-    with Library.open(library, create=True) as opened, opened.writing(), bars() as progress:
+    with on_cluster(ray) as cluster, Library.open(library, create=True) as opened, opened.writing(), bars() as progress:
         follow_library(opened)
         report = add_videos(
             opened,
@@ -73,6 +77,7 @@ def add(
             retry_failed=retry_failed,
             device=device,
             progress=progress,
+            cluster=cluster,
         )
         index = update_indexes(opened, progress)
     _print_report(report, time.monotonic() - started)
@@ -136,4 +141,4 @@ def update_indexes(library: "Library", progress: object = None) -> "Index | None
 
 
 def register(app: typer.Typer) -> None:
-    app.command(epilog="Example: reelseek add my.library ~/Videos --preset standard")(add)
+    app.command(cls=OnRay, epilog="Example: reelseek add my.library ~/Videos --preset standard")(add)

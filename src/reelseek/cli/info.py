@@ -30,12 +30,13 @@ def info(
         problems = opened.verify([_damaged_indexes]) if verify else []
         for name, problem in problems:
             say(f"damaged: {name}: {problem}")
-        rows, experts, failures = opened.videos(), opened.experts(), opened.failures()
-        notices = opened.notices()
+        count, with_media, seconds = opened.catalog.videos.totals()
+        rows = opened.videos() if videos else []
+        experts, failures, notices = opened.experts(), opened.failures(), opened.notices()
         facts: dict[str, Any] = {
-            "videos": len(rows),
-            "with_media": sum(video.content is not None for video in rows),
-            "seconds": round(sum(video.duration or 0 for video in rows), 3),
+            "videos": count,
+            "with_media": with_media,
+            "seconds": round(seconds, 3),
             "captions": sum(opened.splits().values()),
             "splits": opened.splits(),
             "tracks": {name: expert["tracks"] for name, expert in experts.items()},

@@ -1,6 +1,6 @@
 """Cutting videos into the clips that are indexed: of fixed length, or along the camera's cuts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -11,9 +11,7 @@ from reelseek.library.records import Video
 from reelseek.library.store import Library
 from reelseek.library.tokens import Clip
 
-__all__ = ["ClipRule", "clips_by_video", "clips_of"]
-
-_VIDEOS_A_BLOCK = 1000
+__all__ = ["ClipRule", "clips_of"]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -29,22 +27,18 @@ class ClipRule:
     seconds: float = Field(default=8.0, gt=0.5)
 
 
-def clips_of(library: Library, rule: ClipRule) -> Iterator[Clip]:
-    """Clips of every video, in order of video and time; one whole clip where the length is not known."""
-    return (clip for _, clips in clips_by_video(library, library.videos(), rule) for clip in clips)
+def clips_of(library: Library, rule: ClipRule, videos: Iterable[Video] | None = None) -> Iterator[Clip]:
+    """Clips of every video, in order of video and time; one whole clip where the length is not known.
 
-
-def clips_by_video(library: Library, videos: Sequence[Video], rule: ClipRule) -> Iterator[tuple[Video, list[Clip]]]:
-    """Some videos with the clips of each in order of time; one whole clip where the length is not known."""
-    for start in range(0, len(videos), _VIDEOS_A_BLOCK):
-        block = videos[start : start + _VIDEOS_A_BLOCK]
-        contents = [video.content for video in block if video.duration and video.content]
-        cuts = library.catalog.contents.cuts_of(contents) if rule.kind == "shots" else {}
-        for video in block:
-            if not video.duration or video.content is None:
-                yield video, [Clip(video.id)]
-            else:
-                yield video, list(_cut(video, cuts.get(video.content, []), rule.seconds))
+    Args:
+        videos: only of these, in their order.
+    """
+    for video in library.catalog.videos.pages() if videos is None else videos:
+        if not video.duration or video.content is None:
+            yield Clip(video.id)
+            continue
+        cuts = library.cuts(video.content) if rule.kind == "shots" else []
+        yield from _cut(video, cuts, rule.seconds)
 
 
 def _cut(video: Video, cuts: Sequence[float], seconds: float) -> Iterator[Clip]:

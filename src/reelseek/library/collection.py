@@ -13,8 +13,9 @@ from urllib.parse import unquote, urlsplit
 from reelseek.errors import CollectionError
 from reelseek.library.cells import caption_texts, cell_name, cell_seconds, cell_value
 from reelseek.library.folders import walk_folder
+from reelseek.library.lookup import VideoLookup
 from reelseek.library.names import Names, name_some, printable, same_name
-from reelseek.library.records import Caption, Video
+from reelseek.library.records import Caption
 from reelseek.library.tables import TABLE_SUFFIXES, Row, read_table
 from reelseek.library.texts import read_text, split_lines
 from reelseek.media.notice import Notice
@@ -66,7 +67,7 @@ class Collection:
         self.lost_rows += 1
         self.problems.append(Notice(place, message, lost=True))
 
-    def use_names_of(self, names: Names[Video]) -> None:
+    def use_names_of(self, names: VideoLookup) -> None:
         """Call by a library's id what it has already: the same file, or a name that differs in its form alone.
 
         What a table says of a name that several ids are forms of is lost, and `problems` says so.

@@ -18,11 +18,9 @@ Damage = list[tuple[TrackRow, str]]
 def damaged_bytes(storage: Storage) -> Damage:
     """Tracks whose bytes on disk are lost or not what was written; reads all of them."""
     damage = []
-    for row in storage.catalog.tracks.all():
+    for row, sha256 in storage.catalog.tracks.pages():
         try:
-            if track_hash(*storage.shards(row).read(row.place, row.steps)) == storage.catalog.tracks.sha256(
-                row.owner, row.expert
-            ):
+            if track_hash(*storage.shards(row).read(row.place, row.steps)) == sha256:
                 continue
             problem = "its bytes on disk are not what was written"
         except LibraryError as error:
@@ -33,18 +31,19 @@ def damaged_bytes(storage: Storage) -> Damage:
 
 def damaged_tracks(storage: Storage) -> Damage:
     """Tracks that were found damaged before, and those whose files are gone or too short now; reads none of them."""
-    noted = storage.catalog.damaged()
-    shard_rows: dict[tuple[str, int], int] = {}
-    damage = []
-    for row in storage.catalog.tracks.all():
-        key = (row.fingerprint, row.place[0])
-        if row.steps and key not in shard_rows:
-            shard_rows[key] = storage.shards(row).rows(row.place[0])
-        if row.steps and row.place[1] + row.steps > shard_rows[key]:
-            damage.append((row, storage.describe_damage(row, "its bytes are gone from the disk")))
-        elif row.expert in noted.get(row.owner, ()):
-            damage.append((row, storage.describe_damage(row, "its bytes on disk are not what was written")))
-    return damage
+    tracks = storage.catalog.tracks
+    problems: dict[tuple[str, str], tuple[TrackRow, str]] = {}
+    for owner, experts in storage.catalog.damaged().items():
+        for row in (row for expert in experts if (row := tracks.get(owner, expert)) is not None):
+            problems[row.owner, row.expert] = row, "its bytes on disk are not what was written"
+    groups = {group.fingerprint: group for group in tracks.groups()}
+    for fingerprint, (shard, end) in tracks.shard_ends():
+        group = groups[fingerprint]
+        rows = storage.shards_of(fingerprint, group.dim, group.dtype).rows(shard) if end else end
+        for row in tracks.of_fingerprint(fingerprint, shard) if rows < end else ():
+            if row.steps and row.place[1] + row.steps > rows:
+                problems[row.owner, row.expert] = row, "its bytes are gone from the disk"
+    return [(row, storage.describe_damage(row, problem)) for _, (row, problem) in sorted(problems.items())]
 
 
 def note_damage(storage: Storage, damage: Damage) -> None:

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from reelseek.errors import FeatureError, UsageError
 from reelseek.experts.expert import Track
+from reelseek.library.catalog import TrackGroup
 from reelseek.library.names import name_some
-from reelseek.library.records import TrackRow, Video
+from reelseek.library.records import Video
 from reelseek.library.store import Library
 
 __all__ = [
@@ -109,10 +110,10 @@ class TrackWriter:
             UsageError: it extracts here, or was imported as another modality or with other steps a second.
         """
         if expert not in self._stored:
-            rows = self._library.track_rows(expert)
-            if not rows:
+            groups = self._library.catalog.tracks.groups(expert)
+            if not groups:
                 return None
-            self._stored[expert] = self._unify(expert, modality, fps, rows)
+            self._stored[expert] = self._unify(expert, modality, fps, groups)
         stored = self._stored[expert]
         if stored.modality != modality:
             raise UsageError(f"{expert} is of {stored.modality}, and this is {modality}; {self._erase(expert)}")
@@ -121,23 +122,23 @@ class TrackWriter:
     def _erase(self, expert: str) -> str:
         return f"erase what there is first: reelseek remove {self._library.path} --expert {expert}"
 
-    def _unify(self, expert: str, modality: str, fps: float | None, rows: list[TrackRow]) -> _Stored:
-        fingerprints = {row.fingerprint for row in rows}
+    def _unify(self, expert: str, modality: str, fps: float | None, groups: list[TrackGroup]) -> _Stored:
+        fingerprints = {group.fingerprint for group in groups}
         if not all(fingerprint.startswith(f"{expert}:import-") for fingerprint in fingerprints):
             raise UsageError(f"{expert!r} is an expert that extracts here; give imported features a name of their own")
-        dim = rows[0].dim
-        if {row.modality for row in rows} != {modality}:
-            raise UsageError(f"{expert} is of {rows[0].modality}, and this is {modality}; {self._erase(expert)}")
+        dim = groups[0].dim
+        if {group.modality for group in groups} != {modality}:
+            raise UsageError(f"{expert} is of {groups[0].modality}, and this is {modality}; {self._erase(expert)}")
         earlier = {_fingerprint(expert, [expert, modality, fps, dim, dtype]) for dtype in ("float16", "float32")}
         if not fingerprints <= earlier | {fingerprint_of(expert, modality, fps, dim)}:
             raise UsageError(
                 f"{expert} was imported with another number of steps a second than --fps {fps or 'not given'}, or in "
                 f"several widths; {self._erase(expert)}"
             )
-        first = max(rows, key=lambda row: (bool(row.steps), row.dtype))  # float32 before float16, which would round
+        first = max(groups, key=lambda group: (bool(group.present), group.dtype))  # float16 would round the others
         stored = _Stored(modality, first.fingerprint, dim, np.dtype(first.dtype))
-        for row in rows:
-            if row.fingerprint != stored.fingerprint:
+        for fingerprint in fingerprints - {stored.fingerprint}:
+            for row in self._library.catalog.tracks.of_fingerprint(fingerprint):
                 values, spans = self._library.read(row)
                 track = Track(np.array(values, stored.dtype), np.array(spans), note=row.note)
                 self._library.put_track(row.owner, expert, stored.fingerprint, modality, track)

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reelseek.cluster import Cluster
 from reelseek.errors import UsageError
 from reelseek.experts import DEFAULT_EXPERTS, available, load_expert
 from reelseek.experts.expert import hash_files
@@ -19,6 +20,7 @@ from reelseek.library.catalog import Catalog
 from reelseek.library.collection import Entry, read_collection
 from reelseek.library.damage import Damage, damaged_tracks, note_damage
 from reelseek.library.outcomes import Examined, record_examined, record_extracted
+from reelseek.library.remote import StartPool, workers_on
 from reelseek.library.renew import describe_outdated, outdated_tracks, renew_treatments
 from reelseek.library.report import AddReport, Progress
 from reelseek.library.storage import Storage
@@ -57,6 +59,7 @@ def add(
     retry_failed: bool = False,
     device: "str | torch.device | None" = None,
     progress: Progress | None = None,
+    cluster: Cluster | None = None,
 ) -> AddReport:
     """Ingest and extract what is new; what is known and unchanged costs nothing.
 
@@ -71,9 +74,10 @@ def add(
         retry_failed: try files and experts again that failed before.
         device: where experts compute that run a PyTorch model of a hub or folder, `auto`, `cpu`, `cuda`, `cuda:N` or
             `mps`; None takes REELSEEK_DEVICE, else an accelerator if there is one. Each worker has a copy of the model.
+        cluster: whose nodes examine and extract, see `reelseek.cluster`; this process alone writes.
 
     Raises:
-        CollectionError, LibraryError, UsageError: nothing, or only finished work, was written.
+        ClusterError, CollectionError, LibraryError, UsageError: nothing, or only finished work, was written.
     """
     progress = progress or (lambda *_: None)
     limits = limits or Limits()
@@ -85,19 +89,23 @@ def add(
         write_rows(library.catalog, collection, report, media=media)
         if media:
             specs = _specs(library, experts, report)
-            place = _device(device, specs, report)
+            place = _device(device, specs, report, cluster)
             if _embeds_lines(specs):
                 note_text_space(library)
             plan = WorkerPlan(workers) if workers else plan_workers(specs)
+            start: StartPool = Workers
+            if cluster is not None:
+                start, plan = workers_on(cluster, specs, place, plan if workers else None)
+                workers = plan.workers
             workers = workers or os.cpu_count() or 1
-            _examine_files(library, collection.entries, workers, limits, report, retry_failed, progress)
+            _examine_files(library, collection.entries, workers, limits, report, retry_failed, progress, start)
             files = {Path(os.path.abspath(entry.path)) for entry in collection.entries if entry.path}
             report.notices += renew_treatments(library, files, workers=workers, limits=limits)
             tasks = pending_tasks(library, specs, files, report, retry_failed)
             tasks = add_damaged(library, tasks, damage)
             outdated = outdated_tracks(library, specs)
             tasks = add_outdated(library, tasks, outdated, specs, retry_failed)
-            _extract_contents(library, tasks, plan, place, limits, report, progress)
+            _extract_contents(library, tasks, plan, place, limits, report, progress, start)
             failed = {video for video, _, _ in report.failed}
             notices, failures = describe_outdated(library, outdated, specs, failed)
             report.notices += notices
@@ -154,14 +162,17 @@ def _anchored(spec: str) -> str:
     return f"{name}@{folder.absolute()}" if model and folder.is_dir() else spec
 
 
-def _device(name: "str | torch.device | None", specs: Sequence[str], report: AddReport) -> str:
+def _device(name: "str | torch.device | None", specs: Sequence[str], report: AddReport, cluster: Cluster | None) -> str:
     """Where the experts' models compute; a named device that none of them can use is noted."""
     movable = any(hasattr(load_expert(spec), "to") for spec in specs)
     if name is None and not movable:
         return "cpu"
     from reelseek.experts.device import resolve_device  # imports torch
 
-    device = str(resolve_device(name))
+    if cluster is not None:
+        device = cluster.device(None if name is None else str(name))
+    else:
+        device = str(resolve_device(name))
     if device != "cpu" and not movable:
         message = f"none of {', '.join(specs)} computes on a device, so {name} is not used"
         report.notices.append(("", Notice("", message)))
@@ -176,13 +187,14 @@ def _examine_files(
     report: AddReport,
     retry_failed: bool,
     progress: Progress,
+    start: StartPool,
 ) -> None:
     """Hash and probe every file that is new or whose size or time changed."""
     new = _new_files(storage.catalog, entries, report, retry_failed)
     if not new:
         return
     items = [(path, limits) for path in new]
-    with Workers(_examine, workers=min(workers, len(items)), memory_bytes=limits.memory_bytes) as pool:
+    with start(_examine, workers=min(workers, len(items)), memory_bytes=limits.memory_bytes) as pool:
         for done, (item, outcome) in enumerate(pool.map(items, lambda item: 60 + _size(item[0]) / 5e6), 1):
             path = item[0]
             record_examined(storage, new[path], path, outcome, report)
@@ -191,21 +203,22 @@ def _examine_files(
 
 def _new_files(catalog: Catalog, entries: Iterable[Entry], report: AddReport, retry_failed: bool) -> dict[Path, Entry]:
     """Entries by the absolute path of their file, of files that are not as they were when they were last read."""
-    read = catalog.videos.file_states()
-    failed = {path: state for path, state, failure in catalog.failures.of_files() if is_final(failure)}
-    new: dict[Path, Entry] = {}
+    entries_of: dict[Path, Entry] = {}
     for entry in entries:
-        if entry.path is None:
-            continue
-        report.videos_seen += 1
-        path = Path(os.path.abspath(entry.path))
+        if entry.path is not None:
+            report.videos_seen += 1
+            entries_of.setdefault(Path(os.path.abspath(entry.path)), entry)
+    read = catalog.videos.file_states(entries_of)
+    failed = {path: state for path, state, failure in catalog.failures.of_files(entries_of) if is_final(failure)}
+    new: dict[Path, Entry] = {}
+    for path, entry in entries_of.items():
         state = file_state(path)
-        if path in read and read[path] == state:
+        if read.get(path) == state:
             continue
         if path in failed and failed[path] == state and not retry_failed and path not in read:
             report.known_failures += 1
             continue
-        new.setdefault(path, entry)
+        new[path] = entry
     return new
 
 
@@ -221,13 +234,14 @@ def _extract_contents(
     limits: Limits,
     report: AddReport,
     progress: Progress,
+    start: StartPool,
 ) -> None:
     if not tasks:
         return
     if plan.reason and plan.workers < len(tasks):
         report.notices.append(("", Notice("workers", plan.reason)))
     specs = list(dict.fromkeys(spec for task in tasks for spec in task.specs))
-    pool = Workers(
+    pool = start(
         partial(_extract, limits),
         workers=min(plan.workers, len(tasks)),
         memory_bytes=limits.memory_bytes,

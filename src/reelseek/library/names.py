@@ -1,5 +1,6 @@
 """What videos and files are called: how names are written down, and which video a name means."""
 
+import hashlib
 import os
 import unicodedata
 from collections.abc import Hashable, Iterable, Sequence
@@ -10,7 +11,7 @@ from typing import Generic, TypeVar
 from reelseek.library.records import Video
 from reelseek.media.container import MEDIA_SUFFIXES, without_media_suffix
 
-__all__ = ["Names", "bare_parts", "name_some", "printable", "same_name", "video_names"]
+__all__ = ["Names", "bare_parts", "name_key", "name_keys", "name_some", "printable", "same_name", "video_names"]
 
 _NAMED = 5  # candidates that a message lists
 _NO_NUMBERS = frozenset(suffix for suffix in MEDIA_SUFFIXES if not suffix[1:].isdigit())  # ids may end in `.264`
@@ -148,6 +149,27 @@ class Names(Generic[Key]):
         ]
         most = max((shared for shared, _ in alike), default=0)
         return tuple(key for shared, key in alike if shared == most)
+
+
+def name_keys(identifier: str, path: Path | None = None) -> list[int]:
+    """Numbers under which a video is looked up; a video that a name may mean has the name's number among its own.
+
+    >>> set(name_keys("cafe\u0301")) <= set(name_keys("day1/caf\u00e9.mp4", Path("/films/a.avi")))
+    True
+    """
+    names = (identifier, str(path)) if path is not None else (identifier,)
+    spellings = {spelling for name in names for spelling in (name, without_media_suffix(name))}
+    return sorted({_name_key(same_name(spelling).rpartition("/")[2]) for spelling in spellings})
+
+
+def name_key(name: str) -> int:
+    """The number under which videos are kept that a name may mean."""
+    return _name_key(same_name(name).rpartition("/")[2])
+
+
+def _name_key(part: str) -> int:
+    digest = hashlib.blake2b(part.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
 
 
 def video_names(videos: Iterable[Video]) -> Names[Video]:

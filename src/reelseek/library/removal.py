@@ -7,15 +7,14 @@ stopped at any instant is finished by the same call again, or by the next comman
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from reelseek.errors import LibraryError, UsageError
 from reelseek.library.files import sync_folder
-from reelseek.library.records import TrackRow, Video
+from reelseek.library.records import Video
 from reelseek.library.shards import Shards, folder_name
 from reelseek.library.storage import Storage
 
@@ -23,7 +22,9 @@ __all__ = ["compact", "finish_interrupted", "remove_expert", "remove_videos"]
 
 _log = logging.getLogger("reelseek")
 _UNFINISHED = "removal"  # its key in `meta`
-_DERIVED = ("index", "copies", "texts")  # folders that are made anew from what is left
+_SMALL_DATABASE = 2**26  # bytes that are rewritten at once
+_REMOVALS = "removals"  # its key in `meta`: rows that were removed since the database was rewritten
+_REWRITTEN_SHARE = 0.02  # of all videos
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,13 @@ class _Removal:
         videos: ids by the names that they were removed by.
         contents: those of the videos.
         experts: how many tracks each had.
+        words: whether captions or texts were among them.
     """
 
     videos: Mapping[str, str] = field(default_factory=dict)
     contents: Sequence[str] = ()
     experts: Mapping[str, int] = field(default_factory=dict)
+    words: bool = True
 
     def __str__(self) -> str:
         parts = [f"{len(set(self.videos.values()))} videos"] if self.videos else []
@@ -53,7 +56,10 @@ def _note(storage: Storage, new: _Removal) -> None:
     """Keep what is to be erased, with the rows' deletion; call it inside a transaction."""
     old = _unfinished(storage)
     both = _Removal(
-        {**old.videos, **new.videos}, sorted({*old.contents, *new.contents}), {**old.experts, **new.experts}
+        {**old.videos, **new.videos},
+        sorted({*old.contents, *new.contents}),
+        {**old.experts, **new.experts},
+        new.words or (old != _Removal() and old.words),
     )
     storage.catalog.set_meta(_UNFINISHED, json.dumps(asdict(both)))
 
@@ -73,11 +79,12 @@ def remove_videos(
     catalog = storage.catalog
     with storage.writing(finish=False):
         removed = _unfinished(storage).videos
-        gone = {*removed, *removed.values(), *(failure.video for failure in catalog.failures.all())}
+        gone = {*removed, *removed.values(), *(failure.video for failure in catalog.failures.of_videos(names))}
         # A name whose rows are gone already, or that stands for a file that never became a video, has no row.
         videos = {name: resolve(name) if catalog.videos.get(name) or name not in gone else None for name in names}
         ids = {name: video.id if video else removed.get(name, name) for name, video in videos.items()}
         contents = sorted({video.content for video in videos.values() if video and video.content})
+        words = catalog.have_words({*ids.values()}, {*contents, *(f"id:{identifier}" for identifier in ids.values())})
         with catalog.transaction():
             for identifier in ids.values():
                 catalog.failures.remove(identifier)
@@ -85,7 +92,7 @@ def remove_videos(
                 catalog.remove_owner(f"id:{identifier}")
             for content in contents:
                 storage.drop_content(content)
-            _note(storage, _Removal(ids, contents))
+            _note(storage, _Removal(ids, contents, words=words))
         _finish(storage, erase)
     return [ids[name] for name in names]
 
@@ -95,7 +102,7 @@ def remove_expert(storage: Storage, expert: str) -> int:
     catalog = storage.catalog
     with storage.writing(finish=False):
         removed = _unfinished(storage).experts
-        count = len(catalog.tracks.all(expert)) or catalog.texts.count_owners(expert)
+        count = sum(group.tracks for group in catalog.tracks.groups(expert)) or catalog.texts.count_owners(expert)
         if not count and expert not in removed:
             names = ", ".join(catalog.tracks.experts()) or "none"
             raise UsageError(f"{storage.path} has no tracks of {expert!r}; it has {names}")
@@ -120,11 +127,13 @@ def finish_interrupted(storage: Storage) -> None:
 
 
 def _finish(storage: Storage, erase: Callable[[Sequence[str]], None] | None = None) -> None:
-    catalog = storage.catalog
-    removal = _unfinished(storage)
-    contents = set(removal.contents) - {video.content for video in catalog.videos.all()}
-    compact(storage)
-    for name in _DERIVED:
+    catalog, removal = storage.catalog, _unfinished(storage)
+    contents = [content for content in removal.contents if not catalog.videos.has_content(content)]
+    _compact_shards(storage)
+    _erase_rows(storage, removal)
+    for content in contents:
+        storage.remove_copy(content)
+    for name in ("index", *(("texts",) if removal.words else ())):  # what is made anew from what remains
         if name == "index" and erase is not None and not removal.experts:
             erase(sorted({*removal.videos.values()}))
         elif (storage.path / name).is_dir():
@@ -132,28 +141,56 @@ def _finish(storage: Storage, erase: Callable[[Sequence[str]], None] | None = No
             sync_folder(storage.path)
     if (storage.path / "overlap" / "library.db").is_file():  # what an overlap search looked at besides
         with type(storage).open(storage.path / "overlap") as beside, beside.writing():
-            copies = {video.id: video for video in beside.catalog.videos.all() if video.content in contents}
+            copies = {video.id: video for video in beside.catalog.videos.of_contents(contents)}
             remove_videos(beside, list(copies), copies.__getitem__)
     with catalog.transaction():
         catalog.remove_meta(_UNFINISHED)
     catalog.empty_log()
 
 
+def _erase_rows(storage: Storage, removal: _Removal) -> None:
+    """Erase what remains of removed rows in the database.
+
+    SQLite overwrites a row where it lies, and has seldom copied it to another page before. To rewrite a large database
+    for that would make each removal cost as much as all rows do, so this waits until the removals are worth it.
+    """
+    catalog = storage.catalog
+    removals = int(catalog.meta(_REMOVALS) or 0) + len(set(removal.videos.values()))
+    is_due = removal.experts or removals >= _REWRITTEN_SHARE * catalog.changes.highest_number()
+    if is_due or catalog.size() <= _SMALL_DATABASE:
+        _rewrite(storage)
+        return
+    with catalog.transaction():
+        catalog.set_meta(_REMOVALS, str(removals))
+    _empty_log(storage)
+    _log.warning(
+        "%s: what was removed is overwritten in library.db, of which single rows%s may have a second copy; they go "
+        "when more is removed, or at once with: reelseek remove %s --compact",
+        storage.path, " and words of the full text" if removal.words else "", storage.path,
+    )  # fmt: skip
+
+
 def compact(storage: Storage) -> None:
-    """Rewrite shards that hold bytes no row names; see `Library.compact`."""
+    """Rewrite shards that hold bytes no row names, and the database; see `Library.compact`."""
     catalog = storage.catalog
     with storage.writing(finish=False):
-        named: dict[str, list[TrackRow]] = {}
-        for row in catalog.tracks.all():
-            named.setdefault(folder_name(row.fingerprint), []).append(row)
-        for folder in sorted((storage.path / "tracks").glob("*")):
-            if folder.is_dir():
-                _compact_folder(storage, folder, sorted(named.get(folder.name, []), key=lambda row: row.place))
+        groups = {group.fingerprint: group for group in catalog.tracks.groups()}
         with catalog.transaction():
-            catalog.texts.rebuild_words()
-        _empty_log(storage)
-        catalog.rewrite()
-        _empty_log(storage)
+            for fingerprint, (shard, end) in catalog.tracks.shard_ends():
+                if end:
+                    catalog.tracks.add_hole(fingerprint, groups[fingerprint].dim, groups[fingerprint].dtype, shard)
+        _compact_shards(storage)
+        _rewrite(storage)
+
+
+def _rewrite(storage: Storage) -> None:
+    catalog = storage.catalog
+    with catalog.transaction():
+        catalog.texts.rebuild_words()
+        catalog.remove_meta(_REMOVALS)
+    _empty_log(storage)
+    catalog.rewrite()
+    _empty_log(storage)
 
 
 def _empty_log(storage: Storage) -> None:
@@ -164,16 +201,39 @@ def _empty_log(storage: Storage) -> None:
         )
 
 
-def _compact_folder(storage: Storage, folder: Path, rows: list[TrackRow]) -> None:
+def _compact_shards(storage: Storage) -> None:
+    """Rewrite the shards that hold bytes no row names: those noted, and ends that a killed writer never named."""
+    tracks = storage.catalog.tracks
+    files: dict[str, Shards] = {}
+    holes: dict[str, set[int]] = {}
+    for fingerprint, dim, dtype, shard in tracks.holes():
+        files[fingerprint] = storage.shards_of(fingerprint, dim, dtype)
+        holes.setdefault(fingerprint, set()).add(shard)
+    for group in tracks.groups():
+        shards = files[group.fingerprint] = storage.shards_of(group.fingerprint, group.dim, group.dtype)
+        last, _ = end = tracks.end(group.fingerprint)
+        if shards.has_more(end):
+            holes.setdefault(group.fingerprint, set()).update(n for n in shards.numbers() if n >= last)
+    for fingerprint, numbers in sorted(holes.items()):
+        _compact_files(storage, fingerprint, files[fingerprint], numbers)
+    named = {folder_name(fingerprint) for fingerprint in files}
+    for folder in sorted((storage.path / "tracks").glob("*")):
+        if folder.is_dir() and folder.name not in named:
+            unnamed = Shards(folder, 1, np.float16)
+            _compact_files(storage, "", unnamed, unnamed.numbers())
+
+
+def _compact_files(storage: Storage, fingerprint: str, shards: Shards, numbers: Collection[int]) -> None:
     """Move what is named out of shards that hold anything else; then, with the new places on disk, delete those."""
     catalog = storage.catalog
-    present = [row for row in rows if row.steps]
-    shards = storage.shards(rows[0]) if rows else Shards(folder, 1, np.float16)
-    old = shards.holey((row.place, row.steps) for row in present) if present else shards.numbers()
-    moved = [row for row in present if row.place[0] in old]
-    places = shards.move([(row.place, row.steps) for row in moved], catalog.deleted_below())
+    rows = [row for shard in sorted(numbers) for row in catalog.tracks.of_fingerprint(fingerprint, shard) if row.steps]
+    old = shards.holey(((row.place, row.steps) for row in rows), numbers)
+    moves = shards.move([(row.place, row.steps) for row in rows if row.place[0] in old], catalog.deleted_below())
     with catalog.transaction():
-        catalog.tracks.move((row, place) for row, place in zip(moved, places, strict=True) if place)
+        for move in moves:
+            catalog.tracks.move(fingerprint, move.old, move.rows, move.new)
         if old:
             catalog.set_deleted_below(old[-1] + 1)
     shards.drop(old)
+    with catalog.transaction():
+        catalog.tracks.clear_holes(fingerprint, numbers)

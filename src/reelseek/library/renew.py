@@ -33,11 +33,12 @@ def renew_treatments(
         Videos whose tracks were forgotten, with the reason.
     """
     files = set(paths)
-    contents = storage.catalog.contents
+    videos = storage.catalog.videos
     old = {
         video.content: video
-        for video in storage.catalog.videos.all()
-        if video.content and video.path in files and "treatment" not in contents.info(video.content)
+        for content in sorted(set(storage.catalog.contents.untreated(files)))
+        for video in videos.of_content(content)
+        if video.path in files
     }
     if not old:
         return []
@@ -72,8 +73,15 @@ def _replace_info(storage: Storage, content: str, info: MediaInfo) -> bool:
 def outdated_tracks(storage: Storage, specs: Sequence[str]) -> list[TrackRow]:
     """List the tracks of files that another version or model of their expert made than those that run now."""
     current = {load_expert(spec).name: load_expert(spec).fingerprint for spec in specs}
-    rows = (row for row in storage.catalog.tracks.all() if row.expert in current and not row.owner.startswith("id:"))
-    return [row for row in rows if row.fingerprint != current[row.expert]]
+    tracks = storage.catalog.tracks
+    rows = [
+        row
+        for group in tracks.groups()
+        if current.get(group.expert, group.fingerprint) != group.fingerprint
+        for row in tracks.of_fingerprint(group.fingerprint)
+        if row.expert == group.expert and not row.owner.startswith("id:")
+    ]
+    return sorted({(row.owner, row.expert): row for row in rows}.values(), key=lambda row: (row.owner, row.expert))
 
 
 def describe_outdated(

@@ -4,15 +4,14 @@ Subtitles belong to a content, as its tracks do: of a file that is there twice, 
 both. A subtitle file that comes, changes or goes makes the next `add` read the words of its content again.
 """
 
-from collections.abc import Iterable
-from functools import cached_property
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from reelseek.experts import load_expert
 from reelseek.library.catalog import SidecarState
 from reelseek.library.storage import Storage
 from reelseek.media.streams import SubtitleStream
-from reelseek.media.subtitles import sidecar_names
+from reelseek.media.subtitles import FolderSubtitles
 
 __all__ = ["Sidecars", "reads_subtitles"]
 
@@ -23,26 +22,19 @@ def reads_subtitles(spec: str) -> bool:
 
 
 class Sidecars:
-    """Subtitle files beside the videos of a library, as they are now; every folder is listed once."""
+    """Subtitle files beside some of the videos of a library, as they are now; every folder is listed once.
 
-    def __init__(self, storage: Storage) -> None:
+    Args:
+        contents: those of the videos.
+    """
+
+    def __init__(self, storage: Storage, contents: Collection[str]) -> None:
         self._storage = storage
-        self._folders: dict[Path, dict[str, list[str]]] = {}
-
-    @cached_property
-    def _paths(self) -> dict[str, list[Path]]:
-        paths: dict[str, list[Path]] = {}
-        for video in self._storage.catalog.videos.all():
+        self._folders: dict[Path, FolderSubtitles] = {}
+        self._paths: dict[str, list[Path]] = {}
+        for video in sorted(storage.catalog.videos.of_contents(contents), key=lambda video: video.id):
             if video.path is not None and video.content is not None:
-                paths.setdefault(video.content, []).append(video.path)
-        return paths
-
-    @cached_property
-    def _videos_in(self) -> dict[Path, list[str]]:
-        names: dict[Path, list[str]] = {}
-        for path in (path for paths in self._paths.values() for path in paths):
-            names.setdefault(path.parent, []).append(path.name)
-        return names
+                self._paths.setdefault(video.content, []).append(video.path)
 
     def copies(self, content: str) -> tuple[Path, ...]:
         """Every path at which a content is known to lie."""
@@ -54,8 +46,8 @@ class Sidecars:
         for path in self._paths.get(content, ()):
             folder = path.parent
             if folder not in self._folders:
-                self._folders[folder] = sidecar_names(folder, self._videos_in[folder])
-            files += [folder / name for name in self._folders[folder].get(path.name, ())]
+                self._folders[folder] = FolderSubtitles(folder)
+            files += [folder / name for name in self._folders[folder].beside(path.name)]
         return frozenset(_stat(files))
 
     def changed(self, content: str) -> bool:

@@ -259,15 +259,20 @@ class Storage:
             return None
 
     def _append(self, fingerprint: str, track: Track) -> Place:
-        shards = self._shards_of(fingerprint, track.values.shape[1], track.values.dtype.name)
-        end = self.catalog.tracks.end(fingerprint)
-        return shards.append(track.values, track.spans, end, self.catalog.deleted_below())
+        dim, dtype, tracks = track.values.shape[1], track.values.dtype.name, self.catalog.tracks
+        shards, end = self.shards_of(fingerprint, dim, dtype), tracks.end(fingerprint)
+        had_more = shards.has_more(end)
+        place = shards.append(track.values, track.spans, end, self.catalog.deleted_below())
+        for shard in {end[0], place[0]} if had_more else ():  # a writer was killed before it could name what it wrote
+            tracks.add_hole(fingerprint, dim, dtype, shard)
+        return place
 
     def shards(self, row: TrackRow) -> Shards:
         """The files in which a track lies."""
-        return self._shards_of(row.fingerprint, row.dim, row.dtype)
+        return self.shards_of(row.fingerprint, row.dim, row.dtype)
 
-    def _shards_of(self, fingerprint: str, dim: int, dtype: str) -> Shards:
+    def shards_of(self, fingerprint: str, dim: int, dtype: str) -> Shards:
+        """The files in which tracks of one fingerprint lie."""
         if fingerprint not in self._shards:
             self._shards[fingerprint] = Shards(self.path / "tracks" / folder_name(fingerprint), dim, dtype)
         return self._shards[fingerprint]

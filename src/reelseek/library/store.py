@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reelseek.cluster import Cluster
 from reelseek.errors import LibraryError, UsageError
 from reelseek.experts.expert import Text
 from reelseek.library.catalog import FORMAT_VERSION
 from reelseek.library.damage import check_storage, damaged_bytes
 from reelseek.library.ingest import add
-from reelseek.library.names import Names, name_some, video_names
+from reelseek.library.lookup import VideoLookup
+from reelseek.library.names import name_some
 from reelseek.library.records import Caption, TrackRow, Video
 from reelseek.library.removal import compact, finish_interrupted, remove_expert, remove_videos
 from reelseek.library.report import AddReport, Progress
@@ -44,9 +46,9 @@ class Library(Storage):
         """All videos in order of id."""
         return self.catalog.videos.all()
 
-    def names(self) -> Names[Video]:
-        """Which video a name means, for many names."""
-        return video_names(self.videos())
+    def names(self) -> VideoLookup:
+        """Which video a name means, in any form of its letters, or none, or several."""
+        return VideoLookup(self.catalog)
 
     def video(self, name: str) -> Video:
         """A video by its id, its path, or the end of either where that names just one, in any form of its letters.
@@ -139,11 +141,12 @@ class Library(Storage):
         retry_failed: bool = False,
         device: "str | torch.device | None" = None,
         progress: Progress | None = None,
+        cluster: Cluster | None = None,
     ) -> AddReport:
         """Ingest and extract what is new; see `reelseek.library.add`."""
         return add(
             self, paths, captions=captions, media=media, experts=experts, workers=workers, limits=limits,
-            retry_failed=retry_failed, device=device, progress=progress,
+            retry_failed=retry_failed, device=device, progress=progress, cluster=cluster,
         )  # fmt: skip
 
     def remove(self, names: Sequence[str], *, erase: Callable[[Sequence[str]], None] | None = None) -> list[str]:

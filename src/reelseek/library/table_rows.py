@@ -2,7 +2,7 @@
 
 from reelseek.library.catalog import Catalog
 from reelseek.library.collection import Collection
-from reelseek.library.names import video_names
+from reelseek.library.lookup import VideoLookup
 from reelseek.library.report import AddReport
 from reelseek.media.notice import Notice
 
@@ -11,12 +11,11 @@ __all__ = ["write_rows"]
 
 def write_rows(catalog: Catalog, collection: Collection, report: AddReport, *, media: bool) -> None:
     """Captions, splits and rows for videos that a table names; their files come later, or never."""
-    videos = catalog.videos.all()
-    collection.use_names_of(video_names(videos))
-    present = {video.id for video in videos}
+    collection.use_names_of(VideoLookup(catalog))
     named = {caption.video for caption in collection.captions} | set(collection.splits)
     entries = {entry.id for entry in collection.entries}
     rows = {c.id for c in collection.entries if c.path is None or c.id in named or not media}
+    present = catalog.videos.existing(rows | named)
     unmatched = named - present - entries
     report.rows, report.lost_rows = collection.rows, collection.lost_rows
     report.failed += [_failed_row(notice) for notice in collection.problems if notice.lost]

@@ -60,14 +60,18 @@ def pending_tasks(
 ) -> list[Task]:
     """A task for every content among `paths` that lacks a track of one of the experts."""
     catalog = storage.catalog
-    fingerprints = {(row.owner, row.expert): row.fingerprint for row in catalog.tracks.all()}
-    failed = {(failure.video, failure.expert) for failure in catalog.failures.all() if is_final(failure)}
+    videos = catalog.videos.at_paths(paths)
+    contents = {video.content for video in videos if video.content is not None}
+    rows = catalog.tracks.of_owners(contents)
+    fingerprints = {(row.owner, row.expert): row.fingerprint for row in rows}
+    failures = [] if retry_failed else catalog.failures.of_videos(video.id for video in videos)
+    failed = {(failure.video, failure.expert) for failure in failures if is_final(failure)}
     owners = {owner for owner, _ in fingerprints}
-    sidecars = Sidecars(storage)
+    sidecars = Sidecars(storage, contents)
     subtitle_specs = {spec for spec in specs if reads_subtitles(spec)}
     tasks: dict[str, Task] = {}
-    for video in catalog.videos.all():
-        if video.path is None or video.content is None or video.content in tasks or video.path not in paths:
+    for video in videos:
+        if video.path is None or video.content is None or video.content in tasks:
             continue
         again = subtitle_specs if subtitle_specs and sidecars.changed(video.content) else set()
         lacks = tuple(
@@ -77,11 +81,10 @@ def pending_tasks(
             or fingerprints.get((video.content, load_expert(spec).name)) != load_expert(spec).fingerprint
         )
         has_tracks = video.content in owners
-        if not retry_failed:
-            if (video.id, "") in failed and not has_tracks:
-                report.known_failures += 1
-                continue
-            lacks = tuple(s for s in lacks if s in again or (video.id, load_expert(s).name) not in failed)
+        if (video.id, "") in failed and not has_tracks:
+            report.known_failures += 1
+            continue
+        lacks = tuple(s for s in lacks if s in again or (video.id, load_expert(s).name) not in failed)
         if lacks:
             tasks[video.content] = _task(video, video.path, lacks, sidecars, has_tracks=has_tracks)
     return list(tasks.values())
@@ -107,13 +110,10 @@ def add_outdated(
 ) -> list[Task]:
     """The tasks, with every outdated track whose file is at hand, or it could not be searched beside the new ones."""
     catalog = storage.catalog
-    failures = catalog.failures.all() if outdated and not retry_failed else []
-    failed = {(failure.video, failure.expert) for failure in failures if is_final(failure)}
-    rows = [
-        row
-        for row in outdated
-        if not any((video.id, row.expert) in failed for video in catalog.videos.of_owner(row.owner))
-    ]
+    videos = {row.owner: [video.id for video in catalog.videos.of_owner(row.owner)] for row in outdated}
+    ids = [] if retry_failed else {identifier for members in videos.values() for identifier in members}
+    failed = {(failure.video, failure.expert) for failure in catalog.failures.of_videos(ids) if is_final(failure)}
+    rows = [row for row in outdated if not any((video, row.expert) in failed for video in videos[row.owner])]
     return _add_tracks(storage, tasks, rows, specs)
 
 
@@ -123,7 +123,7 @@ def _add_tracks(storage: Storage, tasks: list[Task], rows: Sequence[TrackRow], s
         return tasks
     spec_of = {load_expert(spec).name: spec for spec in specs}
     by_content = {task.content: task for task in tasks}
-    sidecars = Sidecars(storage)
+    sidecars = Sidecars(storage, {row.owner for row in rows})
     for row in rows:
         spec, video = spec_of.get(row.expert), _unchanged_video(storage.catalog, row)
         if spec is None or video is None or video.path is None:

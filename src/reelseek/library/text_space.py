@@ -29,7 +29,7 @@ def check_text_space(storage: Storage) -> None:
     if noted is None and encoder is packaged_encoder():
         return
     noted = noted or {"name": "", "fingerprint": packaged_encoder().fingerprint}
-    lines = [expert for expert in LINE_EXPERTS if expert in storage.catalog.tracks.experts()]
+    lines = [expert for expert in LINE_EXPERTS if storage.catalog.tracks.groups(expert)]
     if not lines or noted["fingerprint"] == encoder.fingerprint:
         return
     embedder = f"the encoder {noted['name']}" if noted["name"] else "the packaged encoder"
@@ -58,7 +58,7 @@ def follow_text_space(storage: Storage) -> str:
     name = (json.loads(storage.catalog.meta(_KEY) or "null") or {"name": ""})["name"]
     if not name or os.environ.get(SENTENCE_VARIABLE, "").strip():
         return ""
-    if not any(expert in storage.catalog.tracks.experts() for expert in LINE_EXPERTS):
+    if not any(storage.catalog.tracks.groups(expert) for expert in LINE_EXPERTS):
         return ""
     try:
         use_sentence_encoder(name)

@@ -27,7 +27,7 @@ from pebble import ProcessExpired, ProcessPool
 from reelseek.errors import LimitError, MediaError, UsageError
 from reelseek.media.memory import available_memory
 
-__all__ = ["WORKER_DIED", "Workers", "guarded", "serve", "stream"]
+__all__ = ["WORKER_DIED", "Workers", "guarded", "portable", "serve", "stream"]
 
 WORKER_DIED = "its worker process died"
 """How the message begins that an item gets whose worker ended, by the item's doing or somebody else's."""
@@ -278,12 +278,12 @@ def _send_results(pipe: Connection, function: Callable[[Any], Iterable[Any]], it
     except (EOFError, BrokenPipeError, ConnectionResetError):
         raise
     except Exception as error:  # every error of one item is that item's own
-        batch.append(_portable(error))
+        batch.append(portable(error))
     pipe.send((batch, True))
 
 
-def _portable(error: Exception) -> Exception:
-    """The error if it survives the way to another process, else its text."""
+def portable(error: Exception) -> Exception:
+    """Return the error if it survives the way to another process, else a MediaError with its text."""
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301  # what was dumped on the same line
     except Exception:

@@ -4,8 +4,12 @@ import html
 import math
 import os
 import re
+import time
 import unicodedata
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Sequence
+from functools import cached_property, lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +21,13 @@ from reelseek.media.cues import Cue, CueFile, read_cues
 from reelseek.media.notice import Notice
 from reelseek.media.streams import Subtitle
 
-__all__ = ["MACHINE_WRITTEN", "SUBTITLES_VERSION", "format_subtitles", "sidecar_names", "sidecar_subtitles"]
+__all__ = [
+    "MACHINE_WRITTEN",
+    "SUBTITLES_VERSION",
+    "FolderSubtitles",
+    "format_subtitles",
+    "sidecar_subtitles",
+]
 
 MACHINE_WRITTEN = ".machine-written"  # in the names of subtitles that nobody said
 
@@ -27,49 +37,76 @@ SUBTITLES_VERSION = 2
 _READ = (".srt", ".vtt", ".ass", ".ssa")
 _NOT_READ = (".sub", ".idx", ".sup", ".smi", ".sami", ".sbv", ".ttml", ".dfxp", ".lrc", ".stl")
 _VIDEOS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".m2ts", ".wmv", ".flv", ".ogv")
+_STILL_NS = 5_000_000_000
 _LARGEST = 20 * 2**20  # a day of subtitles is well under a megabyte
 _LATEST_MS = 100 * 3600 * 1000 - 1  # that SubRip can express
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8})*")
 _KINDS = frozenset("default forced foreign sdh cc hi full signs songs commentary auto orig original normal dub".split())
 
 
-def sidecar_names(folder: Path, videos: Iterable[str] = ()) -> dict[str, list[str]]:
-    """Names of the subtitle files in a folder by the name of the video each belongs to.
+class FolderSubtitles:
+    """The subtitle files of a folder as it is now.
 
     A file belongs to the video whose name begins its own for longest: `film.srt`, `film.pt-BR.forced.srt` and
     `film.mp4.srt` to `film.mp4`, but `film.2.srt` to `film.2.mp4` where there is one.
-
-    Args:
-        videos: names that are videos, besides those that look like one.
     """
-    try:
-        names = sorted(os.listdir(folder))
-    except OSError:
-        return {}
-    owners: dict[str, list[str]] = {}
-    for name in {*videos, *(name for name in names if name.lower().endswith(_VIDEOS))}:
-        for form in {_form(name), _form(os.path.splitext(name)[0])}:
-            owners.setdefault(form, []).append(name)
-    beside: dict[str, list[str]] = {}
-    for name in names:
-        if name.lower().endswith((*_READ, *_NOT_READ)) and MACHINE_WRITTEN not in name and not name.startswith("._"):
-            for owner in owners.get(_longest_owner(name, owners), ()):
-                beside.setdefault(owner, []).append(name)
-    return beside
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            self._names = os.listdir(folder)
+        except OSError:
+            self._names = []
+        self._subtitles = sorted(
+            (_form(name), name)
+            for name in self._names
+            if name.lower().endswith((*_READ, *_NOT_READ)) and MACHINE_WRITTEN not in name and not name.startswith("._")
+        )
+
+    @cached_property
+    def _videos(self) -> frozenset[str]:
+        """Forms of the names that look like a video, with and without what they end in."""
+        forms = [_form(name) for name in self._names if name.lower().endswith(_VIDEOS)]
+        return frozenset(forms).union(os.path.splitext(form)[0] for form in forms)
+
+    def beside(self, video: str) -> list[str]:
+        """Names of the files that belong to a video of the folder, whether or not its name looks like one."""
+        forms = {_form(video), _form(os.path.splitext(video)[0])}
+        start = f"{min(forms, key=len)}."
+        names = []
+        for form, name in islice(self._subtitles, bisect_left(self._subtitles, (start, "")), None):
+            if not form.startswith(start):
+                break
+            if self._longest_owner(form, forms) in forms:
+                names.append(name)
+        return sorted(names)
+
+    def _longest_owner(self, form: str, forms: Collection[str]) -> str:
+        while "." in form:
+            form = form.rpartition(".")[0]
+            if form in forms or form in self._videos:
+                return form
+        return ""
 
 
 def _form(name: str) -> str:
     """Names are compared without letter case, and with accents as one character, as file systems differ in both."""
-    return unicodedata.normalize("NFC", name).casefold()
+    return name.lower() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
 
 
-def _longest_owner(name: str, owners: dict[str, list[str]]) -> str:
-    form = _form(name)
-    while "." in form:
-        form = form.rpartition(".")[0]
-        if form in owners:
-            return form
-    return ""
+def _folder_subtitles(folder: Path) -> FolderSubtitles:
+    """The subtitle files of a folder; one that did not change of late is listed once, however many videos it holds."""
+    try:
+        changed = folder.stat().st_mtime_ns
+    except OSError:
+        return FolderSubtitles(folder)
+    if time.time_ns() - changed < _STILL_NS:  # clocks of file systems are coarse
+        return FolderSubtitles(folder)
+    return _list_folder(folder, changed)
+
+
+@lru_cache(maxsize=4)
+def _list_folder(folder: Path, changed: int) -> FolderSubtitles:
+    return FolderSubtitles(folder)
 
 
 def _tags(name: str, video: str) -> list[str]:
@@ -96,7 +133,7 @@ def sidecar_subtitles(
     lines: list[Subtitle] = []
     notices: list[Notice] = []
     for path in dict.fromkeys([video, *copies]):
-        for name in sidecar_names(path.parent, [path.name]).get(path.name, ()):
+        for name in _folder_subtitles(path.parent).beside(path.name):
             lines_of_file, remarks = _read(path.with_name(name), _tags(name, path.name), duration)
             lines += lines_of_file
             notices += [Notice(name, message, lost) for message, lost in remarks]

@@ -10,9 +10,10 @@ import torch
 
 from reelseek.errors import UsageError
 from reelseek.evaluation.steps import StepRecall, step_recall
-from reelseek.library.names import Names, name_some
+from reelseek.library.lookup import VideoLookup
+from reelseek.library.names import name_some
 from reelseek.library.readers.steps import CrossTask
-from reelseek.library.store import Library, Video
+from reelseek.library.store import Library
 from reelseek.models.joint import load_for
 from reelseek.models.model import RetrievalModel
 from reelseek.moments.curves import RADIUS
@@ -82,7 +83,7 @@ def measure_steps(
     return MeasuredSteps(step_recall(placed, truth), step_recall(even, truth), counts, tuple(skipped))
 
 
-def _identify(names: Names[Video], name: str) -> str:
+def _identify(names: VideoLookup, name: str) -> str:
     """The id of the one video that a name means."""
     matches = [video.id for video in names.matches(name)]
     if not matches:

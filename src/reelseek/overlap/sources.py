@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from reelseek.cluster import Cluster
 from reelseek.errors import CollectionError, FeatureError, UsageError
 from reelseek.library import Library, Video, add
 from reelseek.library.folders import walk_folder
@@ -144,7 +145,7 @@ class Source:
             raise CollectionError(f"features of different widths cannot be compared: {widths}")
         return frames
 
-    def examine(self, names: Sequence[str], progress: Progress) -> None:
+    def examine(self, names: Sequence[str], progress: Progress, cluster: Cluster | None = None) -> None:
         """Extract plain frames and sound of videos that lack them, where their files are available."""
 
     def shares(self, name: str) -> Frames | None:
@@ -237,7 +238,7 @@ class LibrarySource(Source):
         track = self._track(self.library, self._rows, name)
         return _by_second(*track) if track else None
 
-    def examine(self, names: Sequence[str], progress: Progress) -> None:
+    def examine(self, names: Sequence[str], progress: Progress, cluster: Cluster | None = None) -> None:
         examined = self._evidence["plain"][1]
         files = [
             video.path
@@ -249,7 +250,7 @@ class LibrarySource(Source):
         missing = [name for name in _EVIDENCE if name == "plain" or not self._evidence[name][1]]
         if self._evidence_library is None:
             self._evidence_library = Library.open(self._evidence_folder, create=True)
-        add(self._evidence_library, files, experts=missing, progress=progress)
+        add(self._evidence_library, files, experts=missing, progress=progress, cluster=cluster)
         self._evidence |= {
             name: (self._evidence_library, _rows_by_owner(self._evidence_library, name)) for name in missing
         }
@@ -304,6 +305,7 @@ def open_source(
     *,
     parts: Sequence[str] = (),
     device: str | None = None,
+    cluster: Cluster | None = None,
 ) -> Source:
     """Open a library, a folder of videos (whose frames are extracted into a library at `work`), or a folder of `.npy`.
 
@@ -313,7 +315,7 @@ def open_source(
         expert: whose features are compared; None takes `copy`, or if a library lacks it one of its own of appearance.
             Files of features have none.
         parts: what will be compared, looked up before anything is extracted.
-        device: where the expert of a folder of videos computes, see `library.add`.
+        device, cluster: where the expert of a folder of videos computes, see `library.add`.
 
     Raises:
         UsageError: the path is none of these, the library has no such expert, or the folder no such part.
@@ -334,7 +336,8 @@ def open_source(
     for part in parts:
         by_name.videos(part)
     with Library.open(work, create=True) as library:
-        add(library, [path], experts=[expert or DEFAULT_EXPERT, *_EVIDENCE], device=device, progress=progress)
+        experts = [expert or DEFAULT_EXPERT, *_EVIDENCE]
+        add(library, [path], experts=experts, device=device, progress=progress, cluster=cluster)
         gone = [video.id for video in library.videos() if video.path is None or not video.path.exists()]
         if gone:  # deleted since; their features, perhaps of another release, are of no use
             library.remove(gone)

@@ -123,6 +123,7 @@ def _bring_up_to_date(
         except LibraryError:
             if write or attempt == _ATTEMPTS or library.revision() == revision:
                 raise
+            source = Source(library, source.model, source.rule, source.named)
         else:
             if write or attempt == _ATTEMPTS or library.revision() == revision:
                 break
@@ -238,16 +239,16 @@ class _Update:
         Raises:
             ModelError: a value is NaN, or too large for half precision; or a video's slots have weights.
         """
-        entries, reader = self.source.entries({video: self.stale.lacking[video][1] for video in ids})
-        damage = _damaged(self.source.library, reader, entries)
+        entries = self.source.entries({video: self.stale.lacking[video][1] for video in ids})
+        damage = _damaged(self.source.library, self.source.reader, entries)
         self.damage |= damage
         counts = {entry.video.id: len(entry.clips) for entry in entries}
         self.left_out += [LeftOut(video, counts[video], pairs[0][1]) for video, pairs in damage.items()]
         entries = [entry for entry in entries if entry.video.id not in damage]
-        return self._block(entries, reader) if entries else None
+        return self._block(entries) if entries else None
 
-    def _block(self, entries: Sequence[Entry], reader: TokenReader) -> Block:
-        model = self.source.model
+    def _block(self, entries: Sequence[Entry]) -> Block:
+        model, reader = self.source.model, self.source.reader
         clips = [clip for entry in entries for clip in entry.clips]
         parts = []
         for part in embed_batches(model, reader, clips, self._report):

@@ -11,14 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from reelseek.library.catalog import Change
-from reelseek.library.clips import ClipRule, clips_by_video
+from reelseek.library.clips import ClipRule, clips_of
 from reelseek.library.records import Video
 from reelseek.library.store import Library
-from reelseek.library.tokens import Clip, TokenReader
+from reelseek.library.tokens import Clip
 from reelseek.models.embed import reader_for
 from reelseek.models.model import RetrievalModel
 from reelseek.search.index import Index
-from reelseek.search.part import Part
 from reelseek.search.segment import Segment
 from reelseek.search.vectors import Rows
 
@@ -56,34 +55,30 @@ class Source:
 
     def __init__(self, library: Library, model: RetrievalModel, rule: ClipRule, experts: Sequence[str] | None) -> None:
         self.library, self.model, self.rule = library, model, rule
-        self.named, self._facts = experts, library.experts()
-        self.experts = tuple(self._reader([]).dims)
+        self.named, self.reader = experts, reader_for(model, library, experts)
+        self.experts = tuple(self.reader.dims)
 
-    def _reader(self, videos: Sequence[Video]) -> TokenReader:
-        return reader_for(self.model, self.part(videos), self.named)
-
-    def part(self, videos: Sequence[Video]) -> Part:
-        """Some videos with their tracks."""
-        return Part(self.library, videos, self._facts)
-
-    def entries(self, numbers: dict[str, int]) -> tuple[list[Entry], TokenReader]:
-        """Videos of these ids, in order of id, and a reader of their tracks.
+    def entries(self, numbers: dict[str, int]) -> list[Entry]:
+        """Videos of these ids, in order of id.
 
         Args:
             numbers: of the videos in the library, by id.
         """
-        videos = self.library.catalog.videos.some(list(numbers))
-        part = self.part(videos)
-        reader = reader_for(self.model, part, self.named)
+        catalog, reader = self.library.catalog, self.reader
+        videos = {video.id: video for video in sorted(catalog.videos.with_ids(numbers), key=lambda video: video.id)}
+        hashes = catalog.tracks.hashes_of({owner for video in videos.values() for owner in video.owners})
+        reader.prepare(videos)
         entries = []
-        for video, clips in clips_by_video(self.library, videos, self.rule):
-            rows = [reader.row(video.id, expert) for expert in reader.dims]
-            hashes = [part.hashes.get((row.owner, row.expert), "") if row else "" for row in rows]
+        cut = clips_of(self.library, self.rule, videos.values())
+        for name, group in itertools.groupby(cut, lambda clip: clip.video):
+            clips = list(group)
+            rows = [reader.row(name, expert) for expert in reader.dims]
+            tracks = [hashes.get((row.owner, row.expert), "") if row else "" for row in rows]
             spans = [(clip.start_seconds, clip.end_seconds) for clip in clips]
-            text = json.dumps([list(reader.dims), hashes, spans])
+            text = json.dumps([list(reader.dims), tracks, spans])
             signature = hashlib.blake2b(text.encode(), digest_size=16).hexdigest().encode()
-            entries.append(Entry(video, numbers[video.id], clips, signature))
-        return entries, reader
+            entries.append(Entry(videos[name], numbers[name], clips, signature))
+        return entries
 
 
 @dataclass
@@ -150,7 +145,7 @@ def find_stale(
             changes = itertools.chain(changes, (Change(number, video, 0) for video, number in again.items()))
     for block in _blocks(changes):
         stale.changes += len(block)
-        entries, _ = source.entries({change.video: change.number for change in block if change.video is not None})
+        entries = source.entries({change.video: change.number for change in block if change.video is not None})
         gone = np.array([change.number for change in block if change.video is None], np.int64)
         if comparison is not None:
             comparison.compare(entries, gone)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from reelseek.library.store import Library
 from reelseek.models.model import RetrievalModel
 from reelseek.search.current import CurrentIndex
+from reelseek.search.exact import ExactGallery
 from reelseek.search.fulltext import Line, lines_with_phrase, matching_lines
 from reelseek.search.index import Index
 from reelseek.search.question import Question
@@ -32,11 +33,17 @@ class Ranking:
 
 
 def rank(
-    library: Library, model: RetrievalModel, current: CurrentIndex, question: Question, count: int | None
+    library: Library,
+    model: RetrievalModel,
+    current: CurrentIndex,
+    question: Question,
+    count: int | None,
+    exact: ExactGallery | None = None,
 ) -> Ranking:
     """Candidates by vectors and by full text, all scored alike.
 
     Args:
+        exact: finds candidates instead of the index's neighbours.
         count: how many candidates of each presence pattern are looked at; None scores every clip.
     """
     index, query = current.index, question.query
@@ -46,6 +53,8 @@ def rank(
     else:
         if count is None:
             nearest = index.live_rows()
+        elif exact is not None:
+            nearest = exact.nearest(question, count)
         else:
             (nearest,) = candidate_rows(model, index, question.texts, question.mix, count)
         rows = current.present_rows(np.union1d(nearest, np.fromiter(lines, np.int64, len(lines))))

@@ -70,7 +70,12 @@ class Owners:
         """Ids of videos by owner, for these owners at least."""
         new = dict.fromkeys(owner for owner in owners if owner not in self._videos)
         if new:
-            self._videos.update(self._library.catalog.videos.ids_by_owner(new))
+            self._videos.update(
+                {owner: [owner.removeprefix("id:")] if owner.startswith("id:") else [] for owner in new}
+            )
+            contents = [owner for owner in new if not owner.startswith("id:")]
+            for video in self._library.catalog.videos.of_contents(contents):
+                self._videos[video.content or ""].append(video.id)
         return self._videos
 
 

@@ -13,6 +13,7 @@ from reelseek.library.clips import ClipRule
 from reelseek.library.names import printable
 from reelseek.library.store import Library, Video
 from reelseek.library.tokens import Clip, TokenReader
+from reelseek.models.device import device_of, resolve_device
 from reelseek.models.embed import embed_clips, similarity_matrix
 from reelseek.models.joint import load_for
 from reelseek.models.model import Embedding, RetrievalModel
@@ -55,6 +56,8 @@ class Searcher:
         update: False takes the index as it is, if there is one.
         device: where clips and queries are embedded, see `resolve_device`; a model that was given stays where it is
             if nothing is named.
+        exact: score every clip on that device instead of searching nearest neighbours; on an accelerator the
+            embeddings of all clips have to fit into its memory.
         progress: called with how many clips are embedded, and of how many, whenever an index is built.
 
     Attributes:
@@ -72,12 +75,14 @@ class Searcher:
         rule: ClipRule | None = None,
         update: bool = True,
         device: str | torch.device | None = None,
+        exact: bool = False,
         progress: Progress | None = None,
     ) -> None:
         self.library = library
         loaded = load_for(library, model, device)
         self.model, self.left_out = loaded.model, loaded.left_out
         self._update, self._progress = update, progress
+        self._exact_on = (device_of(self.model) if device is None else resolve_device(device)) if exact else None
         self._current = CurrentIndex(library, self.model, rule, update=update, progress=progress)
         self._selections: dict[tuple[str, ...], CurrentIndex] = {}
         self._follow()
@@ -145,7 +150,7 @@ class Searcher:
     def _gallery(self, experts: tuple[str, ...] | None) -> Gallery:
         current = self._current if experts is None else self._selected(experts)
         if experts not in self._galleries:
-            self._galleries[experts] = Gallery(self.library, self.model, current)
+            self._galleries[experts] = Gallery(self.library, self.model, current, self._exact_on)
         return self._galleries[experts]
 
     def _selected(self, experts: tuple[str, ...]) -> CurrentIndex:
@@ -202,7 +207,7 @@ class Searcher:
         index = gallery.current.index
         count = 4 * k + 40
         while True:
-            ranking = rank(self.library, self.model, gallery.current, question, count)
+            ranking = rank(self.library, self.model, gallery.current, question, count, gallery.exact)
             moments = merge_moments(index, ranking, k, group_by)
             if len(moments) >= k or count >= len(index) or parsed.phrases:
                 break

@@ -106,7 +106,7 @@ def caption(
 
 def _spans(library: Library, videos: Sequence[Video], segments: Sequence[Clip] | None) -> dict[str, list[Clip]]:
     spans: dict[str, list[Clip]] = {video.id: [] for video in videos}
-    for clip in clips_of(library, ClipRule()) if segments is None else segments:
+    for clip in clips_of(library, ClipRule(), {v.id: v for v in videos}.values()) if segments is None else segments:
         if segments is not None:
             if clip.video not in spans:
                 raise UsageError(f"a segment is of {clip.video!r}, which is not one of the videos to describe")

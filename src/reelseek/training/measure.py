@@ -1,6 +1,7 @@
 """A model on a split: both directions, by modality, with what was compared said beside every number."""
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from reelseek.library.source import FeatureSource
 from reelseek.library.tokens import TokenReader
 from reelseek.models.device import resolve_device
 from reelseek.models.embed import embed_clips, embed_texts, reader_for, similarity_matrix
-from reelseek.models.model import Embedding, RetrievalModel
+from reelseek.models.model import Embedding, RetrievalModel, load_model
 from reelseek.training.caveats import seen_in_training
 from reelseek.training.combinations import combinations_of
 from reelseek.training.data import Split, read_split, split_names
@@ -77,7 +78,7 @@ class Measured:
 
 
 def evaluate(
-    model: RetrievalModel,
+    model: "RetrievalModel | str | os.PathLike[str]",
     library: FeatureSource,
     *,
     split: str | None = None,
@@ -89,6 +90,7 @@ def evaluate(
     """Measure a model on a split of a library, or of a data set in memory.
 
     Args:
+        model: a model, its folder, or the name of a system that needs no training.
         split: None takes the protocol's, else `test` if there is one, else every caption.
         experts: use only these of the model's experts.
         protocol: one of PROTOCOLS.
@@ -97,7 +99,9 @@ def evaluate(
 
     Raises:
         UsageError: no such protocol, split, expert or device.
+        ModelError: there is no such model.
     """
+    model = load_model(model)
     if device is not None:
         model.to(resolve_device(device))
     if protocol not in PROTOCOLS:

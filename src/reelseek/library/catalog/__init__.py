@@ -6,6 +6,17 @@ from reelseek.library.catalog.connection import Connection
 from reelseek.library.catalog.contents import SidecarState
 from reelseek.library.catalog.schema import FORMAT_VERSION
 from reelseek.library.catalog.texts import Stemmer, TextMatch
+from reelseek.library.catalog.tracks import TrackGroup
 from reelseek.library.catalog.videos import FileState
 
-__all__ = ["FORMAT_VERSION", "Catalog", "Change", "Connection", "FileState", "SidecarState", "Stemmer", "TextMatch"]
+__all__ = [
+    "FORMAT_VERSION",
+    "Catalog",
+    "Change",
+    "Connection",
+    "FileState",
+    "SidecarState",
+    "Stemmer",
+    "TextMatch",
+    "TrackGroup",
+]

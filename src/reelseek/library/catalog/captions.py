@@ -1,11 +1,13 @@
 """Captions, and the splits that lists give."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from reelseek.library.catalog.connection import Connection
 from reelseek.library.records import Caption
 
 __all__ = ["Captions"]
+
+_ROWS_A_PAGE = 10_000
 
 
 class Captions:
@@ -23,6 +25,18 @@ class Captions:
         )
         return [Caption(*row) for row in rows]
 
+    def pages(self) -> Iterator[Caption]:
+        """All captions in order of video and position, a page in memory at a time."""
+        query = (
+            "SELECT video, text, start_seconds, end_seconds, split, position FROM captions"
+            f" WHERE (video, position) > (?, ?) ORDER BY video, position LIMIT {_ROWS_A_PAGE:d}"
+        )
+        last: tuple[str, int] = ("", -1)
+        while rows := self._connection.execute(query, last).fetchall():
+            for *cells, _ in rows:
+                yield Caption(*cells)
+            last = rows[-1][0], rows[-1][-1]
+
     def count_by_split(self) -> dict[str, int]:
         """Captions by split; those of none under ''."""
         query = "SELECT coalesce(split, ''), count(*) FROM captions GROUP BY 1 ORDER BY 1"
@@ -34,9 +48,12 @@ class Captions:
         Returns:
             How many were new.
         """
+        captions = list(captions)
         existing: dict[str, set[Caption]] = {}
         positions: dict[str, int] = {}
-        for old in self.all():
+        query = "SELECT video, text, start_seconds, end_seconds, split FROM captions WHERE video IN (?)"
+        for row in self._connection.select_in(query, dict.fromkeys(caption.video for caption in captions)):
+            old = Caption(*row)
             existing.setdefault(old.video, set()).add(old)
             positions[old.video] = positions.get(old.video, 0) + 1
         added = 0

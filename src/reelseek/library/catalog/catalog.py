@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -170,6 +170,12 @@ class Catalog:
         for table in ("tracks", "texts", "thumbnails", "notices", "sidecars"):
             self.connection.execute(f"DELETE FROM {table} WHERE owner = ?", (owner,))
 
+    def have_words(self, videos: Iterable[str], owners: Iterable[str]) -> bool:
+        """Whether there are captions of some videos, or words of some owners."""
+        captions = self.connection.select_in("SELECT video FROM captions WHERE video IN (?)", videos)
+        texts = self.connection.select_in("SELECT owner FROM texts WHERE owner IN (?)", owners)
+        return next(captions, None) is not None or next(texts, None) is not None
+
     def remove_expert(self, expert: str) -> None:
         """Remove the rows of one expert's tracks, words and failures, and run it no more unasked."""
         for table in ("tracks", "texts", "failures"):
@@ -181,6 +187,13 @@ class Catalog:
         (busy, *_) = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return not busy
 
+    def size(self) -> int:
+        """Bytes of the database."""
+        (pages,), (width,) = (
+            self.connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size")
+        )
+        return int(pages * width)
+
     def rewrite(self) -> None:
         """Write the database anew, without the bytes of rows that were removed."""
         self.connection.execute("VACUUM")
@@ -189,13 +202,12 @@ class Catalog:
 
     def digest_lines(self) -> Iterator[str]:
         """Ids, captions, content hashes, fingerprints and hashes of tracks, a JSON line each, in a fixed order."""
-        for row in self.connection.execute("SELECT id, content, split FROM videos ORDER BY id"):
-            yield json.dumps(["video", *row])
-        for caption in self.captions.all():
+        for video in self.videos.pages():
+            yield json.dumps(["video", video.id, video.content, video.split])
+        for caption in self.captions.pages():
             yield json.dumps(["caption", *vars(caption).values()])
-        query = "SELECT owner, expert, fingerprint, sha256 FROM tracks ORDER BY owner, expert"
-        for row in self.connection.execute(query).fetchall():
-            yield json.dumps(["track", *row])
+        for track, sha256 in self.tracks.pages():
+            yield json.dumps(["track", track.owner, track.expert, track.fingerprint, sha256])
 
     def indexed_rows(self) -> Iterator[list[tuple[object, ...]]]:
         """Blocks of rows on which clips and their embeddings depend: of videos, then tracks, then cuts."""

@@ -3,24 +3,29 @@
 import contextlib
 import errno
 import filecmp
+import json
 import os
 import shutil
 import sqlite3
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote
 
 from reelseek.errors import LibraryError
 from reelseek.library.catalog.schema import carry_forward, create_tables, has_tables
 from reelseek.library.files import sync_folder
+from reelseek.library.names import name_keys
 
 __all__ = ["REVISION", "Connection", "connect", "file_state"]
 
 REVISION = "revision"  # its key in `meta`
 _COPY_ATTEMPTS = 12
+_VALUES_A_QUERY = 500
 
 
 class Connection(sqlite3.Connection):
@@ -35,6 +40,11 @@ class Connection(sqlite3.Connection):
     read_only = False
     _counted = 0  # `total_changes` that a revision stands for
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.create_function("name_keys", 2, _name_keys, deterministic=True)  # triggers call it
+        self.execute("PRAGMA trusted_schema = ON")
+
     def commit(self) -> None:
         if self.in_transaction and not self.read_only and self.total_changes > self._counted:
             self.execute(
@@ -48,6 +58,17 @@ class Connection(sqlite3.Connection):
         query = "SELECT 1 FROM main.sqlite_master WHERE name = ?"
         return self.execute(query, (name,)).fetchone() is not None
 
+    def select_in(self, query: str, values: Iterable[object], *more: object) -> Iterator[tuple[Any, ...]]:
+        """Rows of a query for many values, some hundreds of them at a time.
+
+        Args:
+            query: it holds `IN (?)`, which takes the values, and later a `?` for each of `more`.
+        """
+        iterator = iter(values)
+        while block := list(islice(iterator, _VALUES_A_QUERY)):
+            marks = ",".join("?" * len(block))
+            yield from self.execute(query.replace("IN (?)", f"IN ({marks})"), (*block, *more)).fetchall()
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Literal[False]:
@@ -60,6 +81,10 @@ class Connection(sqlite3.Connection):
             self.rollback()
             raise
         return False
+
+
+def _name_keys(identifier: str, path: bytes | None) -> str:
+    return json.dumps(name_keys(identifier, Path(os.fsdecode(path)) if path is not None else None))
 
 
 def connect(database: Path) -> Connection:

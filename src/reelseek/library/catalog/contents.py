@@ -1,7 +1,9 @@
 """What was learnt of the bytes of a file: its container, cuts, pictures, notices and the subtitles beside it."""
 
 import json
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from reelseek.library.catalog.connection import Connection
@@ -9,7 +11,6 @@ from reelseek.media.notice import Notice
 
 __all__ = ["Contents", "SidecarState"]
 
-_CONTENTS_A_QUERY = 500
 SidecarState = frozenset[tuple[str, int, int]]
 """Name, size and time of change (ns) of every subtitle file."""
 
@@ -35,6 +36,15 @@ class Contents:
         row = self._connection.execute("SELECT info FROM contents WHERE hash = ?", (content,)).fetchone()
         return dict(json.loads(row[0])) if row else {}
 
+    def untreated(self, paths: Iterable[Path]) -> Iterator[str]:
+        """Contents of files at some absolute paths that an earlier version examined, which noted no treatment."""
+        rows = self._connection.select_in(
+            "SELECT content FROM videos LEFT JOIN contents ON hash = content WHERE content IS NOT NULL"
+            " AND path IN (?) AND json_type(info, '$.treatment') IS NULL",
+            map(os.fsencode, paths),
+        )
+        return (content for (content,) in rows)
+
     def set_info(self, content: str, info: dict[str, Any]) -> None:
         """Replace what a file says of itself."""
         self._connection.execute("UPDATE contents SET info = ? WHERE hash = ?", (json.dumps(info), content))
@@ -43,15 +53,6 @@ class Contents:
         """Seconds at which the camera cuts."""
         row = self._connection.execute("SELECT cuts FROM contents WHERE hash = ?", (content,)).fetchone()
         return list(json.loads(row[0])) if row else []
-
-    def cuts_of(self, contents: Sequence[str]) -> dict[str, list[float]]:
-        """Seconds at which the camera cuts, for some files."""
-        cuts: dict[str, list[float]] = {}
-        for start in range(0, len(contents), _CONTENTS_A_QUERY):
-            block = contents[start : start + _CONTENTS_A_QUERY]
-            query = f"SELECT hash, cuts FROM contents WHERE hash IN ({','.join('?' * len(block))})"
-            cuts.update((content, list(json.loads(text))) for content, text in self._connection.execute(query, block))
-        return cuts
 
     def set_pictures(
         self, content: str, end_seconds: float, cuts: Sequence[float], thumbnails: Iterable[tuple[float, bytes]]

@@ -1,6 +1,7 @@
 """What failed: files that could not be read, experts that could not run on them, tracks that are damaged."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from reelseek.library.catalog.connection import Connection
@@ -27,13 +28,19 @@ class Failures:
         row = self._connection.execute(query, (video, expert)).fetchone()
         return Failure(*row) if row else None
 
-    def of_files(self) -> list[tuple[Path, FileState, Failure]]:
-        """Files that failed as a whole, each as it was then."""
-        rows = self._connection.execute(
+    def of_files(self, paths: Iterable[Path]) -> list[tuple[Path, FileState, Failure]]:
+        """Those of some files that failed as a whole, each as it was then."""
+        rows = self._connection.select_in(
             "SELECT path, size, mtime_ns, video, expert, reason, attempts FROM failures"
-            " WHERE expert = '' AND path IS NOT NULL"
+            " WHERE expert = '' AND path IN (?)",
+            map(os.fsencode, paths),
         )
         return [(Path(os.fsdecode(path)), (size, mtime), Failure(*cells)) for path, size, mtime, *cells in rows]
+
+    def of_videos(self, videos: Iterable[str]) -> list[Failure]:
+        """What failed of some videos."""
+        query = "SELECT video, expert, reason, attempts FROM failures WHERE video IN (?)"
+        return [Failure(*row) for row in self._connection.select_in(query, videos)]
 
     def put(self, failure: Failure, path: Path | None, state: FileState | None) -> None:
         """Note a failure, and of which file as it is now, in the place of what was noted."""

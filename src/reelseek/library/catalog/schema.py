@@ -122,7 +122,7 @@ def _fold_words_of_version_3(connection: sqlite3.Connection) -> None:
 
 
 def _count_changes_of_version_4(connection: sqlite3.Connection) -> None:
-    """Numbers of videos, and the revision at which each last changed: all of them with this step."""
+    """Numbers of videos, the revision at which each last changed (all with this step), names, and counts of tracks."""
     if connection.execute("SELECT 1 FROM main.sqlite_master WHERE name = 'changes'").fetchone():
         return  # only its full text was lacking
     statement = ""
@@ -133,6 +133,18 @@ def _count_changes_of_version_4(connection: sqlite3.Connection) -> None:
             statement = ""
     connection.execute(
         "INSERT INTO changes(video, features, words) SELECT id, number, number FROM videos, next_revision ORDER BY id"
+    )
+    connection.execute(
+        "INSERT INTO names SELECT value, changes.number FROM videos JOIN changes ON changes.video = videos.id,"
+        " json_each(name_keys(videos.id, videos.path))"
+    )
+    connection.execute(
+        "INSERT INTO track_groups SELECT expert, fingerprint, modality, dim, dtype, count(*), sum(steps > 0), 0"
+        " FROM tracks GROUP BY 1, 2, 3, 4, 5"
+    )
+    connection.execute(  # earlier versions kept no count of them, and looked into every shard
+        "INSERT INTO holes SELECT DISTINCT fingerprint, shard, dim, dtype FROM tracks WHERE steps > 0"
+        " ON CONFLICT DO NOTHING"
     )
 
 

@@ -1,7 +1,7 @@
 """Rows of videos: ids, paths, contents, lengths."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from reelseek.library.records import Video
 __all__ = ["FileState", "Videos"]
 
 _VIDEOS = "SELECT id, path, content, duration, split FROM videos"
-_OWNERS_A_QUERY = 500
+_ROWS_A_PAGE = 10_000
 FileState = tuple[int, int]
 """Size and time of change (ns) of a file."""
 
@@ -29,6 +29,19 @@ class Videos:
         """All videos in order of id."""
         return [_video(row) for row in self._connection.execute(f"{_VIDEOS} ORDER BY id")]
 
+    def pages(self) -> Iterator[Video]:
+        """All videos in order of id, a page in memory at a time; what others write meanwhile is seen or not."""
+        query, last = f"{_VIDEOS} WHERE id > ? ORDER BY id LIMIT {_ROWS_A_PAGE:d}", ""
+        while rows := self._connection.execute(query, (last,)).fetchall():
+            yield from map(_video, rows)
+            last = rows[-1][0]
+
+    def totals(self) -> tuple[int, int, float]:
+        """How many videos there are, how many of them with a file that was read, and the seconds of all."""
+        query = "SELECT count(*), count(content), total(duration) FROM videos"
+        count, with_media, seconds = self._connection.execute(query).fetchone()
+        return count, with_media, seconds
+
     def get(self, identifier: str) -> Video | None:
         """The video of exactly this id."""
         row = self._connection.execute(f"{_VIDEOS} WHERE id = ?", (identifier,)).fetchone()
@@ -38,6 +51,33 @@ class Videos:
         """The video whose file is at exactly this absolute path."""
         row = self._connection.execute(f"{_VIDEOS} WHERE path = ?", (os.fsencode(path),)).fetchone()
         return _video(row) if row else None
+
+    def at_paths(self, paths: Iterable[Path]) -> list[Video]:
+        """The videos whose files are at some absolute paths, in order of id."""
+        rows = self._connection.select_in(f"{_VIDEOS} WHERE path IN (?)", map(os.fsencode, paths))
+        return sorted(map(_video, rows), key=lambda video: video.id)
+
+    def named(self, key: int) -> list[Video] | None:
+        """The videos that have a number among their `name_keys`; None where an older library has no such table."""
+        if not self._connection.has_table("names"):
+            return None
+        rows = self._connection.execute(
+            f"{_VIDEOS} WHERE id IN (SELECT video FROM names JOIN changes USING (number) WHERE key = ?) ORDER BY id",
+            (key,),
+        )
+        return [_video(row) for row in rows]
+
+    def of_contents(self, contents: Iterable[str]) -> Iterator[Video]:
+        """The videos with some bytes."""
+        return map(_video, self._connection.select_in(f"{_VIDEOS} WHERE content IN (?)", contents))
+
+    def with_ids(self, identifiers: Iterable[str]) -> Iterator[Video]:
+        """The videos of some ids, of those that there are."""
+        return map(_video, self._connection.select_in(f"{_VIDEOS} WHERE id IN (?)", identifiers))
+
+    def existing(self, identifiers: Iterable[str]) -> set[str]:
+        """Those of some ids that videos have."""
+        return {row[0] for row in self._connection.select_in("SELECT id FROM videos WHERE id IN (?)", identifiers)}
 
     def of_content(self, content: str) -> list[Video]:
         """The videos with these bytes, in order of id."""
@@ -51,35 +91,15 @@ class Videos:
         video = self.get(owner.removeprefix("id:"))
         return [video] if video else []
 
-    def ids_by_owner(self, owners: Iterable[str]) -> dict[str, list[str]]:
-        """The ids of the videos whose tracks are those of each owner, in order of id; of an imported one as it says."""
-        ids: dict[str, list[str]] = {owner: [] for owner in owners}
-        contents = [owner for owner in ids if not owner.startswith("id:")]
-        for start in range(0, len(contents), _OWNERS_A_QUERY):
-            block = contents[start : start + _OWNERS_A_QUERY]
-            query = f"SELECT content, id FROM videos WHERE content IN ({','.join('?' * len(block))}) ORDER BY id"
-            for content, identifier in self._connection.execute(query, block):
-                ids[content].append(identifier)
-        return {owner: [owner.removeprefix("id:")] if owner.startswith("id:") else ids[owner] for owner in ids}
-
-    def some(self, identifiers: Sequence[str]) -> list[Video]:
-        """The videos of these ids that there are, in order of id."""
-        rows: list[Video] = []
-        for start in range(0, len(identifiers), _OWNERS_A_QUERY):
-            block = identifiers[start : start + _OWNERS_A_QUERY]
-            query = f"{_VIDEOS} WHERE id IN ({','.join('?' * len(block))})"
-            rows += [_video(row) for row in self._connection.execute(query, block)]
-        return sorted(rows, key=lambda video: video.id)
-
     def has_content(self, content: str) -> bool:
         """Whether any video has these bytes."""
         query = "SELECT 1 FROM videos WHERE content = ?"
         return self._connection.execute(query, (content,)).fetchone() is not None
 
-    def file_states(self) -> dict[Path, FileState]:
-        """Size and time of change of every file that was read, as they were then, by its path."""
-        rows = self._connection.execute(
-            "SELECT path, size, mtime_ns FROM videos WHERE path IS NOT NULL AND content IS NOT NULL"
+    def file_states(self, paths: Iterable[Path]) -> dict[Path, FileState]:
+        """Size and time of change of those of some files that were read, as they were then."""
+        rows = self._connection.select_in(
+            "SELECT path, size, mtime_ns FROM videos WHERE content IS NOT NULL AND path IN (?)", map(os.fsencode, paths)
         )
         return {Path(os.fsdecode(path)): (size, mtime) for path, size, mtime in rows}
 

@@ -1,0 +1,56 @@
+"""Which video of a library a name means, without reading those that it cannot mean."""
+
+import os
+from functools import cached_property
+from pathlib import Path
+
+from reelseek.library.catalog import Catalog
+from reelseek.library.names import Names, name_key, video_names
+from reelseek.library.records import Video
+from reelseek.library.texts import is_unicode
+
+__all__ = ["VideoLookup"]
+
+
+class VideoLookup:
+    """The methods of `Names` over the videos of a catalog as they are now.
+
+    The catalog gives the few videos that share the last part of a name with it; the one rule, `Names`, decides.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    def __contains__(self, name: str) -> bool:
+        """Whether a video has exactly this id."""
+        return self._get(name) is not None
+
+    def at(self, path: Path) -> Video | None:
+        """The video whose file is at this path."""
+        return self._catalog.videos.at_path(Path(os.path.abspath(path)))
+
+    def same(self, name: str) -> tuple[Video, ...]:
+        """The video of exactly this id, else those whose id is the same in another form of its letters."""
+        video = self._get(name)
+        return (video,) if video is not None else self._candidates(name).same(name)
+
+    def matches(self, name: str) -> tuple[Video, ...]:
+        """The videos that a name may mean, as `Names.matches` has it."""
+        video = self._get(name)
+        return (video,) if video is not None else self._candidates(name).matches(name)
+
+    def from_elsewhere(self, name: str) -> tuple[Video, ...]:
+        r"""The video that an absolute path of another machine ends in (`D:\v\a.mp4`); none where several do."""
+        return self._candidates(name).from_elsewhere(name)
+
+    def _get(self, name: str) -> Video | None:
+        return self._catalog.videos.get(name) if is_unicode(name) else None
+
+    def _candidates(self, name: str) -> Names[Video]:
+        videos = self._catalog.videos.named(name_key(name))
+        return self._all if videos is None else video_names(videos)
+
+    @cached_property
+    def _all(self) -> Names[Video]:
+        """Of an older library that cannot be written, and so stays as it is."""
+        return video_names(self._catalog.videos.pages())
