@@ -122,18 +122,13 @@ def update_indexes(library: "Library", progress: object = None) -> "Index | None
     Videos whose damaged tracks kept them out of an older index are tried again.
     """
     from reelseek.models.joint import load_for
-    from reelseek.search import ClipRule, build_index, open_index
-    from reelseek.search.index import state_of
+    from reelseek.search import update_index
 
     model = load_for(library, "concepts").model
     if not set(model.experts) & {name for name, row in library.experts().items() if row["present"]}:
         return None
-    index = open_index(library, model)
-    rule = index.rule if index else ClipRule()
-    if index is not None and index.state == state_of(library, rule) and not index.left_out:
-        return index
     report = progress if callable(progress) else (lambda *_: None)
-    return build_index(library, model, rule, lambda done, total: report("indexing", done, total, ""))
+    return update_index(library, model, progress=lambda done, total: report("indexing", done, total, ""))
 
 
 def register(app: typer.Typer) -> None:

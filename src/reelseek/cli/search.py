@@ -82,7 +82,8 @@ def search(
         _write_run(run, hits, group_by, model)
     if not json:
         _show(hits, several=query is None)
-    raise typer.Exit(1 if failed or searcher.index.left_out or searcher.left_out else 0)
+    missing = searcher.index.left_out or searcher.index.damaged
+    raise typer.Exit(1 if failed or missing or searcher.left_out else 0)
 
 
 Answer = Callable[[str, str], "list[Hit]"]
