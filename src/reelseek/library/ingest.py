@@ -27,12 +27,16 @@ from reelseek.library.remote import StartPool, workers_on
 from reelseek.library.renew import describe_outdated, outdated_tracks, renew_treatments
 from reelseek.library.report import AddReport, Progress
 from reelseek.library.storage import Storage
-from reelseek.library.table_rows import write_rows
+from reelseek.library.table_rows import write_beside, write_rows
 from reelseek.library.tasks import Task, add_damaged, add_outdated, file_state, is_final, pending_tasks
 from reelseek.library.text_space import LINE_EXPERTS, check_text_space, note_text_space
+from reelseek.media.address import FilePath, absolute, parse_path
+from reelseek.media.beside import local_subtitles
 from reelseek.media.container import Limits, probe
 from reelseek.media.guard import Workers
+from reelseek.media.local_copy import fetch_seconds, local_copy
 from reelseek.media.notice import Notice
+from reelseek.media.store import with_states
 
 if TYPE_CHECKING:
     import torch
@@ -40,14 +44,16 @@ if TYPE_CHECKING:
 __all__ = ["AddReport", "Progress", "add"]
 
 
-def _examine(item: tuple[Path, Limits]) -> Examined:
+def _examine(item: tuple[FilePath, Limits]) -> Examined:
     path, limits = item
-    info = probe(path, limits)
-    return Examined(hash_files([path]), info)
+    with local_copy(path) as file:
+        info = probe(file, limits)
+        return Examined(hash_files([file]), info)
 
 
 def _extract(limits: Limits, task: Task) -> Extracted:
-    return extract(task.path, task.specs, _limits_of(limits, task), pictures=not task.has_tracks, copies=task.copies)
+    with local_copy(task.path, numbers=task.numbers) as path, local_subtitles(task.copies) as copies:
+        return extract(path, task.specs, _limits_of(limits, task), pictures=not task.has_tracks, copies=copies)
 
 
 def add(
@@ -85,7 +91,9 @@ def add(
     progress = progress or (lambda *_: None)
     limits = limits or Limits()
     report = AddReport()
-    collection = read_collection([Path(p) for p in paths], Path(captions) if captions else None, media=media)
+    collection = read_collection(
+        [parse_path(p) for p in paths], parse_path(captions) if captions else None, media=media
+    )
     with library.writing():
         damage = damaged_tracks(library)
         note_damage(library, damage)
@@ -98,7 +106,8 @@ def add(
             plan, start = _plan(specs, workers, place, cluster)
             workers = workers or (plan.workers if cluster is not None else os.cpu_count()) or 1
             _examine_files(library, collection.entries, workers, limits, report, retry_failed, progress, start)
-            files = {Path(os.path.abspath(entry.path)) for entry in collection.entries if entry.path}
+            write_beside(library.catalog, collection, report)
+            files = {absolute(entry.path) for entry in collection.entries if entry.path}
             report.notices += renew_treatments(library, files, workers=workers, limits=limits)
             tasks = add_damaged(library, pending_tasks(library, specs, files, report, retry_failed), damage)
             outdated = outdated_tracks(library, specs)
@@ -203,23 +212,25 @@ def _examine_files(
         return
     items = [(path, limits) for path in new]
     with start(_examine, workers=min(workers, len(items)), memory_bytes=limits.memory_bytes) as pool:
-        for done, (item, outcome) in enumerate(pool.map(items, lambda item: 60 + _size(item[0]) / 5e6), 1):
+        for done, (item, outcome) in enumerate(pool.map(items, lambda item: _examine_seconds(item[0])), 1):
             path = item[0]
             record_examined(storage, new[path], path, outcome, report)
             progress("examining", done, len(items), new[path].id)
 
 
-def _new_files(catalog: Catalog, entries: Iterable[Entry], report: AddReport, retry_failed: bool) -> dict[Path, Entry]:
+def _new_files(
+    catalog: Catalog, entries: Iterable[Entry], report: AddReport, retry_failed: bool
+) -> dict[FilePath, Entry]:
     """Entries by the absolute path of their file, of files that are not as they were when they were last read."""
-    entries_of: dict[Path, Entry] = {}
+    entries_of: dict[FilePath, Entry] = {}
     for entry in entries:
         if entry.path is not None:
             report.videos_seen += 1
-            entries_of.setdefault(Path(os.path.abspath(entry.path)), entry)
+            entries_of.setdefault(absolute(entry.path), entry)
     read = catalog.videos.file_states(entries_of)
     failed = {path: state for path, state, failure in catalog.failures.of_files(entries_of) if is_final(failure)}
-    new: dict[Path, Entry] = {}
-    for path, entry in entries_of.items():
+    new: dict[FilePath, Entry] = {}
+    for path, entry in zip(with_states(list(entries_of)), entries_of.values(), strict=True):
         state = file_state(path)
         if read.get(path) == state:
             continue
@@ -230,8 +241,9 @@ def _new_files(catalog: Catalog, entries: Iterable[Entry], report: AddReport, re
     return new
 
 
-def _size(path: Path) -> int:
-    return max(0, file_state(path)[0])
+def _examine_seconds(path: FilePath) -> float:
+    size = max(0, file_state(path)[0])
+    return 60 + size / 5e6 + fetch_seconds(path, size)
 
 
 def _extract_contents(
@@ -262,10 +274,15 @@ def _extract_contents(
         with pool:
             # The longest first, so that no worker is left with an hour of film at the end.
             ordered = sorted(tasks, key=lambda task: (-(task.duration or 0), task.video))
-            outcomes = pool.map(ordered, lambda t: 60 + _limits_of(limits, t).wall_seconds(t.duration))
+            outcomes = pool.map(ordered, partial(_extract_seconds, limits))
             for done, (task, outcome) in enumerate(outcomes, 1):
                 record_extracted(storage, task, outcome, report)
                 progress("extracting", done, len(tasks), task.video)
+
+
+def _extract_seconds(limits: Limits, task: Task) -> float:
+    fetching = fetch_seconds(task.path, task.numbers[0] if task.numbers else None)
+    return 60 + fetching + _limits_of(limits, task).wall_seconds(task.duration)
 
 
 def _limits_of(limits: Limits, task: Task) -> Limits:
