@@ -28,7 +28,7 @@ OPERATIONS = (
     "remove one",
 )  # fmt: skip
 _BLOCK = 10_000
-_ROWS_A_SHARD = 150_000
+_ROWS_A_SHARD = 2**17
 
 _PROCESS = """
 import resource, sys, time

@@ -91,7 +91,7 @@ _WRITES: dict[str, tuple[Callable[[Library], object], set[str], set[str]]] = {
         set(),
     ),
     "bytes moved": (
-        _in_transaction(lambda opened: opened.catalog.tracks.move((row, (7, 0)) for row in opened.track_rows())),
+        _in_transaction(lambda opened: opened.catalog.tracks.move("x:import-1", (0, 0), 4, (7, 0))),
         set(),
         set(),
     ),

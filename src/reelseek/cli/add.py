@@ -61,27 +61,18 @@ def add(
         raise UsageError("--no-media takes rows from a table; name one (CSV, TSV, JSONL or Parquet)")
     if not media and (experts or preset):
         raise UsageError("--no-media extracts nothing, so --experts and --preset contradict it; leave one out")
-    if not media and device is not None:
-        raise UsageError("--no-media extracts nothing, so --device has no effect; leave one out")
+    if not media and (device is not None or ray is not None):
+        option = "--ray" if device is None else "--device"
+        raise UsageError(f"--no-media extracts nothing, so {option} has no effect; leave one out")
     specs = _named_experts(experts, preset)
-    if not media and ray is not None:
-        raise UsageError("--no-media extracts nothing, so --ray has no effect; leave one out")
     expand_paths([parse_path(path) for path in paths])  # before a library is begun for nothing
     started = time.monotonic()
     with on_cluster(ray) as cluster, Library.open(library, create=True) as opened, opened.writing(), bars() as progress:
         follow_library(opened)
         report = add_videos(
-            opened,
-            paths,
-            captions=captions,
-            media=media,
-            experts=specs,
-            workers=workers,
-            retry_failed=retry_failed,
-            device=device,
-            progress=progress,
-            cluster=cluster,
-        )
+            opened, paths, captions=captions, media=media, experts=specs, workers=workers,
+            retry_failed=retry_failed, device=device, progress=progress, cluster=cluster,
+        )  # fmt: skip
         index = update_indexes(opened, progress)
     _print_report(report, time.monotonic() - started)
     raise typer.Exit(1 if report.failed or (index is not None and index.left_out) else 0)
@@ -134,18 +125,13 @@ def update_indexes(library: "Library", progress: object = None) -> "Index | None
     Videos whose damaged tracks kept them out of an older index are tried again.
     """
     from reelseek.models.joint import load_for
-    from reelseek.search import ClipRule, build_index, open_index
-    from reelseek.search.index import state_of
+    from reelseek.search import update_index
 
     model = load_for(library, "concepts").model
     if not set(model.experts) & {name for name, row in library.experts().items() if row["present"]}:
         return None
-    index = open_index(library, model)
-    rule = index.rule if index else ClipRule()
-    if index is not None and index.state == state_of(library, rule) and not index.left_out:
-        return index
     report = progress if callable(progress) else (lambda *_: None)
-    return build_index(library, model, rule, lambda done, total: report("indexing", done, total, ""))
+    return update_index(library, model, progress=lambda done, total: report("indexing", done, total, ""))
 
 
 def register(app: typer.Typer) -> None:

@@ -21,6 +21,7 @@ from reelseek.cli import (
     experiment,
     export,
     features,
+    index,
     info,
     localize,
     models,
@@ -71,6 +72,7 @@ for module in (
 ):
     module.register(app)
 app.add_typer(features.app, name="features")
+app.add_typer(index.app, name="index")
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 app.add_typer(report.app, name="report")

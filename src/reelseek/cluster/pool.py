@@ -126,8 +126,8 @@ class ActorPool(Generic[Item, Result]):
         self._refused: set[str] = set()
         self._looked = time.monotonic()
         if not self.slots():
-            wanted = "an accelerator" if resources.gpu else "a processor"
-            raise ClusterError(f"no node of the cluster lends {wanted}; see: ray status")
+            device = "an accelerator" if resources.gpu else "a processor"
+            raise ClusterError(f"no node of the cluster lends {device}; see: ray status")
 
     def slots(self) -> int:
         """How many actors the nodes take."""

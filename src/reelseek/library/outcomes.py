@@ -16,7 +16,7 @@ from reelseek.library.storage import Storage
 from reelseek.library.tasks import Task, file_state
 from reelseek.media.address import FilePath
 from reelseek.media.container import MediaInfo
-from reelseek.media.guard import WORKER_DIED
+from reelseek.media.guard import is_death
 from reelseek.media.store import exists
 
 __all__ = ["Examined", "put_failure", "record_examined", "record_extracted"]
@@ -34,7 +34,7 @@ def put_failure(catalog: Catalog, video: str, expert: str, reason: str, path: Fi
     """Note why a video's file or expert failed, and count how often it did in a row; call it inside a transaction."""
     before = catalog.failures.get(video, expert)
     attempts = before.attempts if before else 0
-    if before and before.reason.startswith(WORKER_DIED) != reason.startswith(WORKER_DIED):
+    if before and is_death(before.reason) != is_death(reason):
         attempts = 0  # deaths and other failures are counted apart
     state = file_state(path) if path else None
     catalog.failures.put(Failure(video, expert, reason, attempts + 1), path, state)

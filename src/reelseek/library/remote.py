@@ -20,7 +20,7 @@ StartPool = Callable[..., Any]
 
 def workers_on(
     cluster: Cluster, specs: Sequence[str], device: str, plan: WorkerPlan | None
-) -> tuple[StartPool, WorkerPlan]:
+) -> tuple[WorkerPlan, StartPool]:
     """Plan the workers of a cluster, after a check that experts are the same on every node.
 
     Args:
@@ -35,7 +35,7 @@ def workers_on(
     threads = plan.threads if plan else 1
     resources = Resources(cpus=threads, gpu=device == "cuda", memory_bytes=needed)
     start = partial(cluster.workers, resources=resources, files=_files_of)
-    return start, plan or WorkerPlan(cluster.slots(resources), threads)
+    return plan or WorkerPlan(cluster.slots(resources), threads), start
 
 
 def _fingerprints(specs: Sequence[str]) -> dict[str, str]:

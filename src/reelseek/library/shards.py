@@ -9,7 +9,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,19 @@ from reelseek.errors import LibraryError
 from reelseek.library.files import delete_files, make_folder, sync_file, sync_folder
 from reelseek.library.records import Place
 
-__all__ = ["Shards", "folder_name", "track_hash"]
+__all__ = ["Move", "Shards", "folder_name", "track_hash"]
 
-_BYTES_A_SHARD = 2**27  # of which a removal rewrites one or a few
+_BYTES_A_SHARD = 2**27  # a removal rewrites a shard, and the rows that name what is in it
+_ROWS_A_SHARD = 2**17
 _MOST_MAPS = 64  # each keeps two files open
+
+
+class Move(NamedTuple):
+    """Adjacent rows that were copied: from where, how many, and to where."""
+
+    old: Place
+    rows: int
+    new: Place
 
 
 class Shards:
@@ -82,7 +91,7 @@ class Shards:
         sizes = (_size(path) for path in self._files(newest))
         row = max(-(-size // width) for size, width in zip(sizes, self._row_bytes(), strict=True))
         damaged = newest < end[0] or (newest == end[0] and self.rows(newest) < end[1])
-        if newest < 0 or damaged or (row and (row + count) * sum(self._row_bytes()) > _BYTES_A_SHARD):
+        if newest < 0 or damaged or (row and row + count > self._most_rows()):
             return max(newest + 1, end[0] + 1 if end[1] else end[0], first), 0
         return newest, row
 
@@ -148,29 +157,44 @@ class Shards:
         sizes = [_size(path) for path in self._files(end[0])]
         return sizes != [end[1] * width for width in self._row_bytes()] or self.numbers()[-1:] > [end[0]]
 
-    def move(self, rows: Sequence[tuple[Place, int]], first: int) -> list[Place | None]:
-        """Copy rows into new shards and put them on disk; the old ones stay for `drop`.
+    def move(self, named: Sequence[tuple[Place, int]], first: int) -> list[Move]:
+        """Copy rows into new shards and put them on disk, adjacent ones together; the old shards stay for `drop`.
 
         Args:
-            rows: place and steps of each track.
+            named: place and steps of each track, in order of place.
             first: every shard that was ever deleted has a lower number.
 
         Returns:
-            The new place of each; None where its bytes are lost.
+            What lies where now; tracks whose bytes are lost are in none of it.
         """
         first = max((first, *(number + 1 for number in self.numbers())))
         end = (first, 0)
-        places: list[Place | None] = []
-        for place, steps in rows:
-            try:
-                values, spans = self.read(place, steps)
-            except LibraryError:
-                places.append(None)
-                continue
-            places.append(at := self.append(values, spans, end, first))
-            end = (at[0], at[1] + steps)
+        moves: list[Move] = []
+        for place, steps in self._runs(named):
+            values, spans = self.read(place, steps)
+            new = self.append(values, spans, end, first)
+            moves.append(Move(place, steps, new))
+            end = (new[0], new[1] + steps)
         self.sync()
-        return places
+        return moves
+
+    def _runs(self, named: Sequence[tuple[Place, int]]) -> list[tuple[Place, int]]:
+        """Tracks that lie behind each other as one, as far as they fit into a shard; without those that are lost."""
+        available = {shard: self.rows(shard) for shard in {place[0] for place, _ in named}}
+        most = self._most_rows()
+        runs: list[tuple[Place, int]] = []
+        for (shard, row), steps in named:
+            if row + steps > available[shard]:
+                continue
+            (before, start), count = runs[-1] if runs else ((-1, 0), 0)
+            if (before, start + count) == (shard, row) and count + steps <= most:
+                runs[-1] = (shard, start), count + steps
+            else:
+                runs.append(((shard, row), steps))
+        return runs
+
+    def _most_rows(self) -> int:
+        return min(_ROWS_A_SHARD, _BYTES_A_SHARD // sum(self._row_bytes()))
 
     def drop(self, shards: Iterable[int]) -> None:
         """Delete whole shards, whose rows nothing on disk names any more."""

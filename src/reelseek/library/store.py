@@ -149,10 +149,14 @@ class Library(Storage):
             retry_failed=retry_failed, device=device, progress=progress, cluster=cluster,
         )  # fmt: skip
 
-    def remove(self, names: Sequence[str]) -> list[str]:
+    def remove(self, names: Sequence[str], *, erase: Callable[[Sequence[str]], None] | None = None) -> list[str]:
         """Forget videos and everything derived from them; sources are not touched.
 
         Stopped at any instant, the same call again, or any other that writes, finishes it.
+
+        Args:
+            erase: leaves no byte of videos of these ids in any index (`reelseek.search.erase_videos`); without it
+                indexes are deleted, and are built again when they are next asked for.
 
         Returns:
             The ids removed.
@@ -161,7 +165,7 @@ class Library(Storage):
             UsageError: a name is not a video here; then nothing is removed.
             LibraryError: the videos are forgotten, but some of their bytes could not be erased yet.
         """
-        return remove_videos(self, names, self.video)
+        return remove_videos(self, names, self.video, erase)
 
     def remove_expert(self, expert: str) -> int:
         """Erase all tracks and words of one expert, or of `captions`, which a machine wrote; says how many there were.

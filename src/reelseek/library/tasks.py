@@ -11,7 +11,7 @@ from reelseek.library.report import AddReport
 from reelseek.library.sidecars import Sidecars, reads_subtitles
 from reelseek.library.storage import Storage
 from reelseek.media.address import Address, FilePath
-from reelseek.media.guard import WORKER_DIED
+from reelseek.media.guard import is_death
 from reelseek.media.store import NOT_FETCHED, file_numbers
 
 __all__ = ["Task", "add_damaged", "add_outdated", "file_state", "is_final", "pending_tasks"]
@@ -49,11 +49,11 @@ def file_state(path: FilePath) -> FileState:
 def is_final(failure: Failure) -> bool:
     """Whether a file that failed is not tried again unasked.
 
-    A worker that was killed from outside says nothing of its file, unless it happens again and again.
+    A worker or a model server that was killed from outside says nothing of a file, unless it happens again and again.
     """
     if failure.reason.startswith(NOT_FETCHED):
         return False  # the store or the disk may be well again
-    return not failure.reason.startswith(WORKER_DIED) or failure.attempts >= _MOST_DEATHS
+    return not is_death(failure.reason) or failure.attempts >= _MOST_DEATHS
 
 
 def pending_tasks(

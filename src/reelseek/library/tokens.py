@@ -15,12 +15,14 @@ from torch import Tensor
 from reelseek.errors import FeatureError, UsageError
 from reelseek.library.batch_memory import BatchLayout, Memory, StepArrays
 from reelseek.library.mask import Mask, upload, zero_absent
-from reelseek.library.records import TrackRow, Video
+from reelseek.library.records import TrackRow
 from reelseek.library.source import FeatureSource
+from reelseek.library.track_lookup import track_lookup
 
 __all__ = ["Clip", "Steps", "TokenReader", "Tokens", "with_any"]
 
 _log = logging.getLogger("reelseek")
+_CLIPS_A_BLOCK = 1000
 
 
 @dataclass(frozen=True)
@@ -219,7 +221,6 @@ class TokenReader:
         self.quiet = False
         self.hidden: Mapping[str, Collection[str]] = {}
         self.frames: int | None = None
-        self._videos: dict[str, Video] = {video.id: video for video in library.videos()}
         existing = library.experts()
         names = list(experts) if experts is not None else [name for name in existing if existing[name]["present"]]
         for name in names:
@@ -233,14 +234,20 @@ class TokenReader:
         self.dims: dict[str, int] = {name: int(existing[name]["dim"]) for name in names}
         self.modalities: dict[str, str] = {name: str(existing[name]["modality"]) for name in names}
         self.fingerprints: dict[str, str] = {name: str(existing[name]["fingerprints"][0]) for name in names}
-        self._rows: dict[tuple[str, str], TrackRow] = {
-            (row.owner, row.expert): row for name in names for row in library.track_rows(name)
-        }
+        self._tracks = track_lookup(library, self.fingerprints)
+
+    def prepare(self, videos: Iterable[str]) -> None:
+        """Look up the tracks of several videos at once, which are asked for next."""
+        self._tracks.prepare(videos)
 
     def row(self, video: str, expert: str) -> TrackRow | None:
-        """The track's row, or None where the expert was never run (which is not the same as finding nothing)."""
-        rows = [self._rows.get((owner, expert)) for owner in self._videos[video].owners]
-        return next((row for row in reversed(rows) if row is not None), None)
+        """The track's row, or None where the expert was never run (which is not the same as finding nothing).
+
+        Raises:
+            KeyError: there is no such video.
+            LibraryError: the track was removed or made anew since the reader began.
+        """
+        return self._tracks.rows(video).get(expert)
 
     def steps(self, clip: Clip, expert: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
         """Values [step, dim] and spans [step, 2] of one clip, all of them."""
@@ -300,6 +307,7 @@ class TokenReader:
         moved: dict[str, Sequence[Clip]] = dict.fromkeys(self.dims, clips)
         for expert in self.dims.keys() & (shifts or {}).keys():
             moved[expert] = [_moved(clip, s) for clip, s in zip(clips, (shifts or {})[expert], strict=True)]
+        self._tracks.prepare(clip.video for clip in clips)
         tracks = {expert: [self._shortened(clip, expert) for clip in moved[expert]] for expert in self.dims}
         layout = BatchLayout(
             {
@@ -320,9 +328,13 @@ class TokenReader:
     def present(self, clips: Iterable[Clip]) -> dict[str, npt.NDArray[np.bool_]]:
         """For each expert, which clips have at least one step."""
         clips = list(clips)
-        return {
-            expert: np.array([len(self.steps(clip, expert)[0]) > 0 for clip in clips], bool) for expert in self.dims
-        }
+        present = {expert: np.zeros(len(clips), bool) for expert in self.dims}
+        for start in range(0, len(clips), _CLIPS_A_BLOCK):
+            block = clips[start : start + _CLIPS_A_BLOCK]
+            self._tracks.prepare(clip.video for clip in block)
+            for expert, column in present.items():
+                column[start : start + len(block)] = [len(self.steps(clip, expert)[0]) > 0 for clip in block]
+        return present
 
 
 def _fill(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reelseek.errors import UsageError
-from reelseek.search.index import Index, open_index
+from reelseek.search.index import open_index
+from reelseek.search.segments import Index
 
 if TYPE_CHECKING:
     from reelseek.library import Library
@@ -57,17 +58,15 @@ def embeddings_writer(library: "Library", name: str) -> "Callable[[Path, Lake], 
 def _batches(index: Index, schema: Any, rows: list[int]) -> Iterator[Any]:
     import pyarrow as arrow
 
-    for start in range(0, len(index.clips), _CLIPS_A_BATCH):
-        part = slice(start, min(start + _CLIPS_A_BATCH, len(index.clips)))
-        embedding = index.embedding(part)
-        clips, slots = np.nonzero(np.asarray(embedding.present))
-        values = np.ascontiguousarray(np.asarray(embedding.values)[clips, slots], np.float32)
-        chosen = [index.clips[start + int(number)] for number in clips]
+    for clips, embedding in index.blocks(_CLIPS_A_BATCH):
+        places, slots = np.nonzero(np.asarray(embedding.present))
+        values = np.ascontiguousarray(np.asarray(embedding.values)[places, slots], np.float32)
+        named = [index.clips[int(row)] for row in clips[places]]
         columns = [
-            [clip.video for clip in chosen], [clip.start_seconds for clip in chosen],
-            [clip.end_seconds for clip in chosen], [index.slots[int(slot)] for slot in slots],
+            [clip.video for clip in named], [clip.start_seconds for clip in named],
+            [clip.end_seconds for clip in named], [index.slots[int(slot)] for slot in slots],
         ]  # fmt: skip
         arrays = [arrow.array(cells, field.type) for cells, field in zip(columns, list(schema)[:4], strict=True)]
-        numbers = arrow.FixedSizeListArray.from_arrays(arrow.array(values.reshape(-1)), values.shape[1])
-        rows[0] += len(chosen)
+        numbers = arrow.FixedSizeListArray.from_arrays(arrow.array(values.reshape(-1)), embedding.values.shape[-1])
+        rows[0] += len(named)
         yield arrow.record_batch([*arrays, numbers.cast(schema.field("values").type)], schema=schema)

@@ -9,7 +9,6 @@ from reelseek.library.catalog.connection import Connection
 __all__ = ["Change", "Changes", "Subject"]
 
 _ROWS_A_PAGE = 10_000
-_NUMBERS_A_QUERY = 500
 Subject = Literal["features", "words"]
 
 
@@ -64,11 +63,16 @@ class Changes:
 
     def numbers(self, videos: Iterable[str]) -> dict[str, int]:
         """The numbers of videos by their ids, of those that the library has."""
-        query = "SELECT number FROM changes WHERE video = ?"
+        query = "SELECT video, number FROM changes WHERE video IN (?)"
         if not self._connection.has_table("changes"):
-            query = "SELECT (SELECT count(*) FROM videos v WHERE v.id <= videos.id) FROM videos WHERE id = ?"
-        rows = ((video, self._connection.execute(query, (video,)).fetchone()) for video in videos)
-        return {video: int(row[0]) for video, row in rows if row is not None}
+            query = "SELECT id, (SELECT count(*) FROM videos v WHERE v.id <= videos.id) FROM videos WHERE id IN (?)"
+        return dict(self._connection.select_in(query, videos))
+
+    def last(self, videos: Iterable[str], subject: Subject = "features") -> dict[str, int]:
+        """The revision at which each of some videos last changed."""
+        if not self._connection.has_table("changes"):
+            return {}
+        return dict(self._connection.select_in(f"SELECT video, {subject} FROM changes WHERE video IN (?)", videos))
 
     def videos(self, numbers: Iterable[int]) -> dict[int, str]:
         """The ids of videos by their numbers, of those that were not removed."""
@@ -79,13 +83,8 @@ class Changes:
                 for change in self._all_of_older_library(-1)
                 if change.video is not None and change.number in selected
             }
-        ids: dict[int, str] = {}
-        ordered = list(numbers)
-        for start in range(0, len(ordered), _NUMBERS_A_QUERY):
-            block = ordered[start : start + _NUMBERS_A_QUERY]
-            query = f"SELECT number, video FROM changes WHERE number IN ({','.join('?' * len(block))})"
-            ids.update(row for row in self._connection.execute(query, block) if row[1] is not None)
-        return ids
+        rows = self._connection.select_in("SELECT number, video FROM changes WHERE number IN (?)", numbers)
+        return {number: video for number, video in rows if video is not None}
 
     def _all_of_older_library(self, revision: int) -> Iterator[Change]:
         """Every video of a library of before version 4 that cannot be written, as carrying it forward numbers them."""

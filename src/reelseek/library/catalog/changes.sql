@@ -12,10 +12,10 @@ CREATE INDEX changes_words ON changes(words);
 -- What videos are called: a hash of the last part of each id and path, in every form by which it is looked up
 -- (`name_keys`); who looks one up compares the names themselves.
 CREATE TABLE names (key INTEGER NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (key, number)) WITHOUT ROWID;
--- How many tracks there are of each kind, and how many of them have steps
+-- How many tracks there are of each kind, how many of them have steps, and how many were ever removed or replaced
 CREATE TABLE track_groups (
   expert TEXT NOT NULL, fingerprint TEXT NOT NULL, modality TEXT NOT NULL, dim INTEGER NOT NULL, dtype TEXT NOT NULL,
-  tracks INTEGER NOT NULL, present INTEGER NOT NULL,
+  tracks INTEGER NOT NULL, present INTEGER NOT NULL, removed INTEGER NOT NULL,
   PRIMARY KEY (expert, fingerprint, modality, dim, dtype)
 ) WITHOUT ROWID;
 -- Shards that hold bytes of tracks that were removed or replaced, until they are compacted
@@ -52,7 +52,7 @@ WHEN old.id IS NOT new.id OR old.path IS NOT new.path BEGIN
 END;
 
 CREATE TRIGGER changes_track_added AFTER INSERT ON tracks BEGIN
-  INSERT INTO track_groups VALUES (new.expert, new.fingerprint, new.modality, new.dim, new.dtype, 1, new.steps > 0)
+  INSERT INTO track_groups VALUES (new.expert, new.fingerprint, new.modality, new.dim, new.dtype, 1, new.steps > 0, 0)
     ON CONFLICT DO UPDATE SET tracks = tracks + 1, present = present + excluded.present;
   UPDATE changes SET features = (SELECT number FROM next_revision) WHERE video IN (
     SELECT id FROM videos WHERE content = new.owner
@@ -60,9 +60,9 @@ CREATE TRIGGER changes_track_added AFTER INSERT ON tracks BEGIN
 END;
 CREATE TRIGGER changes_track_removed AFTER DELETE ON tracks BEGIN
   INSERT INTO holes SELECT old.fingerprint, old.shard, old.dim, old.dtype WHERE old.steps > 0 ON CONFLICT DO NOTHING;
-  UPDATE track_groups SET tracks = tracks - 1, present = present - (old.steps > 0) WHERE expert = old.expert
+  UPDATE track_groups SET tracks = tracks - 1, present = present - (old.steps > 0), removed = removed + 1
+    WHERE expert = old.expert
     AND fingerprint = old.fingerprint AND modality = old.modality AND dim = old.dim AND dtype = old.dtype;
-  DELETE FROM track_groups WHERE tracks = 0 AND expert = old.expert;
   UPDATE changes SET features = (SELECT number FROM next_revision) WHERE video IN (
     SELECT id FROM videos WHERE content = old.owner
     UNION ALL SELECT substr(old.owner, 4) WHERE old.owner GLOB 'id:*');
@@ -70,11 +70,11 @@ END;
 -- Where its bytes lie is no part of what a track is.
 CREATE TRIGGER changes_track_changed AFTER UPDATE OF owner, expert, fingerprint, modality, steps, dim, dtype, sha256
 ON tracks BEGIN
-  UPDATE track_groups SET tracks = tracks - 1, present = present - (old.steps > 0) WHERE expert = old.expert
+  UPDATE track_groups SET tracks = tracks - 1, present = present - (old.steps > 0), removed = removed + 1
+    WHERE expert = old.expert
     AND fingerprint = old.fingerprint AND modality = old.modality AND dim = old.dim AND dtype = old.dtype;
-  INSERT INTO track_groups VALUES (new.expert, new.fingerprint, new.modality, new.dim, new.dtype, 1, new.steps > 0)
+  INSERT INTO track_groups VALUES (new.expert, new.fingerprint, new.modality, new.dim, new.dtype, 1, new.steps > 0, 0)
     ON CONFLICT DO UPDATE SET tracks = tracks + 1, present = present + excluded.present;
-  DELETE FROM track_groups WHERE tracks = 0 AND expert = old.expert;
   UPDATE changes SET features = (SELECT number FROM next_revision) WHERE video IN (
     SELECT id FROM videos WHERE content IN (old.owner, new.owner)
     UNION ALL SELECT substr(old.owner, 4) WHERE old.owner GLOB 'id:*'

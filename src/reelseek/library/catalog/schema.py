@@ -139,7 +139,7 @@ def _count_changes_of_version_4(connection: sqlite3.Connection) -> None:
         " json_each(name_keys(videos.id, videos.path))"
     )
     connection.execute(
-        "INSERT INTO track_groups SELECT expert, fingerprint, modality, dim, dtype, count(*), sum(steps > 0)"
+        "INSERT INTO track_groups SELECT expert, fingerprint, modality, dim, dtype, count(*), sum(steps > 0), 0"
         " FROM tracks GROUP BY 1, 2, 3, 4, 5"
     )
     connection.execute(  # earlier versions kept no count of them, and looked into every shard

@@ -39,6 +39,12 @@ class Tracks:
         query, values = (f"{_TRACKS} WHERE expert = ?", (expert,)) if expert else (_TRACKS, ())
         return [_track_row(row) for row in self._connection.execute(query, values)]
 
+    def removals(self) -> list[tuple[str, str, int]]:
+        """How many tracks of each expert and fingerprint were ever removed or replaced."""
+        if not self._connection.has_table("track_groups"):
+            return []
+        return self._connection.execute("SELECT expert, fingerprint, removed FROM track_groups").fetchall()
+
     def of_owners(self, owners: Iterable[str]) -> Iterator[TrackRow]:
         """Every track's row of some owners."""
         return map(_track_row, self._connection.select_in(f"{_TRACKS} WHERE owner IN (?)", owners))
@@ -94,6 +100,12 @@ class Tracks:
         row = self._connection.execute(query, (owner, expert)).fetchone()
         return str(row[0]) if row else None
 
+    def hashes_of(self, owners: Iterable[str]) -> dict[tuple[str, str], str]:
+        """SHA-256 of the bytes of some owners' tracks, by owner and expert."""
+        query = "SELECT owner, expert, sha256 FROM tracks WHERE owner IN (?)"
+        rows = self._connection.select_in(query, owners)
+        return {(owner, expert): sha256 for owner, expert, sha256 in rows}
+
     def hashes(self) -> dict[tuple[str, str], str]:
         """SHA-256 of every track's bytes by owner and expert."""
         rows = self._connection.execute("SELECT owner, expert, sha256 FROM tracks")
@@ -116,11 +128,12 @@ class Tracks:
              row.note),
         )  # fmt: skip
 
-    def move(self, places: Iterable[tuple[TrackRow, Place]]) -> None:
-        """Note that the bytes of tracks lie elsewhere now."""
-        self._connection.executemany(
-            "UPDATE tracks SET shard = ?, first_row = ? WHERE owner = ? AND expert = ?",
-            [(*place, row.owner, row.expert) for row, place in places],
+    def move(self, fingerprint: str, old: Place, rows: int, new: Place) -> None:
+        """Note that adjacent rows of a shard, and so the tracks in them, lie elsewhere now."""
+        self._connection.execute(
+            "UPDATE tracks SET shard = ?, first_row = first_row + ? WHERE fingerprint = ? AND shard = ?"
+            " AND first_row >= ? AND first_row < ? AND steps > 0",
+            (new[0], new[1] - old[1], fingerprint, *old, old[1] + rows),
         )
 
     def holes(self) -> list[tuple[str, int, str, int]]:
@@ -160,7 +173,7 @@ class Tracks:
     def groups(self, expert: str | None = None) -> list[TrackGroup]:
         """What tracks there are, by what they have in common, in order of expert and fingerprint."""
         columns = "expert, fingerprint, modality, dim, dtype"
-        query = f"SELECT {columns}, tracks, present FROM track_groups"
+        query = f"SELECT {columns}, tracks, present FROM (SELECT * FROM track_groups WHERE tracks > 0)"
         if not self._connection.has_table("track_groups"):
             query = (
                 f"SELECT * FROM (SELECT {columns}, count(*) AS tracks, sum(steps > 0) AS present FROM tracks"

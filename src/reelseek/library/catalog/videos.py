@@ -71,6 +71,10 @@ class Videos:
         """The videos with some bytes."""
         return map(_video, self._connection.select_in(f"{_VIDEOS} WHERE content IN (?)", contents))
 
+    def with_ids(self, identifiers: Iterable[str]) -> Iterator[Video]:
+        """The videos of some ids, of those that there are."""
+        return map(_video, self._connection.select_in(f"{_VIDEOS} WHERE id IN (?)", identifiers))
+
     def existing(self, identifiers: Iterable[str]) -> set[str]:
         """Those of some ids that videos have."""
         return {row[0] for row in self._connection.select_in("SELECT id FROM videos WHERE id IN (?)", identifiers)}

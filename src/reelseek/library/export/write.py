@@ -27,7 +27,7 @@ __all__ = ["FORMAT", "MANIFEST", "META_KEYS", "ExportReport", "export_library", 
 
 MANIFEST = "export.json"
 FORMAT = 1
-META_KEYS = ("experts", "datasets", "text_space")
+META_KEYS = ("experts", "datasets", "imports", "text_space")
 _BATCH_BYTES = 2**24
 _TRACKS_A_BATCH = 4096
 
