@@ -137,8 +137,14 @@ def test_a_damaged_track_is_left_out_and_told(filled: Path, tmp_path: Path) -> N
     assert import_library(tmp_path / "back", tmp_path / "lake")["tracks"] == 11
 
 
-@pytest.mark.parametrize("damage", ["cut", "values", "missing", "rows", "manifest"])
-def test_a_damaged_export_is_refused_whole(filled: Path, tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("cut", "missing or cut off"), ("values", "not those that were written"), ("missing", "cannot be read"),
+        ("rows", "23 rows where 24 were written"), ("words", "another digest"), ("manifest", "of version 99"),
+    ],
+)  # fmt: skip
+def test_a_damaged_export_is_refused_whole(filled: Path, tmp_path: Path, damage: str, message: str) -> None:
     lake = tmp_path / "lake"
     with Library.open(filled) as library:
         export_library(library, lake)
@@ -158,10 +164,14 @@ def test_a_damaged_export_is_refused_whole(filled: Path, tmp_path: Path, damage:
     elif damage == "rows":
         captions = parquet.read_table(lake / "captions.parquet")
         parquet.write_table(captions.slice(1), lake / "captions.parquet")
+    elif damage == "words":
+        captions = parquet.read_table(lake / "captions.parquet")
+        texts = ["other words", *captions.column("text").to_pylist()[1:]]
+        parquet.write_table(captions.set_column(2, "text", [texts]), lake / "captions.parquet")
     else:
         manifest["reelseek"] = 99
         (lake / "export.json").write_text(json.dumps(manifest))
-    with pytest.raises(LibraryError if damage != "manifest" else UsageError):
+    with pytest.raises(LibraryError if damage != "manifest" else UsageError, match=message):
         import_library(tmp_path / "back", lake)
     assert not (tmp_path / "back").exists()
     shutil.rmtree(lake)

@@ -148,9 +148,12 @@ def test_names_in_lists_tables_and_patterns(tmp_path: Path) -> None:
     assert entries("faulty://b/v/") == list(zip(("1.mp4", "2.mp4", "3.mov"), all_three, strict=True))
     assert [path for _, path in entries("faulty://b/v/[0-9].mp4")] == all_three[:2]
     assert [path for _, path in entries("faulty://b/v/{1..2}.mp4")] == all_three[:2]
+    for number in ("08", "09", "10"):
+        FaultyStore.put_object(f"b/w/{number}.mp4", b"x")
+    assert [name for name, _ in entries("faulty://b/w/{08..10}.mp4")] == ["08.mp4", "09.mp4", "10.mp4"]
     assert entries("faulty://b/v/table.csv") == [("1.mp4", all_three[0]), ("9.mp4", None)]
     assert entries(table) == [("two", all_three[1])]
-    for wrong in ("faulty://b/none.mp4", "faulty://b/v/{1..9}.mp4", "faulty://b/w/*.mp4", "nosuch://b/x.mp4"):
+    for wrong in ("faulty://b/none.mp4", "faulty://b/v/{1..9}.mp4", "faulty://b/w/x*.mp4", "nosuch://b/x.mp4"):
         with pytest.raises(CollectionError):
             entries(wrong)
 

@@ -108,8 +108,8 @@ def _without_braces(text: str) -> list[str]:
     parts = _BRACES.split(text)
     choices = [[part] if number % 2 == 0 else _choices(part) for number, part in enumerate(parts)]
     count = 1
-    for some in choices:
-        count *= len(some)
+    for names in choices:
+        count *= len(names)
     if count > _MOST_MATCHES:
         raise CollectionError(f"{text} stands for {count} names; at most {_MOST_MATCHES}")
     return ["".join(parts) for parts in product(*choices)]
@@ -132,12 +132,12 @@ def read_folder(folder: FilePath, suffixes: Collection[str] = MEDIA_SUFFIXES) ->
         CollectionError: the store cannot be read.
     """
     shelf = Shelf()
-    wanted = frozenset((*suffixes, ".tar"))
+    endings = frozenset((*suffixes, ".tar"))
     if isinstance(folder, Path):
-        files, shelf.notices = walk_folder(folder, wanted)
+        files, shelf.notices = walk_folder(folder, endings)
         named: list[tuple[str, FilePath]] = [(printable(file.relative_to(folder)), file) for file in files]
     else:
-        named = _objects(folder, wanted, shelf)
+        named = _objects(folder, endings, shelf)
     without: list[str] = []
     for name, file in named:
         if not is_tar(file):
