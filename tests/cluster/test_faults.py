@@ -50,6 +50,7 @@ def test_a_killed_driver_is_followed_by_the_same_command(
         while process.poll() is None and time.monotonic() < end and _tracks(tmp_path / "lib") < 1:
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
+    assert process.returncode in (-signal.SIGKILL, 0)
     with Library.open(tmp_path / "lib") as library, Library.open(tmp_path / "here", create=True) as here:
         assert len(library.track_rows()) >= 1
         add(library, [films], experts=["audio"], cluster=cluster)
