@@ -11,10 +11,12 @@ ReelseekError
 ├── CollectionError       a table, list or folder of videos cannot be read
 ├── ModelError            a model cannot be loaded, or was given what it was not built for
 ├── RecipeError           a training recipe is wrong
+├── ClusterError          a cluster of machines cannot be reached, or its nodes differ
 └── QueryError            a query cannot be understood
 """
 
 __all__ = [
+    "ClusterError",
     "CollectionError",
     "DecodeError",
     "ExpertUnavailable",
@@ -72,6 +74,10 @@ class ModelError(ReelseekError):
 
 class RecipeError(ReelseekError):
     """A training recipe is wrong."""
+
+
+class ClusterError(ReelseekError):
+    """A cluster of machines cannot be reached, its nodes differ, or it lends no processor."""
 
 
 class QueryError(ReelseekError):

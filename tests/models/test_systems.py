@@ -2,11 +2,13 @@
 
 import pytest
 import torch
-from tests.models.worlds import small
+from tests.models.worlds import batch_of, small
 
+from reelseek.errors import ModelError
 from reelseek.library.tokens import Steps
 from reelseek.models import Embedding
 from reelseek.models.blocks.linear import PENALTIES, POWERS, SHRINKAGES, LinearSlot, error_whitening, ridge
+from reelseek.models.embed import embed_texts
 from reelseek.models.model import similarity
 
 
@@ -130,3 +132,20 @@ def test_the_linear_slot_leaves_clips_without_evidence_and_their_captions_out() 
     slot.fit({"a": (torch.where(there[:, None], rows, torch.tensor(0.0)), there)}, moved, owner)
     for name, value in slot.state_dict().items():
         assert torch.equal(value, one[name]), name
+
+
+def test_what_a_system_gives_wrongly_is_said_before_anything_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small("vse")
+    batch = batch_of(model)
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "slots", ("one", "two", "three"))
+        for fails in (lambda: model.encode_videos(batch.tokens), lambda: embed_texts(model, "a cat")):
+            with pytest.raises(ModelError, match=r"vse gave embeddings with \d slots, and its `slots` names 3"):
+                fails()
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "encode", lambda steps: torch.zeros(4, 1, 8))
+        with pytest.raises(ModelError, match="encode of vse gave a Tensor; wanted an Embedding"):
+            model.encode_videos(batch.tokens)
+    monkeypatch.setattr(model, "terms", lambda batch: torch.zeros(()))
+    with pytest.raises(ModelError, match="terms of vse gave a Tensor; wanted a dict"):
+        model.loss(batch)

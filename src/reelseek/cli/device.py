@@ -1,4 +1,4 @@
-"""The option `--device`, the same for every command that computes."""
+"""The options `--device` and `--exact`, the same for every command that has them."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,13 +7,22 @@ import typer
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Device", "named_device"]
+__all__ = ["Device", "Exact", "named_device"]
 
 Device = Annotated[
     str | None,
     typer.Option(
         "--device",
         help="auto, cpu, cuda, cuda:N or mps; default REELSEEK_DEVICE, else an accelerator where there is one.",
+    ),
+]
+
+Exact = Annotated[
+    bool,
+    typer.Option(
+        "--exact",
+        help="Score every clip on the device instead of searching nearest neighbours; on an accelerator the clips have "
+        "to fit into its memory.",
     ),
 ]
 

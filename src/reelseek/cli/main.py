@@ -20,6 +20,7 @@ from reelseek.cli import (
     evaluate,
     experiment,
     features,
+    index,
     info,
     localize,
     models,
@@ -69,6 +70,7 @@ for module in (
 ):
     module.register(app)
 app.add_typer(features.app, name="features")
+app.add_typer(index.app, name="index")
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 app.add_typer(report.app, name="report")

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import typer
 
-from reelseek.cli.device import Device, named_device
+from reelseek.cli.device import Device, Exact, named_device
 from reelseek.cli.localize import check_figure, draw
 from reelseek.cli.show import Bar, clock, print_json, print_table, say
 from reelseek.cli.spaces import follow_library, say_joint_model
@@ -44,6 +44,7 @@ def search(
     queries: Annotated[Path | None, typer.Option(help="A file: one query a line, or id<TAB>query.")] = None,
     run: Annotated[Path | None, typer.Option(help="Write a TREC run here.")] = None,
     device: Device = None,
+    exact: Exact = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON line a hit.")] = False,
 ) -> None:
     """Find moments. A query that begins with '-' comes after '--'."""
@@ -62,7 +63,7 @@ def search(
     options: dict[str, Any] = {"without": without or [], "weights": _weights(weights or [])}
     with Library.open(library) as opened, Bar("embedding") as bar:
         follow_library(opened)
-        searcher = Searcher(opened, model, device=named_device(device), progress=bar)
+        searcher = Searcher(opened, model, device=named_device(device), exact=exact, progress=bar)
         say_joint_model(searcher.model)
         if why_not is not None:
             _explain(searcher, query or "", why_not, options, json)
@@ -81,7 +82,8 @@ def search(
         _write_run(run, hits, group_by, model)
     if not json:
         _show(hits, several=query is None)
-    raise typer.Exit(1 if failed or searcher.index.left_out or searcher.left_out else 0)
+    missing = searcher.index.left_out or searcher.index.damaged
+    raise typer.Exit(1 if failed or missing or searcher.left_out else 0)
 
 
 Answer = Callable[[str, str], "list[Hit]"]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reelseek.cli.device import Device, named_device
+from reelseek.cli.device import Device, Exact, named_device
 from reelseek.cli.show import say
 from reelseek.cli.spaces import follow_library, say_joint_model
 from reelseek.errors import UsageError
@@ -34,6 +34,7 @@ def serve(
     model: Annotated[str, typer.Option(help="A model's folder, or concepts.")] = "concepts",
     copies_gb: Annotated[float, COPIES_GB] = DEFAULT_COPIES_GB,
     device: Device = None,
+    exact: Exact = False,
 ) -> None:
     """A page to search the library and play its moments."""
     from reelseek.library import Library
@@ -47,7 +48,7 @@ def serve(
         computing_device = named_device(device)
 
         def create() -> "FastAPI":
-            searcher = Searcher(opened, model, device=computing_device)
+            searcher = Searcher(opened, model, device=computing_device, exact=exact)
             say_joint_model(searcher.model)
             say("loading what the first search needs ...")
             searcher.search("a first search", k=1)

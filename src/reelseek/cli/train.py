@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,9 +43,10 @@ def train(
 
         def report(line: "Epoch", total: int, stage: str) -> None:
             best = "  best so far" if line.best else ""
+            loss = "before the first step" if isnan(line.loss) else f"loss {line.loss:.4f}"
             prefix = f"{stage}: " if stage else ""
             say(
-                f"{prefix}epoch {line.epoch:3}  loss {line.loss:.4f}  validation R@1 {line.recall_at_1:.1%}  "
+                f"{prefix}epoch {line.epoch:3}  {loss}  validation R@1 {line.recall_at_1:.1%}  "
                 f"R@10 {line.recall_at_10:.1%}  MdR {line.median_rank:g}{best}"
             )
             progress(stage or "training", line.epoch, total, "")

@@ -27,17 +27,34 @@ from pebble import ProcessExpired, ProcessPool
 from reelseek.errors import LimitError, MediaError, UsageError
 from reelseek.media.memory import available_memory
 
-__all__ = ["WORKER_DIED", "Workers", "guarded", "serve", "stream"]
+__all__ = [
+    "MODEL_SERVER_DIED",
+    "WORKER_DIED",
+    "Workers",
+    "die_with_parent",
+    "guarded",
+    "is_death",
+    "portable",
+    "serve",
+    "stream",
+]
 
 WORKER_DIED = "its worker process died"
 """How the message begins that an item gets whose worker ended, by the item's doing or somebody else's."""
+MODEL_SERVER_DIED = "its model server died"
+"""The same of the process that computed for the item's worker."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def _die_with_parent() -> None:
-    """On Linux a worker is killed when the process that started it dies, however it dies."""
+def is_death(reason: str) -> bool:
+    """Whether an item failed because a process ended, which says little of the item until it happens again."""
+    return WORKER_DIED in reason or MODEL_SERVER_DIED in reason
+
+
+def die_with_parent() -> None:
+    """On Linux a worker is killed when the process (the thread) that started it dies, however it dies."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
@@ -56,7 +73,7 @@ def _limit_memory(memory_bytes: int) -> None:
 def _start(memory_bytes: int, prepare: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _die_with_parent()
+    die_with_parent()
     if prepare is not None:
         prepare(*arguments)
     _limit_memory(memory_bytes)
@@ -278,12 +295,12 @@ def _send_results(pipe: Connection, function: Callable[[Any], Iterable[Any]], it
     except (EOFError, BrokenPipeError, ConnectionResetError):
         raise
     except Exception as error:  # every error of one item is that item's own
-        batch.append(_portable(error))
+        batch.append(portable(error))
     pipe.send((batch, True))
 
 
-def _portable(error: Exception) -> Exception:
-    """The error if it survives the way to another process, else its text."""
+def portable(error: Exception) -> Exception:
+    """Return the error if it survives the way to another process, else a MediaError with its text."""
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301  # what was dumped on the same line
     except Exception:

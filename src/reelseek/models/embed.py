@@ -54,9 +54,10 @@ def reader_for(model: RetrievalModel, library: FeatureSource, experts: Sequence[
             raise UsageError(f"{model.system} takes no expert {name!r}; it takes {', '.join(model.experts)}")
     selected = [name for name in (experts or model.experts) if name in have]
     if not selected:
+        other = f", or train a model on {', '.join(have)} and name it" if have and not model.record else ""
         raise UsageError(
             f"{library.path} has none of the experts {', '.join(experts or model.experts)}; "
-            f"it has {', '.join(have) or 'none'}. Extract them with: reelseek add {library.path} VIDEOS"
+            f"it has {', '.join(have) or 'none'}. Extract them with: reelseek add {library.path} VIDEOS{other}"
         )
     return TokenReader(library, selected, step_by_step=model.step_by_step)
 
@@ -156,7 +157,7 @@ def embed_texts(model: RetrievalModel, texts: str | Sequence[str], *, divided: b
 def _embed_texts(model: RetrievalModel, texts: Sequence[str]) -> Embedding:
     model.eval()
     with torch.inference_mode(), _failures(model, "encode_texts"):
-        part = model.encode_texts(texts).to("cpu")
+        part = model.check_embedding(model.encode_texts(texts), "encode_texts").to("cpu")
         read = model.reads(texts).cpu()[:, None]
         part = Embedding(part.values, part.present & read, part.weights * read)
     _check_finite(model, part, [f"the text {text[:80]!r}" for text in texts])
@@ -241,7 +242,8 @@ def _similarity(model: RetrievalModel, texts: Embedding, videos: Embedding) -> F
 
 def _encode(model: RetrievalModel, tokens: Tokens, device: torch.device) -> Embedding:
     with _failures(model, "encode_videos"):
-        return model.encode_videos({name: steps.to(device) for name, steps in tokens.items()})
+        embedding = model.encode_videos({name: steps.to(device) for name, steps in tokens.items()})
+    return model.check_embedding(embedding, "encode_videos")
 
 
 @contextmanager

@@ -368,6 +368,25 @@ class RetrievalModel(nn.Module):
                     f"{self.system} wants {name} of width {widths[name]}, and was given width {steps.values.shape[2]}"
                 )
 
+    def check_embedding(self, embedding: Any, method: str) -> Embedding:
+        """Return what a method of this model gave, if clips can be compared by it.
+
+        Raises:
+            ModelError: it is no embedding, or has another number of slots than `slots` has names.
+        """
+        if not isinstance(embedding, Embedding):
+            raise ModelError(
+                f"the {method} of {self.system} gave a {type(embedding).__name__}; wanted an Embedding, such as "
+                "Embedding.even(values, present)"
+            )
+        count = embedding.values.shape[1]
+        if not self.pairwise and count != len(self.slots):
+            raise ModelError(
+                f"the {method} of {self.system} gave embeddings with {count} slots, and its `slots` names "
+                f"{len(self.slots)} ({', '.join(self.slots)}); give `slots` one name for each"
+            )
+        return embedding
+
     @property
     def fingerprint(self) -> str:
         """Names the system and its exact weights and configuration; embeddings of two fingerprints never meet."""
@@ -448,13 +467,18 @@ class LearnedModel(RetrievalModel):
                         f"{self.system} as published needs every modality, and {lacking} of {len(track.present)} "
                         f"videos lack {name}; set model.missing to mask to go without"
                     )
-        return self.encode(steps)
+        return self.check_embedding(self.encode(steps), "encode")
 
     def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """The terms of the clips that have any evidence; one that is zero where there are none."""
         self.check(batch.tokens)
         batch = batch.with_evidence()
         losses = self.terms(batch) if parallel.all_true(len(batch.texts) > 0) else {}
+        if not isinstance(losses, Mapping):
+            raise ModelError(
+                f"the terms of {self.system} gave a {type(losses).__name__}; wanted a dict of named scalars, such as "
+                '{"nce": loss}'
+            )
         if not losses:
             return {"nothing": torch.stack([(parameter * 0).sum() for parameter in self.parameters()]).sum()}
         return losses

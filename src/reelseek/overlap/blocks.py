@@ -25,6 +25,7 @@ __all__ = [
     "common_window",
     "group_by_length",
     "pad_videos",
+    "padded_blocks",
     "score_blocks",
     "videos_per_block",
     "window_sums",
@@ -106,14 +107,15 @@ def score_blocks(queries: Sequence[Group], gallery: Sequence[Group], window: int
     Memory does not grow with either set, beyond the videos themselves.
     """
     for query_group in queries:
-        for rows in _blocks(query_group, ROWS):
+        for rows in padded_blocks(query_group, ROWS):
             for gallery_group in gallery:
                 k = common_window(query_group, gallery_group, window)
-                for columns in _blocks(gallery_group, COLUMNS):
+                for columns in padded_blocks(gallery_group, COLUMNS):
                     yield rows.places, columns.places, best_scores(rows, columns, k)
 
 
-def _blocks(group: Group, frames: int) -> Iterator[PaddedVideos]:
+def padded_blocks(group: Group, frames: int) -> Iterator[PaddedVideos]:
+    """Split a group into blocks of about so many frames."""
     for places in group.places.split(videos_per_block(group, frames)):
         yield pad_videos(group.videos, places.tolist())
 

@@ -13,8 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from reelseek.overlap.blocks import Frames, group_by_length, pad_videos, score_blocks, window_sums
+from reelseek.cluster import Cluster
+from reelseek.overlap.best import BestPairs
+from reelseek.overlap.blocks import Frames, Group, group_by_length, pad_videos, score_blocks, window_sums
 from reelseek.overlap.screen import Repeated, promising_blocks
+from reelseek.overlap.spread import best_pairs_on
 
 __all__ = ["Frames", "Match", "best_matches", "best_windows", "unit_rows"]
 
@@ -47,6 +50,7 @@ def best_matches(
     most: int = 1000,
     names: tuple[Sequence[str], Sequence[str]] | None = None,
     device: torch.device | None = None,
+    cluster: Cluster | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> list[Match]:
     """Find the pairs with the highest scores, best first, with their windows.
@@ -59,33 +63,40 @@ def best_matches(
             paired once; so a set is compared with itself.
         device: an accelerator that compares all pairs first, so that the host compares only those that may be among
             the best; the matches are the same.
+        cluster: whose processors compare; the matches are the same.
         progress: called with the number of pairs compared so far and in all.
     """
     ones, others = names or (range(len(queries)), range(len(queries), len(queries) + len(gallery)))
     repeated = Repeated.of(ones, others)
     groups = group_by_length(queries, window), group_by_length(gallery, window)
-    done, total = 0, len(queries) * len(gallery)
+    if cluster is not None:
+        best = best_pairs_on(cluster, *groups, window, most=most, repeated=repeated, progress=progress)
+    else:
+        best = _best_pairs(groups, window, most, repeated, device, progress)
+    return [best_windows(queries[one], gallery[two], window, (int(one), int(two))) for one, two in best.pairs]
+
+
+def _best_pairs(
+    groups: tuple[Sequence[Group], Sequence[Group]],
+    window: int,
+    most: int,
+    repeated: Repeated,
+    device: torch.device | None,
+    progress: Callable[[int, int], None],
+) -> BestPairs:
+    done = 0
+    total = sum(len(group.places) for group in groups[0]) * sum(len(group.places) for group in groups[1])
     if device is None or device.type == "cpu":
         blocks = score_blocks(*groups, window)
     else:
         blocks = promising_blocks(*groups, window, most=most, repeated=repeated, device=device, progress=progress)
         done = total  # it has counted them
-    best_scores, best_pairs = np.zeros(0, np.float32), np.zeros((0, 2), np.int64)
-    for rows_of, columns_of, block in blocks:
-        scores = block.numpy()
-        floor = best_scores[-1] if len(best_scores) >= most else -np.inf
-        rows, columns = np.nonzero(scores > floor)
-        pairs = np.stack([rows_of.numpy()[rows], columns_of.numpy()[columns]], 1)
-        values = scores[rows, columns]
-        new = ~repeated.pairs(pairs)
-        if len(values):
-            best_scores = np.concatenate([best_scores, values[new]])
-            best_pairs = np.concatenate([best_pairs, pairs[new]])
-            order = np.lexsort((best_pairs[:, 1], best_pairs[:, 0], -best_scores))[:most]
-            best_scores, best_pairs = best_scores[order], best_pairs[order]
-        done = min(total, done + scores.size)
+    best = BestPairs(most, repeated)
+    for block in blocks:
+        best.add_block(block)
+        done = min(total, done + block[2].numel())
         progress(done, total)
-    return [best_windows(queries[one], gallery[two], window, (int(one), int(two))) for one, two in best_pairs]
+    return best
 
 
 def best_windows(query: Frames, gallery: Frames, window: int = 4, places: tuple[int, int] = (0, 0)) -> Match:

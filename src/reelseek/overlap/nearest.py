@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from reelseek.cluster import Cluster
 from reelseek.overlap.match import Frames, Match, best_matches, best_windows
 from reelseek.overlap.spool import Spool
 
@@ -31,12 +32,14 @@ def near_matches(
     names: tuple[Sequence[str], Sequence[str]],
     seed: int = 0,
     device: torch.device | None = None,
+    cluster: Cluster | None = None,
 ) -> tuple[list[Match], float]:
     """Find the best pairs among those whose window means are near, by FAISS; and the share of the best that are missed.
 
     The product of two window means is the mean of all K x K cosines, the diagonal's among them. The share is measured
     on a sample of queries that are compared exactly: of their pairs that score at least as high as the last match, the
-    share that is not among the matches. A `device` computes that comparison, see `best_matches`.
+    share that is not among the matches. A `device` or a `cluster` computes that
+    comparison, see `best_matches`.
     """
     pairs = _near_pairs(queries, gallery, window, _RESCORED * most, seed)
     numbers: dict[str, int] = {}
@@ -52,7 +55,7 @@ def near_matches(
         matches.append(best_windows(queries[one], gallery[two], window, (one, two)))
     matches.sort(key=lambda match: (-match.score, match.query, match.gallery))
     matches = matches[:most]
-    return matches, _missed_share(queries, gallery, window, matches, names, seed, device)
+    return matches, _missed_share(queries, gallery, window, matches, names, seed, device, cluster)
 
 
 def _near_pairs(
@@ -182,6 +185,7 @@ def _missed_share(
     names: tuple[Sequence[str], Sequence[str]],
     seed: int,
     device: torch.device | None,
+    cluster: Cluster | None,
 ) -> float:
     """Of the exact best pairs of a sample of queries, the share that is not among the matches."""
     sample = np.random.default_rng(seed).permutation(len(queries))[:_SAMPLE].tolist()
@@ -190,7 +194,7 @@ def _missed_share(
     sample_names = [names[0][i] for i in sample]
     exact = best_matches(
         [queries[i] for i in sample], gallery, window=window, most=len(matches) or 1, names=(sample_names, names[1]),
-        device=device,
+        device=device, cluster=cluster,
     )  # fmt: skip
     best = {frozenset((sample_names[m.query], names[1][m.gallery])) for m in exact if m.score >= floor}
     return len(best - matched) / len(best) if best else 0.0

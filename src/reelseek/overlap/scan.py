@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from reelseek.cluster import Cluster
 from reelseek.errors import CollectionError, UsageError
 from reelseek.library.files import write_whole
 from reelseek.models.device import resolve_device
@@ -103,6 +104,7 @@ def scan(
     bank: ScreensaverBank | None = None,
     previous: Scan | None = None,
     device: str | torch.device | None = None,
+    cluster: Cluster | None = None,
     progress: Progress = lambda *_: None,
 ) -> Scan:
     """Find the best pairs of two sets of videos.
@@ -111,17 +113,24 @@ def scan(
         bank: frames of weight 0.
         previous: an earlier scan; where its options are the same, pairs that it compared are not compared again.
         device: where pairs are compared, see `resolve_device`; the outcome is the same on every one.
+        cluster: whose nodes extract what is lacking and compare; the outcome is the same.
 
     Raises:
         UsageError, CollectionError: there is no such device, a set is unknown or cannot be compared.
     """
     place = resolve_device(device)
-    with weighted_sets(source, options, bank, progress) as sets:
-        return _scan_sets(source, options, sets, previous, place, progress)
+    with weighted_sets(source, options, bank, progress, cluster) as sets:
+        return _scan_sets(source, options, sets, previous, place, progress, cluster)
 
 
 def _scan_sets(
-    source: Source, options: ScanOptions, sets: "Sets", previous: Scan | None, device: torch.device, progress: Progress
+    source: Source,
+    options: ScanOptions,
+    sets: "Sets",
+    previous: Scan | None,
+    device: torch.device,
+    progress: Progress,
+    cluster: Cluster | None,
 ) -> Scan:
     one, two = sets.test, sets.train
     content = {name: video.content for name in (*one.names, *two.names)
@@ -130,7 +139,8 @@ def _scan_sets(
                    _frame_hashes(two.names, sets.gallery), content, one.without, two.without, 0, None, ())  # fmt: skip
     old = previous if previous is not None and _can_resume(previous, current) else None
     reused = [pair for pair in old.pairs if _is_unchanged(pair, old, current)] if old else []
-    new, compared, missed = _compare(current, sets, old, {(pair.test, pair.train) for pair in reused}, device, progress)
+    compared_before = {(pair.test, pair.train) for pair in reused}
+    new, compared, missed = _compare(current, sets, old, compared_before, device, progress, cluster)
     best = sorted([*reused, *new], key=lambda p: (-p.score, p.test, p.train))[: options.top]
     return replace(current, pairs=tuple(_with_sound(source, best)), compared=compared, missed=missed)
 
@@ -162,7 +172,11 @@ class Sets:
 
 
 def weighted_sets(
-    source: Source, options: ScanOptions, bank: ScreensaverBank | None = None, progress: Progress = lambda *_: None
+    source: Source,
+    options: ScanOptions,
+    bank: ScreensaverBank | None = None,
+    progress: Progress = lambda *_: None,
+    cluster: Cluster | None = None,
 ) -> Sets:
     """Read the frames of both parts, times their weights by pictures, a bank and the other videos.
 
@@ -174,7 +188,7 @@ def weighted_sets(
     if others is not None and not others.names:
         raise UsageError(f"not one video of the background {options.background!r} has a frame")
     if options.plain:
-        source.examine([name for part in (one, two, others) if part for name in part.names], progress)
+        source.examine([name for part in (one, two, others) if part for name in part.names], progress, cluster)
     names = list(dict.fromkeys((*one.names, *two.names)))
     rare: dict[str, npt.NDArray[np.float32]] = {}
     if options.common is not None:
@@ -255,6 +269,7 @@ def _compare(
     reused: Collection[tuple[str, str]],
     device: torch.device,
     progress: Progress,
+    cluster: Cluster | None,
 ) -> tuple[list[Pair], int, float | None]:
     """Compare what no earlier scan compared: new test videos with all, then old ones with new training videos.
 
@@ -278,12 +293,14 @@ def _compare(
         names = [tests[i] for i in rows], [trains[j] for j in columns]
         window, most = current.options.window, current.options.top
         if current.options.approximate:
-            matches, share = near_matches(queries, gallery, window=window, most=most, names=names, device=device)
+            matches, share = near_matches(
+                queries, gallery, window=window, most=most, names=names, device=device, cluster=cluster
+            )
             missed.append(share)
         else:
             report = partial(_report_progress, progress, done, total)
             matches = best_matches(
-                queries, gallery, window=window, most=most, names=names, device=device, progress=report
+                queries, gallery, window=window, most=most, names=names, device=device, cluster=cluster, progress=report
             )
         done += len(rows) * len(columns)
         for match in matches:

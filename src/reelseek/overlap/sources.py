@@ -2,8 +2,7 @@
 
 import difflib
 import json
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +11,16 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from reelseek.cluster import Cluster
 from reelseek.errors import CollectionError, FeatureError, UsageError
 from reelseek.library import Library, Video, add
 from reelseek.library.folders import walk_folder
 from reelseek.library.readers.containers import read_npy
 from reelseek.library.store import TrackRow
 from reelseek.library.texts import read_text, split_lines
+from reelseek.media.address import FilePath, absolute, is_address, parse_path
 from reelseek.media.notice import Notice
+from reelseek.media.store import is_file
 from reelseek.overlap.ids import matching
 
 __all__ = ["DEFAULT_EXPERT", "LibrarySource", "Part", "Source", "library_splits", "name_splits", "open_source"]
@@ -56,7 +58,7 @@ class Source:
     names: tuple[str, ...]
     splits: dict[str, tuple[str, ...]]
     space: str = "files"
-    files: dict[str, Path] = field(default_factory=dict, repr=False)
+    files: Mapping[str, FilePath] = field(default_factory=dict, repr=False)
     notices: list[Notice] = field(default_factory=list, repr=False)
     _widths: dict[int, str] = field(default_factory=dict, repr=False)
 
@@ -95,13 +97,14 @@ class Source:
 
     def _listed_videos(self, path: Path) -> tuple[str, ...]:
         """Videos that a list names by id, by file (relative to the list), or by the end of its path."""
-        by_file = {os.path.abspath(file): name for name, file in self.files.items()}
+        by_file = {absolute(file): name for name, file in self.files.items()}
         names = set(self.names)
         lines = [line if line in names else line.strip() for line in split_lines(read_text(path)) if line.strip()]
         by_line = {
             line: name
             for line in lines
-            if line not in names and (name := by_file.get(os.path.abspath(path.parent / line)))
+            if line not in names
+            and (name := by_file.get(absolute(parse_path(line) if is_address(line) else path.parent / line)))
         }
         matches, unknown = matching((line for line in lines if line not in by_line), self.names)
         if unknown:
@@ -144,7 +147,7 @@ class Source:
             raise CollectionError(f"features of different widths cannot be compared: {widths}")
         return frames
 
-    def examine(self, names: Sequence[str], progress: Progress) -> None:
+    def examine(self, names: Sequence[str], progress: Progress, cluster: Cluster | None = None) -> None:
         """Extract plain frames and sound of videos that lack them, where their files are available."""
 
     def shares(self, name: str) -> Frames | None:
@@ -237,19 +240,19 @@ class LibrarySource(Source):
         track = self._track(self.library, self._rows, name)
         return _by_second(*track) if track else None
 
-    def examine(self, names: Sequence[str], progress: Progress) -> None:
+    def examine(self, names: Sequence[str], progress: Progress, cluster: Cluster | None = None) -> None:
         examined = self._evidence["plain"][1]
         files = [
-            video.path
+            str(video.path)
             for video in (self._videos.get(name) for name in dict.fromkeys(names))
-            if video and video.path and video.path.is_file() and not any(owner in examined for owner in video.owners)
+            if video and video.path and is_file(video.path) and not any(owner in examined for owner in video.owners)
         ]
         if not files or self._evidence_folder is None:
             return
         missing = [name for name in _EVIDENCE if name == "plain" or not self._evidence[name][1]]
         if self._evidence_library is None:
             self._evidence_library = Library.open(self._evidence_folder, create=True)
-        add(self._evidence_library, files, experts=missing, progress=progress)
+        add(self._evidence_library, files, experts=missing, progress=progress, cluster=cluster)
         self._evidence |= {
             name: (self._evidence_library, _rows_by_owner(self._evidence_library, name)) for name in missing
         }
@@ -304,6 +307,7 @@ def open_source(
     *,
     parts: Sequence[str] = (),
     device: str | None = None,
+    cluster: Cluster | None = None,
 ) -> Source:
     """Open a library, a folder of videos (whose frames are extracted into a library at `work`), or a folder of `.npy`.
 
@@ -313,7 +317,7 @@ def open_source(
         expert: whose features are compared; None takes `copy`, or if a library lacks it one of its own of appearance.
             Files of features have none.
         parts: what will be compared, looked up before anything is extracted.
-        device: where the expert of a folder of videos computes, see `library.add`.
+        device, cluster: where the expert of a folder of videos computes, see `library.add`.
 
     Raises:
         UsageError: the path is none of these, the library has no such expert, or the folder no such part.
@@ -334,8 +338,9 @@ def open_source(
     for part in parts:
         by_name.videos(part)
     with Library.open(work, create=True) as library:
-        add(library, [path], experts=[expert or DEFAULT_EXPERT, *_EVIDENCE], device=device, progress=progress)
-        gone = [video.id for video in library.videos() if video.path is None or not video.path.exists()]
+        experts = [expert or DEFAULT_EXPERT, *_EVIDENCE]
+        add(library, [path], experts=experts, device=device, progress=progress, cluster=cluster)
+        gone = [video.id for video in library.videos() if video.path is None or not is_file(video.path)]
         if gone:  # deleted since; their features, perhaps of another release, are of no use
             library.remove(gone)
     source = LibrarySource.open(work, expert or DEFAULT_EXPERT, folder=path)
@@ -360,7 +365,7 @@ def _within(library: Library, folder: Path) -> dict[str, Video]:
     """Videos by their paths in a folder, also through links."""
     inside: dict[str, Video] = {}
     for video in library.videos():
-        if video.path is None:
+        if not isinstance(video.path, Path):
             continue
         for root, path in ((folder.absolute(), video.path), (folder.resolve(), video.path.resolve())):
             if path.is_relative_to(root):

@@ -6,12 +6,14 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from reelseek.library.store import Library, Video
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.embed import reader_for
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.search.current import CurrentIndex
+from reelseek.search.exact import ExactGallery
 from reelseek.search.explain import Evidence
 from reelseek.search.fulltext import Line
 from reelseek.search.question import Selection, weigh
@@ -22,11 +24,16 @@ __all__ = ["Gallery", "Seconds"]
 
 @dataclass
 class Gallery:
-    """The clips of a library, embedded from some experts."""
+    """The clips of a library, embedded from some experts.
+
+    Args:
+        exact_on: score every clip there instead of searching nearest neighbours.
+    """
 
     library: Library
     model: RetrievalModel
     current: CurrentIndex
+    exact_on: torch.device | None = None
 
     def __post_init__(self) -> None:
         self._backgrounds: dict[bytes, npt.NDArray[np.float64]] = {}
@@ -37,8 +44,16 @@ class Gallery:
         return reader_for(self.model, self.library, experts)
 
     @cached_property
+    def exact(self) -> ExactGallery | None:
+        """Raises UsageError where the clips do not fit into the device's memory."""
+        if self.exact_on is None:
+            return None
+        index = self.current.index
+        return ExactGallery(self.model, index, self.current.present_rows(index.live_rows()), self.exact_on)
+
+    @cached_property
     def evidence(self) -> Evidence:
-        return Evidence(self.library, self.reader, lambda video: self.current.videos[video].owners)
+        return Evidence(self.library, self.reader, lambda video: self.current.video(video).owners)
 
     def background(self, selection: Selection) -> npt.NDArray[np.float64]:
         """The best score that each query of a fixed, unrelated set reaches on this library."""

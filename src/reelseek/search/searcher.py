@@ -13,6 +13,7 @@ from reelseek.library.clips import ClipRule
 from reelseek.library.names import printable
 from reelseek.library.store import Library, Video
 from reelseek.library.tokens import Clip, TokenReader
+from reelseek.models.device import device_of, resolve_device
 from reelseek.models.embed import embed_clips, similarity_matrix
 from reelseek.models.joint import load_for
 from reelseek.models.model import Embedding, RetrievalModel
@@ -27,6 +28,7 @@ from reelseek.search.query import Query, parse_query
 from reelseek.search.question import Question, ask, select, weigh
 from reelseek.search.rank import Ranking, merge_moments, rank, rows_with_phrases
 from reelseek.search.scoring import literal_scores
+from reelseek.search.segment import DamagedError
 
 __all__ = ["Searcher"]
 
@@ -54,6 +56,8 @@ class Searcher:
         update: False takes the index as it is, if there is one.
         device: where clips and queries are embedded, see `resolve_device`; a model that was given stays where it is
             if nothing is named.
+        exact: score every clip on that device instead of searching nearest neighbours; on an accelerator the
+            embeddings of all clips have to fit into its memory.
         progress: called with how many clips are embedded, and of how many, whenever an index is built.
 
     Attributes:
@@ -71,12 +75,14 @@ class Searcher:
         rule: ClipRule | None = None,
         update: bool = True,
         device: str | torch.device | None = None,
+        exact: bool = False,
         progress: Progress | None = None,
     ) -> None:
         self.library = library
         loaded = load_for(library, model, device)
         self.model, self.left_out = loaded.model, loaded.left_out
         self._update, self._progress = update, progress
+        self._exact_on = (device_of(self.model) if device is None else resolve_device(device)) if exact else None
         self._current = CurrentIndex(library, self.model, rule, update=update, progress=progress)
         self._selections: dict[tuple[str, ...], CurrentIndex] = {}
         self._follow()
@@ -103,6 +109,9 @@ class Searcher:
             self.refresh()
             try:
                 return answer()
+            except DamagedError as error:
+                for current in (self._current, *self._selections.values()):
+                    current.drop(error.segment, str(error))
             except (ReelseekError, KeyError):
                 if not self._current.has_changed():
                     raise
@@ -127,10 +136,9 @@ class Searcher:
         """
         selection = select(self.model, self._modalities, self.index.experts, without, weights)
         gallery = self._gallery(selection.experts)
-        present = gallery.current.index.present
-        if selection.factors.size and not selection.even:
-            present = present[:, selection.factors > 0]
-        if (without or weights) and not present.any():
+        uneven = selection.factors.size and not selection.even
+        counted = selection.factors > 0 if uneven else slice(None)
+        if (without or weights) and not gallery.current.index.has_any(counted):
             excluded = {*without, *(name for name, weight in (weights or {}).items() if weight == 0)}
             remaining = [name for name in self.index.experts if not {name, self._modalities[name]} & excluded]
             raise UsageError(
@@ -142,7 +150,7 @@ class Searcher:
     def _gallery(self, experts: tuple[str, ...] | None) -> Gallery:
         current = self._current if experts is None else self._selected(experts)
         if experts not in self._galleries:
-            self._galleries[experts] = Gallery(self.library, self.model, current)
+            self._galleries[experts] = Gallery(self.library, self.model, current, self._exact_on)
         return self._galleries[experts]
 
     def _selected(self, experts: tuple[str, ...]) -> CurrentIndex:
@@ -199,9 +207,9 @@ class Searcher:
         index = gallery.current.index
         count = 4 * k + 40
         while True:
-            ranking = rank(self.library, self.model, gallery.current, question, count)
+            ranking = rank(self.library, self.model, gallery.current, question, count, gallery.exact)
             moments = merge_moments(index, ranking, k, group_by)
-            if len(moments) >= k or count >= len(index.clips) or parsed.phrases:
+            if len(moments) >= k or count >= len(index) or parsed.phrases:
                 break
             count *= 4
         background = gallery.background(question.selection) if question.readable else np.zeros(0)
@@ -218,7 +226,7 @@ class Searcher:
         background: npt.NDArray[np.float64], why: tuple[Why, ...], query_id: str,
     ) -> Hit:  # fmt: skip
         clips = [gallery.current.index.clips[ranking.rows[at]] for at in moment]
-        video = gallery.current.videos[clips[0].video]
+        video = gallery.current.video(clips[0].video)
         score = float(ranking.scores[moment[0]])
         ends = [clip.end_seconds for clip in clips if clip.end_seconds is not None]
         return Hit(
@@ -340,23 +348,22 @@ class Searcher:
         question, gallery = self._ask(parsed, without, weights)
         index = gallery.current.index
         ranking = rank(self.library, self.model, gallery.current, question, None)
-        best: dict[str, int] = {}
-        for place, row in enumerate(ranking.rows):
-            best.setdefault(index.clips[row].video, place)
-        videos = list(best)
+        numbers, _ = index.spans(ranking.rows)
+        _, firsts = np.unique(numbers, return_index=True)  # of each video its best clip
+        (places,) = np.isin(ranking.rows, index.rows_of(video.id)).nonzero()
         note = ""
         if parsed.phrases:
             rows = rows_with_phrases(self.library, gallery.current, parsed.phrases)
-            if video.id not in {index.clips[row].video for row in rows}:
+            if not len(np.intersect1d(rows, index.rows_of(video.id))):
                 note = f"none of its lines holds the phrase {' and '.join(parsed.phrases)!r}"
-        place_of = best.get(video.id)
+        place_of = int(places[0]) if len(places) else None
         return Miss(
             query=parsed.text,
             video=video.id,
-            rank=videos.index(video.id) + 1 if place_of is not None else None,
-            videos=len(videos),
+            rank=int((firsts <= place_of).sum()) if place_of is not None else None,
+            videos=len(firsts),
             similarity=round(float(ranking.scores[place_of]), 6) if place_of is not None else None,
-            best_similarity=round(float(ranking.scores[0]), 6) if videos else None,
+            best_similarity=round(float(ranking.scores[0]), 6) if len(firsts) else None,
             modalities=tuple(self._modalities_of(gallery, question, video, ranking, place_of)),
             note=note,
         )

@@ -110,6 +110,12 @@ class SystemContract:
         nothing = model.encode_videos({name: _absent(steps) for name, steps in tokens.items()})
         assert torch.equal(model.similarity(texts, nothing), torch.zeros(2, 4))
 
+    @torch.inference_mode()
+    def test_every_slot_has_a_name(self, model: RetrievalModel) -> None:
+        """Search and its reasons speak of slots by name."""
+        model.check_embedding(model.encode_videos(random_tokens(model)), "encode_videos")
+        model.check_embedding(model.encode_texts(TEXTS), "encode_texts")
+
     # Rows of a batch do not meet
 
     @torch.inference_mode()
@@ -117,7 +123,8 @@ class SystemContract:
         tokens = random_tokens(model)
         batch = model.encode_videos(tokens)
         padded = model.encode_videos({name: _pad(steps) for name, steps in tokens.items()})
-        self._close(padded.values[batch.present], batch.values[batch.present])
+        rule = "steps that are padding change an embedding; average or attend over `expert.present` alone"
+        self._close(padded.values[batch.present], batch.values[batch.present], rule)
         for row in range(4):
             alone = model.encode_videos({name: _rows(steps, slice(row, row + 1)) for name, steps in tokens.items()})
             present = batch.present[row : row + 1]
@@ -221,7 +228,7 @@ class SystemContract:
             if name.startswith(model.unused):
                 assert parameter.grad is None or not parameter.grad.any(), f"{name} is declared unused and is not"
                 continue
-            assert parameter.grad is not None, name
+            assert parameter.grad is not None, f"no loss reaches {name}; if none shall, name it in `unused`"
             assert torch.isfinite(parameter.grad).all(), name
 
     def test_a_model_is_called_for_its_loss(self, trained: Build) -> None:
@@ -262,8 +269,10 @@ class SystemContract:
         for name, gradient in gradients[0].items():
             assert torch.equal(gradient, gradients[1][name]), name
 
-    def _close(self, one: Tensor, two: Tensor) -> None:
-        torch.testing.assert_close(one, two, atol=self.tolerance, rtol=0)
+    def _close(self, one: Tensor, two: Tensor, rule: str = "") -> None:
+        torch.testing.assert_close(
+            one, two, atol=self.tolerance, rtol=0, msg=lambda difference: f"{rule}\n{difference}".strip()
+        )
 
 
 def _total(terms: Mapping[str, Tensor]) -> Tensor:

@@ -86,6 +86,11 @@ class FeatureDataset(Dataset[Batch]):
             raise FeatureError(f"two clips have the name {repeated[0]!r}")
         return list(names)
 
+    def __repr__(self) -> str:
+        widths = ", ".join(f"{name} {arrays.dim} wide" for name, arrays in self.arrays.items())
+        splits = ", ".join(f"{name} {count}" for name, count in Counter(self.clip_splits or ()).items())
+        return f"FeatureDataset({len(self.names)} clips, {len(self.texts)} captions; {widths}; {splits or 'no splits'})"
+
     # As a data set
 
     def __len__(self) -> int:

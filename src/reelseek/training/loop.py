@@ -2,10 +2,11 @@
 
 import logging
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from reelseek.training.log import Epoch
 from reelseek.training.measure import Measured, clips_with
 from reelseek.training.optimizer import build_optimizer, set_rate, update_average
 from reelseek.training.pseudo import AfterEpoch, pseudo_labels
-from reelseek.training.recipe import PseudoRecipe, Recipe
+from reelseek.training.recipe import PseudoRecipe, Recipe, read_recipe
 from reelseek.training.sampler import Sampler, mixture_parts
 from reelseek.training.schedule import rate_factor
 from reelseek.training.start import build_model, check_shared_loss, fitting_sample, load_matching
@@ -43,7 +44,7 @@ Report = Callable[[Epoch, int, str], None]
 
 
 def train(
-    recipe: Recipe,
+    recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any],
     library: FeatureSource,
     out: str | os.PathLike[str],
     *,
@@ -57,6 +58,7 @@ def train(
     Started by `torchrun`, its processes share every batch and compare all of its clips; the main one writes.
 
     Args:
+        recipe: one that was read, or what `read_recipe` reads.
         library: a library, or a data set in memory.
         out: folder for the model (best epoch), the log and the state to resume from.
         report: called after every epoch with its line, the number of epochs and `stage`.
@@ -73,6 +75,7 @@ def train(
         ModelError: `out` cannot be written; nothing that was finished is lost.
     """
     out = Path(out)
+    recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     named = None if recipe.train.device == "auto" else recipe.train.device  # the default leaves it to REELSEEK_DEVICE
     target = parallel.join(resolve_device(named if device is None else device))
     matmul_precision(target)

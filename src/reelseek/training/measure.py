@@ -1,6 +1,7 @@
 """A model on a split: both directions, by modality, with what was compared said beside every number."""
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from reelseek.cluster import Cluster, Shared
 from reelseek.errors import UsageError
 from reelseek.evaluation.block_ranks import ScoreBlocks, ranks_in_blocks
 from reelseek.evaluation.compare import write_run
@@ -23,11 +25,13 @@ from reelseek.evaluation.ranks import (
     text_to_video_ranks,
     video_to_text_ranks,
 )
+from reelseek.library import Library
+from reelseek.library.elsewhere import require_library, threads_of
 from reelseek.library.source import FeatureSource
 from reelseek.library.tokens import TokenReader
-from reelseek.models.device import resolve_device
+from reelseek.models.device import device_of, resolve_device
 from reelseek.models.embed import embed_clips, embed_texts, reader_for, similarity_blocks, similarity_matrix
-from reelseek.models.model import Embedding, RetrievalModel
+from reelseek.models.model import Embedding, RetrievalModel, load_model
 from reelseek.training.caveats import seen_in_training
 from reelseek.training.combinations import combinations_of
 from reelseek.training.data import Split, read_split, split_names
@@ -102,7 +106,7 @@ class Measured:
 
 
 def evaluate(
-    model: RetrievalModel,
+    model: "RetrievalModel | str | os.PathLike[str]",
     library: FeatureSource,
     *,
     split: str | None = None,
@@ -110,19 +114,25 @@ def evaluate(
     protocol: str = "strict",
     combinations: str | Sequence[Sequence[str]] | None = None,
     device: "str | torch.device | None" = None,
+    cluster: Cluster | None = None,
 ) -> Measured:
     """Measure a model on a split of a library, or of a data set in memory.
 
     Args:
+        model: a model, its folder, or the name of a system that needs no training.
         split: None takes the protocol's, else `test` if there is one, else every caption.
         experts: use only these of the model's experts.
         protocol: one of PROTOCOLS.
         combinations: measure with these combinations of experts as well; `all` for every one that is there.
         device: where the model is moved to first; None leaves it where it is.
+        cluster: whose nodes measure the combinations; each reads the library at its path.
 
     Raises:
         UsageError: no such protocol, split, expert or device.
+        ClusterError: a node reads another library, or none.
+        ModelError: there is no such model.
     """
+    model = load_model(model)
     if device is not None:
         model.to(resolve_device(device))
     if protocol not in PROTOCOLS:
@@ -144,7 +154,56 @@ def evaluate(
         return replace(evaluate_split(model, reader, data, rule), warnings=tuple(caveats))
 
     subsets = combinations_of(combinations, model.experts, library) if combinations is not None else ()
-    return replace(measured(experts), combinations={"+".join(subset): measured(subset) for subset in subsets})
+    whole = measured(experts)
+    if cluster is not None and subsets:
+        parts = _measure_on(cluster, model, library, data, rule, subsets)
+        parts = {name: replace(part, warnings=whole.warnings) for name, part in parts.items()}
+        return replace(whole, combinations=parts)
+    return replace(whole, combinations={"+".join(subset): measured(subset) for subset in subsets})
+
+
+@dataclass(frozen=True)
+class _Combination:
+    """What a node measures."""
+
+    model: Shared[RetrievalModel]
+    library: Path
+    split: Shared[Split]
+    protocol: str
+    device: str
+    experts: tuple[str, ...]
+
+
+def _measure_on(
+    cluster: Cluster,
+    model: RetrievalModel,
+    library: FeatureSource,
+    split: Split,
+    rule: Protocol,
+    subsets: Sequence[Sequence[str]],
+) -> dict[str, Measured]:
+    """Measure combinations on the nodes of a cluster, in the order in which they are named."""
+    if not isinstance(library, Library):
+        raise UsageError("a data set in memory is measured here; nodes of a cluster read a library")
+    require_library(cluster, library.path)
+    device = device_of(model)
+    resources, prepare = threads_of(torch.get_num_threads(), str(device))
+    model.to("cpu")  # where every node can take it from
+    shared, data, path = Shared(model), Shared(split), library.path.absolute()
+    model.to(device)
+    items = [_Combination(shared, path, data, rule.name, device.type, tuple(subset)) for subset in subsets]
+    outcomes = cluster.map(_measure_combination, items, resources=resources, prepare=prepare)
+    parts = {item.experts: replace(measured, data=split) for item, measured in outcomes}
+    return {"+".join(item.experts): parts[item.experts] for item in items}
+
+
+def _measure_combination(item: _Combination) -> Measured:
+    rule = PROTOCOLS[item.protocol]
+    model = item.model.get().to(item.device)
+    with Library.open(item.library) as library:
+        reader = reader_for(model, library, item.experts)
+        reader.frames = rule.frames
+        return replace(evaluate_split(model, reader, item.split.get(), rule), data=None)
 
 
 def clips_with(reader: TokenReader, split: Split, needs: Sequence[str]) -> Split:

@@ -10,6 +10,7 @@ from reelseek.cli.show import say
 from reelseek.errors import UsageError
 
 if TYPE_CHECKING:
+    from reelseek.cluster import Cluster
     from reelseek.overlap.pairs import Pair
     from reelseek.overlap.scan import Scan
     from reelseek.overlap.sources import Source
@@ -63,11 +64,13 @@ def open_source(
     progress: Any = lambda *_: None,
     parts: Sequence[str] = (),
     device: str | None = None,
+    cluster: "Cluster | None" = None,
 ) -> "Source":
     """Open the features to compare; those of a folder of videos are stored in a library beside `out`."""
     from reelseek.overlap.sources import open_source as open_features
 
-    opened = open_features(source, expert, out.with_name(f".{out.name}.library"), progress, parts=parts, device=device)
+    work = out.with_name(f".{out.name}.library")
+    opened = open_features(source, expert, work, progress, parts=parts, device=device, cluster=cluster)
     for notice in opened.notices:
         say(f"note: {notice}")
     return opened

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reelseek.cli.cluster import OnRay, Ray, on_cluster
 from reelseek.cli.device import Device, named_device
 from reelseek.cli.overlap.inputs import (
     BankFile,
@@ -50,6 +51,7 @@ def scan(
     ] = None,
     approximate: Annotated[bool, typer.Option(help="For large sets: only neighbours of window means.")] = False,
     device: Device = None,
+    ray: Ray = None,
 ) -> None:
     """The pairs of videos that are most alike over some seconds, each with the place in both."""
     from reelseek.overlap.scan import ScanOptions, read_scan, save_scan
@@ -58,12 +60,18 @@ def scan(
     settings = ScanOptions(test, train, window, top, plain, common, background, approximate)
     if out.is_dir():
         raise UsageError(f"{out} is a folder; --out is a file, such as {out / 'pairs.jsonl'}")
-    place = named_device(device)
     parts = [part for part in (test, train, background) if part is not None]
-    with bars() as progress, open_source(source, expert, out, progress, parts, str(place)) as opened:
-        screensavers = open_bank(bank, source, out)
+    with ExitStack() as stack:
+        cluster = stack.enter_context(on_cluster(ray))
+        place = named_device(device if cluster is None else "cpu")  # nodes compare on their processors
+        extracts_on = str(place) if cluster is None else device
+        progress = stack.enter_context(bars())
+        opened = stack.enter_context(open_source(source, expert, out, progress, parts, extracts_on, cluster))
         previous = read_scan(out)
-        result = search(opened, settings, bank=screensavers, previous=previous, device=place, progress=progress)
+        result = search(
+            opened, settings, bank=open_bank(bank, source, out), previous=previous, device=place, cluster=cluster,
+            progress=progress,
+        )  # fmt: skip
         save_scan(out, result)
     _print_scan(result, out, resumed=previous is not None)
     raise typer.Exit(1 if any(notice.lost for notice in opened.notices) else 0)
@@ -173,7 +181,9 @@ def _estimate_text(estimate: "Estimate") -> str:
 
 
 def register(app: typer.Typer) -> None:
-    app.command(epilog="Example: reelseek overlap scan my.library --test test --train train --out pairs.jsonl")(scan)
+    app.command(
+        cls=OnRay, epilog="Example: reelseek overlap scan my.library --test test --train train --out pairs.jsonl"
+    )(scan)
     app.command(
         epilog="Example: reelseek overlap curve my.library --test test --train train --pairs pairs.jsonl --out curve"
     )(curve)
