@@ -19,6 +19,7 @@ from reelseek.library.catalog.texts import match_any
 from reelseek.models.systems.concepts import background_queries
 from reelseek.search import Searcher, parse_query
 from reelseek.search.fulltext import _words
+from reelseek.search.nearest import nearest
 from reelseek.search.neighbours import flat_vectors
 from reelseek.search.question import Selection, ask
 
@@ -61,8 +62,8 @@ def main(clips: int) -> None:
         for query in asked:
             parsed = parse_query(query)
             searcher.model.encode_texts([parsed.words])
-        ((pattern, neighbours),) = searcher.index.patterns.items()
-        every = flat_vectors(searcher.index.values[neighbours.rows], pattern)
+        ((pattern, parts),) = searcher.index.patterns.items()
+        every = flat_vectors(searcher.index.embedding(slice(None)).values.numpy(), pattern)
         ours, bare, recall = [], [], []
         for query in asked:
             parsed = parse_query(query)
@@ -73,15 +74,15 @@ def main(clips: int) -> None:
             searcher.search(query)
             ours.append(time.perf_counter() - started)
             started = time.perf_counter()
-            _, rows = neighbours.search(flat, 80)
+            ((_, rows),) = nearest(parts, flat, 80)
             sql = (
                 "SELECT t.owner, t.kind, t.text, t.start_seconds, t.end_seconds FROM texts_words f JOIN texts t"
                 " ON t.id = f.rowid WHERE texts_words MATCH ? AND t.kind != 'label' ORDER BY f.rank LIMIT 100"
             )
             library.db.execute(sql, (match_any(_words(parsed.words)),)).fetchall()
             bare.append(time.perf_counter() - started)
-            exact = neighbours.rows[np.argsort(-(every @ flat[0]))[:10]]
-            recall.append(len(set(exact) & set(rows[0][:10])) / 10)
+            exact = np.argsort(-(every @ flat[0]))[:10]
+            recall.append(len(set(exact) & set(rows[:10])) / 10)
         ratio = statistics.median(a / b for a, b in zip(ours, bare, strict=True))
         print(f"median of {QUERIES} queries: ours {1e3 * statistics.median(ours):.2f} ms, bare calls "
               f"{1e3 * statistics.median(bare):.2f} ms, ratio {ratio:.2f} (wanted: at most 2); "

@@ -57,7 +57,7 @@ def test_what_the_command_removes_is_gone_and_its_index_is_opened(searcher: Sear
     command = [sys.executable, "-m", "reelseek.cli.main", "remove", str(searcher.library.path), "v001"]
     subprocess.run(command, timeout=600, check=True)
     assert _videos(searcher) == {f"v00{n}" for n in (0, 2, 3, 4, 5, 6, 7)}
-    assert "v001" not in searcher.index.contents
+    assert not searcher.index.rows_of("v001")
     assert not any(b"v001" in path.read_bytes() for path in folder.iterdir())
 
 
@@ -105,7 +105,7 @@ def test_nothing_is_answered_from_an_expert_that_was_erased(tmp_path: Path, mode
         assert {"speech", "ocr"} <= {why.modality for hit in searcher.search(_QUERY) for why in hit.why}
         _other_process("Library.open(sys.argv[1]).remove_expert('ocr')", library=library)
         assert "ocr" not in {why.modality for hit in searcher.search(_QUERY) for why in hit.why}
-        assert not searcher.index.present[:, searcher.index.slots.index("ocr")].any()
+        assert not searcher.index.has_any(np.array([slot == "ocr" for slot in searcher.index.slots]))
 
 
 def test_tracks_that_take_the_place_of_others_are_read_anew(searcher: Searcher) -> None:

@@ -21,6 +21,7 @@ from reelseek.search.neighbours import Neighbours
 from reelseek.search.query import Query
 from reelseek.search.question import Selection, ask
 from reelseek.search.scoring import candidate_rows
+from reelseek.search.vectors import InMemory
 
 
 @pytest.fixture(scope="module")
@@ -151,11 +152,12 @@ def test_the_index_follows_the_library(searcher: Searcher, library_path) -> None
         for row, clip in enumerate(before.clips):
             with torch.inference_mode():
                 alone = model.encode_videos(reader.batch([clip]))
-            np.testing.assert_array_equal(before.present[row], alone.present[0].numpy())
-            values = alone.values[0].masked_fill(~alone.present[0, :, None], 0).numpy()
-            np.testing.assert_allclose(np.asarray(before.values[row], np.float32), values, atol=2e-3)
+            indexed = before.embedding(np.array([row]))
+            np.testing.assert_array_equal(indexed.present, alone.present)
+            values = alone.values.masked_fill(~alone.present[..., None], 0).numpy()
+            np.testing.assert_allclose(indexed.values, values, atol=2e-3)
         again = build_index(library, model, before.rule, lambda done, total: encoded.append(done))
-        np.testing.assert_array_equal(np.asarray(before.values), again.values)
+        np.testing.assert_array_equal(before.embedding(slice(None)).values, again.embedding(slice(None)).values)
         assert encoded == []
         fixed = list(clips_of(library, ClipRule(kind="fixed", seconds=2)))
         assert max(c.end_seconds - c.start_seconds for c in fixed) < 3.1
@@ -183,8 +185,8 @@ def test_tuned_lists_reach_the_recall_of_exact_search(monkeypatch: pytest.Monkey
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     queries = (centres[rng.integers(100, size=80)] + 0.6 * rng.normal(size=(80, 32))).astype(np.float32)
     rows = np.arange(6000) * 2
-    neighbours = Neighbours.build(rows, vectors, queries[:40])
-    assert neighbours._index is not None
+    neighbours = Neighbours.build(rows, InMemory(vectors), queries[:40])
+    assert not neighbours.exact
     recall = []
     for query in queries[40:]:
         exact = rows[np.argsort(-(vectors @ query))[:10]]
@@ -202,8 +204,8 @@ def test_recall_among_masses_of_equal_vectors(monkeypatch: pytest.MonkeyPatch, d
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     vectors = vectors[rng.permutation(np.concatenate([np.arange(distinct), np.zeros(20_000 - distinct, int)]))]
     queries = (centres[rng.integers(100, size=80)] + 0.5 * rng.normal(size=(80, 32))).astype(np.float32)
-    neighbours = Neighbours.build(np.arange(20_000) * 3, vectors, queries[:40])
-    assert (neighbours._index is not None) == has_lists
+    neighbours = Neighbours.build(np.arange(20_000) * 3, InMemory(vectors), queries[:40])
+    assert neighbours.exact != has_lists
     queries = np.concatenate([queries[40:], vectors[rng.integers(20_000, size=10)]])
     for count in (10, 100, 440, 5000):
         recall = []

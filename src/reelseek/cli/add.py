@@ -1,6 +1,5 @@
 """`reelseek add`."""
 
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,7 @@ from reelseek.cli.cluster import OnRay, Ray, on_cluster
 from reelseek.cli.device import Device
 from reelseek.cli.show import bars, say
 from reelseek.cli.spaces import follow_library
-from reelseek.errors import CollectionError, UsageError
+from reelseek.errors import UsageError
 
 if TYPE_CHECKING:
     from reelseek.library import AddReport, Library
@@ -23,11 +22,14 @@ __all__ = ["register", "update_indexes"]
 def add(
     library: Annotated[Path, typer.Argument(help="Folder of the library; begun if it does not exist.")],
     paths: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Folders, video files, lists (.txt) or tables (.csv .tsv .json .jsonl .parquet)."),
+        list[str] | None,
+        typer.Argument(
+            help="Folders, video files, tar shards, lists (.txt) or tables (.csv .tsv .json .jsonl .parquet), "
+            "here or in a store (s3://bucket/folder)."
+        ),
     ] = None,
     captions: Annotated[
-        Path | None, typer.Option(help="Table: video, caption(s), and if known start, end, split.")
+        str | None, typer.Option(help="Table: video, caption(s), and if known start, end, split.")
     ] = None,
     media: Annotated[
         bool, typer.Option("--media/--no-media", help="Rows only, from a table; look for no files.")
@@ -46,13 +48,16 @@ def add(
     """Ingest, extract and index what is new. Interrupted, it goes on where it was."""
     from reelseek.library import Library
     from reelseek.library import add as add_videos
+    from reelseek.library.listing import expand_paths
+    from reelseek.media.address import parse_path
+    from reelseek.media.store import is_directory
 
     paths = paths or []
     if not paths and captions is None:
         raise UsageError("name at least one folder, file, list or table to add")
     if experts is not None and not experts.strip(" ,"):
         raise UsageError("--experts names no expert; name at least one, or leave the option out for all that run here")
-    if not media and captions is None and all(path.is_dir() for path in paths):
+    if not media and captions is None and all(is_directory(parse_path(path)) for path in paths):
         raise UsageError("--no-media takes rows from a table; name one (CSV, TSV, JSONL or Parquet)")
     if not media and (experts or preset):
         raise UsageError("--no-media extracts nothing, so --experts and --preset contradict it; leave one out")
@@ -60,9 +65,7 @@ def add(
         option = "--ray" if device is None else "--device"
         raise UsageError(f"--no-media extracts nothing, so {option} has no effect; leave one out")
     specs = _named_experts(experts, preset)
-    for path in paths:  # before a library is begun for nothing
-        if not os.path.lexists(path):
-            raise CollectionError(f"{path}: no such file or folder")
+    expand_paths([parse_path(path) for path in paths])  # before a library is begun for nothing
     started = time.monotonic()
     with on_cluster(ray) as cluster, Library.open(library, create=True) as opened, opened.writing(), bars() as progress:
         follow_library(opened)
@@ -122,18 +125,13 @@ def update_indexes(library: "Library", progress: object = None) -> "Index | None
     Videos whose damaged tracks kept them out of an older index are tried again.
     """
     from reelseek.models.joint import load_for
-    from reelseek.search import ClipRule, build_index, open_index
-    from reelseek.search.index import state_of
+    from reelseek.search import update_index
 
     model = load_for(library, "concepts").model
     if not set(model.experts) & {name for name, row in library.experts().items() if row["present"]}:
         return None
-    index = open_index(library, model)
-    rule = index.rule if index else ClipRule()
-    if index is not None and index.state == state_of(library, rule) and not index.left_out:
-        return index
     report = progress if callable(progress) else (lambda *_: None)
-    return build_index(library, model, rule, lambda done, total: report("indexing", done, total, ""))
+    return update_index(library, model, progress=lambda done, total: report("indexing", done, total, ""))
 
 
 def register(app: typer.Typer) -> None:

@@ -19,7 +19,9 @@ from reelseek.cli import (
     doctor,
     evaluate,
     experiment,
+    export,
     features,
+    index,
     info,
     localize,
     models,
@@ -65,10 +67,12 @@ for module in (
     serve,
     info,
     doctor,
+    export,
     demo,
 ):
     module.register(app)
 app.add_typer(features.app, name="features")
+app.add_typer(index.app, name="index")
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 app.add_typer(report.app, name="report")

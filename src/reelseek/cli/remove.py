@@ -21,6 +21,7 @@ def remove(
 ) -> None:
     """Forget videos, or an expert, and everything derived from them. Source files are never touched."""
     from reelseek.library import Library
+    from reelseek.search import erase_videos
 
     if (videos and expert) or not (videos or expert or compact):
         raise UsageError("name videos to forget, or one expert with --expert")
@@ -29,7 +30,8 @@ def remove(
         if expert:
             print(f"erased {opened.remove_expert(expert)} tracks of {expert}")
         elif videos:
-            print(f"forgot {len(opened.remove(videos))} videos")
+            removed = opened.remove(videos, erase=lambda ids: erase_videos(opened, ids))
+            print(f"forgot {len(removed)} videos")
         if compact:
             opened.compact()
             print("rewrote the database and all shards with bytes of no track")

@@ -64,11 +64,17 @@ def _note(storage: Storage, new: _Removal) -> None:
     storage.catalog.set_meta(_UNFINISHED, json.dumps(asdict(both)))
 
 
-def remove_videos(storage: Storage, names: Sequence[str], resolve: Callable[[str], Video]) -> list[str]:
+def remove_videos(
+    storage: Storage,
+    names: Sequence[str],
+    resolve: Callable[[str], Video],
+    erase: Callable[[Sequence[str]], None] | None = None,
+) -> list[str]:
     """Remove videos; see `Library.remove`.
 
     Args:
         resolve: the video that a name means; raises UsageError where it means none, or several.
+        erase: leaves no byte of videos of these ids in any index; without it indexes are deleted.
     """
     catalog = storage.catalog
     with storage.writing(finish=False):
@@ -87,7 +93,7 @@ def remove_videos(storage: Storage, names: Sequence[str], resolve: Callable[[str
             for content in contents:
                 storage.drop_content(content)
             _note(storage, _Removal(ids, contents, words=words))
-        _finish(storage)
+        _finish(storage) if erase is None else _finish(storage, erase)
     return [ids[name] for name in names]
 
 
@@ -120,7 +126,7 @@ def finish_interrupted(storage: Storage) -> None:
         _log.warning("%s", error)
 
 
-def _finish(storage: Storage) -> None:
+def _finish(storage: Storage, erase: Callable[[Sequence[str]], None] | None = None) -> None:
     catalog, removal = storage.catalog, _unfinished(storage)
     contents = [content for content in removal.contents if not catalog.videos.has_content(content)]
     _compact_shards(storage)
@@ -128,7 +134,9 @@ def _finish(storage: Storage) -> None:
     for content in contents:
         storage.remove_copy(content)
     for name in ("index", *(("texts",) if removal.words else ())):  # what is made anew from what remains
-        if (storage.path / name).is_dir():
+        if name == "index" and erase is not None and not removal.experts:
+            erase(sorted({*removal.videos.values()}))
+        elif (storage.path / name).is_dir():
             shutil.rmtree(storage.path / name)
             sync_folder(storage.path)
     if (storage.path / "overlap" / "library.db").is_file():  # what an overlap search looked at besides

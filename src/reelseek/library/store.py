@@ -4,7 +4,6 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reelseek.cluster import Cluster
@@ -19,6 +18,7 @@ from reelseek.library.records import Caption, TrackRow, Video
 from reelseek.library.removal import compact, finish_interrupted, remove_expert, remove_videos
 from reelseek.library.report import AddReport, Progress
 from reelseek.library.storage import Storage
+from reelseek.media.address import absolute, parse_path
 from reelseek.media.container import Limits
 from reelseek.media.notice import Notice
 
@@ -56,7 +56,7 @@ class Library(Storage):
         Raises:
             UsageError: no such video, or several.
         """
-        video = self.catalog.videos.get(name) or self.catalog.videos.at_path(Path(os.path.abspath(name)))
+        video = self.catalog.videos.get(name) or self.catalog.videos.at_path(absolute(parse_path(name)))
         if video is not None:
             return video
         matches = self.names().matches(name)
@@ -149,10 +149,14 @@ class Library(Storage):
             retry_failed=retry_failed, device=device, progress=progress, cluster=cluster,
         )  # fmt: skip
 
-    def remove(self, names: Sequence[str]) -> list[str]:
+    def remove(self, names: Sequence[str], *, erase: Callable[[Sequence[str]], None] | None = None) -> list[str]:
         """Forget videos and everything derived from them; sources are not touched.
 
         Stopped at any instant, the same call again, or any other that writes, finishes it.
+
+        Args:
+            erase: leaves no byte of videos of these ids in any index (`reelseek.search.erase_videos`); without it
+                indexes are deleted, and are built again when they are next asked for.
 
         Returns:
             The ids removed.
@@ -161,7 +165,7 @@ class Library(Storage):
             UsageError: a name is not a video here; then nothing is removed.
             LibraryError: the videos are forgotten, but some of their bytes could not be erased yet.
         """
-        return remove_videos(self, names, self.video)
+        return remove_videos(self, names, self.video, erase)
 
     def remove_expert(self, expert: str) -> int:
         """Erase all tracks and words of one expert, or of `captions`, which a machine wrote; says how many there were.

@@ -236,6 +236,10 @@ class TokenReader:
         self.fingerprints: dict[str, str] = {name: str(existing[name]["fingerprints"][0]) for name in names}
         self._tracks = track_lookup(library, self.fingerprints)
 
+    def prepare(self, videos: Iterable[str]) -> None:
+        """Look up the tracks of several videos at once, which are asked for next."""
+        self._tracks.prepare(videos)
+
     def row(self, video: str, expert: str) -> TrackRow | None:
         """The track's row, or None where the expert was never run (which is not the same as finding nothing).
 

@@ -1,7 +1,8 @@
 """An index over clips; a query -> ranked moments with their reasons."""
 
 from reelseek.library.clips import ClipRule, clips_of
-from reelseek.search.build import build_index
+from reelseek.search.build import build_index, merge_index, update_index
+from reelseek.search.erase import erase_videos
 from reelseek.search.hit import Hit
 from reelseek.search.index import Index, open_index
 from reelseek.search.query import Query, parse_query
@@ -15,6 +16,9 @@ __all__ = [
     "Searcher",
     "build_index",
     "clips_of",
+    "erase_videos",
+    "merge_index",
     "open_index",
     "parse_query",
+    "update_index",
 ]

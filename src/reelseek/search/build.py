@@ -1,55 +1,80 @@
-"""Embedding the clips of a library, and building their index."""
+"""Embedding the clips of a library, and bringing their index up to date: what has changed costs work, nothing else."""
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from reelseek.errors import LibraryError, ModelError
-from reelseek.library.clips import ClipRule, clips_of
+from reelseek.library.clips import ClipRule
 from reelseek.library.damage import Damage, note_damage
 from reelseek.library.store import Library
-from reelseek.library.tokens import Clip, TokenReader
-from reelseek.models.embed import embed_batches, embed_texts, reader_for
+from reelseek.library.tokens import TokenReader
+from reelseek.models.embed import embed_batches, embed_texts
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.models.systems.concepts import background_queries
-from reelseek.search.generation import Generation, json_file, open_generation, write_generation
-from reelseek.search.index import Index, LeftOut, index_folder, state_of
-from reelseek.search.neighbours import EXACT_UP_TO, Neighbours, flat_vectors
-from reelseek.search.recall import fewest_candidates, measured_recall
-from reelseek.search.scoring import background_scores, videos_by_owner
+from reelseek.search.changes import Entry, Source, Stale, find_stale, short_content
+from reelseek.search.columns import Block
+from reelseek.search.finish import candidates_of, finish
+from reelseek.search.generation import Sums, array_file, drop_files, write_files, write_manifest
+from reelseek.search.index import Index, LeftOut, index_folder, open_index
+from reelseek.search.merge import due, is_few, is_small, write_segments
+from reelseek.search.segment import Segment
 
-__all__ = ["build_index", "short_content"]
+__all__ = ["build_index", "merge_index", "put_index", "update_index"]
 
-_SIGNATURES = "signatures.json"
-_CONTENT_LETTERS = 16
 _ATTEMPTS = 3
 _log = logging.getLogger("reelseek")
-_ROWS_A_TIME = 4096
 Progress = Callable[[int, int], None]
-Floats = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 
 
-@dataclass(frozen=True)
-class _Embedded:
-    """Clips that an index on disk has, by what their embeddings depend on."""
+def update_index(
+    library: Library,
+    model: RetrievalModel,
+    rule: ClipRule | None = None,
+    progress: Progress | None = None,
+    *,
+    experts: Sequence[str] | None = None,
+    unrelated: Embedding | None = None,
+    index: Index | None = None,
+    quiet: bool = False,
+    write: bool = True,
+) -> Index:
+    """Bring an index up to date with its library, or build it where there is none.
 
-    rows: dict[str, int]
-    values: Floats
-    present: npt.NDArray[np.bool_]
+    What changed since is embedded and becomes a segment of its own, and what is gone is deleted; segments of one size
+    are merged then. A video whose tracks are damaged is left out, which is said, and stands in `Index.left_out`; the
+    next `add` makes its tracks again.
 
+    Args:
+        rule: how clips are cut; None keeps the index's own.
+        progress: called with how many clips are embedded, and of how many.
+        experts: embed clips from these alone; None takes all of the model's that the library has.
+        unrelated: the embeddings of the background queries, if they are at hand.
+        index: the open index, if it is at hand.
+        quiet: what is wrong with an index that cannot be used was said already.
+        write: False leaves the library as it is: what is new is this process's alone.
 
-@dataclass(frozen=True)
-class _Built:
-    """An index, what each of its clips depends on, and the tracks that could not be read."""
-
-    index: Index
-    signatures: list[str]
-    damage: Damage
+    Raises:
+        LibraryError: another process is writing, or the disk is full; the old index stays.
+        UsageError: the library has none of the model's experts.
+        ModelError: the model makes NaN or infinity of a clip.
+    """
+    with _place(library, index_folder(library, model, experts), write=write) as folder:
+        if write:  # another process may have replaced it before this one became the writer
+            index = open_index(library, model, experts, previous=index, quiet=quiet)
+        rule = rule or (index.rule if index else ClipRule())
+        updated = _bring_up_to_date(
+            Source(library, model, rule, experts), folder, index, unrelated, progress, write=write, anew=False
+        )
+        return _merge_due(library, model, updated) if write else updated
 
 
 def build_index(
@@ -61,171 +86,245 @@ def build_index(
     experts: Sequence[str] | None = None,
     unrelated: Embedding | None = None,
     write: bool = True,
+    embed_again: bool = False,
 ) -> Index:
-    """Embed every clip (those already embedded are taken over) and build the index anew.
+    """Build an index anew: as few segments as there can be. Clips that are embedded already are taken over.
 
-    A video whose tracks are damaged is left out, which is said, and stands in `Index.left_out`; the next `add` makes
-    its tracks again.
-
-    Args:
-        experts: embed clips from these alone; None takes all of the model's that the library has.
-        unrelated: the embeddings of the background queries, if they are at hand.
-        write: False leaves the library as it is: the index is this process's alone.
-
-    Raises:
-        LibraryError: another process is writing, or the disk is full; the old index stays.
-        UsageError: the library has none of the model's experts.
-        ModelError: the model makes NaN or infinity of a clip.
+    Args, errors: as for `update_index`.
+        embed_again: take nothing over.
     """
-    rule = rule or ClipRule()
-    if write:
-        with library.writing():
-            built = _build(library, model, rule, experts, unrelated, progress)
-            index = built.index
-            write_generation(
-                index.folder, index.description(), {**index.files(), _SIGNATURES: json_file(built.signatures)}
-            )
-            note_damage(library, built.damage)
-    else:
-        index = _build_in_memory(library, model, rule, experts, unrelated, progress)
-    for video in index.left_out:
-        _log.warning("left out of the index: %s (%d clips): %s", video.video, video.clips, video.reason)
-    return index
+    with _place(library, index_folder(library, model, experts), write=write) as folder:
+        index = None if embed_again else open_index(library, model, experts)
+        source = Source(library, model, rule or ClipRule(), experts)
+        return _bring_up_to_date(source, folder, index, unrelated, progress, write=write, anew=True)
 
 
-def _build_in_memory(
-    library: Library, model: RetrievalModel, rule: ClipRule, experts: Sequence[str] | None,
-    unrelated: Embedding | None, progress: Progress | None,
+def _bring_up_to_date(
+    source: Source, folder: Path, index: Index | None, unrelated: Embedding | None, progress: Progress | None, *,
+    write: bool, anew: bool,
 ) -> Index:  # fmt: skip
-    """Without being the one writer: again, where another process changed what was being read."""
+    """The index as its library is now; again, where another process changed what was being read."""
+    library = source.library
+    home = index_folder(library, source.model, source.named)
+    sums = index.sums if index is not None else {}
+    texts = index.unrelated if index is not None else unrelated
     for attempt in range(1, _ATTEMPTS + 1):
         revision = library.revision()
         try:
-            index = _build(library, model, rule, experts, unrelated, progress).index
+            exact = anew and index is not None and is_few(index.live)
+            stale = find_stale(source, index, retry=True, everything=anew, exact=exact)
+            if index is not None and not (anew or stale or stale.changes or index.damaged):
+                return index
+            for segment in index.damaged if index is not None else ():
+                _log.info("%d clips of a damaged segment are embedded again: %s", segment.clips, segment.reason)
+            texts = texts or embed_texts(source.model, background_queries())
+            update = _Update(source, home, folder, write, texts, sums, stale, progress)
+            updated = update.run(index, anew=anew)
         except LibraryError:
-            if attempt == _ATTEMPTS or library.revision() == revision:
+            if write or attempt == _ATTEMPTS or library.revision() == revision:
                 raise
+            source = Source(library, source.model, source.rule, source.named)
         else:
-            if attempt == _ATTEMPTS or library.revision() == revision:
+            if write or attempt == _ATTEMPTS or library.revision() == revision:
                 break
+    if write:
+        note_damage(library, [pair for pairs in update.damage.values() for pair in pairs])
+    for video in updated.left_out:
+        _log.warning("left out of the index: %s (%d clips): %s", video.video, video.clips, video.reason)
+    return updated
+
+
+def merge_index(library: Library, model: RetrievalModel, experts: Sequence[str] | None = None) -> Index | None:
+    """Merge all segments of an index into as few as there can be; None where there is no index.
+
+    Raises:
+        LibraryError: another process is writing, or the disk is full; the old index stays.
+    """
+    with library.writing():
+        index = open_index(library, model, experts)
+        if index is None or not (len(index.segments) > 1 or any(s.record.deleted for s in index.segments)):
+            return index
+        return _merge(library, model, index, index.segments)
+
+
+@contextmanager
+def _place(library: Library, folder: Path, *, write: bool) -> Iterator[Path]:
+    """Be the one writer of a folder of the library; or have one of this process alone, whose files stay open."""
+    if write:
+        with library.writing():
+            yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="reelseek-") as scratch:
+        try:
+            yield Path(scratch)
+        except OSError as error:
+            if error.filename is not None and not os.fsdecode(error.filename).startswith(scratch):
+                raise
+            raise LibraryError(
+                f"an index for this process alone cannot be written to {scratch}: {error}; set TMPDIR to a folder "
+                "with room"
+            ) from error
+
+
+@dataclass
+class _Update:
+    """One run over an index.
+
+    Args:
+        home: where the library's index lies.
+        folder: where segments are written.
+        write: name them in the manifest of the library's index.
+
+    Attributes:
+        damage: tracks that could not be read, by video.
+        left_out: these videos.
+    """
+
+    source: Source
+    home: Path
+    folder: Path
+    write: bool
+    texts: Embedding
+    sums: Mapping[str, Sums]
+    stale: Stale
+    progress: Progress | None = None
+    damage: dict[str, Damage] = field(default_factory=dict)
+    left_out: list[LeftOut] = field(default_factory=list)
+    _embedded: int = 0
+
+    def run(self, index: Index | None, *, anew: bool) -> Index:
+        """Write what is new, and put it beside what stays."""
+        old = index.segments if index is not None else ()
+        absorbed = [s for s in old if anew or (self.stale.lacking and is_small(s))]
+        new: list[Segment] = []
+        changed: list[Segment] = []
+        try:
+            for segment in old:
+                if segment not in absorbed:
+                    changed.append(self._without_stale(segment, write=self.write))
+            remaining = [segment for segment in changed if segment.record.live]
+            merged = [self._without_stale(segment, write=False) for segment in absorbed]
+            clips = self.stale.clips + sum(segment.record.live for segment in merged)
+            fresh = sorted((video, clips) for video, (clips, _) in self.stale.lacking.items())
+            total = clips + sum(segment.record.live for segment in remaining)
+            for segment in write_segments(self.folder, merged, fresh, self._embed, clips):
+                new.append(segment)
+                new[-1] = finish(self.source.library, self.source.model, segment, self._index([]), total)
+            updated = self._index([*remaining, *new])
+            if self.write:
+                updated = put_index(updated)
+        except BaseException:
+            if self.write:
+                names = [f"{s.record.name}-{name}" for s in new for name in s.sums]
+                drop_files(self.folder, [*names, *(s.record.deletions for s in changed if s not in old)])
+            raise
+        return updated
+
+    def _without_stale(self, segment: Segment, *, write: bool) -> Segment:
+        rows = self.stale.rows.get(segment.record.name)
+        return segment if rows is None else segment.delete(np.concatenate(rows), write=write)
+
+    def _index(self, segments: Sequence[Segment]) -> Index:
+        model = self.source.model
+        return Index(
+            self.home, tuple(segments), model.system, model.slots, self.source.rule, self.stale.revision,
+            self.source.experts, self.texts, candidates_of(model, segments), tuple(self.left_out), (), self.sums,
+        )  # fmt: skip
+
+    # Embedding
+
+    def _embed(self, ids: Sequence[str]) -> Block | None:
+        """Embed videos, without those whose tracks are damaged.
+
+        Raises:
+            ModelError: a value is NaN, or too large for half precision; or a video's slots have weights.
+        """
+        entries = self.source.entries({video: self.stale.lacking[video][1] for video in ids})
+        damage = _damaged(self.source.library, self.source.reader, entries)
+        self.damage |= damage
+        counts = {entry.video.id: len(entry.clips) for entry in entries}
+        self.left_out += [LeftOut(video, counts[video], pairs[0][1]) for video, pairs in damage.items()]
+        entries = [entry for entry in entries if entry.video.id not in damage]
+        return self._block(entries) if entries else None
+
+    def _block(self, entries: Sequence[Entry]) -> Block:
+        model, reader = self.source.model, self.source.reader
+        clips = [clip for entry in entries for clip in entry.clips]
+        parts = []
+        for part in embed_batches(model, reader, clips, self._report):
+            _check_part(model, part)
+            parts.append(part)
+        self._embedded += len(clips)
+        embedding = Embedding.concat(parts)
+        coarse = None
+        if model.pairwise:
+            with torch.inference_mode():
+                videos = model.coarse_videos(embedding)
+            coarse = videos.present.numpy(), videos.values[videos.present].float().numpy()
+        spans = [(clip.start_seconds, clip.end_seconds) for clip in clips]
+        return Block(
+            [entry.video.id for entry in entries],
+            np.array([entry.number for entry in entries], np.int64),
+            np.array([short_content(entry.video.content) for entry in entries], "S16"),
+            np.array([entry.signature for entry in entries], "S32"),
+            np.array([len(entry.clips) for entry in entries], np.int64),
+            np.array(spans, np.float64).reshape(-1, 2),
+            embedding.present.numpy(),
+            embedding.values[embedding.present].float().numpy(),
+            coarse,
+        )
+
+    def _report(self, done: int, total: int) -> None:
+        if self.progress is not None:
+            self.progress(self._embedded + done, self.stale.clips)
+
+
+def put_index(index: Index) -> Index:
+    """Make an index the one that is read."""
+    if not index.sums:
+        token = secrets.token_hex(4)
+        parts = (index.unrelated.values, index.unrelated.present, index.unrelated.weights)
+        names = [f"{token}-unrelated.{name}.npy" for name in ("values", "present", "weights")]
+        files = {name: array_file(part.numpy()) for name, part in zip(names, parts, strict=True)}
+        index = replace(index, sums=write_files(index.folder, files))
+    write_manifest(index.folder, index.description(), index.files())
     return index
 
 
-def short_content(content: str | None) -> str:
-    """What tells the contents of files apart, shortened."""
-    return (content or "")[:_CONTENT_LETTERS]
+def _merge_due(library: Library, model: RetrievalModel, index: Index) -> Index:
+    """Merge segments of one size, as long as there are several."""
+    while segments := due(index.segments):
+        index = _merge(library, model, index, segments)
+    return index
 
 
-def _build(
-    library: Library, model: RetrievalModel, rule: ClipRule, experts: Sequence[str] | None,
-    unrelated: Embedding | None, progress: Progress | None,
-) -> _Built:  # fmt: skip
-    state = state_of(library, rule)
-    folder = index_folder(library, model, experts)
-    reader = reader_for(model, library, experts)
-    clips = list(clips_of(library, rule))
-    signatures = _signatures(library, reader, clips)
-    old = _embedded_before(folder, exact=len(clips) <= EXACT_UP_TO)
-    fresh = {clip.video for clip, signature in zip(clips, signatures, strict=True) if signature not in old.rows}
-    damage = _damaged(library, reader, fresh)
-    left_out = _left_out(damage, clips)
-    if left_out:
-        videos = {video.video for video in left_out}
-        sound = [row for row, clip in enumerate(clips) if clip.video not in videos]
-        clips, signatures = [clips[row] for row in sound], [signatures[row] for row in sound]
-    values, present = _embed(model, reader, clips, signatures, old, progress)
-    texts = unrelated or embed_texts(model, background_queries())
-    index = Index(
-        folder, clips, values, present, {}, model.system, model.slots, rule, state,
-        {video.id: short_content(video.content) for video in library.videos()}, tuple(reader.dims), texts,
-        np.zeros(0), left_out=left_out,
-    )  # fmt: skip
-    index.patterns = _patterns(model, index)
-    if model.pairwise:
-        index.candidates = fewest_candidates(model, index)
-    index.recall = measured_recall(model, index)
-    index.background = background_scores(library, model, index, videos_by_owner(library.videos()), texts)
-    return _Built(index, signatures, [pair for pairs in damage.values() for pair in pairs])
-
-
-def _signatures(library: Library, reader: TokenReader, clips: Sequence[Clip]) -> list[str]:
-    """For each clip what its embedding depends on: its span and the tracks of its video."""
-    hashes = library.catalog.tracks.hashes()
-    by_video: dict[str, str] = {}
-    for video in {clip.video for clip in clips}:
-        rows = [reader.row(video, expert) for expert in reader.dims]
-        by_video[video] = ",".join(hashes.get((row.owner, row.expert), "")[:16] if row else "" for row in rows)
-    return [f"{by_video[c.video]}@{c.start_seconds}-{c.end_seconds}" for c in clips]
-
-
-def _embedded_before(folder: Path, *, exact: bool) -> _Embedded:
-    """What the index on disk has; nothing where it is damaged, or less exact than it shall be."""
+def _merge(library: Library, model: RetrievalModel, index: Index, segments: Sequence[Segment]) -> Index:
+    """Write some segments of an index anew as one, or as few as there can be, and name them in its manifest."""
+    clips = sum(segment.record.live for segment in segments)
+    _log.info("merging %d segments of the index of %s: %d clips", len(segments), index.system, clips)
+    rest = [segment for segment in index.segments if segment not in segments]
+    new: list[Segment] = []
     try:
-        embedded = open_generation(folder, _load_embedded)
-    except (LibraryError, OSError):
-        embedded = None
-    if embedded is None or (exact and embedded.values.dtype != np.float32):
-        return _Embedded({}, np.zeros((0, 1, 1), np.float32), np.zeros((0, 1), bool))
-    return embedded
+        for segment in write_segments(index.folder, segments, [], lambda _: None, clips):
+            new.append(segment)
+            new[-1] = finish(library, model, segment, replace(index, segments=()), index.live)
+        merged = replace(index, segments=(*rest, *new), candidates=candidates_of(model, [*rest, *new]))
+        return put_index(merged)
+    except BaseException:
+        drop_files(index.folder, [f"{s.record.name}-{name}" for s in new for name in s.sums])
+        raise
 
 
-def _load_embedded(generation: Generation) -> _Embedded:
-    rows = {signature: row for row, signature in enumerate(generation.json(_SIGNATURES))}
-    return _Embedded(rows, generation.array("values.npy"), generation.array("present.npy"))
-
-
-def _damaged(library: Library, reader: TokenReader, videos: Collection[str]) -> dict[str, Damage]:
+def _damaged(library: Library, reader: TokenReader, entries: Sequence[Entry]) -> dict[str, Damage]:
     """Those of some videos that have tracks which are not what was written, or are gone; every byte is read."""
     damage: dict[str, Damage] = {}
-    for video in sorted(videos):
+    for entry in entries:
         for expert in reader.dims:
-            row = reader.row(video, expert)
+            row = reader.row(entry.video.id, expert)
             problem = library.damage(row) if row is not None else None
             if row is not None and problem is not None:
-                damage.setdefault(video, []).append((row, problem))
+                damage.setdefault(entry.video.id, []).append((row, problem))
     return damage
-
-
-def _left_out(damage: Mapping[str, Damage], clips: Sequence[Clip]) -> tuple[LeftOut, ...]:
-    counts = dict.fromkeys(damage, 0)
-    for clip in clips:
-        if clip.video in counts:
-            counts[clip.video] += 1
-    return tuple(LeftOut(video, counts[video], pairs[0][1]) for video, pairs in damage.items())
-
-
-def _embed(
-    model: RetrievalModel,
-    reader: TokenReader,
-    clips: Sequence[Clip],
-    signatures: Sequence[str],
-    old: _Embedded,
-    progress: Progress | None,
-) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Values [clip, slot, dim], in half precision where they are many, and present [clip, slot].
-
-    Raises:
-        ModelError: a value is NaN, or too large for half precision; or a video's slots have weights.
-    """
-    dtype = np.float32 if len(clips) <= EXACT_UP_TO else np.float16
-    fresh = [row for row, signature in enumerate(signatures) if signature not in old.rows]
-    values = np.zeros((len(clips), *old.values.shape[1:]), dtype)
-    present = np.zeros((len(clips), *old.present.shape[1:]), bool)
-    done = 0
-    for part in embed_batches(model, reader, [clips[row] for row in fresh], progress):
-        rows = fresh[done : done + len(part)]
-        if not done:
-            values = np.zeros((len(clips), *part.values.shape[1:]), dtype)
-            present = np.zeros((len(clips), *part.present.shape[1:]), bool)
-        _check_part(model, part)
-        values[rows] = part.values.masked_fill(~part.present[..., None], 0).numpy()
-        present[rows] = part.present.numpy()
-        done += len(rows)
-    reused = [row for row, signature in enumerate(signatures) if signature in old.rows]
-    if reused:
-        places = [old.rows[signatures[row]] for row in reused]
-        values[reused], present[reused] = old.values[places], old.present[places]
-    return values, present
 
 
 def _check_part(model: RetrievalModel, part: Embedding) -> None:
@@ -241,33 +340,3 @@ def _check_part(model: RetrievalModel, part: Embedding) -> None:
             f"{model.system} gives the slots of a video weights of their own, by which no index can order clips; "
             "captions may weigh slots, videos leave them at 1"
         )
-
-
-def _patterns(model: RetrievalModel, index: Index) -> dict[tuple[bool, ...], Neighbours]:
-    """Neighbours for each presence pattern; none where a system has no coarse embeddings to find candidates by."""
-    with torch.inference_mode():
-        texts = model.coarse_texts(index.unrelated)
-        parts = [
-            model.coarse_videos(index.embedding(slice(start, start + _ROWS_A_TIME)))
-            for start in range(0, len(index.clips), _ROWS_A_TIME)
-        ] if model.pairwise else []  # fmt: skip
-    values, present = index.values, index.present
-    if not index.clips:
-        return {}
-    if parts:
-        coarse = Embedding.concat(parts)
-        values, present = coarse.values.float().numpy(), coarse.present.numpy()
-    if values.shape[1:] != texts.values.shape[1:]:
-        _log.warning(
-            "%s compares in a way of its own, and has no coarse embeddings of one width: a search scores every clip",
-            model.system,
-        )
-        return {}
-    trials = (texts.values * (texts.weights * texts.present)[..., None]).numpy()
-    patterns = {}
-    for pattern in np.unique(present, axis=0) if len(present) else []:
-        if pattern.any():
-            rows = np.flatnonzero((present == pattern).all(axis=1))
-            vectors = flat_vectors(values[rows], pattern)
-            patterns[tuple(bool(p) for p in pattern)] = Neighbours.build(rows, vectors, flat_vectors(trials, pattern))
-    return patterns

@@ -4,34 +4,40 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from reelseek.errors import LibraryError
 from reelseek.library.clips import ClipRule
 from reelseek.library.store import Library, Video
 from reelseek.models.model import Embedding, RetrievalModel
-from reelseek.search.build import build_index, short_content
+from reelseek.search.build import update_index
+from reelseek.search.changes import Source, find_stale
+from reelseek.search.check import BackgroundCheck
 from reelseek.search.generation import MANIFEST
-from reelseek.search.index import Index, index_folder, open_index, state_of
-from reelseek.search.scoring import videos_by_owner
+from reelseek.search.index import Index, index_folder, open_index
+from reelseek.search.merge import is_few
+from reelseek.search.scoring import Owners
+from reelseek.search.segment import Segment
+from reelseek.search.vectors import Rows
 
 __all__ = ["CurrentIndex"]
 
 _QUIET_SECONDS = 2.0  # a library that changed more recently is being written to, and its writer updates the index
 _NAMED = 5
 _log = logging.getLogger("reelseek")
-Rows = npt.NDArray[np.int64]
 
 
 class CurrentIndex:
     """An index, and which of its clips are still in the library.
 
-    Opened where there is none, or an old one, it is built and written. Where the library cannot be written (it is
-    read-only, or another process is writing) an old index answers for what it has, and without one it is built in
-    memory; either is said. From then on it never writes.
+    Opened where there is none, or an old one, it is built or brought up to date, and written. Where the library cannot
+    be written (it is read-only, or another process is writing) an old index answers for what it has, and without one it
+    is built for this process alone; either is said. From then on it never writes.
+
+    Damaged segments of few clips are built again like that, too; of large ones it is said that they are missing.
 
     Args:
         experts: clips are embedded from these alone; None takes all of the model's that the library has.
@@ -41,12 +47,12 @@ class CurrentIndex:
 
     Attributes:
         index: what is searched.
-        videos: of the library, by id.
+        owners: which videos tracks and texts belong to.
         unindexed: videos of the library that the index does not have yet, other than those that are damaged.
     """
 
     index: Index
-    videos: dict[str, Video]
+    owners: Owners
     unindexed: list[str]
 
     def __init__(
@@ -63,44 +69,59 @@ class CurrentIndex:
         self._library, self._model, self._update = library, model, update
         self._experts, self._unrelated, self._progress = experts, unrelated, progress
         self._manifest = index_folder(library, model, experts) / MANIFEST
-        self._seen = self._stamp()
+        self._followed = self._stamp()
         self._changed_at = time.monotonic()
-        self.index, self._is_old = self._open(rule)
-        self._seen = (self._seen[0], self._stamp()[1])
+        self.index = self._open(rule)
+        self._followed = (self._followed[0], self._stamp()[1])
         self._read_library()
         self._say_what_is_missing()
+        self._check = BackgroundCheck()
+        self._check.follow(self.index)
 
     def _stamp(self) -> tuple[int, tuple[int, ...]]:
         """What changes when the library does, and when its index is replaced."""
         return self._library.revision(), _file_stamp(self._manifest)
 
-    def _open(self, rule: ClipRule | None) -> tuple[Index, bool]:
-        """The index, and whether it is older than the library."""
+    def _open(self, rule: ClipRule | None) -> Index:
         index = open_index(self._library, self._model, self._experts)
         rule = rule or (index.rule if index else ClipRule())
         usable = index is not None and self._usable(index)
-        if index is not None and usable and (not self._update or index.state == state_of(self._library, rule)):
-            return index, False
-        if self._manifest.exists() and index is None:
+        if index is not None and usable and (not self._update or self._is_current(index, rule)):
+            return index
+        self._say_why(index)
+        try:
+            return self._bring_up_to_date(index, rule, write=True)
+        except LibraryError as error:
+            if index is not None and usable:
+                _log.warning("the index is older than the library, and answers for what it has: %s", error)
+                return index
+            _log.warning("the index is built in memory and temporary files, for this process alone: %s", error)
+        return self._bring_up_to_date(None, rule, write=False)
+
+    def _is_current(self, index: Index, rule: ClipRule) -> bool:
+        damaged = sum(segment.clips for segment in index.damaged)
+        return (damaged == 0 or not is_few(damaged)) and not find_stale(self._source(rule), replace(index, damaged=()))
+
+    def _say_why(self, index: Index | None) -> None:
+        if index is None and self._manifest.exists():
             _log.warning("building the index of %s again", self._model.system)
         elif index is None and self._experts is not None:
             _log.warning(
                 "%s embeds the clips of %s anew, with %s alone; later searches will find them ready",
                 *(self._model.system, self._library.path, ", ".join(self._experts)),
             )
-        try:
-            return self._build(rule, write=True), False
-        except LibraryError as error:
-            if index is not None and usable:
-                _log.warning("the index is older than the library, and answers for what it has: %s", error)
-                return index, True
-            _log.warning("the index is built in memory, for this process alone: %s", error)
-        return self._build(rule, write=False), False
+        for segment in index.damaged if index is not None else ():
+            _log.warning(
+                "building the index of %s again for %d clips: %s", self._model.system, segment.clips, segment.reason
+            )
 
-    def _build(self, rule: ClipRule, *, write: bool) -> Index:
-        return build_index(
+    def _source(self, rule: ClipRule) -> Source:
+        return Source(self._library, self._model, rule, self._experts)
+
+    def _bring_up_to_date(self, index: Index | None, rule: ClipRule, *, write: bool) -> Index:
+        return update_index(
             self._library, self._model, rule, self._progress,
-            experts=self._experts, unrelated=self._unrelated, write=write,
+            experts=self._experts, unrelated=self._unrelated, index=index, quiet=True, write=write,
         )  # fmt: skip
 
     def _usable(self, index: Index) -> bool:
@@ -109,50 +130,56 @@ class CurrentIndex:
 
     def has_changed(self) -> bool:
         """Whether the library or its index is another since `refresh`."""
-        return self._stamp() != self._seen
+        return self._stamp() != self._followed
 
     def refresh(self) -> bool:
         """Follow the library; says whether anything changed. It costs two look-ups where nothing did."""
+        for segment, reason in self._check.damaged():
+            self.drop(segment, reason)
         now = self._stamp()
-        if now == self._seen:
+        if now == self._followed:
             return self._rebuild_if_quiet()
-        replaced = now[1] != self._seen[1]
-        self._seen, self._changed_at = now, time.monotonic()
+        replaced = now[1] != self._followed[1]
+        self._followed, self._changed_at = now, time.monotonic()
         if replaced:
-            self.index = open_index(self._library, self._model, self._experts) or self.index
+            opened = open_index(self._library, self._model, self._experts, previous=self.index)
+            self.index = opened or self.index
+            self._check.follow(self.index)
         if self._usable(self.index):
-            self._is_old = self._update and self.index.state != state_of(self._library, self.index.rule)
+            self._read_library()
         else:
-            self._rebuild()
-        self._read_library()
+            self._rebuild(None)
         return True
 
     def _rebuild_if_quiet(self) -> bool:
         """Whoever changes a library updates the index that `add` does; another model's is updated here, in memory."""
-        if not (self._is_old and self._update and time.monotonic() - self._changed_at > _QUIET_SECONDS):
+        if not (self._is_old and time.monotonic() - self._changed_at > _QUIET_SECONDS):
             return False
-        self._rebuild()
-        self._read_library()
+        self._rebuild(self.index)
         return True
 
-    def _rebuild(self) -> None:
-        self.index = self._build(self.index.rule, write=False)
-        self._is_old = False
+    def _rebuild(self, index: Index | None) -> None:
+        damaged = self.index.damaged if index is not None else ()  # not to be embedded again in the middle of an answer
+        intact = replace(index, damaged=()) if index is not None else None
+        self.index = replace(self._bring_up_to_date(intact, self.index.rule, write=False), damaged=damaged)
+        self._read_library()
+
+    def drop(self, segment: Segment, reason: str) -> None:
+        """Search no more in a segment that turned out to be damaged, and say so."""
+        if segment not in self.index.segments:
+            return
+        self.index = self.index.without(segment, reason)
+        self._read_library()
+        self._say_what_is_damaged()
 
     def _read_library(self) -> None:
-        videos = self._library.videos()
-        self.videos = {video.id: video for video in videos}
-        self._owners: dict[str, list[str]] | None = None
-        self._present: npt.NDArray[np.bool_] | None = None
-        self.unindexed = []
-        contents = self.index.contents
-        if self._update and not self._is_old and contents.keys() <= self.videos.keys():
-            return  # the index has what the library has
-        current = {v.id for v in videos if contents.get(v.id) == short_content(v.content)}
+        """Note which videos of the index are gone, and which ones it lacks; that costs what has changed."""
+        stale = find_stale(self._source(self.index.rule), replace(self.index, damaged=()))
+        self.owners = Owners(self._library)
+        self._is_old = self._update and bool(stale)
+        self._hidden = np.concatenate([np.zeros(0, np.int64), *stale.hidden])
         left_out = {video.video for video in self.index.left_out}
-        self.unindexed = [v.id for v in videos if v.id not in current and v.id not in left_out]
-        if not current >= contents.keys():
-            self._present = np.array([clip.video in current for clip in self.index.clips], bool)
+        self.unindexed = sorted(video for video in stale.unindexed if video not in left_out)
 
     def _say_what_is_missing(self) -> None:
         if self.index.left_out:
@@ -165,17 +192,30 @@ class CurrentIndex:
             )
         if self.unindexed:
             _log.warning("%d videos are not in the index yet: %s", len(self.unindexed), _names(self.unindexed))
+        self._say_what_is_damaged()
 
-    @property
-    def owners(self) -> dict[str, list[str]]:
-        """Which videos the tracks and texts of an owner belong to."""
-        if self._owners is None:
-            self._owners = videos_by_owner(self.videos.values())
-        return self._owners
+    def _say_what_is_damaged(self) -> None:
+        for segment in self.index.damaged:
+            _log.warning(
+                "%d clips are not searched, since their segment %s of the index is damaged: %s; "
+                "build it again with: reelseek index build %s",
+                *(segment.clips, segment.name, segment.reason, self._library.path),
+            )
+
+    def video(self, identifier: str) -> Video:
+        """A video of the library.
+
+        Raises:
+            KeyError: it was removed.
+        """
+        video = self._library.get(identifier)
+        if video is None:
+            raise KeyError(identifier)
+        return video
 
     def present_rows(self, rows: Rows) -> Rows:
         """Those of some rows whose video is in the library, as it was when it was indexed."""
-        return rows if self._present is None else rows[self._present[rows]]
+        return rows[~np.isin(rows, self._hidden)] if len(self._hidden) else rows
 
 
 def _file_stamp(path: Path) -> tuple[int, ...]:

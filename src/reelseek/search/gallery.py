@@ -49,11 +49,11 @@ class Gallery:
         if self.exact_on is None:
             return None
         index = self.current.index
-        return ExactGallery(self.model, index, self.current.present_rows(np.arange(len(index.clips))), self.exact_on)
+        return ExactGallery(self.model, index, self.current.present_rows(index.live_rows()), self.exact_on)
 
     @cached_property
     def evidence(self) -> Evidence:
-        return Evidence(self.library, self.reader, lambda video: self.current.videos[video].owners)
+        return Evidence(self.library, self.reader, lambda video: self.current.video(video).owners)
 
     def background(self, selection: Selection) -> npt.NDArray[np.float64]:
         """The best score that each query of a fixed, unrelated set reaches on this library."""

@@ -1,12 +1,11 @@
-"""Files that were made together: written whole, opened together, and checked whenever they are read.
+"""Files that never change, and the manifest that names those which are read.
 
-A folder holds the files of one generation and a manifest that names them with their sizes and checksums. A new
-generation is written beside the old one under names of its own, and becomes the one that is read when its manifest
-takes the place of the old manifest. Readers of the old one keep what they have open.
+A file is written once, under a name of its own, and is on disk before a manifest names it with its size and checksum.
+What is read changes when a new manifest takes the place of the old one, in one rename; files that it does not name are
+deleted then. Readers keep open what the manifest named that they opened.
 
-CRC-32 is what guards the files: it finds every burst of up to 32 bits and all but one in four milliards of other
-damages, and reads 3.9 GiB/s where SHA-256 reads 1.7 and BLAKE2b 0.9, so that it can be taken of every byte at every
-opening. The manifest, which is small, carries its own SHA-256.
+CRC-32 guards the files: it finds every burst of up to 32 bits and all but one in four milliards of other damages, and
+reads 3.9 GiB/s where SHA-256 reads 1.7 and BLAKE2b 0.9. The manifest, which is small, carries its own SHA-256.
 """
 
 import contextlib
@@ -14,30 +13,32 @@ import hashlib
 import json
 import math
 import mmap
+import os
 import secrets
-import time
+import weakref
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from reelseek.errors import LibraryError
-from reelseek.library.files import write_whole_by
+from reelseek.library.files import make_folder, sync_file, sync_folder, write_whole_by
 
-__all__ = ["MANIFEST", "Generation", "array_file", "damaged_files", "json_file", "open_generation",
-           "read_manifest", "write_generation"]  # fmt: skip
+__all__ = ["MANIFEST", "ArrayWriter", "EarlierVersion", "Generation", "StoredFile", "Sums", "Write", "array_file",
+           "damaged_files", "drop_files", "read_manifest", "write_files", "write_manifest"]  # fmt: skip
 
 MANIFEST = "index.json"
-_FORMAT = 2
-_IN_MEMORY = 64 * 2**20  # a smaller file is read, a larger one is mapped
-_ATTEMPTS = 20
-_PAUSE_SECONDS = 0.01  # until whoever deletes or replaces a folder has got on
-Loaded = TypeVar("Loaded")
+_FORMAT = 3
+_SMALL = 2**20  # bytes; such a file is read and checked whenever it is opened, a larger one is mapped
+_BLOCK = 2**20
+_HEADER = 128  # bytes before the numbers of an array; its shape is known when the last of them is written
+Sums = tuple[int, int]
+"""Size in bytes and CRC-32 of a file."""
 Write = Callable[[Path], None]
 
 
@@ -47,63 +48,115 @@ class EarlierVersion(LibraryError):
 
 @dataclass(frozen=True)
 class Generation:
-    """The files that one manifest names.
+    """What one manifest names.
 
     Args:
-        name: what the names of its files begin with.
-        description: what the writer says of them.
-        files: size in bytes and CRC-32 of each.
+        number: of this manifest; no other one in the folder has it.
+        description: what the writer says of the files.
+        files: size and checksum of each by its name.
     """
 
     folder: Path
-    name: str
+    number: str
     description: Mapping[str, Any]
-    files: Mapping[str, tuple[int, int]]
+    files: Mapping[str, Sums]
 
-    def path(self, file: str) -> Path:
-        """Where a file lies."""
-        return self.folder / f"{self.name}-{file}"
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(size for size, _ in self.files.values())
 
-    def read(self, file: str) -> bytes | mmap.mmap:
-        """Every byte of a file, checked.
+    def open(self, name: str) -> "StoredFile":
+        """Open a file.
+
+        Raises:
+            LibraryError: it has another size than was written, or is small and damaged.
+            FileNotFoundError: it is gone.
+        """
+        if name not in self.files:
+            raise LibraryError(f"{self.folder / MANIFEST} names no {name}")
+        return StoredFile(self.folder / name, *self.files[name])
+
+
+class StoredFile:
+    """An open file; it can be read after its name is gone.
+
+    Args:
+        size, checksum: as they were when it was written.
+    """
+
+    def __init__(self, path: Path, size: int, checksum: int) -> None:
+        self.path, self.size, self._checksum = path, size, checksum
+        self._content: bytes | mmap.mmap | None = None
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._close = weakref.finalize(self, os.close, self._file)
+        length = os.fstat(self._file).st_size
+        if length != size:
+            raise LibraryError(f"{path} has {length} bytes where {size} were written")
+        if size < _SMALL:
+            self._content = os.pread(self._file, size, 0)
+            self._close()
+            self.check()
+
+    def check(self) -> None:
+        """Compare every byte with the checksum.
 
         Raises:
             LibraryError: they are not what was written.
-            FileNotFoundError: the file is gone.
         """
-        size, checksum = self.files[file]
-        with self.path(file).open("rb") as opened:
-            length = opened.seek(0, 2)
-            opened.seek(0)
-            if length != size:
-                raise LibraryError(f"{self.path(file)} has {length} bytes where {size} were written")
-            small = size < _IN_MEMORY
-            content = opened.read() if small else mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
-        if zlib.crc32(content) != checksum:
-            raise LibraryError(f"{self.path(file)} does not hold what was written into it")
-        return content
+        if isinstance(self._content, bytes):
+            checksum = zlib.crc32(self._content)
+        else:
+            checksum = 0
+            for offset in range(0, self.size, _BLOCK):
+                checksum = zlib.crc32(os.pread(self._file, _BLOCK, offset), checksum)
+        if checksum != self._checksum:
+            raise LibraryError(f"{self.path} does not hold what was written into it")
 
-    def array(self, file: str) -> npt.NDArray[Any]:
-        """An array that cannot be written to, memory-mapped where it is large; errors as for `read`."""
-        content = self.read(file)
-        head = BytesIO(content[:4096])
-        np.lib.format.read_magic(head)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(head)
-        return np.frombuffer(content, dtype, math.prod(shape), head.tell()).reshape(shape)
+    @property
+    def content(self) -> bytes | None:
+        """All bytes of a small file, which are at hand; None of a large one."""
+        return self._content if isinstance(self._content, bytes) else None
 
-    def opened(self, file: str, load: Callable[[Path], Loaded]) -> Loaded:
-        """What `load` makes of a file once it is checked; errors as for `read`."""
-        self.read(file)
-        try:
-            return load(self.path(file))
-        except RuntimeError as error:  # what other libraries raise where a file is gone
-            if not self.path(file).exists():
-                raise FileNotFoundError(2, "gone", str(self.path(file))) from error
-            raise LibraryError(f"{self.path(file)} cannot be read: {error}") from error
+    @property
+    def address(self) -> str:
+        """A path that opens a large file, also after its name is gone."""
+        return f"/dev/fd/{self._file}"
 
-    def json(self, file: str) -> Any:
-        """What `json_file` wrote; errors as for `read`."""
-        return json.loads(bytes(self.read(file)))
+    def array(self) -> npt.NDArray[Any]:
+        """The array in it, which cannot be written to; memory-mapped where it is large."""
+        if self._content is None:
+            self._content = mmap.mmap(self._file, 0, access=mmap.ACCESS_READ)
+        shape, dtype, start = _array_layout(self._content[:4096])
+        return np.frombuffer(self._content, dtype, math.prod(shape), start).reshape(shape)
+
+    def rows(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """Rows of the array in it, copied past the map, so that none of their pages stay with this process."""
+        if isinstance(self._content, bytes):
+            return self.array()[start:stop]
+        shape, dtype, offset = _array_layout(os.pread(self._file, 4096, 0))
+        stop = min(stop, shape[0])
+        width = math.prod(shape[1:]) * dtype.itemsize
+        content = os.pread(self._file, (stop - start) * width, offset + start * width)
+        while len(content) < (stop - start) * width:  # one call reads 2 GiB at most
+            content += os.pread(self._file, (stop - start) * width - len(content),
+                                offset + start * width + len(content))  # fmt: skip
+        return np.frombuffer(content, dtype).reshape(stop - start, *shape[1:])
+
+    def release(self) -> None:
+        """Let go of the pages of the map that were read; they are read again where they are needed."""
+        if isinstance(self._content, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            self._content.madvise(mmap.MADV_DONTNEED)
+
+
+def _array_layout(content: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    head = BytesIO(content)
+    np.lib.format.read_magic(head)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(head)
+    return shape, dtype, head.tell()
+
+
+# Writing
 
 
 def array_file(array: npt.NDArray[Any]) -> Write:
@@ -116,20 +169,104 @@ def array_file(array: npt.NDArray[Any]) -> Write:
     return write
 
 
-def json_file(value: Any) -> Write:
-    """What writes a plain value."""
+class ArrayWriter:
+    """Writes an array block after block; close it, then it is whole.
 
-    def write(path: Path) -> None:
-        path.write_text(json.dumps(value), "utf-8")
+    Args:
+        shape: of one row.
+    """
 
-    return write
+    def __init__(self, path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> None:
+        self._file, self._dtype, self._shape = path.open("wb"), np.dtype(dtype), shape
+        self.rows = 0
+        self._file.write(self._header())
+
+    def append(self, block: npt.NDArray[Any]) -> None:
+        """Write more rows."""
+        self._file.write(np.ascontiguousarray(block, self._dtype).tobytes())
+        self.rows += len(block)
+
+    def close(self) -> None:
+        """Write how many rows there are; closing it again does nothing."""
+        if not self._file.closed:
+            with self._file:
+                self._file.seek(0)
+                self._file.write(self._header())
+
+    def _header(self) -> bytes:
+        fields = {"descr": self._dtype.str, "fortran_order": False, "shape": (self.rows, *self._shape)}
+        text = f"{fields!r}".encode().ljust(_HEADER - 11) + b"\n"
+        return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+def write_files(folder: Path, files: Mapping[str, Write]) -> dict[str, Sums]:
+    """Write files whose names nobody uses yet; they are on disk when this returns.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written; then there are none of them.
+    """
+    make_folder(folder)
+    sums: dict[str, Sums] = {}
+    try:
+        for name, write in files.items():
+            write(folder / name)
+            sums[name] = _settle_file(folder / name)
+        sync_folder(folder)
+    except BaseException:
+        drop_files(folder, files)
+        raise
+    return sums
+
+
+def _settle_file(path: Path) -> Sums:
+    """Put a file that was written on disk, and sum it up."""
+    sync_file(path)
+    size = checksum = 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            size, checksum = size + len(block), zlib.crc32(block, checksum)
+    return size, checksum
+
+
+def write_manifest(folder: Path, description: Mapping[str, Any], files: Mapping[str, Sums]) -> None:
+    """Make these files the ones that are read, and delete all others of the folder.
+
+    Raises:
+        OSError: it cannot be written; what was read before stays.
+    """
+    manifest = {"format": _FORMAT, "generation": secrets.token_hex(4), "about": dict(description), "files": dict(files)}
+    plain = json.loads(json.dumps(manifest))  # as it will be read
+    text = json.dumps({**plain, "sha256": _digest(plain)})
+    write_whole_by(folder / MANIFEST, lambda path: path.write_text(text, "utf-8"))
+    _delete_unnamed(folder, files)
+
+
+def _delete_unnamed(folder: Path, files: Mapping[str, Sums]) -> None:
+    """Delete files of earlier manifests, and what a crash left."""
+    for path in folder.iterdir():
+        if path.name != MANIFEST and path.name not in files:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def drop_files(folder: Path, names: Iterable[str]) -> None:
+    """Delete files that came to nothing, and the folders above them that were made for them alone."""
+    for name in names:
+        with contextlib.suppress(OSError):
+            (folder / name).unlink(missing_ok=True)
+    for empty in (folder, folder.parent):
+        with contextlib.suppress(OSError):
+            empty.rmdir()
+
+
+# Reading
 
 
 def read_manifest(folder: Path) -> Generation | None:
     """What a folder's manifest says; None where there is none.
 
     Raises:
-        EarlierVersion: it was written by a version of Reelseek that had no checksums.
+        EarlierVersion: it was written by an earlier version of Reelseek.
         LibraryError: it is damaged.
     """
     path = folder / MANIFEST
@@ -142,8 +279,10 @@ def read_manifest(folder: Path) -> Generation | None:
     version = written.get("format") if isinstance(written, dict) else None
     if version == 1 and "files" not in written:
         raise EarlierVersion(f"{path} was written by an earlier version of Reelseek")
-    if version != _FORMAT or written.pop("sha256", None) != _digest(written):
+    if version not in (2, _FORMAT) or written.pop("sha256", None) != _digest(written):
         raise LibraryError(f"{path} does not hold what was written into it")
+    if version == 2:
+        raise EarlierVersion(f"{path} was written by an earlier version of Reelseek")
     files = {file: (int(size), int(checksum)) for file, (size, checksum) in written["files"].items()}
     return Generation(folder, written["generation"], written["about"], files)
 
@@ -152,78 +291,27 @@ def _digest(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
-def open_generation(folder: Path, load: Callable[[Generation], Loaded]) -> Loaded | None:
-    """What `load` makes of the files in place; all of them belong together, also where they are replaced meanwhile.
-
-    Raises:
-        LibraryError: one of them is damaged or gone.
-    """
-    for _ in range(_ATTEMPTS):
-        generation = read_manifest(folder)
-        if generation is None:
-            return None
-        try:
-            return load(generation)
-        except FileNotFoundError as error:
-            gone = LibraryError(f"{error.filename} is gone")
-            time.sleep(_PAUSE_SECONDS)
-    raise gone
-
-
-def write_generation(folder: Path, description: Mapping[str, Any], files: Mapping[str, Write]) -> None:
-    """Write files and put them in the place of those that are there.
-
-    Raises:
-        OSError: the disk is full, or the folder cannot be written; what was in place stays.
-    """
-    generation = Generation(folder, secrets.token_hex(4), description, {})
-    checksums: dict[str, tuple[int, int]] = {}
-    try:
-        for file, write in files.items():
-            write_whole_by(generation.path(file), write)
-            with generation.path(file).open("rb") as written:
-                checksums[file] = _checksum(written)
-        manifest = {"format": _FORMAT, "generation": generation.name, "about": dict(description), "files": checksums}
-        plain = json.loads(json.dumps(manifest))  # as it will be read
-        write_whole_by(folder / MANIFEST, json_file({**plain, "sha256": _digest(plain)}))
-    except BaseException:
-        for file in files:
-            generation.path(file).unlink(missing_ok=True)
-        raise
-    named = {MANIFEST, *(generation.path(file).name for file in files)}
-    for path in folder.iterdir():
-        if path.name not in named:  # the old generation, and what a crash left
-            with contextlib.suppress(OSError):
-                path.unlink()
-
-
-def _checksum(file: Any) -> tuple[int, int]:
-    size = checksum = 0
-    while block := file.read(2**20):
-        size, checksum = size + len(block), zlib.crc32(block, checksum)
-    return size, checksum
-
-
 def damaged_files(folder: Path) -> list[tuple[str, str]]:
     """Files of a folder that are not what was written, and in what way; every byte is read."""
-    for _ in range(_ATTEMPTS):
+    while True:
         try:
             generation = read_manifest(folder)
         except EarlierVersion:
             return []
         except LibraryError as error:
             return [(str(folder / MANIFEST), str(error))]
-        damaged = _damaged(generation) if generation is not None else []
+        if generation is None:
+            return []
+        damaged = list(_damaged(generation))
         if not damaged or read_manifest(folder) == generation:
-            break  # else it was replaced while it was read
-    return damaged
+            return damaged  # else it was replaced while it was read
 
 
-def _damaged(generation: Generation) -> list[tuple[str, str]]:
-    damaged = []
-    for file in generation.files:
+def _damaged(generation: Generation) -> Iterator[tuple[str, str]]:
+    for name in generation.files:
         try:
-            generation.read(file)
+            generation.open(name).check()
+        except FileNotFoundError:
+            yield str(generation.folder / name), f"{generation.folder / name} is gone"
         except (LibraryError, OSError) as error:
-            damaged.append((str(generation.path(file)), str(error)))
-    return damaged
+            yield str(generation.folder / name), str(error)

@@ -1,6 +1,13 @@
-"""Nearest neighbours among the clips of one presence pattern: exact while they are few, else inverted lists."""
+"""Nearest neighbours among the clips of one presence pattern: exact while they are few, else compressed lists.
 
+Lists hold a bit for every number of a vector (RaBitQ), or a byte where that is too little: they say which clips may be
+the best, and these are scored again by their vectors themselves.
+"""
+
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -8,148 +15,341 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from reelseek.search.generation import Generation, Write, array_file, json_file
+from reelseek.errors import LibraryError
+from reelseek.search.generation import StoredFile, Write, array_file
+from reelseek.search.vectors import Matrix, Rows, Vectors
 
 __all__ = ["EXACT_UP_TO", "Neighbours", "flat_vectors"]
 
 EXACT_UP_TO = 20_000
 _RECALL_WANTED = 0.995
-_TRIALS = 64
-_DEPTHS = (10, 100, 1000)  # so many results are tuned for; who wants more gets exact search
-_SAME = 1e-5  # similarities this near to each other, as a share, are equal: they were added up in another order
-Matrix = npt.NDArray[np.float32]
+_DEPTHS = {10: (64, 160), 100: (32, 64), 1000: (8, 16)}
+"""For so many results at most: how many trial queries of each kind tune the lists, and how many clips a result may take
+that are scored again. Who wants more results gets exact search."""
+_BLOCK = 2**14  # vectors that are read at once
+_TRAINING_FLOATS = 2**26
+_CODES = ("bits", "bytes")
 
 
 def flat_vectors(values: npt.NDArray[Any], pattern: Sequence[bool]) -> Matrix:
     """The slots of a pattern side by side [item, slot * dim]."""
     present = values[:, np.flatnonzero(pattern)]
-    return np.ascontiguousarray(present.reshape(len(present), -1), np.float32)
+    return np.ascontiguousarray(present.reshape(len(present), math.prod(present.shape[1:])), np.float32)
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Places of equal vectors.
+
+    Args:
+        order: all places, those of a group side by side and ascending.
+        ends: of each group in it.
+    """
+
+    order: npt.NDArray[np.uint32]
+    ends: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, vectors: Vectors) -> "_Groups | None":
+        """None where no two vectors are equal."""
+        hashes = np.fromiter(
+            (hash(vector.tobytes()) for block in vectors.blocks(_BLOCK) for vector in block), np.int64, len(vectors)
+        )
+        order = np.argsort(hashes, kind="stable").astype(np.uint32)
+        ends = np.append(np.flatnonzero(np.diff(hashes[order])) + 1, len(order))
+        return None if len(ends) == len(order) else cls(order, ends)
+
+    @cached_property
+    def firsts(self) -> Rows:
+        """A place of every group."""
+        return self.order[np.append(0, self.ends[:-1])].astype(np.int64)
+
+    def places(self, groups: Rows) -> tuple[Rows, Rows]:
+        """All places of some groups, and for each of them which of these groups it is of."""
+        starts = np.append(0, self.ends)[groups]
+        counts = self.ends[groups] - starts
+        owner = np.repeat(np.arange(len(groups)), counts)
+        offsets = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return self.order[starts[owner] + offsets].astype(np.int64), owner
+
+
+@dataclass(frozen=True)
+class _Lists:
+    """Inverted lists of compressed vectors.
+
+    Args:
+        index: of FAISS; it numbers groups of equal vectors.
+        probes: for at most so many results how many lists are looked into, and how many clips are scored again.
+    """
+
+    index: Any
+    probes: Mapping[int, tuple[int, int]]
+
+    def search(self, queries: Matrix, probes: int, count: int) -> tuple[Matrix, Rows]:
+        """Estimated scores and groups [query, count]; -1 where the lists hold fewer."""
+        within = faiss.SearchParametersIVF(nprobe=probes)  # type: ignore[call-arg]
+        parameters = faiss.SearchParametersPreTransform(index_params=within)  # type: ignore[call-arg]
+        scores, groups = self.index.search(queries, count, params=parameters)
+        return scores, groups
 
 
 class Neighbours:
-    """The clips of one presence pattern: exact search while small, else inverted lists tuned to recall .995.
+    """The clips of one presence pattern: exact search while small, else lists tuned to a recall of .995.
 
-    How many lists are probed for so many results is measured when it is built, with background queries and with clips
-    as queries. Recall is the share of results that are as similar as the best ones are: of a thousand equal clips any
-    ten are right.
+    Recall is the share of results that are as similar as the best ones are: of many equal clips any ten are right.
 
     Args:
-        rows: the clip of every vector.
-        vectors: to be searched exactly; None where there are lists.
-        probes: how many lists are looked into for at most so many results.
+        rows: the clip of every vector, ascending.
+        vectors: of them, in single precision.
+        groups: which of them are equal, where any are and the clips are many.
     """
 
     def __init__(
-        self,
-        rows: npt.NDArray[np.int64],
-        vectors: Matrix | None,
-        index: Any | None,
-        probes: Mapping[int, int] | None = None,
+        self, rows: Rows, vectors: Vectors, groups: _Groups | None = None, lists: _Lists | None = None
     ) -> None:
-        self.rows, self.vectors, self._index, self._probes = rows, vectors, index, dict(probes or {})
+        self.rows, self._vectors, self._groups, self._lists = rows, vectors, groups, lists
 
     @property
     def exact(self) -> bool:
         """Whether every clip is looked at."""
-        return self._index is None
+        return self._lists is None
 
     @classmethod
-    def build(cls, rows: npt.NDArray[np.int64], vectors: Matrix, trials: Matrix) -> "Neighbours":
-        distinct = _distinct(vectors) if len(rows) > EXACT_UP_TO else rows
-        if len(distinct) <= EXACT_UP_TO:
-            return cls(rows, vectors, None)  # few, or few that differ: there are no lists worth the name
-        lists = int(4 * np.sqrt(len(distinct)))
-        quantizer = faiss.IndexFlatIP(vectors.shape[1])
-        index = faiss.IndexIVFFlat(quantizer, vectors.shape[1], lists, faiss.METRIC_INNER_PRODUCT)
-        rng = np.random.default_rng(0)
-        sample = rng.choice(distinct, min(len(distinct), 40 * lists), replace=False)
-        index.cp.niter, index.cp.min_points_per_centroid = 8, 1  # it warns on standard error below 39
-        index.train(vectors[np.sort(sample)])
-        index.add(vectors)
-        clips = vectors[np.sort(rng.choice(distinct, min(len(distinct), _TRIALS), replace=False))]
-        probes: dict[int, int] = {}
-        for depth in _DEPTHS:
-            tuned = [_fewest_probes(index, vectors, queries, depth) for queries in (clips, trials) if len(queries)]
-            probes[depth] = max(*tuned, *probes.values()) if probes else max(tuned)
-            if min(probes.values()) > lists // 3:
-                return cls(rows, vectors, None)  # there are no lists worth the name; exact search is as fast
-        return cls(rows, None, index, probes)
+    def build(cls, rows: Rows, vectors: Vectors, trials: Matrix) -> "Neighbours":
+        """Lay out what a search takes.
 
-    def search(self, queries: Matrix, count: int) -> tuple[Matrix, npt.NDArray[np.int64]]:
-        """Scores and clip numbers [query, count] of the best clips."""
+        Args:
+            trials: queries that lists are tuned with, beside clips themselves [query, dim].
+        """
+        if len(vectors) <= EXACT_UP_TO:
+            return cls(rows, vectors)
+        groups = _Groups.of(vectors)
+        neighbours = cls(rows, vectors, groups)
+        distinct = len(groups.ends) if groups else len(vectors)
+        if distinct <= EXACT_UP_TO:
+            return neighbours  # few that differ
+        for codes in _CODES:
+            neighbours._lists = _Lists(neighbours._train(distinct, codes), {})
+            tuned = {depth: neighbours._tune(depth, trials) for depth in _DEPTHS}
+            neighbours._lists = _Lists(neighbours._lists.index, {depth: plan for depth, (plan, _) in tuned.items()})
+            if all(reached >= _RECALL_WANTED for _, reached in tuned.values()):
+                break
+        return neighbours
+
+    # Search
+
+    def search(self, queries: Matrix, count: int) -> tuple[Matrix, Rows]:
+        """Scores and clips [query, count] of the best; of equal ones those that come first."""
         count = min(count, len(self.rows))
-        if self._index is not None:
-            probes = next((probes for depth, probes in self._probes.items() if count <= depth), self._index.nlist)
-            scores, places = _search_lists(self._index, queries, count, probes)
-            short = (places < 0).any(axis=1)
-            if short.any():  # the lists that were probed hold fewer: look into all of them
-                scores[short], places[short] = _search_lists(self._index, queries[short], count, self._index.nlist)
-            return scores, self.rows[places]
-        assert self.vectors is not None
-        if len(queries) == 1:
-            return self._one(self.vectors @ queries[0], count)
-        scores, places = faiss.knn(queries, self.vectors, count, metric=faiss.METRIC_INNER_PRODUCT)
+        if self._lists is None:
+            return self._search_all(queries, count)
+        _, groups = self.estimate(queries, count)
+        scores = np.empty((len(queries), count), np.float32)
+        rows = np.empty((len(queries), count), np.int64)
+        for place, query in enumerate(queries):
+            best = self.score(query, groups[place], count)
+            if len(best[0]) < count:  # the lists that were probed hold fewer
+                best = tuple(part[0] for part in self._scan(query[None], count))
+            scores[place], rows[place] = best
+        return scores, rows
+
+    def estimate(self, queries: Matrix, count: int) -> tuple[Matrix, Rows]:
+        """Estimated scores, and numbers for `score` [query, candidate], -1 for none, of clips that may be the best.
+
+        Of many results there are none: `search` looks at every clip then.
+        """
+        assert self._lists is not None
+        plan = next((plan for depth, plan in self._lists.probes.items() if count <= depth), None)
+        if plan is None:
+            return np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
+        return self._lists.search(queries, *plan)
+
+    def score(self, query: Matrix, candidates: Rows, count: int) -> tuple[Matrix, Rows]:
+        """Scores and clips of the best among what `estimate` gave."""
+        groups = candidates[candidates >= 0]
+        scores = self._group_vectors(groups) @ query
+        return self._expand(scores, groups, count)
+
+    def _search_all(self, queries: Matrix, count: int) -> tuple[Matrix, Rows]:
+        if len(queries) == 1 or self._groups is not None:
+            answers = [self._expand(self._whole @ query, np.arange(len(self._whole)), count) for query in queries]
+            return np.stack([scores for scores, _ in answers]), np.stack([rows for _, rows in answers])
+        scores, places = faiss.knn(queries, self._whole, count, metric=faiss.METRIC_INNER_PRODUCT)
         return scores, self.rows[places]
 
-    def _one(self, scores: Matrix, count: int) -> tuple[Matrix, npt.NDArray[np.int64]]:
-        """The best of some scores; of equal ones those that come first."""
-        if count < len(scores):
-            least = np.partition(scores, len(scores) - count)[len(scores) - count]
-            above = np.flatnonzero(scores > least)
-            best = np.concatenate([above, np.flatnonzero(scores == least)[: count - len(above)]])
+    def _scan(self, queries: Matrix, count: int) -> tuple[Matrix, Rows]:
+        """The best of all vectors, a block of them in memory at a time."""
+        scores = np.zeros((len(queries), 0), np.float32)
+        places = np.zeros((len(queries), 0), np.int64)
+        start = 0
+        for block in self._vectors.blocks(_BLOCK):
+            best, near = faiss.knn(queries, block, min(count, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
+            scores, places = np.hstack([scores, best]), np.hstack([places, near + start])
+            order = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+            scores, places = np.take_along_axis(scores, order, 1), np.take_along_axis(places, order, 1)
+            start += len(block)
+        return scores, self.rows[places]
+
+    @cached_property
+    def _whole(self) -> Matrix:
+        """Every vector, or one of each group."""
+        return self._vectors.whole() if self._groups is None else self._vectors.take(self._groups.firsts)
+
+    def _group_vectors(self, groups: Rows) -> Matrix:
+        return self._vectors.take(groups if self._groups is None else self._groups.firsts[groups])
+
+    def _expand(self, scores: Matrix, groups: Rows, count: int) -> tuple[Matrix, Rows]:
+        """The best clips of groups with these scores; of equal ones those that come first."""
+        best = _best(scores, min(count, len(scores)))
+        scores, places = scores[best], groups[best]
+        if self._groups is not None:
+            places, owner = self._groups.places(places)
+            scores = scores[owner]
+        order = np.lexsort((places, -scores))[:count]
+        return scores[order], self.rows[places[order]]
+
+    # Building
+
+    def _train(self, distinct: int, codes: str) -> Any:
+        """Lists of all groups."""
+        sample_size = min(distinct, _TRAINING_FLOATS // max(1, self._group_vectors(np.zeros(1, np.int64)).shape[1]))
+        lists = max(1, min(int(2 * np.sqrt(distinct)), sample_size))
+        sample = np.sort(np.random.default_rng(0).choice(distinct, min(sample_size, 64 * lists), replace=False))
+        training = self._group_vectors(sample)
+        dim = training.shape[1]
+        quantizer: Any = faiss.IndexFlatIP(dim)
+        inner: Any
+        if codes == "bits":
+            inner = faiss.IndexIVFRaBitQ(quantizer, dim, lists, faiss.METRIC_INNER_PRODUCT)
         else:
-            best = np.arange(len(scores))
-        best = best[np.lexsort((best, -scores[best]))]
-        return scores[best][None], self.rows[best][None]
+            byte = faiss.ScalarQuantizer.QT_8bit
+            inner = faiss.IndexIVFScalarQuantizer(quantizer, dim, lists, byte, faiss.METRIC_INNER_PRODUCT)
+        inner.cp.niter, inner.cp.min_points_per_centroid = 8, 1  # it warns on standard error below 39
+        turn: Any = faiss.RandomRotationMatrix(dim, dim)  # bits say most of turned vectors
+        index = faiss.IndexPreTransform(turn, inner)
+        for part in (quantizer, inner, turn):
+            part.this.disown()  # FAISS frees them with the whole
+        inner.own_fields = index.own_fields = True
+        index.train(training)
+        if self._groups is None:
+            for block in self._vectors.blocks(_BLOCK):
+                index.add(block)
+        else:
+            for start in range(0, distinct, _BLOCK):
+                index.add(self._group_vectors(np.arange(start, min(start + _BLOCK, distinct))))
+        return index
+
+    def _tune(self, depth: int, trials: Matrix) -> tuple[tuple[int, int], float]:
+        """How many lists so many results take and how many clips that are scored again, twice what trials took.
+
+        Returns:
+            Both, and the recall that they reach for the trials.
+        """
+        assert self._lists is not None
+        index = self._lists.index
+        inner: Any = faiss.downcast_index(index.index)
+        number, widest = _DEPTHS[depth]
+        rng = np.random.default_rng(depth)
+        clips = np.sort(rng.choice(inner.ntotal, min(inner.ntotal, number), replace=False))
+        queries = np.concatenate([self._group_vectors(clips), trials[:number]])
+        depth = min(depth, inner.ntotal)
+        best = self._best_groups(queries, depth)
+        quantizer, turned = faiss.downcast_index(inner.quantizer), index.chain.at(0).apply(queries)
+        _, lists = quantizer.search(turned, inner.nlist)
+        ranks = np.argsort(lists, axis=1)
+        needed = np.empty((len(queries), depth))
+        for place, groups in enumerate(best):
+            _, nearest = quantizer.search(index.chain.at(0).apply(self._group_vectors(groups)), 1)
+            needed[place] = ranks[place, nearest[:, 0]]
+        probes = min(int(inner.nlist), 2 * (int(np.quantile(needed, _RECALL_WANTED, method="higher")) + 1))
+        most = min(widest * depth, int(inner.ntotal))
+        _, candidates = self._lists.search(queries, probes, most)
+        positions = np.stack([_positions(row, groups, most) for row, groups in zip(candidates, best, strict=True)])
+        enough = int(np.quantile(positions, _RECALL_WANTED, method="higher")) + 1
+        reached = float(np.mean(positions < most))
+        return (probes, min(most, max(2 * enough, 2 * depth))), reached
+
+    def _best_groups(self, queries: Matrix, depth: int) -> Rows:
+        """The best groups of each query [query, depth], by looking at all of them."""
+        size = len(self._groups.ends) if self._groups else len(self._vectors)
+        scores, groups = np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
+        for start in range(0, size, _BLOCK):
+            block = self._group_vectors(np.arange(start, min(start + _BLOCK, size)))
+            new, near = faiss.knn(queries, block, min(depth, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
+            scores, groups = np.hstack([scores, new]), np.hstack([groups, near + start])
+            order = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
+            scores, groups = np.take_along_axis(scores, order, 1), np.take_along_axis(groups, order, 1)
+        return groups
+
+    # Files
+
+    def plan(self) -> dict[str, Any] | None:
+        """What a manifest says of lists, for `load`; None where every clip is looked at."""
+        return None if self._lists is None else {"probes": [[d, *plan] for d, plan in self._lists.probes.items()]}
 
     def files(self, name: str) -> dict[str, Write]:
-        """What writes it."""
-        files: dict[str, Write] = {f"{name}.rows.npy": array_file(self.rows)}
-        if self._index is not None:
-            probes = list(self._probes.items())
-            return {**files, f"{name}.faiss": self._write_lists, f"{name}.probes.json": json_file(probes)}
-        assert self.vectors is not None
-        return {**files, f"{name}.vectors.npy": array_file(self.vectors)}
+        """What writes it; nothing where every vector is looked at as it is."""
+        files: dict[str, Write] = {}
+        if self._groups is not None:
+            files = {
+                f"{name}.groups.npy": array_file(self._groups.order),
+                f"{name}.ends.npy": array_file(self._groups.ends),
+            }
+        return files if self._lists is None else {**files, f"{name}.faiss": self._write_lists}
 
     def _write_lists(self, path: Path) -> None:
-        assert self._index is not None
+        assert self._lists is not None
         try:
-            faiss.write_index(self._index, str(path))
+            faiss.write_index(self._lists.index, str(path))
         except RuntimeError as error:  # it has no other word for a full disk
             raise OSError(f"{path} cannot be written: {error}") from error
 
     @classmethod
-    def load(cls, generation: Generation, name: str) -> "Neighbours":
-        rows = generation.array(f"{name}.rows.npy")
-        if f"{name}.faiss" not in generation.files:
-            return cls(rows, generation.array(f"{name}.vectors.npy"), None)
-        index = generation.opened(f"{name}.faiss", lambda path: faiss.read_index(str(path)))
-        return cls(rows, None, index, dict(generation.json(f"{name}.probes.json")))
+    def load(
+        cls, rows: Rows, vectors: Vectors, name: str, files: Mapping[str, StoredFile], plan: Mapping[str, Any] | None
+    ) -> "Neighbours":
+        """Read what `files` wrote.
+
+        Raises:
+            LibraryError: a file cannot be read.
+        """
+        groups = lists = None
+        if f"{name}.groups.npy" in files:
+            groups = _Groups(files[f"{name}.groups.npy"].array(), files[f"{name}.ends.npy"].array())
+        if plan is not None:
+            lists = _Lists(
+                _read_lists(files[f"{name}.faiss"]), {depth: (probes, again) for depth, probes, again in plan["probes"]}
+            )
+        return cls(rows, vectors, groups, lists)
 
 
-def _distinct(vectors: Matrix) -> npt.NDArray[np.int64]:
-    """Places of the first of every set of equal vectors."""
-    first: dict[int, int] = {}
-    for place, vector in enumerate(vectors):
-        first.setdefault(hash(vector.tobytes()), place)
-    return np.fromiter(first.values(), np.int64)
+def _read_lists(file: StoredFile) -> Any:
+    """Lists that stay on disk, memory-mapped, unless they are small."""
+    try:
+        if file.content is not None:
+            return faiss.deserialize_index(np.frombuffer(file.content, np.uint8))
+        index: Any = faiss.read_index(file.address, faiss.IO_FLAG_MMAP)
+    except RuntimeError as error:
+        raise LibraryError(f"{file.path} cannot be read: {error}") from error
+    inner: Any = faiss.downcast_index(index.index)
+    inverted = faiss.downcast_InvertedLists(inner.invlists)
+    if hasattr(inverted, "prefetch_nthread"):
+        inverted.prefetch_nthread = 0  # threads of its own for every query cost more than they fetch
+    return index
 
 
-def _search_lists(index: Any, queries: Matrix, count: int, probes: int) -> tuple[Matrix, npt.NDArray[np.int64]]:
-    parameters = faiss.SearchParametersIVF(nprobe=probes)  # type: ignore[call-arg]
-    scores, places = index.search(queries, count, params=parameters)
-    return scores, places
+def _best(scores: Matrix, count: int) -> Rows:
+    """Places of the best scores, in no order; of equal ones those that come first."""
+    if count >= len(scores):
+        return np.arange(len(scores))
+    least = np.partition(scores, len(scores) - count)[len(scores) - count]
+    above = np.flatnonzero(scores > least)
+    return np.concatenate([above, np.flatnonzero(scores == least)[: count - len(above)]])
 
 
-def _fewest_probes(index: Any, vectors: Matrix, queries: Matrix, depth: int) -> int:
-    """The fewest lists to probe for a recall of .995 of so many results against exact search over `vectors`, twice."""
-    depth = min(depth, len(vectors))
-    best, _ = faiss.knn(queries, vectors, depth, metric=faiss.METRIC_INNER_PRODUCT)
-    least = best[:, -1:] - _SAME * np.maximum(1, np.abs(best[:, -1:]))
-    probes = 1
-    while probes < index.nlist:
-        scores, places = _search_lists(index, queries, depth, probes)
-        if np.mean((scores >= least) & (places >= 0)) >= _RECALL_WANTED:
-            return min(int(index.nlist), 2 * probes)  # twice, since other queries are not these
-        probes *= 2
-    return int(index.nlist)
+def _positions(candidates: Rows, groups: Rows, absent: int) -> Rows:
+    """Where some groups stand among the candidates; `absent` for those that do not."""
+    order = np.argsort(candidates, kind="stable")
+    places = np.searchsorted(candidates[order], groups).clip(max=len(candidates) - 1)
+    position = order[places]
+    return np.where(candidates[position] == groups, position, absent)

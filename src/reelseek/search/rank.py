@@ -13,12 +13,13 @@ from reelseek.search.exact import ExactGallery
 from reelseek.search.fulltext import Line, lines_with_phrase, matching_lines
 from reelseek.search.index import Index
 from reelseek.search.question import Question
-from reelseek.search.scoring import candidate_rows, lines_by_row, literal_scores, rows_of_line
+from reelseek.search.scoring import candidate_rows, lines_by_row, literal_scores, rows_of_lines
 
 __all__ = ["Ranking", "merge_moments", "rank", "rows_with_phrases"]
 
 _MERGE = 0.9  # a neighbouring clip joins a moment if it scores at least this share of the moment's best
 _LONGEST_MOMENT = 60.0
+_BLOCK = 2**16  # clips that are scored at once
 Rows = npt.NDArray[np.int64]
 
 
@@ -51,7 +52,7 @@ def rank(
         rows = rows_with_phrases(library, current, query.phrases)
     else:
         if count is None:
-            nearest = np.arange(len(index.clips))
+            nearest = index.live_rows()
         elif exact is not None:
             nearest = exact.nearest(question, count)
         else:
@@ -59,55 +60,84 @@ def rank(
         rows = current.present_rows(np.union1d(nearest, np.fromiter(lines, np.int64, len(lines))))
     if query.refused and count is not None:
         rows = np.setdiff1d(rows, np.concatenate([rows_with_phrases(library, current, [p]) for p in query.refused]))
-    scores = question.scores(model, index.embedding(rows)) + literal_scores(lines, rows)
-    order = np.lexsort((rows, -scores))
+    scores = _scores(model, index, question, rows) + literal_scores(lines, rows)
+    order = np.lexsort((_places(index, rows, scores), -scores))
     return Ranking(rows[order], scores[order], lines)
+
+
+def _scores(model: RetrievalModel, index: Index, question: Question, rows: Rows) -> npt.NDArray[np.float64]:
+    """The model's similarity to some clips, a block of their embeddings in memory at a time."""
+    blocks = (rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK))
+    return np.concatenate([np.zeros(0), *(question.scores(model, index.embedding(block)) for block in blocks)])
+
+
+def _places(index: Index, rows: Rows, scores: npt.NDArray[np.float64]) -> Rows:
+    """What orders clips of equal scores: video and time, in whatever segments they lie."""
+    if len(index.segments) == 1:
+        return rows
+    _, which, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    places = rows.copy()
+    for tie in np.flatnonzero(counts > 1).tolist():
+        tied = np.flatnonzero(which == tie)
+        order = sorted(tied.tolist(), key=lambda at: (index.clips[rows[at]].video, int(rows[at])))
+        places[order] = np.arange(len(order))
+    return places
 
 
 def rows_with_phrases(library: Library, current: CurrentIndex, phrases: Sequence[str]) -> Rows:
     """Clips during which every one of some phrases is said or written."""
-    matches = [
-        {
-            row
-            for line in lines_with_phrase(library, phrase)
-            for row in rows_of_line(current.index, current.owners, line)
-        }
-        for phrase in phrases
-    ]
-    return current.present_rows(np.array(sorted(set.intersection(*matches)), np.int64))
+    matches = []
+    for phrase in phrases:
+        _, rows = rows_of_lines(current.index, current.owners, lines_with_phrase(library, phrase))
+        matches.append(np.unique(rows))
+    common = matches[0]
+    for rows in matches[1:]:
+        common = np.intersect1d(common, rows)
+    return current.present_rows(common)
 
 
 def merge_moments(index: Index, ranking: Ranking, k: int, group_by: str) -> list[list[int]]:
     """Places in the ranking of each moment's clips, the best clip first."""
-    place = {int(row): index for index, row in enumerate(ranking.rows)}
+    rows = ranking.rows.tolist()
+    place = {row: at for at, row in enumerate(rows)}
+    videos, spans = index.spans(ranking.rows)
+    clips = _Spans(videos.tolist(), np.nan_to_num(spans).tolist())
     taken: set[int] = set()
-    videos: set[str] = set()
+    shown: set[int] = set()
     moments: list[list[int]] = []
-    for at, row in enumerate(ranking.rows):
-        clip = index.clips[row]
-        if int(row) in taken or (group_by == "video" and clip.video in videos):
+    for at, row in enumerate(rows):
+        if row in taken or (group_by == "video" and clips.videos[at] in shown):
             continue
-        moment = [at, *_neighbours(index, ranking, place, taken, at)]
-        taken |= {int(ranking.rows[i]) for i in moment}
-        videos.add(clip.video)
+        moment = [at, *_neighbours(clips, ranking, place, taken, at)]
+        taken |= {rows[i] for i in moment}
+        shown.add(clips.videos[at])
         moments.append(moment)
         if len(moments) == k:
             break
     return moments
 
 
-def _neighbours(index: Index, ranking: Ranking, place: Mapping[int, int], taken: set[int], at: int) -> list[int]:
+@dataclass(frozen=True)
+class _Spans:
+    """Of each clip of a ranking what its video's clips have in common, and start and end in seconds."""
+
+    videos: Sequence[int]
+    seconds: Sequence[Sequence[float]]
+
+
+def _neighbours(clips: _Spans, ranking: Ranking, place: Mapping[int, int], taken: set[int], at: int) -> list[int]:
+    """Places of the clips before and after one that make a moment with it."""
     row, floor = int(ranking.rows[at]), _MERGE * ranking.scores[at]
-    clips, joined = index.clips, []
-    first = last = clips[row]
+    joined = []
+    start, end = clips.seconds[at]
     for step in (-1, 1):
         near = row + step
-        while near in place and near not in taken and clips[near].video == first.video:
-            start = min(first.start_seconds or 0.0, clips[near].start_seconds or 0.0)
-            end = max(last.end_seconds or 0.0, clips[near].end_seconds or 0.0)
-            if ranking.scores[at] <= 0 or ranking.scores[place[near]] < floor or end - start > _LONGEST_MOMENT:
+        while near in place and near not in taken and clips.videos[place[near]] == clips.videos[at]:
+            near_start, near_end = clips.seconds[place[near]]
+            longer = max(end, near_end) - min(start, near_start)
+            if ranking.scores[at] <= 0 or ranking.scores[place[near]] < floor or longer > _LONGEST_MOMENT:
                 break
-            first, last = (clips[near], last) if step < 0 else (first, clips[near])
+            start, end = min(start, near_start), max(end, near_end)
             joined.append(place[near])
             near += step
     return joined

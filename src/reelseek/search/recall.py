@@ -1,7 +1,6 @@
 """How near a search that does not score every clip comes to one that does, measured with everyday queries."""
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +10,7 @@ from reelseek.models.embed import similarity_matrix
 from reelseek.models.model import Embedding, RetrievalModel, similarity
 from reelseek.search.index import Index
 from reelseek.search.scoring import candidate_rows
+from reelseek.search.vectors import Rows
 
 __all__ = ["fewest_candidates", "measured_recall"]
 
@@ -25,33 +25,48 @@ Scores = npt.NDArray[np.float32]
 
 
 def fewest_candidates(model: RetrievalModel, index: Index) -> int | None:
-    """How many candidates a pairwise system scores again: its own number, or as many as a recall of .99 takes, twice.
+    """How many candidates a pairwise system scores again: as many as a recall of .99 takes, twice.
+
+    Args:
+        index: of one segment.
 
     Returns:
         None where that is every clip.
     """
-    clips = len(index.clips)
-    if not index.patterns:
-        return None
-    if model.candidates is not None:
-        return model.candidates if model.candidates < clips else None
-    if clips <= 4 * _TOP:
+    clips = index.live
+    if not index.patterns or clips <= 4 * _TOP:
         return None
     texts = _trial_texts(model, index)
-    exact = _exact_scores(model, index, texts)
+    _, best = _exact_best(model, index, texts)
     with torch.inference_mode():
         coarse_texts = model.coarse_texts(texts)
-        coarse = torch.cat([
-            similarity(coarse_texts, model.coarse_videos(part), renormalise=model.renormalise)
-            for part in _parts(index)
-        ], 1).numpy()  # fmt: skip
-    coarse[:, ~index.present.any(1)] = -np.inf
-    best = np.argsort(-exact, axis=1, kind="stable")[:, :_TOP]
-    places = np.argsort(np.argsort(-coarse, axis=1, kind="stable"), axis=1)
-    depths = np.sort(np.take_along_axis(places, best, axis=1), axis=None)
+    depths = np.sort(_coarse_places(model, index, coarse_texts, best), axis=None)
     fewest = int(depths[math.ceil(_WANTED * len(depths)) - 1]) + 1
     candidates = max(2 * fewest, 4 * _TOP)  # twice, since other queries are not these
     return candidates if candidates < clips else None
+
+
+def _coarse_places(model: RetrievalModel, index: Index, texts: Embedding, best: Rows) -> Rows:
+    """At which place, from 0, coarse embeddings put some clips [text, clip]."""
+    (segment,) = index.segments
+
+    def scores(values: npt.NDArray[np.float32], present: npt.NDArray[np.bool_]) -> Scores:
+        videos = Embedding.even(torch.from_numpy(values), torch.from_numpy(present))
+        near: Scores = similarity(texts, videos, renormalise=model.renormalise).numpy()
+        return near
+
+    flat = best.reshape(-1)
+    of_best = scores(segment.coarse.values(flat), segment.coarse.present(flat))
+    targets = np.take_along_axis(of_best, np.arange(best.size).reshape(best.shape), axis=1)  # each text's own
+    places = np.zeros(best.shape, np.int64)
+    for start in range(0, len(segment), _ROWS_A_TIME):
+        evident = segment.slots.present(slice(start, start + _ROWS_A_TIME)).any(1)
+        rows = start + np.flatnonzero(evident)
+        values, present = segment.coarse.block(start, start + _ROWS_A_TIME)
+        near = scores(values[evident], present[evident])[:, None]
+        before = (near > targets[..., None]) | ((near == targets[..., None]) & (rows < best[..., None]))
+        places += before.sum(2)
+    return places
 
 
 def measured_recall(model: RetrievalModel, index: Index) -> float | None:
@@ -59,34 +74,36 @@ def measured_recall(model: RetrievalModel, index: Index) -> float | None:
 
     Of equal scores any are right.
     """
-    exhaustive = index.candidates is None if model.pairwise else all(n.exact for n in index.patterns.values())
-    if exhaustive or not index.present.any():
+    exact = all(part.neighbours.exact for parts in index.patterns.values() for part in parts)
+    if (index.candidates is None if model.pairwise else exact) or not index.has_any(slice(None)):
         return None
     texts = _trial_texts(model, index)
-    exact = _exact_scores(model, index, texts)
-    depth = min(_TOP, int(index.present.any(1).sum()))
-    least = np.partition(exact, -depth, axis=1)[:, -depth]
-    least -= _SAME * np.maximum(1, np.abs(least))
-    rows = candidate_rows(model, index, texts, np.eye(len(texts), dtype=np.float32), depth)
-    reached = [
-        min(depth, int((exact[query, selected] >= least[query]).sum())) / depth for query, selected in enumerate(rows)
-    ]
+    scores, _ = _exact_best(model, index, texts)
+    least = scores[:, -1] - _SAME * np.maximum(1, np.abs(scores[:, -1]))
+    depth = scores.shape[1]
+    reached = []
+    for query, rows in enumerate(candidate_rows(model, index, texts, np.eye(len(texts), dtype=np.float32), depth)):
+        near = similarity_matrix(model, texts[query : query + 1], index.embedding(rows))[0].numpy()
+        reached.append(min(depth, int((near >= least[query]).sum())) / depth)
     return round(float(np.mean(reached)), 4)
 
 
 def _trial_texts(model: RetrievalModel, index: Index) -> Embedding:
     """As many of the unrelated queries as can be compared with every clip in good time."""
-    width = math.prod((index.unrelated.values.shape[1], *index.values.shape[1:])) if model.pairwise else 1
-    affordable = _WORK // max(1, width * len(index.clips))
+    slots = index.segments[0].slots
+    width = math.prod((index.unrelated.values.shape[1], slots.patterns.shape[1], slots.dim)) if model.pairwise else 1
+    affordable = _WORK // max(1, width * index.live)
     return index.unrelated[: max(_FEWEST_QUERIES, min(_QUERIES, affordable))]
 
 
-def _parts(index: Index) -> Iterator[Embedding]:
-    return (index.embedding(slice(at, at + _ROWS_A_TIME)) for at in range(0, len(index.clips), _ROWS_A_TIME))
-
-
-def _exact_scores(model: RetrievalModel, index: Index, texts: Embedding) -> Scores:
-    """The similarity of every clip; a clip without evidence, which no search finds, is below all others."""
-    scores: Scores = torch.cat([similarity_matrix(model, texts, part) for part in _parts(index)], 1).numpy()
-    scores[:, ~index.present.any(1)] = -np.inf
-    return scores
+def _exact_best(model: RetrievalModel, index: Index, texts: Embedding) -> tuple[Scores, Rows]:
+    """The best ten scores and rows [text, place] of clips that have evidence, a block of them in memory at a time."""
+    scores, rows = np.zeros((len(texts), 0), np.float32), np.zeros((len(texts), 0), np.int64)
+    for numbers, videos in index.blocks(_ROWS_A_TIME):
+        evident = videos.present.any(1)
+        near = similarity_matrix(model, texts, videos[evident.nonzero()[:, 0]]).numpy()
+        scores = np.hstack([scores, near])
+        rows = np.hstack([rows, np.broadcast_to(numbers[evident.numpy()], near.shape)])
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :_TOP]
+        scores, rows = np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
+    return scores, rows

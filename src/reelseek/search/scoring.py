@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from reelseek.library.store import Library, Video
+from reelseek.library.store import Library
 from reelseek.models.embed import similarity_matrix
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.models.systems.concepts import background_queries
@@ -14,8 +14,8 @@ from reelseek.search.fulltext import Line, matching_lines
 from reelseek.search.index import Index
 from reelseek.search.neighbours import flat_vectors
 
-__all__ = ["LITERAL", "background_scores", "candidate_rows", "lines_by_row", "literal_scores", "rows_of_line",
-           "videos_by_owner"]  # fmt: skip
+__all__ = ["LITERAL", "Owners", "background_scores", "candidate_rows", "lines_by_row", "literal_scores",
+           "rows_of_lines"]  # fmt: skip
 
 LITERAL = 0.5  # what a line that holds all of the query's words adds to the similarity
 _FOR_BACKGROUND = 5
@@ -32,19 +32,19 @@ def candidate_rows(
         mix: what each of them counts in each question [question, text].
     """
     if model.pairwise:
-        count = max(count, index.candidates or len(index.clips))
-        if not index.patterns or count >= len(index.clips):
-            return [np.flatnonzero(index.present.any(1))] * len(mix)
+        count = max(count, index.candidates or index.live)
+        if not index.patterns or count >= index.live:
+            return [index.rows_with_evidence()] * len(mix)
         with torch.inference_mode():
             texts = model.coarse_texts(texts)
     rows: list[list[Rows]] = [[np.zeros(0, np.int64)] for _ in mix]
-    for pattern, neighbours in index.patterns.items():
+    for pattern in index.patterns:
         vectors = _directions(texts, pattern, renormalise=model.renormalise)
         if vectors is None:
             continue
-        _, nearest = neighbours.search(flat_vectors(np.einsum("qt,tsd->qsd", mix, vectors), pattern), count)
-        for query, row in enumerate(nearest):
-            rows[query].append(row)
+        queries = flat_vectors(np.einsum("qt,tsd->qsd", mix, vectors), pattern)
+        for query, (_, best) in enumerate(index.nearest(pattern, queries, count)):
+            rows[query].append(best)
     return [np.concatenate(parts) for parts in rows]
 
 
@@ -59,33 +59,46 @@ def _directions(texts: Embedding, pattern: Sequence[bool], *, renormalise: bool)
     return vectors.astype(np.float32)
 
 
-def videos_by_owner(videos: Iterable[Video]) -> dict[str, list[str]]:
-    """Which videos the tracks and texts of an owner belong to."""
-    owners: dict[str, list[str]] = {}
-    for video in videos:
-        for owner in video.owners:
-            owners.setdefault(owner, []).append(video.id)
-    return owners
+class Owners:
+    """Which videos the tracks and texts of an owner belong to, looked up once for each state of a library."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._videos: dict[str, list[str]] = {}
+
+    def videos(self, owners: Iterable[str]) -> Mapping[str, Sequence[str]]:
+        """Ids of videos by owner, for these owners at least."""
+        new = dict.fromkeys(owner for owner in owners if owner not in self._videos)
+        if new:
+            self._videos.update(
+                {owner: [owner.removeprefix("id:")] if owner.startswith("id:") else [] for owner in new}
+            )
+            contents = [owner for owner in new if not owner.startswith("id:")]
+            for video in self._library.catalog.videos.of_contents(contents):
+                self._videos[video.content or ""].append(video.id)
+        return self._videos
 
 
-def rows_of_line(index: Index, owners: Mapping[str, Sequence[str]], line: Line) -> list[int]:
-    """Rows of the clips during which a line is said or shown."""
-    rows = []
-    for video in owners.get(line.owner, ()):
-        for row in index.rows_of(video):
-            clip = index.clips[row]
-            start, end = clip.start_seconds or 0.0, clip.end_seconds
-            if line.end_seconds > start and (end is None or line.start_seconds < end):
-                rows.append(row)
-    return rows
+def rows_of_lines(index: Index, owners: Owners, lines: Sequence[Line]) -> tuple[Rows, Rows]:
+    """Clips during which lines are said or shown.
+
+    Returns:
+        Places in `lines`, ascending, and rows.
+    """
+    videos = owners.videos(line.owner for line in lines)
+    pairs = [(place, video) for place, line in enumerate(lines) for video in videos.get(line.owner, ())]
+    places = np.array([place for place, _ in pairs], np.int64)
+    spans = np.array([(line.start_seconds, line.end_seconds) for line in lines], np.float64).reshape(-1, 2)[places]
+    which, rows = index.rows_during([video for _, video in pairs], spans[:, 0], spans[:, 1])
+    return places[which], rows
 
 
-def lines_by_row(index: Index, owners: Mapping[str, Sequence[str]], lines: Iterable[Line]) -> dict[int, Line]:
+def lines_by_row(index: Index, owners: Owners, lines: Sequence[Line]) -> dict[int, Line]:
     """For each clip the first of the lines that it has."""
+    places, rows = rows_of_lines(index, owners, lines)
     best: dict[int, Line] = {}
-    for line in lines:
-        for row in rows_of_line(index, owners, line):
-            best.setdefault(row, line)
+    for place, row in zip(places.tolist(), rows.tolist(), strict=True):
+        best.setdefault(row, lines[place])
     return best
 
 
@@ -95,20 +108,21 @@ def literal_scores(lines: Mapping[int, Line], rows: Iterable[int]) -> npt.NDArra
 
 
 def background_scores(
-    library: Library, model: RetrievalModel, index: Index, owners: Mapping[str, Sequence[str]], texts: Embedding
+    library: Library, model: RetrievalModel, index: Index, owners: Owners, texts: Embedding, *, lines: bool = True
 ) -> npt.NDArray[np.float64]:
     """The best score that each query of a fixed, unrelated set reaches on a library.
 
     Args:
         texts: the embeddings of these queries, weighed.
+        lines: count what is said and written, too.
     """
     queries = background_queries()
     nearest = candidate_rows(model, index, texts, np.eye(len(queries), dtype=np.float32), _FOR_BACKGROUND)
     best = []
     for query, near in enumerate(nearest):
-        lines = lines_by_row(index, owners, matching_lines(library, queries[query]))
-        rows = np.union1d(near, np.fromiter(lines, np.int64, len(lines)))
+        matches = lines_by_row(index, owners, matching_lines(library, queries[query]) if lines else [])
+        rows = np.union1d(near, np.fromiter(matches, np.int64, len(matches)))
         scores = similarity_matrix(model, texts[query : query + 1], index.embedding(rows))[0].numpy().astype(np.float64)
-        scores += literal_scores(lines, rows.tolist())
+        scores += literal_scores(matches, rows.tolist())
         best.append(float(scores.max()) if len(scores) else 0.0)
     return np.array(best)

@@ -28,6 +28,7 @@ from reelseek.search.query import Query, parse_query
 from reelseek.search.question import Question, ask, select, weigh
 from reelseek.search.rank import Ranking, merge_moments, rank, rows_with_phrases
 from reelseek.search.scoring import literal_scores
+from reelseek.search.segment import DamagedError
 
 __all__ = ["Searcher"]
 
@@ -108,6 +109,9 @@ class Searcher:
             self.refresh()
             try:
                 return answer()
+            except DamagedError as error:
+                for current in (self._current, *self._selections.values()):
+                    current.drop(error.segment, str(error))
             except (ReelseekError, KeyError):
                 if not self._current.has_changed():
                     raise
@@ -132,10 +136,9 @@ class Searcher:
         """
         selection = select(self.model, self._modalities, self.index.experts, without, weights)
         gallery = self._gallery(selection.experts)
-        present = gallery.current.index.present
-        if selection.factors.size and not selection.even:
-            present = present[:, selection.factors > 0]
-        if (without or weights) and not present.any():
+        uneven = selection.factors.size and not selection.even
+        counted = selection.factors > 0 if uneven else slice(None)
+        if (without or weights) and not gallery.current.index.has_any(counted):
             excluded = {*without, *(name for name, weight in (weights or {}).items() if weight == 0)}
             remaining = [name for name in self.index.experts if not {name, self._modalities[name]} & excluded]
             raise UsageError(
@@ -206,7 +209,7 @@ class Searcher:
         while True:
             ranking = rank(self.library, self.model, gallery.current, question, count, gallery.exact)
             moments = merge_moments(index, ranking, k, group_by)
-            if len(moments) >= k or count >= len(index.clips) or parsed.phrases:
+            if len(moments) >= k or count >= len(index) or parsed.phrases:
                 break
             count *= 4
         background = gallery.background(question.selection) if question.readable else np.zeros(0)
@@ -223,7 +226,7 @@ class Searcher:
         background: npt.NDArray[np.float64], why: tuple[Why, ...], query_id: str,
     ) -> Hit:  # fmt: skip
         clips = [gallery.current.index.clips[ranking.rows[at]] for at in moment]
-        video = gallery.current.videos[clips[0].video]
+        video = gallery.current.video(clips[0].video)
         score = float(ranking.scores[moment[0]])
         ends = [clip.end_seconds for clip in clips if clip.end_seconds is not None]
         return Hit(
@@ -345,23 +348,22 @@ class Searcher:
         question, gallery = self._ask(parsed, without, weights)
         index = gallery.current.index
         ranking = rank(self.library, self.model, gallery.current, question, None)
-        best: dict[str, int] = {}
-        for place, row in enumerate(ranking.rows):
-            best.setdefault(index.clips[row].video, place)
-        videos = list(best)
+        numbers, _ = index.spans(ranking.rows)
+        _, firsts = np.unique(numbers, return_index=True)  # of each video its best clip
+        (places,) = np.isin(ranking.rows, index.rows_of(video.id)).nonzero()
         note = ""
         if parsed.phrases:
             rows = rows_with_phrases(self.library, gallery.current, parsed.phrases)
-            if video.id not in {index.clips[row].video for row in rows}:
+            if not len(np.intersect1d(rows, index.rows_of(video.id))):
                 note = f"none of its lines holds the phrase {' and '.join(parsed.phrases)!r}"
-        place_of = best.get(video.id)
+        place_of = int(places[0]) if len(places) else None
         return Miss(
             query=parsed.text,
             video=video.id,
-            rank=videos.index(video.id) + 1 if place_of is not None else None,
-            videos=len(videos),
+            rank=int((firsts <= place_of).sum()) if place_of is not None else None,
+            videos=len(firsts),
             similarity=round(float(ranking.scores[place_of]), 6) if place_of is not None else None,
-            best_similarity=round(float(ranking.scores[0]), 6) if videos else None,
+            best_similarity=round(float(ranking.scores[0]), 6) if len(firsts) else None,
             modalities=tuple(self._modalities_of(gallery, question, video, ranking, place_of)),
             note=note,
         )

@@ -76,9 +76,7 @@ def train(
     """
     out = Path(out)
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
-    named = None if recipe.train.device == "auto" else recipe.train.device  # the default leaves it to REELSEEK_DEVICE
-    target = parallel.join(resolve_device(named if device is None else device))
-    matmul_precision(target)
+    target = _join(recipe, device)
     torch.manual_seed(recipe.train.seed)
     reader, splits = _open_data(recipe, library)
     model = build_model(recipe, reader, splits[0])
@@ -105,6 +103,14 @@ def train(
     trainer.finish(library, out)
     parallel.barrier()
     return model.eval()
+
+
+def _join(recipe: Recipe, device: str | torch.device | None) -> torch.device:
+    """Join the processes that train together, if there are any; returns where this one computes."""
+    named = None if recipe.train.device == "auto" else recipe.train.device  # the default leaves it to REELSEEK_DEVICE
+    target = parallel.join(resolve_device(named if device is None else device))
+    matmul_precision(target)
+    return target
 
 
 def _encode_texts_once(model: RetrievalModel, library: FeatureSource, splits: tuple[Split, Split]) -> None:

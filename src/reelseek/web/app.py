@@ -43,7 +43,7 @@ def create_app(
         return {
             "name": searcher.library.path.name,
             "videos": len(searcher.library.videos()),
-            "clips": len(searcher.index.clips),
+            "clips": searcher.index.live,
             "slots": list(searcher.index.slots),
             "experts": list(searcher.index.experts),
             "system": searcher.model.system,

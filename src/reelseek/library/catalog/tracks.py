@@ -100,6 +100,12 @@ class Tracks:
         row = self._connection.execute(query, (owner, expert)).fetchone()
         return str(row[0]) if row else None
 
+    def hashes_of(self, owners: Iterable[str]) -> dict[tuple[str, str], str]:
+        """SHA-256 of the bytes of some owners' tracks, by owner and expert."""
+        query = "SELECT owner, expert, sha256 FROM tracks WHERE owner IN (?)"
+        rows = self._connection.select_in(query, owners)
+        return {(owner, expert): sha256 for owner, expert, sha256 in rows}
+
     def hashes(self) -> dict[tuple[str, str], str]:
         """SHA-256 of every track's bytes by owner and expert."""
         rows = self._connection.execute("SELECT owner, expert, sha256 FROM tracks")

@@ -1,0 +1,69 @@
+"""Erasing removed videos from a library's indexes: segments that hold any of them are written anew without them."""
+
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from reelseek.errors import LibraryError
+from reelseek.library.files import sync_folder
+from reelseek.library.store import Library
+from reelseek.search.build import put_index
+from reelseek.search.columns import hash_ids
+from reelseek.search.finish import with_neighbours
+from reelseek.search.index import index_folders, open_folder
+from reelseek.search.merge import write_segments
+from reelseek.search.segment import Segment
+
+__all__ = ["erase_videos"]
+
+_log = logging.getLogger("reelseek")
+
+
+def erase_videos(library: Library, videos: Sequence[str]) -> None:
+    """Leave no byte of some videos in any index; call it as the writer. What they have of others is not embedded again.
+
+    An index that cannot be read is deleted, and is built again when it is next asked for.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    for folder in index_folders(library):
+        try:
+            _erase(folder, videos)
+        except LibraryError as error:
+            _log.warning("%s is deleted, since removed videos cannot be erased from it alone: %s", folder, error)
+            shutil.rmtree(folder)
+
+
+def _erase(folder: Path, videos: Sequence[str]) -> None:
+    index = open_folder(folder)
+    if index is None or index.damaged:
+        raise LibraryError("it has no manifest" if index is None else index.damaged[0].reason)
+    hashes = hash_ids(videos)
+    segments = []
+    for segment in index.segments:
+        numbers = segment.find(videos, hashes, deleted=True)
+        gone = numbers[numbers >= 0]
+        segments += _copies(segment.delete(segment.rows_of(gone), write=False)) if len(gone) else [segment]
+    left_out = tuple(video for video in index.left_out if video.video not in set(videos))
+    put_index(replace(index, segments=tuple(segments), left_out=left_out))
+    sync_folder(folder)  # the names of the old files are gone for good
+
+
+def _copies(segment: Segment) -> list[Segment]:
+    """What is not deleted of a segment, in files of its own; what was measured of it stays as it was."""
+    old = segment.record
+    copies = []
+    for copy in write_segments(segment.folder, [segment], [], lambda _: None, old.live):
+        trials = np.zeros((0, copy.coarse.patterns.shape[1], copy.coarse.dim), np.float32)
+        if old.coarse is not None:
+            copy = with_neighbours(copy, trials)
+        copy.record = replace(
+            copy.record, background=old.background, candidates=old.candidates, recall=old.recall, coarse=old.coarse
+        )
+        copies.append(copy)
+    return copies
