@@ -7,11 +7,13 @@ import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
 from reelseek.errors import CollectionError
 from reelseek.library import AddReport, Library, add
+from reelseek.library.arrays import import_features
 from reelseek.library.collection import read_collection
 from reelseek.library.outcomes import put_failure
 from reelseek.library.tasks import is_final
@@ -166,3 +168,23 @@ def test_what_the_store_refuses_is_tried_again_next_time(tmp_path: Path) -> None
         failures = {failure.video: failure for failure in library.catalog.failures.all()}
         assert (is_final(failures["a"]), is_final(failures["b"])) == (False, True)
         assert {str(path) for path, _, _ in library.catalog.failures.of_files([address])} == {str(address)}
+
+
+def test_features_by_address_are_those_of_the_files(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    folder = tmp_path / "features"
+    (folder / "a").mkdir(parents=True)
+    for name in ("a/one", "two"):
+        np.save(folder / f"{name}.npy", rng.normal(size=(4, 3)).astype(np.float32))
+    np.savez(folder / "more.npz", three=rng.normal(size=(2, 3)).astype(np.float32))
+    digests = []
+    for number, source in enumerate((str(folder), f"local://{folder}", f"local://{folder}/*")):
+        with Library.open(tmp_path / str(number), create=True) as library:
+            with library.catalog.transaction():
+                for name in ("a/one", "two", "three"):
+                    library.catalog.videos.add(name)
+            names = [source] if number < 2 else [source, f"local://{folder}/a/one.npy"]
+            report = import_features(library, "deep", names, modality="motion")
+            assert (report.imported, report.failed) == (3, [])
+            digests.append(library.digest())
+    assert len(set(digests)) == 1

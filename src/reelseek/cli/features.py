@@ -27,7 +27,8 @@ def import_(
     library: Annotated[Path, typer.Argument(help="Folder of the library.")],
     expert: Annotated[str, typer.Argument(help="The name to give these features.")],
     paths: Annotated[
-        list[Path], typer.Argument(help=".npy files named after the videos, folders of them, .npz, HDF5.")
+        list[str],
+        typer.Argument(help=".npy files named after the videos, folders of them, .npz, HDF5; here or s3://bucket/..."),
     ],
     modality: Annotated[str, typer.Option(help="appearance, motion, object, scene, face, audio, speech or ocr.")],
     fps: Annotated[float | None, typer.Option(help="Steps a second; without it steps spread evenly.")] = None,

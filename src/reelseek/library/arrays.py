@@ -10,9 +10,12 @@ from reelseek.errors import CollectionError, FeatureError, UsageError
 from reelseek.experts import MODALITIES
 from reelseek.library.imports import ImportReport, TrackWriter, check_expert_name, track_of
 from reelseek.library.readers.containers import seconds_for
-from reelseek.library.readers.layouts import NamedArray, array_files, read_arrays
+from reelseek.library.readers.layouts import ArrayFile, NamedArray, array_files, read_arrays
 from reelseek.library.store import Library
+from reelseek.media.address import parse_path
 from reelseek.media.guard import stream
+from reelseek.media.local_copy import fetch_seconds
+from reelseek.media.store import file_numbers
 
 __all__ = ["import_features"]
 
@@ -33,8 +36,8 @@ def import_features(
 
     Args:
         expert: the name to give it.
-        paths: `.npy` files, folders of them, `.npz` or HDF5 files. An array is [step, dim], or [dim] for one step
-            over the whole video. A file, a key or an HDF5 group names the video.
+        paths: `.npy` files, folders of them, `.npz` or HDF5 files, here or by address. An array is [step, dim], or
+            [dim] for one step over the whole video. A file, a key or an HDF5 group names the video.
         modality: one of MODALITIES.
         fps: steps a second; without it the steps spread evenly over the video.
         model: what made them and in which version, if that is to be part of what they are.
@@ -48,8 +51,8 @@ def import_features(
     with library.writing(), library.saving():
         writer = TrackWriter(library)
         writer.prepare(expert, modality, fps, model)
-        files = array_files([Path(path) for path in paths])
-        results = stream(read_arrays, files, seconds=lambda file: seconds_for(file.path))
+        files = array_files([parse_path(path) for path in paths])
+        results = stream(read_arrays, files, seconds=_seconds)
         for count, (file, result) in enumerate(results, 1):
             if isinstance(result, Exception):
                 if len(files) == 1 and isinstance(result, CollectionError):
@@ -60,6 +63,13 @@ def import_features(
             if progress:
                 progress("importing", count, 0, result.label)
     return writer.report
+
+
+def _seconds(file: ArrayFile) -> float:
+    if isinstance(file.path, Path):
+        return seconds_for(file.path)
+    size = max(0, file_numbers(file.path)[0])
+    return 60 + size / 1e7 + fetch_seconds(file.path, size)
 
 
 def _check_request(expert: str, modality: str, fps: float | None) -> None:

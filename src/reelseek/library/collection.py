@@ -18,7 +18,7 @@ from reelseek.library.names import Names, name_some, printable, same_name
 from reelseek.library.records import Caption
 from reelseek.library.tables import TABLE_SUFFIXES, Row, read_table
 from reelseek.library.texts import read_text, split_lines
-from reelseek.media.address import Address, FilePath, is_address
+from reelseek.media.address import Address, FilePath, is_address, parse_path
 from reelseek.media.beside import files_in
 from reelseek.media.local_copy import local_copy
 from reelseek.media.notice import Notice
@@ -107,7 +107,12 @@ class Collection:
         self.problems.append(Notice(name, f"it could be {name_some(ids)}; name one by its id", lost=True))
 
 
-def read_collection(paths: Sequence[FilePath], captions: FilePath | None = None, *, media: bool = True) -> Collection:
+def read_collection(
+    paths: Sequence[str | os.PathLike[str] | Address],
+    captions: str | os.PathLike[str] | Address | None = None,
+    *,
+    media: bool = True,
+) -> Collection:
     """Everything that `paths` name, with the captions of a table.
 
     Args:
@@ -121,7 +126,7 @@ def read_collection(paths: Sequence[FilePath], captions: FilePath | None = None,
     """
     collection = Collection()
     shelf = Shelf()
-    for path in expand_paths(paths):
+    for path in expand_paths([parse_path(path) for path in paths]):
         suffix = path.suffix.lower()
         if is_directory(path):
             inside = read_folder(path)
@@ -140,7 +145,7 @@ def read_collection(paths: Sequence[FilePath], captions: FilePath | None = None,
     for name, sample in unique_ids(shelf.samples):
         _add_sample(collection, name, sample, media=media)
     if captions is not None:
-        _add_table(collection, captions, media=media, only_known=bool(collection.entries))
+        _add_table(collection, parse_path(captions), media=media, only_known=bool(collection.entries))
     return collection
 
 

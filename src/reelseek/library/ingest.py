@@ -20,7 +20,7 @@ from reelseek.experts.presets import expand_presets
 from reelseek.experts.sentence import use_sentence_encoder
 from reelseek.experts.server import ModelServer
 from reelseek.library.catalog import Catalog
-from reelseek.library.collection import Entry, read_collection
+from reelseek.library.collection import Collection, Entry, read_collection
 from reelseek.library.damage import Damage, damaged_tracks, note_damage
 from reelseek.library.outcomes import Examined, record_examined, record_extracted
 from reelseek.library.remote import StartPool, workers_on
@@ -30,7 +30,7 @@ from reelseek.library.storage import Storage
 from reelseek.library.table_rows import write_beside, write_rows
 from reelseek.library.tasks import Task, add_damaged, add_outdated, file_state, is_final, pending_tasks
 from reelseek.library.text_space import LINE_EXPERTS, check_text_space, note_text_space
-from reelseek.media.address import FilePath, absolute, parse_path
+from reelseek.media.address import FilePath, absolute
 from reelseek.media.beside import local_subtitles
 from reelseek.media.container import Limits, probe
 from reelseek.media.guard import Workers
@@ -91,9 +91,7 @@ def add(
     progress = progress or (lambda *_: None)
     limits = limits or Limits()
     report = AddReport()
-    collection = read_collection(
-        [parse_path(p) for p in paths], parse_path(captions) if captions else None, media=media
-    )
+    collection = read_collection(paths, captions or None, media=media)
     with library.writing():
         damage = damaged_tracks(library)
         note_damage(library, damage)
@@ -105,8 +103,7 @@ def add(
                 note_text_space(library)
             plan, start = _plan(specs, workers, place, cluster)
             workers = workers or (plan.workers if cluster is not None else os.cpu_count()) or 1
-            _examine_files(library, collection.entries, workers, limits, report, retry_failed, progress, start)
-            write_beside(library.catalog, collection, report)
+            _examine_files(library, collection, workers, limits, report, retry_failed, progress, start)
             files = {absolute(entry.path) for entry in collection.entries if entry.path}
             report.notices += renew_treatments(library, files, workers=workers, limits=limits)
             tasks = add_damaged(library, pending_tasks(library, specs, files, report, retry_failed), damage)
@@ -198,7 +195,7 @@ def _device(name: "str | torch.device | None", specs: Sequence[str], report: Add
 
 def _examine_files(
     storage: Storage,
-    entries: Iterable[Entry],
+    collection: Collection,
     workers: int,
     limits: Limits,
     report: AddReport,
@@ -206,16 +203,16 @@ def _examine_files(
     progress: Progress,
     start: StartPool,
 ) -> None:
-    """Hash and probe every file that is new or whose size or time changed."""
-    new = _new_files(storage.catalog, entries, report, retry_failed)
-    if not new:
-        return
+    """Hash and probe every file that is new or was changed, and note what lies beside videos in their shards."""
+    new = _new_files(storage.catalog, collection.entries, report, retry_failed)
     items = [(path, limits) for path in new]
-    with start(_examine, workers=min(workers, len(items)), memory_bytes=limits.memory_bytes) as pool:
-        for done, (item, outcome) in enumerate(pool.map(items, lambda item: _examine_seconds(item[0])), 1):
-            path = item[0]
-            record_examined(storage, new[path], path, outcome, report)
-            progress("examining", done, len(items), new[path].id)
+    if items:
+        with start(_examine, workers=min(workers, len(items)), memory_bytes=limits.memory_bytes) as pool:
+            for done, (item, outcome) in enumerate(pool.map(items, lambda item: _examine_seconds(item[0])), 1):
+                path = item[0]
+                record_examined(storage, new[path], path, outcome, report)
+                progress("examining", done, len(items), new[path].id)
+    write_beside(storage.catalog, collection, report)
 
 
 def _new_files(

@@ -11,6 +11,7 @@ from reelseek.library.catalog.captions import Captions
 from reelseek.library.catalog.changes import Change, Changes, Subject
 from reelseek.library.catalog.connection import REVISION, Connection, connect, file_state
 from reelseek.library.catalog.contents import Contents
+from reelseek.library.catalog.exchange import Exchange
 from reelseek.library.catalog.failures import Failures
 from reelseek.library.catalog.schema import carry_forward
 from reelseek.library.catalog.texts import Texts
@@ -33,6 +34,7 @@ class Catalog:
 
     Attributes:
         videos, captions, contents, tracks, texts, failures, changes: the tables, by subject.
+        exchange: whole tables, for exports.
     """
 
     def __init__(self, database: Path, connection: Connection) -> None:
@@ -44,6 +46,7 @@ class Catalog:
         self.texts = Texts(connection)
         self.failures = Failures(connection)
         self.changes = Changes(connection)
+        self.exchange = Exchange(connection)
         self._database = database
 
     @classmethod
