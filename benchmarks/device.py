@@ -1,12 +1,13 @@
-"""Training on an accelerator: examples a second, and the share of the card's rate of bf16 matrix products.
+"""Training and extraction on an accelerator: examples a second, and the share of the card's rate of bf16 products.
 
-Run: python benchmarks/device.py [--device cuda] [--batches 32,128,512,1024] [--only mdmmt,eao,crossclr,loader]
-     [--out FILE]
+Run: python benchmarks/device.py [--device cuda] [--batches 32,128,512,1024]
+     [--only mdmmt,eao,crossclr,loader,clip,efficientnet] [--out FILE]
 MDMMT has nine layers of eight heads over seven experts, 30 places each and half of them filled, captions encoded
 beforehand (768 wide); EAO has its full width of 4,096 over two experts and words; CrossCLR its queue of 5,000. A step
 is loss, backward and Adam under bfloat16, with copies from the host; its batches are made beforehand and taken in turn.
-The loader alone reads 1,000 videos of seven experts from a library. FLOPs are those of matrix products as PyTorch
-counts them in one step, so what is computed for padding counts as done.
+Frames a second of extraction's model server are held against the bare model (serving.py).
+The loader alone reads 1,000 videos of seven experts from a library, by threads and by processes. FLOPs are those of
+matrix products as PyTorch counts them in one step, so what is computed for padding counts as done.
 """
 
 import argparse
@@ -15,8 +16,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -132,27 +135,57 @@ def learning(
     }  # fmt: skip
 
 
-def loading(rounds: int) -> list[dict[str, object]]:
-    """Batches of 128 videos from a library on disk, read by so many threads."""
+def loading(rounds: int) -> Iterator[dict[str, object]]:
+    """Batches of 128 videos from a library on disk, read by so many threads or processes: as fast as they can, and
+    beside a step of 128 / 4,000 s that holds Python's lock, as one does that launches kernels."""
     from input import build
+    from reelseek.library.token_loader import TokenLoader, TokenRequest
     from reelseek.library.tokens import Clip, TokenReader
     from reelseek.training.ahead import in_order
 
-    rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as place:
         library, _ = build(Path(place), 1000)
         reader = TokenReader(library)
         rng = np.random.default_rng(1)
-        chosen = [[Clip(f"v{i}") for i in rng.choice(1000, 128, replace=False)] for _ in range(rounds)]
-        for workers in (0, 2, 4, 8):
-            for _ in in_order(chosen[:4], reader.batch, workers):
-                pass
-            began = time.perf_counter()
-            for _ in in_order(chosen, reader.batch, workers):
-                pass
-            seconds = time.perf_counter() - began
-            rows.append({"system": f"loader, {workers} workers", "examples_per_second": 128 * rounds / seconds})
-    return rows
+        requests = [
+            TokenRequest([Clip(f"v{i}") for i in rng.choice(1000, 128, replace=False)], {}) for _ in range(rounds)
+        ]
+        for workers in (0, 1, 2, 4, 8):
+            for kind in ("threads", "processes") if workers else ("threads",):
+                with closing(TokenLoader(reader, max(1, workers), pin=torch.cuda.is_available())) as loader:
+
+                    def read(kind: str = kind, workers: int = workers, loader: TokenLoader = loader) -> Iterator[Any]:
+                        if kind == "processes":
+                            return loader.load(requests)
+                        return in_order(requests, lambda request: reader.batch(*request), workers)
+
+                    for _ in read():  # workers start, files come into memory
+                        pass
+                    fastest, _ = consume(read(), 0.0)
+                    paced, waited = consume(read(), 128 / 4000)
+                yield {
+                    "system": f"loader, {workers} {kind}", "examples_per_second": 128 / fastest,
+                    "beside_a_step": 128 / paced, "waiting": waited / paced,
+                }  # fmt: skip
+
+
+def consume(batches: Iterator[Any], step: float) -> tuple[float, float]:
+    """Take batches, each followed by a step of so many seconds of this thread; seconds a batch, and of these waiting.
+
+    Those that were read before the first is taken do not count.
+    """
+    for _ in range(4):
+        next(batches)
+    count, waited, began = 0, 0.0, time.perf_counter()
+    while True:
+        asked = time.perf_counter()
+        if next(batches, None) is None:
+            return (asked - began) / count, waited / count
+        waited += time.perf_counter() - asked
+        count += 1
+        end = time.thread_time() + step
+        while time.thread_time() < end:
+            pass
 
 
 def main(device: torch.device, sizes: list[int], only: list[str], out: Path | None) -> None:
@@ -167,8 +200,13 @@ def main(device: torch.device, sizes: list[int], only: list[str], out: Path | No
     def add(row: dict[str, object]) -> None:
         share = "" if "tflops" not in row else f", {row['tflops']:.1f} TFLOP/s, {row['tflops'] / (peak / 1e12):.1%}"
         size = f"batch {row['batch']:5}: {row['ms']:8.1f} ms, " if "ms" in row else ""
+        if "waiting" in row:
+            share = f"; beside a step of 32 ms {row['beside_a_step']:.0f}, waiting {row['waiting']:.1%} of the time"
         memory = f", {row['peak_gib']:.1f} GiB" if row.get("peak_gib") else ""
-        print(f"{row['system']:20} {size}{row['examples_per_second']:9.0f} examples/s{share}{memory}", flush=True)
+        ratio = f", {row['of_bare']:.1%} of the bare model" if "of_bare" in row else ""
+        print(
+            f"{row['system']:20} {size}{row['examples_per_second']:9.0f} examples/s{share}{ratio}{memory}", flush=True
+        )
         rows.append(row)
         if out is not None:
             out.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n", "utf-8")
@@ -184,15 +222,21 @@ def main(device: torch.device, sizes: list[int], only: list[str], out: Path | No
         for size in sizes:
             add(learning("crossclr", text, {"rgb": 2048, "s3d": 1024}, size, 30, device, videos=max(2, size // 8)))
     if "loader" in only:
-        for row in loading(24):
+        for row in loading(48):
             add(row)
+    for name in ("clip", "efficientnet"):
+        if name in only:
+            from serving import serving
+
+            for row in serving(name, device):
+                add(row)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default=None)
     parser.add_argument("--batches", default="32,128,512,1024")
-    parser.add_argument("--only", default="mdmmt,eao,crossclr,loader")
+    parser.add_argument("--only", default="mdmmt,eao,crossclr,loader,clip,efficientnet")
     parser.add_argument("--out", type=Path, default=None)
     read = parser.parse_args()
     main(resolve_device(read.device), [int(each) for each in read.batches.split(",")], read.only.split(","), read.out)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from reelseek.experts import extract as extract_module
 from reelseek.experts import hub
@@ -30,6 +31,24 @@ def test_as_many_processes_as_memory_holds_models(folder: Path, monkeypatch: pyt
         plan = plan_workers([f"clip@{folder}", f"scene@{folder}", "ocr"])  # one model, though two experts name it
         assert (plan.workers, plan.threads) == (workers, threads)
         assert bool(plan.reason) == (workers < 8)
+
+
+def test_on_an_accelerator_only_models_that_a_server_cannot_have_are_copied(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_tiny("whisper", tmp_path / "whisper")
+    monkeypatch.setattr(extract_module.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(extract_module, "available_memory", lambda: 0)  # of the host, which models do not need
+    size = model_bytes(str(tmp_path / "whisper"))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(4 * size), 80 * size))
+    clip, speech = f"clip@{folder}", f"speech@{tmp_path / 'whisper'}"
+    assert plan_workers([clip, "ocr"], "cuda") == extract_module.WorkerPlan(8, serves=True)
+    assert plan_workers([clip, "ocr"], "cuda", 3) == extract_module.WorkerPlan(3, serves=True)
+    plan = plan_workers([clip, speech], "cuda")
+    assert (plan.workers, plan.threads, plan.serves) == (3, 2, True)
+    assert "3 at a time on 8 cores" in plan.reason
+    assert not plan_workers(["ocr", speech], "cuda").serves
+    assert not plan_workers([clip], "cpu", 2).serves
 
 
 def test_half_precision_takes_twice_its_size(folder: Path) -> None:
@@ -69,7 +88,7 @@ def test_fewer_processes_than_cores_are_said(
 
     films = [make_video("a.mp4"), make_video("b.mp4", size=(48, 32))]
     plan = extract_module.WorkerPlan(1, 1, "1 at a time on 2 cores: each holds 9.0 GB of models")
-    monkeypatch.setattr(ingest, "plan_workers", lambda specs: plan)
+    monkeypatch.setattr(ingest, "plan_workers", lambda *_: plan)
     with Library.open(tmp_path / "library", create=True) as library:
         report = add(library, films, experts=[f"clip@{folder}"])
     assert [str(notice) for _, notice in report.notices if notice.place == "workers"] == [f"workers: {plan.reason}"]

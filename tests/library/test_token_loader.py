@@ -89,6 +89,18 @@ def test_the_same_batches_in_the_same_order_and_nothing_is_overwritten_that_some
     assert not multiprocessing.active_children()
 
 
+def test_what_the_pinning_thread_copies_is_the_batch(reader: TokenReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU no memory can be pinned; all else that its thread does is done here."""
+    empty, tokens_of = torch.empty, TokenLoader._tokens
+    monkeypatch.setattr(torch, "empty", lambda *size, pin_memory=False, **options: empty(*size, **options))
+    monkeypatch.setattr(TokenLoader, "_tokens", lambda loader, answer: tokens_of(loader, answer.pin_memory()))
+    requests = _requests(12)
+    with closing(TokenLoader(reader, 1)) as loader:
+        batches = list(loader.load(requests))
+        assert len(loader._feed.blocks._blocks) <= 4  # which were free again at once
+    assert all(_same(tokens, reader.batch(*request)) for tokens, request in zip(batches, requests, strict=True))
+
+
 def test_an_error_comes_where_its_batch_would_and_the_next_pass_is_whole(reader: TokenReader) -> None:
     requests = _requests(9)
     requests[5] = TokenRequest([Clip("v3"), Clip("v19")], {})

@@ -5,15 +5,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 from tests.models.worlds import batch_of
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reelseek.errors import UsageError
+from reelseek.models import embed
 from reelseek.models.losses import LossConfig
 from reelseek.models.model import Embedding, LearnedModel, SystemConfig
+from reelseek.training import evaluate, measure
 from reelseek.training.caching import blockwise_similarity, cached_gradients
+from reelseek.training.dataset import FeatureDataset
 
 DIM = 12
 
@@ -139,3 +144,25 @@ def test_evaluating_a_thousand_by_a_thousand_takes_less_than_a_gigabyte() -> Non
     whole, megabytes = ran.stdout.split()
     assert whole == "True"
     assert int(megabytes) < 1000
+
+
+@pytest.mark.parametrize("protocol", ["strict", "mdmmt"])
+def test_a_split_of_too_many_pairs_is_measured_the_same_in_blocks(
+    protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    features = {name: rng.normal(size=(40, 384)).astype(np.float32) for name in ("speech", "ocr")}
+    words = [[f"a man does thing {number // 3}", f"somebody does {number}"] for number in range(40)]
+    data = FeatureDataset(features, captions=words)
+    torch.manual_seed(0)
+    model = Pairwise()
+    monkeypatch.setattr(embed, "_BLOCK_FLOATS", 20_000)
+    whole = evaluate(model, data, protocol=protocol)
+    monkeypatch.setattr(measure, "_MOST_SCORES", 0)
+    blocks = evaluate(model, data, protocol=protocol)
+    assert blocks.as_json() == whole.as_json()
+    assert blocks.ranks.tolist() == whole.ranks.tolist()
+    assert blocks.scores.size == 0
+    with pytest.raises(UsageError, match="80 captions by 40 clips are ranked in blocks"):
+        blocks.all_scores()
+    assert whole.all_scores() is whole.scores

@@ -53,6 +53,18 @@ def test_what_is_read_is_what_the_encoder_gives(name: str, tmp_path: Path, encod
     assert sorted(again.encode_texts(["never seen"]).present.shape) == sorted(live.present[:1].shape)
 
 
+@pytest.mark.parametrize("name", ["eao+mask", "mee"])
+def test_which_captions_are_read_is_looked_up_once(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small(name)
+    texts = [*TEXTS, "собака бежит по берегу", *TEXTS]
+    live = model.reads(texts)
+    encode_once(model, texts, tmp_path)
+    assert torch.equal(model.reads(texts), live)
+    assert not live.all()
+    monkeypatch.setattr(text_module.TextEncoder, "_reads", lambda *_: pytest.fail("tokenized again"))
+    assert torch.equal(model.reads(texts[::-1]), live.flip(0))
+
+
 def test_a_run_encodes_no_caption_twice_and_ends_the_same_after_a_stop(
     world: Path,  # noqa: F811
     tmp_path: Path,

@@ -1,6 +1,5 @@
 """`reelseek add`."""
 
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,7 @@ from reelseek.cli.cluster import OnRay, Ray, on_cluster
 from reelseek.cli.device import Device
 from reelseek.cli.show import bars, say
 from reelseek.cli.spaces import follow_library
-from reelseek.errors import CollectionError, UsageError
+from reelseek.errors import UsageError
 
 if TYPE_CHECKING:
     from reelseek.library import AddReport, Library
@@ -23,11 +22,14 @@ __all__ = ["register", "update_indexes"]
 def add(
     library: Annotated[Path, typer.Argument(help="Folder of the library; begun if it does not exist.")],
     paths: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Folders, video files, lists (.txt) or tables (.csv .tsv .json .jsonl .parquet)."),
+        list[str] | None,
+        typer.Argument(
+            help="Folders, video files, tar shards, lists (.txt) or tables (.csv .tsv .json .jsonl .parquet), "
+            "here or in a store (s3://bucket/folder)."
+        ),
     ] = None,
     captions: Annotated[
-        Path | None, typer.Option(help="Table: video, caption(s), and if known start, end, split.")
+        str | None, typer.Option(help="Table: video, caption(s), and if known start, end, split.")
     ] = None,
     media: Annotated[
         bool, typer.Option("--media/--no-media", help="Rows only, from a table; look for no files.")
@@ -46,39 +48,31 @@ def add(
     """Ingest, extract and index what is new. Interrupted, it goes on where it was."""
     from reelseek.library import Library
     from reelseek.library import add as add_videos
+    from reelseek.library.listing import expand_paths
+    from reelseek.media.address import parse_path
+    from reelseek.media.store import is_directory
 
     paths = paths or []
     if not paths and captions is None:
         raise UsageError("name at least one folder, file, list or table to add")
     if experts is not None and not experts.strip(" ,"):
         raise UsageError("--experts names no expert; name at least one, or leave the option out for all that run here")
-    if not media and captions is None and all(path.is_dir() for path in paths):
+    if not media and captions is None and all(is_directory(parse_path(path)) for path in paths):
         raise UsageError("--no-media takes rows from a table; name one (CSV, TSV, JSONL or Parquet)")
     if not media and (experts or preset):
         raise UsageError("--no-media extracts nothing, so --experts and --preset contradict it; leave one out")
-    if not media and device is not None:
-        raise UsageError("--no-media extracts nothing, so --device has no effect; leave one out")
+    if not media and (device is not None or ray is not None):
+        option = "--ray" if device is None else "--device"
+        raise UsageError(f"--no-media extracts nothing, so {option} has no effect; leave one out")
     specs = _named_experts(experts, preset)
-    if not media and ray is not None:
-        raise UsageError("--no-media extracts nothing, so --ray has no effect; leave one out")
-    for path in paths:  # before a library is begun for nothing
-        if not os.path.lexists(path):
-            raise CollectionError(f"{path}: no such file or folder")
+    expand_paths([parse_path(path) for path in paths])  # before a library is begun for nothing
     started = time.monotonic()
     with on_cluster(ray) as cluster, Library.open(library, create=True) as opened, opened.writing(), bars() as progress:
         follow_library(opened)
         report = add_videos(
-            opened,
-            paths,
-            captions=captions,
-            media=media,
-            experts=specs,
-            workers=workers,
-            retry_failed=retry_failed,
-            device=device,
-            progress=progress,
-            cluster=cluster,
-        )
+            opened, paths, captions=captions, media=media, experts=specs, workers=workers,
+            retry_failed=retry_failed, device=device, progress=progress, cluster=cluster,
+        )  # fmt: skip
         index = update_indexes(opened, progress)
     _print_report(report, time.monotonic() - started)
     raise typer.Exit(1 if report.failed or (index is not None and index.left_out) else 0)

@@ -13,6 +13,9 @@ import typer
 from reelseek.cli.models import megabytes
 from reelseek.cli.show import print_table, say
 from reelseek.errors import UsageError
+from reelseek.media.address import FilePath, parse_path
+from reelseek.media.local_copy import local_copy
+from reelseek.media.store import file_numbers
 
 __all__ = ["register"]
 
@@ -21,7 +24,7 @@ _FILMS = 3  # that a preset is measured on
 
 
 def doctor(
-    path: Annotated[Path | None, typer.Argument(help="A folder of videos: predicts how long adding it takes.")] = None,
+    path: Annotated[str | None, typer.Argument(help="A folder of videos: predicts how long adding it takes.")] = None,
     preset: Annotated[
         str | None,
         typer.Option(help="offline, standard or best: what of it is missing, and how long an hour of video takes."),
@@ -76,7 +79,7 @@ def _print_plugin_systems() -> None:
         print_table(["system of a package", "state", "about"], rows)
 
 
-def _predict(path: Path) -> None:
+def _predict(path: str) -> None:
     import tempfile
 
     from reelseek.errors import MediaError
@@ -84,23 +87,24 @@ def _predict(path: Path) -> None:
     from reelseek.library.collection import read_collection
     from reelseek.media.container import probe
 
-    files = [entry.path for entry in read_collection([path]).entries if entry.path]
+    files = [entry.path for entry in read_collection([parse_path(path)]).entries if entry.path]
     if not files:
         say(f"{path} holds no video")
         return
     sample = random.Random(0).sample(files, min(_SAMPLE, len(files)))
     with tempfile.TemporaryDirectory() as folder, Library.open(Path(folder) / "trial", create=True) as trial:
-        add(trial, sample[:1])  # loading models once is not what is measured
+        add(trial, [str(file) for file in sample[:1]])  # loading models once is not what is measured
         started = time.monotonic()
-        report = add(trial, sample)
+        report = add(trial, [str(file) for file in sample])
         spent = time.monotonic() - started
     seconds = 0.0
     for file in sample:
         try:
-            seconds += probe(file).duration or 0.0
+            with local_copy(file) as copy:
+                seconds += probe(copy).duration or 0.0
         except MediaError:
             continue
-    sizes = {file: file.stat().st_size for file in files}
+    sizes = {file: _size(file) for file in files}
     share = sum(sizes[file] for file in sample) / max(1, sum(sizes.values()))
     hours = spent / max(share, 1e-9) / 3600
     print(
@@ -110,7 +114,7 @@ def _predict(path: Path) -> None:
     )
 
 
-def _check_preset(name: str, path: Path | None) -> int:
+def _check_preset(name: str, path: str | None) -> int:
     """Print what of a preset is here, and how long the rest of it takes for an hour of video.
 
     Returns:
@@ -150,7 +154,7 @@ def _check_preset(name: str, path: Path | None) -> int:
     return 1 if states else 0
 
 
-def _measure_preset(specs: list[str], members: int, path: Path | None) -> None:
+def _measure_preset(specs: list[str], members: int, path: str | None) -> None:
     """Measure experts on short videos, the user's or films shot for it, and say what that makes of an hour."""
     import tempfile
 
@@ -166,9 +170,9 @@ def _measure_preset(specs: list[str], members: int, path: Path | None) -> None:
     plan, limits = plan_workers(specs), Limits().with_models(len(specs))
     with tempfile.TemporaryDirectory() as folder:
         if path is None:
-            files = [shoot(film, Path(folder)) for film in plan_films(_FILMS)]
+            files: list[FilePath] = [shoot(film, Path(folder)) for film in plan_films(_FILMS)]
         else:
-            videos = [entry.path for entry in read_collection([path]).entries if entry.path]
+            videos = [entry.path for entry in read_collection([parse_path(path)]).entries if entry.path]
             files = sorted(random.Random(0).sample(videos, min(_SAMPLE, len(videos))), key=_size)[:_FILMS]
         say(f"measuring {len(specs)} experts on {len(files)} videos ...")
         prepare_worker(specs, threads=plan.threads)
@@ -176,7 +180,8 @@ def _measure_preset(specs: list[str], members: int, path: Path | None) -> None:
         for file in files:
             started = time.monotonic()
             try:
-                extracted = extract(file, specs, limits)
+                with local_copy(file) as copy:
+                    extracted = extract(copy, specs, limits)
             except MediaError as error:
                 say(f"failed: {file.name}: {error}")
                 continue
@@ -195,8 +200,8 @@ def _measure_preset(specs: list[str], members: int, path: Path | None) -> None:
     )
 
 
-def _size(file: Path) -> int:
-    return file.stat().st_size
+def _size(file: FilePath) -> int:
+    return max(0, file_numbers(file)[0])
 
 
 def register(app: typer.Typer) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reelseek.cli.cluster import OnRay, Ray, on_cluster
 from reelseek.cli.device import Device, named_device
 from reelseek.cli.show import print_json, print_table, say
 from reelseek.cli.spaces import follow_library
@@ -56,6 +57,7 @@ def evaluate(
         ),
     ] = None,
     device: Device = None,
+    ray: Ray = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object; recalls are fractions.")] = False,
 ) -> None:
     """Measure a model: both directions, and text to video by the modalities that the right clip had."""
@@ -70,7 +72,9 @@ def evaluate(
         return
     if model is None or library is None:
         raise UsageError("wanted MODEL and --library LIBRARY; see: reelseek evaluate --help")
-    with Library.open(library) as opened:
+    if ray is not None and not combinations:
+        raise UsageError("--ray spreads --combinations over nodes; name some, as in --combinations all")
+    with Library.open(library) as opened, on_cluster(ray) as cluster:
         if (Path(model) / "seeds.json").is_file():
             if run or modalities or combinations or shared:
                 raise UsageError(
@@ -83,8 +87,9 @@ def evaluate(
         loaded = load_for(opened, model, named_device(device)).model
         selected = experts_of(modalities.split(","), loaded.experts, opened) if modalities else None
         measured = measure(
-            loaded, opened, split=split, experts=selected, protocol=protocol, combinations=combinations or None
-        )
+            loaded, opened, split=split, experts=selected, protocol=protocol, combinations=combinations or None,
+            cluster=cluster,
+        )  # fmt: skip
     _report(measured, _without_overlap(measured, shared) if shared else None, loaded.system, run, json=json)
 
 
@@ -202,4 +207,4 @@ def _print_measured(measured: "Measured") -> None:
 
 
 def register(app: typer.Typer) -> None:
-    app.command(epilog="Example: reelseek evaluate concepts --library my.library --split test")(evaluate)
+    app.command(cls=OnRay, epilog="Example: reelseek evaluate concepts --library my.library --split test")(evaluate)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reelseek.cli.cluster import OnRay, Ray, on_cluster
 from reelseek.cli.device import Device, named_device
 from reelseek.cli.show import bars, print_json, print_table, say
 from reelseek.cli.train import seed_numbers
@@ -28,8 +29,9 @@ def experiment(
     ),
     tables: Annotated[str | None, typer.Option(help="Only these tables, comma-separated.")] = None,
     full: Annotated[bool, typer.Option("--full", help="Four times as many videos and as wide models.")] = False,
-    workers: Annotated[int, typer.Option(help="Processes, each of one thread.", min=1)] = 2,
+    workers: Annotated[int, typer.Option(help="Processes of one thread each; not with --ray.", min=1)] = 2,
     device: Device = None,
+    ray: Ray = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Try the claims of a paper again: its tables, each claim with a verdict and its interval."""
@@ -46,9 +48,10 @@ def experiment(
     parts = [part.strip() for part in tables.split(",")] if tables else None
     selected = _select(name, parts, on_features=features is not None, full=full)
     numbers = seed_numbers(seeds)
-    with bars() as progress:
+    with on_cluster(ray) as cluster, bars() as progress:
+        place = device if cluster is not None else str(named_device(device))
         results = run_experiment(
-            selected, out, numbers, features=features, workers=workers, device=named_device(device), progress=progress
+            selected, out, numbers, features=features, workers=workers, device=place, cluster=cluster, progress=progress
         )
     origin = f"Features of {features}" if features else f"Studio worlds (generator {generator_hash()})"
     source = source_of(features)
@@ -109,4 +112,4 @@ def _print_tables(reports: "Sequence[TableReport]") -> None:
 
 
 def register(app: typer.Typer) -> None:
-    app.command(epilog="Example: reelseek experiment umi --tables systems --seeds 1,2,3,4,5")(experiment)
+    app.command(cls=OnRay, epilog="Example: reelseek experiment umi --tables systems --seeds 1,2,3,4,5")(experiment)

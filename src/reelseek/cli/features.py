@@ -1,13 +1,15 @@
-"""`reelseek features import`."""
+"""`reelseek features import`, `list`, `remove` and `rename`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reelseek.cli.show import bars, say
+from reelseek.cli.show import bars, print_json, print_table, say
+from reelseek.errors import UsageError
 
 if TYPE_CHECKING:
+    from reelseek.library import Library
     from reelseek.library.imports import ImportReport
 
 __all__ = ["app", "say_unused"]
@@ -25,10 +27,14 @@ def import_(
     library: Annotated[Path, typer.Argument(help="Folder of the library.")],
     expert: Annotated[str, typer.Argument(help="The name to give these features.")],
     paths: Annotated[
-        list[Path], typer.Argument(help=".npy files named after the videos, folders of them, .npz, HDF5.")
+        list[str],
+        typer.Argument(help=".npy files named after the videos, folders of them, .npz, HDF5; here or s3://bucket/..."),
     ],
     modality: Annotated[str, typer.Option(help="appearance, motion, object, scene, face, audio, speech or ocr.")],
     fps: Annotated[float | None, typer.Option(help="Steps a second; without it steps spread evenly.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="What made them, and its version: features of another model are refused.")
+    ] = None,
 ) -> None:
     """Add an expert's tracks from arrays [step, dim] named after the videos, whose files need not be at hand."""
     from reelseek.cli.add import update_indexes
@@ -36,7 +42,7 @@ def import_(
     from reelseek.library.arrays import import_features
 
     with Library.open(library) as opened, opened.writing(), bars() as progress:
-        report = import_features(opened, expert, paths, modality=modality, fps=fps, progress=progress)
+        report = import_features(opened, expert, paths, modality=modality, fps=fps, model=model, progress=progress)
         index = update_indexes(opened, progress)
     for name, reason in report.failed:
         say(f"failed: {name}: {reason}")
@@ -44,6 +50,73 @@ def import_(
     print(f"{report.imported} tracks of {expert} imported, {len(report.failed)} failed")
     left_out = index is not None and index.left_out
     raise typer.Exit(1 if report.failed or report.ambiguous or not report.imported or left_out else 0)
+
+
+@app.command("list", epilog="Example: reelseek features list my.library --json")
+def list_(
+    library: Annotated[Path, typer.Argument(help="Folder of the library.")],
+    json: Annotated[bool, typer.Option("--json", help="A JSON line for the features of each expert.")] = False,
+) -> None:
+    """List the features that a library has, extracted or imported, and what was said of these."""
+    from reelseek.library import Library
+    from reelseek.library.features import list_features
+
+    with Library.open(library) as opened:
+        features = list_features(opened)
+    if json:
+        for row in features:
+            print_json(vars(row))
+        return
+    cells = [
+        (row.expert, row.origin, row.modality, row.dim, row.dtype, row.fps or "", row.model or "", row.tracks)
+        for row in features
+    ]
+    print_table(["expert", "origin", "modality", "dim", "numbers", "fps", "model", "tracks"], cells)
+
+
+@app.command(epilog="Example: reelseek features remove my.library s3d --dry-run")
+def remove(
+    library: Annotated[Path, typer.Argument(help="Folder of the library.")],
+    expert: Annotated[str, typer.Argument(help="The expert whose features are erased.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be erased, and change nothing.")] = False,
+) -> None:
+    """Erase the tracks and words of one expert, and what was derived from them."""
+    from reelseek.cli.add import update_indexes
+    from reelseek.library import Library
+
+    with Library.open(library) as opened:
+        if dry_run:
+            print(f"would erase {_count_tracks(opened, expert)} tracks of {expert}")
+            return
+        print(f"erased {opened.remove_expert(expert)} tracks of {expert}")
+        index = update_indexes(opened)
+    raise typer.Exit(1 if index is not None and index.left_out else 0)
+
+
+def _count_tracks(library: "Library", expert: str) -> int:
+    tracks = sum(group.tracks for group in library.catalog.tracks.groups(expert))
+    if not tracks:
+        raise UsageError(f"{library.path} has no tracks of {expert!r}; it has {', '.join(library.experts()) or 'none'}")
+    return tracks
+
+
+@app.command(epilog="Example: reelseek features rename my.library s3d s3d-howto100m")
+def rename(
+    library: Annotated[Path, typer.Argument(help="Folder of the library.")],
+    expert: Annotated[str, typer.Argument(help="The name of imported features.")],
+    name: Annotated[str, typer.Argument(help="Their new name.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check that it can be done, and change nothing.")] = False,
+) -> None:
+    """Give imported features another name. Trained models know them by the old one."""
+    from reelseek.cli.add import update_indexes
+    from reelseek.library import Library
+    from reelseek.library.features import rename_features
+
+    with Library.open(library) as opened:
+        tracks = rename_features(opened, expert, name, dry_run=dry_run)
+        print(f"{'would rename' if dry_run else 'renamed'} {tracks} tracks of {expert} to {name}")
+        index = None if dry_run else update_indexes(opened)
+    raise typer.Exit(1 if index is not None and index.left_out else 0)
 
 
 def say_unused(report: "ImportReport") -> None:

@@ -9,6 +9,7 @@ from reelseek.cli.device import Device, named_device
 from reelseek.cli.show import bars, clock, print_json, print_table, say
 from reelseek.cli.spaces import follow_library
 from reelseek.errors import UsageError
+from reelseek.media.address import Address
 
 if TYPE_CHECKING:
     from reelseek.library import Library
@@ -101,7 +102,9 @@ def check_figure(figure: Path | None) -> None:
 def draw(timeline: "Timeline", figure: Path, library: "Library", video: str) -> None:
     """Draw a timeline into the file that is named; a page also has the video's player."""
     file = library.video(video).path
-    say(f"drawn: {timeline.save(figure, media=file if file is not None and file.is_file() else None)}")
+    if isinstance(file, Address):
+        say(f"{file} lies in a store, so the figure has no player")
+    say(f"drawn: {timeline.save(figure, media=file if isinstance(file, Path) and file.is_file() else None)}")
 
 
 def _print_steps(localized: "Localized") -> None:

@@ -19,6 +19,7 @@ from reelseek.cli import (
     doctor,
     evaluate,
     experiment,
+    export,
     features,
     index,
     info,
@@ -66,6 +67,7 @@ for module in (
     serve,
     info,
     doctor,
+    export,
     demo,
 ):
     module.register(app)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from reelseek.cli.cluster import OnRay, Ray, on_cluster
 from reelseek.cli.device import Device
 from reelseek.cli.show import bars, print_table, say
 
@@ -19,6 +20,10 @@ def tune(
     trials: Annotated[int, typer.Option(help="How many recipes are tried.", min=1)] = 20,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change the recipe: section.key=value.")] = None,
     device: Device = None,
+    together: Annotated[
+        int, typer.Option(help="Trials proposed before any of them is judged; the search depends on it.", min=1)
+    ] = 1,
+    ray: Ray = None,
 ) -> None:
     """Search over ranges of a recipe's settings; the validation split judges, and OUT/best.toml is the best recipe."""
     from reelseek.library import Library
@@ -28,14 +33,16 @@ def tune(
 
     changes = [*(set_ or ()), *([f"train.device={device}"] if device else [])]
     settings, search_space = read_settings(recipe, changes), read_ranges(ranges)
-    with Library.open(library) as opened, bars() as progress:
+    with on_cluster(ray) as cluster, Library.open(library) as opened, bars() as progress:
 
         def report(trial: Trial, done: int, total: int) -> None:
             shown = "  ".join(f"{name} {_short(value)}" for name, value in trial.settings.items())
             say(f"trial {trial.number:3}  score {trial.score:.4f}  {shown}")
             progress("searching", done, total, "")
 
-        best = search(settings, search_space, opened, out, trials=trials, report=report)
+        best = search(
+            settings, search_space, opened, out, trials=trials, together=together, cluster=cluster, report=report
+        )
     print_table(["setting", "best"], [(name, _short(value)) for name, value in best.settings.items()])
     say(f"score {best.score:.4f} on the validation split, trial {best.number} of {trials}; see {out / 'trials.csv'}")
     print(out / "best.toml")
@@ -47,6 +54,7 @@ def _short(value: object) -> str:
 
 def register(app: typer.Typer) -> None:
     app.command(
+        cls=OnRay,
         epilog="Example: reelseek tune recipes/crossclr.toml --ranges recipes/ranges/crossclr.toml "
-        "--library my.library --out my.search"
+        "--library my.library --out my.search",
     )(tune)

@@ -7,9 +7,20 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Direction", "TieRule", "dual_softmax", "metrics", "ranks_of", "text_to_video_ranks", "video_to_text_ranks"]
+__all__ = [
+    "DUAL_TEMPERATURE",
+    "Direction",
+    "TieRule",
+    "dual_softmax",
+    "metrics",
+    "rank_from_counts",
+    "ranks_of",
+    "text_to_video_ranks",
+    "video_to_text_ranks",
+]
 
 Matrix = npt.NDArray[np.floating]
+DUAL_TEMPERATURE = 0.01
 TieRule = Literal["mean", "optimistic", "pessimistic"]
 
 
@@ -26,6 +37,13 @@ def ranks_of(scores: Matrix, targets: npt.NDArray[np.floating], ties: TieRule = 
     """
     better = (scores > targets[:, None]).sum(1)
     equal = (scores == targets[:, None]).sum(1) - 1
+    return rank_from_counts(better, equal, ties)
+
+
+def rank_from_counts(
+    better: npt.NDArray[np.int64], equal: npt.NDArray[np.int64], ties: TieRule
+) -> npt.NDArray[np.float64]:
+    """Compute ranks, from 1, of targets that have so many other scores above them and beside them."""
     share = {"mean": 0.5, "optimistic": 0.0, "pessimistic": 1.0}[ties]
     return 1.0 + better + share * equal
 
@@ -127,7 +145,7 @@ def video_to_text_ranks(
     return np.array([rank_of_text[text] for text in sorted(rank_of_text)] if each else list(rank_of_text.values()))
 
 
-def dual_softmax(similarity: Matrix, temperature: float = 0.01) -> npt.NDArray[np.float64]:
+def dual_softmax(similarity: Matrix, temperature: float = DUAL_TEMPERATURE) -> npt.NDArray[np.float64]:
     """Multiply scores by their softmax over texts (Cheng et al. 2021), which needs all queries at once.
 
     >>> dual_softmax(np.array([[.5, .5], [.5, .1]])).argmax(1)

@@ -13,8 +13,10 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,10 +25,12 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter
 
+from reelseek.cluster import Cluster, Resources
 from reelseek.errors import UsageError
 from reelseek.experiments.experiment import Arm, Experiment, Result, View
 from reelseek.experiments.worlds import WORDS, world_library
 from reelseek.library import Library
+from reelseek.library.elsewhere import Files, read_files, require_library, run_in_folder, write_files
 from reelseek.library.files import write_whole
 from reelseek.library.tokens import TokenReader
 from reelseek.models.device import device_of, load_on_device, resolve_device
@@ -55,6 +59,7 @@ def run_experiment(
     features: Path | None = None,
     workers: int = 2,
     device: str | torch.device | None = None,
+    cluster: Cluster | None = None,
     progress: Progress = lambda *_: None,
 ) -> dict[str, list[Result]]:
     """Run every arm with every seed; return the results by the key of the arm, in the order of the seeds.
@@ -63,6 +68,7 @@ def run_experiment(
         features: a library of real features instead of the worlds. An arm's experts are taken by name or by modality.
         workers: number of processes, of one thread each.
         device: where models train and are evaluated, see `resolve_device`; all processes share it.
+        cluster: whose nodes train and evaluate instead; each reads `features` at its path.
 
     Raises:
         UsageError: there is no such device, a seed is the one that rates are selected with, or the library lacks an
@@ -76,19 +82,34 @@ def run_experiment(
     where = _Where(out, features, source_of(features))
     total = sum(_tuned(arm) * len(arm.rates) + len(seeds) for arm in arms)
     done = 0
+    with _runner(where, workers, device, cluster) as run:
+        for level in _levels(arms):
+            for kind in ("tune", "seeds"):
+                jobs = [job for arm in level for job in _jobs(arm, kind, seeds, where)]
+                for message in run(jobs):
+                    done += 1
+                    progress("training", done, total, message)
+    return {arm.key: [_result(where.home(arm) / f"seed-{seed}") for seed in seeds] for arm in arms}
+
+
+@contextmanager
+def _runner(
+    where: "_Where", workers: int, device: str | torch.device | None, cluster: Cluster | None
+) -> "Iterator[Callable[[Sequence[_Job]], Iterator[str]]]":
+    """What runs jobs side by side and yields their messages as they finish: processes, or nodes of a cluster."""
+    if cluster is not None:
+        if where.features is not None:
+            require_library(cluster, where.features)
+        place = cluster.device(None if device is None else str(device))
+        yield partial(_run_on, cluster, place)
+        return
     place = str(resolve_device(device))
     with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (place,)) as pool:
         try:
-            for level in _levels(arms):
-                for kind in ("tune", "seeds"):
-                    jobs = [job for arm in level for job in _jobs(arm, kind, seeds, where)]
-                    for future in as_completed([pool.submit(_job, *job) for job in jobs]):
-                        done += 1
-                        progress("training", done, total, future.result())
+            yield lambda jobs: (done.result() for done in as_completed([pool.submit(_job, *job) for job in jobs]))
         except BaseException:  # finished jobs stay on disk; no further job is started
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return {arm.key: [_result(where.home(arm) / f"seed-{seed}") for seed in seeds] for arm in arms}
 
 
 @dataclass(frozen=True)
@@ -133,6 +154,9 @@ def _start_worker(device: str) -> None:
     os.environ["REELSEEK_DEVICE"] = device
 
 
+_Job = tuple[Arm, _Where, int, float, str]
+
+
 def _levels(arms: Sequence[Arm]) -> Iterator[list[Arm]]:
     """Arms by level: those that others start from come first."""
     depth: dict[str, int] = {}
@@ -142,7 +166,7 @@ def _levels(arms: Sequence[Arm]) -> Iterator[list[Arm]]:
         yield [arm for arm in arms if depth[arm.key] == level]
 
 
-def _jobs(arm: Arm, kind: str, seeds: Sequence[int], where: _Where) -> Iterator[tuple[Arm, _Where, int, float, str]]:
+def _jobs(arm: Arm, kind: str, seeds: Sequence[int], where: _Where) -> Iterator[_Job]:
     if kind == "tune":
         for rate in arm.rates if _tuned(arm) else ():
             yield arm, where, TUNING_SEED, rate, f"tune-{rate:g}"
@@ -187,6 +211,42 @@ def _job(arm: Arm, where: _Where, seed: int, rate: float, name: str) -> str:
     result = {**origin, "views": {**stored["views"], **values}}
     write_whole(folder / "result.json", json.dumps(result, indent=1) + "\n")
     return message
+
+
+def _run_on(cluster: Cluster, device: str, jobs: Sequence[_Job]) -> Iterator[str]:
+    """Run jobs on a cluster; this process writes what they made."""
+    items = [(job, _inputs(job)) for job in jobs]
+    resources = Resources(gpu=device != "cpu")
+    outcomes = cluster.map(_job_on_node, items, prepare=partial(_start_worker, device), resources=resources)
+    for (job, _), (message, files) in outcomes:
+        out = job[1].out
+        write_files(out, files, last=[name for name in files if name.endswith("/result.json")])
+        yield message
+
+
+def _inputs(job: _Job) -> Files:
+    """What a job reads below OUT: its own folder, and of the arm that it starts from the results and the model."""
+    arm, where, _, _, name = job
+    folders = [where.home(arm) / name]
+    files: Files = {}
+    if arm.start is not None:
+        folders.append(Path(_start(arm.start, where, name)))
+        for result in where.home(arm.start).glob("*/result.json"):
+            files[result.relative_to(where.out).as_posix()] = result.read_bytes()
+    for folder in folders:
+        prefix = folder.relative_to(where.out).as_posix()
+        files |= {f"{prefix}/{path}": content for path, content in read_files(folder).items()}
+    return files
+
+
+def _job_on_node(item: tuple[_Job, Files]) -> tuple[str, Files]:
+    """Run a job in a folder of this node; the world that it builds there is not returned."""
+    (arm, where, seed, rate, name), inputs = item
+
+    def work(folder: Path) -> str:
+        return _job(arm, replace(where, out=folder), seed, rate, name)
+
+    return run_in_folder(work, inputs, where.out, skip=["worlds"])
 
 
 def _origin(model: RetrievalModel, folder: Path) -> dict[str, Any]:

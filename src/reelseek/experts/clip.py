@@ -6,20 +6,24 @@ One frame a second (MDMMT, appendix A), prepared by the model's own image proces
 import json
 import unicodedata
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable
+from reelseek.experts.encoder import Encoder
 from reelseek.experts.expert import PerFrame, Session, fingerprint
-from reelseek.experts.hub import load_pretrained, move_inputs, pretrained_folder, rows, weights_hash
+from reelseek.experts.hub import load_pretrained, model_method, move_inputs, pretrained_folder, rows, weights_hash
 from reelseek.experts.preprocessing import Preprocessing
 from reelseek.media.streams import FrameBatch, Stream
 
-__all__ = ["clip", "clip_reads", "clip_text", "embed_frames", "is_sigmoid", "joint_width"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["clip", "clip_reads", "clip_text", "embed_frames", "is_sigmoid", "joint_width", "prepare_frames"]
 
 _SIGMOID = ("siglip", "siglip2")
 _MARKS = ("▁", "Ġ", "##", "</w>")  # of tokens that begin, continue or end a word
@@ -43,35 +47,41 @@ class _Clip:
             dtype="float16",
         )
         self.dim = joint_width(self._folder)
+        self.encoder = Encoder(
+            f"clip@{model}",
+            self.dim,
+            load=self._model,
+            prepare=partial(prepare_frames, self._folder, self._preprocessing),
+            forward=embed_frames,
+            half=True,
+        )
 
     def prepare(self) -> None:
         """Load the weights."""
-        load_pretrained("AutoModel", str(self._folder))
+        self._model()
 
     def to(self, device: str) -> None:
         """Move the model to a device."""
         self._model().to(device)
 
     def open(self) -> Session:
-        return PerFrame(self._encode, self.dim)
+        return PerFrame(self.encoder.submit, self.dim)
 
     def _model(self) -> Any:
         return load_pretrained("AutoModel", str(self._folder))
 
-    def _encode(self, batch: FrameBatch) -> npt.NDArray[np.float32]:
-        return embed_frames(self._folder, self._preprocessing, batch)
+
+def prepare_frames(folder: Path, preprocessing: Preprocessing, batch: FrameBatch) -> "dict[str, Tensor]":
+    """Prepare frames for a joint model's image tower."""
+    return preprocessing(batch.pixels, model_method("AutoModel", folder, "get_image_features"))
 
 
-def embed_frames(folder: Path, preprocessing: Preprocessing, batch: FrameBatch) -> npt.NDArray[np.float32]:
-    """Embed frames as unit vectors [frame, dim] by a joint model's image tower."""
+def embed_frames(model: Any, inputs: "dict[str, Tensor]") -> "Tensor":
+    """Embed prepared frames as unit vectors [frame, dim] by a joint model's image tower."""
     import torch
 
-    model = load_pretrained("AutoModel", str(folder))
-    with torch.inference_mode():
-        inputs = move_inputs(preprocessing(batch.pixels, model.get_image_features), model)
-        output = model.get_image_features(**inputs)
-        output = getattr(output, "pooler_output", output)
-        return rows(torch.nn.functional.normalize(output, dim=-1))
+    output = model.get_image_features(**inputs)
+    return torch.nn.functional.normalize(getattr(output, "pooler_output", output), dim=-1)
 
 
 def is_sigmoid(config: Any) -> bool:

@@ -10,14 +10,18 @@ cosine of two steps is the mean of the two cosines.
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from reelseek.experts.efficientnet import feature_map, weights_file
+from reelseek.experts.efficientnet import feature_maps, load_network, prepare_pictures, weights_file
+from reelseek.experts.encoder import Deferred, Encoder
 from reelseek.experts.expert import Session, Track, fingerprint, hash_files, spans_of_cells
 from reelseek.media.streams import FrameBatch, FrameStream, Stream
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["copy", "embed_pictures", "without_bars"]
 
@@ -25,6 +29,7 @@ _STREAM = FrameStream(fps=1, short_side=320)
 _SHORT_SIDE, _CROP = 256, 224
 _AROUND = 2  # seconds on either side that a second is set apart from
 _POWER = 3.0
+_FEATURES = 1280
 _MEAN = Path(__file__).with_name("copy_mean.npy")
 _BAR_MEAN, _BAR_SPREAD, _LEAST = 36.0, 9.0, 0.3
 
@@ -73,26 +78,46 @@ def _mean() -> npt.NDArray[np.float32]:
     return mean
 
 
+def _prepare(batch: FrameBatch) -> "dict[str, Tensor]":
+    return _squares(batch.pixels)
+
+
+def _squares(pixels: npt.NDArray[np.uint8]) -> "dict[str, Tensor]":
+    return prepare_pictures(np.stack([_squared(without_bars(picture)) for picture in pixels]))
+
+
+def _forward(network: Any, inputs: "dict[str, Tensor]") -> "Tensor":
+    """Feature maps by a generalised mean [frame, 1280]; on the CPU by NumPy, by which tables are recorded."""
+    import torch
+
+    maps = feature_maps(network, inputs["pixels"]).clamp(min=0)
+    if maps.device.type == "cpu":
+        pooled = (maps.numpy().astype(np.float64) ** _POWER).mean((2, 3)) ** (1 / _POWER)
+        return torch.from_numpy(pooled.astype(np.float32))
+    return maps.pow(_POWER).mean((2, 3)).pow(1 / _POWER)
+
+
+_ENCODER = Encoder("copy", _FEATURES, load=load_network, prepare=_prepare, forward=_forward)
+
+
 def embed_pictures(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Embed pictures [frame, height, width, 3] as unit vectors [frame, 1280], before the mean is taken away."""
-    maps = np.maximum(feature_map(np.stack([_squared(without_bars(picture)) for picture in pixels])), 0)
-    pooled = (maps.astype(np.float64) ** _POWER).mean((2, 3)) ** (1 / _POWER)
-    return _unit(pooled.astype(np.float32))
+    return _unit(_ENCODER.compute(_squares(pixels)))
 
 
 class _Copies:
     def __init__(self) -> None:
-        self._rows: list[npt.NDArray[np.float32]] = []
+        self._rows: list[Deferred] = []
         self._cells: list[npt.NDArray[np.float64]] = []
 
     def feed(self, batch: FrameBatch) -> None:
-        self._rows.append(embed_pictures(batch.pixels))
+        self._rows.append(_ENCODER.submit(batch))
         self._cells.append(batch.cells)
 
     def close(self, end_seconds: float) -> Track:
         if not self._rows:
             return Track(np.zeros((0, _Copy.dim), np.float16), np.zeros((0, 2)), note="no pictures")
-        rows = np.concatenate(self._rows)
+        rows = np.concatenate([_unit(rows()) for rows in self._rows])
         sums = np.cumsum(np.concatenate([np.zeros((1, rows.shape[1]), np.float32), rows]), axis=0)
         first = np.maximum(np.arange(len(rows)) - _AROUND, 0)
         last = np.minimum(np.arange(len(rows)) + _AROUND + 1, len(rows))
@@ -106,6 +131,7 @@ class _Copy:
     modality = "appearance"
     dim = 2560
     streams: Sequence[Stream] = (_STREAM,)
+    encoder = _ENCODER
 
     def __init__(self) -> None:
         settings: dict[str, Any] = {"short_side": _SHORT_SIDE, "crop": _CROP, "around": _AROUND, "power": _POWER}

@@ -5,20 +5,25 @@ boxes above .7, else 0.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable
+from reelseek.experts.encoder import Encoder
 from reelseek.experts.expert import PerFrame, Session, Text, fingerprint, likeliest
-from reelseek.experts.hub import labels_of, load_pretrained, move_inputs, pretrained_folder, weights_hash
+from reelseek.experts.hub import labels_of, load_pretrained, model_method, pretrained_folder, weights_hash
 from reelseek.experts.preprocessing import Preprocessing
 from reelseek.media.streams import FrameBatch, Stream
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["detection"]
 
 _SURE = 0.7
+_DETECTOR = "AutoModelForObjectDetection"
 
 
 class _Detection:
@@ -42,6 +47,9 @@ class _Detection:
             sure=_SURE,
             fps=1,
         )
+        self.encoder = Encoder(
+            f"detection@{model}", self.dim, load=self._model, prepare=self._prepare, forward=self._forward
+        )
 
     def prepare(self) -> None:
         """Load the weights."""
@@ -52,23 +60,23 @@ class _Detection:
         self._model().to(device)
 
     def open(self) -> Session:
-        return PerFrame(self._encode, self.dim, self._describe)
+        return PerFrame(self.encoder.submit, self.dim, self._describe)
 
     def _model(self) -> Any:
-        return load_pretrained("AutoModelForObjectDetection", str(self._folder))
+        return load_pretrained(_DETECTOR, str(self._folder))
 
-    def _encode(self, batch: FrameBatch) -> npt.NDArray[np.float32]:
+    def _prepare(self, batch: FrameBatch) -> "dict[str, Tensor]":
+        return self._preprocessing(batch.pixels, model_method(_DETECTOR, self._folder, "forward"))
+
+    def _forward(self, model: Any, inputs: "dict[str, Tensor]") -> "Tensor":
         import torch
 
-        model = self._model()
-        with torch.inference_mode():
-            logits = model(**move_inputs(self._preprocessing(batch.pixels, model.forward), model)).logits
-            # DETR-like detectors score boxes by softmax and keep a last class for "no object"; others use sigmoids.
-            softmax = logits.shape[-1] == self.dim + 1
-            scores = logits.softmax(-1)[..., :-1] if softmax else logits.sigmoid()
-            best = scores.amax(dim=1)
-            sure: npt.NDArray[np.float32] = torch.where(best > _SURE, best, torch.zeros(())).cpu().numpy()
-        return sure
+        logits: Tensor = model(**inputs).logits
+        # DETR-like detectors score boxes by softmax and keep a last class for "no object"; others use sigmoids.
+        softmax = logits.shape[-1] == self.dim + 1
+        scores = logits.softmax(-1)[..., :-1] if softmax else logits.sigmoid()
+        best = scores.amax(dim=1)
+        return torch.where(best > _SURE, best, 0.0)
 
     def labels(self, values: npt.NDArray[np.floating]) -> list[tuple[str, float]]:
         """Name the likeliest classes over some steps."""

@@ -10,16 +10,28 @@ from functools import cache
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable
+from reelseek.experts.encoder import Deferred, Encoder
 from reelseek.experts.expert import PerFrame, Session, Text, fingerprint, hash_files, likeliest
 from reelseek.media.streams import FrameBatch, FrameStream, Stream
 
-__all__ = ["appearance", "feature_map", "imagenet_labels", "object_labels", "weights_file"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "appearance",
+    "feature_maps",
+    "imagenet_labels",
+    "load_network",
+    "object_labels",
+    "prepare_pictures",
+    "weights_file",
+]
 
 _STREAM = FrameStream(fps=1, short_side=256, crop=224)
 _LABEL_AT_LEAST = 0.25
@@ -51,7 +63,8 @@ def weights_file() -> Path:
 
 
 @cache
-def _network() -> Any:
+def load_network() -> Any:
+    """Load the network; one per process."""
     import torch
 
     with warnings.catch_warnings():
@@ -63,48 +76,50 @@ def _network() -> Any:
     return network.eval()
 
 
-class _Memo:
-    """The network's two outputs for the last batch: both experts are fed the same batch object in turn."""
+def _maps(network: Any, pixels: "Tensor") -> "Iterator[Tensor]":
+    """The last feature maps [frame, 1280, 7, 7] of pictures [frame, 224, 224, 3], some frames at a time.
 
-    batch: FrameBatch | None = None
-    outputs: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None = None
-
-
-def _maps(pixels: npt.NDArray[np.uint8]) -> Iterator[Any]:
-    """The last feature map [1, 1280, 7, 7] of each picture [224, 224, 3].
-
-    One frame at a time: on a CPU it is as fast as a batch, and a frame's numbers do not depend on the batch.
+    On the CPU one frame: that is as fast as a batch, and a frame's numbers do not depend on the batch.
     """
+    if pixels.device.type == "cpu":
+        batches = [picture.permute(2, 0, 1)[None] for picture in pixels]
+    else:
+        batches = [pixels.permute(0, 3, 1, 2)]
+    for batch in batches:
+        yield network.extract_features(batch.float().sub_(127).div_(128))
+
+
+def feature_maps(network: Any, pixels: "Tensor") -> "Tensor":
+    """Compute the network's last feature maps [frame, 1280, 7, 7] of pictures [frame, 224, 224, 3] on its device."""
     import torch
 
-    for picture in pixels:
-        values = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float().sub_(127).div_(128)
-        yield _network().extract_features(values)
+    return torch.cat(list(_maps(network, pixels)))
 
 
-def feature_map(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Compute the network's last feature maps [frame, 1280, 7, 7] of pictures [frame, 224, 224, 3]."""
+def prepare_pictures(pixels: npt.NDArray[np.uint8]) -> "dict[str, Tensor]":
+    """The network's input of pictures [frame, 224, 224, 3]."""
     import torch
 
-    with torch.inference_mode():
-        maps: npt.NDArray[np.float32] = torch.cat(list(_maps(pixels))).numpy()
-    return maps
+    return {"pixels": torch.from_numpy(np.ascontiguousarray(pixels))}
 
 
-def _run(batch: FrameBatch) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Pooled features [frame, 1280] and class probabilities [frame, 1000]."""
+def _prepare(batch: FrameBatch) -> "dict[str, Tensor]":
+    return prepare_pictures(batch.pixels)
+
+
+def _forward(network: Any, inputs: "dict[str, Tensor]") -> "Tensor":
+    """Pooled features and class probabilities [frame, 1280 + 1000]."""
     import torch
 
-    if _Memo.batch is batch and _Memo.outputs is not None:
-        return _Memo.outputs
-    features, probabilities = [], []
-    with torch.inference_mode():
-        for feature in _maps(batch.pixels):
-            pooled = feature.mean(dim=(2, 3))
-            features.append(pooled)
-            probabilities.append(_network()._fc(pooled).softmax(-1))
-    _Memo.batch, _Memo.outputs = batch, (torch.cat(features).numpy(), torch.cat(probabilities).numpy())
-    return _Memo.outputs
+    rows = []
+    for maps in _maps(network, inputs["pixels"]):
+        pooled = maps.mean(dim=(2, 3))
+        rows.append(torch.cat([pooled, network._fc(pooled).softmax(-1)], dim=1))
+    return torch.cat(rows)
+
+
+_FEATURES, _CLASSES = 1280, 1000
+_ENCODER = Encoder("appearance", _FEATURES + _CLASSES, load=load_network, prepare=_prepare, forward=_forward)
 
 
 def _describe(values: npt.NDArray[Any], spans: npt.NDArray[np.float64]) -> tuple[Text, ...]:
@@ -128,6 +143,7 @@ class _EfficientNet:
     """One of the network's two outputs: pooled features, or probabilities of classes."""
 
     streams: Sequence[Stream] = (_STREAM,)
+    encoder = _ENCODER
 
     def __init__(self, name: str, modality: str, dim: int, output: int) -> None:
         self.name, self.modality, self.dim, self._output = name, modality, dim, output
@@ -141,9 +157,12 @@ class _EfficientNet:
         )
 
     def open(self) -> Session:
-        _network()
-        describe = _describe if self._output == 1 else None
-        return PerFrame(lambda batch: _run(batch)[self._output], self.dim, describe)
+        return PerFrame(self._rows, self.dim, _describe if self._output == 1 else None)
+
+    def _rows(self, batch: FrameBatch) -> Deferred:
+        rows = self.encoder.submit_once(batch)
+        columns = slice(_FEATURES, None) if self._output == 1 else slice(_FEATURES)
+        return lambda: rows()[:, columns]
 
     def labels(self, values: npt.NDArray[np.floating]) -> list[tuple[str, float]]:
         """Of the classes; pooled features have no names."""
@@ -152,9 +171,9 @@ class _EfficientNet:
 
 def appearance(model: str | None = None) -> _EfficientNet:
     """1,280 pooled features a second."""
-    return _EfficientNet("appearance", "appearance", 1280, 0)
+    return _EfficientNet("appearance", "appearance", _FEATURES, 0)
 
 
 def object_labels(model: str | None = None) -> _EfficientNet:
     """Probabilities of the 1,000 ImageNet classes, a row a second; the likeliest become labels in full text."""
-    return _EfficientNet("object", "object", 1000, 1)
+    return _EfficientNet("object", "object", _CLASSES, 1)

@@ -88,6 +88,7 @@ class Expert(Protocol):
     `likeliest`), tells people what an expert saw whose values have names. `prepare()` loads its weights, once a worker
     process and before that process's memory is limited. One that computes with PyTorch may have `to(device)`, which
     moves its model: a worker process calls it once, before its first video, if extraction is to run on an accelerator.
+    One whose forward pass is an `encoder` (`reelseek.experts.encoder`) can leave that to a model server.
     """
 
     @property
@@ -189,29 +190,30 @@ class PerFrame:
     """A session that maps every batch of frames to as many rows of features.
 
     Args:
-        encode: FrameBatch -> float [frame, dim].
+        encode: FrameBatch -> float [frame, dim], or a function without arguments that returns it later.
         dim: width of the rows.
         describe: called at the end with all rows and spans, gives the words behind them.
     """
 
     def __init__(
         self,
-        encode: Callable[[FrameBatch], npt.NDArray[Any]],
+        encode: Callable[[FrameBatch], npt.NDArray[Any] | Callable[[], npt.NDArray[Any]]],
         dim: int,
         describe: Callable[[npt.NDArray[Any], npt.NDArray[np.float64]], tuple[Text, ...]] | None = None,
     ) -> None:
         self._encode, self._dim, self._describe = encode, dim, describe
-        self._rows: list[npt.NDArray[np.float16]] = []
+        self._rows: list[npt.NDArray[np.float16] | Callable[[], npt.NDArray[Any]]] = []
         self._cells: list[npt.NDArray[np.float64]] = []
 
     def feed(self, batch: FrameBatch) -> None:
-        self._rows.append(self._encode(batch).astype(np.float16))
+        rows = self._encode(batch)
+        self._rows.append(rows if callable(rows) else rows.astype(np.float16))
         self._cells.append(batch.cells)
 
     def close(self, end_seconds: float) -> Track:
         if not self._rows:
             return Track(np.zeros((0, self._dim), np.float16), np.zeros((0, 2)), note="no pictures")
-        values = np.concatenate(self._rows)
+        values = np.concatenate([(rows() if callable(rows) else rows).astype(np.float16) for rows in self._rows])
         spans = spans_of_cells(np.concatenate(self._cells), end_seconds)
         texts = self._describe(values, spans) if self._describe else ()
         return Track(values, spans, texts)

@@ -9,6 +9,8 @@ from typing import Any
 
 from reelseek.errors import ExpertUnavailable, MediaError
 from reelseek.experts import load_expert
+from reelseek.experts.channel import Channel, ServerAddress
+from reelseek.experts.encoder import encoder_of, use_remote
 from reelseek.experts.expert import Expert, Session, Track, check_track
 from reelseek.experts.hub import model_bytes
 from reelseek.media.container import Limits
@@ -19,7 +21,7 @@ from reelseek.media.picture import THUMBNAIL_STREAM, Thumbnails
 from reelseek.media.shots import SHOT_STREAM, ShotDetector
 from reelseek.media.streams import FrameStream, Stream
 
-__all__ = ["Extracted", "WorkerPlan", "extract", "plan_workers", "prepare_worker", "worker_expert"]
+__all__ = ["Extracted", "WorkerPlan", "extract", "is_served", "plan_workers", "prepare_worker", "worker_expert"]
 
 _MEMORY_SHARE = 0.8  # of what is free, that models may take
 _UNMOVED: dict[str, str] = {}  # by spec, why this process could not move an expert's model
@@ -44,43 +46,77 @@ class Extracted:
 class WorkerPlan:
     """How many processes extract side by side, and on how many threads each computes.
 
-    `reason` says why there are fewer processes than cores, else it is empty.
+    `reason` says why there are fewer processes than cores, else it is empty. `serves`: models run in one model server
+    and not in the processes.
     """
 
     workers: int
     threads: int = 1
     reason: str = ""
+    serves: bool = False
 
 
-def plan_workers(specs: Sequence[str]) -> WorkerPlan:
-    """Plan one process a core, or as many as memory holds the models of; each process has its own copy of them."""
+def plan_workers(specs: Sequence[str], device: str = "cpu", workers: int | None = None) -> WorkerPlan:
+    """Plan one process a core, or as many as memory holds the models of which each process has its own copy.
+
+    On an accelerator a model server has the models of all experts that it can serve. On the CPU, where processes with
+    their own copies are faster, none.
+
+    Args:
+        workers: processes; None plans them.
+    """
+    serves = device != "cpu" and any(map(is_served, specs))
+    if workers:
+        return WorkerPlan(workers, serves=serves)
     cores = os.cpu_count() or 1
-    needed = sum(model_bytes(model) for model in {spec.partition("@")[2] for spec in specs} if model)
+    copied = {spec.partition("@")[2] for spec in specs if not (serves and is_served(spec))}
+    needed = sum(model_bytes(model) for model in copied if model)
     if not needed:
-        return WorkerPlan(cores)
-    workers = max(1, min(cores, int(_MEMORY_SHARE * available_memory() / needed)))
-    if workers == cores:
-        return WorkerPlan(cores)
-    return WorkerPlan(
-        workers,
-        cores // workers,
-        f"{workers} at a time on {cores} cores: each holds {needed / 1e9:.1f} GB of models (--workers changes it)",
-    )
+        return WorkerPlan(cores, serves=serves)
+    fitting = max(1, min(cores, int(_MEMORY_SHARE * _free_memory(device) / needed)))
+    if fitting == cores:
+        return WorkerPlan(cores, serves=serves)
+    reason = f"{fitting} at a time on {cores} cores: each holds {needed / 1e9:.1f} GB of models (--workers changes it)"
+    return WorkerPlan(fitting, cores // fitting, reason, serves)
 
 
-def prepare_worker(specs: Sequence[str], device: str = "cpu", threads: int = 1) -> None:
+def _free_memory(device: str) -> int:
+    """Bytes that models may take where they compute."""
+    if device.startswith("cuda"):
+        import torch
+
+        with contextlib.suppress(Exception):  # a device that cannot be used is the experts' failure
+            return int(torch.cuda.mem_get_info(device)[0])
+    return available_memory()
+
+
+def is_served(spec: str) -> bool:
+    """Whether an expert's model can run in a model server."""
+    return encoder_of(load_expert(spec)) is not None
+
+
+def prepare_worker(
+    specs: Sequence[str], device: str = "cpu", threads: int = 1, server: ServerAddress | None = None
+) -> None:
     """Load experts and their weights before the memory limit is set; compute on few threads, as files run side by side.
 
     An expert whose weights cannot be loaded, or moved to the device, fails later, for each file, and alone.
 
     Args:
         device: where the models of those experts go that have `to`.
+        server: has the models of those experts that have an encoder.
     """
     import torch
 
     torch.set_num_threads(threads)
+    use_remote(Channel(server) if server is not None else None)
     for spec in specs:
         expert = load_expert(spec)
+        encoder = encoder_of(expert)
+        if server is not None and encoder is not None:
+            if encoder.spec in server.errors:
+                _UNMOVED[spec] = server.errors[encoder.spec]
+            continue
         prepare = getattr(expert, "prepare", None)
         if callable(prepare):
             with contextlib.suppress(Exception):
@@ -89,17 +125,18 @@ def prepare_worker(specs: Sequence[str], device: str = "cpu", threads: int = 1) 
             try:
                 expert.to(device)
             except Exception as error:  # foreign code and drivers: an error here would end the whole pool
-                _UNMOVED[spec] = f"its model could not be moved to {device}: {type(error).__name__}: {error}"
+                reason = f"its model could not be moved to {device}: {type(error).__name__}: {error}"
+                _UNMOVED[spec] = f"{reason}; use fewer --workers, or --device cpu"
 
 
 def worker_expert(spec: str) -> Expert:
     """Return an expert that `prepare_worker` loaded.
 
     Raises:
-        ExpertUnavailable: its model could not be moved to the device.
+        ExpertUnavailable: its model could not be loaded, or moved to the device.
     """
     if spec in _UNMOVED:
-        raise ExpertUnavailable(f"{_UNMOVED[spec]}; use fewer --workers, or --device cpu")
+        raise ExpertUnavailable(_UNMOVED[spec])
     return load_expert(spec)
 
 

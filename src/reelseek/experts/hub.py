@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ __all__ = [
     "labels_of",
     "load_pretrained",
     "model_bytes",
+    "model_method",
     "models_folder",
     "move_inputs",
     "pretrained_folder",
@@ -157,6 +158,20 @@ def load_pretrained(auto_class: str, folder: str) -> Any:
     except (OSError, ValueError) as error:
         raise ExpertUnavailable(f"{folder} does not hold a model for {auto_class}: {error}") from error
     return model.eval()
+
+
+@cache
+def model_method(auto_class: str, folder: Path, name: str) -> Callable[..., Any]:
+    """Look up a method of the model that `load_pretrained` would load, without loading it."""
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    classes = getattr(transformers, auto_class)._model_mapping[type(config)]
+    if isinstance(classes, tuple):
+        named = [one for one in classes if one.__name__ in (config.architectures or ())]
+        classes = (named or classes)[0]
+    method: Callable[..., Any] = getattr(classes, name)
+    return method
 
 
 def move_inputs(inputs: Mapping[str, Any], model: Any) -> dict[str, Any]:

@@ -9,17 +9,21 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable
 from reelseek.experts.clip import clip_text, embed_frames
+from reelseek.experts.encoder import Encoder
 from reelseek.experts.expert import PerFrame, Session, Text, fingerprint, likeliest
-from reelseek.experts.hub import labels_of, load_pretrained, move_inputs, pretrained_folder, rows, weights_hash
+from reelseek.experts.hub import labels_of, load_pretrained, model_method, pretrained_folder, weights_hash
 from reelseek.experts.preprocessing import Preprocessing
 from reelseek.media.streams import FrameBatch, Stream
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["scene"]
 
@@ -42,6 +46,7 @@ class _Scene:
         self._preprocessing = Preprocessing(self._folder)
         config = AutoConfig.from_pretrained(self._folder, local_files_only=True)
         self._joint = _is_joint(config)
+        self._auto_class = "AutoModel" if self._joint else "AutoModelForImageClassification"
         self._labels = [name.partition(" ")[2] for name in _places()] if self._joint else labels_of(config)
         self.dim = len(self._labels)
         self.streams: Sequence[Stream] = (self._preprocessing.stream(fps=1),)
@@ -53,6 +58,9 @@ class _Scene:
             dtype="float16",
             **({"places": _places(), "prompt": _PROMPT} if self._joint else {}),
         )
+        self.encoder = Encoder(
+            f"scene@{model}", self.dim, load=self._model, prepare=self._prepare, forward=self._forward
+        )
 
     def prepare(self) -> None:
         """Load the weights."""
@@ -63,21 +71,21 @@ class _Scene:
         self._model().to(device)
 
     def open(self) -> Session:
-        return PerFrame(self._encode, self.dim, self._describe)
+        return PerFrame(self.encoder.submit, self.dim, self._describe)
 
     def _model(self) -> Any:
-        return load_pretrained("AutoModel" if self._joint else "AutoModelForImageClassification", str(self._folder))
+        return load_pretrained(self._auto_class, str(self._folder))
 
-    def _encode(self, batch: FrameBatch) -> npt.NDArray[np.float32]:
-        import torch
+    def _prepare(self, batch: FrameBatch) -> "dict[str, Tensor]":
+        method = "get_image_features" if self._joint else "forward"
+        return self._preprocessing(batch.pixels, model_method(self._auto_class, self._folder, method))
 
-        model = self._model()
-        if self._joint:
-            cosines = embed_frames(self._folder, self._preprocessing, batch) @ _place_vectors(self._folder).T
-            return rows((torch.from_numpy(cosines) * model.logit_scale.exp().item()).softmax(-1))
-        with torch.inference_mode():
-            inputs = move_inputs(self._preprocessing(batch.pixels, model.forward), model)
-            return rows(model(**inputs).logits.softmax(-1))
+    def _forward(self, model: Any, inputs: "dict[str, Tensor]") -> "Tensor":
+        if not self._joint:
+            logits: Tensor = model(**inputs).logits
+            return logits.softmax(-1)
+        frames = embed_frames(model, inputs)
+        return (_cosines(frames, _place_vectors(self._folder)) * model.logit_scale.exp()).softmax(-1)
 
     def labels(self, values: npt.NDArray[np.floating]) -> list[tuple[str, float]]:
         """Name the likeliest classes over some steps."""
@@ -96,6 +104,15 @@ def _is_joint(config: Any) -> bool:
     """Whether a configuration is of an image and a text tower, and not of a classifier made from the image tower."""
     classifies = any("ForImageClassification" in name for name in config.architectures or ())
     return hasattr(config, "vision_config") and hasattr(config, "text_config") and not classifies
+
+
+def _cosines(frames: "Tensor", places: npt.NDArray[np.float32]) -> "Tensor":
+    """Products [frame, place] of unit vectors; on the CPU by NumPy, by which tables are recorded."""
+    import torch
+
+    if frames.device.type == "cpu":
+        return torch.from_numpy(frames.numpy() @ places.T)
+    return frames @ torch.from_numpy(places).to(frames.device).T
 
 
 @cache

@@ -8,21 +8,26 @@ step is the mean over equal parts of them: the extractor would cut off the rest.
 import math
 import warnings
 from collections.abc import Sequence
-from functools import cache
-from typing import Any
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable
+from reelseek.experts.encoder import Deferred, Encoder
 from reelseek.experts.expert import Session, Text, Track, fingerprint, likeliest
-from reelseek.experts.hub import labels_of, load_pretrained, move_inputs, pretrained_folder, rows, weights_hash
+from reelseek.experts.hub import labels_of, load_pretrained, pretrained_folder, weights_hash
 from reelseek.media.streams import SoundBatch, SoundStream, Stream
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["clap", "sound"]
 
 _WINDOW_SECONDS = 5.0
 _LABEL_AT_LEAST = 0.3
+_MOST_WINDOWS = 64  # of a batch: each has a thousand tokens
 
 
 @cache
@@ -70,10 +75,18 @@ class _Learned:
             dtype="float16",
             **({"most": self._most} if self._most < _window_samples(self._rate) else {}),
         )
+        self.encoder = Encoder(
+            f"{name}@{model}",
+            self.dim,
+            load=self._model,
+            prepare=self._prepare,
+            forward=self._forward,
+            most_rows=_MOST_WINDOWS,
+        )
 
     def prepare(self) -> None:
         """Load the weights."""
-        load_pretrained(self._auto_class, str(self._folder))
+        self._model()
 
     def to(self, device: str) -> None:
         """Move the model to a device."""
@@ -83,26 +96,33 @@ class _Learned:
         return _WindowSession(self, self._rate)
 
     def encode(self, samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """One row [dim] for one window of samples."""
+        """Compute one row [dim] for one window of samples."""
+        return self.submit(samples)()[0]
+
+    def submit(self, samples: npt.NDArray[np.float32]) -> Deferred:
+        """Start the forward pass of one window of samples, which yields one row [1, dim]."""
         parts = np.array_split(samples, math.ceil(len(samples) / self._most))
-        mean: npt.NDArray[np.float32] = np.mean([self._encode(part) for part in parts], axis=0)
-        return mean / np.linalg.norm(mean) if self.name == "clap" and len(parts) > 1 else mean
+        return partial(self._mean, [self.encoder.submit(part) for part in parts])
+
+    def _mean(self, parts: Sequence[Deferred]) -> npt.NDArray[np.float32]:
+        mean: npt.NDArray[np.float32] = np.mean([rows()[0] for rows in parts], axis=0)
+        return (mean / np.linalg.norm(mean) if self.name == "clap" and len(parts) > 1 else mean)[None]
 
     def _model(self) -> Any:
         return load_pretrained(self._auto_class, str(self._folder))
 
-    def _encode(self, samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def _prepare(self, samples: npt.NDArray[np.float32]) -> "dict[str, Tensor]":
+        extractor = _extractor(str(self._folder))
+        return dict(extractor(samples, sampling_rate=self._rate, return_tensors="pt"))
+
+    def _forward(self, model: Any, inputs: "dict[str, Tensor]") -> "Tensor":
         import torch
 
-        model = self._model()
-        extractor = _extractor(str(self._folder))
-        inputs = move_inputs(extractor(samples, sampling_rate=self._rate, return_tensors="pt"), model)
-        with torch.inference_mode():
-            if self.name == "clap":
-                output = model.get_audio_features(**inputs)
-                output = getattr(output, "pooler_output", output)
-                return rows(torch.nn.functional.normalize(output, dim=-1))[0]
-            return rows(model(**inputs).logits.softmax(-1))[0]
+        if self.name == "clap":
+            output = model.get_audio_features(**inputs)
+            return torch.nn.functional.normalize(getattr(output, "pooler_output", output), dim=-1)
+        logits: Tensor = model(**inputs).logits
+        return logits.softmax(-1)
 
     def labels(self, values: npt.NDArray[np.floating]) -> list[tuple[str, float]]:
         """Name the likeliest classes over some steps; a joint space with text has no classes."""
@@ -129,7 +149,7 @@ class _WindowSession:
         self._rest = np.zeros(0, np.float32)
         self._next = 0.0
         self._end: float | None = None
-        self._rows: list[npt.NDArray[np.float32]] = []
+        self._rows: list[Deferred] = []
         self._spans: list[tuple[float, float]] = []
 
     def feed(self, batch: SoundBatch) -> None:
@@ -145,7 +165,7 @@ class _WindowSession:
 
     def _encode(self, samples: npt.NDArray[np.float32]) -> None:
         seconds = len(samples) / self._rate
-        self._rows.append(self._expert.encode(samples))
+        self._rows.append(self._expert.submit(samples))
         self._spans.append((self._next, self._next + seconds))
         self._next += seconds
 
@@ -159,7 +179,8 @@ class _WindowSession:
         self._encode_rest()
         if not self._rows:
             return Track(np.zeros((0, self._expert.dim), np.float16), np.zeros((0, 2)), note="no sound")
-        values, spans = np.stack(self._rows).astype(np.float16), np.array(self._spans)
+        values = np.concatenate([rows() for rows in self._rows]).astype(np.float16)
+        spans = np.array(self._spans)
         return Track(values, spans, self._expert.describe(values, spans))
 
 

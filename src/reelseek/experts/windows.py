@@ -7,16 +7,20 @@ window in its space of videos and texts.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable
+from reelseek.experts.encoder import Deferred, Encoder
 from reelseek.experts.expert import Session, Track, fingerprint, spans_of_cells
-from reelseek.experts.hub import load_pretrained, move_inputs, pretrained_folder, weights_hash
+from reelseek.experts.hub import load_pretrained, model_method, pretrained_folder, weights_hash
 from reelseek.experts.preprocessing import Preprocessing
 from reelseek.media.streams import FrameBatch, Stream
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["video"]
 
@@ -37,6 +41,7 @@ class _Video:
         self._preprocessing = Preprocessing(self._folder)
         config = AutoConfig.from_pretrained(self._folder, local_files_only=True)
         self._joint = config.model_type == "xclip"
+        self._auto_class = "AutoModel" if self._joint else "AutoModelForVideoClassification"
         if self._joint:
             self.dim, self._frames = int(config.projection_dim), int(config.vision_config.num_frames)
         else:
@@ -50,6 +55,14 @@ class _Video:
             fps=fps,
             dtype="float16",
         )
+        self.encoder = Encoder(
+            f"video@{model}",
+            self.dim,
+            load=self._model,
+            prepare=self._prepare,
+            forward=self._forward,
+            half=self._joint,
+        )
 
     def prepare(self) -> None:
         """Load the weights."""
@@ -60,28 +73,27 @@ class _Video:
         self._model().to(device)
 
     def _model(self) -> Any:
-        return load_pretrained("AutoModel" if self._joint else "AutoModelForVideoClassification", str(self._folder))
+        return load_pretrained(self._auto_class, str(self._folder))
 
     def open(self) -> Session:
         return _Windows(self)
 
-    def encode(self, frames: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float16]:
-        """One row [dim] for one window of frames [height, width, 3]."""
-        import torch
-
-        model = self._model()
-        inputs = self._preprocessing(frames, model.get_video_features if self._joint else model.forward)
+    def _prepare(self, frames: Sequence[npt.NDArray[np.uint8]]) -> "dict[str, Tensor]":
+        """Prepare one window of frames [height, width, 3] as a batch of one."""
+        method = model_method(self._auto_class, self._folder, "get_video_features" if self._joint else "forward")
+        inputs = self._preprocessing(frames, method)
         if inputs["pixel_values"].ndim == 4:  # the processor took the frames for pictures
             inputs["pixel_values"] = inputs["pixel_values"][None]
-        inputs = move_inputs(inputs, model)
-        with torch.inference_mode():
-            if self._joint:
-                output = model.get_video_features(**inputs)
-                output = getattr(output, "pooler_output", output)
-                return torch.nn.functional.normalize(output, dim=-1)[0].cpu().numpy().astype(np.float16)
-            output = model(**inputs, output_hidden_states=True)
-            row: npt.NDArray[np.float16] = output.hidden_states[-1].mean(dim=1)[0].cpu().numpy().astype(np.float16)
-        return row
+        return inputs
+
+    def _forward(self, model: Any, inputs: "dict[str, Tensor]") -> "Tensor":
+        import torch
+
+        if self._joint:
+            output = model.get_video_features(**inputs)
+            return torch.nn.functional.normalize(getattr(output, "pooler_output", output), dim=-1)
+        hidden: Tensor = model(**inputs, output_hidden_states=True).hidden_states[-1]
+        return hidden.mean(dim=1)
 
     @property
     def frames(self) -> int:
@@ -94,7 +106,7 @@ class _Windows:
         self._expert = expert
         self._pixels: list[npt.NDArray[np.uint8]] = []
         self._seconds: list[float] = []
-        self._rows: list[npt.NDArray[np.float16]] = []
+        self._rows: list[Deferred] = []
         self._starts: list[float] = []
 
     def feed(self, batch: FrameBatch) -> None:
@@ -107,7 +119,7 @@ class _Windows:
     def _encode(self) -> None:
         missing = self._expert.frames - len(self._pixels)
         frames = self._pixels + [self._pixels[-1]] * missing  # a last, short window holds its last frame
-        self._rows.append(self._expert.encode(frames))
+        self._rows.append(self._expert.encoder.submit(frames))
         self._starts.append(self._seconds[0])
         self._pixels, self._seconds = [], []
 
@@ -116,7 +128,8 @@ class _Windows:
             self._encode()
         if not self._rows:
             return Track(np.zeros((0, self._expert.dim), np.float16), np.zeros((0, 2)), note="no pictures")
-        return Track(np.stack(self._rows), spans_of_cells(np.array(self._starts), end_seconds))
+        values = np.concatenate([rows() for rows in self._rows]).astype(np.float16)
+        return Track(values, spans_of_cells(np.array(self._starts), end_seconds))
 
 
 def video(model: str | None = None) -> _Video:

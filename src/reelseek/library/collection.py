@@ -4,21 +4,26 @@ import contextlib
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from reelseek.errors import CollectionError
-from reelseek.library.cells import caption_texts, cell_name, cell_seconds, cell_value
-from reelseek.library.folders import walk_folder
+from reelseek.errors import CollectionError, MediaError
+from reelseek.library.cells import caption_text, caption_texts, cell_name, cell_seconds, cell_value
+from reelseek.library.listing import Sample, Shelf, expand_paths, read_folder, read_samples, unique_ids
 from reelseek.library.lookup import VideoLookup
 from reelseek.library.names import Names, name_some, printable, same_name
 from reelseek.library.records import Caption
 from reelseek.library.tables import TABLE_SUFFIXES, Row, read_table
 from reelseek.library.texts import read_text, split_lines
+from reelseek.media.address import Address, FilePath, is_address, parse_path
+from reelseek.media.beside import files_in
+from reelseek.media.local_copy import local_copy
 from reelseek.media.notice import Notice
+from reelseek.media.store import is_directory
+from reelseek.media.tar import is_tar
 
 __all__ = ["Collection", "Entry", "read_collection"]
 
@@ -39,7 +44,7 @@ class Entry:
     """One video of a collection: its id and, where it is at hand, its file."""
 
     id: str
-    path: Path | None
+    path: FilePath | None
 
 
 @dataclass
@@ -51,6 +56,7 @@ class Collection:
     rows: rows of tables and lines of lists that were read.
     lost_rows: those that could not be used; `problems` says why, one for each.
     problems: what was guessed, mended or left out.
+    beside: what lies beside a video in its shard, by its address: captions (of no id yet) and a split or ''.
     rows_by_name: how many rows of tables each video has.
     """
 
@@ -60,6 +66,7 @@ class Collection:
     rows: int = 0
     lost_rows: int = 0
     problems: list[Notice] = field(default_factory=list)
+    beside: dict[FilePath, tuple[list[Caption], str]] = field(default_factory=dict)
     rows_by_name: Counter[str] = field(default_factory=Counter, repr=False)
 
     def lose_row(self, place: str, message: str) -> None:
@@ -100,11 +107,17 @@ class Collection:
         self.problems.append(Notice(name, f"it could be {name_some(ids)}; name one by its id", lost=True))
 
 
-def read_collection(paths: Sequence[Path], captions: Path | None = None, *, media: bool = True) -> Collection:
+def read_collection(
+    paths: Sequence[str | os.PathLike[str] | Address],
+    captions: str | os.PathLike[str] | Address | None = None,
+    *,
+    media: bool = True,
+) -> Collection:
     """Everything that `paths` name, with the captions of a table.
 
     Args:
-        paths: folders (read to the bottom; link loops are stepped over), media files, lists and tables.
+        paths: folders (read to the bottom; link loops are stepped over), media files, tar shards, lists and tables,
+            on this machine or by address.
         captions: a table of captions for these videos, or for videos the library has already.
         media: False takes rows from tables only and asks for no file.
 
@@ -112,30 +125,101 @@ def read_collection(paths: Sequence[Path], captions: Path | None = None, *, medi
         CollectionError: a path does not exist or cannot be read, or a table has no usable column.
     """
     collection = Collection()
-    for path in paths:
+    shelf = Shelf()
+    for path in expand_paths([parse_path(path) for path in paths]):
         suffix = path.suffix.lower()
-        if path.is_dir():
-            files, notices = walk_folder(path)
-            collection.entries += [Entry(printable(file.relative_to(path)), file) for file in files]
-            collection.problems += notices
-        elif not os.path.lexists(path):
-            raise CollectionError(f"{printable(path)}: no such file or folder")
+        if is_directory(path):
+            inside = read_folder(path)
+            collection.entries += [Entry(name, file) for name, file in inside.files]
+            collection.problems += inside.notices
+            shelf.samples += inside.samples
+        elif is_tar(path):
+            _read_shard(path, shelf)
         elif suffix in TABLE_SUFFIXES:
             _add_table(collection, path, media=media)
         elif suffix in _LISTS:
             _add_list(collection, path)
         else:
             collection.entries.append(Entry(printable(path.name), path))
+    collection.problems += shelf.notices
+    for name, sample in unique_ids(shelf.samples):
+        _add_sample(collection, name, sample, media=media)
     if captions is not None:
-        _add_table(collection, captions, media=media, only_known=bool(collection.entries))
+        _add_table(collection, parse_path(captions), media=media, only_known=bool(collection.entries))
     return collection
+
+
+# Shards
+
+
+def _read_shard(path: FilePath, shelf: Shelf) -> None:
+    before = len(shelf.samples)
+    try:
+        read_samples(path, shelf, printable(path.name))
+    except OSError as error:
+        raise CollectionError(f"{printable(path)} cannot be read: {error.strerror or error}") from error
+    if len(shelf.samples) == before:
+        raise CollectionError(f"{printable(path)} holds no video")
+
+
+def _add_sample(collection: Collection, name: str, sample: Sample, *, media: bool) -> None:
+    """A video of a shard, with the captions of the .txt and .json members of its key.
+
+    They wait `beside` it until its file was read, which may turn out to be one that moved.
+    """
+    columns = {field: [name for name in names if name in sample.cells] for field, names in _COLUMNS.items()}
+    collection.entries.append(Entry(name, sample.path))
+    for place, message in sample.problems:
+        collection.lose_row(f"{sample.path.shard}, {place}", message)
+    try:
+        captions = _captions(name, sample.cells, columns)
+        split = cell_name(sample.cells, columns["split"])
+        texts = [caption_text(text) for text in sample.texts]
+    except ValueError as error:
+        collection.lose_row(str(sample.path), str(error))
+        return
+    others = {caption.text for caption in captions}
+    captions += [Caption(name, text, split=split or None) for text in texts if text and text not in others]
+    if media:
+        collection.beside[sample.path] = captions, split
+        return
+    collection.captions += captions
+    if split:
+        collection.splits[name] = split
 
 
 # Lists
 
 
-def _add_list(collection: Collection, path: Path) -> None:
+@contextlib.contextmanager
+def _readable(collection: Collection, path: FilePath) -> Iterator[Path]:
+    """A list or table where it can be read; messages call it by its address."""
+    if isinstance(path, Path):
+        yield path
+        return
+    before = len(collection.problems)
+    try:
+        with local_copy(path) as copy:
+            try:
+                yield copy
+            finally:
+                collection.problems[before:] = [
+                    replace(notice, place=notice.place.replace(str(copy), str(path)))
+                    for notice in collection.problems[before:]
+                ]
+    except CollectionError as error:
+        raise CollectionError(str(error).replace(str(copy), str(path))) from error
+    except MediaError as error:
+        raise CollectionError(str(error)) from error
+
+
+def _add_list(collection: Collection, path: FilePath) -> None:
     """One path a line, relative to the list's own folder; names on disks that are no text in any encoding too."""
+    with _readable(collection, path) as file:
+        _add_lines(collection, file, path.parent)
+
+
+def _add_lines(collection: Collection, path: Path, folder: FilePath) -> None:
     notices: list[Notice] = []
     lines = split_lines(read_text(path, notices))
     native = [os.fsdecode(line) for line in re.split(rb"\r\n|\n|\r", path.read_bytes())]
@@ -147,10 +231,10 @@ def _add_list(collection: Collection, path: Path) -> None:
             collection.lose_row(f"{printable(path)}, line {number}", "a name holds a NUL byte")
             continue
         name = native[number - 1].strip() if len(native) == len(lines) else line.strip()
-        if name != line.strip() and not os.path.lexists(path.parent / name):
+        if name != line.strip() and not (isinstance(folder, Path) and os.path.lexists(folder / name)):
             name, guessed = line.strip(), True
         collection.rows += 1
-        collection.entries.append(Entry(printable(name), files.locate(path.parent, name)))
+        collection.entries.append(Entry(printable(name), files.locate(folder, name)))
     if guessed:
         collection.problems += notices
 
@@ -160,9 +244,16 @@ class _Files:
 
     def __init__(self) -> None:
         self._listings: dict[Path, dict[str, str]] = {}
+        self._inside: dict[FilePath, Mapping[str, FilePath]] = {}
 
-    def locate(self, folder: Path, name: str) -> Path:
+    def locate(self, folder: FilePath, name: str) -> FilePath:
         """Return the file of that name, else where it would be."""
+        if is_address(name):
+            return Address(name)
+        if isinstance(folder, Address):
+            if name.startswith("/"):
+                return Path(name)
+            return folder.join(name)
         for spelling in _spellings(name):
             path = folder / spelling
             if os.path.lexists(path):
@@ -170,6 +261,17 @@ class _Files:
             if (match := self._match(folder, spelling)) is not None:
                 return match
         return folder / name
+
+    def exists(self, path: FilePath) -> bool:
+        """Whether there is a file, as far as a listing of its folder tells; a web page is none."""
+        if isinstance(path, Path):
+            return os.path.exists(path)
+        if path.text.lower().startswith(("http://", "https://")):
+            return False
+        folder = path.parent
+        if folder not in self._inside:
+            self._inside[folder] = files_in(folder)
+        return path.name in self._inside[folder]
 
     def _match(self, folder: Path, name: str) -> Path | None:
         path = folder
@@ -207,7 +309,12 @@ def _spellings(name: str) -> list[str]:
 # Tables
 
 
-def _add_table(collection: Collection, path: Path, *, media: bool, only_known: bool = False) -> None:
+def _add_table(collection: Collection, path: FilePath, *, media: bool, only_known: bool = False) -> None:
+    with _readable(collection, path) as file:
+        _add_rows(collection, file, path.parent, media=media, only_known=only_known)
+
+
+def _add_rows(collection: Collection, path: Path, folder: FilePath, *, media: bool, only_known: bool) -> None:
     table = read_table(path, _COLUMN_NAMES, collection.problems)
     collection.rows += len(table.rows)
     collection.lost_rows += len(table.lost)
@@ -221,7 +328,7 @@ def _add_table(collection: Collection, path: Path, *, media: bool, only_known: b
             f"{printable(path)} has no column that names the video; columns are {', '.join(columns)[:300]!r}; "
             "wanted: video (and caption, start, end, split)"
         )
-    names = _RowNames(collection.entries, path.parent)
+    names = _RowNames(collection.entries, folder)
     ids = {entry.id for entry in collection.entries}
     for row in table.rows:
         try:
@@ -256,9 +363,9 @@ def _tell_unread(collection: Collection, place: str, rows: Sequence[Row], column
 class _RowNames:
     """Which video a table's row means: one of the entries at hand, or a new one."""
 
-    def __init__(self, entries: Sequence[Entry], folder: Path) -> None:
+    def __init__(self, entries: Sequence[Entry], folder: FilePath) -> None:
         self._folder, self._files = folder, _Files()
-        self.renamed: dict[Path, str] = {}
+        self.renamed: dict[FilePath, str] = {}
         files = ((entry.path, entry.id, entry.path) for entry in entries if entry.path is not None)
         self._names = Names(files, any_suffix=True)
 
@@ -277,9 +384,9 @@ class _RowNames:
         if match is not None:
             self.renamed[match] = name
             return Entry(name, match)
-        return Entry(name, path if media and (file or os.path.exists(path)) else None)
+        return Entry(name, path if media and (file or self._files.exists(path)) else None)
 
-    def _match(self, file: str, identifier: str, path: Path) -> Path | None:
+    def _match(self, file: str, identifier: str, path: FilePath) -> FilePath | None:
         matches = [self._names.matches(name) for name in (file, identifier) if name]
         for paths in matches:
             if len(paths) == 1:

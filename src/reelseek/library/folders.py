@@ -10,7 +10,7 @@ from reelseek.library.tables import TABLE_SUFFIXES
 from reelseek.media.container import MEDIA_SUFFIXES
 from reelseek.media.notice import Notice
 
-__all__ = ["walk_folder"]
+__all__ = ["count_others", "walk_folder"]
 
 # What systems, file servers and programs keep for themselves: waste, previews, snapshots. Names without case.
 _SYSTEM_FOLDERS = frozenset(
@@ -107,8 +107,8 @@ class _Walk:
                     folders.append(path)
             elif suffix in self._suffixes:
                 (self._hidden.append(self._name(path)) if entry.name.startswith(".") else self.files.append(path))
-            elif not entry.name.startswith(".") and entry.name.lower() not in _SYSTEM_FILES and suffix not in _BESIDE:
-                self._others[printable(suffix) or "without an ending"] += 1
+            elif not entry.name.startswith("."):
+                count_others(self._others, entry.name)
         return folders
 
     def _name(self, path: Path) -> str:
@@ -136,6 +136,13 @@ class _Walk:
             total = self._others.total()
             rest = ", ..." if len(self._others) > 12 else ""
             yield Notice(place, f"{total} other file{'s' * (total > 1)}: {kinds}{rest}")
+
+
+def count_others(others: Counter[str], name: str) -> None:
+    """Count a file that is no video by what its name ends in, unless it belongs beside videos."""
+    suffix = os.path.splitext(name)[1].lower()
+    if name.lower() not in _SYSTEM_FILES and suffix not in _BESIDE:
+        others[printable(suffix) or "without an ending"] += 1
 
 
 def _is_system(path: Path) -> bool:

@@ -19,12 +19,16 @@ from reelseek.library.store import Library
 __all__ = [
     "ImportReport",
     "TrackWriter",
+    "check_expert_name",
     "fingerprint_of",
+    "is_imported",
+    "recall_import",
     "track_of",
 ]
 
 _TRACKS_A_TRANSACTION = 256
 _LARGEST_HALF = 65504.0
+_IMPORTED = ":import-"
 
 
 @dataclass
@@ -48,13 +52,44 @@ class ImportReport:
     failed: list[tuple[str, str]] = field(default_factory=list)
 
 
-def fingerprint_of(expert: str, modality: str, fps: float | None, dim: int) -> str:
-    """Names imported features by what their owner says of them; containers and types of numbers say nothing."""
-    return _fingerprint(expert, [expert, modality, fps, dim])
+def fingerprint_of(expert: str, modality: str, fps: float | None, dim: int, model: str | None = None) -> str:
+    """Names imported features by what their owner says of them; containers and types of numbers say nothing.
+
+    Args:
+        model: what made them and in which version, where the owner says that.
+    """
+    return _fingerprint(expert, [expert, modality, fps, dim, *([model] if model else [])])
 
 
 def _fingerprint(expert: str, identity: list[Any]) -> str:
-    return f"{expert}:import-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]}"
+    return f"{expert}{_IMPORTED}{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]}"
+
+
+def recall_import(expert: str, group: TrackGroup) -> dict[str, Any] | None:
+    """What features that were imported before it was noted were said to be; None where it cannot be found out.
+
+    Their fingerprint is a hash of it: of the usual steps a second those that give it are the ones.
+    """
+    for fps in (None, *(number / 10 for number in range(1, 601))):
+        identity = [expert, group.modality, fps, group.dim]
+        if group.fingerprint in (_fingerprint(expert, identity), _fingerprint(expert, [*identity, group.dtype])):
+            return {"fingerprint": group.fingerprint, "fps": fps, "model": None}
+    return None
+
+
+def check_expert_name(expert: str) -> None:
+    """Refuse what cannot name an expert.
+
+    Raises:
+        UsageError: it is empty, or holds other signs than letters, digits, '-', '_' and '.'.
+    """
+    if not expert or not all(c.isalnum() or c in "-_." for c in expert):
+        raise UsageError(f"{expert!r} cannot name an expert; use letters, digits, '-', '_' and '.'")
+
+
+def is_imported(fingerprint: str) -> bool:
+    """Whether tracks of a fingerprint came as features, and are not extracted here."""
+    return _IMPORTED in fingerprint
 
 
 @dataclass
@@ -81,6 +116,7 @@ class TrackWriter:
         self._names = library.names()
         self._stored: dict[str, _Stored] = {}
         self._sources: dict[tuple[str, str], str] = {}
+        self._models: dict[str, str | None] = {}
 
     def find(self, label: str, names: Sequence[tuple[str, tuple[str, ...]]]) -> Video | None:
         """The video that an array names; None after it was counted as unmatched or ambiguous.
@@ -103,12 +139,14 @@ class TrackWriter:
         self.report.unmatched.append(label)
         return None
 
-    def prepare(self, expert: str, modality: str, fps: float | None) -> int | None:
+    def prepare(self, expert: str, modality: str, fps: float | None, model: str | None = None) -> int | None:
         """The width of what an expert has already, after a check that it is the same expert.
 
         Raises:
-            UsageError: it extracts here, or was imported as another modality or with other steps a second.
+            UsageError: it extracts here, or was imported as another modality, of another model, or with other steps a
+                second.
         """
+        self._models[expert] = model
         if expert not in self._stored:
             groups = self._library.catalog.tracks.groups(expert)
             if not groups:
@@ -124,17 +162,12 @@ class TrackWriter:
 
     def _unify(self, expert: str, modality: str, fps: float | None, groups: list[TrackGroup]) -> _Stored:
         fingerprints = {group.fingerprint for group in groups}
-        if not all(fingerprint.startswith(f"{expert}:import-") for fingerprint in fingerprints):
+        if not all(map(is_imported, fingerprints)):
             raise UsageError(f"{expert!r} is an expert that extracts here; give imported features a name of their own")
         dim = groups[0].dim
         if {group.modality for group in groups} != {modality}:
             raise UsageError(f"{expert} is of {groups[0].modality}, and this is {modality}; {self._erase(expert)}")
-        earlier = {_fingerprint(expert, [expert, modality, fps, dim, dtype]) for dtype in ("float16", "float32")}
-        if not fingerprints <= earlier | {fingerprint_of(expert, modality, fps, dim)}:
-            raise UsageError(
-                f"{expert} was imported with another number of steps a second than --fps {fps or 'not given'}, or in "
-                f"several widths; {self._erase(expert)}"
-            )
+        self._refuse_another(expert, modality, fps, dim, fingerprints)
         first = max(groups, key=lambda group: (bool(group.present), group.dtype))  # float16 would round the others
         stored = _Stored(modality, first.fingerprint, dim, np.dtype(first.dtype))
         for fingerprint in fingerprints - {stored.fingerprint}:
@@ -143,6 +176,39 @@ class TrackWriter:
                 track = Track(np.array(values, stored.dtype), np.array(spans), note=row.note)
                 self._library.put_track(row.owner, expert, stored.fingerprint, modality, track)
         return stored
+
+    def _refuse_another(self, expert: str, modality: str, fps: float | None, dim: int, fingerprints: set[str]) -> None:
+        """Refuse features that were said to be something else than what the expert's tracks were said to be.
+
+        An expert that was renamed keeps its fingerprint; what it was said to be is noted.
+        """
+        model, noted = self._models[expert], self._library.catalog.import_notes().get(expert)
+        if noted is not None and {noted["fingerprint"]} == fingerprints:
+            if (noted["fps"], noted["model"]) == (fps, model):
+                return
+            raise UsageError(
+                f"{expert} was imported with {_statement(noted['fps'], noted['model'])}, and this is with "
+                f"{_statement(fps, model)}; give it another name, or {self._erase(expert)}"
+            )
+        same = {fingerprint_of(expert, modality, fps, dim, model)}
+        if model is None:  # of before, when the type of numbers was part of it
+            same |= {_fingerprint(expert, [expert, modality, fps, dim, dtype]) for dtype in ("float16", "float32")}
+        if not fingerprints <= same:
+            raise UsageError(
+                f"{expert} was imported with something else than {_statement(fps, model)}, or in several widths; give "
+                f"it another name, or {self._erase(expert)}"
+            )
+
+    def _begin(self, expert: str, modality: str, fps: float | None, track: Track) -> _Stored:
+        """Give a new expert its fingerprint, which no other one has, and note what it was said to be."""
+        dim, model = track.values.shape[1], self._models.get(expert)
+        fingerprint = fingerprint_of(expert, modality, fps, dim, model)
+        taken = {group.fingerprint for group in self._library.catalog.tracks.groups()}
+        while fingerprint in taken:  # by one that had this name before it was renamed
+            fingerprint = _fingerprint(expert, [fingerprint])
+        note = {"fingerprint": fingerprint, "fps": fps, "model": model}
+        self._library.catalog.set_import_note(expert, note)
+        return _Stored(modality, fingerprint, dim, track.values.dtype)
 
     def write(self, label: str, video: Video, expert: str, modality: str, fps: float | None, track: Track) -> None:
         """Store a track, in the type of numbers of the expert's first one.
@@ -155,9 +221,7 @@ class TrackWriter:
             raise FeatureError(f"names video {video.id}, which has {expert} from {source} already; keep one of them")
         stored = self._stored.get(expert)
         if stored is None:
-            dim = track.values.shape[1]
-            fingerprint = fingerprint_of(expert, modality, fps, dim)
-            stored = self._stored[expert] = _Stored(modality, fingerprint, dim, track.values.dtype)
+            stored = self._stored[expert] = self._begin(expert, modality, fps, track)
         if track.values.dtype != stored.dtype:
             if stored.dtype == np.float16 and len(track.values):
                 if np.abs(track.values).max() > _LARGEST_HALF:
@@ -171,6 +235,10 @@ class TrackWriter:
         self.report.imported += 1
         if self.report.imported % _TRACKS_A_TRANSACTION == 0:
             self._library.commit()
+
+
+def _statement(fps: float | None, model: str | None) -> str:
+    return f"--fps {fps or 'not given'}" + (f" and --model {model}" if model else " and no --model")
 
 
 def track_of(

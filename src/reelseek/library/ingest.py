@@ -5,6 +5,7 @@ Progress is kept per (video, expert). Killed at any moment and started again, it
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,24 +13,30 @@ from typing import TYPE_CHECKING
 from reelseek.cluster import Cluster
 from reelseek.errors import UsageError
 from reelseek.experts import DEFAULT_EXPERTS, available, load_expert
+from reelseek.experts.accelerator import may_have_accelerator
 from reelseek.experts.expert import hash_files
-from reelseek.experts.extract import Extracted, WorkerPlan, extract, plan_workers, prepare_worker
+from reelseek.experts.extract import Extracted, WorkerPlan, extract, is_served, plan_workers, prepare_worker
 from reelseek.experts.presets import expand_presets
 from reelseek.experts.sentence import use_sentence_encoder
+from reelseek.experts.server import ModelServer
 from reelseek.library.catalog import Catalog
-from reelseek.library.collection import Entry, read_collection
+from reelseek.library.collection import Collection, Entry, read_collection
 from reelseek.library.damage import Damage, damaged_tracks, note_damage
 from reelseek.library.outcomes import Examined, record_examined, record_extracted
 from reelseek.library.remote import StartPool, workers_on
 from reelseek.library.renew import describe_outdated, outdated_tracks, renew_treatments
 from reelseek.library.report import AddReport, Progress
 from reelseek.library.storage import Storage
-from reelseek.library.table_rows import write_rows
+from reelseek.library.table_rows import write_beside, write_rows
 from reelseek.library.tasks import Task, add_damaged, add_outdated, file_state, is_final, pending_tasks
 from reelseek.library.text_space import LINE_EXPERTS, check_text_space, note_text_space
+from reelseek.media.address import FilePath, absolute
+from reelseek.media.beside import local_subtitles
 from reelseek.media.container import Limits, probe
 from reelseek.media.guard import Workers
+from reelseek.media.local_copy import fetch_seconds, local_copy
 from reelseek.media.notice import Notice
+from reelseek.media.store import with_states
 
 if TYPE_CHECKING:
     import torch
@@ -37,14 +44,16 @@ if TYPE_CHECKING:
 __all__ = ["AddReport", "Progress", "add"]
 
 
-def _examine(item: tuple[Path, Limits]) -> Examined:
+def _examine(item: tuple[FilePath, Limits]) -> Examined:
     path, limits = item
-    info = probe(path, limits)
-    return Examined(hash_files([path]), info)
+    with local_copy(path) as file:
+        info = probe(file, limits)
+        return Examined(hash_files([file]), info)
 
 
 def _extract(limits: Limits, task: Task) -> Extracted:
-    return extract(task.path, task.specs, _limits_of(limits, task), pictures=not task.has_tracks, copies=task.copies)
+    with local_copy(task.path, numbers=task.numbers) as path, local_subtitles(task.copies) as copies:
+        return extract(path, task.specs, _limits_of(limits, task), pictures=not task.has_tracks, copies=copies)
 
 
 def add(
@@ -72,8 +81,8 @@ def add(
             that runs here.
         workers: processes; None takes one a core.
         retry_failed: try files and experts again that failed before.
-        device: where experts compute that run a PyTorch model of a hub or folder, `auto`, `cpu`, `cuda`, `cuda:N` or
-            `mps`; None takes REELSEEK_DEVICE, else an accelerator if there is one. Each worker has a copy of the model.
+        device: where experts compute that run a PyTorch model, `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; None takes
+            REELSEEK_DEVICE, else an accelerator if there is one.
         cluster: whose nodes examine and extract, see `reelseek.cluster`; this process alone writes.
 
     Raises:
@@ -82,7 +91,7 @@ def add(
     progress = progress or (lambda *_: None)
     limits = limits or Limits()
     report = AddReport()
-    collection = read_collection([Path(p) for p in paths], Path(captions) if captions else None, media=media)
+    collection = read_collection(paths, captions or None, media=media)
     with library.writing():
         damage = damaged_tracks(library)
         note_damage(library, damage)
@@ -92,17 +101,12 @@ def add(
             place = _device(device, specs, report, cluster)
             if _embeds_lines(specs):
                 note_text_space(library)
-            plan = WorkerPlan(workers) if workers else plan_workers(specs)
-            start: StartPool = Workers
-            if cluster is not None:
-                start, plan = workers_on(cluster, specs, place, plan if workers else None)
-                workers = plan.workers
-            workers = workers or os.cpu_count() or 1
-            _examine_files(library, collection.entries, workers, limits, report, retry_failed, progress, start)
-            files = {Path(os.path.abspath(entry.path)) for entry in collection.entries if entry.path}
+            plan, start = _plan(specs, workers, place, cluster)
+            workers = workers or (plan.workers if cluster is not None else os.cpu_count()) or 1
+            _examine_files(library, collection, workers, limits, report, retry_failed, progress, start)
+            files = {absolute(entry.path) for entry in collection.entries if entry.path}
             report.notices += renew_treatments(library, files, workers=workers, limits=limits)
-            tasks = pending_tasks(library, specs, files, report, retry_failed)
-            tasks = add_damaged(library, tasks, damage)
+            tasks = add_damaged(library, pending_tasks(library, specs, files, report, retry_failed), damage)
             outdated = outdated_tracks(library, specs)
             tasks = add_outdated(library, tasks, outdated, specs, retry_failed)
             _extract_contents(library, tasks, plan, place, limits, report, progress, start)
@@ -112,6 +116,15 @@ def add(
             report.failed += failures
         _report_damage(library, damage, report)
     return report
+
+
+def _plan(
+    specs: Sequence[str], workers: int | None, device: str, cluster: Cluster | None
+) -> tuple[WorkerPlan, StartPool]:
+    """Plan how many workers extract, and what starts them: processes of this machine, or actors on a cluster."""
+    if cluster is None:
+        return plan_workers(specs, device, workers), Workers
+    return workers_on(cluster, specs, device, WorkerPlan(workers) if workers else None)
 
 
 def _report_damage(storage: Storage, damage: Damage, report: AddReport) -> None:
@@ -164,8 +177,9 @@ def _anchored(spec: str) -> str:
 
 def _device(name: "str | torch.device | None", specs: Sequence[str], report: AddReport, cluster: Cluster | None) -> str:
     """Where the experts' models compute; a named device that none of them can use is noted."""
-    movable = any(hasattr(load_expert(spec), "to") for spec in specs)
-    if name is None and not movable:
+    local = cluster is None
+    movable = any(hasattr(load_expert(spec), "to") or (local and is_served(spec)) for spec in specs)
+    if name is None and (not movable or (local and not may_have_accelerator())):
         return "cpu"
     from reelseek.experts.device import resolve_device  # imports torch
 
@@ -181,7 +195,7 @@ def _device(name: "str | torch.device | None", specs: Sequence[str], report: Add
 
 def _examine_files(
     storage: Storage,
-    entries: Iterable[Entry],
+    collection: Collection,
     workers: int,
     limits: Limits,
     report: AddReport,
@@ -189,29 +203,31 @@ def _examine_files(
     progress: Progress,
     start: StartPool,
 ) -> None:
-    """Hash and probe every file that is new or whose size or time changed."""
-    new = _new_files(storage.catalog, entries, report, retry_failed)
-    if not new:
-        return
+    """Hash and probe every file that is new or was changed, and note what lies beside videos in their shards."""
+    new = _new_files(storage.catalog, collection.entries, report, retry_failed)
     items = [(path, limits) for path in new]
-    with start(_examine, workers=min(workers, len(items)), memory_bytes=limits.memory_bytes) as pool:
-        for done, (item, outcome) in enumerate(pool.map(items, lambda item: 60 + _size(item[0]) / 5e6), 1):
-            path = item[0]
-            record_examined(storage, new[path], path, outcome, report)
-            progress("examining", done, len(items), new[path].id)
+    if items:
+        with start(_examine, workers=min(workers, len(items)), memory_bytes=limits.memory_bytes) as pool:
+            for done, (item, outcome) in enumerate(pool.map(items, lambda item: _examine_seconds(item[0])), 1):
+                path = item[0]
+                record_examined(storage, new[path], path, outcome, report)
+                progress("examining", done, len(items), new[path].id)
+    write_beside(storage.catalog, collection, report)
 
 
-def _new_files(catalog: Catalog, entries: Iterable[Entry], report: AddReport, retry_failed: bool) -> dict[Path, Entry]:
+def _new_files(
+    catalog: Catalog, entries: Iterable[Entry], report: AddReport, retry_failed: bool
+) -> dict[FilePath, Entry]:
     """Entries by the absolute path of their file, of files that are not as they were when they were last read."""
-    entries_of: dict[Path, Entry] = {}
+    entries_of: dict[FilePath, Entry] = {}
     for entry in entries:
         if entry.path is not None:
             report.videos_seen += 1
-            entries_of.setdefault(Path(os.path.abspath(entry.path)), entry)
+            entries_of.setdefault(absolute(entry.path), entry)
     read = catalog.videos.file_states(entries_of)
     failed = {path: state for path, state, failure in catalog.failures.of_files(entries_of) if is_final(failure)}
-    new: dict[Path, Entry] = {}
-    for path, entry in entries_of.items():
+    new: dict[FilePath, Entry] = {}
+    for path, entry in zip(with_states(list(entries_of)), entries_of.values(), strict=True):
         state = file_state(path)
         if read.get(path) == state:
             continue
@@ -222,8 +238,9 @@ def _new_files(catalog: Catalog, entries: Iterable[Entry], report: AddReport, re
     return new
 
 
-def _size(path: Path) -> int:
-    return max(0, file_state(path)[0])
+def _examine_seconds(path: FilePath) -> float:
+    size = max(0, file_state(path)[0])
+    return 60 + size / 5e6 + fetch_seconds(path, size)
 
 
 def _extract_contents(
@@ -241,20 +258,28 @@ def _extract_contents(
     if plan.reason and plan.workers < len(tasks):
         report.notices.append(("", Notice("workers", plan.reason)))
     specs = list(dict.fromkeys(spec for task in tasks for spec in task.specs))
-    pool = start(
-        partial(_extract, limits),
-        workers=min(plan.workers, len(tasks)),
-        memory_bytes=limits.memory_bytes,
-        prepare=prepare_worker,
-        arguments=(specs, device, plan.threads),
-    )
-    with pool:
-        # The longest first, so that no worker is left with an hour of film at the end.
-        ordered = sorted(tasks, key=lambda task: (-(task.duration or 0), task.video))
-        outcomes = pool.map(ordered, lambda t: 60 + _limits_of(limits, t).wall_seconds(t.duration))
-        for done, (task, outcome) in enumerate(outcomes, 1):
-            record_extracted(storage, task, outcome, report)
-            progress("extracting", done, len(tasks), task.video)
+    serves = plan.serves and any(map(is_served, specs))
+    serving = ModelServer(specs, device, lanes=os.cpu_count() or 1) if serves else nullcontext()
+    with serving as server:
+        pool = start(
+            partial(_extract, limits),
+            workers=min(plan.workers, len(tasks)),
+            memory_bytes=limits.memory_bytes,
+            prepare=prepare_worker,
+            arguments=(specs, device, plan.threads, server),
+        )
+        with pool:
+            # The longest first, so that no worker is left with an hour of film at the end.
+            ordered = sorted(tasks, key=lambda task: (-(task.duration or 0), task.video))
+            outcomes = pool.map(ordered, partial(_extract_seconds, limits))
+            for done, (task, outcome) in enumerate(outcomes, 1):
+                record_extracted(storage, task, outcome, report)
+                progress("extracting", done, len(tasks), task.video)
+
+
+def _extract_seconds(limits: Limits, task: Task) -> float:
+    fetching = fetch_seconds(task.path, task.numbers[0] if task.numbers else None)
+    return 60 + fetching + _limits_of(limits, task).wall_seconds(task.duration)
 
 
 def _limits_of(limits: Limits, task: Task) -> Limits:

@@ -1,13 +1,12 @@
 """Which video of a library a name means, without reading those that it cannot mean."""
 
-import os
 from functools import cached_property
-from pathlib import Path
 
 from reelseek.library.catalog import Catalog
 from reelseek.library.names import Names, name_key, video_names
 from reelseek.library.records import Video
 from reelseek.library.texts import is_unicode
+from reelseek.media.address import FilePath, absolute
 
 __all__ = ["VideoLookup"]
 
@@ -25,9 +24,9 @@ class VideoLookup:
         """Whether a video has exactly this id."""
         return self._get(name) is not None
 
-    def at(self, path: Path) -> Video | None:
+    def at(self, path: FilePath) -> Video | None:
         """The video whose file is at this path."""
-        return self._catalog.videos.at_path(Path(os.path.abspath(path)))
+        return self._catalog.videos.at_path(absolute(path))
 
     def same(self, name: str) -> tuple[Video, ...]:
         """The video of exactly this id, else those whose id is the same in another form of its letters."""

@@ -5,10 +5,11 @@ import os
 import unicodedata
 from collections.abc import Hashable, Iterable, Sequence
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Generic, TypeVar
 
 from reelseek.library.records import Video
+from reelseek.media.address import Address, FilePath, absolute
 from reelseek.media.container import MEDIA_SUFFIXES, without_media_suffix
 
 __all__ = ["Names", "bare_parts", "name_key", "name_keys", "name_some", "printable", "same_name", "video_names"]
@@ -18,9 +19,9 @@ _NO_NUMBERS = frozenset(suffix for suffix in MEDIA_SUFFIXES if not suffix[1:].is
 Key = TypeVar("Key", bound=Hashable)
 
 
-def printable(path: str | os.PathLike[str]) -> str:
-    """A path as text: bytes that are not UTF-8 become escapes such as \\xff."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+def printable(path: str | os.PathLike[str] | Address) -> str:
+    """A path or an address as text: bytes that are not UTF-8 become escapes such as \\xff."""
+    return os.fsencode(str(path) if isinstance(path, Address) else path).decode("utf-8", "backslashreplace")
 
 
 def same_name(name: str) -> str:
@@ -62,16 +63,16 @@ class Names(Generic[Key]):
         any_suffix: a file may also be called without an ending that no known format has; else `clip` is not `clip.5`.
     """
 
-    def __init__(self, videos: Iterable[tuple[Key, str, Path | None]], *, any_suffix: bool = False) -> None:
+    def __init__(self, videos: Iterable[tuple[Key, str, FilePath | None]], *, any_suffix: bool = False) -> None:
         self._videos, self._any_suffix = list(videos), any_suffix
         self._by_id: dict[str, dict[Key, None]] = {}
         self._by_form: dict[str, dict[Key, None]] = {}
-        self._by_path: dict[str, Key] = {}
+        self._by_path: dict[FilePath, Key] = {}
         for key, identifier, path in self._videos:
             self._by_id.setdefault(identifier, {})[key] = None
             self._by_form.setdefault(same_name(identifier), {})[key] = None
             if path is not None:
-                self._by_path[os.path.abspath(path)] = key
+                self._by_path[absolute(path)] = key
 
     @cached_property
     def _by_ending(self) -> dict[str, list[tuple[str, Key]]]:
@@ -81,7 +82,7 @@ class Names(Generic[Key]):
             spellings = {identifier, without_media_suffix(identifier)}
             if path is not None:
                 spellings |= {str(path), without_media_suffix(str(path))}
-                spellings |= {os.path.splitext(path)[0]} if self._any_suffix else set()
+                spellings |= {os.path.splitext(str(path))[0]} if self._any_suffix else set()
             for spelling in sorted(spellings):
                 endings.setdefault(same_name(spelling).rpartition("/")[2], []).append((spelling, key))
         return endings
@@ -98,9 +99,9 @@ class Names(Generic[Key]):
         """Whether a video has exactly this id."""
         return name in self._by_id
 
-    def at(self, path: Path) -> Key | None:
+    def at(self, path: FilePath) -> Key | None:
         """The video whose file is at this path."""
-        return self._by_path.get(os.path.abspath(path))
+        return self._by_path.get(absolute(path))
 
     def same(self, name: str) -> tuple[Key, ...]:
         """The video of exactly this id, else those whose id is the same in another form of its letters."""
@@ -151,10 +152,10 @@ class Names(Generic[Key]):
         return tuple(key for shared, key in alike if shared == most)
 
 
-def name_keys(identifier: str, path: Path | None = None) -> list[int]:
+def name_keys(identifier: str, path: FilePath | None = None) -> list[int]:
     """Numbers under which a video is looked up; a video that a name may mean has the name's number among its own.
 
-    >>> set(name_keys("cafe\u0301")) <= set(name_keys("day1/caf\u00e9.mp4", Path("/films/a.avi")))
+    >>> set(name_keys("cafe\u0301")) <= set(name_keys("day1/caf\u00e9.mp4", PurePosixPath("/films/a.avi")))
     True
     """
     names = (identifier, str(path)) if path is not None else (identifier,)

@@ -1,6 +1,5 @@
 """What became of a file that was examined or extracted: its row, its tracks, or why there are none."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +14,10 @@ from reelseek.library.report import AddReport
 from reelseek.library.sidecars import reads_subtitles
 from reelseek.library.storage import Storage
 from reelseek.library.tasks import Task, file_state
+from reelseek.media.address import FilePath
 from reelseek.media.container import MediaInfo
-from reelseek.media.guard import WORKER_DIED
+from reelseek.media.guard import is_death
+from reelseek.media.store import exists
 
 __all__ = ["Examined", "put_failure", "record_examined", "record_extracted"]
 
@@ -29,18 +30,18 @@ class Examined:
     info: MediaInfo
 
 
-def put_failure(catalog: Catalog, video: str, expert: str, reason: str, path: Path | None) -> None:
+def put_failure(catalog: Catalog, video: str, expert: str, reason: str, path: FilePath | None) -> None:
     """Note why a video's file or expert failed, and count how often it did in a row; call it inside a transaction."""
     before = catalog.failures.get(video, expert)
     attempts = before.attempts if before else 0
-    if before and before.reason.startswith(WORKER_DIED) != reason.startswith(WORKER_DIED):
+    if before and is_death(before.reason) != is_death(reason):
         attempts = 0  # deaths and other failures are counted apart
     state = file_state(path) if path else None
     catalog.failures.put(Failure(video, expert, reason, attempts + 1), path, state)
 
 
 def record_examined(
-    storage: Storage, entry: Entry, path: Path, outcome: Examined | Exception, report: AddReport
+    storage: Storage, entry: Entry, path: FilePath, outcome: Examined | Exception, report: AddReport
 ) -> None:
     """Give a file its row, or note why it cannot be read."""
     catalog, state = storage.catalog, file_state(path)
@@ -55,7 +56,7 @@ def record_examined(
 
 
 def _put_file(
-    storage: Storage, entry: Entry, path: Path, state: FileState, examined: Examined, report: AddReport
+    storage: Storage, entry: Entry, path: FilePath, state: FileState, examined: Examined, report: AddReport
 ) -> None:
     catalog = storage.catalog
     identifier, is_new = _row_for(catalog, entry, path, examined.content)
@@ -69,13 +70,13 @@ def _put_file(
     report.videos_new += is_new
 
 
-def _row_for(catalog: Catalog, entry: Entry, path: Path, content: str) -> tuple[str, bool]:
+def _row_for(catalog: Catalog, entry: Entry, path: FilePath, content: str) -> tuple[str, bool]:
     """The id of the row for a file: its path's, a moved file's with these bytes, the table's, or a new one."""
     video = catalog.videos.at_path(path)
     if video:
         return video.id, False
     for twin in catalog.videos.of_content(content):
-        if twin.path is not None and not os.path.lexists(twin.path):
+        if twin.path is not None and not exists(twin.path):
             return twin.id, False
     video = catalog.videos.get(entry.id)
     if video and video.path is None:
@@ -85,9 +86,9 @@ def _row_for(catalog: Catalog, entry: Entry, path: Path, content: str) -> tuple[
     return identifier, True
 
 
-def _free_id(catalog: Catalog, entry: Entry, path: Path) -> str:
+def _free_id(catalog: Catalog, entry: Entry, path: FilePath) -> str:
     """The entry's id, or with as many folders in front as it takes to differ from another file's."""
-    parts = Path(printable(path)).parts
+    parts = tuple(printable(part) for part in path.parts)
     depth = len(Path(entry.id).parts)
     names = [entry.id, *(str(Path(*parts[-count:])) for count in range(depth + 1, len(parts) + 1))]
     for name in names:

@@ -1,7 +1,8 @@
 """What a library remembers, as plain values: no database, no files."""
 
 from dataclasses import dataclass
-from pathlib import Path
+
+from reelseek.media.address import FilePath
 
 __all__ = ["Caption", "Failure", "Place", "TrackRow", "Video"]
 
@@ -14,7 +15,7 @@ class Video:
     """One row of the collection; `path` is None where the file is not at hand."""
 
     id: str
-    path: Path | None
+    path: FilePath | None
     content: str | None
     duration: float | None
     split: str | None = None

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from reelseek.library.catalog import Catalog
 from reelseek.library.records import TrackRow
+from reelseek.media.store import is_file
 
 __all__ = ["describe_damage", "name_owner"]
 
@@ -22,7 +23,7 @@ def describe_damage(catalog: Catalog, library: Path, row: TrackRow, problem: str
     path = next((video.path for video in catalog.videos.of_owner(row.owner) if video.path), None)
     if row.owner.startswith("id:"):
         remedy = f"import it again with: reelseek features import {library} {row.expert} FILES"
-    elif path is not None and path.is_file():
+    elif path is not None and is_file(path):
         remedy = f"make it again with: reelseek add {library} {path}"
     else:
         remedy = "its file is not at hand; put it back and add it again"

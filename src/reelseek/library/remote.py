@@ -10,6 +10,7 @@ from reelseek.experts import load_expert
 from reelseek.experts.extract import WorkerPlan
 from reelseek.experts.hub import model_bytes
 from reelseek.library.tasks import Task
+from reelseek.media.address import Address
 
 __all__ = ["StartPool", "workers_on"]
 
@@ -19,7 +20,7 @@ StartPool = Callable[..., Any]
 
 def workers_on(
     cluster: Cluster, specs: Sequence[str], device: str, plan: WorkerPlan | None
-) -> tuple[StartPool, WorkerPlan]:
+) -> tuple[WorkerPlan, StartPool]:
     """Plan the workers of a cluster, after a check that experts are the same on every node.
 
     Args:
@@ -34,7 +35,7 @@ def workers_on(
     threads = plan.threads if plan else 1
     resources = Resources(cpus=threads, gpu=device == "cuda", memory_bytes=needed)
     start = partial(cluster.workers, resources=resources, files=_files_of)
-    return start, plan or WorkerPlan(cluster.slots(resources), threads)
+    return plan or WorkerPlan(cluster.slots(resources), threads), start
 
 
 def _fingerprints(specs: Sequence[str]) -> dict[str, str]:
@@ -49,8 +50,12 @@ def _fingerprints(specs: Sequence[str]) -> dict[str, str]:
 
 
 def _files_of(item: Any) -> list[Path]:
-    """The video, and the subtitle files that lie beside it or a copy of it."""
-    if not isinstance(item, Task):
-        return [item[0]]
-    names = [name for name, _, _ in item.sidecars]
-    return [item.path, *(copy.parent / name for copy in item.copies for name in sorted(names))]
+    """The video, and the subtitle files that lie beside it or a copy of it; of a member of a shard, the shard.
+
+    Objects of a store are the same from every node.
+    """
+    path, copies = (item.path, item.copies) if isinstance(item, Task) else (item[0], ())
+    local = path.shard if isinstance(path, Address) else path
+    names = sorted(name for name, _, _ in item.sidecars) if isinstance(item, Task) else []
+    beside = [copy.parent / name for copy in copies if isinstance(copy, Path) for name in names]
+    return [*([local] if isinstance(local, Path) else []), *beside]

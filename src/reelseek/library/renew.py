@@ -4,14 +4,16 @@ Other versions treated some files differently, or had other experts; vectors of 
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from pathlib import Path
 
 from reelseek.experts import load_expert
 from reelseek.library.records import TrackRow, Video
 from reelseek.library.storage import Storage
+from reelseek.media.address import Address, FilePath
 from reelseek.media.container import Limits, MediaInfo, probe
 from reelseek.media.guard import Workers
+from reelseek.media.local_copy import fetch_seconds, local_copy
 from reelseek.media.notice import Notice
+from reelseek.media.store import file_numbers
 
 __all__ = ["describe_outdated", "outdated_tracks", "renew_treatments"]
 
@@ -19,11 +21,17 @@ __all__ = ["describe_outdated", "outdated_tracks", "renew_treatments"]
 def _probe(item: tuple[Video, Limits]) -> MediaInfo:
     video, limits = item
     assert video.path is not None
-    return probe(video.path, limits)
+    with local_copy(video.path) as path:
+        return probe(path, limits)
+
+
+def _probe_seconds(item: tuple[Video, Limits]) -> float:
+    path = item[0].path
+    return 60.0 + (fetch_seconds(path, file_numbers(path)[0]) if isinstance(path, Address) else 0.0)
 
 
 def renew_treatments(
-    storage: Storage, paths: Iterable[Path], *, workers: int, limits: Limits
+    storage: Storage, paths: Iterable[FilePath], *, workers: int, limits: Limits
 ) -> list[tuple[str, Notice]]:
     """Forget the tracks of contents that an earlier version extracted and this one would extract differently.
 
@@ -44,7 +52,7 @@ def renew_treatments(
         return []
     notices: list[tuple[str, Notice]] = []
     with Workers(_probe, workers=min(workers, len(old)), memory_bytes=limits.memory_bytes) as pool:
-        for (video, _), outcome in pool.map([(video, limits) for video in old.values()], lambda _: 60.0):
+        for (video, _), outcome in pool.map([(video, limits) for video in old.values()], _probe_seconds):
             if isinstance(outcome, Exception):
                 continue  # it is as it was; whoever extracts from it next says why it cannot be read
             assert video.content is not None

@@ -5,11 +5,12 @@ both. A subtitle file that comes, changes or goes makes the next `add` read the 
 """
 
 from collections.abc import Collection, Iterable
-from pathlib import Path
 
 from reelseek.experts import load_expert
 from reelseek.library.catalog import SidecarState
 from reelseek.library.storage import Storage
+from reelseek.media.address import FilePath
+from reelseek.media.store import file_numbers
 from reelseek.media.streams import SubtitleStream
 from reelseek.media.subtitles import FolderSubtitles
 
@@ -30,24 +31,25 @@ class Sidecars:
 
     def __init__(self, storage: Storage, contents: Collection[str]) -> None:
         self._storage = storage
-        self._folders: dict[Path, FolderSubtitles] = {}
-        self._paths: dict[str, list[Path]] = {}
+        self._folders: dict[FilePath, FolderSubtitles] = {}
+        self._paths: dict[str, list[FilePath]] = {}
         for video in sorted(storage.catalog.videos.of_contents(contents), key=lambda video: video.id):
             if video.path is not None and video.content is not None:
                 self._paths.setdefault(video.content, []).append(video.path)
 
-    def copies(self, content: str) -> tuple[Path, ...]:
+    def copies(self, content: str) -> tuple[FilePath, ...]:
         """Every path at which a content is known to lie."""
         return tuple(self._paths.get(content, ()))
 
     def state(self, content: str) -> SidecarState:
         """The subtitle files beside any copy of a content."""
-        files = []
+        files: list[FilePath] = []
         for path in self._paths.get(content, ()):
             folder = path.parent
             if folder not in self._folders:
                 self._folders[folder] = FolderSubtitles(folder)
-            files += [folder / name for name in self._folders[folder].beside(path.name)]
+            inside = self._folders[folder]
+            files += [inside.files[name] for name in inside.beside(path.name)]
         return frozenset(_stat(files))
 
     def changed(self, content: str) -> bool:
@@ -55,10 +57,8 @@ class Sidecars:
         return self.state(content) != self._storage.catalog.contents.sidecars(content)
 
 
-def _stat(files: Iterable[Path]) -> Iterable[tuple[str, int, int]]:
+def _stat(files: Iterable[FilePath]) -> Iterable[tuple[str, int, int]]:
     for path in files:
-        try:
-            status = path.stat()
-        except OSError:  # it went in this moment, or its link points nowhere
-            continue
-        yield path.name, status.st_size, status.st_mtime_ns
+        size, time = file_numbers(path)
+        if size >= 0:  # else it went in this moment, or its link points nowhere
+            yield path.name, size, time

@@ -4,7 +4,6 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reelseek.cluster import Cluster
@@ -19,6 +18,7 @@ from reelseek.library.records import Caption, TrackRow, Video
 from reelseek.library.removal import compact, finish_interrupted, remove_expert, remove_videos
 from reelseek.library.report import AddReport, Progress
 from reelseek.library.storage import Storage
+from reelseek.media.address import absolute, parse_path
 from reelseek.media.container import Limits
 from reelseek.media.notice import Notice
 
@@ -56,7 +56,7 @@ class Library(Storage):
         Raises:
             UsageError: no such video, or several.
         """
-        video = self.catalog.videos.get(name) or self.catalog.videos.at_path(Path(os.path.abspath(name)))
+        video = self.catalog.videos.get(name) or self.catalog.videos.at_path(absolute(parse_path(name)))
         if video is not None:
             return video
         matches = self.names().matches(name)

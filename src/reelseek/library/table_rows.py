@@ -1,12 +1,15 @@
 """What tables and lists say of videos, on its way into the library: rows, splits and captions."""
 
+from dataclasses import replace
+
 from reelseek.library.catalog import Catalog
 from reelseek.library.collection import Collection
 from reelseek.library.lookup import VideoLookup
+from reelseek.library.records import Caption
 from reelseek.library.report import AddReport
 from reelseek.media.notice import Notice
 
-__all__ = ["write_rows"]
+__all__ = ["write_beside", "write_rows"]
 
 
 def write_rows(catalog: Catalog, collection: Collection, report: AddReport, *, media: bool) -> None:
@@ -28,6 +31,22 @@ def write_rows(catalog: Catalog, collection: Collection, report: AddReport, *, m
         for identifier, split in collection.splits.items():
             catalog.videos.set_split(identifier, split)
         report.captions += catalog.captions.add(c for c in collection.captions if c.video not in unmatched)
+
+
+def write_beside(catalog: Catalog, collection: Collection, report: AddReport) -> None:
+    """Captions and splits that lie beside videos in their shards, once the videos have ids; of no others."""
+    if not collection.beside:
+        return
+    beside: list[Caption] = []
+    with catalog.transaction():
+        for path, (captions, split) in collection.beside.items():
+            video = catalog.videos.at_path(path)
+            if video is None:
+                continue
+            beside += [replace(caption, video=video.id) for caption in captions]
+            if split:
+                catalog.videos.set_split(video.id, split)
+        report.captions += catalog.captions.add(beside)
 
 
 def _failed_row(notice: Notice) -> tuple[str, str, str]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from reelseek.experts import available, load_expert
 from reelseek.library.catalog import Catalog, FileState, SidecarState
@@ -11,7 +10,9 @@ from reelseek.library.records import Failure, TrackRow, Video
 from reelseek.library.report import AddReport
 from reelseek.library.sidecars import Sidecars, reads_subtitles
 from reelseek.library.storage import Storage
-from reelseek.media.guard import WORKER_DIED
+from reelseek.media.address import Address, FilePath
+from reelseek.media.guard import is_death
+from reelseek.media.store import NOT_FETCHED, file_numbers
 
 __all__ = ["Task", "add_damaged", "add_outdated", "file_state", "is_final", "pending_tasks"]
 
@@ -26,37 +27,37 @@ class Task:
         has_tracks: it has tracks, and pictures, already.
         copies: every path at which the content lies.
         sidecars: the subtitle files beside those.
+        numbers: state that the object has to have, where the path is an address.
     """
 
     content: str
-    path: Path
+    path: FilePath
     video: str
     specs: tuple[str, ...]
     duration: float | None
     has_tracks: bool
-    copies: tuple[Path, ...]
+    copies: tuple[FilePath, ...]
     sidecars: SidecarState
+    numbers: FileState | None = None
 
 
-def file_state(path: Path) -> FileState:
+def file_state(path: FilePath) -> FileState:
     """Size and time of change of a file; -1 where it cannot be looked at."""
-    try:
-        status = path.stat()
-        return status.st_size, status.st_mtime_ns
-    except OSError:
-        return -1, -1
+    return file_numbers(path)
 
 
 def is_final(failure: Failure) -> bool:
     """Whether a file that failed is not tried again unasked.
 
-    A worker that was killed from outside says nothing of its file, unless it happens again and again.
+    A worker or a model server that was killed from outside says nothing of a file, unless it happens again and again.
     """
-    return not failure.reason.startswith(WORKER_DIED) or failure.attempts >= _MOST_DEATHS
+    if failure.reason.startswith(NOT_FETCHED):
+        return False  # the store or the disk may be well again
+    return not is_death(failure.reason) or failure.attempts >= _MOST_DEATHS
 
 
 def pending_tasks(
-    storage: Storage, specs: Sequence[str], paths: set[Path], report: AddReport, retry_failed: bool
+    storage: Storage, specs: Sequence[str], paths: set[FilePath], report: AddReport, retry_failed: bool
 ) -> list[Task]:
     """A task for every content among `paths` that lacks a track of one of the experts."""
     catalog = storage.catalog
@@ -86,14 +87,17 @@ def pending_tasks(
             continue
         lacks = tuple(s for s in lacks if s in again or (video.id, load_expert(s).name) not in failed)
         if lacks:
-            tasks[video.content] = _task(video, video.path, lacks, sidecars, has_tracks=has_tracks)
+            tasks[video.content] = _task(catalog, video, video.path, lacks, sidecars, has_tracks=has_tracks)
     return list(tasks.values())
 
 
-def _task(video: Video, path: Path, specs: tuple[str, ...], sidecars: Sidecars, *, has_tracks: bool) -> Task:
+def _task(
+    catalog: Catalog, video: Video, path: FilePath, specs: tuple[str, ...], sidecars: Sidecars, *, has_tracks: bool
+) -> Task:
     assert video.content is not None
     copies, state = sidecars.copies(video.content), sidecars.state(video.content)
-    return Task(video.content, path, video.id, specs, video.duration, has_tracks, copies, state)
+    numbers = catalog.videos.file_state(video.id) if isinstance(path, Address) else None
+    return Task(video.content, path, video.id, specs, video.duration, has_tracks, copies, state, numbers)
 
 
 def add_damaged(storage: Storage, tasks: list[Task], damage: Damage) -> list[Task]:
@@ -130,7 +134,7 @@ def _add_tracks(storage: Storage, tasks: list[Task], rows: Sequence[TrackRow], s
             continue
         task = by_content.get(row.owner)
         if task is None:
-            by_content[row.owner] = _task(video, video.path, (spec,), sidecars, has_tracks=True)
+            by_content[row.owner] = _task(storage.catalog, video, video.path, (spec,), sidecars, has_tracks=True)
         elif spec not in task.specs:
             by_content[row.owner] = replace(task, specs=(*task.specs, spec))
     return list(by_content.values())

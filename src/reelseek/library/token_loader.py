@@ -6,8 +6,10 @@ workers and used again once nobody has a tensor of theirs any more; through the 
 """
 
 import multiprocessing
+import os
 import signal
 import sys
+import threading
 import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -244,6 +246,16 @@ def _starting_workers() -> Iterator[None]:
 
 def _start_worker(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this worker when the process that reads batches is gone: PyTorch looks at the parent alone, which is the
+    server that workers come from, and that server lives as long as any of them."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _unchanged(answer: Any) -> Any:

@@ -27,17 +27,34 @@ from pebble import ProcessExpired, ProcessPool
 from reelseek.errors import LimitError, MediaError, UsageError
 from reelseek.media.memory import available_memory
 
-__all__ = ["WORKER_DIED", "Workers", "guarded", "portable", "serve", "stream"]
+__all__ = [
+    "MODEL_SERVER_DIED",
+    "WORKER_DIED",
+    "Workers",
+    "die_with_parent",
+    "guarded",
+    "is_death",
+    "portable",
+    "serve",
+    "stream",
+]
 
 WORKER_DIED = "its worker process died"
 """How the message begins that an item gets whose worker ended, by the item's doing or somebody else's."""
+MODEL_SERVER_DIED = "its model server died"
+"""The same of the process that computed for the item's worker."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def _die_with_parent() -> None:
-    """On Linux a worker is killed when the process that started it dies, however it dies."""
+def is_death(reason: str) -> bool:
+    """Whether an item failed because a process ended, which says little of the item until it happens again."""
+    return WORKER_DIED in reason or MODEL_SERVER_DIED in reason
+
+
+def die_with_parent() -> None:
+    """On Linux a worker is killed when the process (the thread) that started it dies, however it dies."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
@@ -56,7 +73,7 @@ def _limit_memory(memory_bytes: int) -> None:
 def _start(memory_bytes: int, prepare: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _die_with_parent()
+    die_with_parent()
     if prepare is not None:
         prepare(*arguments)
     _limit_memory(memory_bytes)

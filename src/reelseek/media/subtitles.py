@@ -16,6 +16,8 @@ from typing import Literal
 import pysubs2
 
 from reelseek.errors import UsageError
+from reelseek.media.address import FilePath
+from reelseek.media.beside import files_in
 from reelseek.media.charset import decode_text
 from reelseek.media.cues import Cue, CueFile, read_cues
 from reelseek.media.notice import Notice
@@ -51,21 +53,18 @@ class FolderSubtitles:
     `film.mp4.srt` to `film.mp4`, but `film.2.srt` to `film.2.mp4` where there is one.
     """
 
-    def __init__(self, folder: Path) -> None:
-        try:
-            self._names = os.listdir(folder)
-        except OSError:
-            self._names = []
+    def __init__(self, folder: FilePath) -> None:
+        self.files = files_in(folder)
         self._subtitles = sorted(
             (_form(name), name)
-            for name in self._names
+            for name in self.files
             if name.lower().endswith((*_READ, *_NOT_READ)) and MACHINE_WRITTEN not in name and not name.startswith("._")
         )
 
     @cached_property
     def _videos(self) -> frozenset[str]:
         """Forms of the names that look like a video, with and without what they end in."""
-        forms = [_form(name) for name in self._names if name.lower().endswith(_VIDEOS)]
+        forms = [_form(name) for name in self.files if name.lower().endswith(_VIDEOS)]
         return frozenset(forms).union(os.path.splitext(form)[0] for form in forms)
 
     def beside(self, video: str) -> list[str]:

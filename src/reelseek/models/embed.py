@@ -19,7 +19,15 @@ from reelseek.models.device import device_of
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.plugins import describe_error
 
-__all__ = ["embed_batches", "embed_clips", "embed_texts", "embed_tokens", "reader_for", "similarity_matrix"]
+__all__ = [
+    "embed_batches",
+    "embed_clips",
+    "embed_texts",
+    "embed_tokens",
+    "reader_for",
+    "similarity_blocks",
+    "similarity_matrix",
+]
 
 Item = TypeVar("Item")
 
@@ -167,22 +175,44 @@ def similarity_matrix(
     Raises:
         ModelError: the model's similarity fails, has another shape, or is NaN or infinite.
     """
+    scores = torch.zeros(len(texts), len(videos))
+    shares = (parallel.rank(), parallel.world_size()) if divided else (0, 1)
+    for top, block in _score_rows(model, texts, videos, shares):
+        scores[top : top + len(block)] = block
+    return parallel.all_reduce_sum(scores) if divided and parallel.active() else scores
+
+
+def similarity_blocks(
+    model: RetrievalModel, texts: Embedding, videos: Embedding
+) -> Iterator[tuple[int, Float[Tensor, "text video"]]]:
+    """Blocks of rows of `similarity_matrix`, one in memory at a time, each with the number of its first text.
+
+    Raises:
+        ModelError: as `similarity_matrix`.
+    """
+    yield from _score_rows(model, texts, videos, (0, 1))
+
+
+def _score_rows(
+    model: RetrievalModel, texts: Embedding, videos: Embedding, share: tuple[int, int]
+) -> Iterator[tuple[int, Float[Tensor, "text video"]]]:
+    """Every so-many-th block of rows, as (first, step)."""
     device = device_of(model) if model.pairwise else torch.device("cpu")
     widths = (texts.values.shape[1], videos.values.shape[1], videos.values.shape[2]) if model.pairwise else ()
     pairs = max(1, _BLOCK_FLOATS // max(1, math.prod(widths)))
     columns = min(max(1, len(videos)), max(pairs // max(1, len(texts)), math.isqrt(pairs)))
     rows = max(1, pairs // columns)
-    scores = torch.zeros(len(texts), len(videos))
     model.eval()
     few = not model.pairwise and videos.values.numel() <= _SINGLE_THREAD_FLOATS
-    with torch.inference_mode(), _one_thread() if few else nullcontext():
-        blocks = range(0, len(texts), rows)
-        for top in blocks[parallel.rank() :: parallel.world_size()] if divided else blocks:
+    first, step = share
+    for top in range(0, len(texts), rows)[first::step]:
+        with torch.inference_mode(), _one_thread() if few else nullcontext():
             some_texts = texts[top : top + rows].to(device)
+            block = torch.zeros(len(some_texts), len(videos))
             for start in range(0, len(videos), columns):
-                block = _similarity(model, some_texts, videos[start : start + columns].to(device))
-                scores[top : top + rows, start : start + columns] = block
-    return parallel.all_reduce_sum(scores) if divided and parallel.active() else scores
+                part = _similarity(model, some_texts, videos[start : start + columns].to(device))
+                block[:, start : start + columns] = part
+        yield top, block
 
 
 @contextmanager

@@ -105,6 +105,7 @@ class TextEncoder(nn.Module):
         self.left_out = 0
         self.requested: set[str] = set()
         self.stores: dict[str, TextStore] = {}
+        self._readable: dict[str, bool] = {}  # of texts of a run whose vectors are stored
         # The only tensor of a frozen encoder: it carries the device.
         self.register_buffer("where", torch.zeros(()), persistent=False)
         self.where: Tensor
@@ -196,6 +197,14 @@ class TextEncoder(nn.Module):
             self._refuse_foreign(texts)
             return torch.ones(len(texts), dtype=torch.bool, device=self._device)
         refuse_features(texts)
+        if not self.stores:
+            return self._reads(texts)
+        new = [text for text in dict.fromkeys(texts) if text not in self._readable]
+        if new:  # captions of a validation split come again after every epoch
+            self._readable.update(zip(new, self._reads(new).tolist(), strict=True))
+        return torch.tensor([self._readable[text] for text in texts], dtype=torch.bool, device=self._device)
+
+    def _reads(self, texts: Sequence[str]) -> Bool[Tensor, " text"]:
         if self.config.encoder == "sentence" and not self.config.trained:
             return torch.from_numpy(packaged_encoder().reads(texts)).to(self._device)
         if self.config.encoder.endswith(_VECTORS):

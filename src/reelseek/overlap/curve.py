@@ -18,9 +18,11 @@ import torch
 from reelseek.errors import LimitError, UsageError
 from reelseek.experts import Expert, load_expert
 from reelseek.experts.extract import prepare_worker, worker_expert
+from reelseek.media.address import FilePath
 from reelseek.media.container import Limits
 from reelseek.media.decode import decode
 from reelseek.media.guard import Workers
+from reelseek.media.local_copy import fetch_seconds, local_copy
 from reelseek.media.streams import FrameBatch, FrameStream
 from reelseek.overlap.blocks import Frames, group_by_length, score_blocks
 from reelseek.overlap.match import best_windows
@@ -93,14 +95,14 @@ def augmented(path: Path, spec: str, augmentation: Augmentation) -> Frames:
 
 
 def augmented_videos(
-    paths: Sequence[Path],
+    paths: Sequence[FilePath],
     spec: str,
     *,
     seed: int = 0,
     workers: int | None = None,
     device: str = "cpu",
     progress: Callable[[str, int, int, str], None] = lambda *_: None,
-) -> dict[Path, Frames]:
+) -> dict[FilePath, Frames]:
     """Run `augmented` over videos in worker processes, each with a random augmentation; omit what cannot be decoded.
 
     Args:
@@ -109,14 +111,14 @@ def augmented_videos(
     generators = np.random.default_rng(seed).spawn(len(paths))
     tasks = [(path, spec, _random_augmentation(rng)) for path, rng in zip(paths, generators, strict=True)]
     _frame_stream(load_expert(spec))  # refuses an expert before anything is decoded
-    features: dict[Path, Frames] = {}
+    features: dict[FilePath, Frames] = {}
     count = min(workers or os.cpu_count() or 1, max(1, len(tasks)))
     prepare = None if device == "cpu" else prepare_worker
     arguments = ([spec], device) if prepare else ()
     with Workers(
         _task, workers=count, memory_bytes=Limits().memory_bytes, prepare=prepare, arguments=arguments
     ) as pool:
-        outcomes = pool.map(tasks, lambda _: Limits().wall_seconds(None))
+        outcomes = pool.map(tasks, lambda task: Limits().wall_seconds(None) + fetch_seconds(task[0], None))
         for done, (task, outcome) in enumerate(outcomes, 1):
             if not isinstance(outcome, Exception):
                 features[task[0]] = outcome
@@ -124,8 +126,10 @@ def augmented_videos(
     return {path: features[path] for path in paths if path in features}
 
 
-def _task(task: tuple[Path, str, Augmentation]) -> Frames:
-    return augmented(*task)
+def _task(task: tuple[FilePath, str, Augmentation]) -> Frames:
+    path, spec, augmentation = task
+    with local_copy(path) as file:
+        return augmented(file, spec, augmentation)
 
 
 def _frame_stream(expert: Expert) -> FrameStream:

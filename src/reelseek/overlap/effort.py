@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,8 @@ import torch
 
 from reelseek.errors import UsageError
 from reelseek.experts import load_expert
+from reelseek.media.address import FilePath
+from reelseek.media.store import is_file
 from reelseek.models.device import resolve_device
 from reelseek.overlap.curve import Estimate, SearchCurve, augmented_videos, estimate, search_curve
 from reelseek.overlap.match import Frames, unit_rows
@@ -114,10 +115,10 @@ def _augment(
             f"the features {source.space} of {source.path} were not made by the expert {spec} that runs here; "
             "name one that does with --expert, or give features of augmented videos with --augmented"
         )
-    paths: dict[str, Path] = {}
+    paths: dict[str, FilePath] = {}
     for name in names:
         video = source.video(name)
-        if video is not None and video.path is not None and video.path.is_file():
+        if video is not None and video.path is not None and is_file(video.path):
             paths[name] = video.path
     features = augmented_videos(list(paths.values()), spec, seed=seed, device=str(device), progress=progress)
     return {name: features[path] for name, path in paths.items() if path in features}

@@ -192,8 +192,8 @@ def weighted_sets(
     names = list(dict.fromkeys((*one.names, *two.names)))
     rare: dict[str, npt.NDArray[np.float32]] = {}
     if options.common is not None:
-        frames = [unit_rows(_read_frames(source, name)) for name in names]
-        rare = dict(zip(names, common_weights(frames, options.common), strict=True))
+        with Spool(unit_rows(_read_frames(source, name)) for name in names) as frames:
+            rare = dict(zip(names, common_weights(frames, options.common), strict=True))
 
     def read(name: str) -> Rows:
         rows = _weighted_rows(source, name, plain=options.plain, bank=bank)

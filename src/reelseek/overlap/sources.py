@@ -2,8 +2,7 @@
 
 import difflib
 import json
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,9 @@ from reelseek.library.folders import walk_folder
 from reelseek.library.readers.containers import read_npy
 from reelseek.library.store import TrackRow
 from reelseek.library.texts import read_text, split_lines
+from reelseek.media.address import FilePath, absolute, is_address, parse_path
 from reelseek.media.notice import Notice
+from reelseek.media.store import is_file
 from reelseek.overlap.ids import matching
 
 __all__ = ["DEFAULT_EXPERT", "LibrarySource", "Part", "Source", "library_splits", "name_splits", "open_source"]
@@ -57,7 +58,7 @@ class Source:
     names: tuple[str, ...]
     splits: dict[str, tuple[str, ...]]
     space: str = "files"
-    files: dict[str, Path] = field(default_factory=dict, repr=False)
+    files: Mapping[str, FilePath] = field(default_factory=dict, repr=False)
     notices: list[Notice] = field(default_factory=list, repr=False)
     _widths: dict[int, str] = field(default_factory=dict, repr=False)
 
@@ -96,13 +97,14 @@ class Source:
 
     def _listed_videos(self, path: Path) -> tuple[str, ...]:
         """Videos that a list names by id, by file (relative to the list), or by the end of its path."""
-        by_file = {os.path.abspath(file): name for name, file in self.files.items()}
+        by_file = {absolute(file): name for name, file in self.files.items()}
         names = set(self.names)
         lines = [line if line in names else line.strip() for line in split_lines(read_text(path)) if line.strip()]
         by_line = {
             line: name
             for line in lines
-            if line not in names and (name := by_file.get(os.path.abspath(path.parent / line)))
+            if line not in names
+            and (name := by_file.get(absolute(parse_path(line) if is_address(line) else path.parent / line)))
         }
         matches, unknown = matching((line for line in lines if line not in by_line), self.names)
         if unknown:
@@ -241,9 +243,9 @@ class LibrarySource(Source):
     def examine(self, names: Sequence[str], progress: Progress, cluster: Cluster | None = None) -> None:
         examined = self._evidence["plain"][1]
         files = [
-            video.path
+            str(video.path)
             for video in (self._videos.get(name) for name in dict.fromkeys(names))
-            if video and video.path and video.path.is_file() and not any(owner in examined for owner in video.owners)
+            if video and video.path and is_file(video.path) and not any(owner in examined for owner in video.owners)
         ]
         if not files or self._evidence_folder is None:
             return
@@ -338,7 +340,7 @@ def open_source(
     with Library.open(work, create=True) as library:
         experts = [expert or DEFAULT_EXPERT, *_EVIDENCE]
         add(library, [path], experts=experts, device=device, progress=progress, cluster=cluster)
-        gone = [video.id for video in library.videos() if video.path is None or not video.path.exists()]
+        gone = [video.id for video in library.videos() if video.path is None or not is_file(video.path)]
         if gone:  # deleted since; their features, perhaps of another release, are of no use
             library.remove(gone)
     source = LibrarySource.open(work, expert or DEFAULT_EXPERT, folder=path)
@@ -363,7 +365,7 @@ def _within(library: Library, folder: Path) -> dict[str, Video]:
     """Videos by their paths in a folder, also through links."""
     inside: dict[str, Video] = {}
     for video in library.videos():
-        if video.path is None:
+        if not isinstance(video.path, Path):
             continue
         for root, path in ((folder.absolute(), video.path), (folder.resolve(), video.path.resolve())):
             if path.is_relative_to(root):

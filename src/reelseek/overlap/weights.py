@@ -4,7 +4,7 @@ Frames that look alike in videos that share nothing would otherwise be the first
 """
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from reelseek.errors import CollectionError, UsageError
 from reelseek.overlap.log import Log
+from reelseek.overlap.spool import Spool
 
 __all__ = ["Screensaver", "ScreensaverBank", "as_gallery_rows", "background_rows", "common_weights", "plain_weights"]
 
@@ -22,6 +23,7 @@ Rows = npt.NDArray[np.floating]
 Weights = npt.NDArray[np.float32]
 _PLAIN, _SCREENSAVER, _COMMON = 0.7, 0.9, 0.9
 _BLOCK = 512
+_FRAMES_A_BLOCK = 2**16
 
 
 def plain_weights(shares: npt.NDArray[np.floating]) -> Weights:
@@ -128,19 +130,44 @@ def _now() -> str:
 def common_weights(videos: Sequence[Rows], above: int) -> list[Weights]:
     """Weigh frames down that many videos contain: with n others that contain it, `above / n` where n is larger.
 
+    Two blocks of frames are in memory at a time, so that a `Spool` of any length may be given.
+
     Args:
         videos: unit rows of all videos that are compared, each once.
         above: the number of other videos that may contain a frame (a cosine of .9 or more) at full weight.
     """
-    rows = np.concatenate([np.asarray(video, np.float32) for video in videos])
-    begins = np.cumsum([0, *(len(video) for video in videos)])[:-1]
-    containing = np.zeros(len(rows), np.int64)
-    for begin in range(0, len(rows), _BLOCK):
-        near = rows[begin : begin + _BLOCK] @ rows.T >= _COMMON
-        containing[begin : begin + _BLOCK] = np.logical_or.reduceat(near, begins, axis=1).sum(1)
-    others = np.maximum(containing - 1, 1)  # its own video contains it too
-    weights = np.minimum(1, above / others).astype(np.float32)
-    return [weights[begin : begin + len(video)] for begin, video in zip(begins, videos, strict=True)]
+    lengths = [len(video) for video in videos] if not isinstance(videos, Spool) else videos.lengths
+    blocks = list(_whole_videos(lengths))
+    weights: list[Weights] = []
+    for places in blocks:
+        rows = _joined(videos, places)
+        containing = np.zeros(len(rows), np.int64)
+        for others in blocks:
+            columns = rows if others == places else _joined(videos, others)
+            begins = np.cumsum([0, *(lengths[place] for place in others)])[:-1]
+            for begin in range(0, len(rows), _BLOCK):
+                near = rows[begin : begin + _BLOCK] @ columns.T >= _COMMON
+                containing[begin : begin + _BLOCK] += np.logical_or.reduceat(near, begins, axis=1).sum(1)
+        beside = np.maximum(containing - 1, 1)  # its own video contains it too
+        ends = np.cumsum([lengths[place] for place in places])
+        weights += np.split(np.minimum(1, above / beside).astype(np.float32), ends[:-1])
+    return weights
+
+
+def _whole_videos(lengths: Sequence[int]) -> Iterator[range]:
+    """Places of videos that together have some thousands of frames, or of one that is longer."""
+    begin = frames = 0
+    for place, length in enumerate(lengths):
+        if frames and frames + length > _FRAMES_A_BLOCK:
+            yield range(begin, place)
+            begin, frames = place, 0
+        frames += length
+    if frames:
+        yield range(begin, len(lengths))
+
+
+def _joined(videos: Sequence[Rows], places: range) -> npt.NDArray[np.float32]:
+    return np.concatenate([np.asarray(videos[place], np.float32) for place in places])
 
 
 def background_rows(videos: Sequence[Rows], background: Rows, *, nearest: int = 10, share: float = 1.0) -> list[Rows]:

@@ -74,8 +74,8 @@ def without_overlap(measured: Measured, listed: Collection[str], *, seed: int = 
         raise UsageError(f"of the {len(data.clips)} clips of {data.name!r} {which} are listed ({examples} ...)")
     part = data.subset(clean.tolist(), data.name)
     clean_queries = np.isin(data.clip_of_text, clean)
-    inner = ranks_under(rule, measured.scores[clean_queries][:, clean], part, measured.scorable[clean])
-    outer = ranks_under(rule, measured.scores, data, measured.scorable)
+    inner = ranks_under(rule, measured.all_scores()[clean_queries][:, clean], part, measured.scorable[clean])
+    outer = ranks_under(rule, measured.all_scores(), data, measured.scorable)
     same_gallery: dict[str, dict[str, Difference]] = {}
     clean_gallery: dict[str, dict[str, Difference]] = {}
     for name, among_all, among_clean, by_text in (

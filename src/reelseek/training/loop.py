@@ -96,7 +96,7 @@ def train(
         trainer.batch_reader.pseudo_labels = labels
     trainer.resume()
     trainer.fit(report if report and parallel.is_main_process() else (lambda *_: None), after, stage)
-    parallel.barrier()
+    parallel.share_file(trainer.checkpoints.folder / "best.safetensors")
     trainer.checkpoints.load_best(model)
     parallel.barrier()
     if splits[1].set_aside_from == splits[0].name:  # set aside for validation only; closed forms may use them now
@@ -111,10 +111,10 @@ def _encode_texts_once(model: RetrievalModel, library: FeatureSource, splits: tu
     """Let a frozen text side read every caption from what it gave once; it is kept beside a library."""
     folder = library.path / "texts" if isinstance(library, Library) else None
     texts = [text for split in splits for text in split.texts]
-    if folder is None or parallel.is_main_process():
+    if folder is None or parallel.is_local_main_process():
         encode_once(model, texts, folder)
     parallel.barrier()
-    if folder is not None and not parallel.is_main_process():
+    if folder is not None and not parallel.is_local_main_process():
         encode_once(model, texts, folder)
 
 
@@ -185,7 +185,16 @@ class Trainer:
         self.checkpoints = Checkpoints(out, run_identity(recipe, splits, reader.fingerprints))
 
     def resume(self) -> None:
-        """Continue the run that the folder holds, if it holds one."""
+        """Continue the run that the folder of the main process holds, if it holds one.
+
+        Raises:
+            RecipeError: the folder holds something else, or processes read different libraries.
+        """
+        identity = self.checkpoints.identity.encode()
+        if not parallel.all_true(parallel.broadcast_bytes(identity) == identity):
+            raise RecipeError("processes read different recipes, splits or features; give machines the same library")
+        for name in ("best.safetensors", "log.csv", "state.safetensors"):
+            parallel.share_file(self.checkpoints.folder / name)
         self.checkpoints.resume(self.state)
 
     def fit(self, report: Report, after: AfterEpoch | None, stage: str) -> None:

@@ -2,8 +2,9 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,25 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from reelseek.cluster import Cluster, Shared
 from reelseek.errors import UsageError
+from reelseek.evaluation.block_ranks import ScoreBlocks, ranks_in_blocks
 from reelseek.evaluation.compare import write_run
 from reelseek.evaluation.protocols import PROTOCOLS, Protocol
-from reelseek.evaluation.ranks import Direction, dual_softmax, metrics, text_to_video_ranks, video_to_text_ranks
+from reelseek.evaluation.ranks import (
+    DUAL_TEMPERATURE,
+    Direction,
+    dual_softmax,
+    metrics,
+    text_to_video_ranks,
+    video_to_text_ranks,
+)
+from reelseek.library import Library
+from reelseek.library.elsewhere import require_library, threads_of
 from reelseek.library.source import FeatureSource
 from reelseek.library.tokens import TokenReader
-from reelseek.models.device import resolve_device
-from reelseek.models.embed import embed_clips, embed_texts, reader_for, similarity_matrix
+from reelseek.models.device import device_of, resolve_device
+from reelseek.models.embed import embed_clips, embed_texts, reader_for, similarity_blocks, similarity_matrix
 from reelseek.models.model import Embedding, RetrievalModel, load_model
 from reelseek.training.caveats import seen_in_training
 from reelseek.training.combinations import combinations_of
@@ -35,6 +47,8 @@ __all__ = [
 ]
 
 _log = logging.getLogger("reelseek")
+_MOST_SCORES = 2**28  # that are held in memory at once
+Matrix = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -45,6 +59,7 @@ class Measured:
         by_modalities: text to video by what the right clip has.
         warnings: what weakens these numbers.
         combinations: the same with some of the experts alone, by their names; empty if that was not asked for.
+        scores: [text, clip]; empty where they were too many, see `all_scores`.
     """
 
     text_to_video: Direction
@@ -67,6 +82,19 @@ class Measured:
     scorable: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool), repr=False)
     data: Split | None = field(default=None, repr=False)
 
+    def all_scores(self) -> npt.NDArray[np.float32]:
+        """The scores of every text and clip [text, clip].
+
+        Raises:
+            UsageError: they were too many to be held in memory.
+        """
+        if self.scores.shape != (self.queries, self.gallery):
+            raise UsageError(
+                f"the scores of {self.queries} captions by {self.gallery} clips are ranked in blocks and not held in "
+                "memory, so that no run, example or part of the split can be made of them; name a smaller split"
+            )
+        return self.scores
+
     def as_json(self) -> dict[str, Any]:
         """Plain values; recalls are fractions."""
         plain = asdict(replace(self, data=None, combinations={}))
@@ -86,6 +114,7 @@ def evaluate(
     protocol: str = "strict",
     combinations: str | Sequence[Sequence[str]] | None = None,
     device: "str | torch.device | None" = None,
+    cluster: Cluster | None = None,
 ) -> Measured:
     """Measure a model on a split of a library, or of a data set in memory.
 
@@ -96,9 +125,11 @@ def evaluate(
         protocol: one of PROTOCOLS.
         combinations: measure with these combinations of experts as well; `all` for every one that is there.
         device: where the model is moved to first; None leaves it where it is.
+        cluster: whose nodes measure the combinations; each reads the library at its path.
 
     Raises:
         UsageError: no such protocol, split, expert or device.
+        ClusterError: a node reads another library, or none.
         ModelError: there is no such model.
     """
     model = load_model(model)
@@ -123,7 +154,56 @@ def evaluate(
         return replace(evaluate_split(model, reader, data, rule), warnings=tuple(caveats))
 
     subsets = combinations_of(combinations, model.experts, library) if combinations is not None else ()
-    return replace(measured(experts), combinations={"+".join(subset): measured(subset) for subset in subsets})
+    whole = measured(experts)
+    if cluster is not None and subsets:
+        parts = _measure_on(cluster, model, library, data, rule, subsets)
+        parts = {name: replace(part, warnings=whole.warnings) for name, part in parts.items()}
+        return replace(whole, combinations=parts)
+    return replace(whole, combinations={"+".join(subset): measured(subset) for subset in subsets})
+
+
+@dataclass(frozen=True)
+class _Combination:
+    """What a node measures."""
+
+    model: Shared[RetrievalModel]
+    library: Path
+    split: Shared[Split]
+    protocol: str
+    device: str
+    experts: tuple[str, ...]
+
+
+def _measure_on(
+    cluster: Cluster,
+    model: RetrievalModel,
+    library: FeatureSource,
+    split: Split,
+    rule: Protocol,
+    subsets: Sequence[Sequence[str]],
+) -> dict[str, Measured]:
+    """Measure combinations on the nodes of a cluster, in the order in which they are named."""
+    if not isinstance(library, Library):
+        raise UsageError("a data set in memory is measured here; nodes of a cluster read a library")
+    require_library(cluster, library.path)
+    device = device_of(model)
+    resources, prepare = threads_of(torch.get_num_threads(), str(device))
+    model.to("cpu")  # where every node can take it from
+    shared, data, path = Shared(model), Shared(split), library.path.absolute()
+    model.to(device)
+    items = [_Combination(shared, path, data, rule.name, device.type, tuple(subset)) for subset in subsets]
+    outcomes = cluster.map(_measure_combination, items, resources=resources, prepare=prepare)
+    parts = {item.experts: replace(measured, data=split) for item, measured in outcomes}
+    return {"+".join(item.experts): parts[item.experts] for item in items}
+
+
+def _measure_combination(item: _Combination) -> Measured:
+    rule = PROTOCOLS[item.protocol]
+    model = item.model.get().to(item.device)
+    with Library.open(item.library) as library:
+        reader = reader_for(model, library, item.experts)
+        reader.frames = rule.frames
+        return replace(evaluate_split(model, reader, item.split.get(), rule), data=None)
 
 
 def clips_with(reader: TokenReader, split: Split, needs: Sequence[str]) -> Split:
@@ -167,10 +247,16 @@ def measure_embedded(
     texts = embed_texts(model, split.texts, divided=divided)
     if unread := int((~texts.present.any(1)).sum()):
         _log.warning("the text side cannot read %d of %d captions; they score 0 everywhere", unread, len(split.texts))
-    scores = similarity_matrix(model, texts, videos, divided=divided).numpy()
     scorable = videos.present.any(1).numpy()
-    ranks, reverse = ranks_under(rule, scores, split, scorable)
-    normalised = ranks_under(rule, dual_softmax(scores), split, scorable)
+    if len(texts) * len(videos) <= _MOST_SCORES:
+        scores = similarity_matrix(model, texts, videos, divided=divided).numpy()
+        ranks, reverse = ranks_under(rule, scores, split, scorable)
+        normalised = ranks_under(rule, dual_softmax(scores), split, scorable)
+    else:
+        scores = np.zeros((0, 0), np.float32)
+        blocks = partial(_score_blocks, model, texts, videos)
+        ranks, reverse = _ranks_in_blocks(rule, blocks, split, scorable)
+        normalised = _ranks_in_blocks(rule, blocks, split, scorable, temperature=DUAL_TEMPERATURE)
     present = reader.present(split.clips)
     patterns = [_pattern(present, index) for index in range(len(split.clips))]
     of_query = np.array([patterns[clip] for clip in split.clip_of_text])
@@ -209,14 +295,38 @@ def ranks_under(
         scores: [text, clip].
         scorable: which clips have evidence.
     """
-    words = None
-    if rule.identical == "tolerant":
-        words = np.unique([" ".join(text.lower().split()) for text in split.texts], return_inverse=True)[1].tolist()
-    options: dict[str, Any] = {"ties": rule.ties, "same_words": words}
+    options = _rank_options(rule, split)
     return (
         text_to_video_ranks(scores, split.clip_of_text, scorable, **options),
         video_to_text_ranks(scores, split.clip_of_text, scorable, each=rule.reverse == "each", **options),
     )
+
+
+def _rank_options(rule: Protocol, split: Split) -> dict[str, Any]:
+    words = None
+    if rule.identical == "tolerant":
+        words = np.unique([" ".join(text.lower().split()) for text in split.texts], return_inverse=True)[1].tolist()
+    return {"ties": rule.ties, "same_words": words}
+
+
+def _score_blocks(model: RetrievalModel, texts: Embedding, videos: Embedding) -> Iterator[tuple[int, Matrix]]:
+    for top, block in similarity_blocks(model, texts, videos):
+        yield top, block.numpy()
+
+
+def _ranks_in_blocks(
+    rule: Protocol,
+    blocks: ScoreBlocks,
+    split: Split,
+    scorable: npt.NDArray[np.bool_],
+    temperature: float | None = None,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """As `ranks_under`, of scores that are computed again at each pass over them."""
+    ranks = ranks_in_blocks(
+        blocks, split.clip_of_text, len(split.clips), scorable, each=rule.reverse == "each", temperature=temperature,
+        **_rank_options(rule, split),
+    )  # fmt: skip
+    return ranks.text_to_video, ranks.video_to_text
 
 
 def _pattern(present: dict[str, npt.NDArray[np.bool_]], index: int) -> str:
@@ -235,7 +345,7 @@ def write_measured(path: Path, measured: Measured, tag: str) -> None:
         clip.video if clip.start_seconds is None else f"{clip.video}@{clip.start_seconds:g}-{clip.end_seconds or 0:g}"
         for clip in data.clips
     ]
-    scores, none = measured.scores.copy(), ~measured.scorable
+    scores, none = measured.all_scores().copy(), ~measured.scorable
     floor = float(scores.min()) - 1 if scores.size else 0.0
     scores[:, none] = floor
     owners = np.array(data.clip_of_text)

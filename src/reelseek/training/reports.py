@@ -180,7 +180,7 @@ def _query(measured: Measured, data: Split, row: int) -> str:
 
 
 def _five(measured: Measured, data: Split, library: FeatureSource, row: int) -> list[Picture]:
-    scores = np.where(measured.scorable, measured.scores[row], -np.inf)
+    scores = np.where(measured.scorable, measured.all_scores()[row], -np.inf)
     best = np.argsort(-scores, kind="stable")[:5]
     right = data.clip_of_text[row]
     return [

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,17 @@ import tomli_w
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from reelseek.cluster import Cluster
 from reelseek.errors import RecipeError, UsageError
+from reelseek.library.elsewhere import Files, require_library, run_in_folder, threads_of, write_files
 from reelseek.library.files import write_whole
 from reelseek.library.store import Library
 from reelseek.training.loop import train
 from reelseek.training.recipe import read_toml, recipe_from
 
 __all__ = ["Range", "Trial", "read_ranges", "tune"]
+
+_STARTUP = 10  # trials that the sampler proposes at random
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -75,6 +79,8 @@ def tune(
     out: Path,
     *,
     trials: int,
+    together: int = 1,
+    cluster: Cluster | None = None,
     report: Callable[[Trial, int, int], None] = lambda *_: None,
 ) -> Trial:
     """Try recipes until there are `trials` of them; a search that was stopped goes on.
@@ -82,19 +88,16 @@ def tune(
     Args:
         recipe: plain settings, section by section.
         out: every trial's model in a folder, `trials.csv`, and the best recipe as `best.toml`.
+        together: how many trials are proposed before any of them is judged. What is proposed depends on it.
+        cluster: whose nodes train; each reads the library at its path. What is proposed does not depend on it.
         report: called with each trial, how many are done, and `trials`.
 
     Raises:
         RecipeError: a setting or a proposed value is wrong.
         UsageError: optuna is not installed.
+        ClusterError: a node reads another library, or none.
     """
-    try:
-        import optuna
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
-    except ImportError as error:
-        raise UsageError("searching takes optuna; install it with: pip install 'reelseek[tune]'") from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna = _import_optuna()
     out.mkdir(parents=True, exist_ok=True)
     over = {name: str(choices) for name, choices in ranges.items()}
     identity = json.dumps([recipe, over, library.digest()], sort_keys=True, default=str)
@@ -104,27 +107,40 @@ def tune(
             "this one"
         )
     write_whole(out / "search.json", identity)
-    storage = JournalStorage(JournalFileBackend(str(out / "trials.log")))
-    study = optuna.create_study(
-        storage=storage,
-        study_name="search",
-        direction="maximize",
-        load_if_exists=True,
-    )
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(out / "trials.log")))
+    study = optuna.create_study(storage=storage, study_name="search", direction="maximize", load_if_exists=True)
     # A search that goes on must not propose again what it began with.
     seed = int(recipe.get("train", {}).get("seed", 0)) + len(study.trials)
-    study.sampler = optuna.samplers.TPESampler(seed=seed)
+    study.sampler = optuna.samplers.TPESampler(n_startup_trials=_STARTUP, seed=seed)
     done = optuna.trial.TrialState.COMPLETE
+    run = _Trials(recipe, library, out, cluster)
     while len(finished := study.get_trials(states=(done,))) < trials:
-        trial = study.ask()
-        settings = {name: _propose(trial, name, choice) for name, choice in ranges.items()}
-        score = _try(recipe, settings, library, out / f"trial-{trial.number:03}")
-        study.tell(trial, score)
-        report(Trial(trial.number, settings, score), len(finished) + 1, trials)
+        # The first ones are random whatever the others scored: nodes may try them side by side.
+        count = together if cluster is None else max(together, _STARTUP - len(finished))
+        proposals = _proposals(study, ranges, min(count, trials - len(finished)))
+        for place, (number, score) in enumerate(run(proposals), len(finished) + 1):
+            study.tell(number, score)
+            report(Trial(number, proposals[number], score), place, trials)
     results = [Trial(trial.number, trial.params, float(trial.value)) for trial in finished]
     best = max(results, key=lambda trial: trial.score)
     _write(out, results, _changed(recipe, best.settings))
     return best
+
+
+def _import_optuna() -> Any:
+    try:
+        import optuna
+        import optuna.storages.journal
+    except ImportError as error:
+        raise UsageError("searching takes optuna; install it with: pip install 'reelseek[tune]'") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def _proposals(study: Any, ranges: Mapping[str, Range | list[Any]], count: int) -> dict[int, dict[str, Any]]:
+    """Settings of the next trials by their numbers."""
+    trials = [study.ask() for _ in range(count)]
+    return {trial.number: {name: _propose(trial, name, choice) for name, choice in ranges.items()} for trial in trials}
 
 
 def _propose(trial: Any, name: str, choice: Range | list[Any]) -> Any:
@@ -146,8 +162,64 @@ def _changed(recipe: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str
     return changed
 
 
-def _try(recipe: Mapping[str, Any], settings: Mapping[str, Any], library: Library, folder: Path) -> float:
-    train(recipe_from(_changed(recipe, settings), folder.name), library, folder)
+@dataclass(frozen=True)
+class _Remote:
+    """A trial on a node."""
+
+    number: int
+    recipe: dict[str, Any]
+    library: str
+    out: Path
+
+
+class _Trials:
+    """Trains proposed recipes, here or on a cluster, and stores each model in a folder of `out`."""
+
+    def __init__(self, recipe: Mapping[str, Any], library: Library, out: Path, cluster: Cluster | None) -> None:
+        self._recipe, self._library, self._out, self._cluster = recipe, library, out, cluster
+        if cluster is not None:
+            require_library(cluster, library.path)
+
+    def __call__(self, proposals: Mapping[int, Mapping[str, Any]]) -> Iterator[tuple[int, float]]:
+        """Yield numbers of trials with their scores, as they finish."""
+        recipes = {number: _changed(self._recipe, settings) for number, settings in proposals.items()}
+        if self._cluster is None:
+            for number, recipe in recipes.items():
+                yield number, _try(recipe, self._library, self._out / _name(number))
+            return
+        import torch
+
+        path = str(self._library.path.absolute())
+        device = self._cluster.device(_recipe_device(self._recipe))
+        resources, prepare = threads_of(torch.get_num_threads(), device)
+        items = [_Remote(number, recipe, path, self._out) for number, recipe in recipes.items()]
+        outcomes = self._cluster.map(_try_on_node, items, resources=resources, prepare=prepare)
+        for item, (score, files) in outcomes:
+            write_files(self._out, files, last=[name for name in files if name.endswith("/config.json")])
+            yield item.number, score
+
+
+def _recipe_device(recipe: Mapping[str, Any]) -> str | None:
+    """The device that a recipe names, if it does."""
+    device = recipe.get("train", {}).get("device")
+    return None if device is None else str(device)
+
+
+def _try_on_node(item: _Remote) -> tuple[float, Files]:
+    with Library.open(item.library) as library:
+
+        def work(folder: Path) -> float:
+            return _try(item.recipe, library, folder / _name(item.number))
+
+        return run_in_folder(work, {}, item.out)
+
+
+def _name(number: int) -> str:
+    return f"trial-{number:03}"
+
+
+def _try(recipe: Mapping[str, Any], library: Library, folder: Path) -> float:
+    train(recipe_from(recipe, folder.name), library, folder)
     record = json.loads((folder / "config.json").read_text("utf-8"))
     return float(record["validation"]["score"])
 

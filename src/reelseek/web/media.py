@@ -14,13 +14,15 @@ from fastapi import Request
 
 from reelseek.errors import MediaError
 from reelseek.library import Library, Video
+from reelseek.media.address import Address
 from reelseek.media.picture import browser_plays, played_start, strip
 from reelseek.web import DEFAULT_COPIES_GB
 from reelseek.web.copies import CopyStore
 from reelseek.web.decoding import DecodeQueue, busy, finished
+from reelseek.web.fetching import FetchedFiles
 from reelseek.web.problems import Problem
 
-__all__ = ["Media", "file_of", "library_media", "opaque_id"]
+__all__ = ["Media", "library_media", "opaque_id"]
 
 _PATIENCE_SECONDS = 2.0  # a copy that is ready this soon is sent at once
 _RETRY_SECONDS = 2
@@ -44,6 +46,7 @@ class Media:
     def __init__(self, library: Library | None, copies: CopyStore) -> None:
         self._library, self._copies = library, copies
         self._decoding = DecodeQueue()
+        self._fetched = FetchedFiles()
         self._plays: dict[str, bool] = {}
         self._strips: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
         self._lock = threading.Lock()
@@ -75,6 +78,16 @@ class Media:
             if version != self._version and now - self._refreshed >= _REFRESH_SECONDS:
                 self._names.update((opaque_id(video.id), video.id) for video in library.videos())
                 self._version, self._refreshed = version, now
+
+    def file(self, video: Video) -> Path:
+        """The file of a video, or the local copy of one that lies in a store or a shard; may take seconds.
+
+        Raises:
+            Problem: it is not where it was, or is being fetched still.
+        """
+        if isinstance(video.path, Address) and video.content is not None:
+            return self._fetched.path(video.path)
+        return _local_file(video)
 
     async def playable(self, request: Request, video: Video, path: Path) -> Path:
         """The file itself if browsers play it, else its copy.
@@ -155,16 +168,17 @@ class Media:
         """End all work on media files."""
         self._decoding.close()
         self._copies.close()
+        self._fetched.close()
 
 
-def file_of(video: Video) -> Path:
-    """The file of a video.
-
-    Raises:
-        Problem: it is not where it was.
-    """
+def _local_file(video: Video) -> Path:
     try:
-        if video.path is not None and video.content is not None and video.path.is_file():
+        if (
+            video.path is not None
+            and video.content is not None
+            and isinstance(video.path, Path)
+            and video.path.is_file()
+        ):
             return video.path
     except OSError as error:
         raise Problem(410, "gone", f"the video's file cannot be reached: {error.strerror}") from error

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from reelseek.errors import UsageError
 from reelseek.library import Library, Video
+from reelseek.media.store import file_numbers, is_file
 from reelseek.overlap.verdicts import SAME, Opinion, Review, Verdict
 from reelseek.web import DEFAULT_COPIES_GB
 from reelseek.web.media import Media, library_media, opaque_id
@@ -216,13 +217,13 @@ class _Cards:
 
     def _facts(self, name: str) -> dict[str, Any]:
         video = self._video(name)
-        if video is None or self._library is None or video.path is None or not video.path.is_file():
+        if video is None or self._library is None or video.path is None or not is_file(video.path):
             return {"name": name, "play": None, "strip": None}
         info = self._library.media_info(video.content or "")
         address = f"/api/videos/{opaque_id(video.id)}"
         return {
             "name": name, "play": f"{address}/media", "strip": f"{address}/strip", "duration": video.duration,
-            "width": info.get("width"), "height": info.get("height"), "bytes": video.path.stat().st_size,
+            "width": info.get("width"), "height": info.get("height"), "bytes": file_numbers(video.path)[0],
         }  # fmt: skip
 
 

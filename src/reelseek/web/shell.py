@@ -17,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 
 from reelseek.library import Video
 from reelseek.web.gate import Gate
-from reelseek.web.media import Media, file_of
+from reelseek.web.media import Media
 from reelseek.web.problems import AnyJSON, add_handlers
 from reelseek.web.ranges import RangedFile
 
@@ -39,7 +39,7 @@ def video_file(media: Media) -> Callable[[str], VideoFile]:
 
     def find(opaque: str) -> VideoFile:
         video = media.video(opaque)
-        return VideoFile(video, file_of(video))
+        return VideoFile(video, media.file(video))
 
     return find
 

@@ -5,11 +5,13 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from reelseek.library.catalog.captions import Captions
 from reelseek.library.catalog.changes import Change, Changes, Subject
 from reelseek.library.catalog.connection import REVISION, Connection, connect, file_state
 from reelseek.library.catalog.contents import Contents
+from reelseek.library.catalog.exchange import Exchange
 from reelseek.library.catalog.failures import Failures
 from reelseek.library.catalog.schema import carry_forward
 from reelseek.library.catalog.texts import Texts
@@ -21,6 +23,7 @@ __all__ = ["Catalog"]
 _ROWS_A_BLOCK = 10_000
 _DAMAGED = "damaged"  # keys in `meta`: experts by owner
 _DELETED_BELOW = "deleted_below"
+_IMPORTS = "imports"
 
 
 class Catalog:
@@ -31,6 +34,7 @@ class Catalog:
 
     Attributes:
         videos, captions, contents, tracks, texts, failures, changes: the tables, by subject.
+        exchange: whole tables, for exports.
     """
 
     def __init__(self, database: Path, connection: Connection) -> None:
@@ -42,6 +46,7 @@ class Catalog:
         self.texts = Texts(connection)
         self.failures = Failures(connection)
         self.changes = Changes(connection)
+        self.exchange = Exchange(connection)
         self._database = database
 
     @classmethod
@@ -134,6 +139,15 @@ class Catalog:
         """Keep which experts `add` runs where none are named."""
         self.set_meta("experts", json.dumps(specs))
 
+    def import_notes(self) -> dict[str, dict[str, Any]]:
+        """What imported features were said to be, by expert: `fingerprint`, `fps` and `model`."""
+        return dict(json.loads(self.meta(_IMPORTS) or "{}"))
+
+    def set_import_note(self, expert: str, note: dict[str, Any] | None) -> None:
+        """Keep what an expert's features were said to be, or forget it."""
+        notes = {name: noted for name, noted in self.import_notes().items() if name != expert}
+        self.set_meta(_IMPORTS, json.dumps(notes | ({expert: note} if note is not None else {})))
+
     def damaged(self) -> dict[str, list[str]]:
         """Experts whose tracks were found damaged, by owner."""
         return dict(json.loads(self.meta(_DAMAGED) or "{}"))
@@ -180,7 +194,18 @@ class Catalog:
         """Remove the rows of one expert's tracks, words and failures, and run it no more unasked."""
         for table in ("tracks", "texts", "failures"):
             self.connection.execute(f"DELETE FROM {table} WHERE expert = ?", (expert,))
+        self.set_import_note(expert, None)
         self.set_expert_specs([spec for spec in self.expert_specs() if spec.partition("@")[0] != expert])
+
+    def rename_expert(self, expert: str, name: str) -> None:
+        """Give an imported expert's tracks, words, failures and notes another name; their bytes stay where they are."""
+        for table in ("tracks", "texts", "failures"):
+            self.connection.execute(f"UPDATE {table} SET expert = ? WHERE expert = ?", (name, expert))
+        damaged = {owner: [name if old == expert else old for old in names] for owner, names in self.damaged().items()}
+        self.set_damaged(damaged)
+        note = self.import_notes().get(expert)
+        self.set_import_note(expert, None)
+        self.set_import_note(name, note)
 
     def empty_log(self) -> bool:
         """Write the write-ahead log back and cut it; False where another process reads and keeps some of it."""

@@ -20,6 +20,7 @@ from reelseek.errors import LibraryError
 from reelseek.library.catalog.schema import carry_forward, create_tables, has_tables
 from reelseek.library.files import sync_folder
 from reelseek.library.names import name_keys
+from reelseek.media.address import parse_path
 
 __all__ = ["REVISION", "Connection", "connect", "file_state"]
 
@@ -84,7 +85,7 @@ class Connection(sqlite3.Connection):
 
 
 def _name_keys(identifier: str, path: bytes | None) -> str:
-    return json.dumps(name_keys(identifier, Path(os.fsdecode(path)) if path is not None else None))
+    return json.dumps(name_keys(identifier, parse_path(os.fsdecode(path)) if path is not None else None))
 
 
 def connect(database: Path) -> Connection:

@@ -1,12 +1,11 @@
 """What was learnt of the bytes of a file: its container, cuts, pictures, notices and the subtitles beside it."""
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from reelseek.library.catalog.connection import Connection
+from reelseek.media.address import FilePath, path_bytes
 from reelseek.media.notice import Notice
 
 __all__ = ["Contents", "SidecarState"]
@@ -36,12 +35,12 @@ class Contents:
         row = self._connection.execute("SELECT info FROM contents WHERE hash = ?", (content,)).fetchone()
         return dict(json.loads(row[0])) if row else {}
 
-    def untreated(self, paths: Iterable[Path]) -> Iterator[str]:
+    def untreated(self, paths: Iterable[FilePath]) -> Iterator[str]:
         """Contents of files at some absolute paths that an earlier version examined, which noted no treatment."""
         rows = self._connection.select_in(
             "SELECT content FROM videos LEFT JOIN contents ON hash = content WHERE content IS NOT NULL"
             " AND path IN (?) AND json_type(info, '$.treatment') IS NULL",
-            map(os.fsencode, paths),
+            map(path_bytes, paths),
         )
         return (content for (content,) in rows)
 

@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Iterable
-from pathlib import Path
 
 from reelseek.library.catalog.connection import Connection
 from reelseek.library.catalog.videos import FileState
 from reelseek.library.records import Failure
+from reelseek.media.address import FilePath, parse_path, path_bytes
 
 __all__ = ["Failures"]
 
@@ -28,25 +28,25 @@ class Failures:
         row = self._connection.execute(query, (video, expert)).fetchone()
         return Failure(*row) if row else None
 
-    def of_files(self, paths: Iterable[Path]) -> list[tuple[Path, FileState, Failure]]:
+    def of_files(self, paths: Iterable[FilePath]) -> list[tuple[FilePath, FileState, Failure]]:
         """Those of some files that failed as a whole, each as it was then."""
         rows = self._connection.select_in(
             "SELECT path, size, mtime_ns, video, expert, reason, attempts FROM failures"
             " WHERE expert = '' AND path IN (?)",
-            map(os.fsencode, paths),
+            map(path_bytes, paths),
         )
-        return [(Path(os.fsdecode(path)), (size, mtime), Failure(*cells)) for path, size, mtime, *cells in rows]
+        return [(parse_path(os.fsdecode(path)), (size, mtime), Failure(*cells)) for path, size, mtime, *cells in rows]
 
     def of_videos(self, videos: Iterable[str]) -> list[Failure]:
         """What failed of some videos."""
         query = "SELECT video, expert, reason, attempts FROM failures WHERE video IN (?)"
         return [Failure(*row) for row in self._connection.select_in(query, videos)]
 
-    def put(self, failure: Failure, path: Path | None, state: FileState | None) -> None:
+    def put(self, failure: Failure, path: FilePath | None, state: FileState | None) -> None:
         """Note a failure, and of which file as it is now, in the place of what was noted."""
         self._connection.execute(
             "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (failure.video, failure.expert, os.fsencode(path) if path else None, *(state or (None, None)),
+            (failure.video, failure.expert, path_bytes(path) if path else None, *(state or (None, None)),
              failure.reason, failure.attempts),
         )  # fmt: skip
 

@@ -2,24 +2,24 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from reelseek.library.catalog.connection import Connection
 from reelseek.library.records import Video
+from reelseek.media.address import FilePath, parse_path, path_bytes
 
 __all__ = ["FileState", "Videos"]
 
 _VIDEOS = "SELECT id, path, content, duration, split FROM videos"
 _ROWS_A_PAGE = 10_000
 FileState = tuple[int, int]
-"""Size and time of change (ns) of a file."""
+"""Size and time of change (ns) of a file, or size and a number of the tag that a store gives an object."""
 
 
 class Videos:
     """The table of videos.
 
-    A path is kept as the bytes of the absolute path, so that names that are no Unicode survive.
+    A path is kept as the bytes of the absolute path or of the address, so that names that are no Unicode survive.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -47,14 +47,14 @@ class Videos:
         row = self._connection.execute(f"{_VIDEOS} WHERE id = ?", (identifier,)).fetchone()
         return _video(row) if row else None
 
-    def at_path(self, path: Path) -> Video | None:
+    def at_path(self, path: FilePath) -> Video | None:
         """The video whose file is at exactly this absolute path."""
-        row = self._connection.execute(f"{_VIDEOS} WHERE path = ?", (os.fsencode(path),)).fetchone()
+        row = self._connection.execute(f"{_VIDEOS} WHERE path = ?", (path_bytes(path),)).fetchone()
         return _video(row) if row else None
 
-    def at_paths(self, paths: Iterable[Path]) -> list[Video]:
+    def at_paths(self, paths: Iterable[FilePath]) -> list[Video]:
         """The videos whose files are at some absolute paths, in order of id."""
-        rows = self._connection.select_in(f"{_VIDEOS} WHERE path IN (?)", map(os.fsencode, paths))
+        rows = self._connection.select_in(f"{_VIDEOS} WHERE path IN (?)", map(path_bytes, paths))
         return sorted(map(_video, rows), key=lambda video: video.id)
 
     def named(self, key: int) -> list[Video] | None:
@@ -96,12 +96,12 @@ class Videos:
         query = "SELECT 1 FROM videos WHERE content = ?"
         return self._connection.execute(query, (content,)).fetchone() is not None
 
-    def file_states(self, paths: Iterable[Path]) -> dict[Path, FileState]:
+    def file_states(self, paths: Iterable[FilePath]) -> dict[FilePath, FileState]:
         """Size and time of change of those of some files that were read, as they were then."""
         rows = self._connection.select_in(
-            "SELECT path, size, mtime_ns FROM videos WHERE content IS NOT NULL AND path IN (?)", map(os.fsencode, paths)
+            "SELECT path, size, mtime_ns FROM videos WHERE content IS NOT NULL AND path IN (?)", map(path_bytes, paths)
         )
-        return {Path(os.fsdecode(path)): (size, mtime) for path, size, mtime in rows}
+        return {parse_path(os.fsdecode(path)): (size, mtime) for path, size, mtime in rows}
 
     def file_state(self, identifier: str) -> FileState | None:
         """Size and time of change of a video's file when it was read."""
@@ -116,11 +116,11 @@ class Videos:
         """Put a video into a split, with or without captions."""
         self._connection.execute("UPDATE videos SET split = ? WHERE id = ?", (split, identifier))
 
-    def set_file(self, identifier: str, path: Path, content: str, state: FileState, duration: float | None) -> None:
+    def set_file(self, identifier: str, path: FilePath, content: str, state: FileState, duration: float | None) -> None:
         """Note which file is a video's, what its bytes are and how long it is."""
         self._connection.execute(
             "UPDATE videos SET path = ?, content = ?, size = ?, mtime_ns = ?, duration = ? WHERE id = ?",
-            (os.fsencode(path), content, *state, duration, identifier),
+            (path_bytes(path), content, *state, duration, identifier),
         )
 
     def set_duration(self, content: str, seconds: float) -> None:
@@ -134,4 +134,4 @@ class Videos:
 
 def _video(row: Sequence[Any]) -> Video:
     identifier, path, content, duration, split = row
-    return Video(identifier, Path(os.fsdecode(path)) if path is not None else None, content, duration, split)
+    return Video(identifier, parse_path(os.fsdecode(path)) if path is not None else None, content, duration, split)

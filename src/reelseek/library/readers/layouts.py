@@ -8,7 +8,11 @@ from typing import Any, NamedTuple
 import numpy.typing as npt
 
 from reelseek.errors import CollectionError, FeatureError
+from reelseek.library.listing import expand_paths
 from reelseek.library.readers.containers import ARRAY_SUFFIXES, open_archive, read_npy
+from reelseek.media.address import FilePath
+from reelseek.media.local_copy import local_copy
+from reelseek.media.store import is_directory, list_objects
 
 __all__ = ["ArrayFile", "NamedArray", "array_files", "read_arrays"]
 
@@ -26,7 +30,7 @@ Names = tuple[tuple[str, tuple[str, ...]], ...]  # what may name a video, each w
 class ArrayFile(NamedTuple):
     """A file and the name it has without its suffix, below the folder that was given."""
 
-    path: Path
+    path: FilePath
     name: str
 
 
@@ -43,42 +47,58 @@ class NamedArray(NamedTuple):
     values: npt.NDArray[Any] | str
 
 
-def array_files(paths: Sequence[Path]) -> list[ArrayFile]:
-    """The files of arrays in some paths; a folder stands for all of them below it.
+def array_files(paths: Sequence[FilePath]) -> list[ArrayFile]:
+    """The files of arrays in some paths or addresses; a folder stands for all of them below it.
 
     Raises:
         CollectionError: a path does not exist, or holds none.
     """
     files: list[ArrayFile] = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in ARRAY_SUFFIXES)
+    for path in expand_paths(paths):
+        if is_directory(path):
+            inside = [(name, file) for name, file in _below(path) if file.suffix.lower() in ARRAY_SUFFIXES]
             if not inside:
                 raise CollectionError(f"{path} holds no .npy, .npz, .h5 or .hdf5 file")
-            files += [ArrayFile(file, str(file.relative_to(path))[: -len(file.suffix)]) for file in inside]
-        elif not path.is_file():
+            files += [ArrayFile(file, name[: -len(file.suffix)]) for name, file in inside]
+        elif isinstance(path, Path) and not path.is_file():
             raise CollectionError(f"{path}: no such file or folder")
         elif path.suffix.lower() not in ARRAY_SUFFIXES:
             raise CollectionError(f"{path}: features come as .npy, .npz, .h5 or .hdf5")
         else:
-            files.append(ArrayFile(path, path.stem))
+            files.append(ArrayFile(path, path.name[: -len(path.suffix)]))
     return files
 
 
+def _below(folder: FilePath) -> list[tuple[str, FilePath]]:
+    """The files below a folder with their names from it on, in order."""
+    if isinstance(folder, Path):
+        return [(str(file.relative_to(folder)), file) for file in sorted(folder.rglob("*"))]
+    try:
+        objects = list_objects(folder)
+    except OSError as error:
+        raise CollectionError(f"{folder}: {error.strerror or error}") from error
+    return [(address.text[len(folder.text.rstrip("/")) + 1 :], address) for address in objects]
+
+
 def read_arrays(file: ArrayFile) -> Iterator[NamedArray]:
-    """Every array of a file.
+    """Every array of a file, which is read through a local copy where it lies in a store.
 
     Raises:
         CollectionError: the file as a whole cannot be read.
     """
-    if file.path.suffix.lower() == ".npy":
+    with local_copy(file.path) as path:
+        yield from _read_arrays(ArrayFile(path, file.name), path)
+
+
+def _read_arrays(file: ArrayFile, path: Path) -> Iterator[NamedArray]:
+    if path.suffix.lower() == ".npy":
         names: Names = tuple((name, ()) for name in dict.fromkeys((file.name, _without_generic(file.name))) if name)
         try:
-            yield NamedArray(file.name, names, read_npy(file.path))
+            yield NamedArray(file.name, names, read_npy(path))
         except FeatureError as error:
             yield NamedArray(file.name, names, str(error))
         return
-    with open_archive(file.path) as archive:
+    with open_archive(path) as archive:
         names_by_key = video_names(archive.names, file.name)
         for key in archive.names:
             names = names_by_key[key]

@@ -1,0 +1,52 @@
+"""`reelseek export` and `reelseek import`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reelseek.cli.show import bars, print_table, say
+
+__all__ = ["register"]
+
+
+def export(
+    library: Annotated[Path, typer.Argument(help="Folder of the library.")],
+    folder: Annotated[Path, typer.Argument(help="A new folder for the tables.")],
+    to: Annotated[str, typer.Option(help="parquet or lance.")] = "parquet",
+    embeddings: Annotated[
+        str | None, typer.Option(help="Also the embeddings that the index of this model has, such as concepts.")
+    ] = None,
+) -> None:
+    """Write videos, captions, texts and tracks of a library as tables for a lake; `import` makes a library of them."""
+    from reelseek.library import Library
+    from reelseek.library.export import export_library
+
+    with Library.open(library) as opened, bars() as progress:
+        more = None
+        if embeddings is not None:
+            from reelseek.search.export import embeddings_writer
+
+            more = embeddings_writer(opened, embeddings)
+        report = export_library(opened, folder, to=to, more=more, progress=progress)
+    print_table(["table", "rows"], list(report.rows.items()))
+    for name, reason in report.damaged:
+        say(f"left out: {name}: {reason}")
+    raise typer.Exit(1 if report.damaged else 0)
+
+
+def import_(
+    library: Annotated[Path, typer.Argument(help="Folder of the new library.")],
+    folder: Annotated[Path, typer.Argument(help="A folder that `reelseek export` wrote.")],
+) -> None:
+    """Make a library of tables that `export` wrote."""
+    from reelseek.library.export import import_library
+
+    with bars() as progress:
+        rows = import_library(library, folder, progress=progress)
+    print_table(["table", "rows"], list(rows.items()))
+
+
+def register(app: typer.Typer) -> None:
+    app.command("export", epilog="Example: reelseek export my.library lake/films --to parquet")(export)
+    app.command("import", epilog="Example: reelseek import my.library lake/films")(import_)
