@@ -75,33 +75,36 @@ print(f"{seconds:.3f} {wall:.3f} {cpu():.3f} {base / 1024:.1f} {peak / 1024:.1f}
 
 def build(folder: Path, videos: int) -> None:
     """A library of generated videos, its rows in blocks and its tracks in sparse files."""
-    experts = {name: (load_expert(name).fingerprint, load_expert(name).modality) for name in ("audio", "motion")}
-    experts["s3d"] = fingerprint_of("s3d", "motion", None, DIM), "motion"
+    experts = {}
+    for name in ("audio", "motion"):
+        expert = load_expert(name)
+        experts[name] = expert.fingerprint, expert.modality, expert.dim
+    experts["s3d"] = fingerprint_of("s3d", "motion", None, DIM), "motion", DIM
     with Library.open(folder, create=True) as library:
         for start in range(0, videos, _BLOCK):
             with library.db:
                 _write_block(library, range(start, min(videos, start + _BLOCK)), experts)
-    for fingerprint, _ in experts.values():
+    for fingerprint, _, dim in experts.values():
         shards = folder / "tracks" / folder_name(fingerprint)
         shards.mkdir(parents=True)
         for shard in range(-(-videos // _ROWS_A_SHARD)):
             rows = min(_ROWS_A_SHARD, videos - shard * _ROWS_A_SHARD)
-            for end, width in (("values", 2 * DIM), ("spans", 16)):
+            for end, width in (("values", 2 * dim), ("spans", 16)):
                 with (shards / f"{shard:04d}.{end}").open("wb") as file:
                     file.truncate(rows * width)
 
 
-def _write_block(library: Library, numbers: Iterable[int], experts: dict[str, tuple[str, str]]) -> None:
+def _write_block(library: Library, numbers: Iterable[int], experts: dict[str, tuple[str, str, int]]) -> None:
     videos, tracks, captions = [], [], []
     for number in numbers:
         identifier, content = f"v{number:07d}.mp4", hashlib.sha256(b"%d" % number).hexdigest()
         path = os.fsencode(f"/films/{number // 1000:04d}/{identifier}")
         videos.append((identifier, path, content, 1000, number, 8.0))
         captions.append((identifier, 0, f"somebody does thing {number}", None, None, "train"))
-        for expert, (fingerprint, modality) in experts.items():
+        for expert, (fingerprint, modality, dim) in experts.items():
             owner = f"id:{identifier}" if expert == "s3d" else content
             place = divmod(number, _ROWS_A_SHARD)
-            tracks.append((owner, expert, fingerprint, modality, *place, 1, DIM, "float16", content, ""))
+            tracks.append((owner, expert, fingerprint, modality, *place, 1, dim, "float16", content, ""))
     db = library.db
     db.executemany("INSERT INTO videos(id, path, content, size, mtime_ns, duration) VALUES (?, ?, ?, ?, ?, ?)", videos)
     info = json.dumps({"treatment": []})

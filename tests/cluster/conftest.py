@@ -9,6 +9,7 @@ import pytest
 from reelseek.cluster import Cluster, connect
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray's own spelling; else all other work comes first
 NODE = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
 
 

@@ -194,16 +194,20 @@ def _orphan(library: Library) -> None:
 
 
 @pytest.mark.parametrize("then", ["nothing", "append"])
-def test_bytes_that_no_row_ever_named_go_with_the_next_removal(then: str, tmp_path: Path) -> None:
+def test_bytes_that_no_row_ever_named_go_with_the_next_removal(
+    then: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They lie in another shard than what is removed."""
+    monkeypatch.setattr(shards, "_BYTES_A_SHARD", 4 * 2 * (4 * 4 + 16))  # four tracks
     marker = _track(77.0).values.tobytes()
     with Library.open(tmp_path / "lib", create=True) as library:
-        _put(library, "one", 1.0)
-        _put(library, "two", 2.0)
+        for number in range(6):
+            _put(library, f"v{number}", number + 0.5)
         _orphan(library)
         if then == "append":
-            _put(library, "three", 3.0)
+            _put(library, "another", 3.0)
         assert marker in _bytes_on_disk(library)
-        library.remove(["one"])
+        library.remove(["v0"])
         assert marker not in _bytes_on_disk(library)
         assert library.verify() == []
 

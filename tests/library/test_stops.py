@@ -37,7 +37,7 @@ def _fill(library: Library) -> None:
 def _interrupt(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     """A removal that is killed when its rows are gone and nothing else is."""
 
-    def stop(_: Library) -> None:
+    def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:

@@ -20,9 +20,11 @@ from reelseek.models import load_model
 from reelseek.models.model import RetrievalModel
 from reelseek.search import Index, Searcher, build_index, erase_videos, merge_index, open_index, update_index
 from reelseek.search import build as build_module
+from reelseek.search import columns as columns_module
 from reelseek.search import merge as merge_module
 from reelseek.search import neighbours as neighbours_module
 from reelseek.search import scoring as scoring_module
+from reelseek.search import segments as segments_module
 from reelseek.search.changes import Source, find_stale
 from reelseek.search.generation import MANIFEST, StoredFile, read_manifest
 from reelseek.search.index import describe_indexes, verify
@@ -123,6 +125,21 @@ def test_any_history_ends_in_the_answers_of_an_index_built_anew(
                 (index.clips[row].video, index.clips[row].start_seconds) for row in index.live_rows()
             )
             assert _same(answers, _answers(library, model, rebuilt))
+
+
+def test_clips_of_equal_scores_stand_in_order_of_video_in_whatever_segments_they_lie(
+    tmp_path: Path, model: RetrievalModel, small_segments: None
+) -> None:
+    with Library.open(tmp_path / "library", create=True) as library:
+        for names in (("d", "b"), ("a", "e"), ("c",)):
+            with library.saving():
+                for name in names:
+                    _put(library, name, np.random.default_rng(0), clips=3)
+            index = update_index(library, model)
+        assert len(index.segments) == 3
+        hits = _answers(library, model, index)[0]
+        assert len({score for _, _, score in hits}) < len(hits)
+        assert _same([hits], _answers(library, model, build_index(library, model))[:1])
 
 
 @pytest.fixture
@@ -245,13 +262,16 @@ def test_a_damaged_segment_is_named_and_the_rest_answers(
 
 
 def test_a_large_damaged_segment_is_not_embedded_again_by_a_search(
-    several: Library, model: RetrievalModel, monkeypatch: pytest.MonkeyPatch
+    several: Library, model: RetrievalModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(merge_module, "EXACT_UP_TO", 5)
+    model.save(tmp_path / "model")
     _flip(_files_with(several, model, "a1")[1][0])
     searcher = Searcher(several, model)
     assert {hit.video for hit in searcher.search(_QUERIES[0], k=50)} == {"b1", "b2", "c1"}
     assert len(searcher.index.damaged) == 1
+    done = _reelseek("search", several.path, _QUERIES[0], "--model", tmp_path / "model")
+    assert (done.exit_code, "b1" in done.stdout, "a1" in done.stdout) == (1, True, False)
     assert update_index(several, model).damaged == ()
     assert {hit.video for hit in searcher.search(_QUERIES[0], k=50)} == {"a1", "a2", "b1", "b2", "c1"}
 
@@ -401,6 +421,16 @@ def test_numbers_of_bytes_take_the_place_of_bits_that_say_too_little(monkeypatch
     exact = np.argsort(-(queries @ vectors.T), axis=1)[:, :10]
     recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(rows.tolist(), exact.tolist(), strict=True)])
     assert recall >= 0.99
+
+
+def test_videos_whose_ids_have_one_hash_are_told_apart(
+    several: Library, model: RetrievalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (columns_module, segments_module):
+        monkeypatch.setattr(module, "hash_ids", lambda ids: np.array([7 for _ in ids], np.uint64))
+    index = build_index(several, model, embed_again=True)
+    for video, clips in (("a1", 5), ("a2", 5), ("c1", 1), ("z", 0)):
+        assert [index.clips[row].video for row in index.rows_of(video)] == clips * [video]
 
 
 # The command

@@ -1,6 +1,8 @@
 """Two processes that share every batch learn what one learns."""
 
 import os
+import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.training.test_training import world  # noqa: F401 - the fixture
+
+from reelseek.library import Library
+from reelseek.training import train
 
 RECIPE = """
 [model]
@@ -83,3 +88,51 @@ def test_a_loss_that_cannot_be_shared_is_refused(world: Path, tmp_path: Path) ->
     assert ran.returncode != 0
     assert "train it in one process" in " ".join(ran.stderr.split())
     assert not (tmp_path / "m").exists()
+
+
+def _on_two_machines(folders: list[Path], *, launch: bool) -> list[str]:
+    """What docs/training.md has for two machines, each in a folder of its own; returns what they print.
+
+    Args:
+        launch: by `torchrun`; else by the variables that it sets, which takes half the time.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+    command = [str(Path(sys.executable).with_name("reelseek")), "train", "r.toml", "--library", "lib", "--out", "model"]
+    running = []
+    for rank, folder in enumerate(folders):
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "REELSEEK_DEVICE": "cpu"}
+        program = command
+        if launch:
+            place = ["--nnodes", "2", "--node-rank", str(rank), "--master-addr", "127.0.0.1", "--master-port", port]
+            program = [sys.executable, "-m", "torch.distributed.run", "--no-python", "--nproc-per-node", "1", *place]
+            program += command
+        else:
+            environment |= {"RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": "2"}
+            environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        running.append(subprocess.Popen(program, cwd=folder, text=True, env=environment, **pipes))
+    outputs = [process.communicate(timeout=3000) for process in running]
+    assert [process.returncode for process in running] == [0, 0], outputs
+    return [output for output, _ in outputs]
+
+
+def test_two_machines_share_no_folder(world: Path, tmp_path: Path) -> None:  # noqa: F811
+    """Each reads its own copy of the library; what a stopped run needs is sent to the machine that lost it."""
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        shutil.copytree(world, folder / "lib")
+        (folder / "r.toml").write_text(RECIPE.format(system="mmt", settings=SETTINGS["mmt"]), "utf-8")
+    assert _on_two_machines(folders, launch=True) == ["model\n", ""]
+    with Library.open(world) as library:
+        train(folders[0] / "r.toml", library, tmp_path / "alone", device="cpu")
+    state = folders[0] / "model" / "state.safetensors"
+    alone, together = load_file(tmp_path / "alone" / "state.safetensors"), load_file(state)
+    for key in alone:
+        if alone[key].dtype.is_floating_point:
+            assert (alone[key] - together[key]).abs().max() < 1e-4 * max(1.0, float(alone[key].abs().max())), key
+    (folders[0] / "model" / "model.safetensors").unlink()  # as if it was killed before it had written this
+    shutil.rmtree(folders[1] / "model")
+    assert _on_two_machines(folders, launch=False) == ["model\n", ""]
+    assert load_file(folders[0] / "model" / "model.safetensors")
+    assert (folders[1] / "model" / "state.safetensors").read_bytes() == state.read_bytes()

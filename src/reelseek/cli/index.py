@@ -65,7 +65,7 @@ def verify(library: LibraryFolder) -> None:
     for name, problem in damaged:
         say(f"damaged: {name}: {problem}")
     if damaged:
-        say(f"build what is damaged again with: reelseek index build {library}")
+        say(f"build what is damaged again with: reelseek index build {library} [MODEL]")
     segments = sum(index["segments"] for index in indexes)
     print(f"{len(indexes)} indexes of {segments} segments: {len(damaged)} files are damaged or missing")
     raise typer.Exit(1 if damaged else 0)

@@ -48,10 +48,7 @@ def search(
     json: Annotated[bool, typer.Option("--json", help="One JSON line a hit.")] = False,
 ) -> None:
     """Find moments. A query that begins with '-' comes after '--'."""
-    if (query is None) == (queries is None):
-        raise UsageError("give one query, or a file of them with --queries")
-    if group_by not in ("moment", "video"):
-        raise UsageError(f"--group-by is {group_by!r}; wanted moment or video")
+    _check_query(query, queries, group_by)
     if curve is not None and (video is None or query is None):
         raise UsageError("--curve draws one query inside one video; name it with --video")
     check_figure(curve)
@@ -84,6 +81,13 @@ def search(
         _show(hits, several=query is None)
     missing = searcher.index.left_out or searcher.index.damaged
     raise typer.Exit(1 if failed or missing or searcher.left_out else 0)
+
+
+def _check_query(query: str | None, queries: Path | None, group_by: str) -> None:
+    if (query is None) == (queries is None):
+        raise UsageError("give one query, or a file of them with --queries")
+    if group_by not in ("moment", "video"):
+        raise UsageError(f"--group-by is {group_by!r}; wanted moment or video")
 
 
 Answer = Callable[[str, str], "list[Hit]"]

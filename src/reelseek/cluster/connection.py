@@ -20,7 +20,7 @@ from reelseek.errors import ClusterError, UsageError
 __all__ = ["connect"]
 
 _CONNECT_SECONDS = 5.0
-_ANSWER_SECONDS = 20.0
+_ANSWER_SECONDS = 60.0  # a busy machine takes 20 to import Ray
 _HOST_PORT = re.compile(r"(?P<host>\[[0-9a-fA-F:]+\]|[\w.-]+):(?P<port>\d{1,5})")
 
 

@@ -1,5 +1,6 @@
 """The nodes of a cluster: what they lend, and whether they would compute what the driver computes."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -11,6 +12,7 @@ __all__ = ["Agreement", "Node", "list_nodes", "software_agreement"]
 _PACKAGES = ("av", "faiss-cpu", "numpy", "onnxruntime", "opencv-python-headless", "torch", "transformers")
 """Packages whose other versions may compute other numbers."""
 _CHECK_SECONDS = 120.0
+_GONE_SECONDS = 6.0
 Facts = Mapping[str, str]
 Reader = Callable[[], Facts]
 
@@ -82,7 +84,7 @@ class Agreement:
         return task.remote()
 
     def problem(self, node: Node, answer: Any) -> str:
-        """Say how a node differs from the driver; empty if it does not.
+        """Say how a node differs from the driver; empty if it does not, or is gone.
 
         Args:
             answer: the reference that `start` returned, ready.
@@ -91,8 +93,10 @@ class Agreement:
 
         try:
             facts: Facts = ray.get(answer)
-        except ray.exceptions.RayError as error:
+        except ray.exceptions.RayTaskError as error:
             return f"node {node.name} cannot run a task: {str(error).strip().splitlines()[-1]}"
+        except ray.exceptions.RayError as error:
+            return "" if _is_gone(node) else f"node {node.name} cannot run a task: {error}"
         differences = [
             f"{name} {facts.get(name, 'none')} where the driver has {value}"
             for name, value in self.expected.items()
@@ -114,6 +118,16 @@ class Agreement:
         problems += [problem for answer in done if (problem := self.problem(answers[answer], answer))]
         if problems:
             raise ClusterError(f"{'; '.join(sorted(problems))}; make the nodes alike and start them anew")
+
+
+def _is_gone(node: Node) -> bool:
+    """Whether a node is gone, or is so within the seconds that Ray takes to notice."""
+    end = time.monotonic() + _GONE_SECONDS
+    while any(row.id == node.id for row in list_nodes()):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.2)
+    return True
 
 
 def software_agreement() -> Agreement:

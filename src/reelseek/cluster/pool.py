@@ -7,6 +7,7 @@ tries it is a failure with its reasons.
 """
 
 import errno
+import logging
 import os
 import time
 from collections import Counter, deque
@@ -28,6 +29,7 @@ _NODES_SECONDS = 2.0  # between two looks at the nodes
 _NO_LIMIT = 10.0**9
 _DISK_FULL = os.strerror(errno.ENOSPC)
 _AGAIN = object()
+_log = logging.getLogger("reelseek")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -202,8 +204,9 @@ class ActorPool(Generic[Item, Result]):
                 self._checks[self._agreement.start(node)] = node
         for check in ray.wait(list(self._checks), num_returns=len(self._checks), timeout=0)[0] if self._checks else []:
             node = self._checks.pop(check)
-            if self._agreement.problem(node, check):
+            if problem := self._agreement.problem(node, check):
                 self._refused.add(node.id)
+                _log.warning("%s; it joined after work began, and is not used", problem)
             else:
                 self._usable[node.id] = node
 

@@ -93,7 +93,7 @@ def remove_videos(
             for content in contents:
                 storage.drop_content(content)
             _note(storage, _Removal(ids, contents, words=words))
-        _finish(storage, erase)
+        _finish(storage) if erase is None else _finish(storage, erase)
     return [ids[name] for name in names]
 
 

@@ -4,13 +4,16 @@ Every process computes the loss of the whole batch from everybody's embeddings, 
 times the number of processes; averaged over processes the gradients are those of one process with the whole batch.
 """
 
+import hashlib
 import os
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from reelseek.errors import UsageError
+from reelseek.library.files import write_whole_bytes
 
 __all__ = [
     "active",
@@ -19,9 +22,12 @@ __all__ = [
     "all_true",
     "average_gradients",
     "barrier",
+    "broadcast_bytes",
+    "is_local_main_process",
     "is_main_process",
     "join",
     "rank",
+    "share_file",
     "total_count",
     "world_size",
 ]
@@ -70,6 +76,42 @@ def rank() -> int:
 def is_main_process() -> bool:
     """Whether this process writes files and reports: the one of rank 0."""
     return rank() == 0
+
+
+def is_local_main_process() -> bool:
+    """Whether this process is the first of its machine: the one that writes what each machine has of its own."""
+    return world_size() == 1 or int(os.environ.get("LOCAL_RANK", "0")) == 0
+
+
+def broadcast_bytes(data: bytes) -> bytes:
+    """Return the bytes that the main process has, in every process."""
+    if not active():
+        return data
+    count = torch.tensor(len(data))
+    dist.broadcast(count, 0)
+    buffer = torch.zeros(int(count), dtype=torch.uint8)
+    if is_main_process() and data:
+        buffer = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    dist.broadcast(buffer, 0)
+    return buffer.numpy().tobytes()
+
+
+def share_file(path: Path) -> None:
+    """Give every process the file that the main process has at a path, or none; machines need share no folder."""
+    if not active():
+        return
+    data = path.read_bytes() if path.is_file() else b""
+    hashed = hashlib.sha256(data).digest()
+    if all_true(broadcast_bytes(hashed) == hashed):
+        return
+    received = broadcast_bytes(data)
+    if received != data and is_local_main_process():
+        if received:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole_bytes(path, received)
+        else:
+            path.unlink()
+    barrier()
 
 
 def barrier() -> None:

@@ -146,14 +146,19 @@ class Segment:
         places = np.searchsorted(sorted_hashes, hashes)
         equal = places < len(sorted_hashes)
         equal[equal] = sorted_hashes[places[equal]] == hashes[equal]
-        for query in np.flatnonzero(equal).tolist():
-            place = int(places[query])
-            while place < len(sorted_hashes) and sorted_hashes[place] == hashes[query]:
-                video = np.array([order[place]], np.int64)
-                if self.ids(video) == [ids[query]]:
-                    videos[query] = video[0]
-                place += 1
+        queries = np.flatnonzero(equal)
+        videos[queries] = order[places[queries]]
+        for query, name in zip(queries.tolist(), self.ids(videos[queries]), strict=True):
+            if name != ids[query]:
+                videos[query] = self._find_among_equal(ids[query], int(places[query]))
         return videos if deleted else self._live(videos)
+
+    def _find_among_equal(self, identifier: str, place: int) -> int:
+        """The number of a video whose hash others have too, from the first place of it; -1 where it is none of them."""
+        hashes, order = self._array("id_hashes.npy"), self._array("id_order.npy")
+        equal = order[place : int(np.searchsorted(hashes, hashes[place], side="right"))].astype(np.int64)
+        names = self.ids(equal)
+        return int(equal[names.index(identifier)]) if identifier in names else -1
 
     def find_numbers(self, numbers: npt.NDArray[np.int64]) -> Rows:
         """Numbers in the segment of videos by their numbers in the library; -1 as for `find`."""

@@ -13,7 +13,7 @@ __all__ = ["PLACES", "Floats", "InMemory", "Matrix", "PatternVectors", "Slots", 
 
 PLACES = np.dtype([("pattern", np.uint32), ("start", np.uint64)])
 """For each clip the number of its presence pattern, and where its slots begin."""
-_TOUCHED = 2**28  # bytes of mapped pages after which they are let go
+_TOUCHED = 2**25  # bytes of mapped pages of a segment after which they are let go
 _BLOCK = 2**14  # clips that are read at once
 _PAGES = 2**16  # bytes that one fault maps at most
 Floats = npt.NDArray[np.float32] | npt.NDArray[np.float16]

@@ -76,9 +76,7 @@ def train(
     """
     out = Path(out)
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
-    named = None if recipe.train.device == "auto" else recipe.train.device  # the default leaves it to REELSEEK_DEVICE
-    target = parallel.join(resolve_device(named if device is None else device))
-    matmul_precision(target)
+    target = _join(recipe, device)
     torch.manual_seed(recipe.train.seed)
     reader, splits = _open_data(recipe, library)
     model = build_model(recipe, reader, splits[0])
@@ -96,7 +94,7 @@ def train(
         trainer.batch_reader.pseudo_labels = labels
     trainer.resume()
     trainer.fit(report if report and parallel.is_main_process() else (lambda *_: None), after, stage)
-    parallel.barrier()
+    parallel.share_file(trainer.checkpoints.folder / "best.safetensors")
     trainer.checkpoints.load_best(model)
     parallel.barrier()
     if splits[1].set_aside_from == splits[0].name:  # set aside for validation only; closed forms may use them now
@@ -107,14 +105,22 @@ def train(
     return model.eval()
 
 
+def _join(recipe: Recipe, device: str | torch.device | None) -> torch.device:
+    """Join the processes that train together, if there are any; returns where this one computes."""
+    named = None if recipe.train.device == "auto" else recipe.train.device  # the default leaves it to REELSEEK_DEVICE
+    target = parallel.join(resolve_device(named if device is None else device))
+    matmul_precision(target)
+    return target
+
+
 def _encode_texts_once(model: RetrievalModel, library: FeatureSource, splits: tuple[Split, Split]) -> None:
     """Let a frozen text side read every caption from what it gave once; it is kept beside a library."""
     folder = library.path / "texts" if isinstance(library, Library) else None
     texts = [text for split in splits for text in split.texts]
-    if folder is None or parallel.is_main_process():
+    if folder is None or parallel.is_local_main_process():
         encode_once(model, texts, folder)
     parallel.barrier()
-    if folder is not None and not parallel.is_main_process():
+    if folder is not None and not parallel.is_local_main_process():
         encode_once(model, texts, folder)
 
 
@@ -185,7 +191,16 @@ class Trainer:
         self.checkpoints = Checkpoints(out, run_identity(recipe, splits, reader.fingerprints))
 
     def resume(self) -> None:
-        """Continue the run that the folder holds, if it holds one."""
+        """Continue the run that the folder of the main process holds, if it holds one.
+
+        Raises:
+            RecipeError: the folder holds something else, or processes read different libraries.
+        """
+        identity = self.checkpoints.identity.encode()
+        if not parallel.all_true(parallel.broadcast_bytes(identity) == identity):
+            raise RecipeError("processes read different recipes, splits or features; give machines the same library")
+        for name in ("best.safetensors", "log.csv", "state.safetensors"):
+            parallel.share_file(self.checkpoints.folder / name)
         self.checkpoints.resume(self.state)
 
     def fit(self, report: Report, after: AfterEpoch | None, stage: str) -> None:

@@ -54,7 +54,8 @@ END;
 CREATE TRIGGER changes_track_added AFTER INSERT ON tracks BEGIN
   INSERT INTO track_groups VALUES (new.expert, new.fingerprint, new.modality, new.dim, new.dtype, 1, new.steps > 0, 0)
     ON CONFLICT DO UPDATE SET tracks = tracks + 1, present = present + excluded.present;
-  UPDATE changes SET features = (SELECT number FROM next_revision) WHERE video IN (
+  UPDATE changes SET features = (SELECT number FROM next_revision)
+    WHERE features <> (SELECT number FROM next_revision) AND video IN (
     SELECT id FROM videos WHERE content = new.owner
     UNION ALL SELECT substr(new.owner, 4) WHERE new.owner GLOB 'id:*');
 END;
@@ -63,7 +64,8 @@ CREATE TRIGGER changes_track_removed AFTER DELETE ON tracks BEGIN
   UPDATE track_groups SET tracks = tracks - 1, present = present - (old.steps > 0), removed = removed + 1
     WHERE expert = old.expert
     AND fingerprint = old.fingerprint AND modality = old.modality AND dim = old.dim AND dtype = old.dtype;
-  UPDATE changes SET features = (SELECT number FROM next_revision) WHERE video IN (
+  UPDATE changes SET features = (SELECT number FROM next_revision)
+    WHERE features <> (SELECT number FROM next_revision) AND video IN (
     SELECT id FROM videos WHERE content = old.owner
     UNION ALL SELECT substr(old.owner, 4) WHERE old.owner GLOB 'id:*');
 END;
@@ -75,7 +77,8 @@ ON tracks BEGIN
     AND fingerprint = old.fingerprint AND modality = old.modality AND dim = old.dim AND dtype = old.dtype;
   INSERT INTO track_groups VALUES (new.expert, new.fingerprint, new.modality, new.dim, new.dtype, 1, new.steps > 0, 0)
     ON CONFLICT DO UPDATE SET tracks = tracks + 1, present = present + excluded.present;
-  UPDATE changes SET features = (SELECT number FROM next_revision) WHERE video IN (
+  UPDATE changes SET features = (SELECT number FROM next_revision)
+    WHERE features <> (SELECT number FROM next_revision) AND video IN (
     SELECT id FROM videos WHERE content IN (old.owner, new.owner)
     UNION ALL SELECT substr(old.owner, 4) WHERE old.owner GLOB 'id:*'
     UNION ALL SELECT substr(new.owner, 4) WHERE new.owner GLOB 'id:*');
@@ -83,41 +86,48 @@ END;
 
 CREATE TRIGGER changes_content_added AFTER INSERT ON contents BEGIN
   UPDATE changes SET features = (SELECT number FROM next_revision)
-    WHERE video IN (SELECT id FROM videos WHERE content = new.hash);
+    WHERE features <> (SELECT number FROM next_revision) AND video IN (SELECT id FROM videos WHERE content = new.hash);
 END;
 CREATE TRIGGER changes_content_removed AFTER DELETE ON contents BEGIN
   UPDATE changes SET features = (SELECT number FROM next_revision)
-    WHERE video IN (SELECT id FROM videos WHERE content = old.hash);
+    WHERE features <> (SELECT number FROM next_revision) AND video IN (SELECT id FROM videos WHERE content = old.hash);
 END;
 CREATE TRIGGER changes_content_changed AFTER UPDATE OF hash, cuts ON contents
 WHEN old.hash IS NOT new.hash OR old.cuts IS NOT new.cuts BEGIN
   UPDATE changes SET features = (SELECT number FROM next_revision)
-    WHERE video IN (SELECT id FROM videos WHERE content IN (old.hash, new.hash));
+    WHERE features <> (SELECT number FROM next_revision)
+      AND video IN (SELECT id FROM videos WHERE content IN (old.hash, new.hash));
 END;
 
 CREATE TRIGGER changes_text_added AFTER INSERT ON texts BEGIN
-  UPDATE changes SET words = (SELECT number FROM next_revision) WHERE video IN (
+  UPDATE changes SET words = (SELECT number FROM next_revision)
+    WHERE words <> (SELECT number FROM next_revision) AND video IN (
     SELECT id FROM videos WHERE content = new.owner
     UNION ALL SELECT substr(new.owner, 4) WHERE new.owner GLOB 'id:*');
 END;
 CREATE TRIGGER changes_text_removed AFTER DELETE ON texts BEGIN
-  UPDATE changes SET words = (SELECT number FROM next_revision) WHERE video IN (
+  UPDATE changes SET words = (SELECT number FROM next_revision)
+    WHERE words <> (SELECT number FROM next_revision) AND video IN (
     SELECT id FROM videos WHERE content = old.owner
     UNION ALL SELECT substr(old.owner, 4) WHERE old.owner GLOB 'id:*');
 END;
 CREATE TRIGGER changes_text_changed AFTER UPDATE ON texts BEGIN
-  UPDATE changes SET words = (SELECT number FROM next_revision) WHERE video IN (
+  UPDATE changes SET words = (SELECT number FROM next_revision)
+    WHERE words <> (SELECT number FROM next_revision) AND video IN (
     SELECT id FROM videos WHERE content IN (old.owner, new.owner)
     UNION ALL SELECT substr(old.owner, 4) WHERE old.owner GLOB 'id:*'
     UNION ALL SELECT substr(new.owner, 4) WHERE new.owner GLOB 'id:*');
 END;
 
 CREATE TRIGGER changes_caption_added AFTER INSERT ON captions BEGIN
-  UPDATE changes SET words = (SELECT number FROM next_revision) WHERE video = new.video;
+  UPDATE changes SET words = (SELECT number FROM next_revision)
+    WHERE words <> (SELECT number FROM next_revision) AND video = new.video;
 END;
 CREATE TRIGGER changes_caption_removed AFTER DELETE ON captions BEGIN
-  UPDATE changes SET words = (SELECT number FROM next_revision) WHERE video = old.video;
+  UPDATE changes SET words = (SELECT number FROM next_revision)
+    WHERE words <> (SELECT number FROM next_revision) AND video = old.video;
 END;
 CREATE TRIGGER changes_caption_changed AFTER UPDATE ON captions BEGIN
-  UPDATE changes SET words = (SELECT number FROM next_revision) WHERE video IN (old.video, new.video);
+  UPDATE changes SET words = (SELECT number FROM next_revision)
+    WHERE words <> (SELECT number FROM next_revision) AND video IN (old.video, new.video);
 END;
