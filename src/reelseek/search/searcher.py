@@ -247,6 +247,7 @@ class Searcher:
         lines: Sequence[Line | None],
     ) -> list[tuple[Why, ...]]:  # fmt: skip
         """Of each clip; beyond the first ten only the lines where reasons take embedding clips again."""
+        gallery.reader.prepare(clip.video for clip in clips)
         explained = contributions(self.model, gallery.evidence, question, clips[:_EXPLAINED], embedding[:_EXPLAINED])
         explained += [{}] * (len(clips) - len(explained))
         return [

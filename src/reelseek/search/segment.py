@@ -203,7 +203,9 @@ class Segment:
     def clip(self, row: int) -> Clip:
         """A clip by its row."""
         video, start, end = self.clips[row].item()
-        (name,) = self.ids(np.array([video]))
+        ends = self._videos["id_end"]
+        encoded = self._ids[int(ends[video - 1]) if video else 0 : int(ends[video])].tobytes()
+        name = encoded.decode("utf-8", "surrogatepass")
         return Clip(name, None if np.isnan(start) else start, None if np.isnan(end) else end)
 
     def live_rows(self) -> Rows:

@@ -166,6 +166,8 @@ class Index:
         if isinstance(rows, slice):
             rows = np.arange(*rows.indices(len(self)))
         first = self.segments[0].slots if self.segments else None
+        if first is not None and len(self.segments) == 1:
+            return Embedding.even(torch.from_numpy(first.values(rows)), torch.from_numpy(first.present(rows)))
         shape = (len(rows), len(self.slots) if first is None else first.patterns.shape[1])
         values = np.zeros((*shape, 1 if first is None else first.dim), np.float32)
         present = np.zeros(shape, bool)

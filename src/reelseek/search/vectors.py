@@ -13,6 +13,7 @@ __all__ = ["PLACES", "Floats", "InMemory", "Matrix", "PatternVectors", "Slots", 
 
 PLACES = np.dtype([("pattern", np.uint32), ("start", np.uint64)])
 """For each clip the number of its presence pattern, and where its slots begin."""
+_SMALL = 2**27  # bytes of vectors whose pages stay mapped
 _TOUCHED = 2**25  # bytes of mapped pages of a segment after which they are let go
 _BLOCK = 2**14  # clips that are read at once
 _PAGES = 2**16  # bytes that one fault maps at most
@@ -93,7 +94,7 @@ class Slots:
 
     def _touch(self, rows: int) -> None:
         self._touched += rows * _PAGES
-        if self._touched > _TOUCHED:
+        if self._touched > _TOUCHED and self._values.nbytes > _SMALL:
             self._file.release()
             self._touched = 0
 
@@ -105,6 +106,8 @@ def expand(starts: Rows, counts: Rows) -> Rows:
 
 
 def _unpack(packed: Floats, present: npt.NDArray[np.bool_]) -> Matrix:
+    if present.all():
+        return _single(packed).reshape(*present.shape, packed.shape[1])
     values = np.zeros((*present.shape, packed.shape[1]), np.float32)
     values[present] = packed
     return values
