@@ -74,7 +74,8 @@ def serve(
             say_joint_model(searcher.model)
             if remote is not None:
                 remote.start(searcher.index)
-                say(f"{len(searcher.index.segments)} segments are searched by {remote.groups} groups of {replicas}")
+                segments = len(searcher.index.segments)
+                say(f"segments of the index: {segments}, in groups: {remote.groups}, replicas of each: {replicas}")
             say("loading what the first search needs ...")
             searcher.search("a first search", k=1)
             return create_app(searcher, token=token, host=host, copies_gb=copies_gb)

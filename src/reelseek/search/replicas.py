@@ -30,6 +30,7 @@ __all__ = ["Replicas", "SegmentReader"]
 _START_SECONDS = 120.0  # until all groups have to answer
 _ANSWER_SECONDS = 60.0  # for one answer; a large segment is read into memory by the first question
 _RETRY_SECONDS = 2.0  # for an answer once a replica of the group has failed; after it the segments are read here
+_PING_SECONDS = 5.0  # for a sign of life; one that went to a dead replica may never be answered
 _HEALTH_SECONDS = 2.0  # between two health checks
 _UNUSED = 500  # questions after which a segment that none of them named is closed
 _log = logging.getLogger("reelseek")
@@ -185,7 +186,7 @@ class _Group:
         """Until a replica answers again."""
         while not self._closed.wait(0.5):
             try:
-                self._handle.ping.remote().result(timeout_s=_ANSWER_SECONDS)
+                self._handle.ping.remote().result(timeout_s=_PING_SECONDS)
             except Exception:  # whatever it is, there is no replica yet
                 continue
             _log.warning("a replica of group %d answers again", self.number + 1)
@@ -292,14 +293,15 @@ class Replicas:
         """End the replicas, and Serve itself where it was started here and nobody else uses it."""
         if not self._started:
             return
-        self._started = False
-        serve = _import_serve()
+        serve, self._started = _import_serve(), False
         for group in self._groups:
             group.close()
+        self._groups = []
+        if self._cluster.address == "local":
+            return  # all of it ends with the connection
         for name in serve.status().applications:
             if name.startswith(f"{self._name}-"):
                 serve.delete(name)
-        self._groups = []
         if self._serve_is_ours and not serve.status().applications:
             serve.shutdown()
 
