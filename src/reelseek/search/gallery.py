@@ -16,6 +16,7 @@ from reelseek.search.current import CurrentIndex
 from reelseek.search.exact import ExactGallery
 from reelseek.search.explain import Evidence
 from reelseek.search.fulltext import Line
+from reelseek.search.nearest import Run, run_here
 from reelseek.search.question import Selection, weigh
 from reelseek.search.scoring import background_scores
 
@@ -28,12 +29,14 @@ class Gallery:
 
     Args:
         exact_on: score every clip there instead of searching nearest neighbours.
+        run: reads the segments for a search.
     """
 
     library: Library
     model: RetrievalModel
     current: CurrentIndex
     exact_on: torch.device | None = None
+    run: Run = run_here
 
     def __post_init__(self) -> None:
         self._backgrounds: dict[bytes, npt.NDArray[np.float64]] = {}

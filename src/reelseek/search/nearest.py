@@ -1,31 +1,43 @@
-"""The nearest clips of several segments, merged: lists of all of them first say which clips may be the best."""
+"""The nearest clips of several segments, merged: lists of all of them first say which clips may be the best.
 
-from collections.abc import Sequence
+What is read of a segment is a `Call`. Who runs the calls is a parameter: this process, or replicas on a cluster that
+have the segments open, see `replicas`. Either gives the same answers.
+"""
+
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from reelseek.search.neighbours import Neighbours
 from reelseek.search.segment import Segment
-from reelseek.search.vectors import Matrix, Rows
+from reelseek.search.vectors import Floats, Matrix, Rows
 
-__all__ = ["Best", "Part", "nearest"]
+__all__ = ["Best", "Call", "Method", "Part", "Run", "nearest", "run_here", "search_parts"]
 
 Best = tuple[Matrix, Rows]
 """Scores and rows of clips, the best first."""
+Method = Literal["search", "estimate", "score", "slots"]
 
 
 @dataclass(frozen=True)
 class Part:
-    """The clips of a presence pattern in one segment, whose first row in the index is `base`."""
+    """The clips of a presence pattern in one segment, whose first row in the index is `base`; '' is all its clips."""
 
     base: int
     segment: Segment
-    pattern: str
+    pattern: str = ""
 
     @property
     def neighbours(self) -> Neighbours:
         return self.segment.neighbours(self.pattern)
+
+    @property
+    def exact(self) -> bool:
+        """Whether every clip is looked at; known without opening the neighbours."""
+        return self.pattern not in (self.segment.record.lists or {})
 
     def search(self, queries: Matrix, count: int) -> list[Best]:
         """For each query the best clips that are not deleted."""
@@ -38,6 +50,17 @@ class Part:
                 return [(scores[:count], rows[:count]) for scores, rows in answers]
             depth *= 4
 
+    def estimate(self, queries: Matrix, count: int) -> tuple[Matrix, Rows, int]:
+        """What `Neighbours.estimate` gives, and how many clips there are."""
+        return (*self.neighbours.estimate(queries, count), len(self.neighbours.rows))
+
+    def score(self, queries: Matrix, candidates: Sequence[Rows], count: int) -> list[Best]:
+        """For each query the best of what `estimate` gave that are not deleted."""
+        return [
+            self.live(*self.neighbours.score(query, rows, count))
+            for query, rows in zip(queries, candidates, strict=True)
+        ]
+
     def live(self, scores: Matrix, rows: Rows) -> Best:
         """Without deleted clips, as rows of the index."""
         if self.segment.deleted is not None:
@@ -45,40 +68,96 @@ class Part:
             scores, rows = scores[live], rows[live]
         return scores, rows + self.base
 
+    def slots(self, rows: Rows) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """The slots that some clips have, packed, and which those are, by rows of the segment."""
+        return self.segment.slots.packed(rows), self.segment.slots.present(rows)
+
+
+@dataclass(frozen=True)
+class Call:
+    """Something that is read of a part: one of its methods, and the arguments."""
+
+    part: Part
+    method: Method
+    arguments: tuple[Any, ...]
+
+    def run(self) -> Any:
+        """Read it in this process."""
+        return getattr(self.part, self.method)(*self.arguments)
+
+
+Run = Callable[[Sequence[Call]], list[Any]]
+"""Runs calls, and returns what each gives in their order."""
+_Search = Generator[list[Call], list[Any], list[Best]]
+
+
+def run_here(calls: Sequence[Call]) -> list[Any]:
+    """Run calls in this process."""
+    return [call.run() for call in calls]
+
 
 def nearest(parts: Sequence[Part], queries: Matrix, count: int) -> list[Best]:
-    """For each query the best clips of some segments that are not deleted."""
-    lists = [part for part in parts if not part.neighbours.exact]
+    """For each query the best clips of some parts that are not deleted."""
+    (answers,) = search_parts([(parts, queries)], count)
+    return answers
+
+
+def search_parts(
+    searches: Sequence[tuple[Sequence[Part], Matrix]], count: int, run: Run = run_here
+) -> list[list[Best]]:
+    """`nearest` for several parts and their queries, in as few rounds of calls as one of them takes."""
+    answers: list[list[Best]] = [[] for _ in searches]
+    running = {place: _search(*search, count) for place, search in enumerate(searches)}
+    replies: dict[int, list[Any] | None] = dict.fromkeys(running)
+    while running:
+        rounds: dict[int, list[Call]] = {}
+        for place, search in list(running.items()):
+            try:
+                rounds[place] = search.send(replies[place])  # type: ignore[arg-type]  # None starts it
+            except StopIteration as end:
+                answers[place] = end.value
+                del running[place]
+        results = iter(run([call for calls in rounds.values() for call in calls]) if rounds else [])
+        replies = {place: [next(results) for _ in calls] for place, calls in rounds.items()}
+    return answers
+
+
+def _search(parts: Sequence[Part], queries: Matrix, count: int) -> _Search:
+    """One search; yields the calls of a round, and is sent what they give."""
+    lists = [part for part in parts if not part.exact]
     together = lists if len(lists) > 1 else []
-    answers: list[list[Best]] = [[] for _ in queries]
-    for part in parts:
-        if part not in together:
-            for answer, best in zip(answers, part.search(queries, count), strict=True):
-                answer.append(best)
+    alone = [part for part in parts if part not in together]
+    calls = [Call(part, "search", (queries, count)) for part in alone]
+    results = yield calls + [Call(part, "estimate", (queries, count)) for part in together]
+    answers: list[list[Best]] = results[: len(alone)]
     if together:
-        for answer, best in zip(answers, _search_lists(together, queries, count), strict=True):
-            answer.append(best)
-    return [_merge(answer, count) for answer in answers]
+        answers.append((yield from _score_candidates(together, results[len(alone) :], queries, count)))
+    return [_merge([answer[place] for answer in answers], count) for place in range(len(queries))]
 
 
-def _search_lists(parts: Sequence[Part], queries: Matrix, count: int) -> list[Best]:
+def _score_candidates(
+    parts: Sequence[Part], estimates: Sequence[tuple[Matrix, Rows, int]], queries: Matrix, count: int
+) -> _Search:
     """Score again the clips that the lists of several segments think best, as many as two segments alone would take."""
-    estimates = [part.neighbours.estimate(queries, count) for part in parts]
-    most = 2 * max(scores.shape[1] for scores, _ in estimates)
-    owner = np.repeat(np.arange(len(parts)), [scores.shape[1] for scores, _ in estimates])
-    scores = np.hstack([scores for scores, _ in estimates])
-    candidates = np.hstack([candidates for _, candidates in estimates])
+    most = 2 * max(scores.shape[1] for scores, _, _ in estimates)
+    owner = np.repeat(np.arange(len(parts)), [scores.shape[1] for scores, _, _ in estimates])
+    scores = np.hstack([scores for scores, _, _ in estimates])
+    candidates = np.hstack([candidates for _, candidates, _ in estimates])
     scores[candidates < 0] = -np.inf
-    answers = []
-    for place, query in enumerate(queries):
+    selected: list[list[Rows]] = [[] for _ in parts]
+    for place in range(len(queries)):
         best = np.argpartition(-scores[place], most)[:most] if most < scores.shape[1] else np.arange(scores.shape[1])
-        merged = _merge([
-            part.live(*part.neighbours.score(query, candidates[place, best[owner[best] == number]], count))
-            for number, part in enumerate(parts)
-        ], count)  # fmt: skip
-        if len(merged[0]) < min(count, sum(len(part.neighbours.rows) for part in parts)):  # many are deleted, or sought
-            merged = _merge([part.search(query[None], count)[0] for part in parts], count)
-        answers.append(merged)
+        for number, rows in enumerate(selected):
+            rows.append(candidates[place, best[owner[best] == number]])
+    results = yield [Call(part, "score", (queries, rows, count)) for part, rows in zip(parts, selected, strict=True)]
+    answers = [_merge([result[place] for result in results], count) for place in range(len(queries))]
+    enough = min(count, sum(clips for _, _, clips in estimates))
+    short = [place for place, (best, _) in enumerate(answers) if len(best) < enough]  # many are deleted, or sought
+    if short:
+        results = yield [Call(part, "search", (queries[place : place + 1], count)) for place in short for part in parts]
+        for number, place in enumerate(short):
+            several = results[number * len(parts) : (number + 1) * len(parts)]
+            answers[place] = _merge([best for (best,) in several], count)
     return answers
 
 

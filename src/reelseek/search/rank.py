@@ -12,6 +12,7 @@ from reelseek.search.current import CurrentIndex
 from reelseek.search.exact import ExactGallery
 from reelseek.search.fulltext import Line, lines_with_phrase, matching_lines
 from reelseek.search.index import Index
+from reelseek.search.nearest import Run, run_here
 from reelseek.search.question import Question
 from reelseek.search.scoring import candidate_rows, lines_by_row, literal_scores, rows_of_lines
 
@@ -39,10 +40,12 @@ def rank(
     question: Question,
     count: int | None,
     exact: ExactGallery | None = None,
+    run: Run = run_here,
 ) -> Ranking:
     """Candidates by vectors and by full text, all scored alike.
 
     Args:
+        run: reads the segments.
         exact: finds candidates instead of the index's neighbours.
         count: how many candidates of each presence pattern are looked at; None scores every clip.
     """
@@ -56,19 +59,21 @@ def rank(
         elif exact is not None:
             nearest = exact.nearest(question, count)
         else:
-            (nearest,) = candidate_rows(model, index, question.texts, question.mix, count)
+            (nearest,) = candidate_rows(model, index, question.texts, question.mix, count, run)
         rows = current.present_rows(np.union1d(nearest, np.fromiter(lines, np.int64, len(lines))))
     if query.refused and count is not None:
         rows = np.setdiff1d(rows, np.concatenate([rows_with_phrases(library, current, [p]) for p in query.refused]))
-    scores = _scores(model, index, question, rows) + literal_scores(lines, rows)
+    scores = _scores(model, index, question, rows, run) + literal_scores(lines, rows)
     order = np.lexsort((_places(index, rows, scores), -scores))
     return Ranking(rows[order], scores[order], lines)
 
 
-def _scores(model: RetrievalModel, index: Index, question: Question, rows: Rows) -> npt.NDArray[np.float64]:
+def _scores(model: RetrievalModel, index: Index, question: Question, rows: Rows, run: Run) -> npt.NDArray[np.float64]:
     """The model's similarity to some clips, a block of their embeddings in memory at a time."""
+    if len(rows) > _BLOCK:
+        run = run_here  # so many are scored where they are read
     blocks = (rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK))
-    return np.concatenate([np.zeros(0), *(question.scores(model, index.embedding(block)) for block in blocks)])
+    return np.concatenate([np.zeros(0), *(question.scores(model, index.embedding(block, run)) for block in blocks)])
 
 
 def _places(index: Index, rows: Rows, scores: npt.NDArray[np.float64]) -> Rows:

@@ -12,6 +12,7 @@ from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.models.systems.concepts import background_queries
 from reelseek.search.fulltext import Line, matching_lines
 from reelseek.search.index import Index
+from reelseek.search.nearest import Run, run_here, search_parts
 from reelseek.search.neighbours import flat_vectors
 
 __all__ = ["LITERAL", "Owners", "background_scores", "candidate_rows", "lines_by_row", "literal_scores",
@@ -23,13 +24,19 @@ Rows = npt.NDArray[np.int64]
 
 
 def candidate_rows(
-    model: RetrievalModel, index: Index, texts: Embedding, mix: npt.NDArray[np.float32], count: int
+    model: RetrievalModel,
+    index: Index,
+    texts: Embedding,
+    mix: npt.NDArray[np.float32],
+    count: int,
+    run: Run = run_here,
 ) -> list[Rows]:
     """For each question the rows of the best clips of every presence pattern; without neighbours all with evidence.
 
     Args:
         texts: of the terms of all questions.
         mix: what each of them counts in each question [question, text].
+        run: reads the segments.
     """
     if model.pairwise:
         count = max(count, index.candidates or index.live)
@@ -38,12 +45,13 @@ def candidate_rows(
         with torch.inference_mode():
             texts = model.coarse_texts(texts)
     rows: list[list[Rows]] = [[np.zeros(0, np.int64)] for _ in mix]
-    for pattern in index.patterns:
+    searches = []
+    for pattern, parts in index.patterns.items():
         vectors = _directions(texts, pattern, renormalise=model.renormalise)
-        if vectors is None:
-            continue
-        queries = flat_vectors(np.einsum("qt,tsd->qsd", mix, vectors), pattern)
-        for query, (_, best) in enumerate(index.nearest(pattern, queries, count)):
+        if vectors is not None:
+            searches.append((parts, flat_vectors(np.einsum("qt,tsd->qsd", mix, vectors), pattern)))
+    for answers in search_parts(searches, count, run):
+        for query, (_, best) in enumerate(answers):
             rows[query].append(best)
     return [np.concatenate(parts) for parts in rows]
 

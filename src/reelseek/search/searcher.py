@@ -24,6 +24,7 @@ from reelseek.search.fulltext import Line, lines_with_phrase, matching_lines
 from reelseek.search.gallery import Gallery, Seconds
 from reelseek.search.hit import Hit, Miss, Why, Within
 from reelseek.search.index import Index
+from reelseek.search.nearest import Run, run_here
 from reelseek.search.query import Query, parse_query
 from reelseek.search.question import Question, ask, select, weigh
 from reelseek.search.rank import Ranking, merge_moments, rank, rows_with_phrases
@@ -59,6 +60,7 @@ class Searcher:
         exact: score every clip on that device instead of searching nearest neighbours; on an accelerator the
             embeddings of all clips have to fit into its memory.
         progress: called with how many clips are embedded, and of how many, whenever an index is built.
+        run: reads the segments for `search`: this process, or replicas on a cluster, see `replicas.Replicas`.
 
     Attributes:
         left_out: why tracks of the library that the model could read are not searched; '' where none are.
@@ -77,11 +79,12 @@ class Searcher:
         device: str | torch.device | None = None,
         exact: bool = False,
         progress: Progress | None = None,
+        run: Run = run_here,
     ) -> None:
         self.library = library
         loaded = load_for(library, model, device)
         self.model, self.left_out = loaded.model, loaded.left_out
-        self._update, self._progress = update, progress
+        self._update, self._progress, self._run = update, progress, run
         self._exact_on = (device_of(self.model) if device is None else resolve_device(device)) if exact else None
         self._current = CurrentIndex(library, self.model, rule, update=update, progress=progress)
         self._selections: dict[tuple[str, ...], CurrentIndex] = {}
@@ -150,7 +153,7 @@ class Searcher:
     def _gallery(self, experts: tuple[str, ...] | None) -> Gallery:
         current = self._current if experts is None else self._selected(experts)
         if experts not in self._galleries:
-            self._galleries[experts] = Gallery(self.library, self.model, current, self._exact_on)
+            self._galleries[experts] = Gallery(self.library, self.model, current, self._exact_on, self._run)
         return self._galleries[experts]
 
     def _selected(self, experts: tuple[str, ...]) -> CurrentIndex:
@@ -207,7 +210,7 @@ class Searcher:
         index = gallery.current.index
         count = 4 * k + 40
         while True:
-            ranking = rank(self.library, self.model, gallery.current, question, count, gallery.exact)
+            ranking = rank(self.library, self.model, gallery.current, question, count, gallery.exact, gallery.run)
             moments = merge_moments(index, ranking, k, group_by)
             if len(moments) >= k or count >= len(index) or parsed.phrases:
                 break

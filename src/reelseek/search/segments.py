@@ -22,9 +22,9 @@ from reelseek.library.tokens import Clip
 from reelseek.models.model import Embedding
 from reelseek.search.columns import hash_ids
 from reelseek.search.generation import Sums
-from reelseek.search.nearest import Best, Part, nearest
+from reelseek.search.nearest import Best, Call, Part, Run, nearest, run_here
 from reelseek.search.segment import Segment
-from reelseek.search.vectors import Rows
+from reelseek.search.vectors import Rows, unpack
 
 __all__ = ["Clips", "DamagedSegment", "Index", "LeftOut"]
 
@@ -161,8 +161,12 @@ class Index:
             selected = numbers == number
             yield number, selected, rows[selected] - int(self._ends[number]) + len(self.segments[number])
 
-    def embedding(self, rows: Rows | slice) -> Embedding:
-        """The embeddings of some clips."""
+    def embedding(self, rows: Rows | slice, run: Run = run_here) -> Embedding:
+        """The embeddings of some clips.
+
+        Args:
+            run: reads them.
+        """
         if isinstance(rows, slice):
             rows = np.arange(*rows.indices(len(self)))
         first = self.segments[0].slots if self.segments else None
@@ -171,9 +175,10 @@ class Index:
         shape = (len(rows), len(self.slots) if first is None else first.patterns.shape[1])
         values = np.zeros((*shape, 1 if first is None else first.dim), np.float32)
         present = np.zeros(shape, bool)
-        for number, selected, local in self._split(rows):
-            slots = self.segments[number].slots
-            values[selected], present[selected] = slots.values(local), slots.present(local)
+        split = list(self._split(rows))
+        slots = run([Call(Part(0, self.segments[number]), "slots", (local,)) for number, _, local in split])
+        for (_, selected, _), (packed, has) in zip(split, slots, strict=True):
+            values[selected], present[selected] = unpack(packed, has), has
         return Embedding.even(torch.from_numpy(values), torch.from_numpy(present))
 
     def blocks(self, clips: int) -> Iterator[tuple[Rows, Embedding]]:

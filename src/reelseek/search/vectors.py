@@ -9,7 +9,8 @@ import torch
 
 from reelseek.search.generation import StoredFile
 
-__all__ = ["PLACES", "Floats", "InMemory", "Matrix", "PatternVectors", "Slots", "Vectors", "expand", "pattern_name"]
+__all__ = ["PLACES", "Floats", "InMemory", "Matrix", "PatternVectors", "Slots", "Vectors", "expand", "pattern_name",
+           "unpack"]  # fmt: skip
 
 PLACES = np.dtype([("pattern", np.uint32), ("start", np.uint64)])
 """For each clip the number of its presence pattern, and where its slots begin."""
@@ -73,12 +74,12 @@ class Slots:
 
     def values(self, rows: Rows) -> Matrix:
         """Single precision [clip, slot, dim]; zeros where a slot is not present."""
-        return _unpack(self.packed(rows), self.present(rows))
+        return unpack(self.packed(rows), self.present(rows))
 
     def block(self, start: int, stop: int) -> tuple[Matrix, npt.NDArray[np.bool_]]:
         """`values` and `present` of neighbouring clips, read past the map."""
         present = self.present(slice(start, stop))
-        return _unpack(self.packed_block(start, min(stop, len(self))), present), present
+        return unpack(self.packed_block(start, min(stop, len(self))), present), present
 
     def matrix(self, rows: Rows, slots: int) -> Matrix:
         """The slots of clips that have so many, side by side [clip, slot * dim]."""
@@ -105,7 +106,8 @@ def expand(starts: Rows, counts: Rows) -> Rows:
     return np.repeat(starts - (ends - counts), counts) + np.arange(ends[-1] if len(ends) else 0)
 
 
-def _unpack(packed: Floats, present: npt.NDArray[np.bool_]) -> Matrix:
+def unpack(packed: Floats, present: npt.NDArray[np.bool_]) -> Matrix:
+    """Single precision [clip, slot, dim] of slots that are present, zeros where one is not."""
     if present.all():
         return _single(packed).reshape(*present.shape, packed.shape[1])
     values = np.zeros((*present.shape, packed.shape[1]), np.float32)
