@@ -170,7 +170,8 @@ def test_a_replica_that_dies_fails_no_query_and_is_replaced(
     expected = [here.search(query) for query in QUERIES]
     old = dict(list(_actors(replicas).items())[:victims])
     if victims == 4:
-        monkeypatch.setattr(replicas_module, "_RETRY_SECONDS", 0.05)  # no replica starts so soon
+        for name in ("_ANSWER_SECONDS", "_RETRY_SECONDS"):
+            monkeypatch.setattr(replicas_module, name, 0.3)  # no replica starts so soon
     killed, rounds = Event(), 0  # after the death of the last one
     killer = Thread(target=lambda: (time.sleep(0.3), [ray.kill(actor) for actor in old.values()], killed.set()))
     killer.start()
