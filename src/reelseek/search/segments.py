@@ -170,7 +170,7 @@ class Index:
         if isinstance(rows, slice):
             rows = np.arange(*rows.indices(len(self)))
         first = self.segments[0].slots if self.segments else None
-        if first is not None and len(self.segments) == 1:
+        if first is not None and len(self.segments) == 1 and run is run_here:  # nothing to put together
             return Embedding.even(torch.from_numpy(first.values(rows)), torch.from_numpy(first.present(rows)))
         shape = (len(rows), len(self.slots) if first is None else first.patterns.shape[1])
         values = np.zeros((*shape, 1 if first is None else first.dim), np.float32)

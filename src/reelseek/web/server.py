@@ -54,7 +54,8 @@ def serve_app(make: Callable[[], FastAPI], *, host: str, port: int, token: str |
 def uvicorn_config(app: FastAPI) -> uvicorn.Config:
     """The settings under which an application is served."""
     return uvicorn.Config(
-        app, http=_Connection, ws="none", log_config=None, log_level="warning", access_log=False, server_header=False,
+        app, http=_Connection, loop="asyncio", ws="none", log_config=None, log_level="warning", access_log=False,
+        server_header=False,
         proxy_headers=False,  # whoever can connect could name any address as theirs, and guess tokens from each
         h11_max_incomplete_event_size=_MOST_HEAD_BYTES, timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )  # fmt: skip
