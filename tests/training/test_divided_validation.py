@@ -2,6 +2,7 @@
 
 import multiprocessing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,9 +45,9 @@ def _measure(name: str, clips: int, captions: int) -> tuple[np.ndarray, np.ndarr
     return measured.scores, measured.ranks, measured.as_json(), counts[0], counts[1]
 
 
-def _process(rank: int, folder: Path, cases: list[tuple[str, int, int]]) -> None:
+def _process(rank: int, folder: Path, cases: list[tuple[str, int, int]], answers: Any) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    torch.save([_measure(*case) for case in cases], folder / f"{rank}.pt")
+    answers.put((rank, [_measure(*case) for case in cases]))
     dist.destroy_process_group()
 
 
@@ -55,14 +56,16 @@ def test_two_processes_measure_what_one_does_and_each_embeds_a_share(
 ) -> None:
     cases = [("vse", 300, 2500), ("xpool", 150, 1100), ("vse", 30, 40)]
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_process, args=(rank, tmp_path, cases)) for rank in (0, 1)]
+    answers = context.Queue()
+    processes = [context.Process(target=_process, args=(rank, tmp_path, cases, answers)) for rank in (0, 1)]
     for process in processes:
         process.start()
     alone = [_measure(*case) for case in cases]
+    by_rank = dict(answers.get(timeout=600) for _ in processes)
     for process in processes:
         process.join(600)
         assert process.exitcode == 0
-    both = [torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
+    both = [by_rank[0], by_rank[1]]
     for number, (_, clips, captions) in enumerate(cases):
         scores, ranks, metrics, *_ = alone[number]
         for divided in both:
