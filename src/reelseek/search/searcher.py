@@ -1,5 +1,6 @@
 """A query walks through: parse -> select the evidence -> embed -> rank clips -> merge moments -> reasons."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -33,7 +34,8 @@ from reelseek.search.segment import DamagedError
 
 __all__ = ["Searcher"]
 
-_ATTEMPTS = 5
+_ATTEMPTS = 20
+_PAUSE_SECONDS = 0.01  # longer after every attempt
 _MOST_SELECTIONS = 4  # indexes of some of the experts that are held open
 _EXPLAINED = 10  # hits whose modalities are told where that takes embedding them again
 Answer = TypeVar("Answer")
@@ -108,7 +110,8 @@ class Searcher:
 
     def _answer(self, answer: Callable[[], Answer]) -> Answer:
         """Of one state of the library: once more where another process changed it in the middle of an answer."""
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
+            time.sleep(_PAUSE_SECONDS * attempt)  # several removals may follow upon each other
             self.refresh()
             try:
                 return answer()
