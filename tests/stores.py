@@ -1,11 +1,17 @@
 """A store in memory whose objects change, are refused or end while they are read, as those of real stores do."""
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
+import pytest
 from fsspec import register_implementation
 from fsspec.implementations.memory import MemoryFileSystem
 
-__all__ = ["FaultyStore"]
+from reelseek.media import store
+from reelseek.media.local_copy import default_copies
+
+__all__ = ["FaultyStore", "faulty_store"]
 
 
 class FaultyStore(MemoryFileSystem):
@@ -50,3 +56,14 @@ class FaultyStore(MemoryFileSystem):
 
 
 register_implementation("faulty", FaultyStore, clobber=True)
+
+
+@pytest.fixture
+def faulty_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An empty store, and an empty folder for its local copies."""
+    monkeypatch.setenv("REELSEEK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(store, "_PAUSE_SECONDS", 0.0)
+    default_copies.cache_clear()
+    FaultyStore.reset()
+    yield
+    default_copies.cache_clear()

@@ -4,7 +4,7 @@ import io
 import json
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,21 +17,11 @@ from reelseek.library.arrays import import_features
 from reelseek.library.collection import read_collection
 from reelseek.library.outcomes import put_failure
 from reelseek.library.tasks import is_final
-from reelseek.media import store
 from reelseek.media.address import Address, parse_path
-from reelseek.media.local_copy import default_copies
 from reelseek.media.store import NOT_FETCHED
-from tests.stores import FaultyStore
+from tests.stores import FaultyStore, faulty_store  # noqa: F401 - a fixture
 
-
-@pytest.fixture(autouse=True)
-def _store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("REELSEEK_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(store, "_PAUSE_SECONDS", 0.0)
-    default_copies.cache_clear()
-    FaultyStore.reset()
-    yield
-    default_copies.cache_clear()
+pytestmark = pytest.mark.usefixtures("faulty_store")
 
 
 def _write_tar(path: Path, files: dict[str, bytes]) -> Path:

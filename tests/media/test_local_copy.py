@@ -8,29 +8,19 @@ import subprocess
 import sys
 import tarfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.stores import FaultyStore
+from tests.stores import FaultyStore, faulty_store  # noqa: F401 - a fixture
 
 from reelseek.errors import CollectionError, LimitError, MediaError
-from reelseek.media import store
 from reelseek.media.address import Address, is_address, member, parse_path
 from reelseek.media.beside import files_in
-from reelseek.media.local_copy import Copies, default_copies
+from reelseek.media.local_copy import Copies
 from reelseek.media.store import NOT_FETCHED, fetch, file_numbers, is_file, list_objects, with_states
 from reelseek.media.tar import read_shard
 
-
-@pytest.fixture(autouse=True)
-def _store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("REELSEEK_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(store, "_PAUSE_SECONDS", 0.0)
-    default_copies.cache_clear()
-    FaultyStore.reset()
-    yield
-    default_copies.cache_clear()
+pytestmark = pytest.mark.usefixtures("faulty_store")
 
 
 def _put(name: str, payload: bytes) -> Address:

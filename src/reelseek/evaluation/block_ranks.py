@@ -48,17 +48,17 @@ def ranks_in_blocks(
     owners = np.asarray(video_of_text)
     scores = blocks if temperature is None else _dual_softmax(blocks, videos, temperature)
     carriers = _Carriers(same_words, owners)
-    own, ranks = np.empty(len(owners)), np.empty(len(owners))
+    target_scores, ranks = np.empty(len(owners)), np.empty(len(owners))
     for top, block in scores():
         rows = slice(top, top + len(block))
         _refuse_nan(top, block)
-        own[rows] = block[np.arange(len(block)), owners[rows]]
+        target_scores[rows] = block[np.arange(len(block)), owners[rows]]
         hidden = np.array(block, np.float64)
         if same_words is not None:
             carriers.hide(hidden, top, -np.inf)
-            hidden[np.arange(len(block)), owners[rows]] = own[rows]
+            hidden[np.arange(len(block)), owners[rows]] = target_scores[rows]
         ranks[rows] = text_to_video_ranks(hidden, owners[rows].tolist(), scorable, ties=ties)
-    return BlockRanks(ranks, _reverse_ranks(scores, owners, own, carriers, scorable, ties, each=each))
+    return BlockRanks(ranks, _reverse_ranks(scores, owners, target_scores, carriers, scorable, ties, each=each))
 
 
 class _Carriers:
@@ -87,16 +87,16 @@ class _Carriers:
 
 
 def _reverse_ranks(
-    scores: ScoreBlocks, owners: npt.NDArray[np.int64], own: Floats, carriers: _Carriers,
+    scores: ScoreBlocks, owners: npt.NDArray[np.int64], target_scores: Floats, carriers: _Carriers,
     scorable: npt.NDArray[np.bool_] | None, ties: TieRule, *, each: bool,
 ) -> Floats:  # fmt: skip
     """Rank each text among those that its video does not carry, or each video's best text."""
     if each:
-        columns, targets = owners, own
+        columns, targets = owners, target_scores
     else:
         columns, inverse = np.unique(owners, return_inverse=True)
         targets = np.full(len(columns), -np.inf)
-        np.maximum.at(targets, inverse, own)
+        np.maximum.at(targets, inverse, target_scores)
     better, equal = np.zeros(len(columns), np.int64), np.zeros(len(columns), np.int64)
     for top, block in scores():
         hidden = np.array(block, np.float64)
