@@ -14,6 +14,7 @@ from tests.search.talks import add_talk, make_talks
 from typer.testing import CliRunner, Result
 
 from reelseek.cli.main import app
+from reelseek.errors import LibraryError
 from reelseek.experts.expert import Track
 from reelseek.library import Library
 from reelseek.models import load_model
@@ -276,12 +277,33 @@ def test_a_large_damaged_segment_is_not_embedded_again_by_a_search(
     assert {hit.video for hit in searcher.search(_QUERIES[0], k=50)} == {"a1", "a2", "b1", "b2", "c1"}
 
 
+def test_damage_is_neither_merged_nor_forgotten(
+    several: Library, model: RetrievalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy would have checksums of its own, and a manifest without the segment would know nothing of its clips."""
+    from reelseek.search import generation, index
+
+    path = next(path for path in _files_with(several, model, "a1")[1] if path.name.endswith("values.npy"))
+    _flip(path)
+    manifest = path.parent / MANIFEST
+    before = manifest.read_bytes()
+    for at_once in (index.CHECKED_AT_ONCE, 10):  # found when the index is opened, or only when it is copied
+        monkeypatch.setattr(index, "CHECKED_AT_ONCE", at_once)
+        monkeypatch.setattr(generation, "_SMALL", min(generation._SMALL, at_once))
+        with pytest.raises(LibraryError, match=r"is damaged: .*before merging, build it again"):
+            merge_index(several, model)
+        assert manifest.read_bytes() == before
+    updated = update_index(several, model)
+    assert updated.live == 21
+    assert updated.damaged == ()
+
+
 def test_damage_that_only_the_background_check_sees_takes_the_segment_out(
     several: Library, model: RetrievalModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     searcher = Searcher(several, model)
-    segment = searcher.index.segments[0]
-    searcher._current._check._damaged.append((segment, "values.npy does not hold what was written into it"))
+    name = searcher.index.segments[0].record.name
+    searcher._current._check._damaged[name] = "values.npy does not hold what was written into it"
     assert {hit.video for hit in searcher.search(_QUERIES[0], k=50)} == {"b1", "b2", "c1"}
     assert "10 clips are not searched" in caplog.text
 

@@ -63,6 +63,8 @@ def serve(
     from reelseek.web.server import serve_app
 
     check_copies_gb(copies_gb)
+    if ray is None and replicas != 1:
+        raise UsageError("--replicas has no effect without --ray; add --ray, or leave out --replicas")
     if ray is not None and exact:
         raise UsageError("--exact scores every clip on this machine; leave out --ray or --exact")
     with Library.open(library) as opened, on_cluster(ray) as cluster, _replicas(cluster, opened, replicas) as remote:

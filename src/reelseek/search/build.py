@@ -4,7 +4,7 @@ import logging
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -83,20 +83,17 @@ def build_index(
     rule: ClipRule | None = None,
     progress: Progress | None = None,
     *,
-    experts: Sequence[str] | None = None,
-    unrelated: Embedding | None = None,
-    write: bool = True,
     embed_again: bool = False,
 ) -> Index:
     """Build an index anew: as few segments as there can be. Clips that are embedded already are taken over.
 
-    Args, errors: as for `update_index`.
+    Args, errors: as for `update_index`; clips are embedded from all of the model's experts that the library has.
         embed_again: take nothing over.
     """
-    with _place(library, index_folder(library, model, experts), write=write) as folder:
-        index = None if embed_again else open_index(library, model, experts)
-        source = Source(library, model, rule or ClipRule(), experts)
-        return _bring_up_to_date(source, folder, index, unrelated, progress, write=write, anew=True)
+    with _place(library, index_folder(library, model), write=True) as folder:
+        index = None if embed_again else open_index(library, model)
+        source = Source(library, model, rule or ClipRule(), None)
+        return _bring_up_to_date(source, folder, index, None, progress, write=True, anew=True)
 
 
 def _bring_up_to_date(
@@ -108,6 +105,8 @@ def _bring_up_to_date(
     home = index_folder(library, source.model, source.named)
     sums = index.sums if index is not None else {}
     texts = index.unrelated if index is not None else unrelated
+    if index is not None:  # these are copied
+        index = _without_damage(index, [segment for segment in index.segments if anew or is_small(segment)])
     for attempt in range(1, _ATTEMPTS + 1):
         revision = library.revision()
         try:
@@ -134,15 +133,23 @@ def _bring_up_to_date(
     return updated
 
 
-def merge_index(library: Library, model: RetrievalModel, experts: Sequence[str] | None = None) -> Index | None:
+def merge_index(library: Library, model: RetrievalModel) -> Index | None:
     """Merge all segments of an index into as few as there can be; None where there is no index.
 
     Raises:
-        LibraryError: another process is writing, or the disk is full; the old index stays.
+        LibraryError: another process is writing, the disk is full, or a segment is damaged; the old index stays.
     """
     with library.writing():
-        index = open_index(library, model, experts)
-        if index is None or not (len(index.segments) > 1 or any(s.record.deleted for s in index.segments)):
+        index = open_index(library, model)
+        if index is None:
+            return None
+        index = _without_damage(index, index.segments)
+        if index.damaged:
+            raise LibraryError(
+                f"a segment of the index of {model.system} is damaged: {index.damaged[0].reason}; before merging, "
+                f"build it again with: reelseek index build {library.path} [MODEL]"
+            )
+        if not (len(index.segments) > 1 or any(s.record.deleted for s in index.segments)):
             return index
         return _merge(library, model, index, index.segments)
 
@@ -156,7 +163,7 @@ def _place(library: Library, folder: Path, *, write: bool) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="reelseek-") as scratch:
         try:
-            yield Path(scratch)
+            yield Path(scratch) / "index"  # a failed update deletes it, and what is above it if that is empty
         except OSError as error:
             if error.filename is not None and not os.fsdecode(error.filename).startswith(scratch):
                 raise
@@ -294,7 +301,21 @@ def put_index(index: Index) -> Index:
 def _merge_due(library: Library, model: RetrievalModel, index: Index) -> Index:
     """Merge segments of one size, as long as there are several."""
     while segments := due(index.segments):
+        if damaged := _without_damage(index, segments).damaged:
+            _log.warning("segments of the index of %s are not merged: %s", index.system, damaged[-1].reason)
+            return index
         index = _merge(library, model, index, segments)
+    return index
+
+
+def _without_damage(index: Index, segments: Iterable[Segment]) -> Index:
+    """The index without those of some segments that do not hold what was written: a copy would have checksums of its
+    own, and hide it."""
+    for segment in segments:
+        try:
+            segment.check()
+        except (LibraryError, OSError) as error:
+            index = index.without(segment, str(error))
     return index
 
 

@@ -17,7 +17,7 @@ class BackgroundCheck:
 
     def __init__(self) -> None:
         self._checked: set[str] = set()
-        self._damaged: list[tuple[Segment, str]] = []
+        self._damaged: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def follow(self, index: Index) -> None:
@@ -35,10 +35,9 @@ class BackgroundCheck:
                 segment.check()
             except (LibraryError, OSError) as error:
                 with self._lock:
-                    self._damaged.append((segment, str(error)))
+                    self._damaged[segment.record.name] = str(error)
 
-    def damaged(self) -> list[tuple[Segment, str]]:
-        """Segments that were found damaged since this was last called, and why."""
+    def damaged(self) -> dict[str, str]:
+        """Why segments are damaged, by their names; a manifest may name them again."""
         with self._lock:
-            damaged, self._damaged = self._damaged, []
-        return damaged
+            return dict(self._damaged)

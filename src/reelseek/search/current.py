@@ -20,7 +20,6 @@ from reelseek.search.generation import MANIFEST
 from reelseek.search.index import Index, index_folder, open_index
 from reelseek.search.merge import is_few
 from reelseek.search.scoring import Owners
-from reelseek.search.segment import Segment
 from reelseek.search.vectors import Rows
 
 __all__ = ["CurrentIndex"]
@@ -134,17 +133,20 @@ class CurrentIndex:
 
     def refresh(self) -> bool:
         """Follow the library; says whether anything changed. It costs two look-ups where nothing did."""
-        for segment, reason in self._check.damaged():
-            self.drop(segment, reason)
+        dropped = self._drop_damaged()
         now = self._stamp()
         if now == self._followed:
-            return self._rebuild_if_quiet()
+            return self._rebuild_if_quiet() or dropped
         replaced = now[1] != self._followed[1]
         self._followed, self._changed_at = now, time.monotonic()
         if replaced:
             opened = open_index(self._library, self._model, self._experts, previous=self.index)
+            said = {segment.name for segment in self.index.damaged}
             self.index = opened or self.index
             self._check.follow(self.index)
+            self._drop_damaged()
+            if not said >= {segment.name for segment in self.index.damaged}:
+                self._say_what_is_damaged()
         if self._usable(self.index):
             self._read_library()
         else:
@@ -164,13 +166,20 @@ class CurrentIndex:
         self.index = replace(self._bring_up_to_date(intact, self.index.rule, write=False), damaged=damaged)
         self._read_library()
 
-    def drop(self, segment: Segment, reason: str) -> None:
-        """Search no more in a segment that turned out to be damaged, and say so."""
-        if segment not in self.index.segments:
-            return
+    def drop(self, name: str, reason: str) -> bool:
+        """Search no more in a segment that turned out to be damaged, and say so; whether the index had it."""
+        segment = next((segment for segment in self.index.segments if segment.record.name == name), None)
+        if segment is None:
+            return False
         self.index = self.index.without(segment, reason)
         self._read_library()
         self._say_what_is_damaged()
+        return True
+
+    def _drop_damaged(self) -> bool:
+        """Whether the index has a segment that the check in the background found damaged; it has it no more."""
+        dropped = [self.drop(name, reason) for name, reason in self._check.damaged().items()]
+        return any(dropped)
 
     def _read_library(self) -> None:
         """Note which videos of the index are gone, and which ones it lacks; that costs what has changed."""
@@ -198,7 +207,7 @@ class CurrentIndex:
         for segment in self.index.damaged:
             _log.warning(
                 "%d clips are not searched, since their segment %s of the index is damaged: %s; "
-                "build it again with: reelseek index build %s",
+                "build it again with: reelseek index build %s [MODEL]",
                 *(segment.clips, segment.name, segment.reason, self._library.path),
             )
 

@@ -55,7 +55,12 @@ def _erase(folder: Path, videos: Sequence[str]) -> None:
 
 
 def _copies(segment: Segment) -> list[Segment]:
-    """What is not deleted of a segment, in files of its own; what was measured of it stays as it was."""
+    """What is not deleted of a segment, in files of its own; what was measured of it stays as it was.
+
+    Raises:
+        LibraryError: it does not hold what was written.
+    """
+    segment.check()  # a copy would have checksums of its own
     old = segment.record
     copies = []
     for copy in write_segments(segment.folder, [segment], [], lambda _: None, old.live):

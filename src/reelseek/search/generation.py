@@ -4,7 +4,7 @@ A file is written once, under a name of its own, and is on disk before a manifes
 What is read changes when a new manifest takes the place of the old one, in one rename; files that it does not name are
 deleted then. Readers keep open what the manifest named that they opened.
 
-CRC-32 guards the files: it finds every burst of up to 32 bits and all but one in four milliards of other damages, and
+CRC-32 guards the files: it finds every burst of up to 32 bits and all but one in four billion of other damages, and
 reads 3.9 GiB/s where SHA-256 reads 1.7 and BLAKE2b 0.9. The manifest, which is small, carries its own SHA-256.
 """
 

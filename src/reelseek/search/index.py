@@ -52,7 +52,7 @@ def open_index(
     """Open the index on disk; None where there is none that can be used, which is said.
 
     Every byte of an index of up to 64 MiB is checked. Of a larger one small files are, and of others the sizes:
-    `check_segments` reads the rest. A damaged segment is named, and stands in `Index.damaged`.
+    `Segment.check` reads the rest. A damaged segment is named, and stands in `Index.damaged`.
 
     Args:
         experts: see `index_folder`.
@@ -94,13 +94,14 @@ def _load(generation: Generation, previous: Index | None, *, gone_is_damage: boo
     description = generation.description
     check = generation.size <= CHECKED_AT_ONCE
     opened = {
-        (segment.record.name, segment.record.deletions): segment for segment in (previous.segments if previous else ())
+        (segment.record.name, segment.record.deletions, segment.record.deleted): segment
+        for segment in (previous.segments if previous else ())
     }
     segments, damaged = [], []
     for entry in description["segments"]:
         record = Record(**entry)
         try:
-            segment = opened.get((record.name, record.deletions))
+            segment = opened.get((record.name, record.deletions, record.deleted))
             segments.append(segment or _open_segment(generation, record, check=check))
         except FileNotFoundError as error:
             if not gone_is_damage:

@@ -82,10 +82,9 @@ def _places(index: Index, rows: Rows, scores: npt.NDArray[np.float64]) -> Rows:
         return rows
     _, which, counts = np.unique(scores, return_inverse=True, return_counts=True)
     places = rows.copy()
-    for tie in np.flatnonzero(counts > 1).tolist():
-        tied = np.flatnonzero(which == tie)
-        order = sorted(tied.tolist(), key=lambda at: (index.clips[rows[at]].video, int(rows[at])))
-        places[order] = np.arange(len(order))
+    tied = np.flatnonzero(counts[which] > 1)  # of whatever score: only places of one score are compared
+    order = sorted(tied.tolist(), key=lambda at: (index.clips[rows[at]].video, int(rows[at])))
+    places[order] = np.arange(len(order))
     return places
 
 

@@ -117,7 +117,8 @@ class Searcher:
                 return answer()
             except DamagedError as error:
                 for current in (self._current, *self._selections.values()):
-                    current.drop(error.segment, str(error))
+                    current.drop(error.segment.record.name, str(error))
+                self._follow()
             except (ReelseekError, KeyError):
                 if not self._current.has_changed():
                     raise
