@@ -150,6 +150,7 @@ class _Moved:
 def test_an_address_may_be_left_out() -> None:
     assert with_address(["lib", "--ray"]) == ["lib", "--ray=auto"]
     assert with_address(["lib", "--ray", "films"]) == ["lib", "--ray=auto", "films"]
+    assert with_address(["lib", "--ray", "s3://b/films"]) == ["lib", "--ray=auto", "s3://b/films"]
     assert with_address(["--ray", "--device", "cpu"]) == ["--ray=auto", "--device", "cpu"]
     for address in ("local", "auto", "10.0.0.1:6379", "[::1]:6379", "head.example:6379", "ray://x:10001"):
         assert with_address(["--ray", address, "films"]) == ["--ray", address, "films"]

@@ -17,7 +17,7 @@ from reelseek.errors import CollectionError, LimitError, MediaError
 from reelseek.media.address import Address, is_address, member, parse_path
 from reelseek.media.beside import files_in
 from reelseek.media.local_copy import Copies
-from reelseek.media.store import NOT_FETCHED, fetch, file_numbers, is_file, list_objects, with_states
+from reelseek.media.store import NOT_FETCHED, fetch, file_numbers, is_file, list_objects, object_state, with_states
 from reelseek.media.tar import read_shard
 
 pytestmark = pytest.mark.usefixtures("faulty_store")
@@ -242,6 +242,39 @@ def test_a_damaged_shard_is_read_as_far_as_it_goes() -> None:
         read_shard(_put("b/packed.tar", _tar({"0.mp4": bytes(600)}, "w:gz")))
     with pytest.raises(CollectionError, match="no tar file"):
         read_shard(_put("b/none.tar", b"not a tar" * 200))
+
+
+def test_hard_links_in_a_shard_are_files_and_other_links_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"film")
+    os.link(tmp_path / "a.mp4", tmp_path / "b.mp4")
+    os.symlink("a.mp4", tmp_path / "c.mp4")
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        for name in ("a.mp4", "b.mp4", "c.mp4"):
+            tar.add(tmp_path / name, name)
+    shard = read_shard(tmp_path / "s.tar")
+    assert ([one.name for one in shard.members], shard.left_out) == (["a.mp4", "b.mp4"], 1)
+    with Copies(tmp_path / "copies", 10_000).hold(member(tmp_path / "s.tar", "b.mp4")) as path:
+        assert path.read_bytes() == b"film"
+
+
+def test_a_store_that_is_down_for_a_moment_has_lost_no_member(monkeypatch: pytest.MonkeyPatch) -> None:
+    shard = _put("b/s.tar", _tar({"1.mp4": bytes(600)}))
+    one = member(shard, "1.mp4")
+    assert is_file(one)
+    monkeypatch.setattr(FaultyStore, "info", _refuse_connection)
+    assert is_file(one)
+    assert file_numbers(one) == (-1, -1)
+
+
+def _refuse_connection(*_: object, **__: object) -> None:
+    raise TimeoutError("Curl error 28: no answer for clip-1403.mp4 at 10.0.4.1:401")
+
+
+def test_numbers_in_a_name_are_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FaultyStore, "info", _refuse_connection)
+    with pytest.raises(OSError, match="cannot be reached") as caught:
+        object_state(Address("faulty://b/clip-1403.mp4"))
+    assert not isinstance(caught.value, PermissionError)
 
 
 def test_states_of_many_objects_are_those_of_each() -> None:

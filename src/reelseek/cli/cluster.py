@@ -21,7 +21,7 @@ Ray = Annotated[
         help="Compute on a cluster of Ray: HOST:PORT, local, or nothing for RAY_ADDRESS, else one that runs here.",
     ),
 ]
-_ADDRESS = re.compile(r"auto|local|(\[[0-9a-fA-F:]+\]|[\w.-]+):\d{1,5}|\w+://.*")
+_ADDRESS = re.compile(r"auto|local|(\[[0-9a-fA-F:]+\]|[\w.-]+):\d{1,5}|ray://.*")
 
 
 class OnRay(TyperCommand):

@@ -77,8 +77,8 @@ def _resolve(address: str) -> str | None:
         return None
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS", "").strip()
-        if not address or address == "local":
-            running = _running_here() if not address else None
+        if address in ("", "auto", "local"):
+            running = _running_here() if address != "local" else None
             return running if running and _problem(running) is None else None
     match = _HOST_PORT.fullmatch(address)
     if match is None or int(match["port"]) > 65535:

@@ -206,11 +206,14 @@ class Models:
         """Wait for the rows of a batch, and answer its pieces."""
         values = launched.wait()
         begin = 0
+        parts = []  # all of them before the first answer: whoever has one may use its memory for another piece
         for piece in launched.pieces:
             part = values[begin : begin + piece.rows]
             begin += piece.rows
             if self._halves(self._encoders[piece.spec]) and not np.isfinite(part).all():
                 part = self._compute_exactly(piece)
+            parts.append(part)
+        for piece, part in zip(launched.pieces, parts, strict=True):
             piece.result[...] = part
             piece.answer("")
 

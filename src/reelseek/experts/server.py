@@ -123,7 +123,7 @@ class ModelServer:
         deaths = 0
         while not self._stopped:
             computed, code = self._run()
-            deaths = 1 if computed else deaths + 1
+            deaths = 0 if computed else deaths + 1
             if deaths == _MOST_DEATHS and not self._stopped:
                 times = f"{deaths} times, one after the other, before it had computed anything (exit code {code})"
                 (self._folder / "end").write_text(f"it was started {times}", "utf-8")

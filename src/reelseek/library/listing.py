@@ -207,6 +207,9 @@ def read_samples(path: FilePath, shelf: Shelf, name: str) -> None:
     if shard.problem:
         message = f"damaged: {shard.problem}; what could be read was, and what follows is lost"
         shelf.notices.append(Notice(printable(path), message, lost=True))
+    if shard.left_out:
+        message = f"{shard.left_out} symbolic links and sparse files in it are left out; pack the files themselves"
+        shelf.notices.append(Notice(printable(path), message, lost=True))
 
 
 def _sample(identifier: str, address: Address, members: Sequence[Member]) -> Sample:

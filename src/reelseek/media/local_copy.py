@@ -75,10 +75,24 @@ class Copies:
             except MediaError as error:  # messages name what the user named
                 raise type(error)(str(error).replace(str(path), str(address))) from error
 
-    def note(self, key: str, make: Callable[[], bytes]) -> bytes:
-        """Bytes that are made once and are kept under a key, as copies are."""
+    def note(self, key: str, make: Callable[[], bytes], *, label: str) -> bytes:
+        """Bytes that are made once and are kept under a key, as copies are.
+
+        Args:
+            label: what they are of, for messages.
+
+        Raises:
+            MediaError: they cannot be kept.
+        """
         entry = self._folder / _key(key)
-        with self._lease(entry, lambda file: file.write(make()), "note", 0, key):
+        made: bytes | None = None
+
+        def fill(file: IO[bytes]) -> None:
+            file.write(b"" if made is None else made)
+
+        if not (entry / "note").exists():
+            made = make()  # here, so that its errors are those of what it reads, and not of the disk of copies
+        with self._lease(entry, fill, "note", 0, label):
             return (entry / "note").read_bytes()
 
     @contextmanager
@@ -120,7 +134,7 @@ class Copies:
         while True:
             with _locked(self._folder, fcntl.LOCK_EX):
                 if self._make_room(entry, size):
-                    if size:
+                    if size and hasattr(os, "posix_fallocate"):  # macOS has none
                         os.posix_fallocate(file.fileno(), 0, size)
                     return
             time.sleep(_WAIT_SECONDS)  # all is in use; the caller's own time limit ends this
@@ -200,7 +214,7 @@ def _key(text: str) -> str:
 def _state(address: Address) -> ObjectState:
     try:
         return object_state(address)
-    except (FileNotFoundError, PermissionError, OSError) as error:
+    except OSError as error:
         raise MediaError(f"{NOT_FETCHED}: {address}: {error.strerror or error}") from error
 
 

@@ -97,8 +97,10 @@ def _store_errors(address: Address) -> Iterator[None]:
         raise
     except Exception as error:  # drivers raise what their libraries raise
         text = f"{type(error).__name__}: {error}"
-        denied = ("ACCESS_DENIED", "AccessDenied", "Forbidden", "403", "Unauthorized", "401", "NoCredentials")
-        if isinstance(error, PermissionError) or any(word in text for word in denied):
+        denied = ("ACCESS_DENIED", "AccessDenied", "Forbidden", "Unauthorized", "NoCredentials")
+        words = text.replace(address.name, "")  # which may hold any of them
+        status = str(getattr(error, "status", getattr(error, "code", "")))
+        if isinstance(error, PermissionError) or status in ("401", "403") or any(word in words for word in denied):
             remedy = "check the credentials (AWS_PROFILE, GOOGLE_APPLICATION_CREDENTIALS ...) and the store's policy"
             raise PermissionError(
                 errno.EACCES, f"the store does not let it be read ({error}); {remedy}", str(address)
@@ -171,7 +173,7 @@ def is_directory(path: FilePath) -> bool:
         return path.is_dir()
     try:
         return path.shard is None and path.state is None and is_folder(path)
-    except (OSError, CollectionError):
+    except (OSError, ReelseekError):
         return False
 
 
@@ -187,7 +189,7 @@ def is_file(path: FilePath) -> bool:
         object_state(path)
     except FileNotFoundError:
         return False
-    except (OSError, CollectionError):
+    except (OSError, ReelseekError):
         return True
     return True
 
@@ -204,7 +206,7 @@ def file_numbers(path: FilePath) -> tuple[int, int]:
             return (path.state or object_state(path)).numbers
         status = path.stat()
         return status.st_size, status.st_mtime_ns
-    except (OSError, CollectionError):
+    except (OSError, ReelseekError):
         return -1, -1
 
 
@@ -217,7 +219,7 @@ def with_states(paths: Sequence[FilePath]) -> list[FilePath]:
     def ask(address: Address) -> Address:
         try:
             return Address(address.text, object_state(address))
-        except (OSError, CollectionError):
+        except (OSError, ReelseekError):
             return address
 
     with ThreadPoolExecutor(min(_ASKED_AT_ONCE, len(unknown))) as pool:

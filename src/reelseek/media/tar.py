@@ -15,12 +15,13 @@ from reelseek.errors import CollectionError
 from reelseek.media.address import Address, FilePath, ObjectState, absolute
 from reelseek.media.charset import decode_text
 from reelseek.media.local_copy import default_copies
-from reelseek.media.store import file_numbers, open_bytes
+from reelseek.media.store import object_state, open_bytes
 
 __all__ = ["Member", "Shard", "is_tar", "member_state", "member_states", "read_shard", "sample_key"]
 
 _TEXTS = (".txt", ".json")
 _LONGEST_TEXT = 2**20
+_FORM = 2  # of what is kept of a tar
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,16 @@ def sample_key(name: str) -> str:
 
 @dataclass(frozen=True)
 class Shard:
-    """What is in a tar; `problem` says why there may be more that cannot be read, else it is empty."""
+    """What is in a tar.
+
+    Attributes:
+        problem: why there may be more that cannot be read, else empty.
+        left_out: how many symbolic links and sparse files there are, which are no spans of bytes.
+    """
 
     members: tuple[Member, ...]
     problem: str = ""
+    left_out: int = 0
 
 
 def read_shard(path: FilePath) -> Shard:
@@ -63,25 +70,43 @@ def read_shard(path: FilePath) -> Shard:
         CollectionError: it is no tar, or is compressed.
         OSError: it cannot be read.
     """
-    return _read_shard(path, file_numbers(path))
+    return _read_shard(path, _numbers(path))
+
+
+def _numbers(path: FilePath) -> tuple[int, int]:
+    """As `file_numbers`, with the store's own error where it says nothing: what cannot be asked is not gone.
+
+    Raises:
+        OSError: there is no such file, or it cannot be looked at.
+    """
+    if isinstance(path, Address):
+        return object_state(path).numbers
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 @functools.lru_cache(maxsize=16)
 def _read_shard(path: FilePath, numbers: tuple[int, int]) -> Shard:
-    note = json.loads(default_copies().note(f"{absolute(path)} {numbers}", lambda: _index(path)))
+    key = f"tar index {_FORM} of {absolute(path)} {numbers}"
+    note = json.loads(default_copies().note(key, lambda: _index(path), label=str(path)))
     members = {row[0]: Member(*row) for row in note["members"]}
-    return Shard(tuple(members.values()), note["problem"])
+    return Shard(tuple(members.values()), note["problem"], note["left_out"])
 
 
 def _index(path: FilePath) -> bytes:
     rows = []
     try:
         with open_bytes(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            problem = ""
+            problem, left_out = "", 0
+            targets: dict[str, tarfile.TarInfo] = {}
             try:
                 for info in tar:
-                    if info.isreg() and not info.issparse():
-                        rows.append((info.name, info.offset_data, info.size, _text(tar, info)))
+                    target = targets.get(info.linkname) if info.islnk() else info
+                    if target is not None and target.isreg() and not target.issparse():
+                        targets[info.name] = target  # the second hard link of a file is a link to the first
+                        rows.append((info.name, target.offset_data, target.size, _text(tar, target)))
+                    elif not info.isdir():
+                        left_out += 1
             except tarfile.ReadError as error:
                 if not rows:
                     raise
@@ -94,7 +119,7 @@ def _index(path: FilePath) -> bytes:
     except tarfile.TarError as error:
         remedy = "a compressed one has to be unpacked, since its members cannot be read one by one"
         raise CollectionError(f"{path}: no tar file that can be read ({error}); {remedy}") from error
-    return json.dumps({"members": rows, "problem": problem}).encode()
+    return json.dumps({"members": rows, "problem": problem, "left_out": left_out}).encode()
 
 
 def _text(tar: tarfile.TarFile, info: tarfile.TarInfo) -> str | None:
@@ -128,10 +153,7 @@ def member_states(shard: FilePath) -> dict[str, ObjectState]:
     Raises:
         FileNotFoundError, OSError, CollectionError: as `read_shard`.
     """
-    numbers = file_numbers(shard)
-    if numbers[0] < 0:
-        raise FileNotFoundError(errno.ENOENT, "the tar cannot be read", str(shard))
-    return _states(shard, numbers)
+    return _states(shard, _numbers(shard))
 
 
 @functools.lru_cache(maxsize=16)

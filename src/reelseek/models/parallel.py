@@ -100,6 +100,7 @@ def share_file(path: Path) -> None:
     """Give every process the file that the main process has at a path, or none; machines need share no folder."""
     if not active():
         return
+    barrier()  # the main process may still be writing it
     data = path.read_bytes() if path.is_file() else b""
     hashed = hashlib.sha256(data).digest()
     if all_true(broadcast_bytes(hashed) == hashed):

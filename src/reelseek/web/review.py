@@ -223,7 +223,7 @@ class _Cards:
         address = f"/api/videos/{opaque_id(video.id)}"
         return {
             "name": name, "play": f"{address}/media", "strip": f"{address}/strip", "duration": video.duration,
-            "width": info.get("width"), "height": info.get("height"), "bytes": file_numbers(video.path)[0],
+            "width": info.get("width"), "height": info.get("height"), "bytes": max(0, file_numbers(video.path)[0]),
         }  # fmt: skip
 
 
