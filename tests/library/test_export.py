@@ -47,6 +47,7 @@ def filled(tmp_path: Path) -> Path:
             library.put_track(f"id:{name}", "deep", "deep:import-1", "motion", _track(rng, 40, 16, "float16"))
         catalog.captions.add_members("test", ["v05.mp4", "v01.mp4"])
         catalog.set_expert_specs(["speech"])
+        catalog.failures.put_reason("v00.mp4", "speech", "an older track stays")
     return path
 
 
@@ -62,6 +63,7 @@ def _facts(path: Path) -> dict[str, object]:
             "notices": library.notices(),
             "splits": library.memberships(),
             "specs": catalog.expert_specs(),
+            "failures": library.failures(),
             "tracks": sorted((row.owner, row.expert, row.steps, row.dtype, row.note) for row in library.track_rows()),
         }
 

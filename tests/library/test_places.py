@@ -181,3 +181,8 @@ def test_features_by_address_are_those_of_the_files(tmp_path: Path) -> None:
             assert (report.imported, report.failed) == (3, [])
             digests.append(library.digest())
     assert len(set(digests)) == 1
+
+
+def test_a_table_in_an_unknown_store_is_one_error() -> None:
+    with pytest.raises(CollectionError, match="nosuch"):
+        read_collection([], captions=parse_path("nosuch://b/x.csv"))

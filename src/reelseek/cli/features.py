@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reelseek.cli.show import bars, print_json, print_table, say
-from reelseek.errors import UsageError
 
 if TYPE_CHECKING:
-    from reelseek.library import Library
     from reelseek.library.imports import ImportReport
 
 __all__ = ["app", "say_unused"]
@@ -83,21 +81,15 @@ def remove(
     """Erase the tracks and words of one expert, and what was derived from them."""
     from reelseek.cli.add import update_indexes
     from reelseek.library import Library
+    from reelseek.library.removal import count_removable
 
     with Library.open(library) as opened:
         if dry_run:
-            print(f"would erase {_count_tracks(opened, expert)} tracks of {expert}")
+            print(f"would erase {count_removable(opened, expert)} tracks of {expert}")
             return
         print(f"erased {opened.remove_expert(expert)} tracks of {expert}")
         index = update_indexes(opened)
     raise typer.Exit(1 if index is not None and index.left_out else 0)
-
-
-def _count_tracks(library: "Library", expert: str) -> int:
-    tracks = sum(group.tracks for group in library.catalog.tracks.groups(expert))
-    if not tracks:
-        raise UsageError(f"{library.path} has no tracks of {expert!r}; it has {', '.join(library.experts()) or 'none'}")
-    return tracks
 
 
 @app.command(epilog="Example: reelseek features rename my.library s3d s3d-howto100m")

@@ -207,8 +207,6 @@ def _readable(collection: Collection, path: FilePath) -> Iterator[Path]:
                     replace(notice, place=notice.place.replace(str(copy), str(path)))
                     for notice in collection.problems[before:]
                 ]
-    except CollectionError as error:
-        raise CollectionError(str(error).replace(str(copy), str(path))) from error
     except MediaError as error:
         raise CollectionError(str(error)) from error
 

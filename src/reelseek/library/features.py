@@ -74,9 +74,9 @@ def rename_features(library: Library, expert: str, name: str, *, dry_run: bool =
             raise UsageError(f"{expert!r} is an expert that extracts here, and keeps its name")
         if name in known_experts():
             raise UsageError(f"{name!r} is an expert that extracts here; give imported features a name of their own")
-        if tracks.groups(name):
+        if tracks.groups(name) or library.catalog.texts.count_owners(name):
             raise UsageError(
-                f"{library.path} has tracks of {name!r} already; choose another name, or erase those first: "
+                f"{library.path} has tracks or words of {name!r} already; choose another name, or erase those first: "
                 f"reelseek features remove {library.path} {name}"
             )
         if not dry_run:

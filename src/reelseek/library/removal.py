@@ -18,7 +18,7 @@ from reelseek.library.records import Video
 from reelseek.library.shards import Shards, folder_name
 from reelseek.library.storage import Storage
 
-__all__ = ["compact", "finish_interrupted", "remove_expert", "remove_videos"]
+__all__ = ["compact", "count_removable", "finish_interrupted", "remove_expert", "remove_videos"]
 
 _log = logging.getLogger("reelseek")
 _UNFINISHED = "removal"  # its key in `meta`
@@ -93,20 +93,30 @@ def remove_videos(
             for content in contents:
                 storage.drop_content(content)
             _note(storage, _Removal(ids, contents, words=words))
-        _finish(storage) if erase is None else _finish(storage, erase)
+        _finish(storage, erase)
     return [ids[name] for name in names]
+
+
+def count_removable(storage: Storage, expert: str) -> int:
+    """How many tracks, or texts where there are none, a removal of an expert would remove.
+
+    Raises:
+        UsageError: there are none.
+    """
+    catalog = storage.catalog
+    count = sum(group.tracks for group in catalog.tracks.groups(expert)) or catalog.texts.count_owners(expert)
+    count = count or _unfinished(storage).experts.get(expert, 0)
+    if not count:
+        names = ", ".join(catalog.tracks.experts()) or "none"
+        raise UsageError(f"{storage.path} has no tracks of {expert!r}; it has {names}")
+    return count
 
 
 def remove_expert(storage: Storage, expert: str) -> int:
     """Remove all that one expert made; see `Library.remove_expert`."""
     catalog = storage.catalog
     with storage.writing(finish=False):
-        removed = _unfinished(storage).experts
-        count = sum(group.tracks for group in catalog.tracks.groups(expert)) or catalog.texts.count_owners(expert)
-        if not count and expert not in removed:
-            names = ", ".join(catalog.tracks.experts()) or "none"
-            raise UsageError(f"{storage.path} has no tracks of {expert!r}; it has {names}")
-        count = count or removed[expert]
+        count = count_removable(storage, expert)
         with catalog.transaction():
             catalog.remove_expert(expert)
             _note(storage, _Removal(experts={expert: count}))

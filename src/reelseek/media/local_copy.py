@@ -19,7 +19,7 @@ from typing import IO
 
 import platformdirs
 
-from reelseek.errors import LimitError, MediaError, UsageError
+from reelseek.errors import LimitError, MediaError, ReelseekError, UsageError
 from reelseek.media.address import Address, FilePath, ObjectState
 from reelseek.media.store import NOT_FETCHED, fetch, object_state
 
@@ -72,7 +72,7 @@ class Copies:
         with self._lease(path.parent, fill, name, state.size, str(address)):
             try:
                 yield path
-            except MediaError as error:  # messages name what the user named
+            except ReelseekError as error:  # messages name what the user named
                 raise type(error)(str(error).replace(str(path), str(address))) from error
 
     def note(self, key: str, make: Callable[[], bytes], *, label: str) -> bytes:

@@ -20,7 +20,6 @@ from reelseek.library.catalog.videos import Videos
 
 __all__ = ["Catalog"]
 
-_ROWS_A_BLOCK = 10_000
 _DAMAGED = "damaged"  # keys in `meta`: experts by owner
 _DELETED_BELOW = "deleted_below"
 _IMPORTS = "imports"
@@ -200,7 +199,7 @@ class Catalog:
     def rename_expert(self, expert: str, name: str) -> None:
         """Give an imported expert's tracks, words, failures and notes another name; their bytes stay where they are."""
         for table in ("tracks", "texts", "failures"):
-            self.connection.execute(f"UPDATE {table} SET expert = ? WHERE expert = ?", (name, expert))
+            self.connection.execute(f"UPDATE OR REPLACE {table} SET expert = ? WHERE expert = ?", (name, expert))
         damaged = {owner: [name if old == expert else old for old in names] for owner, names in self.damaged().items()}
         self.set_damaged(damaged)
         note = self.import_notes().get(expert)
@@ -233,17 +232,6 @@ class Catalog:
             yield json.dumps(["caption", *vars(caption).values()])
         for track, sha256 in self.tracks.pages():
             yield json.dumps(["track", track.owner, track.expert, track.fingerprint, sha256])
-
-    def indexed_rows(self) -> Iterator[list[tuple[object, ...]]]:
-        """Blocks of rows on which clips and their embeddings depend: of videos, then tracks, then cuts."""
-        for query in (
-            "SELECT id, content, duration FROM videos ORDER BY id",
-            "SELECT owner, expert, fingerprint, sha256 FROM tracks ORDER BY owner, expert",
-            "SELECT hash, cuts FROM contents ORDER BY hash",
-        ):
-            rows = self.connection.execute(query)
-            while block := rows.fetchmany(_ROWS_A_BLOCK):
-                yield block
 
     def problems(self) -> Iterator[str]:
         """What the database's own checks find."""

@@ -21,6 +21,7 @@ from reelseek.library.store import Library
 __all__ = ["import_library"]
 
 _TRACKS_A_TRANSACTION = 256
+_AFTER_TRACKS = ("texts", "failures")  # a track that is stored replaces the words and failures of its expert
 Progress = Callable[[str, int, int, str], None]
 
 
@@ -43,10 +44,12 @@ def import_library(library: Path, folder: Path, *, progress: Progress | None = N
     with whole_folder(library) as partial, Library.open(partial, create=True) as opened, opened.writing():
         rows: dict[str, int] = {}
         for number, table in enumerate(EXCHANGED, 1):
-            rows[table] = _put_table(opened, lake, folder, table)
+            if table not in _AFTER_TRACKS:
+                rows[table] = _put_table(opened, lake, folder, table)
             progress("importing", number, len(EXCHANGED), table)
         rows["tracks"] = _put_tracks(opened, lake, folder, progress)
         rows["texts"] = _put_texts(opened, lake, folder)
+        rows["failures"] = _put_table(opened, lake, folder, "failures")
         for key, value in manifest["meta"].items():
             if key in META_KEYS:
                 opened.set_meta(key, str(value))
@@ -77,8 +80,6 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 def _put_table(library: Library, lake: Lake, folder: Path, table: str) -> int:
     count = 0
-    if table == "texts":  # after the tracks, which replace the words of their expert
-        return count
     for block in rows_of(table, read_table(lake, folder / f"{table}{lake.suffix}")):
         with library.saving():
             library.catalog.exchange.add(table, block)
