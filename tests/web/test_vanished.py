@@ -16,6 +16,7 @@ from reelseek.search import Searcher
 from reelseek.web.app import _thinned, _why_json, create_app
 from reelseek.web.media import opaque_id
 from reelseek.web.review import create_review
+from reelseek.web.service import Service, serve_library
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def _address(name: str, what: str) -> str:
 
 def test_removed_vanished_and_damaged(own_library: Path, tmp_path: Path) -> None:
     library = Library.open(own_library)
-    search = TestClient(create_app(Searcher(library)), base_url="http://127.0.0.1")
+    search = TestClient(create_app(Service([serve_library(Searcher(library))])), base_url="http://127.0.0.1")
     review = Review([], [], Verdicts(tmp_path / "said.jsonl"))
     strips = TestClient(create_review(review, library, title="x"), base_url="http://127.0.0.1")
     removed, vanished, damaged, *_ = [video.id for video in library.videos()]
@@ -65,7 +66,7 @@ def test_removed_vanished_and_damaged(own_library: Path, tmp_path: Path) -> None
 
 def test_a_video_that_is_added_meanwhile_is_served(own_library: Path) -> None:
     library = Library.open(own_library)
-    client = TestClient(create_app(Searcher(library)), base_url="http://127.0.0.1")
+    client = TestClient(create_app(Service([serve_library(Searcher(library))])), base_url="http://127.0.0.1")
     assert client.get(_address("new", "thumbnail")).status_code == 404
     with Library.open(own_library) as other, other.db:
         other.db.execute("INSERT INTO videos (id) VALUES ('new')")
@@ -83,7 +84,7 @@ def test_answers_stay_bounded_whatever_the_library_holds(own_library: Path) -> N
         library.put_texts(video.owners[0], "speech", lines)
         rows = [(video.id, 1000 + number, f"a zebra {number}") for number in range(20_000)]
         library.db.executemany("INSERT INTO captions (video, position, text) VALUES (?, ?, ?)", rows)
-    client = TestClient(create_app(Searcher(library)), base_url="http://127.0.0.1")
+    client = TestClient(create_app(Service([serve_library(Searcher(library))])), base_url="http://127.0.0.1")
     answer = client.get("/api/search", params={"q": "zebra 0", "k": 100})
     assert answer.status_code == 200
     assert len(answer.content) < 100_000

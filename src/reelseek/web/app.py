@@ -9,11 +9,12 @@ from fastapi import FastAPI, Path, Query, Request, Response
 from reelseek.errors import UsageError
 from reelseek.search import Hit, Searcher
 from reelseek.search.hit import Within
-from reelseek.web import DEFAULT_COPIES_GB
 from reelseek.web.decoding import OneAtATime
-from reelseek.web.media import Media, library_media, opaque_id
+from reelseek.web.media import Media, opaque_id
 from reelseek.web.problems import Problem
-from reelseek.web.shell import add_static, new_app
+from reelseek.web.service import ServedLibrary, Service
+from reelseek.web.shell import add_static, add_videos, new_app
+from reelseek.web.v1 import search, videos
 
 __all__ = ["create_app"]
 
@@ -26,16 +27,31 @@ Names = Annotated[list[Annotated[str, Query(max_length=200)]] | None, Query(max_
 Opaque = Annotated[str, Path(max_length=64)]
 
 
-def create_app(
-    searcher: Searcher, *, token: str | None = None, host: str = "127.0.0.1", copies_gb: float = DEFAULT_COPIES_GB
-) -> FastAPI:
-    """Build the application that serves one searcher.
+_ROUTERS = (search.router, videos.router)
+
+
+def create_app(service: Service, *, token: str | None = None, host: str = "127.0.0.1") -> FastAPI:
+    """Build the application that serves some libraries.
 
     Args:
-        copies_gb: disk space for copies that browsers can play, in 10^9 bytes.
+        token: what a request must carry; None where only this machine's own name is asked for.
+        host: the name that the server is started with.
     """
-    media = library_media(searcher.library, copies_gb=copies_gb)
-    app = new_app(media, token=token, host=host)
+    served = service.libraries()
+    app = new_app([library.media for library in served], token=token, host=host)
+    app.state.service = service
+    for router in _ROUTERS:
+        app.include_router(router)
+    if served:
+        _add_api(app, served[0])
+    add_static(app, html=True)
+    return app
+
+
+def _add_api(app: FastAPI, served: ServedLibrary) -> None:
+    """What the page of one library asks for."""
+    searcher, media = served.searcher, served.media
+    add_videos(app, media)
     _add_search(app, searcher, media)
 
     @app.get("/api/library")
@@ -57,16 +73,13 @@ def create_app(
             raise Problem(404, "no picture", media.why_no_picture(video))
         return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=86400"})
 
-    add_static(app, html=True)
-    return app
-
 
 def _add_search(app: FastAPI, searcher: Searcher, media: Media) -> None:
     """Search in the library and within one video; searches run one at a time."""
     searching = OneAtATime(_WAITING_SEARCHES)
 
     @app.get("/api/search")
-    async def search(
+    async def page_search(
         request: Request,
         q: Text,
         k: Annotated[int, Query(ge=1, le=100)] = 24,
