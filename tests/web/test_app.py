@@ -15,6 +15,7 @@ from fastapi.testclient import TestClient
 from reelseek.library import Library
 from reelseek.search import Searcher
 from reelseek.web.app import create_app
+from reelseek.web.service import Service, serve_library
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def searcher(library_path) -> Searcher:
 
 @pytest.fixture
 def client(searcher: Searcher) -> TestClient:
-    return TestClient(create_app(searcher), base_url="http://127.0.0.1")
+    return TestClient(create_app(Service([serve_library(searcher)])), base_url="http://127.0.0.1")
 
 
 def test_search_pictures_and_ranges(client: TestClient) -> None:
@@ -98,7 +99,9 @@ def test_wrong_requests_are_problems_in_words(client: TestClient) -> None:
 
 
 def test_a_token_is_needed_when_there_is_one(searcher: Searcher) -> None:
-    client = TestClient(create_app(searcher, token="a secret word", host="0.0.0.0"), base_url="http://box.lan")
+    client = TestClient(
+        create_app(Service([serve_library(searcher)]), token="a secret word", host="0.0.0.0"), base_url="http://box.lan"
+    )
     assert client.get("/api/library").status_code == 401
     assert client.get("/api/library?token=wrong").status_code == 401
     assert client.get("/api/library", headers={"Authorization": "Bearer a secret word"}).status_code == 200
@@ -108,7 +111,7 @@ def test_a_token_is_needed_when_there_is_one(searcher: Searcher) -> None:
 
 @pytest.fixture
 def address(searcher: Searcher) -> Iterator[str]:
-    server = uvicorn.Server(uvicorn.Config(create_app(searcher), port=0, log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(create_app(Service([serve_library(searcher)])), port=0, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

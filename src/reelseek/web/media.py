@@ -148,8 +148,12 @@ class Media:
         """What went wrong when the video was added, for people."""
         failures = self._library.failures() if self._library is not None else []
         reasons = [failure["reason"] for failure in failures if failure["video"] == video.id]
-        reason = _nameless(MediaError(str(reasons[0])), video) if reasons else None
+        reason = self.nameless(str(reasons[0]), video) if reasons else None
         return f"the video could not be read when it was added: {reason}" if reason else "the video has no pictures"
+
+    def nameless(self, text: str, video: Video) -> str:
+        """A text without the video's path: where files lie on this machine is nobody's business on a page."""
+        return str(_nameless(MediaError(text), video))
 
     async def _decode(
         self, request: Request, video: Video, key: Sequence[object], function: Callable[[Any], Any], item: Any,

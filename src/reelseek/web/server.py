@@ -38,7 +38,8 @@ def serve_app(make: Callable[[], FastAPI], *, host: str, port: int, token: str |
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(listener) for listener in bind(host, port)]
         app = make()
-        app.state.media.start()
+        for media in app.state.media:
+            media.start()
         for listener in sockets:
             _listen(listener, host)
         port = sockets[0].getsockname()[1]
