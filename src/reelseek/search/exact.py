@@ -65,16 +65,23 @@ class ExactGallery:
             "(--device cpu), which reads the clips from disk"
         )
 
-    def nearest(self, question: Question, count: int) -> Rows:
-        """The best clips that have any of the evidence that counts; of equal ones those that come first."""
+    def nearest(self, question: Question, count: int, selected: npt.NDArray[np.bool_] | None = None) -> Rows:
+        """The best clips that have any of the evidence that counts; of equal ones those that come first.
+
+        Args:
+            selected: rows that count [row]; None is all.
+        """
+        rows = np.concatenate([np.zeros(0, np.int64), *self._blocks])
         texts = question.texts.to(self._device)
         mix = torch.from_numpy(question.mix[0]).to(self._device)
         self._model.eval()
         with torch.no_grad():
             parts = [self._scores(texts, mix, videos) for videos in self._embeddings()]
             scores = torch.cat(parts) if parts else torch.zeros(0)
+            if selected is not None:
+                scores[torch.from_numpy(~selected[rows]).to(scores.device)] = -math.inf
             best = _best(scores, count).cpu().numpy()
-        return np.concatenate([np.zeros(0, np.int64), *self._blocks])[best]
+        return rows[best]
 
     def _embeddings(self) -> Iterator[Embedding]:
         if self._on_device:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reelseek.library.catalog import Stemmer, TextMatch
+from reelseek.library.filters import NO_FILTER, Filter
 from reelseek.library.store import Library
 from reelseek.library.words import is_character, token_runs, tokens
 
@@ -58,12 +59,17 @@ def _pairs(run: Sequence[str]) -> list[str]:
 _STEMMER = Stemmer()
 
 
-def matching_lines(library: Library, text: str) -> list[Line]:
-    """The lines said or written that hold the query's rarest words, best first."""
+def matching_lines(library: Library, text: str, conditions: Filter = NO_FILTER) -> list[Line]:
+    """The lines said or written that hold the query's rarest words, best first.
+
+    Args:
+        conditions: only lines of videos that meet these.
+    """
     words = _words(text)[:_MOST]
     if not words:
         return []
-    rows = library.catalog.texts.best_matches(words, _LINES)
+    selected = library.catalog.selection.where(conditions) if conditions else None
+    rows = library.catalog.texts.best_matches(words, _LINES, selected)
     if not rows:
         return []
     stems = _STEMMER.stems([*words, *(row.words for row in rows)])

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from reelseek.library.filters import Filter
 from reelseek.library.store import Library, Video
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.embed import reader_for
@@ -21,6 +22,8 @@ from reelseek.search.question import Selection, weigh
 from reelseek.search.scoring import background_scores
 
 __all__ = ["Gallery", "Seconds"]
+
+_MOST_SELECTIONS = 8  # filters whose rows are remembered
 
 
 @dataclass
@@ -40,6 +43,7 @@ class Gallery:
 
     def __post_init__(self) -> None:
         self._backgrounds: dict[bytes, npt.NDArray[np.float64]] = {}
+        self._selections: dict[Filter, npt.NDArray[np.bool_]] = {}
 
     @cached_property
     def reader(self) -> TokenReader:
@@ -57,6 +61,25 @@ class Gallery:
     @cached_property
     def evidence(self) -> Evidence:
         return Evidence(self.library, self.reader, lambda video: self.current.video(video).owners)
+
+    def selected(self, conditions: Filter) -> npt.NDArray[np.bool_] | None:
+        """Rows of the videos that meet a filter [row]; None without one. The last filters' are remembered.
+
+        Raises:
+            QueryError: a term names what the library has nothing of.
+        """
+        if not conditions:
+            return None
+        if conditions not in self._selections:
+            index = self.current.index
+            numbers = np.array(self.library.catalog.selection.numbers(conditions), np.int64)
+            selected = np.zeros(len(index), bool)
+            for base, segment, videos in index.lookup_numbers(numbers):
+                selected[base + segment.rows_of(videos[videos >= 0])] = True
+            while len(self._selections) >= _MOST_SELECTIONS:
+                del self._selections[next(iter(self._selections))]
+            self._selections[conditions] = selected
+        return self._selections[conditions]
 
     def background(self, selection: Selection) -> npt.NDArray[np.float64]:
         """The best score that each query of a fixed, unrelated set reaches on this library."""

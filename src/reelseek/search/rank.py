@@ -41,6 +41,7 @@ def rank(
     count: int | None,
     exact: ExactGallery | None = None,
     run: Run = run_here,
+    selected: npt.NDArray[np.bool_] | None = None,
 ) -> Ranking:
     """Candidates by vectors and by full text, all scored alike.
 
@@ -48,21 +49,23 @@ def rank(
         run: reads the segments.
         exact: finds candidates instead of the index's neighbours.
         count: how many candidates of each presence pattern are looked at; None scores every clip.
+        selected: rows that count [row]; None is all.
     """
     index, query = current.index, question.query
-    lines = lines_by_row(index, current.owners, matching_lines(library, query.words))
+    lines = lines_by_row(index, current.owners, matching_lines(library, query.words, query.filter))
     if query.phrases and count is not None:
         rows = rows_with_phrases(library, current, query.phrases)
     else:
         if count is None:
             nearest = index.live_rows()
         elif exact is not None:
-            nearest = exact.nearest(question, count)
+            nearest = exact.nearest(question, count, selected)
         else:
-            (nearest,) = candidate_rows(model, index, question.texts, question.mix, count, run)
+            (nearest,) = candidate_rows(model, index, question.texts, question.mix, count, run, selected)
         rows = current.present_rows(np.union1d(nearest, np.fromiter(lines, np.int64, len(lines))))
     if query.refused and count is not None:
         rows = np.setdiff1d(rows, np.concatenate([rows_with_phrases(library, current, [p]) for p in query.refused]))
+    rows = rows if selected is None else rows[selected[rows]]
     scores = _scores(model, index, question, rows, run) + literal_scores(lines, rows)
     order = np.lexsort((_places(index, rows, scores), -scores))
     return Ranking(rows[order], scores[order], lines)

@@ -21,6 +21,7 @@ __all__ = ["LITERAL", "Owners", "background_scores", "candidate_rows", "lines_by
 LITERAL = 0.5  # what a line that holds all of the query's words adds to the similarity
 _FOR_BACKGROUND = 5
 Rows = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 
 def candidate_rows(
@@ -30,6 +31,7 @@ def candidate_rows(
     mix: npt.NDArray[np.float32],
     count: int,
     run: Run = run_here,
+    selected: Mask | None = None,
 ) -> list[Rows]:
     """For each question the rows of the best clips of every presence pattern; without neighbours all with evidence.
 
@@ -37,11 +39,13 @@ def candidate_rows(
         texts: of the terms of all questions.
         mix: what each of them counts in each question [question, text].
         run: reads the segments.
+        selected: rows that count [row]; None is all.
     """
     if model.pairwise:
         count = max(count, index.candidates or index.live)
         if not index.patterns or count >= index.live:
-            return [index.rows_with_evidence()] * len(mix)
+            evident = index.rows_with_evidence()
+            return [evident if selected is None else evident[selected[evident]]] * len(mix)
         with torch.inference_mode():
             texts = model.coarse_texts(texts)
     rows: list[list[Rows]] = [[np.zeros(0, np.int64)] for _ in mix]
@@ -50,7 +54,7 @@ def candidate_rows(
         vectors = _directions(texts, pattern, renormalise=model.renormalise)
         if vectors is not None:
             searches.append((parts, flat_vectors(np.einsum("qt,tsd->qsd", mix, vectors), pattern)))
-    for answers in search_parts(searches, count, run):
+    for answers in search_parts(searches, count, run, selected):
         for query, (_, best) in enumerate(answers):
             rows[query].append(best)
     return [np.concatenate(parts) for parts in rows]

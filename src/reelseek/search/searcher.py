@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -9,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from reelseek.errors import LibraryError, ReelseekError, UsageError
+from reelseek.errors import LibraryError, QueryError, ReelseekError, UsageError
 from reelseek.library.clips import ClipRule
+from reelseek.library.filters import Condition, Filter
 from reelseek.library.names import printable
 from reelseek.library.store import Library, Video
 from reelseek.library.tokens import Clip, TokenReader
@@ -20,6 +22,7 @@ from reelseek.models.joint import load_for
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.moments.curves import RADIUS, check_tracks, confidence, peaks, second_clips
 from reelseek.search.current import CurrentIndex
+from reelseek.search.examples import Example, Then
 from reelseek.search.explain import contributions, reasons
 from reelseek.search.fulltext import Line, lines_with_phrase, matching_lines
 from reelseek.search.gallery import Gallery, Seconds
@@ -40,6 +43,16 @@ _MOST_SELECTIONS = 4  # indexes of some of the experts that are held open
 _EXPLAINED = 10  # hits whose modalities are told where that takes embedding them again
 Answer = TypeVar("Answer")
 Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class _Options:
+    """How a search is answered; see `Searcher.search`."""
+
+    without: Sequence[str]
+    weights: Mapping[str, float]
+    group_by: str
+    query_id: str
 
 
 class Searcher:
@@ -184,48 +197,63 @@ class Searcher:
 
     def search(
         self,
-        query: str,
+        query: str = "",
         *,
         k: int = 10,
+        offset: int = 0,
         group_by: Literal["moment", "video"] = "moment",
         without: Sequence[str] = (),
         weights: Mapping[str, float] | None = None,
+        filter: str = "",
+        like: Sequence[Example] = (),
+        unlike: Sequence[Example] = (),
+        then: Then | None = None,
         query_id: str = "1",
     ) -> list[Hit]:
         """The best moments, or the best moment of each of the best videos.
 
         Args:
+            offset: how many of the best are stepped over, for the next page of a list.
             without: modalities or experts that shall not count: videos are embedded without them.
             weights: factors for modalities or experts; 0 leaves one out. A system that fuses its modalities takes no
                 others.
+            filter: which videos count, see `library.filters`; its terms may stand in the query, too.
+            like, unlike: examples of what is looked for, and of what is taken away.
+            then: what must follow in the same video.
 
         Raises:
             QueryError, UsageError: what is wrong and what to do.
         """
         if k < 1:
             raise UsageError(f"-k is {k}; ask for at least one hit")
-        parsed = parse_query(query)
-        return self._answer(lambda: self._search(parsed, k, group_by, without, weights or {}, query_id))
+        if offset < 0:
+            raise UsageError(f"the offset is {offset}; wanted how many hits to step over, from 0 on")
+        if like or unlike or then is not None:
+            raise UsageError("searches by example, and for what follows, are not ready yet")
+        parsed = parse_query(query, filter=filter)
+        options = _Options(without, weights or {}, group_by, query_id)
+        return self._answer(lambda: self._search(parsed, k, offset, options))
 
-    def _search(
-        self, parsed: Query, k: int, group_by: str, without: Sequence[str], weights: Mapping[str, float], query_id: str
-    ) -> list[Hit]:
-        question, gallery = self._ask(parsed, without, weights)
-        index = gallery.current.index
-        count = 4 * k + 40
+    def _search(self, parsed: Query, k: int, offset: int, options: "_Options") -> list[Hit]:
+        question, gallery = self._ask(parsed, options.without, options.weights)
+        index, selected = gallery.current.index, gallery.selected(parsed.filter)
+        count, most = 4 * (k + offset) + 40, len(index) if selected is None else int(selected.sum())
         while True:
-            ranking = rank(self.library, self.model, gallery.current, question, count, gallery.exact, gallery.run)
-            moments = merge_moments(index, ranking, k, group_by)
-            if len(moments) >= k or count >= len(index) or parsed.phrases:
+            ranking = rank(
+                self.library, self.model, gallery.current, question, count, gallery.exact, gallery.run, selected
+            )
+            moments = merge_moments(index, ranking, k + offset, options.group_by)
+            if len(moments) >= k + offset or count >= most or parsed.phrases:
                 break
             count *= 4
+        moments = moments[offset:]
         background = gallery.background(question.selection) if question.readable else np.zeros(0)
         best = ranking.rows[[moment[0] for moment in moments]].astype(np.int64)
         why = self._reasons(gallery, question, [index.clips[row] for row in best], index.embedding(best),
                             [ranking.lines.get(row) for row in best.tolist()])  # fmt: skip
         return [
-            self._hit(gallery, question, ranking, moment, place, background, why[place - 1], query_id)
-            for place, moment in enumerate(moments, 1)
+            self._hit(gallery, question, ranking, moment, place, background, reason, options.query_id)
+            for place, (moment, reason) in enumerate(zip(moments, why, strict=True), offset + 1)
         ]
 
     def _hit(
@@ -272,6 +300,7 @@ class Searcher:
         k: int = 10,
         without: Sequence[str] = (),
         weights: Mapping[str, float] | None = None,
+        filter: str = "",
         radius: float = RADIUS,
         query_id: str = "1",
     ) -> Within:
@@ -287,7 +316,7 @@ class Searcher:
         """
         if k < 1:
             raise UsageError(f"-k is {k}; ask for at least one hit")
-        parsed = parse_query(query)
+        parsed = parse_query(query, filter=filter)
         return self._answer(lambda: self._within(parsed, video, k, without, weights or {}, radius, query_id))
 
     def _within(
@@ -295,6 +324,7 @@ class Searcher:
         query_id: str,
     ) -> Within:  # fmt: skip
         video = self.library.video(name)
+        self._require(video, parsed.filter)
         question, gallery = self._ask(parsed, without, weights)
         seconds = self._seconds(gallery.reader, video, radius)
         lines = {int(row): line for line in reversed(matching_lines(self.library, parsed.words))
@@ -319,6 +349,12 @@ class Searcher:
             for place, (row, first, end) in enumerate(shown, 1)
         ]  # fmt: skip
         return Within(video.id, parsed.text, seconds.spans, curve, tuple(hits))
+
+    def _require(self, video: Video, conditions: Filter) -> None:
+        """Refuse to look inside a video that a filter leaves out."""
+        refusing = [condition.text for condition in conditions.conditions if not self._meets(video, condition)]
+        if refusing:
+            raise QueryError(f"{video.id} is left out by {' '.join(refusing)}; leave that away to look inside it")
 
     def _seconds(self, reader: TokenReader, video: Video, radius: float) -> Seconds:
         check_tracks(self.library, reader, video)
@@ -345,10 +381,16 @@ class Searcher:
     # Misses
 
     def why_not(
-        self, query: str, video: str, *, without: Sequence[str] = (), weights: Mapping[str, float] | None = None
+        self,
+        query: str,
+        video: str,
+        *,
+        without: Sequence[str] = (),
+        weights: Mapping[str, float] | None = None,
+        filter: str = "",
     ) -> Miss:
         """Explain a miss: a video's rank among all videos, and for each modality what it had and what it gave."""
-        parsed = parse_query(query)
+        parsed = parse_query(query, filter=filter)
         return self._answer(lambda: self._why_not(parsed, video, without, weights or {}))
 
     def _why_not(self, parsed: Query, name: str, without: Sequence[str], weights: Mapping[str, float]) -> Miss:
@@ -364,6 +406,9 @@ class Searcher:
             rows = rows_with_phrases(self.library, gallery.current, parsed.phrases)
             if not len(np.intersect1d(rows, index.rows_of(video.id))):
                 note = f"none of its lines holds the phrase {' and '.join(parsed.phrases)!r}"
+        refusing = [c for c in parsed.filter.conditions if not self._meets(video, c)]
+        if refusing:
+            note = "; ".join([*([note] if note else []), f"it is left out by {' '.join(c.text for c in refusing)}"])
         place_of = int(places[0]) if len(places) else None
         return Miss(
             query=parsed.text,
@@ -375,6 +420,9 @@ class Searcher:
             modalities=tuple(self._modalities_of(gallery, question, video, ranking, place_of)),
             note=note,
         )
+
+    def _meets(self, video: Video, condition: Condition) -> bool:
+        return video.id in self.library.catalog.selection.videos(Filter((condition,)), video.id)
 
     def _modalities_of(
         self, gallery: Gallery, question: Question, video: Video, ranking: Ranking, place: int | None

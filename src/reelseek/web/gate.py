@@ -10,7 +10,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reelseek.web.guesses import Secret
-from reelseek.web.problems import Problem, problem
+from reelseek.web.problems import Problem, answer, problem
 
 __all__ = ["MOST_BODY_BYTES", "Gate"]
 
@@ -62,7 +62,7 @@ class Gate:
             receive = await _whole_body(request, receive)
             await self._app(scope, receive, _with_cookie(send_with_headers, cookie) if cookie else send_with_headers)
         except Problem as refused:
-            await _answer(refused)(scope, receive, send_with_headers)
+            await answer(refused)(scope, receive, send_with_headers)
         except Exception as error:  # one line instead of a traceback a request, and the connection is not left hanging
             _log.error("%s: %s", _line(request), _origin(error))
             if status:
@@ -162,10 +162,6 @@ async def _whole_body(request: Request, receive: Receive) -> Receive:
         return first.pop() if first else await receive()
 
     return hand_on
-
-
-def _answer(refused: Problem) -> Response:
-    return problem(refused.status, refused.title, refused.detail, retry_seconds=refused.retry_seconds)
 
 
 def _line(request: Request) -> str:

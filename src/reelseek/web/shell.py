@@ -10,21 +10,27 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fastapi import Depends, FastAPI, Request, Response
-from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from reelseek.library import Video
 from reelseek.web.gate import Gate
+from reelseek.web.head import HeadAsGet
 from reelseek.web.media import Media
 from reelseek.web.problems import AnyJSON, add_handlers
 from reelseek.web.ranges import RangedFile
 
-__all__ = ["STATIC", "VideoFile", "add_static", "add_videos", "new_app", "video_file"]
+__all__ = ["STATIC", "VIDEO_TYPES", "VideoFile", "add_static", "add_videos", "new_app", "video_file"]
 
 STATIC = Path(__file__).parent / "static"
-_TYPES = {".mp4": "video/mp4", ".m4v": "video/mp4", ".webm": "video/webm", ".mov": "video/mp4", ".mp3": "audio/mpeg"}
+VIDEO_TYPES = {
+    ".mp4": "video/mp4",
+    ".m4v": "video/mp4",
+    ".webm": "video/webm",
+    ".mov": "video/mp4",
+    ".mp3": "audio/mpeg",
+}
 
 
 class VideoFile(NamedTuple):
@@ -62,6 +68,7 @@ def new_app(media: Sequence[Media], *, token: str | None, host: str) -> FastAPI:
     )
     app.state.media = list(media)
     add_handlers(app)
+    app.add_middleware(HeadAsGet)
     app.add_middleware(Gate, token=token, host=host)
 
     @app.get("/healthz")
@@ -74,22 +81,18 @@ def new_app(media: Sequence[Media], *, token: str | None, host: str) -> FastAPI:
 def add_videos(app: FastAPI, media: Media) -> None:
     """Add the videos' files and clocks for a page."""
 
-    @app.get("/api/videos/{opaque}/clock")
+    @app.get("/api/videos/{opaque}/clock", include_in_schema=False)
     async def start(request: Request, file: VideoFile = Depends(video_file(media))) -> dict[str, float]:
         return {"start_offset": await media.start_offset(request, *file)}
 
-    @app.get("/api/videos/{opaque}/media")
+    @app.get("/api/videos/{opaque}/media", include_in_schema=False)
     async def play(request: Request, file: VideoFile = Depends(video_file(media))) -> Response:
         playable = await media.playable(request, *file)
         return await run_in_threadpool(
-            RangedFile, playable, media_type=_TYPES.get(playable.suffix.lower(), "video/mp4")
+            RangedFile, playable, media_type=VIDEO_TYPES.get(playable.suffix.lower(), "video/mp4")
         )
 
 
 def add_static(app: FastAPI, *, html: bool) -> None:
-    """Add the pages' files, after all other routes; and let HEAD be answered wherever GET is."""
-    app.openapi()  # made before, lest each route stands there twice
-    for route in app.routes:
-        if isinstance(route, APIRoute) and route.methods and "GET" in route.methods:
-            route.methods.add("HEAD")
+    """Add the pages' files, after all other routes."""
     app.routes.append(Mount("/", StaticFiles(directory=STATIC, html=html)))

@@ -36,6 +36,11 @@ class Videos:
             yield from map(_video, rows)
             last = rows[-1][0]
 
+    def after(self, identifier: str, count: int) -> list[Video]:
+        """The next videos behind an id in order of id."""
+        rows = self._connection.execute(f"{_VIDEOS} WHERE id > ? ORDER BY id LIMIT ?", (identifier, count)).fetchall()
+        return [_video(row) for row in rows]
+
     def totals(self) -> tuple[int, int, float]:
         """How many videos there are, how many of them with a file that was read, and the seconds of all."""
         query = "SELECT count(*), count(content), total(duration) FROM videos"

@@ -4,16 +4,17 @@ from urllib.parse import quote
 
 from fastapi import Request
 
+from reelseek.library.names import printable
 from reelseek.search import Hit
 from reelseek.search.hit import Why
 from reelseek.web.media import opaque_id
 from reelseek.web.service import ServedLibrary
 from reelseek.web.v1.schema import HitJSON, Reason, Strength
 
-__all__ = ["hit_json", "moment_id", "strength", "video_address"]
+__all__ = ["STRIP_FRAMES", "hit_json", "moment_id", "shown", "strength", "video_address"]
 
 _LONGEST_MATCH = 500
-_STRIP_FRAMES = 10
+STRIP_FRAMES = 10
 _STRONG, _LIKELY = 0.9, 0.5
 _SENTENCES = {
     "speech": ("heard: “{}”", "what is said fits"),
@@ -32,6 +33,11 @@ def strength(confidence: float | None) -> Strength | None:
     if confidence is None:
         return None
     return "strong" if confidence >= _STRONG else "likely" if confidence >= _LIKELY else "weak"
+
+
+def shown(text: str) -> str:
+    """A text as it can be written down; halves of surrogate pairs become escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def moment_id(video: str, start: float, end: float | None) -> str:
@@ -65,7 +71,7 @@ def hit_json(request: Request, served: ServedLibrary, hit: Hit, *, explain: bool
     return HitJSON(
         moment=moment_id(opaque, hit.start, hit.end),
         video=opaque,
-        name=hit.video.encode("utf-8", "backslashreplace").decode(),
+        name=printable(hit.video),
         start=hit.start,
         end=hit.end,
         score=hit.similarity,
@@ -73,7 +79,7 @@ def hit_json(request: Request, served: ServedLibrary, hit: Hit, *, explain: bool
         strength=strength(hit.confidence),
         rank=hit.rank,
         thumbnail=address("/thumbnail", at=f"{(hit.start + end) / 2:.2f}"),
-        strip=address("/strip", start=hit.start, end=end, frames=_STRIP_FRAMES) if playable else None,
+        strip=address("/strip", start=hit.start, end=end, frames=STRIP_FRAMES) if playable else None,
         play=address("/media") if playable else None,
         why=[_reason(served, why) for why in hit.why] if explain else [],
     )
@@ -81,7 +87,7 @@ def hit_json(request: Request, served: ServedLibrary, hit: Hit, *, explain: bool
 
 def _reason(served: ServedLibrary, why: Why) -> Reason:
     """A reason, with no more than the beginning of a long line."""
-    text = why.matched.encode("utf-8", "backslashreplace").decode()
+    text = shown(why.matched)
     matched = text if len(text) <= _LONGEST_MATCH else f"{text[:_LONGEST_MATCH]}…"
     modality = served.modality(why.modality)
     worded, wordless = _SENTENCES.get(why.modality, _SENTENCES.get(modality, _SEEN))

@@ -8,7 +8,7 @@ __all__ = [
     "Document",
     "HitJSON",
     "Page",
-    "Problem",
+    "ProblemDocument",
     "Reason",
     "Request",
     "SearchAnswer",
@@ -31,7 +31,7 @@ class Document(BaseModel):
     """A body of an answer."""
 
 
-class Problem(Document):
+class ProblemDocument(Document):
     """An error, as RFC 9457 has it (`application/problem+json`)."""
 
     type: str = Field(description="what kind of error it is; about:blank where the status says it all")

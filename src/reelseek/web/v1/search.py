@@ -1,37 +1,46 @@
 """`POST /v1/search`."""
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Request
 
 from reelseek.errors import UsageError
-from reelseek.web.decoding import OneAtATime
+from reelseek.search import Searcher
 from reelseek.web.problems import AnyJSON, Problem
 from reelseek.web.service import Reader, ServedLibrary, ServiceOf
+from reelseek.web.v1.answers import COMMON, problems
 from reelseek.web.v1.hits import hit_json
-from reelseek.web.v1.pages import PageToken
+from reelseek.web.v1.pages import offset_of, page_token
 from reelseek.web.v1.schema import Page, SearchAnswer, SearchRequest
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1", tags=["search"])
-_WAITING_SEARCHES = 256  # as many as there may be connections
-_searching = OneAtATime(_WAITING_SEARCHES)
+router = APIRouter(prefix="/v1", tags=["search"], responses=COMMON)
+_EXAMPLES = {
+    "words": {"summary": "Words", "value": {"query": "a dog on a beach"}},
+    "videos": {
+        "summary": "The best moment of each video, by what is said and written alone",
+        "value": {"query": '"happy birthday" cake', "group_by": "video", "sources": ["speech", "ocr"], "limit": 12},
+    },
+}
 
 
-@router.post("/search", operation_id="search", response_model=SearchAnswer)
-async def search(request: Request, body: SearchRequest, service: ServiceOf, caller: Reader) -> AnyJSON:
+@router.post("/search", operation_id="search", response_model=SearchAnswer, responses=problems(409))
+async def search(
+    request: Request,
+    body: Annotated[SearchRequest, Body(openapi_examples=_EXAMPLES)],  # type: ignore[arg-type]
+    service: ServiceOf,
+    caller: Reader,
+) -> AnyJSON:
     """Find moments by words, by examples, or by both."""
     served = service.library(body.library, caller)
-    answer = await _searching.result(request, lambda: _answer(request, served, body))
+    answer = await served.ask(request, lambda searcher: _answer(request, served, searcher, body))
     return AnyJSON(answer.model_dump())
 
 
-def _answer(request: Request, served: ServedLibrary, body: SearchRequest) -> SearchAnswer:
-    searcher = served.searcher
-    searcher.refresh()
-    generation = served.generation()
-    offset = PageToken.offset_of(body, generation)
-    if not body.query.strip():
-        raise UsageError("the query is empty; say what to look for, such as: dog barking")
+def _answer(request: Request, served: ServedLibrary, searcher: Searcher, body: SearchRequest) -> SearchAnswer:
+    generation = served.generation(searcher)
+    offset = offset_of(body, generation)
     unsupported = [
         name for name in ("image", "clip", "moment", "like", "unlike", "then", "filter") if getattr(body, name)
     ]
@@ -41,7 +50,7 @@ def _answer(request: Request, served: ServedLibrary, body: SearchRequest) -> Sea
         body.query,
         k=offset + body.limit + 1,
         group_by=body.group_by,
-        without=[*body.without, *_others(served, body)],
+        without=[*body.without, *_other_experts(served, searcher, body)],
         weights=body.weights,
     )
     rows = hits[offset : offset + body.limit]
@@ -49,20 +58,20 @@ def _answer(request: Request, served: ServedLibrary, body: SearchRequest) -> Sea
     return SearchAnswer(
         data=[hit_json(request, served, hit, explain=body.explain) for hit in rows],
         page=Page(
-            next_token=PageToken.of(body, generation, offset + body.limit) if more else None,
+            next_token=page_token(body, generation, offset + body.limit) if more else None,
             total_clips=searcher.index.live,
             generation=generation,
         ),
         unread=searcher.unread(body.query),
-        notes=served.notes(),
+        notes=served.notes(searcher),
     )
 
 
-def _others(served: ServedLibrary, body: SearchRequest) -> list[str]:
+def _other_experts(served: ServedLibrary, searcher: Searcher, body: SearchRequest) -> list[str]:
     """The experts that do not count where `sources` names those that alone shall."""
     if body.sources is None:
         return []
-    experts = served.searcher.index.experts
+    experts = searcher.index.experts
     names = {name for expert in experts for name in (expert, served.modality(expert))}
     for name in body.sources:
         if name not in names:
