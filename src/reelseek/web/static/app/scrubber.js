@@ -11,7 +11,7 @@ export class Scrubber {
     this._marks = h("div", { class: "marks", "aria-hidden": "true" });
     this._head = h("i", { class: "head", "aria-hidden": "true" });
     this._tip = h("output", { class: "tip", hidden: true, "aria-hidden": "true" });
-    this.root = h("div", { class: "scrubber", role: "slider", tabindex: "0", "aria-label": "Place in the video", "aria-valuemin": "0" }, this._canvas, this._marks, this._head, this._tip);
+    this.root = h("div", { class: "scrubber", role: "slider", tabindex: "0", "aria-label": "Place in the video", "aria-valuemin": "0", "aria-valuemax": "0", "aria-valuenow": "0" }, this._canvas, this._marks, this._head, this._tip);
     this.onSeek = onSeek;
     this.length = 0;
     this.time = 0;
