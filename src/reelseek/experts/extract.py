@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,11 +32,12 @@ _UNMOVED: dict[str, str] = {}  # by spec, why this process could not move an exp
 class Extracted:
     """Tracks by expert spec, errors by expert spec, and what the pass over the file yields by itself.
 
-    `notices` say what of the file was guessed, mended or could not be decoded; the rest was.
+    `seconds` are those that each expert spent; `notices` say what of the file was guessed, mended or could not be decoded; the rest was.
     """
 
     tracks: dict[str, Track] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
     end_seconds: float = 0.0
     cuts: list[float] = field(default_factory=list)
     thumbnails: list[tuple[float, bytes]] = field(default_factory=list)
@@ -147,6 +149,7 @@ class _Guarded:
         self.expert = load_expert(spec)
         self.session: Session | None = None
         self.error = ""
+        self.seconds = 0.0
         try:
             self.session = worker_expert(spec).open()
         except MemoryError:
@@ -156,12 +159,14 @@ class _Guarded:
 
     def feed(self, batch: Any) -> None:
         if self.session is not None and not self.error:
+            started = time.perf_counter()
             try:
                 self.session.feed(batch)
             except MemoryError:
                 raise
             except Exception as error:  # see above
                 self.error = f"{type(error).__name__}: {error}"
+            self.seconds += time.perf_counter() - started
 
 
 def extract(
@@ -200,11 +205,13 @@ def extract(
 
 
 def _close(spec: str, session: _Guarded, end_seconds: float, result: Extracted) -> None:
+    started = time.perf_counter()
     try:
         if session.session is not None and not session.error:
             track = session.session.close(end_seconds)
             check_track(track, session.expert)
             result.tracks[spec] = track
+            result.seconds[spec] = session.seconds + time.perf_counter() - started
             return
     except (MemoryError, MediaError):
         raise

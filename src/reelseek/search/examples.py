@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reelseek.errors import QueryError
 
-__all__ = ["Example", "Footage", "Moment", "Picture", "Then"]
+__all__ = ["NO_EXAMPLES", "Example", "Examples", "Footage", "Moment", "Picture", "Then"]
 
 _MOMENT = re.compile(r"(?P<video>.+)@(?P<start>\d+(?:\.\d+)?)-(?P<end>\d+(?:\.\d+)?|end)(?::(?P<modality>[\w-]+))?")
 
@@ -74,6 +74,17 @@ class Footage:
 
 
 Example = Moment | Picture | Footage
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Examples of what is looked for, and of what is taken away."""
+
+    like: tuple[Example, ...] = ()
+    unlike: tuple[Example, ...] = ()
+
+
+NO_EXAMPLES = Examples()
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,11 @@ class Captions:
                 yield Caption(*cells)
             last = rows[-1][0], rows[-1][-1]
 
+    def of_videos(self, videos: Iterable[str]) -> Iterator[Caption]:
+        """Captions of some videos."""
+        query = "SELECT video, text, start_seconds, end_seconds, split FROM captions WHERE video IN (?)"
+        return (Caption(*row) for row in self._connection.select_in(query, videos))
+
     def count_by_split(self) -> dict[str, int]:
         """Captions by split; those of none under ''."""
         query = "SELECT coalesce(split, ''), count(*) FROM captions GROUP BY 1 ORDER BY 1"

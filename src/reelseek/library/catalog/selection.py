@@ -103,8 +103,8 @@ class Selection:
         names = self.splits() if condition.key == "split" else self.evidence()
         if condition.value not in names:
             raise QueryError(
-                f"{condition.text!r}: the library has no {'split' if condition.key == 'split' else 'evidence'} "
-                f"{condition.value!r}{suggest(condition.value, names)}; it has {', '.join(names) or 'none'}"
+                f"{condition.text!r}: there is no {'split' if condition.key == 'split' else 'evidence'} "
+                f"{condition.value!r}{suggest(condition.value, names)}; there are {', '.join(names) or 'none'}"
             )
 
     def _split(self, name: str) -> Sql:

@@ -38,6 +38,7 @@ class Texts:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._has_vocabulary = False
 
     def of_owner(self, owner: str) -> list[tuple[str, Text]]:
         """Expert and text of all words of one owner, in order of time."""
@@ -107,6 +108,18 @@ class Texts:
         """How many texts hold a phrase of folded words; counted up to 5,000."""
         query = f"SELECT count(*) FROM (SELECT 1 FROM texts_words WHERE texts_words MATCH ? LIMIT {_MOST_COUNTED})"
         return int(self._connection.execute(query, (match_any([phrase]),)).fetchone()[0])
+
+    def terms(self, beginning: str) -> list[str]:
+        """The stems in the full text that begin with some letters."""
+        self._ensure_words()
+        if not self._has_vocabulary:
+            schema = "main" if has_words(self._connection, "main") else "temp"
+            self._connection.execute(
+                f"CREATE VIRTUAL TABLE IF NOT EXISTS temp.vocabulary USING fts5vocab({schema}, texts_words, row)"
+            )
+            self._has_vocabulary = True
+        query = "SELECT term FROM temp.vocabulary WHERE term >= ? AND term < ?"
+        return [term for (term,) in self._connection.execute(query, (beginning, beginning + chr(0x10FFFF)))]
 
     def last_id(self) -> int:
         """The highest number that a text has, at least 1: about how many there are."""

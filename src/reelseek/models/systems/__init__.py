@@ -34,6 +34,7 @@ from reelseek.models.systems import (
     xpool,
     zorro,
 )
+from reelseek.models.settings import describe_problems
 from reelseek.models.systems.registry import Systems
 from reelseek.plugins import describe_error
 
@@ -84,8 +85,7 @@ class System:
         try:
             config = TypeAdapter(self.config).validate_python({**self.defaults, **settings})
         except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise ModelError(f"settings of the model are wrong: {problems}") from error
+            raise ModelError(f"settings of the model are wrong: {describe_problems(error, self.config)}") from error
         try:
             model = self.create(config)
         except ValueError as error:  # a block refuses inconsistent sizes

@@ -44,7 +44,8 @@ class Keeping extends EventTarget {
 
   /** Whether a moment is kept; one without an end is kept with the end of its video. @param {string} moment @returns {string|undefined} as it is kept */
   find(moment) {
-    return moment.endsWith("-") ? [...this.moments].find((other) => other.startsWith(moment)) : this.moments.has(moment) ? moment : undefined;
+    const open = moment.replace(/end$/, "");
+    return open.endsWith("-") ? [...this.moments].find((other) => other.startsWith(open)) : this.moments.has(moment) ? moment : undefined;
   }
 
   /** @param {Collection} collection */

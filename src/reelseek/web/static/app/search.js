@@ -261,7 +261,7 @@ export class SearchView {
 
   /** @param {Hit} hit */
   _sounds(hit) {
-    this.ask({ ...blank(this._question.library), terms: this._question.terms, moment: hit.moment, sources: ["audio"] });
+    this.ask({ ...blank(this._question.library), terms: this._question.terms, moment: `${hit.moment}:audio` });
   }
 
   /** @param {Hit} hit @param {number} seconds */
