@@ -3,16 +3,18 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Path, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
 
 from reelseek.errors import UsageError
 from reelseek.search import Hit, Searcher
 from reelseek.search.hit import Within
 from reelseek.web.media import opaque_id
+from reelseek.web.metrics import add_metrics
 from reelseek.web.problems import Problem
 from reelseek.web.service import ServedLibrary, Service
 from reelseek.web.shell import add_static, add_videos, new_app
-from reelseek.web.v1 import inside, models, pictures, search, videos
-from reelseek.web.v1.answers import describe
+from reelseek.web.v1 import inside, models, pictures, search, uploads, videos
+from reelseek.web.v1.answers import describe, problems
 from reelseek.web.v1.inside import thin
 
 __all__ = ["create_app"]
@@ -24,7 +26,7 @@ Names = Annotated[list[Annotated[str, Query(max_length=200)]] | None, Query(max_
 Opaque = Annotated[str, Path(max_length=64)]
 
 
-_ROUTERS = (search.router, videos.router, inside.router, pictures.router, models.router)
+_ROUTERS = (search.router, videos.router, inside.router, pictures.router, uploads.router, models.router)
 
 
 def create_app(service: Service, *, token: str | None = None, host: str = "127.0.0.1") -> FastAPI:
@@ -35,8 +37,10 @@ def create_app(service: Service, *, token: str | None = None, host: str = "127.0
         host: the name that the server is started with.
     """
     served = service.libraries()
-    app = new_app([library.media for library in served], token=token, host=host)
+    app = new_app([service], token=token, host=host)
     app.state.service = service
+    add_metrics(app, service)
+    _add_readiness(app, service)
     for router in _ROUTERS:
         app.include_router(router)
     describe(app)
@@ -44,6 +48,18 @@ def create_app(service: Service, *, token: str | None = None, host: str = "127.0
         _add_api(app, served[0])
     add_static(app, html=True)
     return app
+
+
+def _add_readiness(app: FastAPI, service: Service) -> None:
+    def check() -> None:
+        for served in service.libraries():
+            served.library.revision()
+
+    @app.get("/readyz", tags=["server"], operation_id="get_readiness", responses=problems(503))
+    async def ready() -> dict[str, str]:
+        """Whether the server can answer searches: every library can be read."""
+        await run_in_threadpool(check)
+        return {"status": "ready"}
 
 
 def _add_api(app: FastAPI, served: ServedLibrary) -> None:

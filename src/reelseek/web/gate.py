@@ -17,6 +17,7 @@ __all__ = ["MOST_BODY_BYTES", "Gate"]
 MOST_BODY_BYTES = 64 * 1024
 _BODY_SECONDS = 15.0
 _MOST_URL_BYTES = 8 * 1024
+_STREAMED = "/v1/uploads"  # whose route reads a long body, and bounds it
 _COOKIE = "reelseek_token"
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; media-src 'self'; style-src 'self'; "
@@ -59,7 +60,8 @@ class Gate:
 
         try:
             cookie = self._admit(request)
-            receive = await _whole_body(request, receive)
+            whole = not (request.method == "POST" and scope["path"].endswith(_STREAMED))
+            receive = await _whole_body(request, receive) if whole else _in_time(receive)
             await self._app(scope, receive, _with_cookie(send_with_headers, cookie) if cookie else send_with_headers)
         except Problem as refused:
             await answer(refused)(scope, receive, send_with_headers)
@@ -129,6 +131,19 @@ def _host_name(host: str) -> str:
 
 def _has_body(request: Request) -> bool:
     return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+
+
+def _in_time(receive: Receive) -> Receive:
+    """Each part of a body in time; a Problem of status 408 is raised where one does not arrive."""
+
+    async def receive_part() -> Message:
+        try:
+            async with asyncio.timeout(_BODY_SECONDS):
+                return await receive()
+        except TimeoutError as error:
+            raise Problem(408, "the body did not arrive", f"nothing came for {_BODY_SECONDS:.0f} s") from error
+
+    return receive_part
 
 
 async def _whole_body(request: Request, receive: Receive) -> Receive:

@@ -17,11 +17,13 @@ from typing import Annotated, Literal, TypeVar
 from fastapi import Depends, Request
 
 from reelseek.library import Library
+from reelseek.media.picture import browser_plays
 from reelseek.search import Searcher
 from reelseek.web import DEFAULT_COPIES_GB
-from reelseek.web.decoding import OneAtATime
+from reelseek.web.decoding import DecodeQueue, OneAtATime
 from reelseek.web.media import Media, library_media
 from reelseek.web.problems import Problem
+from reelseek.web.uploads import Uploads
 
 __all__ = [
     "SCOPES",
@@ -144,8 +146,12 @@ class Service:
         self, libraries: Iterable[ServedLibrary], *, state: Path | None = None, who: Who = this_machines_user
     ) -> None:
         self.state, self.who = state, who
-        self._libraries = {served.name: served for served in libraries}
+        self.uploads = Uploads(state)
+        self.decoding = DecodeQueue()
+        self._libraries: dict[str, ServedLibrary] = {}
         self._lock = threading.Lock()
+        for served in libraries:
+            self.add_library(served)
 
     def add_library(self, served: ServedLibrary) -> None:
         """Serve one more library from now on.
@@ -156,7 +162,19 @@ class Service:
         with self._lock:
             if served.name in self._libraries:
                 raise Problem(409, "the name is taken", f"a library {served.name!r} is served already")
+            served.media.decoding = self.decoding
             self._libraries = {**self._libraries, served.name: served}
+
+    def start(self) -> None:
+        """Start what decodes, so that the first request does not wait for it."""
+        self.decoding.start(browser_plays, Path("no such file"))
+
+    def close(self) -> None:
+        """End all work on media files, and delete uploads."""
+        self.decoding.close()
+        for served in self.libraries():
+            served.media.close()
+        self.uploads.close()
 
     def libraries(self, caller: Caller | None = None) -> list[ServedLibrary]:
         """All libraries in the order in which they were added, or those that a caller may see."""

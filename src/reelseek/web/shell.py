@@ -7,7 +7,7 @@ come from a page of this server, so that no other site can reach a library throu
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from fastapi import Depends, FastAPI, Request, Response
 from starlette.concurrency import run_in_threadpool
@@ -50,29 +50,38 @@ def video_file(media: Media) -> Callable[[str], VideoFile]:
     return find
 
 
-def new_app(media: Sequence[Media], *, token: str | None, host: str) -> FastAPI:
+class Resource(Protocol):
+    """What an application starts before it answers, and ends with it."""
+
+    def start(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def new_app(resources: Sequence[Resource], *, token: str | None, host: str) -> FastAPI:
     """An application with refusals and errors in words; pages add what is their own.
 
     Args:
-        media: is closed with the application.
+        resources: are closed with the application.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        for videos in app.state.media:
-            await run_in_threadpool(videos.close)
+        for resource in resources:
+            await run_in_threadpool(resource.close)
 
     app = FastAPI(
         title="Reelseek", version="1", docs_url=None, redoc_url=None, lifespan=lifespan, default_response_class=AnyJSON
     )
-    app.state.media = list(media)
+    app.state.resources = list(resources)
     add_handlers(app)
     app.add_middleware(HeadAsGet)
     app.add_middleware(Gate, token=token, host=host)
 
-    @app.get("/healthz")
+    @app.get("/healthz", tags=["server"], operation_id="get_health")
     async def health() -> dict[str, str]:  # needs no thread, which others may hold
+        """Whether the server answers at all."""
         return {"status": "ok"}
 
     return app

@@ -1,5 +1,6 @@
 """Hits as `/v1` answers them: opaque ids, addresses of pictures, and reasons in sentences."""
 
+from dataclasses import replace
 from urllib.parse import quote
 
 from fastapi import Request
@@ -9,13 +10,12 @@ from reelseek.search import Hit
 from reelseek.search.hit import Why
 from reelseek.web.media import opaque_id
 from reelseek.web.service import ServedLibrary
-from reelseek.web.v1.schema import HitJSON, Reason, Strength
+from reelseek.web.v1.schema import HitJSON, Reason
 
-__all__ = ["STRIP_FRAMES", "hit_json", "moment_id", "shown", "strength", "video_address"]
+__all__ = ["STRIP_FRAMES", "hit_json", "shown", "video_address"]
 
 _LONGEST_MATCH = 500
 STRIP_FRAMES = 10
-_STRONG, _LIKELY = 0.9, 0.5
 _SENTENCES = {
     "speech": ("heard: “{}”", "what is said fits"),
     "ocr": ("on screen: {}", "what is written on screen fits"),
@@ -28,21 +28,9 @@ _SENTENCES = {
 _SEEN = ("looks like: {}", "it looks like it")
 
 
-def strength(confidence: float | None) -> Strength | None:
-    """A confidence in a word, the same everywhere."""
-    if confidence is None:
-        return None
-    return "strong" if confidence >= _STRONG else "likely" if confidence >= _LIKELY else "weak"
-
-
 def shown(text: str) -> str:
     """A text as it can be written down; halves of surrogate pairs become escapes."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def moment_id(video: str, start: float, end: float | None) -> str:
-    """The id of a moment on the wire; the video's is opaque."""
-    return f"{video}@{start:.3f}-{'' if end is None else f'{end:.3f}'}"
 
 
 def video_address(request: Request, served: ServedLibrary, video: str, part: str = "", **query: object) -> str:
@@ -69,14 +57,14 @@ def hit_json(request: Request, served: ServedLibrary, hit: Hit, *, explain: bool
         return video_address(request, served, opaque, part, **query)
 
     return HitJSON(
-        moment=moment_id(opaque, hit.start, hit.end),
+        moment=replace(hit, video=opaque).moment,
         video=opaque,
         name=printable(hit.video),
         start=hit.start,
         end=hit.end,
         score=hit.similarity,
         confidence=hit.confidence,
-        strength=strength(hit.confidence),
+        strength=hit.strength,
         rank=hit.rank,
         thumbnail=address("/thumbnail", at=f"{(hit.start + end) / 2:.2f}"),
         strip=address("/strip", start=hit.start, end=end, frames=STRIP_FRAMES) if playable else None,

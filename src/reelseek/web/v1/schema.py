@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from reelseek.search.hit import Strength
+
 __all__ = [
     "Document",
     "HitJSON",
@@ -18,7 +20,6 @@ __all__ = [
 
 Name = Annotated[str, Field(max_length=200)]
 Identifier = Annotated[str, Field(max_length=200)]
-Strength = Literal["strong", "likely", "weak"]
 
 
 class Request(BaseModel):

@@ -3,12 +3,14 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Request
+from starlette.concurrency import run_in_threadpool
 
 from reelseek.errors import UsageError
-from reelseek.search import Searcher
-from reelseek.web.problems import AnyJSON, Problem
+from reelseek.search import Searcher, Then
+from reelseek.web.problems import AnyJSON
 from reelseek.web.service import Reader, ServedLibrary, ServiceOf
 from reelseek.web.v1.answers import COMMON, problems
+from reelseek.web.v1.examples import Examples, read_examples
 from reelseek.web.v1.hits import hit_json
 from reelseek.web.v1.pages import offset_of, page_token
 from reelseek.web.v1.schema import Page, SearchAnswer, SearchRequest
@@ -22,6 +24,7 @@ _EXAMPLES = {
         "summary": "The best moment of each video, by what is said and written alone",
         "value": {"query": '"happy birthday" cake', "group_by": "video", "sources": ["speech", "ocr"], "limit": 12},
     },
+    "filters": {"summary": "Only some videos", "value": {"query": "a dog", "filter": "folder:holiday before:2020"}},
 }
 
 
@@ -34,35 +37,37 @@ async def search(
 ) -> AnyJSON:
     """Find moments by words, by examples, or by both."""
     served = service.library(body.library, caller)
-    answer = await served.ask(request, lambda searcher: _answer(request, served, searcher, body))
+    examples = await run_in_threadpool(read_examples, service, served, caller, body)
+    answer = await served.ask(request, lambda searcher: _answer(request, served, searcher, body, examples))
     return AnyJSON(answer.model_dump())
 
 
-def _answer(request: Request, served: ServedLibrary, searcher: Searcher, body: SearchRequest) -> SearchAnswer:
+def _answer(
+    request: Request, served: ServedLibrary, searcher: Searcher, body: SearchRequest, examples: Examples
+) -> SearchAnswer:
     generation = served.generation(searcher)
     offset = offset_of(body, generation)
-    unsupported = [
-        name for name in ("image", "clip", "moment", "like", "unlike", "then", "filter") if getattr(body, name)
-    ]
-    if unsupported:
-        raise Problem(422, "not searched by", f"this server does not search by {', '.join(unsupported)}")
     hits = searcher.search(
         body.query,
-        k=offset + body.limit + 1,
+        k=body.limit + 1,  # one more, which tells whether there is a next page
+        offset=offset,
         group_by=body.group_by,
         without=[*body.without, *_other_experts(served, searcher, body)],
         weights=body.weights,
+        filter=body.filter,
+        like=examples.like,
+        unlike=examples.unlike,
+        then=Then(body.then.query, body.then.within) if body.then else None,
     )
-    rows = hits[offset : offset + body.limit]
-    more = len(hits) > offset + body.limit
+    more = len(hits) > body.limit
     return SearchAnswer(
-        data=[hit_json(request, served, hit, explain=body.explain) for hit in rows],
+        data=[hit_json(request, served, hit, explain=body.explain) for hit in hits[: body.limit]],
         page=Page(
             next_token=page_token(body, generation, offset + body.limit) if more else None,
             total_clips=searcher.index.live,
             generation=generation,
         ),
-        unread=searcher.unread(body.query),
+        unread=searcher.unread(body.query) if body.query.strip() else "",
         notes=served.notes(searcher),
     )
 

@@ -8,9 +8,10 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.concurrency import run_in_threadpool
 
 from reelseek.library import Video
+from reelseek.library.filters import parse_filter
 from reelseek.library.names import printable
 from reelseek.web.media import opaque_id
-from reelseek.web.problems import AnyJSON
+from reelseek.web.problems import AnyJSON, Problem
 from reelseek.web.service import Reader, ServedLibrary, ServiceOf
 from reelseek.web.v1 import video_schema
 from reelseek.web.v1.answers import COMMON, problems
@@ -34,6 +35,9 @@ async def list_videos(
     service: ServiceOf,
     caller: Reader,
     library: LibraryName = None,
+    filter: Annotated[
+        str, Query(max_length=2000, description="filters, as in a search", examples=["folder:holiday has:speech"])
+    ] = "",
     failed: Annotated[bool, Query(description="only videos of which something could not be read or extracted")] = False,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     page_token: Annotated[
@@ -43,18 +47,21 @@ async def list_videos(
     """List videos in order of their names."""
     served = service.library(library, caller)
     after = name_after(page_token)
-    answer = await run_in_threadpool(_list, request, served, after, limit, failed)
+    answer = await run_in_threadpool(_list, request, served, after, limit, filter, failed)
     return AnyJSON(answer.model_dump())
 
 
-def _list(request: Request, served: ServedLibrary, after: str, limit: int, failed: bool) -> VideoList:
+def _list(request: Request, served: ServedLibrary, after: str, limit: int, filter: str, failed: bool) -> VideoList:
     catalog = served.library.catalog
+    conditions = parse_filter(filter)
+    if failed and conditions:
+        raise Problem(422, "a parameter is wrong", "what failed is not filtered; leave out `filter` or `failed`")
     if failed:
         ids = catalog.failures.videos_after(after, limit + 1)
         present = {video.id: video for video in catalog.videos.with_ids(ids)}
         videos = [present.get(name, Video(name, None, None, None)) for name in ids]  # of some not even a row was made
     else:
-        videos = catalog.videos.after(after, limit + 1)
+        videos = catalog.videos.after(after, limit + 1, *catalog.selection.where(conditions))
     rows = videos[:limit]
     counts = Counter(failure.video for failure in catalog.failures.of_videos(video.id for video in rows))
     return VideoList(
