@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +32,8 @@ _UNMOVED: dict[str, str] = {}  # by spec, why this process could not move an exp
 class Extracted:
     """Tracks by expert spec, errors by expert spec, and what the pass over the file yields by itself.
 
-    `notices` say what of the file was guessed, mended or could not be decoded; the rest was.
+    `notices` say what of the file was guessed, mended or could not be decoded; the rest was. `seconds` that each
+    expert computed, by spec, without decoding.
     """
 
     tracks: dict[str, Track] = field(default_factory=dict)
@@ -40,6 +42,7 @@ class Extracted:
     cuts: list[float] = field(default_factory=list)
     thumbnails: list[tuple[float, bytes]] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,7 @@ class _Guarded:
         self.expert = load_expert(spec)
         self.session: Session | None = None
         self.error = ""
+        self.seconds = 0.0
         try:
             self.session = worker_expert(spec).open()
         except MemoryError:
@@ -156,12 +160,14 @@ class _Guarded:
 
     def feed(self, batch: Any) -> None:
         if self.session is not None and not self.error:
+            began = time.perf_counter()
             try:
                 self.session.feed(batch)
             except MemoryError:
                 raise
             except Exception as error:  # see above
                 self.error = f"{type(error).__name__}: {error}"
+            self.seconds += time.perf_counter() - began
 
 
 def extract(
@@ -202,7 +208,9 @@ def extract(
 def _close(spec: str, session: _Guarded, end_seconds: float, result: Extracted) -> None:
     try:
         if session.session is not None and not session.error:
+            began = time.perf_counter()
             track = session.session.close(end_seconds)
+            result.seconds[spec] = session.seconds + time.perf_counter() - began
             check_track(track, session.expert)
             result.tracks[spec] = track
             return

@@ -14,7 +14,8 @@ from reelseek.web.media import Media, opaque_id
 from reelseek.web.problems import Problem
 from reelseek.web.service import ServedLibrary, Service
 from reelseek.web.shell import add_static, add_videos, new_app
-from reelseek.web.v1 import search, videos
+from reelseek.web.state_services import Opener, StateServices
+from reelseek.web.v1 import accounts, collections, jobs, libraries, search, session, shared, videos
 
 __all__ = ["create_app"]
 
@@ -27,19 +28,33 @@ Names = Annotated[list[Annotated[str, Query(max_length=200)]] | None, Query(max_
 Opaque = Annotated[str, Path(max_length=64)]
 
 
-_ROUTERS = (search.router, videos.router)
+_ROUTERS = (
+    search.router, videos.router, jobs.router, libraries.router, collections.router, shared.router, session.router,
+    accounts.router,
+)  # fmt: skip
 
 
-def create_app(service: Service, *, token: str | None = None, host: str = "127.0.0.1") -> FastAPI:
+def create_app(
+    service: Service,
+    *,
+    token: str | None = None,
+    host: str = "127.0.0.1",
+    services: StateServices | None = None,
+    opener: Opener | None = None,
+) -> FastAPI:
     """Build the application that serves some libraries.
 
     Args:
         token: what a request must carry; None where only this machine's own name is asked for.
         host: the name that the server is started with.
+        services: jobs, accounts and collections; None keeps nothing.
+        opener: see `StateServices.start`.
     """
     served = service.libraries()
-    app = new_app([library.media for library in served], token=token, host=host)
+    app = new_app([library.media for library in served], token=token, host=host, services=services)
     app.state.service = service
+    if services is not None:
+        services.start(service, opener)
     for router in _ROUTERS:
         app.include_router(router)
     if served:

@@ -16,10 +16,12 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from reelseek.library import Video
+from reelseek.web.accounts.proxy import BehindProxy
 from reelseek.web.gate import Gate
 from reelseek.web.media import Media
 from reelseek.web.problems import AnyJSON, add_handlers
 from reelseek.web.ranges import RangedFile
+from reelseek.web.state_services import StateServices
 
 __all__ = ["STATIC", "VideoFile", "add_static", "add_videos", "new_app", "video_file"]
 
@@ -44,11 +46,12 @@ def video_file(media: Media) -> Callable[[str], VideoFile]:
     return find
 
 
-def new_app(media: Sequence[Media], *, token: str | None, host: str) -> FastAPI:
+def new_app(media: Sequence[Media], *, token: str | None, host: str, services: StateServices | None = None) -> FastAPI:
     """An application with refusals and errors in words; pages add what is their own.
 
     Args:
         media: is closed with the application.
+        services: what outlives the server, closed with it too; None keeps nothing.
     """
 
     @asynccontextmanager
@@ -56,13 +59,20 @@ def new_app(media: Sequence[Media], *, token: str | None, host: str) -> FastAPI:
         yield
         for videos in app.state.media:
             await run_in_threadpool(videos.close)
+        if services is not None:
+            await run_in_threadpool(services.close)
 
     app = FastAPI(
         title="Reelseek", version="1", docs_url=None, redoc_url=None, lifespan=lifespan, default_response_class=AnyJSON
     )
     app.state.media = list(media)
+    app.state.services = services
     add_handlers(app)
-    app.add_middleware(Gate, token=token, host=host)
+    app.add_middleware(Gate, token=token, host=host, guard=services.guard if services is not None else None)
+    if services is not None and (services.prefix or services.proxies):
+        app.add_middleware(
+            BehindProxy, prefix=services.prefix, proxies=services.proxies, user_header=services.user_header
+        )
 
     @app.get("/healthz")
     async def health() -> dict[str, str]:  # needs no thread, which others may hold
