@@ -163,10 +163,8 @@ class _Serving:
         say_joint_model(searcher.model)
         if self.remote is not None:
             self.remote.start(searcher.index)
-            segments = len(searcher.index.segments)
-            say(
-                f"segments of the index: {segments}, in groups: {self.remote.groups}, replicas of each: {self.replicas}"
-            )
+            segments, groups = len(searcher.index.segments), self.remote.groups
+            say(f"segments of the index: {segments}, in groups: {groups}, replicas of each: {self.replicas}")
         say("loading what the first search needs ...")
         searcher.search("a first search", k=1)
         return serve_library(searcher, name, copies_gb=self.copies_gb)

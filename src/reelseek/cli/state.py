@@ -1,4 +1,4 @@
-"""The options of a server that outlives itself: its state folder, accounts, what it may read, and what stands before it."""
+"""Options of a server: its state folder and accounts, what jobs may read, and the proxy or TLS in front of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

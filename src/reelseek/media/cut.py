@@ -17,9 +17,9 @@ from reelseek.media.sound import Samples
 __all__ = ["Cut", "CutTask", "cut"]
 
 _MP4_CODECS = frozenset(
-    "h264 hevc av1 libdav1d vp9 libvpx-vp9 mpeg4 mpeg2video mjpeg aac mp3 mp3float ac3 eac3 opus libopus flac alac".split(
-        " "
-    )
+    (
+        "h264 hevc av1 libdav1d vp9 libvpx-vp9 mpeg4 mpeg2video mjpeg aac mp3 mp3float ac3 eac3 opus libopus flac alac"
+    ).split()
 )
 _LINES = 2160
 _SHORTEST = 0.001  # seconds
