@@ -72,6 +72,7 @@ def start_team(
         libraries = {name: Library.open(two_libraries[name]) for name in names}
         service = Service([serve_library(Searcher(library), name) for name, library in libraries.items()])
         app = create_app(service, token=token, services=services)
+        services.start()
         client = TestClient(app, base_url=base_url)
         client.__enter__()
         closing.append(lambda: client.__exit__(None, None, None))

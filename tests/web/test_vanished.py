@@ -13,10 +13,11 @@ from reelseek.experts.expert import Text
 from reelseek.library import Library
 from reelseek.overlap.verdicts import Review, Verdicts
 from reelseek.search import Searcher
-from reelseek.web.app import _thinned, _why_json, create_app
+from reelseek.web.app import _why_json, create_app
 from reelseek.web.media import opaque_id
 from reelseek.web.review import create_review
 from reelseek.web.service import Service, serve_library
+from reelseek.web.v1.inside import thin
 
 
 @pytest.fixture
@@ -97,12 +98,12 @@ def test_answers_stay_bounded_whatever_the_library_holds(own_library: Path) -> N
 def test_a_curve_of_a_day_comes_in_two_hours_values() -> None:
     seconds = np.arange(86_400.0)
     values = np.sin(seconds / 500)
-    spans, curve, merged = _thinned(np.stack([seconds, seconds + 1], axis=1), values)
+    spans, curve, merged = thin(np.stack([seconds, seconds + 1], axis=1), values)
     assert (len(spans), len(curve), merged) == (7200, 7200, 12)
     assert curve.max() == values.max()
     assert (spans[0].tolist(), spans[-1].tolist()) == ([0, 12], [86_388, 86_400])
     assert curve[5] == values[60:72].max()
-    assert _thinned(spans[:5], curve[:5])[2] == 1
+    assert thin(spans[:5], curve[:5])[2] == 1
     assert _why_json("speech", 0.5, "x" * 600) == {
         "modality": "speech", "gave": 0.5, "matched": "x" * 500 + "…", "letters": 600,
     }  # fmt: skip

@@ -32,17 +32,16 @@ _UNMOVED: dict[str, str] = {}  # by spec, why this process could not move an exp
 class Extracted:
     """Tracks by expert spec, errors by expert spec, and what the pass over the file yields by itself.
 
-    `notices` say what of the file was guessed, mended or could not be decoded; the rest was. `seconds` that each
-    expert computed, by spec, without decoding.
+    `seconds` are those that each expert spent; `notices` say what of the file was guessed, mended or could not be decoded; the rest was.
     """
 
     tracks: dict[str, Track] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
     end_seconds: float = 0.0
     cuts: list[float] = field(default_factory=list)
     thumbnails: list[tuple[float, bytes]] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -160,14 +159,14 @@ class _Guarded:
 
     def feed(self, batch: Any) -> None:
         if self.session is not None and not self.error:
-            began = time.perf_counter()
+            started = time.perf_counter()
             try:
                 self.session.feed(batch)
             except MemoryError:
                 raise
             except Exception as error:  # see above
                 self.error = f"{type(error).__name__}: {error}"
-            self.seconds += time.perf_counter() - began
+            self.seconds += time.perf_counter() - started
 
 
 def extract(
@@ -206,13 +205,13 @@ def extract(
 
 
 def _close(spec: str, session: _Guarded, end_seconds: float, result: Extracted) -> None:
+    started = time.perf_counter()
     try:
         if session.session is not None and not session.error:
-            began = time.perf_counter()
             track = session.session.close(end_seconds)
-            result.seconds[spec] = session.seconds + time.perf_counter() - began
             check_track(track, session.expert)
             result.tracks[spec] = track
+            result.seconds[spec] = session.seconds + time.perf_counter() - started
             return
     except (MemoryError, MediaError):
         raise

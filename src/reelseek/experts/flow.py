@@ -7,14 +7,13 @@ Frames: four a second, 96 on the short side. Speeds are in picture heights a sec
 
 from collections.abc import Sequence
 from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from reelseek.errors import ExpertUnavailable
 from reelseek.experts.expert import Session, Track, fingerprint, spans_of_cells
+from reelseek.experts.opencv import import_opencv
 from reelseek.media.shots import SHOT_STREAM
 from reelseek.media.streams import FrameBatch, Stream
 
@@ -33,10 +32,7 @@ class _Motion:
     streams: Sequence[Stream] = (SHOT_STREAM,)
 
     def __init__(self) -> None:
-        if find_spec("cv2") is None:
-            raise ExpertUnavailable("motion needs OpenCV; install it with: pip install opencv-python-headless")
-        import cv2
-
+        cv2 = import_opencv("motion")
         self.fingerprint = fingerprint(
             "motion", flow="DIS ultrafast", opencv=cv2.__version__, stream=SHOT_STREAM, statistics=2, dtype="float16"
         )

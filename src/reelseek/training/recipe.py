@@ -1,9 +1,10 @@
-"""Recipes: one TOML file a training run; a misspelt key is an error."""
+"""Recipes: one TOML file a training run, or the name of one that comes with the package; a misspelt key is an error."""
 
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from reelseek.errors import CollectionError, RecipeError
 from reelseek.library.texts import read_text
+from reelseek.models.settings import describe_problems
 
 __all__ = [
     "DataRecipe",
@@ -20,12 +22,15 @@ __all__ = [
     "Recipe",
     "TrainRecipe",
     "changed",
+    "find_recipe",
+    "packaged_recipes",
     "read_recipe",
     "read_settings",
     "read_toml",
     "recipe_from",
 ]
 
+_PACKAGED = Path(__file__).parents[1] / "recipes"
 _DEEPEST = 50  # tables and lists within one another
 _STRICT = ConfigDict(extra="forbid")
 
@@ -197,6 +202,9 @@ class Recipe:
 def read_recipe(recipe: str | os.PathLike[str] | Mapping[str, Any], changes: Sequence[str] = ()) -> Recipe:
     """Read a TOML recipe, or the same as nested dicts, and apply `section.key=value` changes.
 
+    Args:
+        recipe: a file, the name of a packaged recipe such as `mmt`, or sections of settings.
+
     >>> read_recipe({"model": {"system": "mmt"}}, ["train.epochs=3"]).train.epochs
     3
 
@@ -214,7 +222,35 @@ def read_settings(path: str | os.PathLike[str], changes: Sequence[str] = ()) -> 
     Raises:
         RecipeError: it cannot be read.
     """
-    return changed(read_toml(Path(path)), changes, section=True)
+    return changed(read_toml(find_recipe(path)), changes, section=True)
+
+
+def packaged_recipes() -> list[str]:
+    """List the names of the recipes, and of the ranges for `tune`, that come with the package."""
+    return sorted(file.relative_to(_PACKAGED).with_suffix("").as_posix() for file in _PACKAGED.rglob("*.toml"))
+
+
+def find_recipe(recipe: str | os.PathLike[str]) -> Path:
+    """Return the file of a recipe: its path, or that of the packaged recipe of this name.
+
+    >>> find_recipe("mmt").name
+    'mmt.toml'
+
+    Raises:
+        RecipeError: there is neither; names the packaged recipe that was probably meant.
+    """
+    path, name = Path(recipe), os.fspath(recipe)
+    if path.is_file():
+        return path
+    packaged = packaged_recipes()
+    if name in packaged:
+        return _PACKAGED / f"{name}.toml"
+    if path.exists():
+        return path  # whose reader says what is wrong with it
+    meant = path.with_suffix("").as_posix().removeprefix("recipes/")
+    near = get_close_matches(meant, packaged, n=1)
+    suggestion = f"did you mean {near[0]}, which is packaged?" if near else f"packaged are {', '.join(packaged)}"
+    raise RecipeError(f"{name} is neither a file nor the name of a packaged recipe; {suggestion}")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -269,8 +305,7 @@ def recipe_from(settings: Mapping[str, Any], where: str) -> Recipe:
     try:
         return TypeAdapter(Recipe).validate_python(settings)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise RecipeError(f"{where}: {problems}") from error
+        raise RecipeError(f"{where}: {describe_problems(error, Recipe)}") from error
 
 
 def changed(table: dict[str, Any], changes: Sequence[str], *, section: bool = False) -> dict[str, Any]:

@@ -41,11 +41,14 @@ class Media:
     Args:
         library: None where there is nothing to show.
         copies: where copies for browsers are kept.
+
+    Attributes:
+        decoding: the queue of work on media files, which several libraries may share.
     """
 
     def __init__(self, library: Library | None, copies: CopyStore) -> None:
         self._library, self._copies = library, copies
-        self._decoding = DecodeQueue()
+        self.decoding = DecodeQueue()
         self._fetched = FetchedFiles()
         self._plays: dict[str, bool] = {}
         self._strips: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
@@ -160,17 +163,17 @@ class Media:
         seconds: float,
     ) -> Any:  # fmt: skip
         try:
-            return await self._decoding.result(request, key, function, item, seconds=seconds)
+            return await self.decoding.result(request, key, function, item, seconds=seconds)
         except MediaError as error:
             raise _nameless(error, video) from error
 
     def start(self) -> None:
         """Start what decodes, so that the first request does not wait for it."""
-        self._decoding.start(browser_plays, Path("no such file"))
+        self.decoding.start(browser_plays, Path("no such file"))
 
     def close(self) -> None:
         """End all work on media files."""
-        self._decoding.close()
+        self.decoding.close()
         self._copies.close()
         self._fetched.close()
 

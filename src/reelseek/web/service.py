@@ -12,15 +12,18 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from fastapi import Depends, Request
 
 from reelseek.library import Library
+from reelseek.media.picture import browser_plays
 from reelseek.search import Searcher
 from reelseek.web import DEFAULT_COPIES_GB
+from reelseek.web.decoding import DecodeQueue, OneAtATime
 from reelseek.web.media import Media, library_media
 from reelseek.web.problems import Problem
+from reelseek.web.uploads import Uploads
 
 __all__ = [
     "SCOPES",
@@ -36,6 +39,8 @@ __all__ = [
 ]
 
 Scope = Literal["read", "review", "write", "admin"]
+Answer = TypeVar("Answer")
+_WAITING_SEARCHES = 256  # as many as there may be connections
 SCOPES: frozenset[Scope] = frozenset(("read", "review", "write", "admin"))
 
 
@@ -78,27 +83,41 @@ class ServedLibrary:
     library: Library
     searcher: Searcher
     media: Media
+    turns: OneAtATime
 
-    def generation(self) -> str:
+    def generation(self, searcher: Searcher) -> str:
         """Names the state of the library and of its index; what is answered from another one may differ."""
-        stamp = (self.library.revision(), [segment.record.name for segment in self.searcher.index.segments])
+        stamp = (self.library.revision(), [segment.record.name for segment in searcher.index.segments])
         return hashlib.sha256(repr(stamp).encode()).hexdigest()[:16]
 
     def modality(self, expert: str) -> str:
         """The modality of an expert; the name itself where the library has no such expert."""
         return str(self.library.experts().get(expert, {}).get("modality", expert))
 
-    def notes(self) -> list[str]:
+    def notes(self, searcher: Searcher) -> list[str]:
         """What is missing from every answer, in words."""
-        index, notes = self.searcher.index, []
-        if self.searcher.left_out:
-            notes.append(self.searcher.left_out)
+        index, notes = searcher.index, []
+        if searcher.left_out:
+            notes.append(searcher.left_out)
         if index.left_out:
             notes.append(f"{len(index.left_out)} videos are not searched, since their tracks are damaged")
         if index.damaged:
             clips = sum(segment.clips for segment in index.damaged)
             notes.append(f"{clips} clips are not searched, since their part of the index is damaged")
         return notes
+
+    async def ask(self, request: Request, function: Callable[[Searcher], Answer]) -> Answer:
+        """What a function makes of the searcher, in a thread of searches; a request that waits holds none.
+
+        Raises:
+            Problem: too many searches wait, or the client has gone.
+        """
+
+        def call() -> Answer:
+            self.searcher.refresh()
+            return function(self.searcher)
+
+        return await self.turns.result(request, call)
 
 
 def serve_library(
@@ -111,7 +130,8 @@ def serve_library(
         copies_gb: disk space for copies that browsers can play, in 10^9 bytes.
     """
     library = searcher.library
-    return ServedLibrary(name or library.path.name, library, searcher, library_media(library, copies_gb=copies_gb))
+    media = library_media(library, copies_gb=copies_gb)
+    return ServedLibrary(name or library.path.name, library, searcher, media, OneAtATime(_WAITING_SEARCHES))
 
 
 class Service:
@@ -126,8 +146,12 @@ class Service:
         self, libraries: Iterable[ServedLibrary], *, state: Path | None = None, who: Who = this_machines_user
     ) -> None:
         self.state, self.who = state, who
-        self._libraries = {served.name: served for served in libraries}
+        self.uploads = Uploads(state)
+        self.decoding = DecodeQueue()
+        self._libraries: dict[str, ServedLibrary] = {}
         self._lock = threading.Lock()
+        for served in libraries:
+            self.add_library(served)
 
     def add_library(self, served: ServedLibrary) -> None:
         """Serve one more library from now on.
@@ -138,7 +162,19 @@ class Service:
         with self._lock:
             if served.name in self._libraries:
                 raise Problem(409, "the name is taken", f"a library {served.name!r} is served already")
+            served.media.decoding = self.decoding
             self._libraries = {**self._libraries, served.name: served}
+
+    def start(self) -> None:
+        """Start what decodes, so that the first request does not wait for it."""
+        self.decoding.start(browser_plays, Path("no such file"))
+
+    def close(self) -> None:
+        """End all work on media files, and delete uploads."""
+        self.decoding.close()
+        for served in self.libraries():
+            served.media.close()
+        self.uploads.close()
 
     def libraries(self, caller: Caller | None = None) -> list[ServedLibrary]:
         """All libraries in the order in which they were added, or those that a caller may see."""

@@ -52,6 +52,8 @@ class StateServices:
     user_header: str = ""
     guard: Guard = field(init=False)
     cuts: CutStore = field(init=False)
+    _service: Service | None = field(init=False, default=None)
+    _opener: Opener | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.guard = Guard(self.identities, self.audit)
@@ -80,8 +82,8 @@ class StateServices:
         audit = AuditLog(folder.path / AUDIT)
         return cls(folder, jobs, collections, audit, identities, prefix, proxies, user_header)
 
-    def start(self, service: Service, opener: Opener | None = None) -> None:
-        """Run jobs on the libraries of a service, and let it know who asks.
+    def attach(self, service: Service, opener: Opener | None = None) -> None:
+        """Let a service know who asks, and jobs which libraries it serves.
 
         Args:
             opener: opens a library that was begun while the server ran, once it holds something to search.
@@ -90,18 +92,24 @@ class StateServices:
         if self.identities is not None:
             service.who = self.guard.who
 
-        def open_begun(folder: Path, name: str) -> bool:
-            """Serve a library that was begun here if it can be searched by now."""
-            if opener is None or any(served.name == name for served in service.libraries()):
-                return False
-            try:
-                service.add_library(opener(folder, name))
-            except ReelseekError as error:
-                _log.info("%s cannot be searched yet: %s", folder, error)
-                return False
-            return True
+        self._service, self._opener = service, opener
 
-        self.jobs.start({served.library.path: served.name for served in service.libraries()}, open_begun)
+    def start(self) -> None:
+        """Run jobs, and serve libraries that were begun here earlier."""
+        assert self._service is not None
+        self.jobs.start({served.library.path: served.name for served in self._service.libraries()}, self._serve_begun)
+
+    def _serve_begun(self, folder: Path, name: str) -> bool:
+        """Serve a library that was begun here if it can be searched by now."""
+        service, opener = self._service, self._opener
+        if service is None or opener is None or any(served.name == name for served in service.libraries()):
+            return False
+        try:
+            service.add_library(opener(folder, name))
+        except ReelseekError as error:
+            _log.info("%s cannot be searched yet: %s", folder, error)
+            return False
+        return True
 
     def close(self) -> None:
         """End jobs, which the next server goes on with, and close everything."""

@@ -19,7 +19,7 @@ __all__ = ["Guard", "is_public", "is_shared", "note", "route_path", "without_sec
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _PROTECTED = ("/v1/", "/api/", "/metrics")
 _PUBLIC = re.compile(r"/v1/session|/v1/shared/[^/]+(/.*)?")
-_READING_POSTS = re.compile(r"/v1/search|/v1/videos/[^/]+/steps")
+_READING_POSTS = re.compile(r"/v1/search|/v1/uploads|/v1/videos/[^/]+/steps")
 _IDENTITY, _FACTS = "reelseek.identity", "reelseek.audit"
 _log = logging.getLogger("reelseek.web")
 

@@ -1,20 +1,21 @@
 """Hits as `/v1` answers them: opaque ids, addresses of pictures, and reasons in sentences."""
 
+from dataclasses import replace
 from urllib.parse import quote
 
 from fastapi import Request
 
+from reelseek.library.names import printable
 from reelseek.search import Hit
 from reelseek.search.hit import Why
 from reelseek.web.media import opaque_id
 from reelseek.web.service import ServedLibrary
-from reelseek.web.v1.schema import HitJSON, Reason, Strength
+from reelseek.web.v1.schema import HitJSON, Reason
 
-__all__ = ["hit_json", "moment_id", "strength", "video_address"]
+__all__ = ["STRIP_FRAMES", "hit_json", "shown", "video_address"]
 
 _LONGEST_MATCH = 500
-_STRIP_FRAMES = 10
-_STRONG, _LIKELY = 0.9, 0.5
+STRIP_FRAMES = 10
 _SENTENCES = {
     "speech": ("heard: “{}”", "what is said fits"),
     "ocr": ("on screen: {}", "what is written on screen fits"),
@@ -27,16 +28,9 @@ _SENTENCES = {
 _SEEN = ("looks like: {}", "it looks like it")
 
 
-def strength(confidence: float | None) -> Strength | None:
-    """A confidence in a word, the same everywhere."""
-    if confidence is None:
-        return None
-    return "strong" if confidence >= _STRONG else "likely" if confidence >= _LIKELY else "weak"
-
-
-def moment_id(video: str, start: float, end: float | None) -> str:
-    """The id of a moment on the wire; the video's is opaque."""
-    return f"{video}@{start:.3f}-{'' if end is None else f'{end:.3f}'}"
+def shown(text: str) -> str:
+    """A text as it can be written down; halves of surrogate pairs become escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def video_address(request: Request, served: ServedLibrary, video: str, part: str = "", **query: object) -> str:
@@ -63,17 +57,17 @@ def hit_json(request: Request, served: ServedLibrary, hit: Hit, *, explain: bool
         return video_address(request, served, opaque, part, **query)
 
     return HitJSON(
-        moment=moment_id(opaque, hit.start, hit.end),
+        moment=replace(hit, video=opaque).moment,
         video=opaque,
-        name=hit.video.encode("utf-8", "backslashreplace").decode(),
+        name=printable(hit.video),
         start=hit.start,
         end=hit.end,
         score=hit.similarity,
         confidence=hit.confidence,
-        strength=strength(hit.confidence),
+        strength=hit.strength,
         rank=hit.rank,
         thumbnail=address("/thumbnail", at=f"{(hit.start + end) / 2:.2f}"),
-        strip=address("/strip", start=hit.start, end=end, frames=_STRIP_FRAMES) if playable else None,
+        strip=address("/strip", start=hit.start, end=end, frames=STRIP_FRAMES) if playable else None,
         play=address("/media") if playable else None,
         why=[_reason(served, why) for why in hit.why] if explain else [],
     )
@@ -81,7 +75,7 @@ def hit_json(request: Request, served: ServedLibrary, hit: Hit, *, explain: bool
 
 def _reason(served: ServedLibrary, why: Why) -> Reason:
     """A reason, with no more than the beginning of a long line."""
-    text = why.matched.encode("utf-8", "backslashreplace").decode()
+    text = shown(why.matched)
     matched = text if len(text) <= _LONGEST_MATCH else f"{text[:_LONGEST_MATCH]}…"
     modality = served.modality(why.modality)
     worded, wordless = _SENTENCES.get(why.modality, _SENTENCES.get(modality, _SEEN))

@@ -10,6 +10,7 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from reelseek.web.accounts.guard import note
+from reelseek.web.head import HEAD_ONLY
 from reelseek.web.jobs.queue import Event, Job, JobQueue, JobState, Kind
 from reelseek.web.jobs.requests import JobJSON, JobList, JobRequest
 from reelseek.web.jobs.service import Jobs
@@ -124,7 +125,7 @@ async def follow_job(
     if job.is_over and not await run_in_threadpool(jobs.queue.events, id, after):
         return Response(status_code=204)  # tells a browser to connect no more
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    if request.method == "HEAD":
+    if request.scope.get(HEAD_ONLY):
         return Response(media_type="text/event-stream", headers=headers)
     streams: set[Any] = request.app.state.__dict__.setdefault("event_streams", set())
     if len(streams) >= _MOST_STREAMS:

@@ -4,56 +4,72 @@ import base64
 import binascii
 import hashlib
 import json
+from typing import Any
 
 from reelseek.web.problems import Problem
 from reelseek.web.v1.schema import SearchRequest
 
-__all__ = ["PageToken"]
+__all__ = ["encode_token", "name_after", "offset_of", "page_token"]
 
 _MOST_HITS = 10_000
+_NO_TOKEN = "page_token is none that this server gave; leave it out"
 
 
-class PageToken:
-    """Reads and writes the tokens of pages of hits."""
-
-    @staticmethod
-    def of(body: SearchRequest, generation: str, offset: int) -> str | None:
-        """The token of the hits from an offset on; None where there are no more pages."""
-        if offset >= _MOST_HITS:
-            return None
-        text = json.dumps([_request_digest(body), generation, offset])
-        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-    @staticmethod
-    def offset_of(body: SearchRequest, generation: str) -> int:
-        """Where the page of a request begins.
-
-        Raises:
-            Problem: the token is none, is of another request, or of another state of the library.
-        """
-        if body.page_token is None:
-            return 0
-        try:
-            text = base64.b64decode(body.page_token + "=" * (-len(body.page_token) % 4), b"-_", validate=True)
-            digest, of_generation, offset = json.loads(text)
-        except (binascii.Error, ValueError, TypeError) as error:
-            raise Problem(400, "no page token", "page_token is none that this server gave; leave it out") from error
-        if digest != _request_digest(body):
-            raise Problem(
-                400, "a page of another request", "page_token is of another request; repeat that one, or leave it out"
-            )
-        if of_generation != generation:
-            raise Problem(
-                409,
-                "the library has changed",
-                "the library has changed since the page before; ask from the first page on",
-            )
-        if not (isinstance(offset, int) and 0 <= offset < _MOST_HITS):
-            raise Problem(400, "no page token", "page_token is none that this server gave; leave it out")
-        return offset
+def encode_token(*parts: str | int) -> str:
+    """Parts of a token as text that stands in addresses."""
+    return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
 
 
-def _request_digest(body: SearchRequest) -> str:
+def _decode_token(token: str, *kinds: type) -> list[Any]:
+    """The parts of a token.
+
+    Raises:
+        Problem: they are not of these types: it is no token, or one of another list.
+    """
+    try:
+        parts = json.loads(base64.b64decode(token + "=" * (-len(token) % 4), b"-_", validate=True))
+    except (binascii.Error, ValueError, RecursionError) as error:
+        raise Problem(400, "no page token", _NO_TOKEN) from error
+    if not isinstance(parts, list) or [type(part) for part in parts] != list(kinds):
+        raise Problem(400, "no page token", _NO_TOKEN)
+    return parts
+
+
+def page_token(body: SearchRequest, generation: str, offset: int) -> str | None:
+    """The token of the hits from an offset on; None where there are no more pages."""
+    return encode_token(_digest(body), generation, offset) if offset < _MOST_HITS else None
+
+
+def offset_of(body: SearchRequest, generation: str) -> int:
+    """Where the page of a search begins.
+
+    Raises:
+        Problem: the token is none, is of another request, or of another state of the library.
+    """
+    if body.page_token is None:
+        return 0
+    digest, of_generation, offset = _decode_token(body.page_token, str, str, int)
+    if digest != _digest(body):
+        message = "page_token is of another request; repeat that one with it, or leave it out"
+        raise Problem(400, "a page of another request", message)
+    if of_generation != generation:
+        message = "the library has changed since the page before; ask again from the first page on"
+        raise Problem(409, "the library has changed", message)
+    if not 0 <= offset < _MOST_HITS:
+        raise Problem(400, "no page token", _NO_TOKEN)
+    return offset
+
+
+def _digest(body: SearchRequest) -> str:
     """What tells one question from another; a page may be larger or smaller than the one before."""
     question = body.model_dump_json(exclude={"page_token", "limit", "explain"})
     return hashlib.sha256(question.encode()).hexdigest()[:16]
+
+
+def name_after(token: str | None) -> str:
+    """The name after which a page of a list begins; '' is the first page.
+
+    Raises:
+        Problem: the token is none.
+    """
+    return _decode_token(token, str)[0] if token is not None else ""

@@ -4,11 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from reelseek.search.hit import Strength
+
 __all__ = [
     "Document",
     "HitJSON",
     "Page",
-    "Problem",
+    "ProblemDocument",
     "Reason",
     "Request",
     "SearchAnswer",
@@ -18,7 +20,6 @@ __all__ = [
 
 Name = Annotated[str, Field(max_length=200)]
 Identifier = Annotated[str, Field(max_length=200)]
-Strength = Literal["strong", "likely", "weak"]
 
 
 class Request(BaseModel):
@@ -31,7 +32,7 @@ class Document(BaseModel):
     """A body of an answer."""
 
 
-class Problem(Document):
+class ProblemDocument(Document):
     """An error, as RFC 9457 has it (`application/problem+json`)."""
 
     type: str = Field(description="what kind of error it is; about:blank where the status says it all")
