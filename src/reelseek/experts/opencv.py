@@ -24,9 +24,7 @@ def import_opencv(expert: str) -> Any:
     try:
         import cv2
     except ModuleNotFoundError:
-        raise ExpertUnavailable(
-            f"{expert} needs OpenCV; install it with: pip install opencv-python-headless"
-        ) from None
+        raise ExpertUnavailable(f"{expert} needs OpenCV; install it with: pip install opencv-python-headless") from None
     except ImportError as error:
         raise ExpertUnavailable(
             f"{expert} cannot load OpenCV ({error}); another package laid the build with windows over the one "
