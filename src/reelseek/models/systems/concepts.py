@@ -32,7 +32,7 @@ from reelseek.library.mask import upload, zero_absent
 from reelseek.library.tokens import Steps, Tokens
 from reelseek.models.model import Embedding, RetrievalModel
 
-__all__ = ["Concepts", "ConceptsConfig", "background_queries", "label_vectors"]
+__all__ = ["Concepts", "ConceptsConfig", "background_queries", "label_vectors", "text_centre"]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
