@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable, FeatureError
-from reelseek.media.decode import DECODE_VERSION
-from reelseek.media.streams import FrameBatch, Stream
+from reelseek.media.streams import DECODE_VERSION, FrameBatch, Stream
 
 __all__ = [
     "MODALITIES",

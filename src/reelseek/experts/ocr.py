@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable
 from reelseek.experts.expert import Session, Text, Track, fingerprint
-from reelseek.experts.opencv import import_opencv
+from reelseek.experts.opencv import require_opencv
 from reelseek.experts.sentence import SENTENCE_DIM, packaged_encoder, sentence_encoder, sentence_track
 from reelseek.media.streams import FrameBatch, FrameStream, Stream
 
@@ -162,7 +162,7 @@ def _require_reader() -> None:
         raise ExpertUnavailable(f"ocr needs RapidOCR; install it with: {_INSTALL}") from None
     if installed != _READER:
         raise ExpertUnavailable(f"ocr reads with RapidOCR {_READER}, and {installed} is installed: {_INSTALL}")
-    import_opencv("ocr")
+    require_opencv("ocr")
 
 
 class _Ocr:

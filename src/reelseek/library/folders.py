@@ -7,7 +7,7 @@ from pathlib import Path
 
 from reelseek.library.names import printable
 from reelseek.library.tables import TABLE_SUFFIXES
-from reelseek.media.container import MEDIA_SUFFIXES
+from reelseek.media.suffixes import MEDIA_SUFFIXES
 from reelseek.media.notice import Notice
 
 __all__ = ["count_others", "walk_folder"]

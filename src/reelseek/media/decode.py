@@ -30,10 +30,7 @@ from reelseek.media.streams import FrameBatch, FrameStream, SoundBatch, SoundStr
 from reelseek.media.subtitles import sidecar_subtitles
 from reelseek.media.upright import Upright
 
-__all__ = ["DECODE_VERSION", "Decoded", "decode", "read_frames", "read_sound"]
-
-DECODE_VERSION = 1
-"""Part of every expert's fingerprint: raise it whenever frames or samples could come out differently."""
+__all__ = ["Decoded", "decode", "read_frames", "read_sound"]
 
 Batch = FrameBatch | SoundBatch | list[Subtitle]
 Consumer = Callable[[Any], None]

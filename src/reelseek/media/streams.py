@@ -6,7 +6,19 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FrameBatch", "FrameStream", "SoundBatch", "SoundStream", "Stream", "Subtitle", "SubtitleStream"]
+__all__ = [
+    "DECODE_VERSION",
+    "FrameBatch",
+    "FrameStream",
+    "SoundBatch",
+    "SoundStream",
+    "Stream",
+    "Subtitle",
+    "SubtitleStream",
+]
+
+DECODE_VERSION = 1
+"""Part of every expert's fingerprint: raise it whenever frames or samples could come out differently."""
 
 
 @dataclass(frozen=True)
