@@ -23,7 +23,9 @@ MODULES = {
 # what else it needs.
 BY_ITSELF = "rapidocr_onnxruntime"
 FOR_SPEECH = "onnxruntime"  # silero-vad imports it, and declares it in none but an extra that brings torchaudio
-TOOLS = {"beartype", "import-linter", "mypy", "pytest-timeout", "pytest-xdist", "ruff"}  # run, not imported
+TOOLS = {  # run, not imported
+    "beartype", "import-linter", "mkdocs-material", "mkdocstrings", "mypy", "pytest-timeout", "pytest-xdist", "ruff",
+}  # fmt: skip
 
 
 def _modules(requirements: Iterable[str]) -> dict[str, tuple[str, ...]]:

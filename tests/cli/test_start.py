@@ -42,5 +42,5 @@ def test_the_listing_is_that_of_the_systems() -> None:
     offered, absent = list_systems()
     expected = json.loads(json.dumps({"offered": offered, "absent": absent}))
     listing = json.loads(SYSTEM_LISTING.read_text("utf-8"))
-    assert listing == expected, "run: python benchmarks/system_listing.py"
+    assert listing == expected, "run: python benchmarks/packaged/system_listing.py"
     assert list(listing["offered"]) == list(expected["offered"])

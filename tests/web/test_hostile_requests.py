@@ -17,6 +17,7 @@ from reelseek.search import Searcher
 from reelseek.web.app import create_app
 from reelseek.web.media import opaque_id
 from reelseek.web.review import create_review
+from reelseek.web.service import Service, serve_library
 
 NUMBERS = [
     "NaN",
@@ -68,7 +69,10 @@ def pages(library_path: Path, tmp_path_factory: pytest.TempPathFactory) -> list[
     pairs.append(Pair("no such \udcff.mp4", "n" * 5000, 0.1, -1e300, 1e300, float("inf")))
     verdicts = Verdicts(tmp_path_factory.mktemp("said") / "said.jsonl")
     review = Review(pairs, [pair_key(pair.test, pair.train) for pair in pairs], verdicts)
-    return [create_app(Searcher(library)), create_review(review, library, title="a \udcff title")]
+    return [
+        create_app(Service([serve_library(Searcher(library))])),
+        create_review(review, library, title="a \udcff title"),
+    ]
 
 
 def _routes(page: FastAPI, method: str) -> list[APIRoute]:

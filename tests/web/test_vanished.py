@@ -13,9 +13,11 @@ from reelseek.experts.expert import Text
 from reelseek.library import Library
 from reelseek.overlap.verdicts import Review, Verdicts
 from reelseek.search import Searcher
-from reelseek.web.app import _thinned, _why_json, create_app
+from reelseek.web.app import _why_json, create_app
 from reelseek.web.media import opaque_id
 from reelseek.web.review import create_review
+from reelseek.web.service import Service, serve_library
+from reelseek.web.v1.inside import thin
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def _address(name: str, what: str) -> str:
 
 def test_removed_vanished_and_damaged(own_library: Path, tmp_path: Path) -> None:
     library = Library.open(own_library)
-    search = TestClient(create_app(Searcher(library)), base_url="http://127.0.0.1")
+    search = TestClient(create_app(Service([serve_library(Searcher(library))])), base_url="http://127.0.0.1")
     review = Review([], [], Verdicts(tmp_path / "said.jsonl"))
     strips = TestClient(create_review(review, library, title="x"), base_url="http://127.0.0.1")
     removed, vanished, damaged, *_ = [video.id for video in library.videos()]
@@ -65,7 +67,7 @@ def test_removed_vanished_and_damaged(own_library: Path, tmp_path: Path) -> None
 
 def test_a_video_that_is_added_meanwhile_is_served(own_library: Path) -> None:
     library = Library.open(own_library)
-    client = TestClient(create_app(Searcher(library)), base_url="http://127.0.0.1")
+    client = TestClient(create_app(Service([serve_library(Searcher(library))])), base_url="http://127.0.0.1")
     assert client.get(_address("new", "thumbnail")).status_code == 404
     with Library.open(own_library) as other, other.db:
         other.db.execute("INSERT INTO videos (id) VALUES ('new')")
@@ -83,7 +85,7 @@ def test_answers_stay_bounded_whatever_the_library_holds(own_library: Path) -> N
         library.put_texts(video.owners[0], "speech", lines)
         rows = [(video.id, 1000 + number, f"a zebra {number}") for number in range(20_000)]
         library.db.executemany("INSERT INTO captions (video, position, text) VALUES (?, ?, ?)", rows)
-    client = TestClient(create_app(Searcher(library)), base_url="http://127.0.0.1")
+    client = TestClient(create_app(Service([serve_library(Searcher(library))])), base_url="http://127.0.0.1")
     answer = client.get("/api/search", params={"q": "zebra 0", "k": 100})
     assert answer.status_code == 200
     assert len(answer.content) < 100_000
@@ -96,12 +98,12 @@ def test_answers_stay_bounded_whatever_the_library_holds(own_library: Path) -> N
 def test_a_curve_of_a_day_comes_in_two_hours_values() -> None:
     seconds = np.arange(86_400.0)
     values = np.sin(seconds / 500)
-    spans, curve, merged = _thinned(np.stack([seconds, seconds + 1], axis=1), values)
+    spans, curve, merged = thin(np.stack([seconds, seconds + 1], axis=1), values)
     assert (len(spans), len(curve), merged) == (7200, 7200, 12)
     assert curve.max() == values.max()
     assert (spans[0].tolist(), spans[-1].tolist()) == ([0, 12], [86_388, 86_400])
     assert curve[5] == values[60:72].max()
-    assert _thinned(spans[:5], curve[:5])[2] == 1
+    assert thin(spans[:5], curve[:5])[2] == 1
     assert _why_json("speech", 0.5, "x" * 600) == {
         "modality": "speech", "gave": 0.5, "matched": "x" * 500 + "…", "letters": 600,
     }  # fmt: skip

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["SYSTEM_LISTING", "app", "list_systems", "megabytes"]
 
 SYSTEM_LISTING = Path(__file__).parents[1] / "models" / "systems" / "listing.json"
-"""What `list_systems` says without packages of others; `benchmarks/system_listing.py` writes it."""
+"""What `list_systems` says without packages of others; `benchmarks/packaged/system_listing.py` writes it."""
 
 app = typer.Typer(help="Systems, and models of a hub.", no_args_is_help=True, rich_markup_mode=None)
 

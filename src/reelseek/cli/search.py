@@ -36,6 +36,10 @@ def search(
     weights: Annotated[
         list[str] | None, typer.Option(help="Weigh a modality or expert: ocr=2; 0 leaves it out.")
     ] = None,
+    filter: Annotated[
+        str, typer.Option(help="Which videos count: folder:holiday before:2020 has:speech -name:old longer:90s.")
+    ] = "",
+    offset: Annotated[int, typer.Option(min=0, help="Step over so many hits, for the next page.")] = 0,
     video: Annotated[str | None, typer.Option(help="Look only inside this video, second by second.")] = None,
     curve: Annotated[
         Path | None, typer.Option(help="With --video: draw its similarity, OUT.png and OUT.svg, or a page OUT.html.")
@@ -57,7 +61,7 @@ def search(
     from reelseek.library import Library
     from reelseek.search import Searcher
 
-    options: dict[str, Any] = {"without": without or [], "weights": _weights(weights or [])}
+    options: dict[str, Any] = {"without": without or [], "weights": _weights(weights or []), "filter": filter}
     with Library.open(library) as opened, Bar("embedding") as bar:
         follow_library(opened)
         searcher = Searcher(opened, model, device=named_device(device), exact=exact, progress=bar)
@@ -68,7 +72,7 @@ def search(
 
         def answer(query_id: str, text: str) -> "list[Hit]":
             if video is None:
-                return searcher.search(text, k=k, group_by=group_by, query_id=query_id, **options)  # type: ignore[arg-type]
+                return searcher.search(text, k=k, offset=offset, group_by=group_by, query_id=query_id, **options)  # type: ignore[arg-type]
             inside = searcher.within(text, video, k=k, query_id=query_id, **options)
             if curve is not None:
                 _draw(inside, curve, opened)

@@ -61,6 +61,7 @@ def serve(
     from reelseek.search.nearest import run_here
     from reelseek.web.app import create_app
     from reelseek.web.server import serve_app
+    from reelseek.web.service import Service, serve_library
 
     check_copies_gb(copies_gb)
     if ray is None and replicas != 1:
@@ -80,7 +81,8 @@ def serve(
                 say(f"segments of the index: {segments}, in groups: {remote.groups}, replicas of each: {replicas}")
             say("loading what the first search needs ...")
             searcher.search("a first search", k=1)
-            return create_app(searcher, token=token, host=host, copies_gb=copies_gb)
+            service = Service([serve_library(searcher, copies_gb=copies_gb)])
+            return create_app(service, token=token, host=host)
 
         serve_app(create, host=host, port=port, token=token)
 

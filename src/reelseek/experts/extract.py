@@ -32,8 +32,8 @@ _UNMOVED: dict[str, str] = {}  # by spec, why this process could not move an exp
 class Extracted:
     """Tracks by expert spec, errors by expert spec, and what the pass over the file yields by itself.
 
-    `seconds` are what each expert spent. `notices` say what of the file was guessed, mended or could not be decoded; the
-    rest was.
+    `seconds` are what each expert spent. `notices` say what of the file was guessed, mended or could not be decoded;
+    the rest was.
     """
 
     tracks: dict[str, Track] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """Vectors of fixed texts by the packaged sentence encoder, which come with the package, so that nobody waits for them.
 
 They are those of the background queries, and of the names of the 1,000 ImageNet classes.
-`benchmarks/shipped_vectors.py` makes them; a test makes them again.
+`benchmarks/packaged/shipped_vectors.py` makes them; a test makes them again.
 """
 
 import hashlib

@@ -10,13 +10,14 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reelseek.web.guesses import Secret
-from reelseek.web.problems import Problem, problem
+from reelseek.web.problems import Problem, answer, problem
 
 __all__ = ["MOST_BODY_BYTES", "Gate"]
 
 MOST_BODY_BYTES = 64 * 1024
 _BODY_SECONDS = 15.0
 _MOST_URL_BYTES = 8 * 1024
+_STREAMED = "/v1/uploads"  # whose route reads a long body, and bounds it
 _COOKIE = "reelseek_token"
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; media-src 'self'; style-src 'self'; "
@@ -59,10 +60,11 @@ class Gate:
 
         try:
             cookie = self._admit(request)
-            receive = await _whole_body(request, receive)
+            whole = not (request.method == "POST" and scope["path"].endswith(_STREAMED))
+            receive = await _whole_body(request, receive) if whole else _in_time(receive)
             await self._app(scope, receive, _with_cookie(send_with_headers, cookie) if cookie else send_with_headers)
         except Problem as refused:
-            await _answer(refused)(scope, receive, send_with_headers)
+            await answer(refused)(scope, receive, send_with_headers)
         except Exception as error:  # one line instead of a traceback a request, and the connection is not left hanging
             _log.error("%s: %s", _line(request), _origin(error))
             if status:
@@ -131,6 +133,19 @@ def _has_body(request: Request) -> bool:
     return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
 
 
+def _in_time(receive: Receive) -> Receive:
+    """Each part of a body in time; a Problem of status 408 is raised where one does not arrive."""
+
+    async def receive_part() -> Message:
+        try:
+            async with asyncio.timeout(_BODY_SECONDS):
+                return await receive()
+        except TimeoutError as error:
+            raise Problem(408, "the body did not arrive", f"nothing came for {_BODY_SECONDS:.0f} s") from error
+
+    return receive_part
+
+
 async def _whole_body(request: Request, receive: Receive) -> Receive:
     """Read the body before anything is done for it, and return what hands it on.
 
@@ -162,10 +177,6 @@ async def _whole_body(request: Request, receive: Receive) -> Receive:
         return first.pop() if first else await receive()
 
     return hand_on
-
-
-def _answer(refused: Problem) -> Response:
-    return problem(refused.status, refused.title, refused.detail, retry_seconds=refused.retry_seconds)
 
 
 def _line(request: Request) -> str:

@@ -23,6 +23,7 @@ __all__ = ["bind", "serve_app"]
 _MOST_CONNECTIONS = 256
 _MOST_HEAD_BYTES = 32 * 1024
 _REQUEST_SECONDS = 20.0  # from a connection, or the first byte of a further request, to its last byte
+_REQUEST_BYTES = 2**20  # of a longer body, for each further `_REQUEST_SECONDS`
 _STALL_SECONDS = 300.0  # a browser whose player is paused reads nothing for a while
 _SHUTDOWN_SECONDS = 3
 
@@ -38,7 +39,8 @@ def serve_app(make: Callable[[], FastAPI], *, host: str, port: int, token: str |
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(listener) for listener in bind(host, port)]
         app = make()
-        app.state.media.start()
+        for resource in app.state.resources:
+            resource.start()
         for listener in sockets:
             _listen(listener, host)
         port = sockets[0].getsockname()[1]
@@ -131,6 +133,7 @@ class _Connection(H11Protocol):
 
     _timer: asyncio.TimerHandle | None = None
     waits_since: float | None = None  # when the server began to wait for the client
+    _received = 0  # bytes since then
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -149,9 +152,10 @@ class _Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        self._received += len(data)
         if self.cycle is not None and not (self.cycle.response_complete or self.cycle.more_body):
             self._go_on()
-        elif self.waits_since is None:
+        elif self.waits_since is None or self._received >= _REQUEST_BYTES:
             self._wait(_REQUEST_SECONDS)
 
     def on_response_complete(self) -> None:
@@ -177,6 +181,7 @@ class _Connection(H11Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self.waits_since = None
+        self._received = 0
 
     def send_400_response(self, msg: str) -> None:
         """As a problem; uvicorn calls this where h11 refuses what arrived, and knows why."""

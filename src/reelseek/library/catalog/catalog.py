@@ -14,6 +14,7 @@ from reelseek.library.catalog.contents import Contents
 from reelseek.library.catalog.exchange import Exchange
 from reelseek.library.catalog.failures import Failures
 from reelseek.library.catalog.schema import carry_forward
+from reelseek.library.catalog.selection import Selection
 from reelseek.library.catalog.texts import Texts
 from reelseek.library.catalog.tracks import Tracks
 from reelseek.library.catalog.videos import Videos
@@ -34,6 +35,7 @@ class Catalog:
     Attributes:
         videos, captions, contents, tracks, texts, failures, changes: the tables, by subject.
         exchange: whole tables, for exports.
+        selection: videos by filter.
     """
 
     def __init__(self, database: Path, connection: Connection) -> None:
@@ -46,6 +48,7 @@ class Catalog:
         self.failures = Failures(connection)
         self.changes = Changes(connection)
         self.exchange = Exchange(connection)
+        self.selection = Selection(connection)
         self._database = database
 
     @classmethod

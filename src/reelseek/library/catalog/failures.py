@@ -42,6 +42,11 @@ class Failures:
         query = "SELECT video, expert, reason, attempts FROM failures WHERE video IN (?)"
         return [Failure(*row) for row in self._connection.select_in(query, videos)]
 
+    def videos_after(self, video: str, count: int) -> list[str]:
+        """The next ids behind one of videos of which something failed, in order."""
+        query = "SELECT DISTINCT video FROM failures WHERE video > ? ORDER BY video LIMIT ?"
+        return [row[0] for row in self._connection.execute(query, (video, count)).fetchall()]
+
     def put(self, failure: Failure, path: FilePath | None, state: FileState | None) -> None:
         """Note a failure, and of which file as it is now, in the place of what was noted."""
         self._connection.execute(

@@ -1,5 +1,5 @@
 """Writes the vectors of labels and background queries by the packaged sentence encoder, which searches begin with:
-src/reelseek/models/shipped_vectors.npz. Run: OMP_NUM_THREADS=1 python benchmarks/shipped_vectors.py
+src/reelseek/models/shipped_vectors.npz. Run: OMP_NUM_THREADS=1 python benchmarks/packaged/shipped_vectors.py
 """
 
 import numpy as np

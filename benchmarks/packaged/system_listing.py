@@ -1,6 +1,6 @@
 """Writes what `reelseek models list` prints of Reelseek's own systems: src/reelseek/models/systems/listing.json.
 
-Run it after a system was added or changed: python benchmarks/system_listing.py
+Run it after a system was added or changed: python benchmarks/packaged/system_listing.py
 """
 
 import json
