@@ -30,6 +30,7 @@ from reelseek.library.storage import Storage
 from reelseek.library.table_rows import write_beside, write_rows
 from reelseek.library.tasks import Task, add_damaged, add_outdated, file_state, is_final, pending_tasks
 from reelseek.library.text_space import LINE_EXPERTS, check_text_space, note_text_space
+from reelseek.library.within import check_within
 from reelseek.media.address import FilePath, absolute
 from reelseek.media.beside import local_subtitles
 from reelseek.media.container import Limits, probe
@@ -69,6 +70,7 @@ def add(
     device: "str | torch.device | None" = None,
     progress: Progress | None = None,
     cluster: Cluster | None = None,
+    within: Sequence[Path] | None = None,
 ) -> AddReport:
     """Ingest and extract what is new; what is known and unchanged costs nothing.
 
@@ -84,6 +86,7 @@ def add(
         device: where experts compute that run a PyTorch model, `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; None takes
             REELSEEK_DEVICE, else an accelerator if there is one.
         cluster: whose nodes examine and extract, see `reelseek.cluster`; this process alone writes.
+        within: folders that every file must lie in, wherever links lead; None allows any.
 
     Raises:
         ClusterError, CollectionError, LibraryError, UsageError: nothing, or only finished work, was written.
@@ -92,6 +95,8 @@ def add(
     limits = limits or Limits()
     report = AddReport()
     collection = read_collection(paths, captions or None, media=media)
+    if within is not None:
+        check_within((entry.path for entry in collection.entries if entry.path is not None), within)
     with library.writing():
         damage = damaged_tracks(library)
         note_damage(library, damage)

@@ -4,6 +4,7 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reelseek.cluster import Cluster
@@ -142,11 +143,13 @@ class Library(Storage):
         device: "str | torch.device | None" = None,
         progress: Progress | None = None,
         cluster: Cluster | None = None,
+        within: Sequence[Path] | None = None,
     ) -> AddReport:
         """Ingest and extract what is new; see `reelseek.library.add`."""
         return add(
             self, paths, captions=captions, media=media, experts=experts, workers=workers, limits=limits,
             retry_failed=retry_failed, device=device, progress=progress, cluster=cluster,
+            within=within,
         )  # fmt: skip
 
     def remove(self, names: Sequence[str], *, erase: Callable[[Sequence[str]], None] | None = None) -> list[str]:
