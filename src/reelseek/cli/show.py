@@ -19,6 +19,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from reelseek.cli.progress import pipe
+
 __all__ = ["Bar", "bars", "clock", "print_json", "print_table", "say"]
 
 
@@ -70,7 +72,8 @@ def _columns() -> tuple[ProgressColumn, ...]:
 class Bar:
     """A progress bar on standard error, shown between the first call and the one that completes it.
 
-    Standard output is left alone meanwhile, and nothing is shown where standard error is no terminal.
+    Standard output is left alone meanwhile, and nothing is shown where standard error is no terminal. A program that
+    reads progress (`reelseek.cli.progress`) gets it as well.
     """
 
     def __init__(self, description: str) -> None:
@@ -78,6 +81,8 @@ class Bar:
         self._progress: Progress | None = None
 
     def __call__(self, done: int, total: int) -> None:
+        if (lines := pipe()) is not None:
+            lines.write(self._description, done, total)
         if self._progress is None:
             console = Console(stderr=True)
             self._progress = Progress(
@@ -107,6 +112,8 @@ class _Bars:
         self._tasks: dict[str, Any] = {}
 
     def __call__(self, stage: str, done: int, total: int, detail: str) -> None:
+        if (lines := pipe()) is not None:
+            lines.write(stage, done, total, detail)
         if stage not in self._tasks:
             self._tasks[stage] = self._progress.add_task(stage, total=total or None, detail="")
         self._progress.update(self._tasks[stage], completed=done, detail=detail[-40:])
