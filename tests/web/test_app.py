@@ -18,8 +18,9 @@ def searcher(library_path) -> Searcher:
 
 
 @pytest.fixture
-def client(searcher: Searcher) -> TestClient:
-    return TestClient(create_app(Service([serve_library(searcher)])), base_url="http://127.0.0.1")
+def client(searcher: Searcher) -> Iterator[TestClient]:
+    with TestClient(create_app(Service([serve_library(searcher)])), base_url="http://127.0.0.1") as client:
+        yield client
 
 
 def test_search_pictures_and_ranges(client: TestClient) -> None:

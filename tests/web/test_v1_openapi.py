@@ -94,4 +94,6 @@ def test_examples_of_requests_are_answered(app: FastAPI) -> None:
         answer = client.post("/v1/search", json=example["value"])
         assert answer.status_code in (200, 400), name
         if answer.status_code == 400:
-            assert "no video lies in such a folder" in answer.json()["detail"]  # the one thing that it says of a library
+            assert (
+                "no video lies in such a folder" in answer.json()["detail"]
+            )  # the one thing that it says of a library

@@ -3,6 +3,7 @@
 import os
 import shutil
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,22 @@ from reelseek.web.v1.inside import thin
 
 
 @pytest.fixture
+def serve() -> Iterator[Callable[[Library], TestClient]]:
+    """Serves a library; ends when the test does."""
+    services: list[Service] = []
+
+    def start(library: Library) -> TestClient:
+        services.append(Service([serve_library(Searcher(library))]))
+        return TestClient(create_app(services[-1]), base_url="http://127.0.0.1")
+
+    yield start
+    for service in services:
+        service.close()
+        for served in service.libraries():
+            served.library.close()
+
+
+@pytest.fixture
 def own_library(library_path: Path, archive: Path, tmp_path: Path) -> Path:
     """A copy of the library, of which things may be taken."""
     shutil.copytree(library_path, tmp_path / "library")
@@ -36,9 +53,11 @@ def _address(name: str, what: str) -> str:
     return f"/api/videos/{opaque_id(name)}/{what}"
 
 
-def test_removed_vanished_and_damaged(own_library: Path, tmp_path: Path) -> None:
+def test_removed_vanished_and_damaged(
+    own_library: Path, tmp_path: Path, serve: Callable[[Library], TestClient]
+) -> None:
     library = Library.open(own_library)
-    search = TestClient(create_app(Service([serve_library(Searcher(library))])), base_url="http://127.0.0.1")
+    search = serve(library)
     review = Review([], [], Verdicts(tmp_path / "said.jsonl"))
     strips = TestClient(create_review(review, library, title="x"), base_url="http://127.0.0.1")
     removed, vanished, damaged, *_ = [video.id for video in library.videos()]
@@ -62,22 +81,22 @@ def test_removed_vanished_and_damaged(own_library: Path, tmp_path: Path) -> None
             assert (bad.status_code, "not a readable media file" in bad.json()["detail"]) == (422, True), what
             assert damaged in bad.json()["detail"]
             assert str(tmp_path) not in bad.text  # where files lie is nobody's business
-    library.close()
 
 
-def test_a_video_that_is_added_meanwhile_is_served(own_library: Path) -> None:
+def test_a_video_that_is_added_meanwhile_is_served(own_library: Path, serve: Callable[[Library], TestClient]) -> None:
     library = Library.open(own_library)
-    client = TestClient(create_app(Service([serve_library(Searcher(library))])), base_url="http://127.0.0.1")
+    client = serve(library)
     assert client.get(_address("new", "thumbnail")).status_code == 404
     with Library.open(own_library) as other, other.db:
         other.db.execute("INSERT INTO videos (id) VALUES ('new')")
     time.sleep(1.1)  # it looks once a second
     answer = client.get(_address("new", "thumbnail"))
     assert (answer.status_code, answer.json()["detail"]) == (404, "the video has no pictures")
-    library.close()
 
 
-def test_answers_stay_bounded_whatever_the_library_holds(own_library: Path) -> None:
+def test_answers_stay_bounded_whatever_the_library_holds(
+    own_library: Path, serve: Callable[[Library], TestClient]
+) -> None:
     library = Library.open(own_library)
     video = library.videos()[0]
     with library.saving():
@@ -85,14 +104,13 @@ def test_answers_stay_bounded_whatever_the_library_holds(own_library: Path) -> N
         library.put_texts(video.owners[0], "speech", lines)
         rows = [(video.id, 1000 + number, f"a zebra {number}") for number in range(20_000)]
         library.db.executemany("INSERT INTO captions (video, position, text) VALUES (?, ?, ?)", rows)
-    client = TestClient(create_app(Service([serve_library(Searcher(library))])), base_url="http://127.0.0.1")
+    client = serve(library)
     answer = client.get("/api/search", params={"q": "zebra 0", "k": 100})
     assert answer.status_code == 200
     assert len(answer.content) < 100_000
     whys = [why for hit in answer.json()["data"] for why in hit["why"]]
     assert max(len(why["matched"]) for why in whys) <= 501
     assert len(client.get(_address(video.id, "curve?q=zebra")).content) < 100_000
-    library.close()
 
 
 def test_a_curve_of_a_day_comes_in_two_hours_values() -> None:

@@ -70,6 +70,7 @@ def create_app(
         services.attach(service, opener)
     add_metrics(app, service)
     _add_readiness(app, service)
+    app.state.routers = _ROUTERS
     for router in _ROUTERS:
         app.include_router(router)
     describe(app)
@@ -119,7 +120,7 @@ def _add_api(app: FastAPI, served: ServedLibrary) -> None:
 
 def _add_search(app: FastAPI, served: ServedLibrary) -> None:
     """Search in the library and within one video; searches run one at a time."""
-    searcher, media, searching = served.searcher, served.media, served.turns
+    media = served.media
 
     @app.get("/api/search", include_in_schema=False)
     async def page_search(
@@ -129,15 +130,15 @@ def _add_search(app: FastAPI, served: ServedLibrary) -> None:
         group_by: Literal["moment", "video"] = "moment",
         without: Names = None,
     ) -> dict[str, Any]:
-        def answer() -> list[dict[str, Any]]:
+        def answer(searcher: Searcher) -> list[dict[str, Any]]:
             hits = searcher.search(q, k=k, group_by=group_by, without=without or [])
             return [_hit_json(hit, searcher) for hit in hits]
 
-        return {"data": await searching.result(request, answer)}
+        return {"data": await served.ask(request, answer)}
 
     @app.get("/api/videos/{opaque}/curve", include_in_schema=False)
     async def curve(request: Request, opaque: Opaque, q: Text, without: Names = None) -> dict[str, Any]:
-        def answer() -> Within:
+        def answer(searcher: Searcher) -> Within:
             video = media.video(opaque)
             try:
                 return searcher.within(q, video.id, k=5, without=without or [])
@@ -145,7 +146,7 @@ def _add_search(app: FastAPI, served: ServedLibrary) -> None:
                 media.video(opaque)  # it may have been removed while other searches were under way
                 raise
 
-        inside = await searching.result(request, answer)
+        inside = await served.ask(request, answer)
         spans, values, merged = thin(inside.spans, inside.curve)
         return {
             "spans": spans.tolist(),
