@@ -114,8 +114,8 @@ def test_a_name_means_what_it_means_among_all_videos(
         for identifier in ids:
             catalog.videos.add(identifier)
         for round_ in ("first", "then"):
-            for identifier, file in zip(ids, dict.fromkeys(files), strict=False):
-                path = Path("/films", round_, file.lstrip("/"))
+            paths = dict.fromkeys(Path("/films", round_, file.lstrip("/")) for file in files)
+            for identifier, path in zip(ids, paths, strict=False):
                 catalog.videos.set_file(identifier, path, "c", (1, 1), None)
     videos = catalog.videos.all()
     everything, lookup = video_names(videos), VideoLookup(catalog)
