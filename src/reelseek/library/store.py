@@ -11,12 +11,12 @@ from reelseek.errors import LibraryError, UsageError
 from reelseek.experts.expert import Text
 from reelseek.library.catalog import FORMAT_VERSION
 from reelseek.library.damage import check_storage, damaged_bytes
-from reelseek.library.lookup import VideoLookup
 from reelseek.library.names import name_some
 from reelseek.library.records import Caption, TrackRow, Video
 from reelseek.library.removal import compact, finish_interrupted, remove_expert, remove_videos
 from reelseek.library.report import AddReport, Progress
 from reelseek.library.storage import Storage
+from reelseek.library.video_lookup import VideoLookup
 from reelseek.media.address import absolute, parse_path
 from reelseek.media.notice import Notice
 
