@@ -30,8 +30,8 @@ that are scored again. Who wants more results gets exact search."""
 _BLOCK = 2**14  # vectors that are read at once
 _TRAINING_FLOATS = 2**26
 _TRAINING_A_LIST, _TRAINING_ROUNDS = 32, 4
-"""Vectors that the centre of a list is made of, and how often it is moved. For 200,000 clips of 384 numbers twice as many
-of both took 5.2 s instead of 1.3, and no fewer lists were probed for the same recall."""
+"""Vectors that the centre of a list is made of, and how often it is moved. For 200,000 clips of 384 numbers twice as
+many of both took 5.2 s instead of 1.3, and no fewer lists were probed for the same recall."""
 _CODES = ("bits", "bytes")
 
 
@@ -76,6 +76,28 @@ class _Groups:
         starts = np.append(0, self.ends)[groups]
         counts = self.ends[groups] - starts
         return self.order[expand(starts, counts)].astype(np.int64), np.repeat(np.arange(len(groups)), counts)
+
+    def without(self, places: Rows, deleted: npt.NDArray[np.bool_]) -> tuple[dict[int, int], Rows]:
+        """How groups change when some places are erased: a place that stays becomes the first of its group.
+
+        Args:
+            deleted: for every place; these are among them.
+
+        Returns:
+            what to write at which positions of `order`, and groups of which no place stays.
+        """
+        groups = np.unique(np.searchsorted(self.ends, np.flatnonzero(np.isin(self.order, places)), side="right"))
+        changes: dict[int, int] = {}
+        gone = []
+        for group in groups.tolist():
+            start, end = int(self.ends[group - 1]) if group else 0, int(self.ends[group])
+            members = self.order[start:end]
+            staying = np.flatnonzero(~deleted[members])
+            if not len(staying):
+                gone.append(group)
+            elif staying[0] > 0:
+                changes |= {start: int(members[staying[0]]), start + int(staying[0]): int(members[0])}
+        return changes, np.array(gone, np.int64)
 
 
 def _hash_rows(vectors: Matrix) -> npt.NDArray[np.uint64]:
@@ -304,6 +326,37 @@ class Neighbours:
             start += len(block)
         return {depth: several.places for depth, several in best.items()}
 
+    # Erasing
+
+    def without(self, places: Rows, deleted: npt.NDArray[np.bool_]) -> tuple[dict[int, int], Rows]:
+        """See `_Groups.without`; where no two vectors are equal each is a group."""
+        return ({}, places) if self._groups is None else self._groups.without(places, deleted)
+
+    def code_spans(self, path: Path, groups: Rows) -> list[tuple[int, int]]:
+        """Where the codes of some groups lie in the file of the lists: offset and length.
+
+        Raises:
+            LibraryError: the file cannot be read, or has no such group.
+        """
+        index = _map_lists(str(path), path)
+        inner: Any = faiss.downcast_index(index.index)
+        inverted = faiss.downcast_InvertedLists(inner.invlists)
+        length = int(inverted.code_size)
+        vectors = index.chain.at(0).apply(self._group_vectors(groups))
+        _, nearest = faiss.downcast_index(inner.quantizer).search(vectors, 1)
+        spans = []
+        for group, likely in zip(groups.tolist(), nearest[:, 0].tolist(), strict=True):
+            for number in (likely, *range(inner.nlist)):  # of two lists as near as each other either may have it
+                size = inverted.list_size(number)
+                ids = faiss.rev_swig_ptr(inverted.get_ids(number), size) if size else np.zeros(0, np.int64)
+                positions = np.flatnonzero(ids == group)
+                if len(positions):
+                    spans.append((int(inverted.lists.at(number).offset) + int(positions[0]) * length, length))
+                    break
+            else:
+                raise LibraryError(f"{path} has no vector {group}")
+        return spans
+
     # Files
 
     def plan(self) -> dict[str, Any] | None:
@@ -351,14 +404,21 @@ def _read_lists(file: StoredFile) -> Any:
     try:
         if file.content is not None:
             return faiss.deserialize_index(np.frombuffer(file.content, np.uint8))
-        index: Any = faiss.read_index(file.address, faiss.IO_FLAG_MMAP)
     except RuntimeError as error:
         raise LibraryError(f"{file.path} cannot be read: {error}") from error
+    index = _map_lists(file.address, file.path)
     inner: Any = faiss.downcast_index(index.index)
     inverted = faiss.downcast_InvertedLists(inner.invlists)
     if hasattr(inverted, "prefetch_nthread"):
         inverted.prefetch_nthread = 0  # threads of its own for every query cost more than they fetch
     return index
+
+
+def _map_lists(address: str, path: Path) -> Any:
+    try:
+        return faiss.read_index(address, faiss.IO_FLAG_MMAP)
+    except RuntimeError as error:
+        raise LibraryError(f"{path} cannot be read: {error}") from error
 
 
 def _best(scores: Matrix, count: int) -> Rows:
