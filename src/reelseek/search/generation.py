@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -153,10 +154,20 @@ class StoredFile:
                                 offset + start * width + len(content))  # fmt: skip
         return np.frombuffer(content, dtype).reshape(stop - start, *shape[1:])
 
-    def release(self) -> None:
-        """Let go of the pages of the map that were read; they are read again where they are needed."""
-        if isinstance(self._content, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-            self._content.madvise(mmap.MADV_DONTNEED)
+    def take(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Some rows of the array in it, copied past the map like `rows`; neighbours among them are read together.
+
+        A map would hold far more than them: Linux maps all of a large folio with the first byte of it that is touched.
+        """
+        if isinstance(self._content, bytes):
+            return self.array()[rows]
+        shape, dtype, offset = _array_layout(os.pread(self._file, 4096, 0))
+        values = np.empty((len(rows), *shape[1:]), dtype)
+        target, width = memoryview(values).cast("B") if values.size else memoryview(b""), values[:1].nbytes
+        edges = np.append(np.append(0, np.flatnonzero(np.diff(rows) != 1) + 1), len(rows)).tolist() if width else []
+        for start, stop in pairwise(edges):
+            os.preadv(self._file, [target[start * width : stop * width]], offset + int(rows[start]) * width)
+        return values
 
 
 def _array_layout(content: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:
