@@ -124,7 +124,8 @@ class TrainRecipe:
             contrastive batches fit; for systems whose loss is over their similarities alone.
         precision: `bfloat16` computes in it under autocast; weights stay as they are.
         compile: compile the forward pass (torch.compile), which takes a minute or more before the first step; not with
-            `chunk`.
+            `chunk`. A name is a mode of PyTorch's: `reduce-overhead` and `max-autotune` replay CUDA graphs on a GPU,
+            one for every shape that a batch has; `reduce-overhead` is refused on other devices, where it does nothing.
         device: `auto` learns on an accelerator where there is one; `cpu`, `cuda`, `cuda:N` or `mps`.
         workers: processes that read batches of a library ahead of the step (threads for features in memory); the order
             and the numbers are the same for any number.
@@ -156,7 +157,7 @@ class TrainRecipe:
     accumulate: int = Field(default=1, ge=1)
     chunk: int | None = Field(default=None, ge=1)
     precision: Literal["float32", "bfloat16"] = "float32"
-    compile: bool = False
+    compile: bool | Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = False
     device: str = "auto"
     workers: int = Field(default=0, ge=0, le=64)
     caption: Literal["random", "first"] = "random"

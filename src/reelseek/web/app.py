@@ -6,23 +6,52 @@ from starlette.concurrency import run_in_threadpool
 from reelseek.web.metrics import add_metrics
 from reelseek.web.service import Service
 from reelseek.web.shell import add_static, new_app
-from reelseek.web.v1 import inside, models, pictures, search, uploads, videos
+from reelseek.web.state_services import Opener, StateServices
+from reelseek.web.v1 import (
+    accounts,
+    collections,
+    inside,
+    jobs,
+    libraries,
+    models,
+    pictures,
+    search,
+    session,
+    shared,
+    uploads,
+    videos,
+)  # fmt: skip
 from reelseek.web.v1.answers import describe, problems
 
 __all__ = ["create_app"]
 
-_ROUTERS = (search.router, videos.router, inside.router, pictures.router, uploads.router, models.router)
+_ROUTERS = (
+    search.router, videos.router, inside.router, pictures.router, uploads.router, models.router, jobs.router,
+    libraries.router, collections.router, shared.router, session.router, accounts.router,
+)  # fmt: skip
 
 
-def create_app(service: Service, *, token: str | None = None, host: str = "127.0.0.1") -> FastAPI:
+def create_app(
+    service: Service,
+    *,
+    token: str | None = None,
+    host: str = "127.0.0.1",
+    services: StateServices | None = None,
+    opener: Opener | None = None,
+) -> FastAPI:
     """Build the application that serves some libraries.
 
     Args:
         token: what a request must carry; None where only this machine's own name is asked for.
         host: the name that the server is started with.
+        services: jobs, accounts and collections; None keeps nothing.
+        opener: see `StateServices.start`.
     """
-    app = new_app([service], token=token, host=host)
+    resources = [service] if services is None else [services, service]
+    app = new_app(resources, token=token, host=host, services=services)
     app.state.service = service
+    if services is not None:
+        services.attach(service, opener)
     add_metrics(app, service)
     _add_readiness(app, service)
     app.state.routers = _ROUTERS

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from reelseek.errors import ModelError, ReelseekError
 from reelseek.models.model import RetrievalModel
+from reelseek.models.settings import describe_problems
 from reelseek.models.systems import (
     avlnet,
     ce,
@@ -34,7 +35,6 @@ from reelseek.models.systems import (
     xpool,
     zorro,
 )
-from reelseek.models.settings import describe_problems
 from reelseek.models.systems.registry import Systems
 from reelseek.plugins import describe_error
 

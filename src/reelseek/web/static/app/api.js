@@ -28,7 +28,7 @@ export function address(path, parameters = {}) {
   for (const [name, value] of Object.entries(parameters)) {
     for (const one of Array.isArray(value) ? value : [value]) if (one !== undefined && one !== null && one !== "") url.searchParams.append(name, one);
   }
-  return url.origin === location.origin ? url.pathname + url.search : "about:blank";
+  return url.origin === location.origin ? url.pathname + url.search : `${BASE.pathname}elsewhere`; // which leads nowhere
 }
 
 /**

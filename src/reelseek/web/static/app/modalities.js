@@ -7,7 +7,7 @@ const WORDS = {
 const SEEN = ["appearance", "object", "scene", "motion", "face"];
 
 /** @param {string} modality or an expert */
-export const modalityWords = (modality) => WORDS[modality] || modality;
+export const modalityWords = (modality) => (Object.hasOwn(WORDS, modality) ? WORDS[modality] : modality);
 
 /**
  * What the box promises: no more than the experts of the library perceive.
