@@ -51,6 +51,8 @@ def run_identity(recipe: Recipe, splits: Sequence[Split], fingerprints: dict[str
         del settings["train"][name]
     if not settings["train"]["compile"]:  # as before there was such a setting
         del settings["train"]["compile"]
+    if settings["anchor"] is None:
+        del settings["anchor"]
     return json.dumps([settings, *(split.hash for split in splits), fingerprints], sort_keys=True, default=str)
 
 

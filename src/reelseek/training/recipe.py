@@ -14,6 +14,7 @@ from reelseek.errors import CollectionError, RecipeError
 from reelseek.library.texts import read_text
 
 __all__ = [
+    "AnchorRecipe",
     "DataRecipe",
     "GroupRecipe",
     "PseudoRecipe",
@@ -179,13 +180,28 @@ class PseudoRecipe:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class AnchorRecipe:
+    """Train the system beside a closed form, as few clips need it: the system `anchored` around `model`.
+
+    Args:
+        bank, temperature, dropout: see `AnchoredConfig`.
+    """
+
+    bank: int = Field(default=2048, ge=1)
+    temperature: float = Field(default=0.1, gt=0)
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Recipe:
-    """A whole recipe. `model` holds `system` and its settings; `pseudo` asks for UMI's first stage."""
+    """A whole recipe. `model` holds `system` and its settings; `pseudo` asks for UMI's first stage, `anchor` for the
+    closed form beside the system."""
 
     model: dict[str, Any]
     data: DataRecipe = Field(default_factory=DataRecipe)
     train: TrainRecipe = Field(default_factory=TrainRecipe)
     pseudo: PseudoRecipe | None = None
+    anchor: AnchorRecipe | None = None
 
     def __post_init__(self) -> None:
         if self.data.mixture and self.train.clips_per_video:

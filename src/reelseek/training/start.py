@@ -1,6 +1,7 @@
 """The model that a run begins with: built by the recipe, fitted to training clips, perhaps from another model."""
 
 import logging
+from dataclasses import asdict
 
 import numpy as np
 
@@ -41,7 +42,10 @@ def build_model(recipe: Recipe, reader: TokenReader, split: Split) -> RetrievalM
                 f"cannot read; leave it out, or set it to {FEATURES!r}"
             )
         settings["text"] = {"encoder": FEATURES, "dim": first.vectors.shape[1], **config}
-    return SYSTEMS[name].build(settings)
+    if recipe.anchor is None:
+        return SYSTEMS[name].build(settings)
+    experts, inner = settings.pop("experts"), {"system": name, **settings}
+    return SYSTEMS["anchored"].build({"experts": experts, "inner": inner, **asdict(recipe.anchor)})
 
 
 def check_shared_loss(recipe: Recipe, model: RetrievalModel) -> None:
