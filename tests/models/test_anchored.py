@@ -118,7 +118,7 @@ def test_features_are_read_to_the_power_that_predicts_left_out_clips_better() ->
     for power, captions in ((0.5, roots), (1.0, values)):
         anchor = Anchor({"x": 12}, 12, bank=4, temperature=0.1, dropout=0.0)
         steps = {"x": Steps(values[:, None], torch.ones(200, 1, dtype=torch.bool), torch.zeros(200, 1, 2))}
-        anchor.fit(steps, captions + 0.3 * torch.randn(200, 12, generator=generator), torch.arange(200))
+        anchor.fit(steps, captions + captions.std() * torch.randn(200, 12, generator=generator), torch.arange(200))
         assert float(anchor.power) == power
 
 

@@ -80,8 +80,8 @@ class Anchor(nn.Module):
             captions: frozen features of every caption.
             owner: the clip of each caption.
         """
-        fitted = [(self._fit_power(power, steps, captions, owner), power) for power in POWERS]
-        self._fit_power(min(fitted)[1], steps, captions, owner)
+        ranks = {power: self._fit_power(power, steps, captions, owner) for power in POWERS}
+        self._fit_power(min(POWERS, key=lambda power: ranks[power]), steps, captions, owner)
         start = self.linear.matrix @ self.linear.trust
         # Lengths do not matter, but an optimizer's steps do: entries are as large as those of an orthogonal map.
         spread = start.square().mean().sqrt().clamp(min=1e-12)

@@ -69,7 +69,7 @@ def create(config: AnchoredConfig) -> "Anchored":
     from reelseek.models.systems import SYSTEMS
 
     settings = dict(config.inner)
-    name = settings.pop("system", None)
+    name = str(settings.pop("system", None))
     if name not in SYSTEMS or not SYSTEMS[name].trained or name == Anchored.system:
         names = ", ".join(key for key, system in SYSTEMS.items() if system.trained and key != Anchored.system)
         raise ModelError(f"inner.system is {name!r}; systems that can be anchored are: {names}")
