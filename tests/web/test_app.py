@@ -1,20 +1,15 @@
-"""The page and its interface: answers, ranges, refusals; and a real browser."""
+"""The page and its interface: answers, ranges, refusals."""
 
-import re
-import shutil
-import subprocess
-import threading
 import time
-from collections.abc import Iterator
 
 import httpx
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
 
 from reelseek.library import Library
 from reelseek.search import Searcher
 from reelseek.web.app import create_app
+from reelseek.web.service import Service, serve_library
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +18,9 @@ def searcher(library_path) -> Searcher:
 
 
 @pytest.fixture
-def client(searcher: Searcher) -> TestClient:
-    return TestClient(create_app(searcher), base_url="http://127.0.0.1")
+def client(searcher: Searcher) -> Iterator[TestClient]:
+    with TestClient(create_app(Service([serve_library(searcher)])), base_url="http://127.0.0.1") as client:
+        yield client
 
 
 def test_search_pictures_and_ranges(client: TestClient) -> None:
@@ -98,37 +94,11 @@ def test_wrong_requests_are_problems_in_words(client: TestClient) -> None:
 
 
 def test_a_token_is_needed_when_there_is_one(searcher: Searcher) -> None:
-    client = TestClient(create_app(searcher, token="a secret word", host="0.0.0.0"), base_url="http://box.lan")
+    client = TestClient(
+        create_app(Service([serve_library(searcher)]), token="a secret word", host="0.0.0.0"), base_url="http://box.lan"
+    )
     assert client.get("/api/library").status_code == 401
     assert client.get("/api/library?token=wrong").status_code == 401
     assert client.get("/api/library", headers={"Authorization": "Bearer a secret word"}).status_code == 200
     assert client.get("/", params={"token": "a secret word"}).status_code == 200
     assert client.get("/api/library").status_code == 200  # the cookie
-
-
-@pytest.fixture
-def address(searcher: Searcher) -> Iterator[str]:
-    server = uvicorn.Server(uvicorn.Config(create_app(searcher), port=0, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.05)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(10)
-
-
-@pytest.mark.browser
-def test_the_page_in_a_real_browser(address: str, tmp_path) -> None:
-    browser = shutil.which("chromium") or shutil.which("chromium-browser")
-    if browser is None:
-        pytest.skip("Chromium is not installed")
-    assert httpx.get(address).status_code == 200
-    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    command = [browser, *flags.split(), "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path}"]
-    command += ["--virtual-time-budget=8000", "--dump-dom", f"{address}/#a%20cat"]
-    page = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-    assert len(re.findall(r'class="hit"', page)) >= 8
-    assert "similarity" in page
-    assert "object" in page

@@ -28,7 +28,7 @@ TOKEN = "a-secret-word"
 
 
 def _app(token: str | None = None) -> FastAPI:
-    app = new_app(library_media(None), token=token, host="127.0.0.1")
+    app = new_app([library_media(None)], token=token, host="127.0.0.1")
 
     @app.post("/size")
     async def size(request: Request) -> int:

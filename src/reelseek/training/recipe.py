@@ -1,9 +1,10 @@
-"""Recipes: one TOML file a training run; a misspelt key is an error."""
+"""Recipes: one TOML file a training run, or the name of one that comes with the package; a misspelt key is an error."""
 
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from reelseek.errors import CollectionError, RecipeError
 from reelseek.library.texts import read_text
+from reelseek.models.settings import describe_problems
 
 __all__ = [
     "AnchorRecipe",
@@ -21,12 +23,15 @@ __all__ = [
     "Recipe",
     "TrainRecipe",
     "changed",
+    "find_recipe",
+    "packaged_recipes",
     "read_recipe",
     "read_settings",
     "read_toml",
     "recipe_from",
 ]
 
+_PACKAGED = Path(__file__).parents[1] / "recipes"
 _DEEPEST = 50  # tables and lists within one another
 _STRICT = ConfigDict(extra="forbid")
 
@@ -120,7 +125,8 @@ class TrainRecipe:
             contrastive batches fit; for systems whose loss is over their similarities alone.
         precision: `bfloat16` computes in it under autocast; weights stay as they are.
         compile: compile the forward pass (torch.compile), which takes a minute or more before the first step; not with
-            `chunk`.
+            `chunk`. A name is a mode of PyTorch's: `reduce-overhead` and `max-autotune` replay CUDA graphs on a GPU,
+            one for every shape that a batch has; `reduce-overhead` is refused on other devices, where it does nothing.
         device: `auto` learns on an accelerator where there is one; `cpu`, `cuda`, `cuda:N` or `mps`.
         workers: processes that read batches of a library ahead of the step (threads for features in memory); the order
             and the numbers are the same for any number.
@@ -152,7 +158,7 @@ class TrainRecipe:
     accumulate: int = Field(default=1, ge=1)
     chunk: int | None = Field(default=None, ge=1)
     precision: Literal["float32", "bfloat16"] = "float32"
-    compile: bool = False
+    compile: bool | Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = False
     device: str = "auto"
     workers: int = Field(default=0, ge=0, le=64)
     caption: Literal["random", "first"] = "random"
@@ -213,6 +219,9 @@ class Recipe:
 def read_recipe(recipe: str | os.PathLike[str] | Mapping[str, Any], changes: Sequence[str] = ()) -> Recipe:
     """Read a TOML recipe, or the same as nested dicts, and apply `section.key=value` changes.
 
+    Args:
+        recipe: a file, the name of a packaged recipe such as `mmt`, or sections of settings.
+
     >>> read_recipe({"model": {"system": "mmt"}}, ["train.epochs=3"]).train.epochs
     3
 
@@ -230,7 +239,35 @@ def read_settings(path: str | os.PathLike[str], changes: Sequence[str] = ()) -> 
     Raises:
         RecipeError: it cannot be read.
     """
-    return changed(read_toml(Path(path)), changes, section=True)
+    return changed(read_toml(find_recipe(path)), changes, section=True)
+
+
+def packaged_recipes() -> list[str]:
+    """List the names of the recipes, and of the ranges for `tune`, that come with the package."""
+    return sorted(file.relative_to(_PACKAGED).with_suffix("").as_posix() for file in _PACKAGED.rglob("*.toml"))
+
+
+def find_recipe(recipe: str | os.PathLike[str]) -> Path:
+    """Return the file of a recipe: its path, or that of the packaged recipe of this name.
+
+    >>> find_recipe("mmt").name
+    'mmt.toml'
+
+    Raises:
+        RecipeError: there is neither; names the packaged recipe that was probably meant.
+    """
+    path, name = Path(recipe), os.fspath(recipe)
+    if path.is_file():
+        return path
+    packaged = packaged_recipes()
+    if name in packaged:
+        return _PACKAGED / f"{name}.toml"
+    if path.exists():
+        return path  # whose reader says what is wrong with it
+    meant = path.with_suffix("").as_posix().removeprefix("recipes/")
+    near = get_close_matches(meant, packaged, n=1)
+    suggestion = f"did you mean {near[0]}, which is packaged?" if near else f"packaged are {', '.join(packaged)}"
+    raise RecipeError(f"{name} is neither a file nor the name of a packaged recipe; {suggestion}")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -285,8 +322,7 @@ def recipe_from(settings: Mapping[str, Any], where: str) -> Recipe:
     try:
         return TypeAdapter(Recipe).validate_python(settings)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise RecipeError(f"{where}: {problems}") from error
+        raise RecipeError(f"{where}: {describe_problems(error, Recipe)}") from error
 
 
 def changed(table: dict[str, Any], changes: Sequence[str], *, section: bool = False) -> dict[str, Any]:

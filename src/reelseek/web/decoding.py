@@ -37,6 +37,11 @@ class OneAtATime:
         self._most, self._callers = waiting + 1, 0
         self._thread = ThreadPoolExecutor(1, "search")
 
+    @property
+    def callers(self) -> int:
+        """How many calls run or wait."""
+        return self._callers
+
     async def result(self, request: Request, function: Callable[[], Result]) -> Result:
         """What a function gives when its turn has come; one whose client has gone is not called.
 

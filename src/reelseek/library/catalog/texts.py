@@ -14,8 +14,9 @@ __all__ = ["Stemmer", "TextMatch", "Texts", "match_any"]
 
 _MATCHES = (
     "SELECT t.owner, t.kind, t.text, t.start_seconds, t.end_seconds, f.words FROM texts_words f"
-    " JOIN texts t ON t.id = f.rowid WHERE texts_words MATCH ? AND t.kind != 'label' ORDER BY "
+    " JOIN texts t ON t.id = f.rowid WHERE texts_words MATCH ? AND t.kind != 'label'"
 )
+Sql = tuple[str, tuple[object, ...]]
 _MOST_COUNTED = 5000
 _MOST_STEMMED = 100_000  # words whose stems are remembered
 
@@ -37,6 +38,7 @@ class Texts:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._has_vocabulary = False
 
     def of_owner(self, owner: str) -> list[tuple[str, Text]]:
         """Expert and text of all words of one owner, in order of time."""
@@ -84,24 +86,40 @@ class Texts:
 
     # Full text
 
-    def best_matches(self, phrases: Sequence[str], most: int) -> list[TextMatch]:
-        """Lines that hold any of some phrases of folded words, by SQLite's own rank."""
+    def best_matches(self, phrases: Sequence[str], most: int, selected: Sql | None = None) -> list[TextMatch]:
+        """Lines that hold any of some phrases of folded words, by SQLite's own rank.
+
+        Args:
+            selected: a condition on a row `v` of the videos whose lines count, and its values, see `Selection.where`.
+        """
         self._ensure_words()
-        return self._matches(f"{_MATCHES} f.rank LIMIT {most:d}", phrases)
+        condition, values = ("", ()) if selected is None else _of_videos(*selected)
+        query = f"{_MATCHES}{condition} ORDER BY f.rank LIMIT {most:d}"
+        rows = self._connection.execute(query, (match_any(phrases), *values)).fetchall()
+        return [TextMatch(*row) for row in rows]
 
     def phrase_matches(self, phrase: str) -> list[TextMatch]:
         """Every line that holds a phrase of folded words by their stems, in the order in which lines were stored."""
         self._ensure_words()
-        return self._matches(f"{_MATCHES} t.id", [phrase])
-
-    def _matches(self, query: str, phrases: Sequence[str]) -> list[TextMatch]:
-        rows = self._connection.execute(query, (match_any(phrases),)).fetchall()
+        rows = self._connection.execute(f"{_MATCHES} ORDER BY t.id", (match_any([phrase]),)).fetchall()
         return [TextMatch(*row) for row in rows]
 
     def count_matches(self, phrase: str) -> int:
         """How many texts hold a phrase of folded words; counted up to 5,000."""
         query = f"SELECT count(*) FROM (SELECT 1 FROM texts_words WHERE texts_words MATCH ? LIMIT {_MOST_COUNTED})"
         return int(self._connection.execute(query, (match_any([phrase]),)).fetchone()[0])
+
+    def terms(self, beginning: str) -> list[str]:
+        """The stems in the full text that begin with some letters."""
+        self._ensure_words()
+        if not self._has_vocabulary:
+            schema = "main" if has_words(self._connection, "main") else "temp"
+            self._connection.execute(
+                f"CREATE VIRTUAL TABLE IF NOT EXISTS temp.vocabulary USING fts5vocab({schema}, texts_words, row)"
+            )
+            self._has_vocabulary = True
+        query = "SELECT term FROM temp.vocabulary WHERE term >= ? AND term < ?"
+        return [term for (term,) in self._connection.execute(query, (beginning, beginning + chr(0x10FFFF)))]
 
     def last_id(self) -> int:
         """The highest number that a text has, at least 1: about how many there are."""
@@ -117,6 +135,13 @@ class Texts:
             self._connection.execute("PRAGMA temp_store = MEMORY")
             create_words(self._connection, "temp")
             self._connection.commit()
+
+
+def _of_videos(condition: str, values: tuple[object, ...]) -> Sql:
+    """A condition on a row `t` of the texts: it is of a video that meets one."""
+    of_content = f"EXISTS (SELECT 1 FROM videos v WHERE v.content = t.owner AND {condition})"
+    of_id = f"t.owner GLOB 'id:*' AND EXISTS (SELECT 1 FROM videos v WHERE v.id = substr(t.owner, 4) AND {condition})"
+    return f" AND ({of_content} OR {of_id})", (*values, *values)
 
 
 def match_any(phrases: Sequence[str]) -> str:

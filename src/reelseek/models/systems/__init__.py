@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from reelseek.errors import ModelError, ReelseekError
 from reelseek.models.model import RetrievalModel
+from reelseek.models.settings import describe_problems
 from reelseek.models.systems import (
     anchored,
     avlnet,
@@ -85,8 +86,7 @@ class System:
         try:
             config = TypeAdapter(self.config).validate_python({**self.defaults, **settings})
         except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise ModelError(f"settings of the model are wrong: {problems}") from error
+            raise ModelError(f"settings of the model are wrong: {describe_problems(error, self.config)}") from error
         try:
             model = self.create(config)
         except ValueError as error:  # a block refuses inconsistent sizes
