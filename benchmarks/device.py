@@ -32,6 +32,7 @@ from reelseek.models.model import Batch
 
 EXPERTS = {"rgb": 2048, "s3d": 1024, "scene": 2208, "face": 512, "vggish": 128, "speech": 300, "ocr": 300}
 WORDS = 12
+_AHEAD = 2  # batches that a worker reads ahead
 
 
 def tokens(experts: dict[str, int], batch: int, places: int, rng: np.random.Generator) -> dict[str, Steps]:
@@ -139,7 +140,7 @@ def loading(rounds: int) -> Iterator[dict[str, object]]:
     """Batches of 128 videos from a library on disk, read by so many threads or processes: as fast as they can, and
     beside a step of 128 / 4,000 s that holds Python's lock, as one does that launches kernels."""
     from input import build
-    from reelseek.library.token_loader import TokenLoader, TokenRequest
+    from reelseek.library.token_loader import TokenLoader, TokenRequest, read_tokens
     from reelseek.library.tokens import Clip, TokenReader
     from reelseek.training.ahead import in_order
 
@@ -157,24 +158,25 @@ def loading(rounds: int) -> Iterator[dict[str, object]]:
                     def read(kind: str = kind, workers: int = workers, loader: TokenLoader = loader) -> Iterator[Any]:
                         if kind == "processes":
                             return loader.load(requests)
-                        return in_order(requests, lambda request: reader.batch(*request), workers)
+                        return in_order(requests, lambda request: read_tokens(reader, request), workers)
 
                     for _ in read():  # workers start, files come into memory
                         pass
-                    fastest, _ = consume(read(), 0.0)
-                    paced, waited = consume(read(), 128 / 4000)
+                    fastest, _ = consume(read(), 0.0, _AHEAD * workers)
+                    paced, waited = consume(read(), 128 / 4000, _AHEAD * workers)
                 yield {
                     "system": f"loader, {workers} {kind}", "examples_per_second": 128 / fastest,
                     "beside_a_step": 128 / paced, "waiting": waited / paced,
                 }  # fmt: skip
 
 
-def consume(batches: Iterator[Any], step: float) -> tuple[float, float]:
+def consume(batches: Iterator[Any], step: float, ahead: int) -> tuple[float, float]:
     """Take batches, each followed by a step of so many seconds of this thread; seconds a batch, and of these waiting.
 
-    Those that were read before the first is taken do not count.
+    Args:
+        ahead: batches that may have been read before the first is taken, which do not count.
     """
-    for _ in range(4):
+    for _ in range(ahead + 1):
         next(batches)
     count, waited, began = 0, 0.0, time.perf_counter()
     while True:
@@ -222,7 +224,7 @@ def main(device: torch.device, sizes: list[int], only: list[str], out: Path | No
         for size in sizes:
             add(learning("crossclr", text, {"rgb": 2048, "s3d": 1024}, size, 30, device, videos=max(2, size // 8)))
     if "loader" in only:
-        for row in loading(48):
+        for row in loading(64):
             add(row)
     for name in ("clip", "efficientnet"):
         if name in only:
