@@ -22,6 +22,7 @@ from typing import Any
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray's own spelling; else all other work comes first
+os.environ["RAY_raylet_start_wait_time_s"] = "600"  # noqa: SIM112 - a busy machine takes longer than the usual 60
 
 import av
 import numpy as np
