@@ -43,6 +43,9 @@ def add(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core.")] = None,
     device: Device = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
+    within: Annotated[
+        list[Path] | None, typer.Option(help="Refuse files outside of this folder, also where links lead there.")
+    ] = None,
     ray: Ray = None,
 ) -> None:
     """Ingest, extract and index what is new. Interrupted, it goes on where it was."""
@@ -72,6 +75,7 @@ def add(
         report = add_videos(
             opened, paths, captions=captions, media=media, experts=specs, workers=workers,
             retry_failed=retry_failed, device=device, progress=progress, cluster=cluster,
+            within=within,
         )  # fmt: skip
         index = update_indexes(opened, progress)
     _print_report(report, time.monotonic() - started)

@@ -11,6 +11,7 @@ import sys
 import typer
 
 from reelseek.cli import (
+    accounts,
     add,
     caption,
     compare,
@@ -24,6 +25,7 @@ from reelseek.cli import (
     index,
     info,
     localize,
+    mcp,
     models,
     overlap,
     probe,
@@ -36,6 +38,7 @@ from reelseek.cli import (
     train,
     tune,
 )
+from reelseek.cli.progress import open_pipe
 from reelseek.cli.show import say
 from reelseek.errors import QueryError, RecipeError, ReelseekError, UsageError
 
@@ -65,12 +68,14 @@ for module in (
     caption,
     probe,
     serve,
+    mcp,
     info,
     doctor,
     export,
     demo,
 ):
     module.register(app)
+app.add_typer(accounts.app, name="accounts")
 app.add_typer(features.app, name="features")
 app.add_typer(index.app, name="index")
 app.add_typer(models.app, name="models")
@@ -84,6 +89,7 @@ def main() -> None:
     """Run the command line; every expected error is one sentence on standard error."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
+        open_pipe()
         code = _run(sys.argv[1:])
         sys.stdout.flush()
     except typer.Exit as stop:

@@ -5,19 +5,12 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
+if TYPE_CHECKING:  # rich is imported where something is shown, since many commands show no more than a line
+    from rich.progress import Progress, ProgressColumn
+
+from reelseek.cli.progress import pipe
 
 __all__ = ["Bar", "bars", "clock", "print_json", "print_table", "say"]
 
@@ -37,6 +30,9 @@ def print_json(value: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
     """A table on standard output; columns of numbers are aligned at their right, columns of words at their left."""
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
         numbers = index > 0 and all(_NUMBER.match(str(row[index])) for row in rows)
@@ -56,7 +52,9 @@ def clock(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _columns() -> tuple[ProgressColumn, ...]:
+def _columns() -> "tuple[ProgressColumn, ...]":
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
     return (
         TextColumn("{task.description:>10}"),
         BarColumn(),
@@ -70,22 +68,27 @@ def _columns() -> tuple[ProgressColumn, ...]:
 class Bar:
     """A progress bar on standard error, shown between the first call and the one that completes it.
 
-    Standard output is left alone meanwhile, and nothing is shown where standard error is no terminal.
+    Standard output is left alone meanwhile, and nothing is shown where standard error is no terminal. A program that
+    reads progress (`reelseek.cli.progress`) gets it as well.
     """
 
     def __init__(self, description: str) -> None:
         self._description = description
-        self._progress: Progress | None = None
+        self._progress: "Progress | None" = None
 
     def __call__(self, done: int, total: int) -> None:
-        if self._progress is None:
+        if (lines := pipe()) is not None:
+            lines.write(self._description, done, total)
+        if self._progress is None and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import Progress
+
             console = Console(stderr=True)
-            self._progress = Progress(
-                *_columns(), console=console, transient=True, redirect_stdout=False, disable=not console.is_terminal
-            )
+            self._progress = Progress(*_columns(), console=console, transient=True, redirect_stdout=False)
             self._progress.start()
             self._task = self._progress.add_task(self._description, total=total, detail="")
-        self._progress.update(self._task, completed=done)
+        if self._progress is not None:
+            self._progress.update(self._task, completed=done)
         if done >= total:
             self._stop()
 
@@ -102,11 +105,13 @@ class Bar:
 
 
 class _Bars:
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: "Progress") -> None:
         self._progress = progress
         self._tasks: dict[str, Any] = {}
 
     def __call__(self, stage: str, done: int, total: int, detail: str) -> None:
+        if (lines := pipe()) is not None:
+            lines.write(stage, done, total, detail)
         if stage not in self._tasks:
             self._tasks[stage] = self._progress.add_task(stage, total=total or None, detail="")
         self._progress.update(self._tasks[stage], completed=done, detail=detail[-40:])
@@ -115,6 +120,9 @@ class _Bars:
 @contextmanager
 def bars() -> Iterator[_Bars]:
     """Progress bars on standard error, one a stage, called with stage, done, total and detail."""
+    from rich.console import Console
+    from rich.progress import Progress
+
     console = Console(stderr=True)
     with Progress(*_columns(), console=console, transient=not console.is_terminal) as progress:
         yield _Bars(progress)

@@ -25,6 +25,11 @@ class Captions:
         )
         return [Caption(*row) for row in rows]
 
+    def of_video(self, video: str) -> list[Caption]:
+        """The captions of one video in order of position."""
+        query = "SELECT video, text, start_seconds, end_seconds, split FROM captions WHERE video = ? ORDER BY position"
+        return [Caption(*row) for row in self._connection.execute(query, (video,))]
+
     def pages(self) -> Iterator[Caption]:
         """All captions in order of video and position, a page in memory at a time."""
         query = (
