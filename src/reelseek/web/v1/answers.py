@@ -8,7 +8,7 @@ from fastapi.openapi.utils import get_openapi
 
 from reelseek.web.v1.schema import ProblemDocument
 
-__all__ = ["COMMON", "JPEG", "describe", "problems"]
+__all__ = ["COMMON", "JPEG", "VIDEO", "describe", "problems"]
 
 _PROBLEM = "application/problem+json"
 _MEANINGS = {
@@ -36,9 +36,19 @@ _TAGS = {
     "videos": "What is in a library, and what is inside a video.",
     "uploads": "Pictures and clips to search by.",
     "libraries": "The libraries that are served, and the models that search them.",
+    "jobs": "What changes or measures a library, in a queue that outlives the server.",
+    "collections": "Moments that were kept, with notes and tags, as files and under links.",
+    "shared": "What may be seen under the link of a collection.",
+    "session": "Who is signed in.",
+    "accounts": "Accounts, tokens and the audit log, for administrators.",
     "server": "Whether the server is well, and how much it does.",
 }
 JPEG: dict[int | str, dict[str, Any]] = {200: {"description": "A JPEG picture.", "content": {"image/jpeg": {}}}}
+
+VIDEO: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The file, or a copy that browsers play.", "content": {"video/*": {}}},
+    206: {"description": "The ranges of bytes that were asked for.", "content": {"video/*": {}}},
+}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -66,6 +76,16 @@ COMMON = problems(400, 401, 403, 404, 408, 413, 414, 421, 422, 429, 500, 503)
 """What any route may answer: the gate before it refuses, the library is missing, or the server fails."""
 
 
+_STATES = {"jobs": (409,), "libraries": (409,), "accounts": (409,), "collections": (409, 410), "shared": (409, 410)}
+
+
+def _with_common_errors(answers: dict[str, Any], tags: list[str]) -> dict[str, Any]:
+    """The answers of an operation of `/v1`, with the errors that any of its group may give, in order of status."""
+    errors = {**COMMON, **problems(*(status for tag in tags for status in _STATES.get(tag, ())))}
+    described = {status: answer for status, answer in answers.items() if "HTTPValidationError" not in str(answer)}
+    return dict(sorted({**{str(status): answer for status, answer in errors.items()}, **described}.items()))
+
+
 def describe(app: FastAPI) -> None:
     """Let an application describe itself by OpenAPI, with its errors and the groups of its operations."""
 
@@ -78,8 +98,13 @@ def describe(app: FastAPI) -> None:
                 routes=app.routes,
                 tags=[{"name": name, "description": text} for name, text in _TAGS.items()],
             )
+            for path, operations in document["paths"].items():
+                for operation in operations.values() if path.startswith("/v1/") else ():
+                    operation["responses"] = _with_common_errors(operation["responses"], operation["tags"])
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             schemas["Problem"] = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
+            for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own, in whose place problems stand
+                schemas.pop(name, None)
             app.openapi_schema = document
         return app.openapi_schema
 

@@ -240,7 +240,12 @@ async def unshare_collection(
     return Response(status_code=204)
 
 
-@router.get("/{id}/export", operation_id="export_collection", response_class=Response)
+@router.get(
+    "/{id}/export",
+    operation_id="export_collection",
+    response_class=Response,
+    responses={200: {"description": "The file.", "content": {"*/*": {}}}},
+)
 async def export_collection(
     request: Request,
     id: Identifier,

@@ -12,6 +12,7 @@ from reelseek.web.guesses import Guesses
 from reelseek.web.problems import AnyJSON, Problem
 from reelseek.web.service import ServedLibrary, Service, ServiceOf
 from reelseek.web.state_services import CollectionsOf
+from reelseek.web.v1.answers import JPEG, VIDEO, problems
 from reelseek.web.v1.collections import collection_json
 from reelseek.web.v1.exports import cut_file
 from reelseek.web.v1.moments import video_name
@@ -67,7 +68,12 @@ async def get_shared(request: Request, secret: Secret, service: ServiceOf, colle
     return AnyJSON(await run_in_threadpool(whole), headers={"Cache-Control": "no-store"})
 
 
-@router.get("/{secret}/moments/{number}/thumbnail", operation_id="get_shared_thumbnail", response_class=Response)
+@router.get(
+    "/{secret}/moments/{number}/thumbnail",
+    operation_id="get_shared_thumbnail",
+    response_class=Response,
+    responses=JPEG,
+)
 async def get_shared_thumbnail(
     request: Request, secret: Secret, number: Number, service: ServiceOf, collections: CollectionsOf
 ) -> Response:
@@ -85,7 +91,12 @@ async def get_shared_thumbnail(
     return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
 
 
-@router.get("/{secret}/moments/{number}/media", operation_id="get_shared_media", response_class=Response)
+@router.get(
+    "/{secret}/moments/{number}/media",
+    operation_id="get_shared_media",
+    response_class=Response,
+    responses={**VIDEO, **problems(416)},
+)
 async def get_shared_media(
     request: Request, secret: Secret, number: Number, service: ServiceOf, collections: CollectionsOf
 ) -> Response:

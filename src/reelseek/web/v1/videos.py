@@ -17,14 +17,14 @@ from reelseek.web.media import opaque_id
 from reelseek.web.problems import AnyJSON, Problem
 from reelseek.web.service import Reader, ServedLibrary, ServiceOf
 from reelseek.web.v1 import video_schema
-from reelseek.web.v1.answers import COMMON, problems
+from reelseek.web.v1.answers import problems
 from reelseek.web.v1.hits import STRIP_FRAMES, shown, video_address
 from reelseek.web.v1.pages import encode_token, name_after
 from reelseek.web.v1.video_schema import CaptionList, CaptionRow, VideoList, VideoRow
 
 __all__ = ["LibraryName", "Opaque", "router"]
 
-router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=COMMON)
+router = APIRouter(prefix="/v1/videos", tags=["videos"])
 _MOST_TEXTS = 20_000
 Opaque = Annotated[str, PathParameter(max_length=64, description="id of the video, as hits and lists name it")]
 LibraryName = Annotated[
