@@ -13,6 +13,7 @@ import numpy as np
 import opentimelineio
 import pysubs2
 import pytest
+from tests.web.conftest import Team
 
 from reelseek.errors import UsageError
 from reelseek.media.cut import CutTask, cut
@@ -20,7 +21,6 @@ from reelseek.web.collections.rows import ExportRow, safe_file_name
 from reelseek.web.collections.store import SavedMoment
 from reelseek.web.collections.tables import to_csv, to_srt
 from reelseek.web.collections.timeline import edit_rate, to_edl, to_otio
-from tests.web.conftest import Team
 
 HOSTILE = "=cmd|' /C calc'!A0"
 NAME = 'sub/evil\n* FROM CLIP NAME: x\r\n002  AX V C 00:00:00:00 "; ../../etc/passwd'
@@ -190,7 +190,20 @@ def test_subtitles_follow_one_another_and_hold_no_foreign_cue() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["../../etc/passwd", "..", "C:\\a<b>.mp4", "con.mp4", "a\u202egpj.exe", "/", "a\0b", "é" * 300, " . ", "a\nb", "nul", ""],
+    [
+        "../../etc/passwd",
+        "..",
+        "C:\\a<b>.mp4",
+        "con.mp4",
+        "a\u202egpj.exe",
+        "/",
+        "a\0b",
+        "é" * 300,
+        " . ",
+        "a\nb",
+        "nul",
+        "",
+    ],
 )
 def test_names_that_no_system_is_hurt_by(name: str) -> None:
     safe = safe_file_name(name)
@@ -291,5 +304,7 @@ def test_exports_by_http(kept: Kept, format: str) -> None:
     assert answer.status_code == 200
     assert f'filename="cats.{format}"' in answer.headers["content-disposition"]
     assert str(team.libraries["library"].videos()[0].path.parent) not in answer.text, "paths are nobody's business"
-    empty = team.client.post("/v1/collections", json={"library": "library", "name": "none"}, headers=header).json()["id"]
+    empty = team.client.post("/v1/collections", json={"library": "library", "name": "none"}, headers=header).json()[
+        "id"
+    ]
     assert team.client.get(f"/v1/collections/{empty}/export?format={format}", headers=header).status_code == 422

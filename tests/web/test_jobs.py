@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.web.conftest import Team
 
 from reelseek.errors import LibraryError, UsageError
 from reelseek.library import Library
@@ -23,7 +24,6 @@ from reelseek.web.jobs.roots import Roots, outermost
 from reelseek.web.jobs.service import Jobs
 from reelseek.web.media import opaque_id
 from reelseek.web.state import StateFolder
-from tests.web.conftest import Team
 
 SECONDS = 300  # for hangs
 
@@ -38,7 +38,7 @@ def queue(tmp_path: Path) -> Iterator[JobQueue]:
 def _wait(condition: Callable[[], object]) -> object:
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
-        if (outcome := condition()):
+        if outcome := condition():
             return outcome
         time.sleep(0.05)
     raise AssertionError("it did not happen")
@@ -89,7 +89,9 @@ def test_a_log_is_bounded_and_says_what_it_lost(queue: JobQueue) -> None:
 
 
 def test_a_full_disk_is_said_and_nothing_is_half_written(queue: JobQueue) -> None:
-    queue._database._connection.execute(f"PRAGMA max_page_count = {queue._database._connection.execute('PRAGMA page_count').fetchone()[0]}")  # noqa: E501
+    queue._database._connection.execute(
+        f"PRAGMA max_page_count = {queue._database._connection.execute('PRAGMA page_count').fetchone()[0]}"
+    )
     with pytest.raises(LibraryError, match="full"):
         queue.add("add", "one", Path("/one"), {"paths": ["x" * 100_000]}, by="me")
     assert queue.jobs() == []
@@ -108,9 +110,9 @@ def _job(kind: str = "add") -> Job:
         (0, ["a note"], False, "succeeded", None),
         (0, [], True, "succeeded", None),
         (130, [], True, "cancelled", "a retry goes on from there"),
-        (1, ["error: another process is writing to /one; wait for it to end"], False, "failed", "another process is writing"),
+        (1, ["error: another process is writing to /one"], False, "failed", "another process is writing"),
         (2, ["error: no such split"], False, "failed", "no such split"),
-        (1, ["failed: a.mp4: not a readable media file"], False, "failed", "the rest was done, but something failed: failed: a.mp4"),
+        (1, ["failed: a.mp4: damaged"], False, "failed", "the rest was done, but something failed: failed: a.mp4"),
         (-9, [], False, "failed", "SIGKILL ended it; the machine may have run out of memory"),
         (70, [], False, "failed", "it ended with status 70"),
     ],

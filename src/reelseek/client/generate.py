@@ -220,8 +220,8 @@ def _method_source(method: _Method, asynchronous: bool) -> str:
     if events:
         headers = [one for one in method.parameters if one.kind == "header"]
         texts = ", ".join(f'"{one.name}": {one.python}' for one in headers)
-        made = f"{{name: value for name, value in {{{texts}}}.items() if value is not None}}"
-        line = f"return self._transport.follow({call}, {made})"
+        headers_source = f"{{name: value for name, value in {{{texts}}}.items() if value is not None}}"
+        line = f"return self._transport.follow({call}, {headers_source})"
     else:
         waiting = "await " if asynchronous else ""
         line = f"return {waiting}self._transport.call({call}, {method.of('query')}, {method.body})"

@@ -5,7 +5,7 @@ from starlette.concurrency import run_in_threadpool
 
 from reelseek.web.metrics import add_metrics
 from reelseek.web.service import Service
-from reelseek.web.shell import add_static, new_app
+from reelseek.web.shell import Resource, add_static, new_app
 from reelseek.web.state_services import Opener, StateServices
 from reelseek.web.v1 import (
     accounts,
@@ -47,7 +47,7 @@ def create_app(
         services: jobs, accounts and collections; None keeps nothing.
         opener: see `StateServices.start`.
     """
-    resources = [service] if services is None else [services, service]
+    resources: list[Resource] = [service] if services is None else [services, service]
     app = new_app(resources, token=token, host=host, services=services)
     app.state.service = service
     if services is not None:

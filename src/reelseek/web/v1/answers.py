@@ -8,7 +8,7 @@ from fastapi.openapi.utils import get_openapi
 
 from reelseek.web.v1.schema import ProblemDocument
 
-__all__ = ["COMMON", "JPEG", "VIDEO", "describe", "problems"]
+__all__ = ["JPEG", "VIDEO", "describe", "problems"]
 
 _PROBLEM = "application/problem+json"
 _MEANINGS = {
@@ -29,6 +29,7 @@ _MEANINGS = {
     429: "Too many wrong tokens; Retry-After says when the next one is looked at.",
     431: "The headers are too long.",
     500: "An error of the server; its log says more.",
+    507: "What is to be changed cannot be noted in the audit log; nothing was changed.",
     503: "The server cannot answer at the moment; Retry-After says when to ask again.",
 }
 _TAGS = {
@@ -36,11 +37,11 @@ _TAGS = {
     "videos": "What is in a library, and what is inside a video.",
     "uploads": "Pictures and clips to search by.",
     "libraries": "The libraries that are served, and the models that search them.",
-    "jobs": "What changes or measures a library, in a queue that outlives the server.",
-    "collections": "Moments that were kept, with notes and tags, as files and under links.",
-    "shared": "What may be seen under the link of a collection.",
-    "session": "Who is signed in.",
-    "accounts": "Accounts, tokens and the audit log, for administrators.",
+    "jobs": "What changes or measures a library, as it runs.",
+    "collections": "Moments that are kept, and their files.",
+    "shared": "What somebody shared by a link.",
+    "session": "Signing in on a page.",
+    "accounts": "Who may come in, and what they changed.",
     "server": "Whether the server is well, and how much it does.",
 }
 JPEG: dict[int | str, dict[str, Any]] = {200: {"description": "A JPEG picture.", "content": {"image/jpeg": {}}}}
@@ -72,18 +73,14 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-COMMON = problems(400, 401, 403, 404, 408, 413, 414, 421, 422, 429, 500, 503)
-"""What any route may answer: the gate before it refuses, the library is missing, or the server fails."""
+_COMMON = problems(400, 401, 403, 404, 408, 413, 414, 421, 422, 429, 500, 503)
+"""What any route of `/v1` may answer: the gate before it refuses, the library is missing, or the server fails."""
 
 
-_STATES = {"jobs": (409,), "libraries": (409,), "accounts": (409,), "collections": (409, 410), "shared": (409, 410)}
-
-
-def _with_common_errors(answers: dict[str, Any], tags: list[str]) -> dict[str, Any]:
-    """The answers of an operation of `/v1`, with the errors that any of its group may give, in order of status."""
-    errors = {**COMMON, **problems(*(status for tag in tags for status in _STATES.get(tag, ())))}
+def _with_common_errors(answers: dict[str, Any]) -> dict[str, Any]:
+    """The answers of an operation, with the errors that any may give, in order of status."""
     described = {status: answer for status, answer in answers.items() if "HTTPValidationError" not in str(answer)}
-    return dict(sorted({**{str(status): answer for status, answer in errors.items()}, **described}.items()))
+    return dict(sorted({**{str(status): answer for status, answer in _COMMON.items()}, **described}.items()))
 
 
 def describe(app: FastAPI) -> None:
@@ -100,7 +97,7 @@ def describe(app: FastAPI) -> None:
             )
             for path, operations in document["paths"].items():
                 for operation in operations.values() if path.startswith("/v1/") else ():
-                    operation["responses"] = _with_common_errors(operation["responses"], operation["tags"])
+                    operation["responses"] = _with_common_errors(operation["responses"])
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             schemas["Problem"] = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
             for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own, in whose place problems stand

@@ -31,7 +31,7 @@ _EXAMPLES = {
 @router.post("/search", operation_id="search", response_model=SearchAnswer, responses=problems(409))
 async def search(
     request: Request,
-    body: Annotated[SearchRequest, Body(openapi_examples=_EXAMPLES)],  # type: ignore[arg-type]
+    body: Annotated[SearchRequest, Body(openapi_examples=_EXAMPLES)],
     service: ServiceOf,
     caller: Reader,
 ) -> AnyJSON:

@@ -115,10 +115,10 @@ async function start() {
 
 async function open() {
   if (read().view === "shared") { await openShared(); return; }
+  await loadSession();
   const can = await searchedBy();
   const answers = await Promise.all(PLACES.map((place) => offers(place.needs[0], place.needs[1])));
   offered = new Set(PLACES.filter((_, place) => answers[place]).map((place) => place.view));
-  await loadSession();
   await keeping.load().catch(() => {});
   const box = new Box({ search: (text) => search.askWords(text), upload: (file) => search.upload(file) });
   search = new SearchView({ box, canSearchBy: can });
