@@ -2,8 +2,8 @@
 import { get, offers, request } from "./api.js";
 import { forgetLibraries, libraries, library } from "./catalog.js";
 import { fill, h, iconButton, toast } from "./dom.js";
-import { followJob } from "./job_feed.js";
-import { isOver, progressBar, startJob } from "./jobs.js";
+import { followJob, isOver } from "./job_feed.js";
+import { progressBar, startJob } from "./jobs.js";
 import { modalityWords } from "./modalities.js";
 import { forgetResults } from "./results.js";
 import { write } from "./route.js";
@@ -57,8 +57,9 @@ class LibraryPage {
 
   /** @param {any[]} experts */
   _drawExperts(experts) {
-    const rows = experts.map((row) => h("tr", {}, h("td", {}, modalityWords(row.modality)), h("td", {}, row.name), h("td", { class: "number" }, `${row.present.toLocaleString("en")} of ${row.tracks.toLocaleString("en")}`), h("td", { class: "number" }, row.seconds === null ? "" : spell(row.seconds)), h("td", { class: "number" }, size(row.bytes))));
-    const head = h("tr", {}, h("th", {}, "Evidence"), h("th", {}, "Expert"), h("th", { class: "number" }, "Has it"), h("th", { class: "number" }, "Took"), h("th", { class: "number" }, "Space"));
+    const timed = experts.some((row) => row.seconds !== null);
+    const rows = experts.map((row) => h("tr", {}, h("td", {}, modalityWords(row.modality)), h("td", {}, row.name), h("td", { class: "number" }, `${row.present.toLocaleString("en")} of ${row.tracks.toLocaleString("en")}`), timed && h("td", { class: "number" }, row.seconds === null ? "" : spell(row.seconds)), h("td", { class: "number" }, size(row.bytes))));
+    const head = h("tr", {}, h("th", {}, "Evidence"), h("th", {}, "Expert"), h("th", { class: "number" }, "Has it"), timed && h("th", { class: "number" }, "Took"), h("th", { class: "number" }, "Space"));
     fill(this._experts, experts.length > 0 && [h("h2", {}, "What is extracted, and what it costs"), h("div", { class: "table-frame", tabindex: "0", role: "region", "aria-label": "What experts cost" }, h("table", {}, h("thead", {}, head), h("tbody", {}, ...rows)))]);
   }
 
