@@ -14,16 +14,19 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 # Modules of packages that are not called like their package. What TensorBoard writes goes through torch.
 MODULES = {
+    "argon2-cffi": ("argon2",),
     "dlib-bin": ("dlib", "_dlib_pybind11"), "faiss-cpu": ("faiss",), "opencv-python-headless": ("cv2",),
     "pylance": ("lance",),
     "pillow": ("PIL",), "scikit-image": ("skimage",), "scikit-learn": ("sklearn",), "sk-video": ("skvideo",),
     "tensorboard": ("tensorboard", "torch.utils.tensorboard"),
 }  # fmt: skip
-# Installed without its own requirements, which name an OpenCV that writes over the headless one; the extra `ocr` is what
-# else it needs.
+# Installed without its own requirements, which name an OpenCV that writes over the headless one; the extra `ocr` is
+# what else it needs.
 BY_ITSELF = "rapidocr_onnxruntime"
 FOR_SPEECH = "onnxruntime"  # silero-vad imports it, and declares it in none but an extra that brings torchaudio
-TOOLS = {"beartype", "import-linter", "mypy", "pytest-timeout", "pytest-xdist", "ruff"}  # run, not imported
+TOOLS = {  # run, not imported
+    "beartype", "import-linter", "mkdocs-material", "mkdocstrings", "mypy", "pytest-timeout", "pytest-xdist", "ruff",
+}  # fmt: skip
 
 
 def _modules(requirements: Iterable[str]) -> dict[str, tuple[str, ...]]:

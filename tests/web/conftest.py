@@ -53,9 +53,15 @@ def two_libraries(library_path: Path, tmp_path_factory: pytest.TempPathFactory) 
     return {"library": library_path, "other": other}
 
 
+@pytest.fixture(scope="session")
+def searchers(two_libraries: dict[str, Path]) -> dict[str, Searcher]:
+    """What searches the two libraries, loaded once."""
+    return {name: Searcher(Library.open(folder)) for name, folder in two_libraries.items()}
+
+
 @pytest.fixture
 def start_team(
-    two_libraries: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    searchers: dict[str, Searcher], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Team]]:
     """Starts servers, with accounts unless told otherwise."""
     closing: list[Callable[[], None]] = []
@@ -69,14 +75,13 @@ def start_team(
         folder = StateFolder(tmp_path / "state")
         assert folder.claim()
         services = StateServices.open(folder, accounts=accounts, roots=Roots(roots), settle_seconds=0.5, **options)
-        libraries = {name: Library.open(two_libraries[name]) for name in names}
-        service = Service([serve_library(Searcher(library), name) for name, library in libraries.items()])
+        service = Service([serve_library(searchers[name], name) for name in names])
+        libraries = {name: searchers[name].library for name in names}
         app = create_app(service, token=token, services=services)
         services.start()
         client = TestClient(app, base_url=base_url)
         client.__enter__()
         closing.append(lambda: client.__exit__(None, None, None))
-        closing.extend(library.close for library in libraries.values())
         return Team(client, services, service, libraries, tmp_path)
 
     yield start

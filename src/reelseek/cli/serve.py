@@ -108,7 +108,7 @@ def serve(
         serving = _Serving(model, named_device(device), exact, copies_gb, remote, replicas)
         serve_app(
             lambda: serving.app(list(zip(opened, names, strict=True)), options, token, host),
-            host=host, port=port, token=token, accounts=accounts, tls=tls, prefix=options.prefix,
+            host=host, port=port, token=token, accounts=accounts, tls=tls, path=f"{options.prefix}/",
         )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from reelseek.errors import UsageError
@@ -52,14 +52,14 @@ class TLSFiles(NamedTuple):
 
 
 def serve_app(
-    make: Callable[[], FastAPI],
+    make: Callable[[], Starlette],
     *,
     host: str,
     port: int,
     token: str | None,
     accounts: bool = False,
     tls: TLSFiles | None = None,
-    prefix: str = "",
+    path: str = "/",
 ) -> None:
     """Serve the application that `make` returns until interrupted; print its address on standard error once it answers.
 
@@ -83,12 +83,12 @@ def serve_app(
         server = uvicorn.Server(uvicorn_config(app, tls))
         query = f"?token={token}" if token else ""
         scheme = "http" if tls is None else "https"
-        print(f"{scheme}://{name}:{port}{prefix}/{query}  (Ctrl-C ends it)", file=sys.stderr, flush=True)
+        print(f"{scheme}://{name}:{port}{path}{query}  (Ctrl-C ends it)", file=sys.stderr, flush=True)
         with contextlib.suppress(KeyboardInterrupt):  # it was asked to end, and did
             server.run(sockets)
 
 
-def uvicorn_config(app: FastAPI, tls: TLSFiles | None = None) -> uvicorn.Config:
+def uvicorn_config(app: Starlette, tls: TLSFiles | None = None) -> uvicorn.Config:
     """The settings under which an application is served."""
     return uvicorn.Config(
         app, http=_Connection, loop="asyncio", ws="none", log_config=None, log_level="warning", access_log=False,

@@ -1,5 +1,6 @@
 """Moments as a timeline for editors: OpenTimelineIO's own format, and CMX 3600 edit lists; right to the frame."""
 
+import importlib.util
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -102,8 +103,8 @@ def _timeline(otio: Any, title: str, clips: Sequence[Any]) -> Any:
 
 
 def _opentimelineio() -> Any:
-    try:
-        import opentimelineio
-    except ImportError as error:
-        raise UsageError("edl and otio need OpenTimelineIO; install it with: pip install 'reelseek[edit]'") from error
+    if any(importlib.util.find_spec(name) is None for name in ("opentimelineio", "otio_cmx3600_adapter")):
+        raise UsageError("edl and otio need OpenTimelineIO; install it with: pip install 'reelseek[edit]'")
+    import opentimelineio
+
     return opentimelineio

@@ -12,13 +12,13 @@ from reelseek.search import Searcher
 from reelseek.search.hit import Within
 from reelseek.web.problems import AnyJSON
 from reelseek.web.service import Reader, ServiceOf
-from reelseek.web.v1.answers import COMMON, problems
+from reelseek.web.v1.answers import problems
 from reelseek.web.v1.video_schema import Curve, Peak, PlacedStep, StepsAnswer, StepsRequest
 from reelseek.web.v1.videos import LibraryName, Opaque
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1/videos", tags=["videos"], responses={**COMMON, **problems(410)})
+router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=problems(410))
 _MOST_VALUES = 7200
 _PEAKS = 5
 Names = Annotated[list[Annotated[str, Query(max_length=200)]] | None, Query(max_length=100)]
@@ -45,7 +45,7 @@ async def get_curve(
             served.media.video(id)  # it may have been removed while other searches were under way
             raise
 
-    inside = await served.ask(request, look)
+    inside = await served.ask(request, look, long=True)
     spans, values, merged = thin(inside.spans, inside.curve)
     answer = Curve(
         spans=spans.tolist(),
@@ -85,7 +85,7 @@ async def place_steps(
             searcher.library, video.id, body.steps, model=searcher.model, ordered=body.ordered, missing=body.missing
         )
 
-    localized = await served.ask(request, place)
+    localized = await served.ask(request, place, long=True)
     rows = [
         PlacedStep(step=s.step, text=s.text, start=s.start, end=s.end, score=s.similarity, confidence=s.confidence)
         for s in localized.steps

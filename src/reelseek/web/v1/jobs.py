@@ -17,10 +17,11 @@ from reelseek.web.jobs.service import Jobs
 from reelseek.web.problems import AnyJSON, Problem
 from reelseek.web.service import Caller, Reader, ServiceOf, require
 from reelseek.web.state_services import JobsOf, opened_library, still_admitted
+from reelseek.web.v1.answers import problems
 
 __all__ = ["Writer", "job_json", "router"]
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=problems(409, 410, 507))
 Writer = Annotated[Caller, Depends(require("write"))]
 Identifier = Annotated[str, Path(pattern="^[0-9a-f]{16}$", description="id of the job")]
 _LOOK_SECONDS = 0.4
@@ -110,7 +111,10 @@ async def retry_job(request: Request, id: Identifier, jobs: JobsOf, caller: Writ
     "/{id}/events",
     operation_id="follow_job",
     response_class=StreamingResponse,
-    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    responses={
+        200: {"description": "Events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        204: {"description": "The job is over, and all its events have arrived."},
+    },
 )
 async def follow_job(
     request: Request,
