@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from reelseek.experts.expert import Text
 
-__all__ = ["PART_SECONDS", "Parts", "Resumable", "State", "pack_texts", "read_progress", "unpack_texts"]
+__all__ = ["PART_SECONDS", "Parts", "Resumable", "State", "clear_progress", "pack_texts", "read_progress", "unpack_texts"]
 
 PART_SECONDS = 60.0
 """Of video, after which a part is kept."""
@@ -107,6 +107,12 @@ def read_progress(folder: Path) -> float:
         with contextlib.suppress(OSError, ValueError):
             seconds.append(float(file.read_text()))
     return min(seconds, default=0.0)
+
+
+def clear_progress(folder: Path) -> None:
+    """Forget what processes that have ended said of their progress."""
+    for file in folder.glob(f"{_PROGRESS}-*"):
+        file.unlink(missing_ok=True)
 
 
 def pack_texts(texts: list[Text]) -> npt.NDArray[np.uint8]:
