@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	@echo "Setting up $(VENV): PyTorch (1 of 3), then what else Reelseek and its tests need (2), then the text reader (3)"
 	$(PIP) torch
-	$(PIP) -e '.[ocr,studio,tune,tensorboard,ray,dev]'
+	$(PIP) -e '.[ocr,studio,tune,tensorboard,ray,edit,mcp,dev]'
 	$(PIP) --no-deps rapidocr-onnxruntime
 	@touch $(STAMP)
 
@@ -34,7 +34,7 @@ demo: $(STAMP)
 	$(BIN)/reelseek demo demo $(if $(VIDEOS),--videos "$(VIDEOS)")
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

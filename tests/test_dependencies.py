@@ -14,6 +14,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 # Modules of packages that are not called like their package. What TensorBoard writes goes through torch.
 MODULES = {
+    "argon2-cffi": ("argon2",),
     "dlib-bin": ("dlib", "_dlib_pybind11"), "faiss-cpu": ("faiss",), "opencv-python-headless": ("cv2",),
     "pylance": ("lance",),
     "pillow": ("PIL",), "scikit-image": ("skimage",), "scikit-learn": ("sklearn",), "sk-video": ("skvideo",),

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from reelseek.experts import extract as extract_module
+from reelseek.experts.expert import Text
 from reelseek.experts.extract import Extracted, extract
 from reelseek.experts.parts import Parts, clear_progress, pack_texts, read_progress, unpack_texts
-from reelseek.experts.expert import Text
 from reelseek.media.container import Limits
 from tests.experts.tiny import save_tiny
 

@@ -43,6 +43,9 @@ def add(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core.")] = None,
     device: Device = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
+    within: Annotated[
+        list[Path] | None, typer.Option(help="Refuse files outside of this folder, also where links lead there.")
+    ] = None,
     ray: Ray = None,
 ) -> None:
     """Ingest, extract and index what is new. Interrupted, it goes on where it was."""
@@ -73,6 +76,7 @@ def add(
             report = add_videos(
                 opened, paths, captions=captions, media=media, experts=specs, workers=workers,
                 retry_failed=retry_failed, device=device, progress=progress, cluster=cluster,
+                within=within,
             )  # fmt: skip
             index = update_indexes(opened, progress)
         except KeyboardInterrupt:
@@ -92,8 +96,8 @@ def _stopped(latest: tuple[str, int, int, str] | None) -> str:
         return f"stopped while {stage}, {done} of {total} done; they are kept, and {go_on}"
     files = detail.partition(",")[0]
     return (
-        f"stopped while extracting; what was made of {clock(done)} of {clock(total)} of video is kept ({files} whole, of "
-        f"a long one all but its last minute), and {go_on}"
+        f"stopped while extracting; what was made of {clock(done)} of {clock(total)} of video is kept ({files} whole, "
+        f"of a long one all but its last minute), and {go_on}"
     )
 
 

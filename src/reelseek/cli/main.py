@@ -13,6 +13,7 @@ import typer
 
 import reelseek
 from reelseek.cli import (
+    accounts,
     add,
     caption,
     compare,
@@ -26,6 +27,7 @@ from reelseek.cli import (
     index,
     info,
     localize,
+    mcp,
     models,
     overlap,
     probe,
@@ -39,6 +41,7 @@ from reelseek.cli import (
     tune,
 )
 from reelseek.cli.place import with_library_first
+from reelseek.cli.progress import open_pipe
 from reelseek.cli.show import say
 from reelseek.errors import QueryError, RecipeError, ReelseekError, UsageError
 
@@ -85,12 +88,14 @@ for module in (
     caption,
     probe,
     serve,
+    mcp,
     info,
     doctor,
     export,
     demo,
 ):
     module.register(app)
+app.add_typer(accounts.app, name="accounts")
 app.add_typer(features.app, name="features")
 app.add_typer(index.app, name="index")
 app.add_typer(models.app, name="models")
@@ -102,7 +107,7 @@ _COMPLETION = "_REELSEEK_COMPLETE"  # set by a shell that asks how a line could 
 
 
 def _summarise(group: typer.Typer) -> None:
-    """List every command with the whole first sentence of what it says of itself, which else is cut after 45 letters."""
+    """List every command with the whole first sentence of what it says of itself, else cut after 45 letters."""
     for command in group.registered_commands:
         if command.callback is not None and command.callback.__doc__:
             command.short_help = " ".join(command.callback.__doc__.partition("\n\n")[0].split())
@@ -118,6 +123,7 @@ def main() -> None:
     """Run the command line; every expected error is one sentence on standard error."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
+        open_pipe()
         code = _run(sys.argv[1:])
         sys.stdout.flush()
     except typer.Exit as stop:

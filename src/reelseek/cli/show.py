@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:  # rich is imported where something is shown, since many commands show no more than a line
     from rich.progress import Progress, ProgressColumn
 
+from reelseek.cli.progress import pipe
+
 __all__ = ["Bar", "Bars", "bars", "clock", "counted", "print_json", "print_table", "say"]
 
 
@@ -93,7 +95,8 @@ def _fields(stage: str, done: int, total: int, elapsed: float, began_with: int =
 class Bar:
     """A progress bar on standard error, shown between the first call and the one that completes it.
 
-    Standard output is left alone meanwhile, and nothing is shown where standard error is no terminal.
+    Standard output is left alone meanwhile, and nothing is shown where standard error is no terminal. A program that
+    reads progress (`reelseek.cli.progress`) gets it as well.
     """
 
     def __init__(self, description: str) -> None:
@@ -101,6 +104,8 @@ class Bar:
         self._progress: "Progress | None" = None
 
     def __call__(self, done: int, total: int) -> None:
+        if (lines := pipe()) is not None:
+            lines.write(self._description, done, total)
         if self._progress is None and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import Progress
@@ -142,6 +147,8 @@ class Bars:
 
     def __call__(self, stage: str, done: int, total: int, detail: str) -> None:
         self.latest = stage, done, total, detail
+        if (lines := pipe()) is not None:
+            lines.write(stage, done, total, detail)
         if stage not in self._tasks:
             task = self._progress.add_task(stage, total=total or None, detail="", amount="", end="")
             self._tasks[stage] = task, time.monotonic(), done

@@ -88,11 +88,13 @@ def plan_workers(specs: Sequence[str], device: str = "cpu", workers: int | None 
 
 def _free_memory(device: str) -> int:
     """Bytes that models may take where they compute."""
-    if device.startswith("cuda"):
+    if device != "cpu":
         import torch
 
+        from reelseek.experts.device import free_memory
+
         with contextlib.suppress(Exception):  # a device that cannot be used is the experts' failure
-            return int(torch.cuda.mem_get_info(device)[0])
+            return free_memory(torch.device(device)) or available_memory()
     return available_memory()
 
 

@@ -20,7 +20,16 @@ import numpy.typing as npt
 
 from reelseek.experts.expert import Text
 
-__all__ = ["PART_SECONDS", "Parts", "Resumable", "State", "clear_progress", "pack_texts", "read_progress", "unpack_texts"]
+__all__ = [
+    "PART_SECONDS",
+    "Parts",
+    "Resumable",
+    "State",
+    "clear_progress",
+    "pack_texts",
+    "read_progress",
+    "unpack_texts",
+]
 
 PART_SECONDS = 60.0
 """Of video, after which a part is kept."""

@@ -6,7 +6,7 @@ one, a folder or a pulled model, such as a multilingual one: `paraphrase-multili
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -126,14 +126,36 @@ class SentenceEncoder:
         for text in texts:
             if not text.strip():
                 raise ModelError("an empty text has no embedding; give at least one word")
-        unknown = sorted({text for text in texts if text not in self._cache}, key=len)
+        cache = self._cache
+        vectors = {text: cache.get(text) for text in texts}
+        unknown = sorted((text for text, vector in vectors.items() if vector is None), key=len)
         for begin in range(0, len(unknown), 32):
             block = unknown[begin : begin + 32]
-            self._cache.update(zip(block, self._encode(block), strict=True))
-        result = np.stack([self._cache[text] for text in texts]) if texts else np.zeros((0, SENTENCE_DIM), np.float32)
-        if len(self._cache) > 50_000:
-            self._cache.clear()
-        return result
+            vectors.update(zip(block, self._encode(block), strict=True))
+        self._remember(cache, {text: vectors[text] for text in unknown})
+        return np.stack([vectors[text] for text in texts]) if texts else np.zeros((0, SENTENCE_DIM), np.float32)
+
+    def encode_apart(self, texts: Sequence[str]) -> None:
+        """Remember for `encode` the vector that each text has alone, bit for bit.
+
+        Texts of one number of tokens are encoded together: nothing is padded, so that no vector depends on the others.
+        """
+        cache = self._cache
+        unknown = [text for text in dict.fromkeys(texts) if text.strip() and text not in cache]
+        by_length: dict[int, list[str]] = {}
+        if unknown:
+            encodings = self._tokenizer().encode_batch([text[:_MAX_CHARACTERS] for text in unknown])
+            for text, encoding in zip(unknown, encodings, strict=True):
+                by_length.setdefault(min(len(encoding.ids), _MAX_TOKENS), []).append(text)
+        for group in by_length.values():
+            for begin in range(0, len(group), 32):
+                block = group[begin : begin + 32]
+                self._remember(cache, dict(zip(block, self._encode(block), strict=True)))
+
+    def _remember(self, cache: dict[str, npt.NDArray[np.float32]], vectors: Mapping[str, Any]) -> None:
+        cache.update(vectors)
+        if len(cache) > 50_000:
+            self._cache = {}  # whoever reads the old one in another thread reads on
 
     def reads(self, texts: Sequence[str]) -> npt.NDArray[np.bool_]:
         """Which texts [text] it can read; the vectors of the others are alike and say nothing of what they mean.

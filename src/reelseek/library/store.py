@@ -4,18 +4,19 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reelseek.errors import LibraryError, UsageError
 from reelseek.experts.expert import Text
 from reelseek.library.catalog import FORMAT_VERSION
 from reelseek.library.damage import check_storage, damaged_bytes
-from reelseek.library.lookup import VideoLookup
 from reelseek.library.names import name_some
 from reelseek.library.records import Caption, TrackRow, Video
 from reelseek.library.removal import compact, finish_interrupted, remove_expert, remove_videos
 from reelseek.library.report import AddReport, Progress
 from reelseek.library.storage import Storage
+from reelseek.library.video_lookup import VideoLookup
 from reelseek.media.address import absolute, parse_path
 from reelseek.media.notice import Notice
 
@@ -142,6 +143,7 @@ class Library(Storage):
         device: "str | torch.device | None" = None,
         progress: Progress | None = None,
         cluster: "Cluster | None" = None,
+        within: Sequence[Path] | None = None,
     ) -> AddReport:
         """Ingest and extract what is new; see `reelseek.library.add`."""
         from reelseek.library.ingest import add  # with all that decodes, which only adding needs
@@ -149,6 +151,7 @@ class Library(Storage):
         return add(
             self, paths, captions=captions, media=media, experts=experts, workers=workers, limits=limits,
             retry_failed=retry_failed, device=device, progress=progress, cluster=cluster,
+            within=within,
         )  # fmt: skip
 
     def remove(self, names: Sequence[str], *, erase: Callable[[Sequence[str]], None] | None = None) -> list[str]:

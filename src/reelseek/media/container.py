@@ -80,7 +80,8 @@ class MediaInfo:
     """What a file says of itself; `duration` in seconds, None where it does not say.
 
     `start` is the container's own time, in seconds, at which the presentation starts: a player that goes by the
-    container's times shows second 0 there. `treatment` names what sets the file apart from ordinary ones.
+    container's times shows second 0 there. `treatment` names what sets the file apart from ordinary ones. `taken` is
+    when it was filmed, as `2020-05-17T09:30:00`, where it says that.
     """
 
     format: str
@@ -94,6 +95,7 @@ class MediaInfo:
     subtitle_streams: int
     start: float = 0.0
     treatment: tuple[str, ...] = ()
+    taken: str | None = None
 
 
 def _address(path: Path) -> str:
@@ -227,6 +229,7 @@ def probe(path: Path, limits: Limits | None = None) -> MediaInfo:
         DecodeError, LimitError: as `open_media`.
     """
     from reelseek.media.clock import clock_of  # these open files by way of this module
+    from reelseek.media.taken import taken_of
     from reelseek.media.treatment import treatment_of
 
     with open_media(path, limits) as container:
@@ -245,4 +248,5 @@ def probe(path: Path, limits: Limits | None = None) -> MediaInfo:
             subtitle_streams=len(container.streams.subtitles),
             start=clock.start,
             treatment=treatment_of(container, clock),
+            taken=taken_of(container),
         )

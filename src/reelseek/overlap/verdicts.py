@@ -14,7 +14,18 @@ from reelseek.errors import CollectionError, UsageError
 from reelseek.overlap.log import Log
 from reelseek.overlap.pairs import Pair
 
-__all__ = ["SAME", "Agreement", "Decision", "Opinion", "Review", "Verdict", "Verdicts", "count_open", "decisions_between", "pair_key"]
+__all__ = [
+    "SAME",
+    "Agreement",
+    "Decision",
+    "Opinion",
+    "Review",
+    "Verdict",
+    "Verdicts",
+    "count_open",
+    "decisions_between",
+    "pair_key",
+]
 
 Verdict = Literal["duplicate", "near-duplicate", "not", "unsure", "screensaver", "looked-at"]
 SAME: tuple[Verdict, ...] = ("duplicate", "near-duplicate")

@@ -91,6 +91,11 @@ class Searcher:
         self._follow()
 
     @property
+    def current(self) -> CurrentIndex:
+        """The index of clips embedded from all that the library has, as it is now."""
+        return self._current
+
+    @property
     def index(self) -> Index:
         """What is searched; clips of videos that are no longer in the library are stepped over."""
         return self._current.index
@@ -109,7 +114,8 @@ class Searcher:
     def _answer(self, answer: Callable[[], Answer]) -> Answer:
         """Of one state of the library: once more where another process changed it in the middle of an answer."""
         for attempt in range(_ATTEMPTS):
-            time.sleep(_PAUSE_SECONDS * attempt)  # several removals may follow upon each other
+            if attempt:
+                time.sleep(_PAUSE_SECONDS * attempt)  # several removals may follow upon each other
             self.refresh()
             try:
                 return answer()
@@ -128,8 +134,30 @@ class Searcher:
         Raises:
             QueryError: what is wrong and what to do.
         """
-        terms = [term.text for term in parse_query(query).terms]
+        terms = [term.text for term in parse_query(query, words_required=False).terms]
+        if not terms:
+            return ""
         return " ".join(term for term, read in zip(terms, self.model.reads(terms).tolist(), strict=True) if not read)
+
+    def notes(
+        self, query: str = "", *, filter: str = "", like: Sequence[Example] = (), unlike: Sequence[Example] = ()
+    ) -> list[str]:
+        """What is to be known of how a query is answered: which dates a filter goes by, how examples are compared.
+
+        Raises:
+            QueryError: what is wrong and what to do.
+        """
+        conditions = parse_query(query, filter=filter, words_required=False).filter
+        notes = []
+        if any(condition.key in ("before", "after") for condition in conditions.conditions):
+            taken, changed, unknown = self.library.catalog.selection.date_sources()
+            notes.append(
+                f"dates: of {taken} videos when they were filmed, of {changed} when their file last changed"
+                + (f"; {unknown} have none, and are neither before nor after" if unknown else "")
+            )
+        if (like or unlike) and self.model.pairwise:
+            notes.append(f"{self.model.system} compares texts with clips; examples are compared by coarse embeddings")
+        return notes
 
     # What is searched
 
@@ -172,10 +200,7 @@ class Searcher:
         """
         current = self._selections.pop(experts, None)
         if current is None:
-            current = CurrentIndex(
-                self.library, self.model, self.index.rule,
-                experts=experts, unrelated=self.index.unrelated, update=self._update, progress=self._progress,
-            )  # fmt: skip
+            current = self.open_selection(experts, self.library)
         elif current.refresh():
             self._galleries.pop(experts, None)
         self._selections[experts] = current
@@ -184,6 +209,22 @@ class Searcher:
             del self._selections[oldest]
             self._galleries.pop(oldest, None)
         return current
+
+    def _take_settings(self, other: "Searcher") -> None:
+        self.model, self.left_out = other.model, other.left_out
+        self._update, self._progress, self._run = other._update, other._progress, other._run
+        self._exact_on = other._exact_on
+
+    def open_selection(self, experts: tuple[str, ...], library: Library) -> CurrentIndex:
+        """The index of clips embedded from some experts; it is built where there is none, which may take long.
+
+        Args:
+            library: whose connection it uses.
+        """
+        return CurrentIndex(
+            library, self.model, self.index.rule,
+            experts=experts, unrelated=self.index.unrelated, update=self._update, progress=self._progress,
+        )  # fmt: skip
 
     # The walk
 

@@ -9,6 +9,7 @@ from fastapi import Request, Response
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from reelseek.web.accounts.guard import Guard, is_shared, without_secret
 from reelseek.web.guesses import Secret
 from reelseek.web.problems import Problem, answer, problem
 
@@ -35,10 +36,12 @@ class Gate:
     Args:
         token: what a request must carry; None where only this machine's own name is asked for.
         host: the name that the server was started with.
+        guard: lets in who has an account, where there are accounts, and notes what is changed.
     """
 
-    def __init__(self, app: ASGIApp, *, token: str | None, host: str) -> None:
+    def __init__(self, app: ASGIApp, *, token: str | None, host: str, guard: Guard | None = None) -> None:
         self._app = app
+        self._guard = guard
         self._secret = Secret(token) if token else None
         self._names = {"127.0.0.1", "localhost", "[::1]", host.lower(), f"[{host.lower()}]"}
 
@@ -58,8 +61,12 @@ class Gate:
                     MutableHeaders(scope=message)["Connection"] = "close"
             await send(message)
 
+        row = None
         try:
             cookie = self._admit(request)
+            if self._guard is not None:
+                await self._guard.admit(request)
+                row = await self._guard.begin(request)
             whole = not (request.method == "POST" and scope["path"].endswith(_STREAMED))
             receive = await _whole_body(request, receive) if whole else _in_time(receive)
             await self._app(scope, receive, _with_cookie(send_with_headers, cookie) if cookie else send_with_headers)
@@ -70,6 +77,9 @@ class Gate:
             if status:
                 raise
             await problem(500, "failed", "an error of the server; its log says more")(scope, receive, send_with_headers)
+        finally:
+            if self._guard is not None:
+                await self._guard.complete(row, request, status)
         if status in (401, 403, 413, 414, 421, 429):
             _log.warning("%s: %d", _line(request), status)
 
@@ -85,8 +95,10 @@ class Gate:
         host, origin = request.headers.get("host", ""), request.headers.get("origin")
         if request.method not in ("GET", "HEAD") and origin and origin.partition("//")[2] != host:
             raise Problem(403, "wrong origin", "only a page of this server may change something")
+        if self._guard is not None and self._guard.identities is not None:
+            return None  # cookies of an account belong to one host, and nothing else comes with a request unasked
         if self._secret is not None:
-            return self._check_secret(request, self._secret)
+            return None if is_shared(request) else self._check_secret(request, self._secret)
         if _host_name(host) not in self._names:
             raise Problem(421, "wrong host", "this server answers to its own address only")
         return None
@@ -182,7 +194,7 @@ async def _whole_body(request: Request, receive: Receive) -> Receive:
 def _line(request: Request) -> str:
     """A request in the log: whence, what and where, without what may hold a token or break the line."""
     client = request.client.host if request.client else "?"
-    return f"{client} {ascii(request.method)[1:-1][:20]} {ascii(request.url.path)[1:-1][:200]}"
+    return f"{client} {ascii(request.method)[1:-1][:20]} {ascii(without_secret(request.url.path))[1:-1][:200]}"
 
 
 def _origin(error: Exception) -> str:

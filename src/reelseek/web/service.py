@@ -20,9 +20,10 @@ from reelseek.library import Library
 from reelseek.media.picture import browser_plays
 from reelseek.search import Searcher
 from reelseek.web import DEFAULT_COPIES_GB
-from reelseek.web.decoding import DecodeQueue, OneAtATime
+from reelseek.web.decoding import DecodeQueue
 from reelseek.web.media import Media, library_media
 from reelseek.web.problems import Problem
+from reelseek.web.searching import SideBySide
 from reelseek.web.uploads import Uploads
 
 __all__ = [
@@ -83,11 +84,11 @@ class ServedLibrary:
     library: Library
     searcher: Searcher
     media: Media
-    turns: OneAtATime
+    turns: SideBySide
 
     def generation(self, searcher: Searcher) -> str:
-        """Names the state of the library and of its index; what is answered from another one may differ."""
-        stamp = (self.library.revision(), [segment.record.name for segment in searcher.index.segments])
+        """Names the state of the library and of its index that a searcher answered from; another one may differ."""
+        stamp = (searcher.current.followed[0], [segment.record.name for segment in searcher.index.segments])
         return hashlib.sha256(repr(stamp).encode()).hexdigest()[:16]
 
     def modality(self, expert: str) -> str:
@@ -106,32 +107,46 @@ class ServedLibrary:
             notes.append(f"{clips} clips are not searched, since their part of the index is damaged")
         return notes
 
-    async def ask(self, request: Request, function: Callable[[Searcher], Answer]) -> Answer:
-        """What a function makes of the searcher, in a thread of searches; a request that waits holds none.
+    async def ask(
+        self, request: Request, function: Callable[[Searcher], Answer], *, text: str = "", long: bool = False
+    ) -> Answer:
+        """What a function makes of a searcher, see `SideBySide.result`."""
 
-        Raises:
-            Problem: too many searches wait, or the client has gone.
-        """
+        def call(searcher: Searcher) -> Answer:
+            searcher.refresh()
+            return function(searcher)
 
-        def call() -> Answer:
-            self.searcher.refresh()
-            return function(self.searcher)
+        return await self.turns.result(request, call, text=text, long=long)
 
-        return await self.turns.result(request, call)
+    def start(self) -> None:
+        """Let every thread open the library, so that no request waits for it."""
+        self.turns.start()
+
+    def close(self) -> None:
+        """End all searches and all work on media files; the library stays open."""
+        self.turns.close()
+        self.media.close()
 
 
 def serve_library(
-    searcher: Searcher, name: str | None = None, *, copies_gb: float = DEFAULT_COPIES_GB
+    searcher: Searcher,
+    name: str | None = None,
+    *,
+    copies_gb: float = DEFAULT_COPIES_GB,
+    threads: int | None = None,
 ) -> ServedLibrary:
     """What is served of the library of a searcher.
 
     Args:
         name: by which requests name it; None is the name of its folder.
         copies_gb: disk space for copies that browsers can play, in 10^9 bytes.
+        threads: how many searches run at a time; None is one for each core, up to four.
     """
     library = searcher.library
     media = library_media(library, copies_gb=copies_gb)
-    return ServedLibrary(name or library.path.name, library, searcher, media, OneAtATime(_WAITING_SEARCHES))
+    return ServedLibrary(
+        name or library.path.name, library, searcher, media, SideBySide(searcher, _WAITING_SEARCHES, threads)
+    )
 
 
 class Service:
@@ -166,14 +181,16 @@ class Service:
             self._libraries = {**self._libraries, served.name: served}
 
     def start(self) -> None:
-        """Start what decodes, so that the first request does not wait for it."""
+        """Start what decodes and what searches, so that the first request does not wait for it."""
         self.decoding.start(browser_plays, Path("no such file"))
+        for served in self.libraries():
+            served.start()
 
     def close(self) -> None:
         """End all work on media files, and delete uploads."""
         self.decoding.close()
         for served in self.libraries():
-            served.media.close()
+            served.close()
         self.uploads.close()
 
     def libraries(self, caller: Caller | None = None) -> list[ServedLibrary]:

@@ -15,11 +15,13 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from reelseek.library import Video
+from reelseek.web.accounts.proxy import BehindProxy
 from reelseek.web.gate import Gate
 from reelseek.web.head import HeadAsGet
 from reelseek.web.media import Media
 from reelseek.web.problems import AnyJSON, add_handlers
 from reelseek.web.ranges import RangedFile
+from reelseek.web.state_services import StateServices
 
 __all__ = ["STATIC", "VIDEO_TYPES", "VideoFile", "add_static", "add_videos", "new_app", "video_file"]
 
@@ -58,11 +60,14 @@ class Resource(Protocol):
     def close(self) -> None: ...
 
 
-def new_app(resources: Sequence[Resource], *, token: str | None, host: str) -> FastAPI:
+def new_app(
+    resources: Sequence[Resource], *, token: str | None, host: str, services: StateServices | None = None
+) -> FastAPI:
     """An application with refusals and errors in words; pages add what is their own.
 
     Args:
         resources: are closed with the application.
+        services: say who may come in, and note what is changed; None has no accounts.
     """
 
     @asynccontextmanager
@@ -75,9 +80,14 @@ def new_app(resources: Sequence[Resource], *, token: str | None, host: str) -> F
         title="Reelseek", version="1", docs_url=None, redoc_url=None, lifespan=lifespan, default_response_class=AnyJSON
     )
     app.state.resources = list(resources)
+    app.state.services = services
     add_handlers(app)
     app.add_middleware(HeadAsGet)
-    app.add_middleware(Gate, token=token, host=host)
+    app.add_middleware(Gate, token=token, host=host, guard=services.guard if services is not None else None)
+    if services is not None and (services.prefix or services.proxies):
+        app.add_middleware(
+            BehindProxy, prefix=services.prefix, proxies=services.proxies, user_header=services.user_header
+        )
 
     @app.get("/healthz", tags=["server"], operation_id="get_health")
     async def health() -> dict[str, str]:  # needs no thread, which others may hold

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ __all__ = ["Catalog"]
 _DAMAGED = "damaged"  # keys in `meta`: experts by owner
 _DELETED_BELOW = "deleted_below"
 _IMPORTS = "imports"
+_SECONDS = "expert_seconds"
 
 
 class Catalog:
@@ -141,6 +142,17 @@ class Catalog:
         """Keep which experts `add` runs where none are named."""
         self.set_meta("experts", json.dumps(specs))
 
+    def expert_seconds(self) -> dict[str, float]:
+        """Seconds that each expert has computed for this library, as far as they were measured."""
+        return dict(json.loads(self.meta(_SECONDS) or "{}"))
+
+    def add_expert_seconds(self, seconds: Mapping[str, float]) -> None:
+        """Add to what experts have cost, by name."""
+        total = self.expert_seconds()
+        for name, value in seconds.items():
+            total[name] = round(total.get(name, 0.0) + value, 3)
+        self.set_meta(_SECONDS, json.dumps(total))
+
     def import_notes(self) -> dict[str, dict[str, Any]]:
         """What imported features were said to be, by expert: `fingerprint`, `fps` and `model`."""
         return dict(json.loads(self.meta(_IMPORTS) or "{}"))
@@ -197,6 +209,7 @@ class Catalog:
         for table in ("tracks", "texts", "failures"):
             self.connection.execute(f"DELETE FROM {table} WHERE expert = ?", (expert,))
         self.set_import_note(expert, None)
+        self.set_meta(_SECONDS, json.dumps({k: v for k, v in self.expert_seconds().items() if k != expert}))
         self.set_expert_specs([spec for spec in self.expert_specs() if spec.partition("@")[0] != expert])
 
     def rename_expert(self, expert: str, name: str) -> None:

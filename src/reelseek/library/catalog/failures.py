@@ -37,6 +37,11 @@ class Failures:
         )
         return [(parse_path(os.fsdecode(path)), (size, mtime), Failure(*cells)) for path, size, mtime, *cells in rows]
 
+    def paths(self) -> list[FilePath]:
+        """The files of all failures, of those that were noted with one."""
+        rows = self._connection.execute("SELECT DISTINCT path FROM failures WHERE path IS NOT NULL ORDER BY path")
+        return [parse_path(os.fsdecode(path)) for (path,) in rows]
+
     def of_videos(self, videos: Iterable[str]) -> list[Failure]:
         """What failed of some videos."""
         query = "SELECT video, expert, reason, attempts FROM failures WHERE video IN (?)"

@@ -34,7 +34,7 @@ from reelseek.library.tokens import Steps, Tokens
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.models.shipped import label_means, label_names, remember_shipped
 
-__all__ = ["Concepts", "ConceptsConfig", "background_queries", "label_vectors"]
+__all__ = ["Concepts", "ConceptsConfig", "background_queries", "label_vectors", "text_centre"]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))

@@ -29,6 +29,7 @@ _MEANINGS = {
     429: "Too many wrong tokens; Retry-After says when the next one is looked at.",
     431: "The headers are too long.",
     500: "An error of the server; its log says more.",
+    507: "What is to be changed cannot be noted in the audit log; nothing was changed.",
     503: "The server cannot answer at the moment; Retry-After says when to ask again.",
 }
 _TAGS = {
@@ -36,6 +37,11 @@ _TAGS = {
     "videos": "What is in a library, and what is inside a video.",
     "uploads": "Pictures and clips to search by.",
     "libraries": "The libraries that are served, and the models that search them.",
+    "jobs": "What changes or measures a library, as it runs.",
+    "collections": "Moments that are kept, and their files.",
+    "shared": "What somebody shared by a link.",
+    "session": "Signing in on a page.",
+    "accounts": "Who may come in, and what they changed.",
     "server": "Whether the server is well, and how much it does.",
 }
 JPEG: dict[int | str, dict[str, Any]] = {200: {"description": "A JPEG picture.", "content": {"image/jpeg": {}}}}

@@ -45,7 +45,7 @@ async def get_curve(
             served.media.video(id)  # it may have been removed while other searches were under way
             raise
 
-    inside = await served.ask(request, look)
+    inside = await served.ask(request, look, long=True)
     spans, values, merged = thin(inside.spans, inside.curve)
     answer = Curve(
         spans=spans.tolist(),
@@ -85,7 +85,7 @@ async def place_steps(
             searcher.library, video.id, body.steps, model=searcher.model, ordered=body.ordered, missing=body.missing
         )
 
-    localized = await served.ask(request, place)
+    localized = await served.ask(request, place, long=True)
     rows = [
         PlacedStep(step=s.step, text=s.text, start=s.start, end=s.end, score=s.similarity, confidence=s.confidence)
         for s in localized.steps

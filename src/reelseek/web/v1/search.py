@@ -6,7 +6,7 @@ from fastapi import APIRouter, Body, Request
 from starlette.concurrency import run_in_threadpool
 
 from reelseek.errors import UsageError
-from reelseek.search import Searcher, Then
+from reelseek.search import Moment, Searcher, Then, parse_query
 from reelseek.web.problems import AnyJSON
 from reelseek.web.service import Reader, ServedLibrary, ServiceOf
 from reelseek.web.v1.answers import COMMON, problems
@@ -38,15 +38,20 @@ async def search(
     """Find moments by words, by examples, or by both."""
     served = service.library(body.library, caller)
     examples = await run_in_threadpool(read_examples, service, served, caller, body)
-    answer = await served.ask(request, lambda searcher: _answer(request, served, searcher, body, examples))
+    parsed = parse_query(body.query, filter=body.filter, words_required=not examples.like)
+    answer = await served.ask(
+        request,
+        lambda searcher: _answer(request, served, searcher, body, examples),
+        text=parsed.terms[0].text if len(parsed.terms) == 1 else "",
+        long=any(not isinstance(example, Moment) for example in (*examples.like, *examples.unlike)),
+    )
     return AnyJSON(answer.model_dump())
 
 
 def _answer(
     request: Request, served: ServedLibrary, searcher: Searcher, body: SearchRequest, examples: Examples
 ) -> SearchAnswer:
-    generation = served.generation(searcher)
-    offset = offset_of(body, generation)
+    offset = offset_of(body, served.generation(searcher))
     hits = searcher.search(
         body.query,
         k=body.limit + 1,  # one more, which tells whether there is a next page
@@ -59,13 +64,15 @@ def _answer(
         unlike=examples.unlike,
         then=Then(body.then.query, body.then.within) if body.then else None,
     )
+    answered = served.generation(searcher)  # another one where the library changed in the middle
+    offset_of(body, answered)
     more = len(hits) > body.limit
     return SearchAnswer(
         data=[hit_json(request, served, hit, explain=body.explain) for hit in hits[: body.limit]],
         page=Page(
-            next_token=page_token(body, generation, offset + body.limit) if more else None,
+            next_token=page_token(body, answered, offset + body.limit) if more else None,
             total_clips=searcher.index.live,
-            generation=generation,
+            generation=answered,
         ),
         unread=searcher.unread(body.query) if body.query.strip() else "",
         notes=served.notes(searcher),
