@@ -143,3 +143,14 @@ def test_progress_is_that_of_the_slowest_process(tmp_path: Path) -> None:
     assert read_progress(tmp_path) == 7.0
     clear_progress(tmp_path)
     assert read_progress(tmp_path) == 0.0
+
+
+def test_parts_that_cannot_be_taken_up_are_forgotten(film: Path, tmp_path: Path) -> None:
+    whole = extract(film, ["motion"], Limits())
+    parts = Parts(tmp_path)
+    fingerprint = extract_module.load_expert("motion").fingerprint
+    for number in (1, 2):
+        parts.save(fingerprint, number, {"of another version": np.zeros(3)})
+    _same(whole, extract(film, ["motion"], Limits(), parts=Parts(tmp_path)))
+    _same(whole, extract(film, ["motion"], Limits(), parts=Parts(tmp_path)))
+    assert Parts(tmp_path).load(fingerprint)[0] > 2

@@ -119,7 +119,7 @@ def test_packaged_recipes_are_read_by_name(tmp_path: Path, monkeypatch: pytest.M
     assert read_ranges(Path("ranges/crossclr")) == read_ranges(RECIPES / "ranges" / "crossclr.toml")
     with pytest.raises(RecipeError, match="did you mean mmt, which is packaged"):
         read_recipe("recipes/mmt.toml")
-    with pytest.raises(RecipeError, match="packaged are .*crossclr, .*eao"):
+    with pytest.raises(RecipeError, match=r"packaged are .*crossclr, .*eao"):
         read_recipe("nothing-like-it")
     (tmp_path / "mmt").write_text('[model]\nsystem = "eao"\n')
     assert read_recipe("mmt").model == {"system": "eao"}, "a file of one's own comes first"

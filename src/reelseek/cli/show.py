@@ -78,7 +78,7 @@ _IN_SECONDS = ("extracting",)  # stages whose work is counted in seconds of vide
 _TOLD_AFTER = 5.0  # seconds, before which a rate says little
 
 
-def _fields(stage: str, done: int, total: int, elapsed: float, began_with: int = 0) -> dict[str, str]:
+def _fields(stage: str, done: int, total: int, elapsed: float, began_with: int = 0) -> dict[str, Any]:
     """What stands beside a bar: how much is done, and when the rest will be.
 
     Args:
@@ -116,7 +116,7 @@ class Bar:
             self._task = self._progress.add_task(self._description, total=total, detail="", amount="", end="")
             self._started = time.monotonic()
         if self._progress is not None:
-            fields = _fields(self._description, done, total, time.monotonic() - self._started)
+            fields: dict[str, Any] = _fields(self._description, done, total, time.monotonic() - self._started)
             self._progress.update(self._task, completed=done, **fields)
         if done >= total:
             self._stop()
@@ -153,7 +153,7 @@ class Bars:
             task = self._progress.add_task(stage, total=total or None, detail="", amount="", end="")
             self._tasks[stage] = task, time.monotonic(), done
         task, began, began_with = self._tasks[stage]
-        fields = _fields(stage, done, total, time.monotonic() - began, began_with)
+        fields: dict[str, Any] = _fields(stage, done, total, time.monotonic() - began, began_with)
         self._progress.update(task, completed=done, detail=detail[-40:], **fields)
 
 

@@ -1,4 +1,4 @@
-"""Long videos that are extracted side by side: the experts of one in groups, each in a process, one record at the end."""
+"""Long videos that are extracted side by side: their experts in groups, each in a process, one record at the end."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -91,16 +91,13 @@ def _merge(task: Task, group: Sequence[tuple[Task, Extracted]]) -> Extracted:
     """What one pass with the experts of all pieces would have given."""
     merged = Extracted(end_seconds=max(extracted.end_seconds for _, extracted in group))
     notices: dict[Notice, None] = {}
-    tracks, errors, seconds = {}, {}, {}
     for piece, extracted in sorted(group, key=lambda member: member[0].has_tracks):
-        tracks.update(extracted.tracks)
-        errors.update(extracted.errors)
-        seconds.update(extracted.seconds)
+        merged.tracks.update(extracted.tracks)
+        merged.errors.update(extracted.errors)
+        merged.seconds.update(extracted.seconds)
         notices.update(dict.fromkeys(extracted.notices))
         if not piece.has_tracks:
             merged.cuts, merged.thumbnails = extracted.cuts, extracted.thumbnails
-    merged.tracks, merged.errors, merged.seconds = (
-        {spec: values[spec] for spec in task.specs if spec in values} for values in (tracks, errors, seconds)
-    )
+    merged.tracks = {spec: merged.tracks[spec] for spec in task.specs if spec in merged.tracks}
     merged.notices = list(notices)
     return merged

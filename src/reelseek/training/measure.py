@@ -335,7 +335,8 @@ def _pattern(present: dict[str, npt.NDArray[np.bool_]], index: int) -> str:
 
 def write_measured(path: Path, measured: Measured, tag: str) -> None:
     """TREC runs of both directions, with their qrels beside them: `path`, whose documents are `video` or
-    `video@start-end`, with the words of its queries in a third file, and the same with `.v2t` before its ending, whose queries are clips and whose documents captions.
+    `video@start-end`, with the words of its queries in a third file, and the same with `.v2t` before its ending, whose
+    queries are clips and whose documents captions.
 
     A clip without evidence stands below all that have some, and last where it is the right one, as it was measured.
     """
