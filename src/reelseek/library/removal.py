@@ -172,6 +172,8 @@ def _finish(
     _erase_rows(storage, removal)
     for content in contents:
         storage.remove_copy(content)
+    if removal.experts:  # of which unfinished work may hold as much
+        shutil.rmtree(storage.path / "parts", ignore_errors=True)
     for name in ("index", *(("texts",) if removal.words else ())):  # what is made anew from what remains
         if name == "index" and erase is not None and not removal.experts:
             erase(sorted({*removal.videos.values()}))

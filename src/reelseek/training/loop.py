@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,9 @@ def train(
     device: str | torch.device | None = None,
 ) -> RetrievalModel:
     """Train a system; a run that was stopped resumes where it was, and ends with the same weights.
+
+    A finished run of fewer epochs goes on, and ends as one that was asked for all of them at once, unless its schedule
+    is `cosine`.
 
     Started by `torchrun`, its processes share every batch and compare all of its clips; the main one writes.
 
@@ -192,7 +196,11 @@ class Trainer:
         self.state = RunState(model, build_optimizer(model, recipe.train, self.device))
         if recipe.train.average:
             self.state.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        self.checkpoints = Checkpoints(out, run_identity(recipe, splits, reader.fingerprints))
+        longer = ""
+        if recipe.train.schedule != "cosine":  # whose rate depends on the last epoch from the first one on
+            longer = run_identity(replace(recipe, train=replace(recipe.train, epochs=1)), splits, reader.fingerprints)
+        identity = run_identity(recipe, splits, reader.fingerprints)
+        self.checkpoints = Checkpoints(out, identity, recipe.train.epochs, longer)
 
     def _planner(self) -> AttentionPlanner | None:
         """Plan ahead for an accelerator, whose queue runs empty while this process plans; on a CPU it costs more than
