@@ -34,7 +34,7 @@ demo: $(STAMP)
 	$(BIN)/reelseek demo demo $(if $(VIDEOS),--videos "$(VIDEOS)")
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""A cluster of three nodes on this machine; starting it takes seconds, so a module's tests share it."""
+"""A cluster of three nodes on this machine; starting it takes seconds, so all tests share it."""
 
 import os
 from collections.abc import Iterator
@@ -28,7 +28,8 @@ def machines() -> Iterator[Any]:
     machines.shutdown()
 
 
-@pytest.fixture
+@pytest.fixture(scope="package")
 def cluster(machines: Any) -> Iterator[Cluster]:
+    """One connection for all tests: to ask the nodes what they run takes seconds."""
     with connect() as cluster:
         yield cluster

@@ -140,6 +140,16 @@ def test_a_plain_map_raises_the_error_of_an_item(cluster: Cluster) -> None:
         list(cluster.map(_behave, ["a", "wrong"]))
 
 
+def test_several_calls_share_their_actors(cluster: Cluster) -> None:
+    with cluster.mapping(_process, workers=1) as run:
+        processes = {process for _ in range(2) for _, process in run(range(3))}
+    assert len(processes) == 1
+
+
+def _process(_: int) -> int:
+    return os.getpid()
+
+
 def _second_differs() -> dict[str, str]:
     return {"a folder": os.environ.get("SECOND", "no")}
 

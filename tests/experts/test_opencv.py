@@ -26,9 +26,16 @@ def test_a_build_that_needs_windows_is_named_with_its_remedy(tmp_path: Path) -> 
     broken.mkdir()
     reason = "libGL.so.1: cannot open shared object file: No such file or directory"
     (broken / "__init__.py").write_text(f"raise ImportError({reason!r})\n")
+    metadata = tmp_path / "opencv_python-4.0.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: opencv-python\nVersion: 4.0\n")
     path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
     done = subprocess.run(
-        [sys.executable, "-c", _CALL], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", _CALL],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["motion", "ocr"], done.stderr

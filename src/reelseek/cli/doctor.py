@@ -6,16 +6,16 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reelseek.cli.models import megabytes
 from reelseek.cli.show import Bar, clock, print_table, say
 from reelseek.errors import UsageError
-from reelseek.media.address import FilePath, parse_path
-from reelseek.media.local_copy import local_copy
-from reelseek.media.store import file_numbers
+
+if TYPE_CHECKING:
+    from reelseek.media.address import FilePath
 
 __all__ = ["register"]
 
@@ -97,6 +97,7 @@ def _predict(path: str, specs: list[str]) -> None:
     """Print how long adding the videos of a folder takes, and which expert takes most of it."""
     from reelseek.library.collection import read_collection
     from reelseek.library.estimate import estimate_ingest
+    from reelseek.media.address import parse_path
 
     files = [entry.path for entry in read_collection([parse_path(path)]).entries if entry.path]
     if not files:
@@ -173,7 +174,9 @@ def _measure_preset(specs: list[str], members: int, path: str | None) -> None:
     from reelseek.errors import MediaError
     from reelseek.experts.extract import extract, plan_workers, prepare_worker
     from reelseek.library.collection import read_collection
+    from reelseek.media.address import parse_path
     from reelseek.media.container import Limits
+    from reelseek.media.local_copy import local_copy
     from reelseek.studio import plan_films, shoot
 
     if not specs:
@@ -182,7 +185,7 @@ def _measure_preset(specs: list[str], members: int, path: str | None) -> None:
     plan, limits = plan_workers(specs), Limits().with_models(len(specs))
     with tempfile.TemporaryDirectory() as folder:
         if path is None:
-            files: list[FilePath] = [shoot(film, Path(folder)) for film in plan_films(_FILMS)]
+            files: "list[FilePath]" = [shoot(film, Path(folder)) for film in plan_films(_FILMS)]
         else:
             videos = [entry.path for entry in read_collection([parse_path(path)]).entries if entry.path]
             files = sorted(random.Random(0).sample(videos, min(_SAMPLE, len(videos))), key=_size)[:_FILMS]
@@ -212,7 +215,9 @@ def _measure_preset(specs: list[str], members: int, path: str | None) -> None:
     )
 
 
-def _size(file: FilePath) -> int:
+def _size(file: "FilePath") -> int:
+    from reelseek.media.store import file_numbers
+
     return max(0, file_numbers(file)[0])
 
 

@@ -5,19 +5,10 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
+if TYPE_CHECKING:  # rich is imported where something is shown, since many commands show no more than a line
+    from rich.progress import Progress, ProgressColumn
 
 from reelseek.cli.progress import pipe
 
@@ -39,6 +30,9 @@ def print_json(value: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
     """A table on standard output; columns of numbers are aligned at their right, columns of words at their left."""
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
         numbers = index > 0 and all(_NUMBER.match(str(row[index])) for row in rows)
@@ -58,7 +52,9 @@ def clock(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _columns() -> tuple[ProgressColumn, ...]:
+def _columns() -> "tuple[ProgressColumn, ...]":
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
     return (
         TextColumn("{task.description:>10}"),
         BarColumn(),
@@ -78,19 +74,21 @@ class Bar:
 
     def __init__(self, description: str) -> None:
         self._description = description
-        self._progress: Progress | None = None
+        self._progress: "Progress | None" = None
 
     def __call__(self, done: int, total: int) -> None:
         if (lines := pipe()) is not None:
             lines.write(self._description, done, total)
-        if self._progress is None:
+        if self._progress is None and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import Progress
+
             console = Console(stderr=True)
-            self._progress = Progress(
-                *_columns(), console=console, transient=True, redirect_stdout=False, disable=not console.is_terminal
-            )
+            self._progress = Progress(*_columns(), console=console, transient=True, redirect_stdout=False)
             self._progress.start()
             self._task = self._progress.add_task(self._description, total=total, detail="")
-        self._progress.update(self._task, completed=done)
+        if self._progress is not None:
+            self._progress.update(self._task, completed=done)
         if done >= total:
             self._stop()
 
@@ -107,7 +105,7 @@ class Bar:
 
 
 class _Bars:
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: "Progress") -> None:
         self._progress = progress
         self._tasks: dict[str, Any] = {}
 
@@ -122,6 +120,9 @@ class _Bars:
 @contextmanager
 def bars() -> Iterator[_Bars]:
     """Progress bars on standard error, one a stage, called with stage, done, total and detail."""
+    from rich.console import Console
+    from rich.progress import Progress
+
     console = Console(stderr=True)
     with Progress(*_columns(), console=console, transient=not console.is_terminal) as progress:
         yield _Bars(progress)

@@ -59,6 +59,5 @@ def _short(value: object) -> str:
 def register(app: typer.Typer) -> None:
     app.command(
         cls=OnRay,
-        epilog="Example: reelseek tune crossclr --ranges ranges/crossclr "
-        "--library my.library --out my.search",
+        epilog="Example: reelseek tune crossclr --ranges ranges/crossclr --library my.library --out my.search",
     )(tune)

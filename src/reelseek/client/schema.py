@@ -1,5 +1,7 @@
 """Written by `reelseek.client.generate` from the OpenAPI document; not by hand."""
 
+from __future__ import annotations
+
 from typing import Literal, NotRequired, TypedDict
 
 __all__ = [
@@ -317,7 +319,7 @@ class Video(TypedDict):
     height: int | None
     fps: float | None
     start_offset: float
-    """what a player of the file as it is shows as second 0"""
+    """the time at which a player of `play` shows second 0"""
     tracks: list[TrackRow]
     texts: list[TextRow]
     texts_left_out: int

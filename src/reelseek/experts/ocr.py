@@ -7,7 +7,7 @@ A step is one frame's text: its sentence embedding, for as long as the same word
 import difflib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable
 from reelseek.experts.expert import Session, Text, Track, fingerprint
-from reelseek.experts.opencv import import_opencv
+from reelseek.experts.opencv import require_opencv
+from reelseek.experts.parts import pack_texts, unpack_texts
 from reelseek.experts.sentence import SENTENCE_DIM, packaged_encoder, sentence_encoder, sentence_track
 from reelseek.media.streams import FrameBatch, FrameStream, Stream
 
@@ -71,6 +72,22 @@ class _OcrSession:
         self._clip = -1
         self._read_in_clip = 0
         self._open = False  # the last text is still on screen
+
+    def save_part(self) -> dict[str, npt.NDArray[Any]]:
+        """See `reelseek.experts.parts.Resumable`; the last line may still change, so every part has all lines."""
+        return {
+            "texts": pack_texts(self._texts),
+            "picture": np.zeros((0, 0), np.float32) if self._seen is None else self._seen,
+            "place": np.array([self._clip, self._read_in_clip, self._open]),
+        }
+
+    def restore_parts(self, states: Sequence[Mapping[str, npt.NDArray[Any]]]) -> None:
+        """See `reelseek.experts.parts.Resumable`."""
+        last = states[-1]
+        self._texts = unpack_texts(last["texts"])
+        self._seen = last["picture"] if last["picture"].size else None
+        self._clip, self._read_in_clip, is_open = last["place"].tolist()
+        self._open = bool(is_open)
 
     def feed(self, batch: FrameBatch) -> None:
         for pixels, seconds in zip(batch.pixels, batch.cells, strict=True):
@@ -162,7 +179,7 @@ def _require_reader() -> None:
         raise ExpertUnavailable(f"ocr needs RapidOCR; install it with: {_INSTALL}") from None
     if installed != _READER:
         raise ExpertUnavailable(f"ocr reads with RapidOCR {_READER}, and {installed} is installed: {_INSTALL}")
-    import_opencv("ocr")
+    require_opencv("ocr")
 
 
 class _Ocr:

@@ -11,7 +11,7 @@ from reelseek.media.container import Limits
 __all__ = ["SAMPLE_CLIP", "SampleRun", "run_on_sample"]
 
 SAMPLE_CLIP = Path(__file__).parent / "sample.mp4"
-"""A bouncing ball, the title OPEN DAY, a melody and a spoken line; `benchmarks/sample_clip.py` makes it."""
+"""A bouncing ball, the title OPEN DAY, a melody and a spoken line; `benchmarks/packaged/sample_clip.py` makes it."""
 
 
 @dataclass(frozen=True)

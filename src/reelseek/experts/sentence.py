@@ -6,23 +6,28 @@ one, a folder or a pulled model, such as a multilingual one: `paraphrase-multili
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError
 
 from reelseek.errors import ExpertUnavailable, ModelError, UsageError
 from reelseek.experts.expert import Text, Track, fingerprint, hash_files
 from reelseek.experts.hub import load_pretrained, pretrained_folder
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 __all__ = [
     "SENTENCE_DIM",
     "SENTENCE_VARIABLE",
     "SentenceEncoder",
+    "is_plain_bert",
     "packaged_encoder",
     "sentence_encoder",
     "sentence_track",
@@ -35,6 +40,16 @@ _MAX_TOKENS = 256
 _MAX_CHARACTERS = 10_000  # more than these tokens could hold; a damaged file may give a line of megabytes
 _UNKNOWN = ("[UNK]", "<unk>")
 _FOLDER = "data/embeddings/sentence-transformers__all-MiniLM-L6-v2"
+
+
+def is_plain_bert(config: dict[str, Any]) -> bool:
+    """Whether a `config.json` describes a model that `minilm.BertEncoder` computes."""
+    return (
+        config.get("model_type") == "bert"
+        and config.get("hidden_act") == "gelu"
+        and config.get("position_embedding_type", "absolute") == "absolute"
+        and not config.get("is_decoder", False)
+    )
 
 
 class SentenceEncoder:
@@ -79,6 +94,28 @@ class SentenceEncoder:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         return tokenizer
+
+    @cache  # noqa: B019 - see above
+    def _network(self) -> "Callable[[Tensor, Tensor], Tensor]":
+        """Return what turns tokens and their mask [text, token] into hidden states [text, token, dim]."""
+        config = json.loads((self.folder / "config.json").read_text("utf-8"))
+        if is_plain_bert(config):
+            from reelseek.experts.minilm import BertEncoder
+
+            try:
+                return BertEncoder(self.folder)
+            except (KeyError, SafetensorError) as error:
+                raise ExpertUnavailable(f"{self.folder} does not hold the weights of a BERT: {error}") from error
+        model = load_pretrained("AutoModel", str(self.folder))  # the text side of models shares it
+        return lambda ids, mask: model(input_ids=ids, attention_mask=mask).last_hidden_state
+
+    def remember(self, texts: Sequence[str], vectors: npt.NDArray[np.float32]) -> None:
+        """Take vectors [text, 384] of this encoder that were made before."""
+        self._cache.update(zip(texts, vectors, strict=True))
+
+    def remembers(self, texts: Sequence[str]) -> bool:
+        """Whether the vectors of all of these were made before."""
+        return all(text in self._cache for text in texts)
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Unit vectors [text, 384]. Texts over 256 tokens are cut, and counted in `truncated`.
@@ -134,7 +171,6 @@ class SentenceEncoder:
     def _encode(self, texts: list[str]) -> npt.NDArray[np.float32]:
         import torch
 
-        model = load_pretrained("AutoModel", str(self.folder))  # the text side of models shares it
         encodings = self._tokenizer().encode_batch([text[:_MAX_CHARACTERS] for text in texts])
         rows = [encoding.ids for encoding in encodings]
         self.truncated += sum(len(row) > _MAX_TOKENS for row in rows)
@@ -146,7 +182,7 @@ class SentenceEncoder:
             ids[index, : len(row)] = torch.tensor(row)
             mask[index, : len(row)] = 1
         with torch.inference_mode():
-            hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
+            hidden = self._network()(ids, mask)
             pooled = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
             vectors: npt.NDArray[np.float32] = torch.nn.functional.normalize(pooled, dim=-1).numpy()
         return vectors

@@ -20,24 +20,24 @@ from reelseek.experts.presets import expand_presets
 from reelseek.experts.sentence import use_sentence_encoder
 from reelseek.experts.server import ModelServer
 from reelseek.library.catalog import Catalog
+from reelseek.library.cluster_ingest import StartPool, workers_on
 from reelseek.library.collection import Collection, Entry, read_collection
 from reelseek.library.damage import Damage, damaged_tracks, note_damage
 from reelseek.library.outcomes import Examined, record_examined, record_extracted
-from reelseek.library.remote import StartPool, workers_on
 from reelseek.library.renew import describe_outdated, outdated_tracks, renew_treatments
 from reelseek.library.report import AddReport, Progress
 from reelseek.library.storage import Storage
 from reelseek.library.table_rows import write_beside, write_rows
-from reelseek.library.tasks import Task, add_damaged, add_outdated, file_state, is_final, pending_tasks
+from reelseek.library.tasks import Task, add_damaged, add_outdated, is_final, pending_tasks
 from reelseek.library.text_space import LINE_EXPERTS, check_text_space, note_text_space
 from reelseek.library.within import check_within
 from reelseek.media.address import FilePath, absolute
-from reelseek.media.beside import local_subtitles
 from reelseek.media.container import Limits, probe
 from reelseek.media.guard import Workers
 from reelseek.media.local_copy import fetch_seconds, local_copy
 from reelseek.media.notice import Notice
-from reelseek.media.store import with_states
+from reelseek.media.store import file_numbers, with_states
+from reelseek.media.subtitles import local_subtitles
 
 if TYPE_CHECKING:
     import torch
@@ -233,7 +233,7 @@ def _new_files(
     failed = {path: state for path, state, failure in catalog.failures.of_files(entries_of) if is_final(failure)}
     new: dict[FilePath, Entry] = {}
     for path, entry in zip(with_states(list(entries_of)), entries_of.values(), strict=True):
-        state = file_state(path)
+        state = file_numbers(path)
         if read.get(path) == state:
             continue
         if path in failed and failed[path] == state and not retry_failed and path not in read:
@@ -244,7 +244,7 @@ def _new_files(
 
 
 def _examine_seconds(path: FilePath) -> float:
-    size = max(0, file_state(path)[0])
+    size = max(0, file_numbers(path)[0])
     return 60 + size / 5e6 + fetch_seconds(path, size)
 
 
@@ -264,7 +264,7 @@ def _extract_contents(
         report.notices.append(("", Notice("workers", plan.reason)))
     specs = list(dict.fromkeys(spec for task in tasks for spec in task.specs))
     serves = plan.serves and any(map(is_served, specs))
-    serving = ModelServer(specs, device, lanes=os.cpu_count() or 1) if serves else nullcontext()
+    serving = ModelServer(specs, device) if serves else nullcontext()
     with serving as server:
         pool = start(
             partial(_extract, limits),

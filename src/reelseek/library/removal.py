@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from reelseek.errors import LibraryError, UsageError
+from reelseek.library.catalog import Catalog
 from reelseek.library.files import sync_folder
 from reelseek.library.records import Video
 from reelseek.library.shards import Shards, folder_name
@@ -23,6 +24,7 @@ __all__ = ["compact", "count_removable", "finish_interrupted", "remove_expert", 
 _log = logging.getLogger("reelseek")
 _UNFINISHED = "removal"  # its key in `meta`
 _SMALL_DATABASE = 2**26  # bytes that are rewritten at once
+_REWRITTEN = 2**22  # bytes of a shard that is written anew at once
 _REMOVALS = "removals"  # its key in `meta`: rows that were removed since the database was rewritten
 _REWRITTEN_SHARE = 0.02  # of all videos
 
@@ -139,7 +141,7 @@ def finish_interrupted(storage: Storage) -> None:
 def _finish(storage: Storage, erase: Callable[[Sequence[str]], None] | None = None) -> None:
     catalog, removal = storage.catalog, _unfinished(storage)
     contents = [content for content in removal.contents if not catalog.videos.has_content(content)]
-    _compact_shards(storage)
+    _erase_tracks(storage)
     _erase_rows(storage, removal)
     for content in contents:
         storage.remove_copy(content)
@@ -189,7 +191,7 @@ def compact(storage: Storage) -> None:
             for fingerprint, (shard, end) in catalog.tracks.shard_ends():
                 if end:
                     catalog.tracks.add_hole(fingerprint, groups[fingerprint].dim, groups[fingerprint].dtype, shard)
-        _compact_shards(storage)
+        _erase_tracks(storage, in_place=False)
         _rewrite(storage)
 
 
@@ -211,8 +213,12 @@ def _empty_log(storage: Storage) -> None:
         )
 
 
-def _compact_shards(storage: Storage) -> None:
-    """Rewrite the shards that hold bytes no row names: those noted, and ends that a killed writer never named."""
+def _erase_tracks(storage: Storage, *, in_place: bool = True) -> None:
+    """Leave no byte that no row names in any shard: those noted, and ends that a killed writer never named.
+
+    Args:
+        in_place: overwrite such bytes of a large shard where they lie; else it is written anew without them.
+    """
     tracks = storage.catalog.tracks
     files: dict[str, Shards] = {}
     holes: dict[str, set[int]] = {}
@@ -225,12 +231,29 @@ def _compact_shards(storage: Storage) -> None:
         if shards.has_more(end):
             holes.setdefault(group.fingerprint, set()).update(n for n in shards.numbers() if n >= last)
     for fingerprint, numbers in sorted(holes.items()):
-        _compact_files(storage, fingerprint, files[fingerprint], numbers)
+        shards = files[fingerprint]
+        overwritten = {n for n in numbers if in_place and _overwrite_gaps(storage.catalog, fingerprint, shards, n)}
+        with storage.catalog.transaction():
+            tracks.clear_holes(fingerprint, overwritten)
+        _compact_files(storage, fingerprint, shards, numbers - overwritten)
     named = {folder_name(fingerprint) for fingerprint in files}
     for folder in sorted((storage.path / "tracks").glob("*")):
         if folder.is_dir() and folder.name not in named:
             unnamed = Shards(folder, 1, np.float16)
             _compact_files(storage, "", unnamed, unnamed.numbers())
+
+
+def _overwrite_gaps(catalog: Catalog, fingerprint: str, shards: Shards, shard: int) -> bool:
+    """Erase the rows of a shard that no track names; False where it is small, or they are half of it."""
+    size = shards.size(shard)
+    if size <= _REWRITTEN:
+        return False
+    gaps, end = catalog.tracks.gaps(fingerprint, shard)
+    named = end - sum(last - first for first, last in gaps)
+    if 2 * named * shards.row_bytes < size:
+        return False
+    shards.erase(shard, gaps, end)
+    return True
 
 
 def _compact_files(storage: Storage, fingerprint: str, shards: Shards, numbers: Collection[int]) -> None:

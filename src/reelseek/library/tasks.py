@@ -14,7 +14,7 @@ from reelseek.media.address import Address, FilePath
 from reelseek.media.guard import is_death
 from reelseek.media.store import NOT_FETCHED, file_numbers
 
-__all__ = ["Task", "add_damaged", "add_outdated", "file_state", "is_final", "pending_tasks"]
+__all__ = ["Task", "add_damaged", "add_outdated", "is_final", "pending_tasks"]
 
 _MOST_DEATHS = 3  # of a file's worker, one after the other, before the file is taken to be the cause
 
@@ -39,11 +39,6 @@ class Task:
     copies: tuple[FilePath, ...]
     sidecars: SidecarState
     numbers: FileState | None = None
-
-
-def file_state(path: FilePath) -> FileState:
-    """Size and time of change of a file; -1 where it cannot be looked at."""
-    return file_numbers(path)
 
 
 def is_final(failure: Failure) -> bool:
@@ -143,6 +138,6 @@ def _add_tracks(storage: Storage, tasks: list[Task], rows: Sequence[TrackRow], s
 def _unchanged_video(catalog: Catalog, row: TrackRow) -> Video | None:
     """A video with this content whose file is as it was when it was read."""
     for video in catalog.videos.of_content(row.owner):
-        if video.path is not None and file_state(video.path) == catalog.videos.file_state(video.id):
+        if video.path is not None and file_numbers(video.path) == catalog.videos.file_state(video.id):
             return video
     return None

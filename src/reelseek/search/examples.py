@@ -4,11 +4,15 @@ import math
 import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from reelseek.errors import QueryError
+from reelseek.library.store import Library
+from reelseek.media.container import MEDIA_SUFFIXES
 
-__all__ = ["NO_EXAMPLES", "Example", "Examples", "Footage", "Moment", "Picture", "Then"]
+__all__ = ["NO_EXAMPLES", "Example", "Examples", "Footage", "Moment", "Picture", "Then", "parse_example"]
 
+_ANIMATED = (".gif", ".apng")  # pictures, of which the first one counts
 _MOMENT = re.compile(r"(?P<video>.+)@(?P<start>\d+(?:\.\d+)?)-(?P<end>\d+(?:\.\d+)?|end)(?::(?P<modality>[\w-]+))?")
 
 
@@ -105,6 +109,29 @@ class Then:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.within) and self.within > 0):
             raise QueryError(f"the second moment is to follow within {self.within:g} s; wanted more than 0 seconds")
+
+
+def parse_example(text: str, library: Library) -> Example:
+    """Read an example as it is typed: a moment where a video of the library is so called, else a file.
+
+    `trip.mp4@12-18` is a span, of a video of the library or of a file; a file without a span is a picture, or all of
+    its footage.
+
+    Raises:
+        QueryError: it is neither, or no span.
+        UsageError: a name that several videos have.
+    """
+    if Path(text).is_file():
+        suffix = Path(text).suffix.lower()
+        return Footage(text) if suffix in MEDIA_SUFFIXES and suffix not in _ANIMATED else Picture(text)
+    match = _MOMENT.fullmatch(text)
+    if match is None:
+        raise QueryError(f"the example {text!r} is neither a moment of the library, such as trip.mp4@12-18, nor a file")
+    path = Path(match["video"])
+    if match["modality"] is None and path.is_file() and not library.names().matches(match["video"]):
+        return Footage(path, float(match["start"]), None if match["end"] == "end" else float(match["end"]))
+    library.video(match["video"])
+    return Moment.parse(text)
 
 
 def _check_span(name: str, start: float, end: float | None) -> None:

@@ -12,6 +12,7 @@ from reelseek.search.moments import Page
 from reelseek.search.question import Question
 from reelseek.search.rank import Ranking, rank, score_rows
 from reelseek.search.scoring import literal_scores
+from reelseek.search.strength import strength_of
 
 __all__ = ["following_hits"]
 
@@ -126,11 +127,12 @@ def _hits(
         scores = question.scores(gallery.model, embedding) + literal_scores(ranking.lines, rows.tolist())
         clips.append(side)
         reasons.append(gallery.reasons(question, side, embedding, lines))
-        sure.append(gallery.confidences(question, scores.tolist(), side))
+        sure.append(gallery.confidences(question, scores.tolist(), side, reasons[-1]))
     hits = []
     for number, (first, last) in enumerate(zip(*clips, strict=True)):
         video = gallery.current.video(first.video)
-        both = [of_side[number] for of_side in sure]
+        both = [one for of_side in sure if (one := of_side[number]) is not None]
+        confidence = min(both) if len(both) == len(sure) else None
         hits.append(
             Hit(
                 query_id=page.query_id,
@@ -141,8 +143,9 @@ def _hits(
                 start=round(first.start_seconds or 0.0, 3),
                 end=None if last.end_seconds is None else round(last.end_seconds, 3),
                 similarity=round(float(pairs[2][number]), 6),
-                confidence=None if None in both else min(one for one in both if one is not None),
+                confidence=confidence,
                 why=(*reasons[0][number], *reasons[1][number]),
+                strength=strength_of(confidence),
             )
         )
     return hits

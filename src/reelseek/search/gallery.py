@@ -1,7 +1,7 @@
 """What a question is asked of: the clips of a library embedded from some experts, or the seconds of one video."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,9 +13,8 @@ from reelseek.errors import QueryError
 from reelseek.library.filters import Filter
 from reelseek.library.store import Library, Video
 from reelseek.library.tokens import Clip, TokenReader
-from reelseek.models.embed import reader_for, similarity_matrix
+from reelseek.models.embed import embed_texts, reader_for, similarity_matrix
 from reelseek.models.model import Embedding, RetrievalModel
-from reelseek.moments.curves import confidence
 from reelseek.search.current import CurrentIndex
 from reelseek.search.exact import ExactGallery
 from reelseek.search.examples import Example, Examples, Moment
@@ -26,11 +25,14 @@ from reelseek.search.likeness import Likeness, embed_example
 from reelseek.search.names import Names
 from reelseek.search.nearest import Run, run_here
 from reelseek.search.question import Question, Selection, weigh
-from reelseek.search.scoring import background_scores
+from reelseek.search.scoring import background_scores, candidate_rows
+from reelseek.search.strength import FEWEST_CAPTIONS, MOST_CAPTIONS, belief_in_labels, share_above
 
 __all__ = ["Gallery", "Seconds"]
 
 _MOST_SELECTIONS = 8  # filters whose rows are remembered
+_CANDIDATES = 40  # clips that a caption of the library is compared with
+_LABELLER, _LABELS = "object", 1000  # the expert whose classes are ImageNet's
 _EXPLAINED = 10  # hits whose modalities are told where that takes embedding them again
 _MOST_EXAMPLES = 32  # whose embeddings are
 
@@ -55,6 +57,7 @@ class Gallery:
     def __post_init__(self) -> None:
         self._backgrounds: dict[bytes, npt.NDArray[np.float64]] = {}
         self._selections: dict[Filter, npt.NDArray[np.bool_]] = {}
+        self._wrong: dict[bytes, npt.NDArray[np.float64]] = {}
         self._likenesses: dict[tuple[object, ...], Likeness] = {}
 
     @cached_property
@@ -152,18 +155,61 @@ class Gallery:
         return self._likenesses[key]
 
     def confidences(
-        self, question: Question, scores: Iterable[float], clips: Sequence[Clip], seconds: "Seconds | None" = None
+        self,
+        question: Question,
+        scores: Sequence[float],
+        clips: Sequence[Clip],
+        why: Sequence[Sequence[Why]],
+        seconds: "Seconds | None" = None,
     ) -> list[float | None]:
         """How sure each of some hits is; None where nothing is known of what unrelated questions reach.
 
         Args:
-            clips: of the hits.
+            clips, why: of the hits.
             seconds: of the video that they are in; None where they are of the library.
         """
         if question.examples or not question.readable:
             return [None for _ in scores]
         background = self.background(question.selection) if seconds is None else self._background_in(question, seconds)
-        return [confidence(float(score), background) for score in scores]
+        if seconds is None:
+            background = np.concatenate([background, self._wrong_scores(question.selection)])
+        unsure = share_above(scores, background)
+        return [
+            round((1 - float(share)) * self._belief(question, clip, reasons), 4)
+            for share, clip, reasons in zip(unsure, clips, why, strict=True)
+        ]
+
+    def _belief(self, question: Question, clip: Clip, why: Sequence[Why]) -> float:
+        """How sure experts are of what speaks for a clip; labels are all that can be doubted."""
+        in_favour = {reason.modality: reason.gave for reason in why if reason.gave > 0}
+        if not self.model.embeds_sentences or not in_favour.get(_LABELLER):
+            return 1.0
+        if self.reader.dims.get(_LABELLER) != _LABELS or self.evidence.damage(clip.video, _LABELLER):
+            return 1.0
+        believed = belief_in_labels(question.query.words, self.reader.steps(clip, _LABELLER)[0])
+        share = in_favour[_LABELLER] / sum(in_favour.values())
+        return 1 - share * (1 - believed)
+
+    def _wrong_scores(self, selection: Selection) -> npt.NDArray[np.float64]:
+        """For some captions of the library the best score of a clip of another video; none where it has few."""
+        self.names.refresh()
+        captions = self.names.some_captions(MOST_CAPTIONS)
+        if len(captions) < FEWEST_CAPTIONS:
+            return np.zeros(0)
+        key = selection.factors.tobytes()
+        if key not in self._wrong:
+            index = self.current.index
+            texts = weigh(embed_texts(self.model, [text for _, text in captions]), selection)
+            mix = np.eye(len(captions), dtype=np.float32)
+            candidates = candidate_rows(self.model, index, texts, mix, _CANDIDATES)
+            best = []
+            for number, (video, _) in enumerate(captions):
+                rows = np.setdiff1d(self.current.present_rows(candidates[number]), index.rows_of(video))
+                if len(rows):
+                    scores = similarity_matrix(self.model, texts[number : number + 1], index.embedding(rows))
+                    best.append(float(scores.max()))
+            self._wrong[key] = np.array(best)
+        return self._wrong[key]
 
     def _background_in(self, question: Question, seconds: "Seconds") -> npt.NDArray[np.float64]:
         """The best score that each of the unrelated queries reaches in some seconds."""

@@ -15,6 +15,7 @@ from reelseek.search.moments import Page
 from reelseek.search.query import Query
 from reelseek.search.question import Question
 from reelseek.search.scoring import add_line, literal_scores
+from reelseek.search.strength import strength_of
 
 __all__ = ["look_inside"]
 
@@ -36,13 +37,13 @@ def look_inside(gallery: Gallery, question: Question, video: Video, radius: floa
     rows = np.array([row for row, _, _ in shown], np.int64)
     clips, best = [seconds.clips[row] for row in rows], seconds.embedding[torch.from_numpy(rows)]
     why = gallery.reasons(question, clips, best, [lines.get(row, ()) for row in rows.tolist()])
-    confidences = gallery.confidences(question, curve[rows], clips, seconds)
+    confidences = gallery.confidences(question, curve[rows].tolist(), clips, why, seconds)
     path = printable(video.path) if video.path else None
     hits = [
         Hit(
             page.query_id, question.query.text, place + 1, video.id, path,
             round(float(seconds.spans[first, 0]), 3), round(float(seconds.spans[end - 1, 1]), 3),
-            round(float(curve[row]), 6), confidences[place], why[place],
+            round(float(curve[row]), 6), confidences[place], why[place], strength_of(confidences[place]),
         )
         for place, (row, first, end) in enumerate(shown)
     ]  # fmt: skip

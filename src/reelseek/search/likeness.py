@@ -237,7 +237,8 @@ def _read_picture(path: Path) -> npt.NDArray[np.uint8]:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise DecodeError(f"{path} is no regular file")
-        with Image.open(path, formats=_PICTURES) as picture:
+        Image.init()
+        with Image.open(path, formats=[name for name in _PICTURES if name in Image.OPEN]) as picture:
             if picture.width * picture.height > _MOST_PIXELS:
                 raise DecodeError(f"{path} has {picture.width}x{picture.height} pixels, which is too many")
             upright = ImageOps.exif_transpose(picture).convert("RGB")

@@ -12,6 +12,7 @@ from reelseek.search.hit import Hit
 from reelseek.search.question import Question
 from reelseek.search.rank import Ranking, extend, merge_moments, rank, score_rows
 from reelseek.search.scoring import literal_scores
+from reelseek.search.strength import strength_of
 
 __all__ = ["Page", "best_hits"]
 
@@ -46,7 +47,7 @@ def best_hits(gallery: Gallery, question: Question, page: Page) -> list[Hit]:
     best = ranking.rows[[moment[0] for moment in moments]].astype(np.int64)
     clips, lines = [index.clips[row] for row in best], [ranking.lines.get(row, ()) for row in best.tolist()]
     why = gallery.reasons(question, clips, index.embedding(best), lines)
-    confidences = gallery.confidences(question, ranking.scores[[moment[0] for moment in moments]], clips)
+    confidences = gallery.confidences(question, ranking.scores[[moment[0] for moment in moments]].tolist(), clips, why)
     hits = []
     for number, moment in enumerate(moments):
         spans = [index.clips[ranking.rows[at]] for at in moment]
@@ -64,6 +65,7 @@ def best_hits(gallery: Gallery, question: Question, page: Page) -> list[Hit]:
                 similarity=round(float(ranking.scores[moment[0]]), 6),
                 confidence=confidences[number],
                 why=why[number],
+                strength=strength_of(confidences[number]),
             )
         )
     return hits

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
+import numpy as np
+
 from reelseek.library.records import Video
 from reelseek.library.store import Library
 from reelseek.library.words import tokens
@@ -115,6 +117,16 @@ class Names:
         """The names and captions that hold a word, or all characters of a pair."""
         (stems,) = stems_of([spelling])
         return set.intersection(*(self._by_stem.get(stem, set()) for stem in stems)) if stems else set()
+
+    def some_captions(self, most: int) -> list[tuple[str, str]]:
+        """Some captions, evenly spread, each with its video; of several with the same words one."""
+        by_words: dict[str, tuple[str, str]] = {}
+        for video, numbers in sorted(self._captions.items()):
+            for entry in (self._entries[number] for number in numbers[:1]):
+                by_words.setdefault(entry.words, (video, entry.text))
+        captions = [pair for words, pair in by_words.items() if words]
+        places = np.linspace(0, len(captions), min(most, len(captions)), endpoint=False).astype(int)
+        return [captions[place] for place in places.tolist()]
 
     def lines(
         self, words: Sequence[Word], *, kinds: Collection[str], videos: Collection[str] | None = None

@@ -134,8 +134,30 @@ class Searcher:
         Raises:
             QueryError: what is wrong and what to do.
         """
-        terms = [term.text for term in parse_query(query).terms]
+        terms = [term.text for term in parse_query(query, words_required=False).terms]
+        if not terms:
+            return ""
         return " ".join(term for term, read in zip(terms, self.model.reads(terms).tolist(), strict=True) if not read)
+
+    def notes(
+        self, query: str = "", *, filter: str = "", like: Sequence[Example] = (), unlike: Sequence[Example] = ()
+    ) -> list[str]:
+        """What is to be known of how a query is answered: which dates a filter goes by, how examples are compared.
+
+        Raises:
+            QueryError: what is wrong and what to do.
+        """
+        conditions = parse_query(query, filter=filter, words_required=False).filter
+        notes = []
+        if any(condition.key in ("before", "after") for condition in conditions.conditions):
+            taken, changed, unknown = self.library.catalog.selection.date_sources()
+            notes.append(
+                f"dates: of {taken} videos when they were filmed, of {changed} when their file last changed"
+                + (f"; {unknown} have none, and are neither before nor after" if unknown else "")
+            )
+        if (like or unlike) and self.model.pairwise:
+            notes.append(f"{self.model.system} compares texts with clips; examples are compared by coarse embeddings")
+        return notes
 
     # What is searched
 

@@ -51,6 +51,11 @@ def run_identity(recipe: Recipe, splits: Sequence[Split], fingerprints: dict[str
         del settings["train"][name]
     if not settings["train"]["compile"]:  # as before there was such a setting
         del settings["train"]["compile"]
+    if settings["anchor"] is None:
+        del settings["anchor"]
+    for name, default in (("second_beta", None), ("epsilon", None), ("text_dropout", None), ("batch_of", "clips")):
+        if settings["train"][name] == default:
+            del settings["train"][name]
     return json.dumps([settings, *(split.hash for split in splits), fingerprints], sort_keys=True, default=str)
 
 

@@ -32,7 +32,7 @@ from reelseek.training.pseudo import AfterEpoch, pseudo_labels
 from reelseek.training.recipe import PseudoRecipe, Recipe, read_recipe
 from reelseek.training.sampler import Sampler, mixture_parts
 from reelseek.training.schedule import rate_factor
-from reelseek.training.start import build_model, check_shared_loss, fitting_sample, load_matching
+from reelseek.training.start import build_model, check_shared_loss, fitting_sample, load_matching, set_text_dropout
 from reelseek.training.step import BatchStep, broken_layers
 from reelseek.training.validation import Validator
 
@@ -81,6 +81,8 @@ def train(
     reader, splits = _open_data(recipe, library)
     model = build_model(recipe, reader, splits[0])
     check_shared_loss(recipe, model)
+    if recipe.train.text_dropout is not None:
+        set_text_dropout(model, recipe.train.text_dropout)
     reader.step_by_step = dict(model.step_by_step)
     splits = (splits[0].read_by(model), splits[1])
     model.fit_inputs(*fitting_sample(reader, splits[0], recipe.train.seed))

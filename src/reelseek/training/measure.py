@@ -26,7 +26,7 @@ from reelseek.evaluation.ranks import (
     video_to_text_ranks,
 )
 from reelseek.library import Library
-from reelseek.library.elsewhere import require_library, threads_of
+from reelseek.library.cluster_work import require_library, threads_of
 from reelseek.library.source import FeatureSource
 from reelseek.library.tokens import TokenReader
 from reelseek.models.device import device_of, resolve_device

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from reelseek.cluster import Cluster
 from reelseek.errors import RecipeError, UsageError
-from reelseek.library.elsewhere import Files, require_library, run_in_folder, threads_of, write_files
+from reelseek.library.cluster_work import Files, require_library, run_in_folder, threads_of, write_files
 from reelseek.library.files import write_whole
 from reelseek.library.store import Library
 from reelseek.training.loop import train

@@ -28,9 +28,7 @@ def _answer(route: object) -> None:
 
 @pytest.mark.parametrize("width", [360, 1440])
 def test_ten_thousand_hits_scroll(films: str, visit, width: int) -> None:
-    page = visit(
-        f"{films}/#/search?q=cat", width=width, before=lambda page: page.route("**/v1/search", _answer)
-    )
+    page = visit(f"{films}/#/search?q=cat", width=width, before=lambda page: page.route("**/v1/search", _answer))
     page.locator(".grid .card").first.wait_for()
     begin = time.monotonic()
     frames = page.evaluate(

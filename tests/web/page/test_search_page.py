@@ -41,7 +41,7 @@ def test_a_moment_is_searched_played_and_left_by_keyboard_alone(films: str, visi
     page.locator("#viewer").wait_for(state="hidden")
     assert page.evaluate("document.activeElement.closest('[data-place]').dataset.place") == "2"
     again = visit(link)
-    again.locator('#viewer video[src], #viewer .notice:not([hidden])').first.wait_for()
+    again.locator("#viewer video[src], #viewer .notice:not([hidden])").first.wait_for()
     again.locator('.card.current[data-place="2"]').wait_for()
 
 

@@ -62,16 +62,16 @@ class Connection(sqlite3.Connection):
         query = "SELECT 1 FROM main.sqlite_master WHERE name = ?"
         return self.execute(query, (name,)).fetchone() is not None
 
-    def select_in(self, query: str, values: Iterable[object], *more: object) -> Iterator[tuple[Any, ...]]:
+    def select_in(self, query: str, values: Iterable[object]) -> Iterator[tuple[Any, ...]]:
         """Rows of a query for many values, some hundreds of them at a time.
 
         Args:
-            query: it holds `IN (?)`, which takes the values, and later a `?` for each of `more`.
+            query: it holds `IN (?)`, which takes the values.
         """
         iterator = iter(values)
         while block := list(islice(iterator, _VALUES_A_QUERY)):
             marks = ",".join("?" * len(block))
-            yield from self.execute(query.replace("IN (?)", f"IN ({marks})"), (*block, *more)).fetchall()
+            yield from self.execute(query.replace("IN (?)", f"IN ({marks})"), block).fetchall()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

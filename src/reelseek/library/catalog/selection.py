@@ -62,6 +62,13 @@ class Selection:
         query = f"SELECT c.number FROM changes c JOIN videos v ON c.video = v.id WHERE {condition} ORDER BY c.number"
         return [number for (number,) in self._connection.execute(query, values)]
 
+    def date_sources(self) -> tuple[int, int, int]:
+        """Of how many videos the date is when they were filmed, when their file last changed, and unknown."""
+        taken, dated, total = self._connection.execute(
+            f"SELECT count({_TAKEN}), count({_DATE}), count(*) FROM videos v"
+        ).fetchone()
+        return taken, dated - taken, total - dated
+
     def where(self, conditions: Filter) -> Sql:
         """A condition on a row `v` of the videos, and its values.
 

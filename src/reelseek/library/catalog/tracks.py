@@ -57,6 +57,24 @@ class Tracks:
         )
         return [_track_row(row) for row in rows]
 
+    def gaps(self, fingerprint: str, shard: int) -> tuple[list[tuple[int, int]], int]:
+        """Rows of a shard that no track names, as (first, behind the last), up to the last row that one names.
+
+        Returns:
+            These, and behind the last named row; 0 where there is none.
+        """
+        rows = self._connection.execute(
+            "SELECT previous, first_row FROM (SELECT first_row, max(first_row + steps) OVER (ORDER BY first_row"
+            " ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS previous FROM tracks"
+            " WHERE fingerprint = ? AND shard = ? AND steps > 0) WHERE first_row > coalesce(previous, 0)",
+            (fingerprint, shard),
+        ).fetchall()
+        (end,) = self._connection.execute(
+            "SELECT coalesce(max(first_row + steps), 0) FROM tracks WHERE fingerprint = ? AND shard = ? AND steps > 0",
+            (fingerprint, shard),
+        ).fetchone()
+        return [(previous or 0, first) for previous, first in rows], end
+
     def shard_ends(self) -> Iterator[tuple[str, Place]]:
         """Every shard in which tracks lie, as (fingerprint, (shard, behind the last row that a track names))."""
         key: tuple[str, int] = ("", -1)

@@ -6,6 +6,7 @@ from typing import Any
 
 from reelseek.library.catalog.connection import Connection
 from reelseek.library.records import Video
+from reelseek.library.texts import is_unicode
 from reelseek.media.address import FilePath, parse_path, path_bytes
 
 __all__ = ["FileState", "Videos"]
@@ -52,13 +53,19 @@ class Videos:
         return count, with_media, seconds
 
     def get(self, identifier: str) -> Video | None:
-        """The video of exactly this id."""
+        """The video of exactly this id; none has one that is no Unicode."""
+        if not is_unicode(identifier):
+            return None
         row = self._connection.execute(f"{_VIDEOS} WHERE id = ?", (identifier,)).fetchone()
         return _video(row) if row else None
 
     def at_path(self, path: FilePath) -> Video | None:
         """The video whose file is at exactly this absolute path."""
-        row = self._connection.execute(f"{_VIDEOS} WHERE path = ?", (path_bytes(path),)).fetchone()
+        try:
+            stored = path_bytes(path)
+        except UnicodeEncodeError:
+            return None  # no file can be called so
+        row = self._connection.execute(f"{_VIDEOS} WHERE path = ?", (stored,)).fetchone()
         return _video(row) if row else None
 
     def at_paths(self, paths: Iterable[FilePath]) -> list[Video]:

@@ -13,7 +13,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from reelseek.errors import ModelError, ReelseekError
 from reelseek.models.model import RetrievalModel
+from reelseek.models.settings import describe_problems
 from reelseek.models.systems import (
+    anchored,
     avlnet,
     ce,
     clip_mean,
@@ -34,7 +36,6 @@ from reelseek.models.systems import (
     xpool,
     zorro,
 )
-from reelseek.models.settings import describe_problems
 from reelseek.models.systems.registry import Systems
 from reelseek.plugins import describe_error
 
@@ -402,6 +403,14 @@ _PACKAGED: dict[str, System] = {
         missing="experts are fed side by side: an absent one is zeros there; refuse",
         experts={"appearance": 2048, "audio": 128},
         schedule={"optimizer": "adam", "rate": 1e-4, "decay": 0.933, "batch": 10, "epochs": 100},
+    ),
+    "anchored": System(
+        anchored.AnchoredConfig,
+        anchored.create,
+        paper="none: any system (`inner`) beside a ridge regression to frozen caption features, for few clips",
+        composition="inner system; mean features -> ridge -> caption features, less hubness; a share chosen of each",
+        missing="as the system inside; the anchor sums over what is present",
+        schedule={"optimizer": "adamw", "rate": 3e-4, "weight_decay": 0.01, "batch": 128, "epochs": 30},
     ),
 }  # fmt: skip
 

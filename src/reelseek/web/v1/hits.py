@@ -23,6 +23,8 @@ _SENTENCES = {
     "scene": ("looks like the place: {}", "the place fits"),
     "face": ("face: {}", "the faces fit"),
     "motion": ("moves like: {}", "it moves like it"),
+    "name": ("named: {}", "its name fits"),
+    "captions": ("described as: {}", "its caption fits"),
     "machine-written": ("described as: {}", "its description fits"),
 }
 _SEEN = ("looks like: {}", "it looks like it")

@@ -2,11 +2,14 @@
 
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Query, Request
+from fastapi import Path as PathParameter
 from starlette.concurrency import run_in_threadpool
 
+from reelseek.errors import MediaError
 from reelseek.library import Video
 from reelseek.library.filters import parse_filter
 from reelseek.library.names import printable
@@ -23,7 +26,7 @@ __all__ = ["LibraryName", "Opaque", "router"]
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=COMMON)
 _MOST_TEXTS = 20_000
-Opaque = Annotated[str, Path(max_length=64, description="id of the video, as hits and lists name it")]
+Opaque = Annotated[str, PathParameter(max_length=64, description="id of the video, as hits and lists name it")]
 LibraryName = Annotated[
     str | None, Query(max_length=200, description="which library; may be left out where there is one")
 ]
@@ -93,7 +96,22 @@ async def get_video(
     """One video: what it is, what was extracted from it, and what went wrong."""
     served = service.library(library, caller)
     answer = await run_in_threadpool(_video, request, served, id)
+    if answer.start_offset:  # else it is 0 in whatever form it is played
+        answer.start_offset = await _start_offset(request, served, id)
     return AnyJSON(answer.model_dump())
+
+
+async def _start_offset(request: Request, served: ServedLibrary, opaque: str) -> float:
+    """What the player shows as second 0; 0 of a file that cannot be played, too."""
+
+    def file() -> tuple[Video, Path]:
+        video = served.media.video(opaque)
+        return video, served.media.file(video)
+
+    try:
+        return await served.media.start_offset(request, *await run_in_threadpool(file))
+    except (Problem, MediaError):
+        return 0.0
 
 
 def _video(request: Request, served: ServedLibrary, opaque: str) -> video_schema.Video:

@@ -25,7 +25,7 @@ export function readTerms(text) {
   const quoted = phrases(text);
   const words = text.replace(TERM, (match, minus, key, value, plain, place) => {
     const name = key.toLowerCase();
-    if (!(name in KEYS) || quoted.some(([start, end]) => start <= place && place < end)) return match;
+    if (!Object.hasOwn(KEYS, name) || quoted.some(([start, end]) => start <= place && place < end)) return match;
     terms.push({ key: name, value: value ?? plain, negated: minus === "-" });
     return " ";
   });
@@ -67,8 +67,8 @@ export function completions(text, values) {
     return Object.keys(KEYS).filter((key) => key.startsWith(word.toLowerCase())).map((key) => ({ text: `${head}${minus}${key}:`, label: `${minus}${key}:`, explain: `${KEYS[key].explain}, as ${key}:${KEYS[key].example}` }));
   }
   const key = word.toLowerCase();
-  return (values[key] || []).filter((value) => value.toLowerCase().includes(part.toLowerCase())).slice(0, 8).map((value) => {
+  return (Object.hasOwn(KEYS, key) ? values[key] || [] : []).filter((value) => value.toLowerCase().includes(part.toLowerCase())).slice(0, 8).map((value) => {
     const term = writeTerm({ key, value, negated: Boolean(minus) });
-    return { text: `${head}${term} `, label: term, explain: KEYS[key]?.explain || "" };
+    return { text: `${head}${term} `, label: term, explain: KEYS[key].explain };
   });
 }

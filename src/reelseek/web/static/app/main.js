@@ -24,7 +24,7 @@ const PLACES = [
   { view: "library", words: "Library", icon: "library", needs: ["GET", "/v1/libraries"] },
   { view: "jobs", words: "Jobs", icon: "jobs", needs: ["GET", "/v1/jobs"] },
 ];
-const MODULES = { video: "./video.js", collections: "./collections.js", library: "./library.js", jobs: "./jobs.js" };
+const MODULES = new Map([["video", "./video.js"], ["collections", "./collections.js"], ["library", "./library.js"], ["jobs", "./jobs.js"]]);
 
 /** @type {Map<string, Page>} */
 const pages = new Map();
@@ -38,12 +38,12 @@ let turn = 0;
 
 /** @param {string} view @returns {Promise<Page>} */
 async function page(view) {
-  if (!pages.has(view)) pages.set(view, (await import(MODULES[view])).create());
+  if (!pages.has(view)) pages.set(view, (await import(/** @type {string} */ (MODULES.get(view)))).create());
   return /** @type {Page} */ (pages.get(view));
 }
 
 async function route() {
-  const mine = ++turn, place = read(), view = pages.has(place.view) || place.view in MODULES ? place.view : "search";
+  const mine = ++turn, place = read(), view = pages.has(place.view) || MODULES.has(place.view) ? place.view : "search";
   const next = await page(view);
   if (mine !== turn) return;
   if (next !== shown) {
@@ -115,10 +115,10 @@ async function start() {
 
 async function open() {
   if (read().view === "shared") { await openShared(); return; }
+  await loadSession();
   const can = await searchedBy();
   const answers = await Promise.all(PLACES.map((place) => offers(place.needs[0], place.needs[1])));
   offered = new Set(PLACES.filter((_, place) => answers[place]).map((place) => place.view));
-  await loadSession();
   await keeping.load().catch(() => {});
   const box = new Box({ search: (text) => search.askWords(text), upload: (file) => search.upload(file) });
   search = new SearchView({ box, canSearchBy: can });

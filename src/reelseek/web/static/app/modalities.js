@@ -2,12 +2,12 @@
 
 const WORDS = {
   appearance: "What it looks like", object: "Things in view", scene: "Places", motion: "Movement", face: "Faces",
-  audio: "Sounds", speech: "What is said", ocr: "Text on screen", text: "Captions", name: "Names of files", caption: "Captions",
+  audio: "Sounds", speech: "What is said", ocr: "Text on screen", text: "Captions", name: "Names of files", captions: "Captions",
 };
 const SEEN = ["appearance", "object", "scene", "motion", "face"];
 
 /** @param {string} modality or an expert */
-export const modalityWords = (modality) => WORDS[modality] || modality;
+export const modalityWords = (modality) => (Object.hasOwn(WORDS, modality) ? WORDS[modality] : modality);
 
 /**
  * What the box promises: no more than the experts of the library perceive.

@@ -28,7 +28,7 @@ export const isBlank = ({ words, image, clip, moment, like }) => !words && !imag
 /** @param {URLSearchParams} parameters @returns {Question} */
 export function fromAddress(parameters) {
   /** @type {Record<string, number>} */
-  const weights = {};
+  const weights = Object.create(null);
   for (const pair of parameters.getAll("weight")) {
     const cut = pair.lastIndexOf(":"), weight = Number(pair.slice(cut + 1));
     if (cut > 0 && Number.isFinite(weight) && weight >= 0) weights[pair.slice(0, cut)] = weight;

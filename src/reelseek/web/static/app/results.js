@@ -2,7 +2,7 @@
 import { post, Refusal } from "./api.js";
 import { toAddress, toBody } from "./question.js";
 
-const PAGE = 60;
+const FIRST_PAGE = 60, NEXT_PAGE = 100;
 const REMEMBERED = 12;
 /** @type {Map<string, Results>} */
 const remembered = new Map();
@@ -38,7 +38,7 @@ export class Results {
   more() {
     if (this.ended || this._loading) return this._loading || Promise.resolve();
     this.failure = null;
-    this._loading = post("/v1/search", { ...toBody(this.question), limit: PAGE, ...(this._token ? { page_token: this._token } : {}) })
+    this._loading = post("/v1/search", { ...toBody(this.question), limit: this._token ? NEXT_PAGE : FIRST_PAGE, ...(this._token ? { page_token: this._token } : {}) })
       .then((answer) => this._take(answer), (error) => this._refuse(error))
       .finally(() => { this._loading = null; });
     return this._loading;

@@ -118,8 +118,9 @@ export class SearchView {
     const detail = await library(this._question.library).catch(() => null);
     this._values = { has: ["speech", "text", "sound"], folder: detail?.folders_of_videos || [], split: detail?.splits || [] };
     this._box.values = this._values;
-    this._modalities = await modalities(this._question.library).catch(() => []);
-    this._box.placeholder = promise(this._modalities);
+    const perceived = await modalities(this._question.library).catch(() => []);
+    this._modalities = [...perceived, "name", ...(detail?.captions ? ["captions"] : [])];
+    this._box.placeholder = promise(perceived);
     if (this._panels.open) this._panels.draw();
   }
 

@@ -150,7 +150,7 @@ class VideoPage {
     const tracks = (video.tracks || []).map((/** @type {any} */ track) => h("li", {}, h("b", {}, modalityWords(track.modality)), ` ${track.expert}, ${count(track.steps, "step")}${track.note ? `: ${track.note}` : ""}`));
     const failures = (video.failures || []).map((/** @type {any} */ failure) => h("li", {}, h("b", {}, failure.expert || "the file"), ` ${failure.reason}`));
     const content = h("div", { class: "facts-list" }, h("dl", { class: "pairs" }, ...facts.filter(([, value]) => value).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
-      tracks.length > 0 && [h("h3", {}, "What was extracted"), h("ul", {}, ...tracks)], failures.length > 0 && [h("h3", {}, "What failed"), h("ul", { class: "failures" }, ...failures)]);
+      tracks.length > 0 && [h("h2", {}, "What was extracted"), h("ul", {}, ...tracks)], failures.length > 0 && [h("h2", {}, "What failed"), h("ul", { class: "failures" }, ...failures)]);
     return { name: "about", words: "About", content };
   }
 

@@ -1,7 +1,7 @@
 """Writes the clip that `reelseek doctor` runs every expert on: src/reelseek/experts/sample.mp4.
 
 Three seconds that the studio draws, with a title, a spoken line (so espeak-ng is needed) and a melody: something for
-each modality. Run: python benchmarks/sample_clip.py
+each modality. Run: python benchmarks/packaged/sample_clip.py
 """
 
 import tempfile
