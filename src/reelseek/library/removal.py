@@ -267,7 +267,9 @@ def _erase_tracks(storage: Storage, spans: _Spans | None) -> None:
     for fingerprint, numbers in sorted(holes.items()):
         shards = files[fingerprint]
         in_place: set[int] = set()
-        for shard in numbers if spans is not None else ():
+        for shard in numbers:
+            if spans is None:
+                break
             gaps = spans.get((fingerprint, shard))
             if _is_overwritten(tracks, fingerprint, shards, shard):
                 shards.erase(shard, *((gaps, None) if gaps is not None else tracks.gaps(fingerprint, shard)))
