@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.search.talks import add_talk
+from tests.search.talks import add_talk, make_talks
 
 from reelseek.errors import QueryError
 from reelseek.experts.expert import Text, Track
@@ -110,9 +110,12 @@ def test_k_hits_come_back_whenever_k_exist(library: Library) -> None:
     assert searcher.search(QUERY, filter="after:2090") == []
 
 
-def test_exact_search_and_pairs_are_filtered_alike(library: Library) -> None:
-    by_neighbours = Searcher(library).search(QUERY, k=5, filter="folder:day1")
-    assert Searcher(library, exact=True).search(QUERY, k=5, filter="folder:day1") == by_neighbours
+def test_exact_search_finds_what_lies_behind_all_candidates(tmp_path: Path) -> None:
+    with make_talks(tmp_path / "library", 130) as library:
+        ranked = [hit.video for hit in Searcher(library).search(QUERY, k=130)]
+        last = f"name:{ranked[-1]}"
+        assert [hit.video for hit in Searcher(library, exact=True).search(QUERY, k=1, filter=last)] == ranked[-1:]
+        assert [hit.video for hit in Searcher(library).search(QUERY, k=1, filter=last)] == ranked[-1:]
 
 
 def test_a_line_of_a_filtered_video_is_not_crowded_out(tmp_path: Path) -> None:
