@@ -80,9 +80,7 @@ def test_a_kept_moment_is_let_go_with_the_same_key(workshop, visit) -> None:
     page = visit(f"{workshop[0]}/#/search?library=films&q=a+dog")
     page.locator(".grid .open").first.focus()
     kept = page.locator('.card[data-place="0"] [aria-pressed=true][aria-label=Kept]')
-    states = ["attached", "detached"]
-    if kept.count():  # another search kept the same moment
-        states.reverse()
+    states = ("detached", "attached") if kept.count() else ("attached", "detached")
     for state in states:
         page.keyboard.press("s")
         kept.wait_for(state=state)
