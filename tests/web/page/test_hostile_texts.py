@@ -1,4 +1,4 @@
-"""What files, captions, subtitles and people are called is shown as it is written, and never becomes part of the page."""
+"""Names of files, captions, subtitles and people are shown as they are written, and never become part of the page."""
 
 import shutil
 from collections.abc import Iterator
