@@ -9,8 +9,14 @@ import pytest
 from reelseek.cluster import Cluster, connect
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["RAY_raylet_start_wait_time_s"] = "600"  # noqa: SIM112 - a busy machine takes longer than the usual 60
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray's own spelling; else all other work comes first
 NODE = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
+
+
+def add_second(machines: Any) -> Any:
+    """Add the node whose tasks see SECOND=yes."""
+    return machines.add_node(num_cpus=1, env_vars={"SECOND": "yes"}, **NODE)
 
 
 @pytest.fixture(scope="package")
@@ -21,7 +27,7 @@ def machines() -> Iterator[Any]:
 
     machines = Machines(initialize_head=True, head_node_args={"num_cpus": 0, **NODE})
     machines.add_node(num_cpus=1, **NODE)
-    machines.add_node(num_cpus=1, env_vars={"SECOND": "yes"}, **NODE)
+    machines.second = add_second(machines)
     ray.init(address=machines.address, log_to_driver=False, logging_level="ERROR")
     yield machines
     ray.shutdown()

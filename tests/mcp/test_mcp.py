@@ -4,6 +4,7 @@ import base64
 import contextlib
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -47,7 +48,8 @@ def _run(searcher: Searcher, jobs: Jobs | None, steps: Callable[[Client], Any]) 
     """Steps of a client beside a server in this process."""
 
     async def run() -> None:
-        server = create_server(LibraryTools(serve_library(searcher, copies_gb=0), jobs), read_only=jobs is None)
+        served = serve_library(searcher, copies_gb=0)
+        server = create_server(LibraryTools(lambda: served, jobs), read_only=jobs is None)
         async with Client(server) as client:
             await steps(client)
 
@@ -136,7 +138,8 @@ def test_read_only_has_no_tool_that_changes(searcher: Searcher) -> None:
 def test_over_standard_input_and_output(library_path: Path, tmp_path: Path) -> None:
     async def run() -> None:
         arguments = ["-m", "reelseek.cli.main", "mcp", str(library_path), "--state", str(tmp_path / "state")]
-        async with Client(StdioServerParameters(command=sys.executable, args=arguments)) as client:
+        server = StdioServerParameters(command=sys.executable, args=arguments, env=dict(os.environ))
+        async with Client(server) as client:
             hits = (await _call(client, "search", query="a cat", limit=1))["hits"]
             assert len(hits) == 1
             job = await _call(client, "add_job", kind="index", arguments={"action": "verify"})
@@ -154,23 +157,25 @@ async def _served(library: Path, *options: str) -> AsyncIterator[str]:
     with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as process:
         lines = iter(process.stderr.readline, "")
         address = next(line for line in lines if line.startswith("http://")).split()[0]
-        yield address
-        process.terminate()
+        try:
+            yield address
+        finally:
+            process.kill()
 
 
 def test_over_http_with_a_token(library_path: Path) -> None:
     import httpx2
 
     async def run() -> None:
-        async with _served(library_path, "--token", "a secret word") as address:
+        async with _served(library_path, "--token", "a-secret-word") as address:
             url = address.partition("?")[0]
-            async with httpx2.AsyncClient() as http:
+            async with httpx2.AsyncClient(timeout=300) as http:
                 assert (await http.post(url, json={})).status_code == 401
-                evil = {"Authorization": "Bearer a secret word", "Origin": "http://evil.example"}
+                evil = {"Authorization": "Bearer a-secret-word", "Origin": "http://evil.example"}
                 assert (await http.post(url, json={}, headers=evil)).status_code == 403
-            headers = {"Authorization": "Bearer a secret word"}
+            headers = {"Authorization": "Bearer a-secret-word"}
             async with (
-                httpx2.AsyncClient(headers=headers) as http,
+                httpx2.AsyncClient(headers=headers, timeout=300) as http,
                 Client(streamable_http_client(url, http_client=http)) as client,
             ):
                 assert len((await _call(client, "search", query="a cat", limit=2))["hits"]) == 2

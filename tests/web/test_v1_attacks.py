@@ -190,9 +190,9 @@ def test_no_range_breaks_the_media(client: TestClient, wrong: str) -> None:
 
 @pytest.fixture
 def port(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    running = uvicorn.Server(uvicorn_config(app))
-    running.config.load()
-    running.lifespan = _NoLifespan()
+    config = uvicorn_config(app)
+    config.lifespan = "off"  # the service goes on when this server ends
+    running = uvicorn.Server(config)
     (listener,) = bind("127.0.0.1", 0)
     listener.listen(16)
     thread = threading.Thread(target=asyncio.run, args=(running.serve([listener]),), daemon=True)
@@ -200,17 +200,6 @@ def port(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     yield listener.getsockname()[1]
     running.should_exit = True
     thread.join(60)
-
-
-class _NoLifespan:
-    """So that the service goes on when this server ends."""
-
-    should_exit = False
-    state: dict[str, object] = {}  # noqa: RUF012
-
-    async def startup(self) -> None: ...
-
-    async def shutdown(self) -> None: ...
 
 
 def test_a_body_that_trickles_is_given_up_and_nothing_of_it_stays(

@@ -172,7 +172,7 @@ def _add_body(document: Schema, method: _Method, contents: Mapping[str, Schema])
     schema = described["schema"]
     target = document["components"]["schemas"].get(str(schema.get("$ref", "")).rpartition("/")[2], schema)
     if "properties" not in target:
-        method.parameters.append(_Parameter("body", "body", annotation(schema), True, "see its types"))
+        method.parameters.append(_Parameter("body", "whole", annotation(schema), True, "one of these kinds"))
         method.body = "Body(body)"
         return
     required = target.get("required", ())
@@ -210,8 +210,8 @@ def _class(name: str, transport: str, methods: list[_Method], *, asynchronous: b
 
 
 def _method_source(method: _Method, asynchronous: bool) -> str:
-    positional = [one.declare() for one in method.parameters if one.kind == "path"]
-    others = [one.declare() for one in method.parameters if one.kind != "path"]
+    positional = [one.declare() for one in method.parameters if one.kind in ("path", "whole")]
+    others = [one.declare() for one in method.parameters if one.kind not in ("path", "whole")]
     arguments = ", ".join(["self", *positional, *(["*", *others] if others else [])])
     events = method.content == "events"
     answer = f"{'Async' if asynchronous else ''}Iterator[Event]" if events else method.answer
@@ -220,8 +220,8 @@ def _method_source(method: _Method, asynchronous: bool) -> str:
     if events:
         headers = [one for one in method.parameters if one.kind == "header"]
         texts = ", ".join(f'"{one.name}": {one.python}' for one in headers)
-        made = f"{{name: value for name, value in {{{texts}}}.items() if value is not None}}"
-        line = f"return self._transport.follow({call}, {made})"
+        headers_source = f"{{name: value for name, value in {{{texts}}}.items() if value is not None}}"
+        line = f"return self._transport.follow({call}, {headers_source})"
     else:
         waiting = "await " if asynchronous else ""
         line = f"return {waiting}self._transport.call({call}, {method.of('query')}, {method.body})"

@@ -87,7 +87,7 @@ class _Transport:
 
 def _text(value: object) -> Any:
     if isinstance(value, list | tuple):
-        return [_text(each) for each in value]
+        return [_text(element) for element in value]
     return ("true" if value else "false") if isinstance(value, bool) else str(value)
 
 

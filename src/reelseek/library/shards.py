@@ -211,17 +211,18 @@ class Shards:
         """Bytes of both files of a shard."""
         return sum(_size(path) for path in self._files(shard))
 
-    def erase(self, shard: int, gaps: Sequence[tuple[int, int]], end: int) -> None:
+    def erase(self, shard: int, gaps: Sequence[tuple[int, int]], end: int | None) -> None:
         """Overwrite rows of a shard where they lie; that is on disk when this returns.
 
         Args:
             gaps: first rows, and the ones behind the last.
-            end: all from this row on are overwritten, too.
+            end: all from this row on are overwritten, too, if it is not None.
         """
         for path, width in zip(self._files(shard), self._row_bytes(), strict=True):
             if path.exists():
-                spans = [(first * width, last * width) for first, last in gaps]
-                _overwrite(path, [*spans, (end * width, _size(path))])
+                size = _size(path)
+                spans = [(first * width, min(last * width, size)) for first, last in gaps]
+                _overwrite(path, [*spans, *([(end * width, size)] if end is not None else [])])
 
     def _most_rows(self) -> int:
         return min(_ROWS_A_SHARD, _BYTES_A_SHARD // sum(self._row_bytes()))

@@ -58,13 +58,17 @@ class LibraryTools:
     """The calls, over one library.
 
     Args:
-        served: the library, what searches it, and its videos by opaque id.
+        serve: returns the library, what searches it, and its videos by opaque id; may wait until they are loaded.
         jobs: None where nothing may be changed.
     """
 
-    def __init__(self, served: ServedLibrary, jobs: Jobs | None) -> None:
-        self._served, self._jobs = served, jobs
+    def __init__(self, serve: Callable[[], ServedLibrary], jobs: Jobs | None) -> None:
+        self._serve, self._jobs = serve, jobs
         self._lock = threading.Lock()  # a searcher serves one thread at a time
+
+    @property
+    def _served(self) -> ServedLibrary:
+        return self._serve()
 
     @property
     def _searcher(self) -> Searcher:

@@ -136,7 +136,7 @@ class _Lists:
         self.index, self.probes = index, probes
         inner: Any = faiss.downcast_index(index.index)
         lists = faiss.downcast_InvertedLists(inner.invlists)
-        self._mapped = lists if hasattr(lists, "totsize") else None
+        self._mapped: Any = lists if hasattr(lists, "totsize") else None
         self._bytes_a_list = inner.ntotal * (lists.code_size + 8) // max(1, inner.nlist)
         self._touched = 0
 
@@ -351,12 +351,13 @@ class Neighbours:
         Args:
             numbers: the list of each group.
         """
-        dim, quantizer, inner = sample.shape[1], faiss.clone_index(centres), None
+        dim = sample.shape[1]
+        quantizer: Any = faiss.clone_index(centres)
         parts: tuple[Any, ...] = (quantizer, dim, centres.ntotal)
-        if codes == "bits":
-            inner = faiss.IndexIVFRaBitQ(*parts, faiss.METRIC_INNER_PRODUCT)
-        else:
-            inner = faiss.IndexIVFScalarQuantizer(*parts, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
+        kind: Any = faiss.IndexIVFRaBitQ
+        if codes != "bits":
+            kind, parts = faiss.IndexIVFScalarQuantizer, (*parts, faiss.ScalarQuantizer.QT_8bit)
+        inner = kind(*parts, faiss.METRIC_INNER_PRODUCT)
         turn: Any = faiss.RandomRotationMatrix(dim, dim)
         turn.init(_SEED)
         index: Any = faiss.IndexPreTransform(turn, inner)
@@ -441,7 +442,7 @@ class Neighbours:
         """
         index = _map_lists(str(path), path)
         inner: Any = faiss.downcast_index(index.index)
-        inverted = faiss.downcast_InvertedLists(inner.invlists)
+        inverted: Any = faiss.downcast_InvertedLists(inner.invlists)
         length = int(inverted.code_size)
         vectors = index.chain.at(0).apply(self._group_vectors(groups))
         _, nearest = faiss.downcast_index(inner.quantizer).search(vectors, 1)

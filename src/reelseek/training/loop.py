@@ -21,6 +21,7 @@ from reelseek.models import parallel
 from reelseek.models.device import device_of, matmul_precision, peak_memory, resolve_device
 from reelseek.models.model import Batch, RetrievalModel
 from reelseek.models.once import encode_once
+from reelseek.models.planning import AttentionPlanner
 from reelseek.training.batches import BatchReader
 from reelseek.training.card import training_card, training_record
 from reelseek.training.caveats import pack_videos, training_caveats
@@ -187,8 +188,9 @@ class Trainer:
             shifts=model.shifts, experts=len(reader.dims),
         )  # fmt: skip
         self.batch_reader = BatchReader(
-            reader, splits[0], recipe.train, library=library, pseudo_labels=None, pin=self.device.type == "cuda"
-        )
+            reader, splits[0], recipe.train, library=library, pseudo_labels=None, pin=self.device.type == "cuda",
+            planner=self._planner(),
+        )  # fmt: skip
         self.step = BatchStep(model, recipe.train, self.device)
         self.validator = Validator(reader, splits[1], recipe.train.metric)
         self.state = RunState(model, build_optimizer(model, recipe.train, self.device))
@@ -199,6 +201,11 @@ class Trainer:
             longer = run_identity(replace(recipe, train=replace(recipe.train, epochs=1)), splits, reader.fingerprints)
         identity = run_identity(recipe, splits, reader.fingerprints)
         self.checkpoints = Checkpoints(out, identity, recipe.train.epochs, longer)
+
+    def _planner(self) -> AttentionPlanner | None:
+        """Plan ahead for an accelerator, whose queue runs empty while this process plans; on a CPU it costs more than
+        it saves, and compiled code plans for itself."""
+        return None if self.device.type == "cpu" or self.config.compile else AttentionPlanner(self.model)
 
     def resume(self) -> None:
         """Continue the run that the folder of the main process holds, if it holds one.

@@ -1,11 +1,15 @@
 """The application that serves libraries: the interface `/v1`, what tells how the server is, and the page."""
 
+import sqlite3
+
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
+from reelseek.errors import ReelseekError
 from reelseek.web.metrics import add_metrics
+from reelseek.web.problems import Problem
 from reelseek.web.service import Service
-from reelseek.web.shell import add_static, new_app
+from reelseek.web.shell import Resource, add_static, new_app
 from reelseek.web.state_services import Opener, StateServices
 from reelseek.web.v1 import (
     accounts,
@@ -47,7 +51,7 @@ def create_app(
         services: jobs, accounts and collections; None keeps nothing.
         opener: see `StateServices.start`.
     """
-    resources = [service] if services is None else [services, service]
+    resources: list[Resource] = [service] if services is None else [services, service]
     app = new_app(resources, token=token, host=host, services=services)
     app.state.service = service
     if services is not None:
@@ -70,5 +74,8 @@ def _add_readiness(app: FastAPI, service: Service) -> None:
     @app.get("/readyz", tags=["server"], operation_id="get_readiness", responses=problems(503))
     async def ready() -> dict[str, str]:
         """Whether the server can answer searches: every library can be read."""
-        await run_in_threadpool(check)
+        try:
+            await run_in_threadpool(check)
+        except (OSError, sqlite3.Error, ReelseekError) as error:
+            raise Problem(503, "not ready", f"a library cannot be read: {error}", retry_seconds=5) from error
         return {"status": "ready"}

@@ -1,4 +1,4 @@
-"""What files, captions, subtitles and people are called is shown as it is written, and never becomes part of the page."""
+"""Names of files, subtitles and messages are shown as they are written, and never become part of the page."""
 
 import shutil
 from collections.abc import Iterator
@@ -24,12 +24,13 @@ def hostile(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     film = next(path for path in sorted(archive.iterdir()) if path.suffix == ".mp4")
     shutil.copy(film, folder / NAME)
     (folder / NAME).with_suffix(".srt").write_text(f"1\n00:00:00,000 --> 00:00:02,000\n{SAID}\n", "utf-8")
-    captions = folder / "captions.jsonl"
-    captions.write_text("", "utf-8")
     with Library.open(folder / "library", create=True) as library:
         report = add(library, [folder], experts=["object", "speech"], workers=1)
         assert not report.failed
-    with served(create_app(Service([serve_library(Searcher(Library.open(folder / "library")))]))) as address:
+    with (
+        Library.open(folder / "library") as library,
+        served(create_app(Service([serve_library(Searcher(library))]))) as address,
+    ):
         yield address
 
 

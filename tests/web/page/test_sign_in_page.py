@@ -12,7 +12,7 @@ pytestmark = pytest.mark.browser
 def test_a_reader_signs_in_and_is_not_offered_to_write(start_team: Callable[..., object], visit) -> None:
     team = start_team(names=("library",))
     team.services.identities.accounts.add("Ann", password="correct horse", scopes=["read"])
-    with served(team.client.app) as address:
+    with served(team.client.app, lifespan="off") as address:
         page = visit(f"{address}/#/search?q=a+cat", width=360)
         page.get_by_role("heading", name="Sign in").wait_for()
         check(page)

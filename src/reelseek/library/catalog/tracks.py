@@ -64,16 +64,22 @@ class Tracks:
             These, and behind the last named row; 0 where there is none.
         """
         rows = self._connection.execute(
-            "SELECT previous, first_row FROM (SELECT first_row, max(first_row + steps) OVER (ORDER BY first_row"
-            " ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS previous FROM tracks"
-            " WHERE fingerprint = ? AND shard = ? AND steps > 0) WHERE first_row > coalesce(previous, 0)",
+            "SELECT first_row, steps FROM tracks WHERE fingerprint = ? AND shard = ? AND steps > 0 ORDER BY first_row",
             (fingerprint, shard),
-        ).fetchall()
-        (end,) = self._connection.execute(
-            "SELECT coalesce(max(first_row + steps), 0) FROM tracks WHERE fingerprint = ? AND shard = ? AND steps > 0",
-            (fingerprint, shard),
+        )
+        gaps, end = [], 0
+        for first, steps in rows:
+            if first > end:
+                gaps.append((end, first))
+            end = max(end, first + steps)
+        return gaps, end
+
+    def count_steps(self, fingerprint: str, shard: int) -> int:
+        """How many rows of a shard tracks name."""
+        (count,) = self._connection.execute(
+            "SELECT total(steps) FROM tracks WHERE fingerprint = ? AND shard = ?", (fingerprint, shard)
         ).fetchone()
-        return [(previous or 0, first) for previous, first in rows], end
+        return int(count)
 
     def shard_ends(self) -> Iterator[tuple[str, Place]]:
         """Every shard in which tracks lie, as (fingerprint, (shard, behind the last row that a track names))."""

@@ -8,6 +8,7 @@ import threading
 import zipfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
@@ -92,10 +93,10 @@ class Archive:
             self._closed.set()
 
     def _write(self) -> None:
-        pipe = _Pipe(self._chunks, self._closed)
+        pipe: Any = _Pipe(self._chunks, self._closed)  # all of a file that an archive asks for
         folder = Path(tempfile.mkdtemp(dir=self._scratch, prefix="cut-"))
         try:
-            with zipfile.ZipFile(pipe, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:  # type: ignore[arg-type]
+            with zipfile.ZipFile(pipe, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
                 notes = list(self._add_cuts(archive, folder))
                 archive.writestr("moments.csv", to_csv(self._rows))
                 if notes:

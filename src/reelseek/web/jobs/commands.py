@@ -76,8 +76,8 @@ class Commands:
             return self._remove(arguments, library)
         if job.kind == "index":
             device = _options(arguments, "device") if arguments["action"] in ("build", "rebuild") else []
-            model = [] if arguments["action"] == "verify" else [self.model(arguments["model"], job.kind)]
-            return ["index", arguments["action"], *device, "--", folder, *model]
+            models = [] if arguments["action"] == "verify" else [self.model(arguments["model"], job.kind)]
+            return ["index", arguments["action"], *device, "--", folder, *models]
         if job.kind == "scan":
             out = self._subfolder("scans") / f"{job.id}.jsonl"
             options = _options(arguments, "test", "train", "expert", "window", "top", "device")
@@ -165,7 +165,7 @@ class Commands:
             raise UsageError(f"the recipe is no TOML: {error}") from error
         recipe = read_recipe(settings, arguments.get("set", ()))
         system = recipe.model.get("system")
-        if system not in SYSTEMS or not SYSTEMS[system].trained:
+        if not isinstance(system, str) or system not in SYSTEMS or not SYSTEMS[system].trained:
             trained = ", ".join(name for name, entry in SYSTEMS.items() if entry.trained)
             raise UsageError(f"model.system is {system!r}; systems that can be trained are: {trained}")
         paths = [text for text in _texts(asdict(recipe)) if text.startswith(("/", "~", ".")) or "\\" in text]

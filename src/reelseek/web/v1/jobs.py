@@ -17,11 +17,11 @@ from reelseek.web.jobs.service import Jobs
 from reelseek.web.problems import AnyJSON, Problem
 from reelseek.web.service import Caller, Reader, ServiceOf, require
 from reelseek.web.state_services import JobsOf, opened_library, still_admitted
-from reelseek.web.v1.answers import COMMON, problems
+from reelseek.web.v1.answers import problems
 
 __all__ = ["Writer", "job_json", "router"]
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses={**COMMON, **problems(409, 410, 507)})
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=problems(409, 410, 507))
 Writer = Annotated[Caller, Depends(require("write"))]
 Identifier = Annotated[str, Path(pattern="^[0-9a-f]{16}$", description="id of the job")]
 _LOOK_SECONDS = 0.4

@@ -12,14 +12,14 @@ from reelseek.web.guesses import Guesses
 from reelseek.web.problems import AnyJSON, Problem
 from reelseek.web.service import ServedLibrary, Service, ServiceOf
 from reelseek.web.state_services import CollectionsOf
-from reelseek.web.v1.answers import COMMON, JPEG, problems
+from reelseek.web.v1.answers import JPEG, problems
 from reelseek.web.v1.collections import collection_json
 from reelseek.web.v1.exports import cut_file
 from reelseek.web.v1.moments import video_name
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1/shared", tags=["shared"], responses={**COMMON, **problems(409, 410, 507)})
+router = APIRouter(prefix="/v1/shared", tags=["shared"], responses=problems(409, 410, 507))
 Secret = Annotated[str, Path(min_length=8, max_length=100, description="the secret of the link")]
 Number = Annotated[int, Path(ge=0, lt=10_000, description="of the moment in the collection, from 0")]
 _CLIP: dict[int | str, dict[str, Any]] = {

@@ -17,14 +17,14 @@ from reelseek.web.media import opaque_id
 from reelseek.web.problems import AnyJSON, Problem
 from reelseek.web.service import Reader, ServedLibrary, ServiceOf
 from reelseek.web.v1 import video_schema
-from reelseek.web.v1.answers import COMMON, problems
+from reelseek.web.v1.answers import problems
 from reelseek.web.v1.hits import STRIP_FRAMES, shown, video_address
 from reelseek.web.v1.pages import encode_token, name_after
 from reelseek.web.v1.video_schema import CaptionList, CaptionRow, VideoList, VideoRow
 
 __all__ = ["LibraryName", "Opaque", "router"]
 
-router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=COMMON)
+router = APIRouter(prefix="/v1/videos", tags=["videos"])
 _MOST_TEXTS = 20_000
 Opaque = Annotated[str, PathParameter(max_length=64, description="id of the video, as hits and lists name it")]
 LibraryName = Annotated[
@@ -68,25 +68,25 @@ def _list(request: Request, served: ServedLibrary, after: str, limit: int, filte
     rows = videos[:limit]
     counts = Counter(failure.video for failure in catalog.failures.of_videos(video.id for video in rows))
     return VideoList(
-        data=[VideoRow(**_row(request, served, video, counts[video.id])) for video in rows],
+        data=[_row(request, served, video, counts[video.id]) for video in rows],
         page=video_schema.ListPage(next_token=encode_token(rows[-1].id) if len(videos) > limit else None),
     )
 
 
-def _row(request: Request, served: ServedLibrary, video: Video, failed: int) -> dict[str, object]:
+def _row(request: Request, served: ServedLibrary, video: Video, failed: int) -> VideoRow:
     """What a list and the video itself have in common."""
     opaque = opaque_id(video.id)
     state = served.library.catalog.videos.file_state(video.id)
-    return {
-        "id": opaque,
-        "name": printable(video.id),
-        "duration": video.duration,
-        "size": state[0] if state else None,
-        "split": video.split,
-        "failed": failed,
-        "thumbnail": video_address(request, served, opaque, "/thumbnail", at=0),
-        "play": video_address(request, served, opaque, "/media") if video.path is not None else None,
-    }
+    return VideoRow(
+        id=opaque,
+        name=printable(video.id),
+        duration=video.duration,
+        size=state[0] if state else None,
+        split=video.split,
+        failed=failed,
+        thumbnail=video_address(request, served, opaque, "/thumbnail", at=0),
+        play=video_address(request, served, opaque, "/media") if video.path is not None else None,
+    )
 
 
 @router.get("/{id}", operation_id="get_video", response_model=video_schema.Video, responses=problems(410))
@@ -122,9 +122,12 @@ def _video(request: Request, served: ServedLibrary, opaque: str) -> video_schema
     texts = [text for owner in video.owners for text in library.texts(owner)]
     strip = {"start": 0, "end": video.duration or 0, "frames": STRIP_FRAMES}
     return video_schema.Video(
-        **_row(request, served, video, len(failures)),
+        **_row(request, served, video, len(failures)).model_dump(),
         taken=info.get("taken"),
-        **{name: info.get(name) for name in ("format", "width", "height", "fps")},
+        format=info.get("format"),
+        width=info.get("width"),
+        height=info.get("height"),
+        fps=info.get("fps"),
         start_offset=float(info.get("start") or 0),
         tracks=[
             video_schema.TrackRow(expert=t.expert, modality=t.modality, steps=t.steps, dim=t.dim, note=t.note)
