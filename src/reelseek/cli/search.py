@@ -22,6 +22,22 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 
+_Without = Annotated[
+    list[str] | None, typer.Option(help="Leave out a modality or expert: videos are embedded without it.")
+]
+_Weights = Annotated[list[str] | None, typer.Option(help="Weigh a modality or expert: ocr=2; 0 leaves it out.")]
+_Filter = Annotated[
+    str, typer.Option(help="Which videos count: folder:holiday before:2020 has:speech -name:old longer:90s.")
+]
+_Like = Annotated[
+    list[str] | None,
+    typer.Option(help="Nearer to an example: VIDEO@12-18 of the library (then :MODALITY), a picture, or footage."),
+]
+_Curve = Annotated[
+    Path | None, typer.Option(help="With --video: draw its similarity, OUT.png and OUT.svg, or a page OUT.html.")
+]
+
+
 def search(
     library: Annotated[Path, typer.Argument(help="Folder of the library.")],
     query: Annotated[
@@ -30,27 +46,16 @@ def search(
     k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 10,
     group_by: Annotated[str, typer.Option(help="moment or video.")] = "moment",
     model: Annotated[str, typer.Option(help="A model's folder, or concepts.")] = "concepts",
-    without: Annotated[
-        list[str] | None, typer.Option(help="Leave out a modality or expert: videos are embedded without it.")
-    ] = None,
-    weights: Annotated[
-        list[str] | None, typer.Option(help="Weigh a modality or expert: ocr=2; 0 leaves it out.")
-    ] = None,
-    filter: Annotated[
-        str, typer.Option(help="Which videos count: folder:holiday before:2020 has:speech -name:old longer:90s.")
-    ] = "",
+    without: _Without = None,
+    weights: _Weights = None,
+    filter: _Filter = "",
     offset: Annotated[int, typer.Option(min=0, help="Step over so many hits, for the next page.")] = 0,
-    like: Annotated[
-        list[str] | None,
-        typer.Option(help="Nearer to an example: VIDEO@12-18 of the library (then :MODALITY), a picture, or footage."),
-    ] = None,
+    like: _Like = None,
     unlike: Annotated[list[str] | None, typer.Option(help="Less like an example.")] = None,
     then: Annotated[str | None, typer.Option(help="What must follow in the same video.")] = None,
     within_seconds: Annotated[float, typer.Option(help="How soon, with --then.")] = 30.0,
     video: Annotated[str | None, typer.Option(help="Look only inside this video, second by second.")] = None,
-    curve: Annotated[
-        Path | None, typer.Option(help="With --video: draw its similarity, OUT.png and OUT.svg, or a page OUT.html.")
-    ] = None,
+    curve: _Curve = None,
     why_not: Annotated[str | None, typer.Option(help="Explain why this video is not higher.")] = None,
     queries: Annotated[Path | None, typer.Option(help="A file: one query a line, or id<TAB>query.")] = None,
     run: Annotated[Path | None, typer.Option(help="Write a TREC run here.")] = None,
@@ -79,17 +84,8 @@ def search(
             for name, texts in (("like", like), ("unlike", unlike))
         }
         follows = None if then is None else Then(then, within_seconds)
-
-        def answer(query_id: str, text: str) -> "list[Hit]":
-            if video is None:
-                return searcher.search(
-                    text, k=k, offset=offset, group_by=group_by, then=follows, query_id=query_id,  # type: ignore[arg-type]
-                    **options, **shown,
-                )  # fmt: skip
-            inside = searcher.within(text, video, k=k, query_id=query_id, **options)
-            if curve is not None:
-                _draw(inside, curve, opened)
-            return list(inside.hits)
+        of_library = {"offset": offset, "group_by": group_by, "then": follows, **shown}
+        answer = _answerer(searcher, {"k": k, **options}, of_library, video, curve)
 
         def notes(text: str) -> list[str]:
             return searcher.notes(text, filter=filter, **shown)
@@ -125,6 +121,26 @@ def _check_inside(
 
 Answer = Callable[[str, str], "list[Hit]"]
 Notes = Callable[[str], list[str]]
+
+
+def _answerer(
+    searcher: "Searcher", options: dict[str, Any], of_library: dict[str, Any], video: str | None, curve: Path | None
+) -> Answer:
+    """What answers a query by its id and its text: the library, or one video, whose curve may be drawn.
+
+    Args:
+        of_library: options of a search in the library alone.
+    """
+
+    def answer(query_id: str, text: str) -> "list[Hit]":
+        if video is None:
+            return searcher.search(text, query_id=query_id, **options, **of_library)
+        inside = searcher.within(text, video, query_id=query_id, **options)
+        if curve is not None:
+            _draw(inside, curve, searcher.library)
+        return list(inside.hits)
+
+    return answer
 
 
 def _answer_one(

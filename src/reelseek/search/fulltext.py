@@ -13,7 +13,17 @@ from reelseek.library.store import Library
 from reelseek.library.words import is_character, token_runs, tokens
 from reelseek.search.spelling import nearest_words
 
-__all__ = ["ABOUT", "Line", "Word", "covered", "lines_with_phrase", "matching_lines", "stems_of", "words_of"]
+__all__ = [
+    "ABOUT",
+    "Line",
+    "Word",
+    "covered",
+    "lines_with_phrase",
+    "lines_with_words",
+    "matching_lines",
+    "stems_of",
+    "words_of",
+]
 
 _LINES = 100
 _MOST = 48
@@ -107,8 +117,13 @@ def words_of(
     return words
 
 
-def matching_lines(library: Library, words: Sequence[Word], owners: Collection[str] | None = None) -> list[Line]:
-    """The lines said or written that hold the query's rarest words, best first.
+def matching_lines(library: Library, text: str) -> list[Line]:
+    """The lines said or written that hold the rarest words of a text, best first, as they are spelled."""
+    return lines_with_words(library, words_of(library, text))
+
+
+def lines_with_words(library: Library, words: Sequence[Word], owners: Collection[str] | None = None) -> list[Line]:
+    """The lines said or written that hold the rarest of some words, best first.
 
     Args:
         owners: only lines of these; None is all.

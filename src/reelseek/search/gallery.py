@@ -19,7 +19,7 @@ from reelseek.search.current import CurrentIndex
 from reelseek.search.exact import ExactGallery
 from reelseek.search.examples import Example, Examples, Moment
 from reelseek.search.explain import Evidence, contributions, explains_by_slot, reasons
-from reelseek.search.fulltext import ABOUT, Line, matching_lines, words_of
+from reelseek.search.fulltext import ABOUT, Line, lines_with_words, words_of
 from reelseek.search.hit import Why
 from reelseek.search.likeness import Likeness, embed_example
 from reelseek.search.names import Names
@@ -85,7 +85,7 @@ class Gallery:
             self.names.refresh()
         words = words_of(self.library, query.words, self.names.other_terms if kinds else lambda *_: [])
         members = self._members(query.filter)
-        lines = matching_lines(self.library, words, None if members is None else members.owners)
+        lines = lines_with_words(self.library, words, None if members is None else members.owners)
         if kinds and words:
             videos = None if members is None else members.ids
             lines += [

@@ -10,7 +10,7 @@ from reelseek.library.store import Library
 from reelseek.models.embed import similarity_matrix
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.models.systems.concepts import background_queries
-from reelseek.search.fulltext import ABOUT, Line, matching_lines, words_of
+from reelseek.search.fulltext import ABOUT, Line, matching_lines
 from reelseek.search.index import Index
 from reelseek.search.nearest import Run, run_here, search_parts
 from reelseek.search.neighbours import flat_vectors
@@ -142,9 +142,7 @@ def background_scores(
     nearest = candidate_rows(model, index, texts, np.eye(len(queries), dtype=np.float32), _FOR_BACKGROUND)
     best = []
     for query, near in enumerate(nearest):
-        matches = lines_by_row(
-            index, owners, matching_lines(library, words_of(library, queries[query])) if lines else []
-        )
+        matches = lines_by_row(index, owners, matching_lines(library, queries[query]) if lines else [])
         rows = np.union1d(near, np.fromiter(matches, np.int64, len(matches)))
         scores = similarity_matrix(model, texts[query : query + 1], index.embedding(rows))[0].numpy().astype(np.float64)
         scores += literal_scores(matches, rows.tolist())

@@ -111,6 +111,7 @@ class Texts:
 
     def count_matches(self, phrase: str) -> int:
         """How many texts hold a phrase of folded words; counted up to 5,000."""
+        self._ensure_words()
         query = f"SELECT count(*) FROM (SELECT 1 FROM texts_words WHERE texts_words MATCH ? LIMIT {_MOST_COUNTED})"
         return int(self._connection.execute(query, (match_any([phrase]),)).fetchone()[0])
 
