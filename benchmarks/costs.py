@@ -22,10 +22,8 @@ from reelseek.experts import DEFAULT_EXPERTS, available
 from reelseek.experts.extract import extract, prepare_worker
 from reelseek.library import Library, add
 from reelseek.media.container import MEDIA_SUFFIXES, Limits
-from reelseek.models import load_model
-from reelseek.search import update_index
 from reelseek.studio import plan_films, shoot
-from scale import simulate, writer_seconds
+from scale import WRITTEN, simulate, writer_seconds
 
 HOURS, VIDEOS, CLIPS = 134_000, 1_200_000, 136_000_000  # of HowTo100M
 VIDEO_SECONDS = HOURS * 3600 / VIDEOS
@@ -69,17 +67,16 @@ def expert_rates(files: Sequence[Path], specs: Sequence[str]) -> dict[str, Any]:
             "together": round(taken(specs), 4)}  # fmt: skip
 
 
-def library_bytes(files: Sequence[Path], specs: Sequence[str]) -> dict[str, float]:
-    """Bytes of a library of the films: for a second of video, and of its index for a clip."""
+def library_bytes(files: Sequence[Path], specs: Sequence[str]) -> float:
+    """Bytes that a library grows by for a second of video, without what an empty one takes."""
     with tempfile.TemporaryDirectory() as name, Library.open(Path(name) / "lib", create=True) as library:
-        assert not add(library, list(files), experts=list(specs), workers=1).failed
-        seconds = sum(video.duration or 0.0 for video in library.videos())
-        library.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        stored = _size(library.path)
-        index = update_index(library, load_model("concepts"))
-        clips = sum(segment.record.clips for segment in index.segments)
-        return {"library_bytes_per_video_second": round(stored / seconds, 1), "clips": clips,
-                "index_bytes_per_clip": round((_size(library.path) - stored) / clips, 1)}  # fmt: skip
+        sizes, seconds = [], []
+        for part in (files[:1], files[1:]):
+            assert not add(library, list(part), experts=list(specs), workers=1).failed
+            library.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            sizes.append(_size(library.path))
+            seconds.append(sum(video.duration or 0.0 for video in library.videos()))
+        return (sizes[1] - sizes[0]) / (seconds[1] - seconds[0])
 
 
 def _size(folder: Path) -> int:
@@ -90,7 +87,7 @@ def plan(rates: dict[str, Any], writer: float, bytes_per_second: float, price: f
     """Hours, machines and cost of whole collections.
 
     Args:
-        writer: seconds that the one writer takes for a video.
+        writer: CPU seconds that the one writer takes for a video; what it waits for its disk is not among them.
         price: of a core for an hour.
     """
     rows = []
@@ -128,17 +125,18 @@ def main() -> None:
             files = sorted(path for path in options.videos.rglob("*") if path.suffix.lower() in MEDIA_SUFFIXES)
         rows: dict[str, Any] = {"rates": expert_rates(files, specs)}
         print(json.dumps(rows), flush=True)
-        rows |= library_bytes(files, specs)
-    tracks = len(specs)
-    rows["writer_per_video"] = round(writer_seconds(tracks, STEPS, WIDTH), 5)
-    rows["writer_tracks_per_second"] = round(tracks / rows["writer_per_video"], 1)
+        rows["bytes_per_video_second"] = round(library_bytes(files, specs), 1)
+    rows["bytes_per_clip"] = round(rows["bytes_per_video_second"] * HOURS * 3600 / CLIPS)
+    tracks, began = len(specs), time.process_time()
+    rows["writer_clock_per_video"] = round(writer_seconds(tracks, STEPS, WIDTH), 5)
+    rows["writer_per_video"] = round((time.process_time() - began) / WRITTEN, 5)
     rows["writer_rows_per_second"] = round(tracks * STEPS / rows["writer_per_video"])
     rows["price_of_a_core_hour"] = options.price
     saturation = rows["rates"]["together"] * VIDEO_SECONDS
     rows["writer_saturates_at_workers"] = round(saturation / rows["writer_per_video"])
-    result_bytes = rows["library_bytes_per_video_second"] * VIDEO_SECONDS
+    result_bytes = rows["bytes_per_video_second"] * VIDEO_SECONDS
     rows["link_saturates_at_workers"] = round(saturation / (result_bytes / LINK))
-    rows["plan"] = plan(rows["rates"], rows["writer_per_video"], rows["library_bytes_per_video_second"], options.price)
+    rows["plan"] = plan(rows["rates"], rows["writer_per_video"], rows["bytes_per_video_second"], options.price)
     print(json.dumps(rows, indent=1))
     if options.out is not None:
         options.out.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")

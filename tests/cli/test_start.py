@@ -33,7 +33,7 @@ def _imported(arguments: list[str], modules: list[str]) -> str:
 
 
 def test_a_search_imports_neither_transformers_nor_what_decodes(library_path: Path) -> None:
-    modules = ["av", "cv2", "fsspec", "jinja2", "matplotlib", "onnxruntime", "pandas", "sklearn", "transformers"]
+    modules = ["av", "fsspec", "jinja2", "matplotlib", "onnxruntime", "pandas", "sklearn", "transformers"]
     arguments = ["search", str(library_path), "a red ball", "-k", "3"]
     assert _imported(arguments, modules) == "exit 0"
 

@@ -9,7 +9,6 @@ import pytest
 from reelseek.cluster import Cluster, connect
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-os.environ["RAY_raylet_start_wait_time_s"] = "600"  # noqa: SIM112 - a busy machine takes longer than the usual 60
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray's own spelling; else all other work comes first
 NODE = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
 

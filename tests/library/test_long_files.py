@@ -134,9 +134,9 @@ def test_a_long_film_stopped_in_the_middle_is_taken_up(make_video, tmp_path: Pat
         assert opened.digest() == digest
 
 
-def test_a_removal_takes_unfinished_work_along(library_path: Path, tmp_path: Path) -> None:
+def test_a_removal_takes_unfinished_work_along(make_video, tmp_path: Path) -> None:
+    source = make_video("film.mp4", sound_seconds=1.0)
     with Library.open(tmp_path / "library", create=True) as library:
-        source = next(path for path in sorted(library_path.parent.parent.rglob("film*.mp4")))
         add(library, [source], experts=["audio"], workers=1)
         (video,) = library.videos()
         for content in (video.content, "0" * 64):

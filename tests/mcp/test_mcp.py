@@ -1,5 +1,6 @@
 """The MCP server by the SDK's own client: in process, over standard input and output, and over HTTP."""
 
+import asyncio
 import base64
 import contextlib
 import io
@@ -11,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import anyio
+import httpx2
 import pytest
 from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
@@ -53,7 +54,7 @@ def _run(searcher: Searcher, jobs: Jobs | None, steps: Callable[[Client], Any]) 
         async with Client(server) as client:
             await steps(client)
 
-    anyio.run(run)
+    asyncio.run(run())
 
 
 async def _call(client: Client, name: str, **arguments: Any) -> Any:
@@ -143,12 +144,12 @@ def test_over_standard_input_and_output(library_path: Path, tmp_path: Path) -> N
             hits = (await _call(client, "search", query="a cat", limit=1))["hits"]
             assert len(hits) == 1
             job = await _call(client, "add_job", kind="index", arguments={"action": "verify"})
-            with anyio.fail_after(300):
+            async with asyncio.timeout(300):
                 while (ended := await _call(client, "status", job=job["id"]))["state"] in ("queued", "running"):
-                    await anyio.sleep(0.2)
+                    await asyncio.sleep(0.2)
             assert ended["state"] == "succeeded", ended
 
-    anyio.run(run)
+    asyncio.run(run())
 
 
 @contextlib.asynccontextmanager
@@ -164,8 +165,6 @@ async def _served(library: Path, *options: str) -> AsyncIterator[str]:
 
 
 def test_over_http_with_a_token(library_path: Path) -> None:
-    import httpx2
-
     async def run() -> None:
         async with _served(library_path, "--token", "a-secret-word") as address:
             url = address.partition("?")[0]
@@ -180,4 +179,4 @@ def test_over_http_with_a_token(library_path: Path) -> None:
             ):
                 assert len((await _call(client, "search", query="a cat", limit=2))["hits"]) == 2
 
-    anyio.run(run)
+    asyncio.run(run())

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tests.models.worlds import small
 from tests.search.talks import make_talks
@@ -14,9 +15,10 @@ from tests.search.test_obeys_the_model import few_background_queries, filled, li
 from reelseek.errors import QueryError, UsageError
 from reelseek.library import Library, add
 from reelseek.models.embed import embed_clips, reader_for
-from reelseek.models.model import similarity
+from reelseek.models.model import Embedding, similarity
 from reelseek.search import Footage, Moment, Picture, Searcher
 from reelseek.search.examples import parse_example
+from reelseek.search.question import _as_texts
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +132,18 @@ def test_what_is_typed_is_a_moment_where_the_library_has_it(talks: Library, tmp_
         parse_example("nothing.jpg", talks)
     with pytest.raises(UsageError, match="no video"):
         parse_example("nothing@1-2", talks)
+
+
+def test_slots_of_an_example_weigh_as_in_everyday_queries() -> None:
+    """What an example has sums to 1, so that the same clip scores 1 whatever it has."""
+    values = torch.nn.functional.normalize(torch.randn(2, 3, 4), dim=-1)
+    clips = Embedding.even(values, torch.tensor([[True, True, False], [False, True, True]]))
+    unrelated = Embedding(torch.zeros(5, 3, 4), torch.ones(5, 3, dtype=torch.bool), torch.tensor([[2.0, 0.5, 0.5]] * 5))
+    weights = _as_texts(clips, unrelated).weights
+    assert weights.flatten().tolist() == pytest.approx([0.8, 0.2, 0.0, 0.0, 0.5, 0.5])
+    assert similarity(_as_texts(clips, unrelated), clips, renormalise=False).diagonal().tolist() == pytest.approx(
+        [1, 1]
+    )
 
 
 @pytest.mark.usefixtures("few_background_queries")

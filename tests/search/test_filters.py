@@ -2,6 +2,8 @@
 
 import json
 import os
+import pickle
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,14 +11,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.search.talks import add_talk
+from tests.search.talks import add_talk, make_talks
 
 from reelseek.errors import QueryError
 from reelseek.experts.expert import Text, Track
 from reelseek.library import Library
 from reelseek.library.filters import FILTER_KEYS, parse_filter, split_filter
 from reelseek.search import Searcher, neighbours
+from reelseek.search.nearest import Call
 from reelseek.search.neighbours import Neighbours
+from reelseek.search.replicas import SegmentReader, _Message
 from reelseek.search.vectors import InMemory
 
 QUERY = "a dog on the beach"
@@ -106,9 +110,12 @@ def test_k_hits_come_back_whenever_k_exist(library: Library) -> None:
     assert searcher.search(QUERY, filter="after:2090") == []
 
 
-def test_exact_search_and_pairs_are_filtered_alike(library: Library) -> None:
-    by_neighbours = Searcher(library).search(QUERY, k=5, filter="folder:day1")
-    assert Searcher(library, exact=True).search(QUERY, k=5, filter="folder:day1") == by_neighbours
+def test_exact_search_finds_what_lies_behind_all_candidates(tmp_path: Path) -> None:
+    with make_talks(tmp_path / "library", 130) as library:
+        ranked = [hit.video for hit in Searcher(library).search(QUERY, k=130)]
+        last = f"name:{ranked[-1]}"
+        assert [hit.video for hit in Searcher(library, exact=True).search(QUERY, k=1, filter=last)] == ranked[-1:]
+        assert [hit.video for hit in Searcher(library).search(QUERY, k=1, filter=last)] == ranked[-1:]
 
 
 def test_a_line_of_a_filtered_video_is_not_crowded_out(tmp_path: Path) -> None:
@@ -234,3 +241,19 @@ def test_lists_answer_among_some_clips_as_a_scan_does(monkeypatch: pytest.Monkey
     assert shared >= 0.97 * 10 * len(queries) or share == 0.01
     if len(places) <= 300:
         assert shared == min(10, len(places)) * len(queries)
+
+
+def test_replicas_are_asked_with_the_same_bits(library: Library) -> None:
+    """What travels to a replica and back gives the same hits as what is read here."""
+    searcher = Searcher(library)
+    folder = library.path.absolute() / "index"
+    reader, methods = SegmentReader(folder), []
+
+    def run(calls: Sequence[Call]) -> list[object]:
+        methods.extend((call.method, len(call.arguments)) for call in calls)
+        return pickle.loads(pickle.dumps(reader.read(pickle.loads(pickle.dumps(_Message.of(calls))))))  # noqa: S301
+
+    away = Searcher(library, run=run)
+    for text in ("folder:day1", "-folder:day1 before:2030", "name:v03"):
+        assert away.search(QUERY, k=7, filter=text) == searcher.search(QUERY, k=7, filter=text)
+    assert ("search", 3) in methods

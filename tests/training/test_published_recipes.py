@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from reelseek.cli.models import _recipe as recipe_shown
 from reelseek.models import SYSTEMS
 from reelseek.training.recipe import packaged_recipes, read_recipe, read_settings
 
@@ -65,3 +66,17 @@ def test_every_system_that_is_trained_has_a_small_recipe() -> None:
         with torch.device("meta"):
             inner = {**recipe.model, "text": {"encoder": "features", "dim": 384}}
             SYSTEMS["anchored"].build({"experts": {"see": 512, "hear": 256}, "inner": inner})
+
+
+@pytest.mark.parametrize("name", [name for name, system in SYSTEMS.items() if system.published])
+def test_the_recipe_that_is_shown_of_a_system_is_the_published_one_whole(name: str) -> None:
+    published = read_settings(SYSTEMS[name].published)
+    published["train"].pop("text_dropout", None)
+    shown = tomllib.loads(recipe_shown(name))
+    assert SYSTEMS[name].schedule == shown["train"] == published["train"]
+    assert {key: shown.get(key) for key in ("data", "pseudo")} == {
+        key: published.get(key) for key in ("data", "pseudo")
+    }
+    for key, value in published["model"].items():
+        if key not in ("system", "text"):
+            assert shown["model"][key] == value or value.items() <= shown["model"][key].items()

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ["register", "update_indexes"]
 
+Within = Annotated[
+    list[Path] | None, typer.Option(help="Refuse files outside of this folder, also where links lead there.")
+]
+
 
 def add(
     library: Annotated[Path, typer.Argument(help="Folder of the library; begun if it does not exist.")],
@@ -43,9 +47,7 @@ def add(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core.")] = None,
     device: Device = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
-    within: Annotated[
-        list[Path] | None, typer.Option(help="Refuse files outside of this folder, also where links lead there.")
-    ] = None,
+    within: Within = None,
     ray: Ray = None,
 ) -> None:
     """Ingest, extract and index what is new. Interrupted, it goes on where it was."""

@@ -1,5 +1,6 @@
 """`reelseek mcp`."""
 
+import asyncio
 import contextlib
 import importlib.util
 from collections.abc import Iterator
@@ -68,9 +69,7 @@ def mcp(
         if http:
             serve_app(lambda: http_app(server, token=token, host=host), host=host, port=port, token=token, path="/mcp")
             return
-        import anyio
-
-        anyio.run(server.run_stdio_async)
+        asyncio.run(server.run_stdio_async())
 
 
 @contextlib.contextmanager

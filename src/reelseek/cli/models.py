@@ -163,12 +163,22 @@ def _recipe(name: str) -> str:
 
     from reelseek.errors import UsageError
     from reelseek.models import SYSTEMS
+    from reelseek.training.recipe import read_settings
 
     system = SYSTEMS[name]
     if not system.trained:
         raise UsageError(f"{name} is used as it is, and has no recipe")
-    text = tomli_w.dumps({"model": {"system": name, **_settings(name)}, "train": dict(system.schedule)})
-    return f"# {system.paper}\n# {system.composition}\n\n{text}"
+    recipe: dict[str, Any] = {"model": {"system": name, **_settings(name)}, "train": dict(system.schedule)}
+    comments = [system.paper, system.composition]
+    if system.published:
+        published = read_settings(system.published)
+        text = published["model"].pop("text", {})
+        published["train"].pop("text_dropout", None)  # of a text encoder that this machine may not have
+        recipe = {**published, "model": {**recipe["model"], **published["model"], "system": name}}
+        comments.append(f"Published settings: {system.published}; train them with `reelseek train {system.published}`")
+        if "encoder" in text:
+            comments.append(f"There model.text.encoder is {text['encoder']!r}; here it is the packaged one.")
+    return "".join(f"# {line}\n" for line in comments) + "\n" + tomli_w.dumps(recipe)
 
 
 @app.command(

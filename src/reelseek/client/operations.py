@@ -48,7 +48,9 @@ OPERATIONS = {
     "get_readiness": Operation("GET", "/readyz", "json"),
     "search": Operation("POST", "/v1/search", "json"),
     "list_videos": Operation("GET", "/v1/videos", "json"),
+    "add_videos": Operation("POST", "/v1/videos", "json"),
     "get_video": Operation("GET", "/v1/videos/{id}", "json"),
+    "remove_video": Operation("DELETE", "/v1/videos/{id}", "json"),
     "get_captions": Operation("GET", "/v1/videos/{id}/captions", "json"),
     "get_curve": Operation("GET", "/v1/videos/{id}/curve", "json"),
     "place_steps": Operation("POST", "/v1/videos/{id}/steps", "json"),
@@ -199,6 +201,39 @@ class SyncOperations:
             None,
         )
 
+    def add_videos(
+        self,
+        *,
+        library: str | None = None,
+        paths: list[str] | None = None,
+        captions: str | None = None,
+        experts: list[str] | None = None,
+        preset: Literal["offline", "standard", "best"] | None = None,
+        retry_failed: bool | None = None,
+        device: str | None = None,
+    ) -> JobJSON:
+        """Add what lies at some paths of the server: the same as a job of the kind `add`.
+
+        Args:
+            library: which library; may be left out where there is one
+            retry_failed: try again what failed before; without paths all of it
+        """
+        return self._transport.call(
+            OPERATIONS["add_videos"],
+            {},
+            {"library": library},
+            Body(
+                {
+                    "paths": paths,
+                    "captions": captions,
+                    "experts": experts,
+                    "preset": preset,
+                    "retry_failed": retry_failed,
+                    "device": device,
+                }
+            ),
+        )
+
     def get_video(self, id: str, *, library: str | None = None) -> Video:
         """One video: what it is, what was extracted from it, and what went wrong.
 
@@ -207,6 +242,15 @@ class SyncOperations:
             library: which library; may be left out where there is one
         """
         return self._transport.call(OPERATIONS["get_video"], {"id": id}, {"library": library}, None)
+
+    def remove_video(self, id: str, *, library: str | None = None) -> JobJSON:
+        """Forget a video and all that was derived from it: the same as a job of the kind `remove`; its file stays.
+
+        Args:
+            id: id of the video, as a hit names it
+            library: which library; may be left out where there is one
+        """
+        return self._transport.call(OPERATIONS["remove_video"], {"id": id}, {"library": library}, None)
 
     def get_captions(self, id: str, *, library: str | None = None) -> CaptionList:
         """The captions of a video.
@@ -727,6 +771,39 @@ class AsyncOperations:
             None,
         )
 
+    async def add_videos(
+        self,
+        *,
+        library: str | None = None,
+        paths: list[str] | None = None,
+        captions: str | None = None,
+        experts: list[str] | None = None,
+        preset: Literal["offline", "standard", "best"] | None = None,
+        retry_failed: bool | None = None,
+        device: str | None = None,
+    ) -> JobJSON:
+        """Add what lies at some paths of the server: the same as a job of the kind `add`.
+
+        Args:
+            library: which library; may be left out where there is one
+            retry_failed: try again what failed before; without paths all of it
+        """
+        return await self._transport.call(
+            OPERATIONS["add_videos"],
+            {},
+            {"library": library},
+            Body(
+                {
+                    "paths": paths,
+                    "captions": captions,
+                    "experts": experts,
+                    "preset": preset,
+                    "retry_failed": retry_failed,
+                    "device": device,
+                }
+            ),
+        )
+
     async def get_video(self, id: str, *, library: str | None = None) -> Video:
         """One video: what it is, what was extracted from it, and what went wrong.
 
@@ -735,6 +812,15 @@ class AsyncOperations:
             library: which library; may be left out where there is one
         """
         return await self._transport.call(OPERATIONS["get_video"], {"id": id}, {"library": library}, None)
+
+    async def remove_video(self, id: str, *, library: str | None = None) -> JobJSON:
+        """Forget a video and all that was derived from it: the same as a job of the kind `remove`; its file stays.
+
+        Args:
+            id: id of the video, as a hit names it
+            library: which library; may be left out where there is one
+        """
+        return await self._transport.call(OPERATIONS["remove_video"], {"id": id}, {"library": library}, None)
 
     async def get_captions(self, id: str, *, library: str | None = None) -> CaptionList:
         """The captions of a video.

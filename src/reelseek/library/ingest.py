@@ -98,11 +98,8 @@ def add(
         ClusterError, CollectionError, LibraryError, UsageError: nothing, or only finished work, was written.
     """
     progress = progress or (lambda *_: None)
-    limits = limits or Limits()
-    report = AddReport()
-    collection = read_collection(paths, captions or None, media=media)
-    if within is not None:
-        check_within((entry.path for entry in collection.entries if entry.path is not None), within)
+    limits, report = limits or Limits(), AddReport()
+    collection = _collect(paths, captions, media, within)
     with library.writing():
         damage = damaged_tracks(library)
         note_damage(library, damage)
@@ -127,6 +124,19 @@ def add(
             report.failed += failures
         _report_damage(library, damage, report)
     return report
+
+
+def _collect(
+    paths: Sequence[str | os.PathLike[str]],
+    captions: str | os.PathLike[str] | None,
+    media: bool,
+    within: Sequence[Path] | None,
+) -> Collection:
+    """Read the collection, and refuse files outside of some folders."""
+    collection = read_collection(paths, captions or None, media=media)
+    if within is not None:
+        check_within((entry.path for entry in collection.entries if entry.path is not None), within)
+    return collection
 
 
 def _plan(

@@ -79,8 +79,8 @@ class Gallery:
 
     def lines(self, question: Question) -> list[Line]:
         """What is said, written, named or captioned with words of a question, best first of each."""
-        query, about = question.query, question.selection.about
-        kinds = [kind for kind in ABOUT if about.get(kind, 1.0)]
+        query, factors = question.query, question.selection.about
+        kinds = [kind for kind in ABOUT if factors.get(kind, 1.0)]
         if kinds and query.words:
             self.names.refresh()
         words = words_of(self.library, query.words, self.names.other_terms if kinds else lambda *_: [])
@@ -89,7 +89,7 @@ class Gallery:
         if kinds and words:
             videos = None if members is None else members.ids
             lines += [
-                replace(line, coverage=line.coverage * about.get(line.kind, 1.0))
+                replace(line, coverage=line.coverage * factors.get(line.kind, 1.0))
                 for line in self.names.lines(words, kinds=kinds, videos=videos)
             ]
         return lines

@@ -12,7 +12,7 @@ import numpy as np
 from reelseek.library.records import Video
 from reelseek.library.store import Library
 from reelseek.library.words import tokens
-from reelseek.media.container import without_media_suffix
+from reelseek.media.suffixes import without_media_suffix
 from reelseek.search.fulltext import ABOUT, Line, Word, covered, stems_of
 
 __all__ = ["Names"]

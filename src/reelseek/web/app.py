@@ -23,6 +23,7 @@ from reelseek.web.v1 import (
     session,
     shared,
     uploads,
+    video_jobs,
     videos,
 )  # fmt: skip
 from reelseek.web.v1.answers import describe, problems
@@ -31,7 +32,7 @@ __all__ = ["create_app"]
 
 _ROUTERS = (
     search.router, videos.router, inside.router, pictures.router, uploads.router, models.router, jobs.router,
-    libraries.router, collections.router, shared.router, session.router, accounts.router,
+    video_jobs.router, libraries.router, collections.router, shared.router, session.router, accounts.router,
 )  # fmt: skip
 
 

@@ -57,7 +57,7 @@ async def get_shared(request: Request, secret: Secret, service: ServiceOf, colle
     row = await _open(request, collections, secret)
     root = f"{request.scope.get('root_path', '')}/v1/shared/{secret}/moments"
 
-    def whole() -> dict[str, Any]:
+    def collection() -> dict[str, Any]:
         served = _library(service, row)
         moments = [
             {
@@ -69,7 +69,7 @@ async def get_shared(request: Request, secret: Secret, service: ServiceOf, colle
         ]  # fmt: skip
         return collection_json(row, moments)
 
-    return AnyJSON(await run_in_threadpool(whole), headers={"Cache-Control": "no-store"})
+    return AnyJSON(await run_in_threadpool(collection), headers={"Cache-Control": "no-store"})
 
 
 @router.get(

@@ -78,6 +78,7 @@ async function libraryNamed(place, view) {
     }
   }
   if (named) localStorage.setItem("library", named);
+  search.useLibrary(named || (await usualLibrary().catch(() => "")));
   if (LIBRARY_VIEWS.includes(view)) {
     await keeping.use(named).catch(() => {});
     const select = by("corner").querySelector("select");
