@@ -38,6 +38,7 @@ SENTENCE_DIM = 384
 SENTENCE_VARIABLE = "REELSEEK_SENTENCE_ENCODER"
 _MAX_TOKENS = 256
 _MAX_CHARACTERS = 10_000  # more than these tokens could hold; a damaged file may give a line of megabytes
+_MOST_REMEMBERED = 10_000  # vectors of texts; about 7 kB each with what the allocator cannot give back between them
 _UNKNOWN = ("[UNK]", "<unk>")
 _FOLDER = "data/embeddings/sentence-transformers__all-MiniLM-L6-v2"
 
@@ -154,7 +155,7 @@ class SentenceEncoder:
 
     def _remember(self, cache: dict[str, npt.NDArray[np.float32]], vectors: Mapping[str, Any]) -> None:
         cache.update(vectors)
-        if len(cache) > 50_000:
+        if len(cache) > _MOST_REMEMBERED:
             self._cache = {}  # whoever reads the old one in another thread reads on
 
     def reads(self, texts: Sequence[str]) -> npt.NDArray[np.bool_]:
