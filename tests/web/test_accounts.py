@@ -162,6 +162,7 @@ def test_a_proxy_s_word_is_taken_from_its_address_alone(behind: Callable[..., Te
     team = behind(proxies=("203.0.113.5",), user_header="X-Forwarded-User")
     team.services.identities.accounts.add("ada", password=None, scopes=["read"])
     forged = {"X-Forwarded-User": "ada", "X-Forwarded-For": "203.0.113.5"}
+    team.client._transport.client = ("198.51.100.9", 4000)
     assert team.client.get("/v1/session", headers=forged).status_code == 401
     team.client._transport.client = ("203.0.113.5", 4000)
     assert team.client.get("/v1/session", headers=forged).json()["name"] == "ada"

@@ -140,8 +140,8 @@ from reelseek.cli import main as cli
 from reelseek.cli.show import bars
 def slow(arguments):
     with bars() as progress:
-        for step in range(10_000):
-            progress("examining", step + 1, 10_000, "film.mp4")
+        for step in range(1_000_000):
+            progress("examining", step + 1, 1_000_000, "film.mp4")
             time.sleep(0.01)
     return 0
 cli._run = slow
@@ -159,7 +159,7 @@ def slow_command(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_cancelled_command_ends_as_at_ctrl_c() -> None:
     process = CommandProcess([])
     progress = next(line for line in process.lines(0.2) if line.stream == "progress").as_progress()
-    assert progress == {"stage": "examining", "done": 1, "total": 10_000, "detail": "film.mp4"}
+    assert progress == {"stage": "examining", "done": 1, "total": 1_000_000, "detail": "film.mp4"}
     process.cancel()
     messages = [line.text for line in process.lines(0.2) if line.stream == "message"]
     assert process.wait() == 130
