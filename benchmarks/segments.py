@@ -1,8 +1,10 @@
 """An index in segments, of generated embeddings: building, opening, adding one video, searching, and resident memory.
 
 Run: python benchmarks/segments.py 10000 100000 1000000   (clips of 384 dimensions, ten and a line of text a video)
+     python benchmarks/segments.py search FOLDER           (one phase of a library that `fill FOLDER CLIPS` made)
 Each phase is a process of its own, so that its peak of resident memory is its own. Embedding is left out of building:
 vectors lie around those of everyday sentences. Bare calls are FAISS's and SQLite's that a search makes, alone.
+10,000,000 clips take 12 GB of disk in TMPDIR.
 """
 
 import json
@@ -13,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +38,13 @@ from reelseek.search.finish import finish
 from reelseek.search.fulltext import _words
 from reelseek.search.index import Index, index_folder
 from reelseek.search.merge import write_segments
+from reelseek.search.nearest import search_parts
 from reelseek.search.neighbours import flat_vectors
 from reelseek.search.question import Selection, ask
+from reelseek.search.topk import TopK
 
 CLIPS_A_VIDEO = 10
+VIDEOS_A_BLOCK = 10_000
 QUERIES = 60
 RULE = ClipRule(kind="fixed", seconds=8.0)
 PLACE = 1  # of speech among the slots of `concepts`
@@ -48,19 +54,26 @@ def fill(folder: Path, videos: int) -> None:
     """A library of videos without features, but for the first; each with a line of text."""
     rng = np.random.default_rng(0)
     words = np.array(sorted({word for sentence in background_queries() for word in sentence.split()}))
-    library = Library.open(folder, create=True)
-    lines = [" ".join(line) for line in words[rng.integers(len(words), size=(videos, 8))]]
-    with library.saving():
-        rows = [(f"v{number:08d}", f"content{number:09d}", 80.0) for number in range(videos)]
-        library.db.executemany("INSERT INTO videos(id, content, duration) VALUES (?, ?, ?)", rows)
-        library.db.executemany(
-            "INSERT INTO texts(id, owner, expert, kind, text, start_seconds, end_seconds, score)"
-            " VALUES (?, ?, 'lines', 'said', ?, 8, 16, 1)",
-            [(number + 1, row[1], line) for number, (row, line) in enumerate(zip(rows, lines, strict=True))],
-        )
-        library.db.executemany("INSERT INTO texts_words(rowid, words) VALUES (?, ?)", list(enumerate(lines, 1)))
-        add_features(library, "v00000000")
-    library.close()
+    with Library.open(folder, create=True) as library:
+        for start in range(0, videos, VIDEOS_A_BLOCK):
+            numbers = range(start, min(videos, start + VIDEOS_A_BLOCK))
+            lines = [" ".join(line) for line in words[rng.integers(len(words), size=(len(numbers), 8))]]
+            with library.saving():
+                _write_videos(library, numbers, lines)
+        with library.saving():
+            add_features(library, "v00000000")
+
+
+def _write_videos(library: Library, numbers: Sequence[int], lines: Sequence[str]) -> None:
+    rows = [(f"v{number:08d}", f"content{number:09d}", 80.0) for number in numbers]
+    library.db.executemany("INSERT INTO videos(id, content, duration) VALUES (?, ?, ?)", rows)
+    library.db.executemany(
+        "INSERT INTO texts(id, owner, expert, kind, text, start_seconds, end_seconds, score)"
+        " VALUES (?, ?, 'lines', 'said', ?, 8, 16, 1)",
+        [(number + 1, row[1], line) for number, row, line in zip(numbers, rows, lines, strict=True)],
+    )
+    texts = [(number + 1, line) for number, line in zip(numbers, lines, strict=True)]
+    library.db.executemany("INSERT INTO texts_words(rowid, words) VALUES (?, ?)", texts)
 
 
 def add_features(library: Library, video: str) -> None:
@@ -103,20 +116,16 @@ def build(folder: Path) -> dict[str, Any]:
         texts = embed_texts(model, background_queries())
         home = index_folder(library, model)
         index = Index(home, (), model.system, model.slots, RULE, library.revision(), source.experts, texts)
-        fresh = [(video, CLIPS_A_VIDEO) for video in sorted(numbers)]
-        clips = len(fresh) * CLIPS_A_VIDEO
+        fresh = ((video, CLIPS_A_VIDEO) for video in sorted(numbers))
+        clips = len(numbers) * CLIPS_A_VIDEO
         started = time.perf_counter()
         segments = []
         for segment in write_segments(home, [], fresh, Generated(source, numbers), clips):
             segments.append(finish(library, model, segment, index, clips))
-        index = put_index(Index(**{**vars_of(index), "segments": tuple(segments)}))
+            index = put_index(replace(index, segments=tuple(segments)))
+            print(f"{len(index)} clips after {time.perf_counter() - started:.0f} s", file=sys.stderr)
     return {"build_s": time.perf_counter() - started, "segments": len(segments), "recall": index.recall,
             "bytes_a_clip": sum(size for size, _ in index.files().values()) / clips}  # fmt: skip
-
-
-def vars_of(index: Index) -> dict[str, Any]:
-    """The fields of an index."""
-    return {name: getattr(index, name) for name in Index.__dataclass_fields__}
 
 
 def timed(function: Callable[[], Any]) -> tuple[Any, float]:
@@ -167,7 +176,7 @@ def search(folder: Path) -> dict[str, Any]:
         exact = exact_scores(searcher, np.concatenate([query_vectors(searcher, query) for query in queries]))
         for query, least in zip(queries, exact, strict=True):
             vectors = query_vectors(searcher, query)
-            ((scores, _),) = searcher.index.nearest((False, True, False), vectors, 10)
+            (((scores, _),),) = search_parts([(searcher.index.patterns[(False, True, False)], vectors)], 10)
             recall.append(np.mean(scores >= least - 1e-4))
         return {
             "open_s": open_s, "open_mb": opened - before, "first_search_s": first_s,
@@ -196,11 +205,10 @@ def bare_calls(searcher: Searcher, query: str, vectors: np.ndarray) -> None:
 
 def exact_scores(searcher: Searcher, vectors: np.ndarray) -> np.ndarray:
     """The tenth best score of each query, by looking at every clip."""
-    best = np.full((len(vectors), 10), -np.inf, np.float32)
-    for _, embedding in searcher.index.blocks(2**14):
-        scores = vectors @ embedding.values[:, PLACE].numpy().T
-        best = -np.sort(-np.hstack([best, scores]), axis=1)[:, :10]
-    return best[:, -1]
+    best = TopK(len(vectors), 10)
+    for rows, embedding in searcher.index.blocks(2**14):
+        best.add(vectors @ embedding.values[:, PLACE].numpy().T, rows)
+    return best.scores[:, -1]
 
 
 def resident() -> float:
@@ -212,7 +220,16 @@ def resident() -> float:
 PHASES = {"build": build, "add_one": add_one, "search": search}
 
 
-def main(sizes: Sequence[int]) -> None:
+def run_phase(phase: str, library: Path) -> None:
+    """Run a phase in this process, and print what it measured as JSON; what does not apply is null."""
+    facts = PHASES[phase](library)
+    facts["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    print(json.dumps({name: fact if fact is None else round(float(fact), 4) for name, fact in facts.items()}))
+
+
+def main(sizes: Sequence[int]) -> int:
+    """Print all phases of libraries with so many clips; returns how many phases failed."""
+    failed = 0
     for clips in sizes:
         with tempfile.TemporaryDirectory() as folder:
             library = Path(folder) / "lib"
@@ -221,13 +238,16 @@ def main(sizes: Sequence[int]) -> None:
             for phase in ("build", "search", "add_one", "search"):
                 command = [sys.executable, __file__, phase, str(library)]
                 done = subprocess.run(command, capture_output=True, text=True, check=False)
-                print(f"  {phase}: {done.stdout.strip() or done.stderr[-2000:]}", flush=True)
+                failed += done.returncode != 0
+                message = f"exited with {done.returncode}: {done.stderr[-2000:]}" if done.returncode else done.stdout
+                print(f"  {phase}: {message.strip()}", flush=True)
+    return failed
 
 
 if __name__ == "__main__":
-    if sys.argv[1] in PHASES:
-        facts = PHASES[sys.argv[1]](Path(sys.argv[2]))
-        facts["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-        print(json.dumps({name: round(float(fact or 0), 4) for name, fact in facts.items()}))
+    if sys.argv[1] == "fill":
+        fill(Path(sys.argv[2]), int(sys.argv[3]) // CLIPS_A_VIDEO)
+    elif sys.argv[1] in PHASES:
+        run_phase(sys.argv[1], Path(sys.argv[2]))
     else:
-        main([int(size) for size in sys.argv[1:]])
+        raise SystemExit(1 if main([int(size) for size in sys.argv[1:]]) else 0)

@@ -15,9 +15,9 @@ from reelseek.errors import CollectionError, ReelseekError
 from reelseek.library.folders import count_others, walk_folder
 from reelseek.library.names import free_name, printable
 from reelseek.media.address import Address, FilePath, member
-from reelseek.media.container import MEDIA_SUFFIXES
 from reelseek.media.notice import Notice
 from reelseek.media.store import exists, is_folder, list_objects, match_objects, object_state
+from reelseek.media.suffixes import MEDIA_SUFFIXES
 from reelseek.media.tar import Member, is_tar, member_states, read_shard, sample_key
 
 __all__ = ["Listing", "Sample", "expand_paths", "is_listed", "read_folder", "read_samples", "unique_ids"]

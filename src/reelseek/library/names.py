@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from reelseek.library.records import Video
 from reelseek.media.address import Address, FilePath, absolute
-from reelseek.media.container import MEDIA_SUFFIXES, without_media_suffix
+from reelseek.media.suffixes import MEDIA_SUFFIXES, without_media_suffix
 
 __all__ = [
     "Names",

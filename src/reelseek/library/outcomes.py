@@ -116,6 +116,8 @@ def record_extracted(storage: Storage, task: Task, outcome: Extracted | Exceptio
         for spec, reason in outcome.errors.items():
             report.failed.append((task.video, load_expert(spec).name, reason))
             put_failure(catalog, task.video, load_expert(spec).name, reason, task.path)
+        if outcome.seconds:
+            catalog.add_expert_seconds({load_expert(spec).name: value for spec, value in outcome.seconds.items()})
         if any(map(reads_subtitles, task.specs)):
             catalog.contents.set_sidecars(task.content, task.sidecars)
         _put_notices(catalog, task, outcome, report)

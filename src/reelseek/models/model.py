@@ -339,6 +339,16 @@ class RetrievalModel(nn.Module):
         """State of one number each that is chosen on validation clips after every epoch, with what may be chosen."""
         return {}
 
+    def calibrate(self, texts: Sequence[str], videos: Embedding, owner: Int[Tensor, " text"]) -> Mapping[str, float]:
+        """State of one number each at the value under which validation clips rank best; taken after every epoch.
+
+        Args:
+            texts: captions of the validation clips.
+            videos: embeddings of the clips.
+            owner: the clip of each caption.
+        """
+        return {}
+
     def similarity(self, texts: Embedding, videos: Embedding) -> Float[Tensor, "text video"]:
         """Higher is nearer. The one score: training, evaluation and search all rank by it."""
         return similarity(texts, videos, renormalise=self.renormalise)

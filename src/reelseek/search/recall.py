@@ -10,6 +10,7 @@ from reelseek.models.embed import similarity_matrix
 from reelseek.models.model import Embedding, RetrievalModel, similarity
 from reelseek.search.index import Index
 from reelseek.search.scoring import candidate_rows
+from reelseek.search.topk import TopK
 from reelseek.search.vectors import Rows
 
 __all__ = ["fewest_candidates", "measured_recall"]
@@ -98,12 +99,9 @@ def _trial_texts(model: RetrievalModel, index: Index) -> Embedding:
 
 def _exact_best(model: RetrievalModel, index: Index, texts: Embedding) -> tuple[Scores, Rows]:
     """The best ten scores and rows [text, place] of clips that have evidence, a block of them in memory at a time."""
-    scores, rows = np.zeros((len(texts), 0), np.float32), np.zeros((len(texts), 0), np.int64)
-    for numbers, videos in index.blocks(_ROWS_A_TIME):
+    best = TopK(len(texts), _TOP)
+    for rows, videos in index.blocks(_ROWS_A_TIME):
         evident = videos.present.any(1)
         near = similarity_matrix(model, texts, videos[evident.nonzero()[:, 0]]).numpy()
-        scores = np.hstack([scores, near])
-        rows = np.hstack([rows, np.broadcast_to(numbers[evident.numpy()], near.shape)])
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :_TOP]
-        scores, rows = np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
-    return scores, rows
+        best.add(near, rows[evident.numpy()])
+    return best.scores, best.places

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from reelseek.training.pseudo import AfterEpoch, pseudo_labels
 from reelseek.training.recipe import PseudoRecipe, Recipe, read_recipe
 from reelseek.training.sampler import Sampler, mixture_parts
 from reelseek.training.schedule import rate_factor
-from reelseek.training.start import build_model, check_shared_loss, fitting_sample, load_matching
+from reelseek.training.start import build_model, check_shared_loss, fitting_sample, load_matching, set_text_dropout
 from reelseek.training.step import BatchStep, broken_layers
 from reelseek.training.validation import Validator
 
@@ -55,6 +56,9 @@ def train(
     device: str | torch.device | None = None,
 ) -> RetrievalModel:
     """Train a system; a run that was stopped resumes where it was, and ends with the same weights.
+
+    A finished run of fewer epochs goes on, and ends as one that was asked for all of them at once, unless its schedule
+    is `cosine`.
 
     Started by `torchrun`, its processes share every batch and compare all of its clips; the main one writes.
 
@@ -82,6 +86,8 @@ def train(
     reader, splits = _open_data(recipe, library)
     model = build_model(recipe, reader, splits[0])
     check_shared_loss(recipe, model)
+    if recipe.train.text_dropout is not None:
+        set_text_dropout(model, recipe.train.text_dropout)
     reader.step_by_step = dict(model.step_by_step)
     splits = (splits[0].read_by(model), splits[1])
     model.fit_inputs(*fitting_sample(reader, splits[0], recipe.train.seed))
@@ -190,7 +196,11 @@ class Trainer:
         self.state = RunState(model, build_optimizer(model, recipe.train, self.device))
         if recipe.train.average:
             self.state.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        self.checkpoints = Checkpoints(out, run_identity(recipe, splits, reader.fingerprints))
+        longer = ""
+        if recipe.train.schedule != "cosine":  # whose rate depends on the last epoch from the first one on
+            longer = run_identity(replace(recipe, train=replace(recipe.train, epochs=1)), splits, reader.fingerprints)
+        identity = run_identity(recipe, splits, reader.fingerprints)
+        self.checkpoints = Checkpoints(out, identity, recipe.train.epochs, longer)
 
     def _planner(self) -> AttentionPlanner | None:
         """Plan ahead for an accelerator, whose queue runs empty while this process plans; on a CPU it costs more than

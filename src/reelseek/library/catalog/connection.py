@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from reelseek.errors import LibraryError
 from reelseek.library.catalog.schema import carry_forward, create_tables, has_tables
+from reelseek.library.catalog.spelling import in_folder, is_named
 from reelseek.library.files import sync_folder
 from reelseek.library.names import name_keys
 from reelseek.media.address import parse_path
@@ -44,6 +45,8 @@ class Connection(sqlite3.Connection):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.create_function("name_keys", 2, _name_keys, deterministic=True)  # triggers call it
+        self.create_function("in_folder", 3, in_folder, deterministic=True)
+        self.create_function("is_named", 3, is_named, deterministic=True)
         self.execute("PRAGMA trusted_schema = ON")
 
     def commit(self) -> None:

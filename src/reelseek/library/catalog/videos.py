@@ -37,6 +37,15 @@ class Videos:
             yield from map(_video, rows)
             last = rows[-1][0]
 
+    def after(self, identifier: str, count: int, condition: str = "1", values: Sequence[object] = ()) -> list[Video]:
+        """The next videos behind an id in order of id.
+
+        Args:
+            condition, values: on a row `v`, see `Selection.where`.
+        """
+        query = f"{_VIDEOS} v WHERE id > ? AND ({condition}) ORDER BY id LIMIT ?"
+        return [_video(row) for row in self._connection.execute(query, (identifier, *values, count)).fetchall()]
+
     def totals(self) -> tuple[int, int, float]:
         """How many videos there are, how many of them with a file that was read, and the seconds of all."""
         query = "SELECT count(*), count(content), total(duration) FROM videos"
