@@ -58,8 +58,8 @@ def expert_rates(files: Sequence[Path], specs: Sequence[str]) -> dict[str, Any]:
     for spec in specs:
         extract(files[0], [spec], limits)  # a model's first pass takes longer
 
-    def taken(chosen: Sequence[str]) -> float:
-        return cpu_seconds(lambda: [extract(file, chosen, limits) for file in files]) / seconds
+    def taken(subset: Sequence[str]) -> float:
+        return cpu_seconds(lambda: [extract(file, subset, limits) for file in files]) / seconds
 
     decoding = taken([])
     adds = {spec: round(max(0.0, taken([spec]) - decoding), 4) for spec in specs}
@@ -91,13 +91,13 @@ def plan(rates: dict[str, Any], writer: float, bytes_per_second: float, price: f
         price: of a core for an hour.
     """
     rows = []
-    each = rates["together"] * VIDEO_SECONDS
+    seconds_per_video = rates["together"] * VIDEO_SECONDS
     for name, hours in COLLECTIONS.items():
         videos, core_hours = hours * 3600 / VIDEO_SECONDS, hours * rates["together"]
         for workers in WORKERS:
             items = max(workers, min(math.ceil(videos), 40 * workers))
-            wall, waiting = simulate(workers, items, each, writer)
-            use = items * each / workers / wall
+            wall, waiting = simulate(workers, items, seconds_per_video, writer)
+            use = items * seconds_per_video / workers / wall
             rows.append(
                 {"collection": name, "workers": workers, "core_hours": round(core_hours), "use": round(use, 3),
                  "wall_hours": round(core_hours / workers / use, 1), "writer_hours": round(videos * writer / 3600, 1),

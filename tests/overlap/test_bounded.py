@@ -1,5 +1,6 @@
 """Weights of common frames and near pairs, from frames in a file: the same in any blocks, in memory that stays."""
 
+import ctypes
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
@@ -126,6 +127,8 @@ def test_memory_of_the_index_does_not_grow_with_the_frames(monkeypatch: pytest.M
 
 
 def _anonymous_bytes() -> int:
-    """Memory of this process that is no file's."""
+    """Memory of this process that is no file's, once what is free has been given back."""
+    if hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+        library.malloc_trim(0)
     line = next(row for row in Path("/proc/self/status").read_text().splitlines() if row.startswith("RssAnon"))
     return int(line.split()[1]) * 1024
