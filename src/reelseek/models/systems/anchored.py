@@ -314,6 +314,6 @@ class AnchoredPairs(Anchored):
 
     def _coarse(self, inner: Embedding, anchor: Embedding, share: "Tensor | float") -> Embedding:
         values = stack_padded([*inner.values.float().unbind(1), anchor.values[:, 0]])
-        left = 1 - share if isinstance(share, Tensor) else 1.0
-        weights = torch.cat([inner.weights * left, anchor.weights * share], 1)
+        inner_share = 1 - share if isinstance(share, Tensor) else 1.0
+        weights = torch.cat([inner.weights * inner_share, anchor.weights * share], 1)
         return Embedding(values, torch.cat([inner.present, anchor.present], 1), weights)
