@@ -24,7 +24,7 @@ from reelseek.library.shards import folder_name
 
 DIM = 384
 OPERATIONS = (
-    "open", "add one", "import one", "caption one", "describe one", "find by name", "tokens of one", "info",
+    "open", "add one", "import one", "caption one", "describe one", "find by name", "tokens of one", "info", "digest",
     "remove one",
 )  # fmt: skip
 _BLOCK = 10_000
@@ -49,8 +49,9 @@ def cpu():
 operation, folder, inputs = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 started, clock = cpu(), time.perf_counter()
-if operation == "info":
-    assert CliRunner().invoke(app, ["info", str(folder), "--json"]).exit_code == 0
+if operation in ("info", "digest"):
+    options = ["--json"] if operation == "digest" else []
+    assert CliRunner().invoke(app, ["info", str(folder), *options]).exit_code == 0
 else:
     with Library.open(folder) as library:
         if operation == "import one":

@@ -18,6 +18,7 @@ ELSEWHERE = {"SYSTEMS", "Direction", "Embedding", "RetrievalModel", "load_model"
 REFERENCES = {
     "python.md": ("Python", [f"reelseek.{name}" for name in reelseek.__all__ if name not in ELSEWHERE]),
     "tensors.md": ("Losses, blocks and metrics", ["reelseek.losses", "reelseek.blocks", "reelseek.metrics"]),
+    "http.md": ("Client", ["reelseek.client.Client", "reelseek.client.AsyncClient"]),
     "extending.md": (
         "Systems and experts",
         ["reelseek.models", "reelseek.experts", "reelseek.testing", "reelseek.errors"],

@@ -17,7 +17,8 @@ MODULES = {
     "argon2-cffi": ("argon2",),
     "dlib-bin": ("dlib", "_dlib_pybind11"), "faiss-cpu": ("faiss",), "opencv-python-headless": ("cv2",),
     "pylance": ("lance",),
-    "pillow": ("PIL",), "scikit-image": ("skimage",), "scikit-learn": ("sklearn",), "sk-video": ("skvideo",),
+    "pillow": ("PIL",), "pyyaml": ("yaml",),
+    "scikit-image": ("skimage",), "scikit-learn": ("sklearn",), "sk-video": ("skvideo",),
     "tensorboard": ("tensorboard", "torch.utils.tensorboard"),
 }  # fmt: skip
 # Installed without its own requirements, which name an OpenCV that writes over the headless one; the extra `ocr` is

@@ -137,14 +137,14 @@ class _Moved:
     """What the driver reads at a path, and nodes at another one."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.name = path, f"the library {path}"
 
     def __call__(self) -> dict[str, str]:
         from reelseek.library.cluster_work import _content
 
         facts = _content(self.path)
         self.path = self.path / "elsewhere"
-        return {f"the library {self.path}": next(iter(facts.values()))}
+        return {self.name: next(iter(facts.values()))}
 
 
 def test_an_address_may_be_left_out() -> None:

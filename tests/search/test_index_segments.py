@@ -22,6 +22,7 @@ from reelseek.models.model import RetrievalModel
 from reelseek.search import Index, Searcher, build_index, erase_videos, merge_index, open_index, update_index
 from reelseek.search import build as build_module
 from reelseek.search import columns as columns_module
+from reelseek.search import erase as erase_module
 from reelseek.search import merge as merge_module
 from reelseek.search import neighbours as neighbours_module
 from reelseek.search import scoring as scoring_module
@@ -92,14 +93,16 @@ _STEPS = st.lists(
 
 
 @settings(max_examples=8, deadline=None)
-@given(_STEPS)
+@given(_STEPS, st.sampled_from([0, 4096]))
 def test_any_history_ends_in_the_answers_of_an_index_built_anew(
-    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, int]]
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, int]], rewritten: int
 ) -> None:
+    """Videos are erased in place, or segments are written anew without them."""
     model, rng = small("late_fusion"), np.random.default_rng(len(steps))
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (("_SMALL", 4), ("_SEVERAL", 3), ("_GROWTH", 3)):
             patch.setattr(merge_module, name, value)
+        patch.setattr(erase_module, "_REWRITTEN", rewritten)
         with Library.open(tmp_path_factory.mktemp("history") / "library", create=True) as library:
             with library.saving():
                 _put(library, "v3", rng, clips=5)

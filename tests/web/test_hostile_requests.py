@@ -167,7 +167,16 @@ def test_a_place_after_all_pairs_is_an_empty_page_and_none_is_negative(pages: li
 def test_methods_and_paths_that_no_route_has(pages: list[FastAPI]) -> None:
     for page in pages:
         client = _client(page)
-        for path in ("/nothing", "/%00", "/" + "a" * 3000, "/static/../x", "/%ed%a0%80", "//", "/api/videos//media"):
+        for path in (
+            "/nothing",
+            "/%00",
+            "/" + "a" * 3000,
+            "/static/../x",
+            "/%ed%a0%80",
+            "//",
+            "/v1/videos//media",
+            "/api/search",
+        ):
             for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "FOO"):
                 answer = client.request(method, path)
                 assert answer.status_code in (200, 404, 405), (method, path, answer.text)
@@ -180,8 +189,7 @@ def test_head_is_answered_wherever_get_is(pages: list[FastAPI]) -> None:
         client = _client(page)
         paths = ["/", "/style.css", "/healthz", "/openapi.json", *(route.path for route in _routes(page, "GET"))]
         for path in (path for path in paths if "{" not in path and path != "/metrics"):  # which counts each request
-            query = "?q=cat" if path == "/api/search" else ""
-            got, head = client.get(path + query), client.head(path + query)
+            got, head = client.get(path), client.head(path)
             assert (head.status_code, got.status_code) == (200, 200), path
             assert head.headers["content-length"] == got.headers["content-length"]
             assert head.headers["content-type"] == got.headers["content-type"]

@@ -14,6 +14,7 @@ TAKES = {
     "change_collection": "review", "remove_collection": "review", "keep_moments": "review", "drop_moments": "review",
     "share_collection": "review", "unshare_collection": "review", "export_collection": "read",
     "list_accounts": "admin", "add_account": "admin", "change_account": "admin", "remove_account": "admin",
+    "add_videos": "write", "remove_video": "write",
     "list_tokens": "admin", "add_token": "admin", "remove_token": "admin", "read_audit": "admin",
 }  # fmt: skip
 PUBLIC = {"get_session", "sign_in", "sign_out", "get_shared", "get_shared_thumbnail", "get_shared_media"}
@@ -22,6 +23,7 @@ BODIES = {
     "add_job": {"kind": "index", "arguments": {"action": "verify"}, "library": "library"},
     "begin_library": {"name": "new", "arguments": {"paths": ["/nowhere"]}},
     "watch_folders": {"folders": []},
+    "add_videos": {"paths": ["/nowhere"]},
     "add_collection": {"library": "library", "name": "cats"},
     "change_collection": {"name": "dogs"},
     "keep_moments": {"moments": [{"moment": "0" * 24 + "@0.000-1.000"}]},
@@ -78,7 +80,10 @@ def test_every_route_takes_the_scope_that_it_should(team: Team) -> None:
 def test_the_page_s_own_interface_needs_a_reader_too(team: Team) -> None:
     for path in ("/api/library", "/api/search?q=cat", "/v1/no-such-route", "/metrics"):
         assert team.client.get(path).status_code == 401, path
-    assert team.client.get("/api/library", headers=team.token(["read"])).status_code in (200, 404)
+    assert team.client.get("/metrics", headers=team.token(["read"])).status_code == 200
+    for headers in (team.token(["write"]), team.token(["read"], libraries=["other"])):
+        for path in ("/api/library", "/metrics"):
+            assert team.client.get(path, headers=headers).status_code == 403, path
 
 
 @pytest.mark.parametrize("path", ["/", "/index.html", "/healthz"])

@@ -1,6 +1,7 @@
 """`reelseek accounts`: who may come into a server that runs with `--accounts`."""
 
 import getpass
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -187,13 +188,21 @@ def _accounts(library: Path, state: Path | None, action: str = "") -> "Iterator[
     folder = _state_folder(library, state)
     accounts, log = Accounts(folder / ACCOUNTS), AuditLog(folder / AUDIT)
     try:
-        row = log.begin(getpass.getuser(), "command line", action) if action else None
+        row = log.begin(_user(), "command line", action) if action else None
         yield accounts
         if row is not None:
             log.complete(row, 200)
     finally:
         accounts.close()
         log.close()
+
+
+def _user() -> str:
+    """Who runs this command; a container may have no name for it."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return f"user {os.getuid()}"
 
 
 def _state_folder(library: Path, state: Path | None) -> Path:

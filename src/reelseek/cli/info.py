@@ -21,7 +21,7 @@ def info(
         bool, typer.Option("--verify", help="Check the database, and read every byte of every track and index again.")
     ] = False,
 ) -> None:
-    """What a library holds: videos, tracks of each expert, failures with reasons, and its digest."""
+    """What a library holds: videos, tracks of each expert, failures with reasons; with --json or --verify its digest."""
     from reelseek.library import Library
     from reelseek.library.names import printable
     from reelseek.search.index import describe_indexes
@@ -44,7 +44,7 @@ def info(
             "failures": failures,
             "notices": [{"video": video, **vars(notice)} for video, notice in notices],
             "indexes": describe_indexes(opened),
-            "digest": opened.digest(),
+            **({"digest": opened.digest()} if json or verify else {}),  # which reads every row
             **({"problems": [{"name": name, "problem": problem} for name, problem in problems]} if verify else {}),
         }
     code = 1 if problems else 0
@@ -69,7 +69,7 @@ def info(
         print_table(
             ["index", "clips", "experts", "scored again", "recall at 10"], list(map(_index_cells, facts["indexes"]))
         )
-    print(f"digest {facts['digest']}")
+    print(f"digest {facts['digest']}" if "digest" in facts else "digest: not computed; show it with --verify or --json")
     raise typer.Exit(code)
 
 

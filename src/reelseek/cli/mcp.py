@@ -1,7 +1,10 @@
 """`reelseek mcp`."""
 
+import asyncio
 import contextlib
+import importlib.util
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +18,7 @@ from reelseek.errors import UsageError
 
 if TYPE_CHECKING:
     from reelseek.web.jobs.service import Jobs
+    from reelseek.web.service import ServedLibrary
 
 __all__ = ["register"]
 
@@ -38,11 +42,10 @@ def mcp(
     device: Device = None,
 ) -> None:
     """Let assistants search, read, see and extend the library (Model Context Protocol)."""
-    try:
-        from reelseek.mcp.server import create_server, http_app
-    except ImportError as error:
-        raise UsageError("this needs the package mcp; install it with: pip install 'reelseek[mcp]'") from error
+    if importlib.util.find_spec("mcp") is None:
+        raise UsageError("this needs the package mcp; install it with: pip install 'reelseek[mcp]'")
     from reelseek.library import Library
+    from reelseek.mcp.server import create_server, http_app
     from reelseek.mcp.tools import LibraryTools
     from reelseek.search import Searcher
     from reelseek.web.server import serve_app
@@ -52,18 +55,21 @@ def mcp(
         opened = stack.enter_context(Library.open(library))
         follow_library(opened)
         jobs = None if read_only else stack.enter_context(_jobs(library, state, roots))
-        searcher = Searcher(opened, model, device=named_device(device))
-        served = serve_library(searcher, copies_gb=0)
-        stack.callback(served.media.close)
         if jobs is not None:
-            jobs.start({opened.path: served.name})
-        server = create_server(LibraryTools(served, jobs), read_only=read_only)
+            jobs.start({opened.path: opened.path.name})
+
+        def load() -> "ServedLibrary":
+            served = serve_library(Searcher(opened, model, device=named_device(device)), copies_gb=0)
+            stack.callback(served.close)
+            return served
+
+        # Clients wait for a server's first answer for a few seconds only: models are loaded meanwhile.
+        loading = stack.enter_context(ThreadPoolExecutor(1)).submit(load)
+        server = create_server(LibraryTools(loading.result, jobs), read_only=read_only)
         if http:
             serve_app(lambda: http_app(server, token=token, host=host), host=host, port=port, token=token, path="/mcp")
             return
-        import anyio
-
-        anyio.run(server.run_stdio_async)
+        asyncio.run(server.run_stdio_async())
 
 
 @contextlib.contextmanager

@@ -167,7 +167,8 @@ class _Serving:
             say(f"segments of the index: {segments}, in groups: {groups}, replicas of each: {self.replicas}")
         say("loading what the first search needs ...")
         searcher.search("a first search", k=1)
-        return serve_library(searcher, name, copies_gb=self.copies_gb)
+        threads = 1 if self.remote is not None else None  # replicas are asked one question at a time
+        return serve_library(searcher, name, copies_gb=self.copies_gb, threads=threads)
 
 
 def _replicas(

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
@@ -12,7 +13,7 @@ if TYPE_CHECKING:  # rich is imported where something is shown, since many comma
 
 from reelseek.cli.progress import pipe
 
-__all__ = ["Bar", "bars", "clock", "print_json", "print_table", "say"]
+__all__ = ["Bar", "Bars", "bars", "clock", "counted", "print_json", "print_table", "say"]
 
 
 _NUMBER = re.compile(r"[-+\[(]?[\d.,:%±\s+\-\]e∞]*$")
@@ -43,6 +44,15 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
     Console(width=width, markup=False, highlight=False).print(table)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "video"), counted(2, "video")
+    ('1 video', '2 videos')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def clock(seconds: float | None) -> str:
     """Seconds as m:ss, as players show them."""
     if seconds is None:
@@ -53,16 +63,33 @@ def clock(seconds: float | None) -> str:
 
 
 def _columns() -> "tuple[ProgressColumn, ...]":
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn
 
     return (
         TextColumn("{task.description:>10}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        BarColumn(bar_width=16),
+        TextColumn("{task.fields[amount]}"),
+        TextColumn("{task.fields[end]}"),
         TextColumn("{task.fields[detail]}", markup=False),
     )
+
+
+_IN_SECONDS = ("extracting",)  # stages whose work is counted in seconds of video
+_TOLD_AFTER = 5.0  # seconds, before which a rate says little
+
+
+def _fields(stage: str, done: int, total: int, elapsed: float, began_with: int = 0) -> dict[str, Any]:
+    """What stands beside a bar: how much is done, and when the rest will be.
+
+    Args:
+        elapsed: seconds since `began_with` was done.
+    """
+    amount = f"{clock(done)} of {clock(total)}" if stage in _IN_SECONDS else f"{done}/{total}"
+    end = ""
+    if began_with < done < total and elapsed >= _TOLD_AFTER:
+        rest = (total - done) * elapsed / (done - began_with)
+        end = f"{clock(rest)} left, until {time.strftime('%H:%M', time.localtime(time.time() + rest))}"
+    return {"amount": amount, "end": end}
 
 
 class Bar:
@@ -86,9 +113,11 @@ class Bar:
             console = Console(stderr=True)
             self._progress = Progress(*_columns(), console=console, transient=True, redirect_stdout=False)
             self._progress.start()
-            self._task = self._progress.add_task(self._description, total=total, detail="")
+            self._task = self._progress.add_task(self._description, total=total, detail="", amount="", end="")
+            self._started = time.monotonic()
         if self._progress is not None:
-            self._progress.update(self._task, completed=done)
+            fields: dict[str, Any] = _fields(self._description, done, total, time.monotonic() - self._started)
+            self._progress.update(self._task, completed=done, **fields)
         if done >= total:
             self._stop()
 
@@ -104,25 +133,36 @@ class Bar:
             self._progress = None
 
 
-class _Bars:
+class Bars:
+    """Progress bars, one a stage.
+
+    Attributes:
+        latest: stage, done, total and detail of the last call.
+    """
+
     def __init__(self, progress: "Progress") -> None:
+        self.latest: tuple[str, int, int, str] | None = None
         self._progress = progress
-        self._tasks: dict[str, Any] = {}
+        self._tasks: dict[str, tuple[Any, float, int]] = {}  # each with when it began, and what was done by then
 
     def __call__(self, stage: str, done: int, total: int, detail: str) -> None:
+        self.latest = stage, done, total, detail
         if (lines := pipe()) is not None:
             lines.write(stage, done, total, detail)
         if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, total=total or None, detail="")
-        self._progress.update(self._tasks[stage], completed=done, detail=detail[-40:])
+            task = self._progress.add_task(stage, total=total or None, detail="", amount="", end="")
+            self._tasks[stage] = task, time.monotonic(), done
+        task, began, began_with = self._tasks[stage]
+        fields: dict[str, Any] = _fields(stage, done, total, time.monotonic() - began, began_with)
+        self._progress.update(task, completed=done, detail=detail[-40:], **fields)
 
 
 @contextmanager
-def bars() -> Iterator[_Bars]:
+def bars() -> Iterator[Bars]:
     """Progress bars on standard error, one a stage, called with stage, done, total and detail."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
     with Progress(*_columns(), console=console, transient=not console.is_terminal) as progress:
-        yield _Bars(progress)
+        yield Bars(progress)

@@ -7,7 +7,7 @@ import json
 import keyword
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import indent, shorten, wrap
@@ -54,8 +54,16 @@ def schema_source(document: Schema) -> str:
     blocks = [_typed_dict(name, schema) for name, schema in sorted(objects.items())]
     blocks += [f"{_class_name(name)} = {annotation(schema)}\n" for name, schema in sorted(others.items())]
     names = "".join(f'    "{_class_name(name)}",\n' for name in sorted(schemas))
-    imports = "from typing import Any, Literal, NotRequired, TypedDict\n\n"
-    return f"{_WRITTEN}{imports}__all__ = [\n{names}]\n\n\n" + "\n\n".join(blocks)
+    text = "\n\n".join(blocks)
+    imports = _import("typing", ("Any", "Literal", "NotRequired", "TypedDict"), text)
+    return f"{_WRITTEN}from __future__ import annotations\n\n{imports}\n__all__ = [\n{names}]\n\n\n{text}"
+
+
+def _import(module: str, names: Iterable[str], text: str) -> str:
+    """The line that imports those of some names that a text has."""
+    used = set(re.findall(r"\w+", text))
+    selected = [name for name in names if name in used]
+    return f"from {module} import {', '.join(selected)}\n" if selected else ""
 
 
 def _typed_dict(name: str, schema: Schema) -> str:
@@ -164,7 +172,7 @@ def _add_body(document: Schema, method: _Method, contents: Mapping[str, Schema])
     schema = described["schema"]
     target = document["components"]["schemas"].get(str(schema.get("$ref", "")).rpartition("/")[2], schema)
     if "properties" not in target:
-        method.parameters.append(_Parameter("body", "body", annotation(schema), True, "see its types"))
+        method.parameters.append(_Parameter("body", "whole", annotation(schema), True, "one of these kinds"))
         method.body = "Body(body)"
         return
     required = target.get("required", ())
@@ -178,29 +186,19 @@ def _add_body(document: Schema, method: _Method, contents: Mapping[str, Schema])
 def operations_source(document: Schema) -> str:
     """A table of all operations, and a class of methods for each kind of client."""
     methods = list(_methods(document))
-    words = set(re.findall(r"\w+", " ".join(f"{m.answer} {[p.annotation for p in m.parameters]}" for m in methods)))
-    types = sorted(name for name in map(_class_name, document["components"]["schemas"]) if name in words)
+    text = _class("SyncOperations", "SyncTransport", methods, asynchronous=False)
+    text += _class("AsyncOperations", "AsyncTransport", methods, asynchronous=True)
     table = "".join(f'    "{m.name}": Operation("{m.method}", "{m.path}", "{m.content}"),\n' for m in methods)
-    typing = ", ".join(name for name in ("Any", "Literal") if name in words)
-    lines = [
-        "from collections.abc import AsyncIterator, Iterator",
-        *([f"from typing import {typing}"] if typing else []),
-        "",
-        "from reelseek.client.transport import AsyncTransport, Body, Event, Operation, SyncTransport",
-        "from reelseek.client.schema import (",
-        *(f"    {name}," for name in types),
-        ")",
-        "",
-        '__all__ = ["OPERATIONS", "AsyncOperations", "SyncOperations"]',
-        "",
-        f"OPERATIONS = {{\n{table}}}",
-        "",
-    ]
+    ours = ("AsyncTransport", "Body", "Event", "Operation", "SyncTransport")
     return (
         _WRITTEN
-        + "\n".join(lines)
-        + _class("SyncOperations", "SyncTransport", methods, asynchronous=False)
-        + _class("AsyncOperations", "AsyncTransport", methods, asynchronous=True)
+        + _import("collections.abc", ("AsyncIterator", "Iterator"), text)
+        + _import("typing", ("Any", "Literal"), text)
+        + "\n"
+        + _import("reelseek.client.schema", sorted(map(_class_name, document["components"]["schemas"])), text)
+        + _import("reelseek.client.transport", ours, f"{text} Operation")
+        + '\n__all__ = ["OPERATIONS", "AsyncOperations", "SyncOperations"]\n\n'
+        + f"OPERATIONS = {{\n{table}}}\n{text}"
     )
 
 
@@ -212,8 +210,8 @@ def _class(name: str, transport: str, methods: list[_Method], *, asynchronous: b
 
 
 def _method_source(method: _Method, asynchronous: bool) -> str:
-    positional = [one.declare() for one in method.parameters if one.kind == "path"]
-    others = [one.declare() for one in method.parameters if one.kind != "path"]
+    positional = [one.declare() for one in method.parameters if one.kind in ("path", "whole")]
+    others = [one.declare() for one in method.parameters if one.kind not in ("path", "whole")]
     arguments = ", ".join(["self", *positional, *(["*", *others] if others else [])])
     events = method.content == "events"
     answer = f"{'Async' if asynchronous else ''}Iterator[Event]" if events else method.answer
@@ -222,8 +220,8 @@ def _method_source(method: _Method, asynchronous: bool) -> str:
     if events:
         headers = [one for one in method.parameters if one.kind == "header"]
         texts = ", ".join(f'"{one.name}": {one.python}' for one in headers)
-        made = f"{{name: value for name, value in {{{texts}}}.items() if value is not None}}"
-        line = f"return self._transport.follow({call}, {made})"
+        headers_source = f"{{name: value for name, value in {{{texts}}}.items() if value is not None}}"
+        line = f"return self._transport.follow({call}, {headers_source})"
     else:
         waiting = "await " if asynchronous else ""
         line = f"return {waiting}self._transport.call({call}, {method.of('query')}, {method.body})"

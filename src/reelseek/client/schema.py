@@ -1,33 +1,172 @@
 """Written by `reelseek.client.generate` from the OpenAPI document; not by hand."""
 
-from typing import Literal, NotRequired, TypedDict
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
 
 __all__ = [
+    "AccountChange",
+    "AccountJSON",
+    "AccountList",
+    "AddArguments",
+    "AddJob",
+    "AuditPage",
+    "AuditRow",
+    "CaptionArguments",
+    "CaptionJob",
     "CaptionList",
     "CaptionRow",
+    "CollectionChange",
+    "CollectionJSON",
+    "CollectionList",
+    "CollectionSummary",
+    "CreatedToken",
     "Curve",
+    "EvaluateArguments",
+    "EvaluateJob",
+    "ExpertJSON",
+    "FailureJSON",
     "FailureRow",
+    "Folders",
     "HitJSON",
+    "IndexArguments",
+    "IndexJob",
+    "JobJSON",
+    "JobList",
+    "JobProgress",
+    "LibraryJSON",
+    "LibraryList",
+    "LibrarySummary",
     "ListPage",
     "ModelList",
     "ModelRow",
+    "MomentJSON",
+    "MomentNames",
+    "NewAccount",
+    "NewCollection",
+    "NewLibrary",
+    "NewMoment",
+    "NewMoments",
+    "NewToken",
     "Page",
     "Peak",
     "PlacedStep",
     "Problem",
     "Reason",
+    "RemoveArguments",
+    "RemoveJob",
+    "ScanArguments",
+    "ScanJob",
     "SearchAnswer",
     "SearchRequest",
+    "SessionJSON",
+    "ShareJSON",
+    "SharedCollection",
+    "SharedMoment",
+    "SignIn",
     "StepsAnswer",
     "StepsRequest",
     "TextRow",
     "ThenRequest",
+    "TokenJSON",
+    "TokenList",
     "TrackRow",
+    "TrainArguments",
+    "TrainJob",
     "Upload",
     "Video",
     "VideoList",
     "VideoRow",
+    "WatchedJSON",
 ]
+
+
+class AccountChange(TypedDict):
+    """What of an account is changed; it is signed out everywhere."""
+
+    password: NotRequired[str | None]
+    scopes: NotRequired[list[Literal["read", "review", "write", "admin"]] | None]
+    libraries: NotRequired[list[str] | None]
+    all_libraries: NotRequired[bool]
+    disabled: NotRequired[bool | None]
+
+
+class AccountJSON(TypedDict):
+    """An account."""
+
+    name: str
+    scopes: list[Literal["read", "review", "write", "admin"]]
+    libraries: list[str] | None
+    created: float
+    disabled: bool
+    has_password: bool
+
+
+class AccountList(TypedDict):
+    """All accounts."""
+
+    data: list[AccountJSON]
+
+
+class AddArguments(TypedDict):
+    """`reelseek add`: folders, files, lists or tables on the server, below the allowed folders."""
+
+    paths: NotRequired[list[str]]
+    captions: NotRequired[str | None]
+    experts: NotRequired[list[str] | None]
+    preset: NotRequired[Literal["offline", "standard", "best"] | None]
+    retry_failed: NotRequired[bool]
+    """try again what failed before; without paths all of it"""
+    device: NotRequired[str | None]
+
+
+class AddJob(TypedDict):
+    """A AddJob."""
+
+    library: NotRequired[str | None]
+    """which library; may be left out where there is one"""
+    kind: Literal["add"]
+    arguments: AddArguments
+
+
+class AuditPage(TypedDict):
+    """Rows of the audit log, newest first."""
+
+    data: list[AuditRow]
+    next_token: str | None
+
+
+class AuditRow(TypedDict):
+    """Somebody changed something, or tried to; `status` is null where the server ended before it was done."""
+
+    number: int
+    time: float
+    who: str
+    """'' where nobody was signed in"""
+    address: str
+    action: str
+    status: int | None
+    facts: dict[str, Any]
+
+
+class CaptionArguments(TypedDict):
+    """`reelseek caption`: a first description of videos."""
+
+    videos: list[str]
+    model: NotRequired[str]
+    """a name of GET /v1/models"""
+    beam: NotRequired[int]
+    index: NotRequired[bool]
+    device: NotRequired[str | None]
+
+
+class CaptionJob(TypedDict):
+    """A CaptionJob."""
+
+    library: NotRequired[str | None]
+    """which library; may be left out where there is one"""
+    kind: Literal["caption"]
+    arguments: CaptionArguments
 
 
 class CaptionList(TypedDict):
@@ -45,6 +184,66 @@ class CaptionRow(TypedDict):
     split: str | None
 
 
+class CollectionChange(TypedDict):
+    """What of a collection is changed."""
+
+    name: NotRequired[str | None]
+    note: NotRequired[str | None]
+    tags: NotRequired[list[str] | None]
+    order: NotRequired[list[str] | None]
+    """all its moments in a new order"""
+
+
+class CollectionJSON(TypedDict):
+    """A collection with its moments."""
+
+    id: str
+    library: str
+    name: str
+    note: str
+    tags: list[str]
+    by: str
+    created: float
+    changed: float
+    shared: bool
+    moments: int
+    data: list[MomentJSON]
+
+
+class CollectionList(TypedDict):
+    """Collections of the libraries that you may see, the one that was changed last first."""
+
+    data: list[CollectionSummary]
+
+
+class CollectionSummary(TypedDict):
+    """A collection without its moments; times are seconds since 1970."""
+
+    id: str
+    library: str
+    name: str
+    note: str
+    tags: list[str]
+    by: str
+    created: float
+    changed: float
+    shared: bool
+    moments: int
+
+
+class CreatedToken(TypedDict):
+    """A new token with its secret, which is never shown again."""
+
+    id: str
+    account: str
+    label: str
+    scopes: list[Literal["read", "review", "write", "admin"]]
+    created: float
+    expires: float | None
+    used: float | None
+    secret: str
+
+
 class Curve(TypedDict):
     """How near each second of a video is to a query."""
 
@@ -58,6 +257,50 @@ class Curve(TypedDict):
     peaks: list[Peak]
 
 
+class EvaluateArguments(TypedDict):
+    """`reelseek evaluate`."""
+
+    model: NotRequired[str]
+    """a name of GET /v1/models"""
+    split: NotRequired[str | None]
+    protocol: NotRequired[str]
+    device: NotRequired[str | None]
+
+
+class EvaluateJob(TypedDict):
+    """A EvaluateJob."""
+
+    library: NotRequired[str | None]
+    """which library; may be left out where there is one"""
+    kind: Literal["evaluate"]
+    arguments: NotRequired[EvaluateArguments]
+
+
+class ExpertJSON(TypedDict):
+    """What one expert made, and what it costs."""
+
+    name: str
+    modality: str
+    dim: int
+    tracks: int
+    present: int
+    """videos in which it found evidence"""
+    bytes: int
+    """on the disk"""
+    seconds: float | None
+    """that it computed; null where that was not measured"""
+
+
+class FailureJSON(TypedDict):
+    """What could not be read or extracted."""
+
+    video: str
+    expert: str | None
+    """null is the file itself"""
+    reason: str
+    attempts: int
+
+
 class FailureRow(TypedDict):
     """What went wrong with a video."""
 
@@ -65,6 +308,12 @@ class FailureRow(TypedDict):
     """null where the file itself could not be read"""
     reason: str
     attempts: int
+
+
+class Folders(TypedDict):
+    """The folders that are watched, and no others."""
+
+    folders: list[str]
 
 
 class HitJSON(TypedDict):
@@ -99,6 +348,107 @@ class HitJSON(TypedDict):
     why: list[Reason]
 
 
+class IndexArguments(TypedDict):
+    """`reelseek index`."""
+
+    action: NotRequired[Literal["build", "rebuild", "merge", "verify"]]
+    model: NotRequired[str]
+    """a name of GET /v1/models"""
+    device: NotRequired[str | None]
+
+
+class IndexJob(TypedDict):
+    """A IndexJob."""
+
+    library: NotRequired[str | None]
+    """which library; may be left out where there is one"""
+    kind: Literal["index"]
+    arguments: NotRequired[IndexArguments]
+
+
+class JobJSON(TypedDict):
+    """A job; times are seconds since 1970."""
+
+    id: str
+    kind: Literal["add", "remove", "index", "scan", "caption", "train", "evaluate"]
+    library: str
+    arguments: dict[str, Any]
+    """empty for who may not write"""
+    state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    progress: JobProgress | None
+    created: float
+    started: float | None
+    ended: float | None
+    by: str
+    error: str | None
+    """why it failed, in words"""
+    result: dict[str, Any] | None
+    attempts: int
+
+
+class JobList(TypedDict):
+    """Jobs, newest first."""
+
+    data: list[JobJSON]
+    next_token: str | None
+    """asks for those before these; null where there are none"""
+
+
+class JobProgress(TypedDict):
+    """How far a job is."""
+
+    done: int
+    total: int
+    unit: str
+    """what is counted, such as files or clips"""
+    text: str
+    """what it does, and on what"""
+    seconds_left: float | None
+
+
+class LibraryJSON(TypedDict):
+    """One library."""
+
+    name: str
+    state: str
+    """`served`, or `begun` where it holds nothing to search yet"""
+    videos: int
+    seconds: float
+    """of all videos"""
+    clips: int
+    failures: int
+    captions: int
+    splits: dict[str, int]
+    system: str | None
+    experts: list[ExpertJSON]
+    failed: list[FailureJSON]
+    failed_left_out: int
+    """failures beyond those that are listed"""
+    bytes: dict[str, int]
+    """space on the disk by part: database, tracks, index, copies, other"""
+    folders: list[WatchedJSON]
+    notes: list[str]
+
+
+class LibraryList(TypedDict):
+    """The libraries that you may see."""
+
+    data: list[LibrarySummary]
+
+
+class LibrarySummary(TypedDict):
+    """A library in a list."""
+
+    name: str
+    state: str
+    """`served`, or `begun` where it holds nothing to search yet"""
+    videos: int
+    seconds: float
+    """of all videos"""
+    clips: int
+    failures: int
+
+
 class ListPage(TypedDict):
     """Where a part of a list ends."""
 
@@ -128,6 +478,81 @@ class ModelRow(TypedDict):
     """that are searched"""
     note: str
     """what of the library it does not search; '' where it searches all"""
+
+
+class MomentJSON(TypedDict):
+    """A moment that is kept."""
+
+    moment: str
+    video: str
+    name: str
+    start: float
+    end: float
+    note: str
+    tags: list[str]
+    by: str
+    added: float
+    thumbnail: str | None
+    """null where the video is no longer in the library"""
+    play: str | None
+
+
+class MomentNames(TypedDict):
+    """Moments that are taken out."""
+
+    moments: list[str]
+
+
+class NewAccount(TypedDict):
+    """An account that is begun."""
+
+    name: str
+    password: NotRequired[str | None]
+    """null for programs, and for who signs in at a proxy"""
+    scopes: NotRequired[list[Literal["read", "review", "write", "admin"]]]
+    libraries: NotRequired[list[str] | None]
+    """names of those that they may see; null is all"""
+
+
+class NewCollection(TypedDict):
+    """A collection that is begun."""
+
+    library: NotRequired[str | None]
+    name: str
+    note: NotRequired[str]
+    tags: NotRequired[list[str]]
+
+
+class NewLibrary(TypedDict):
+    """A library that is begun by adding videos."""
+
+    name: str
+    arguments: AddArguments
+
+
+class NewMoment(TypedDict):
+    """A moment that is kept; of one that is kept already note and tags are replaced."""
+
+    moment: str
+    """a moment as a hit names it: VIDEO@START-END"""
+    note: NotRequired[str]
+    tags: NotRequired[list[str]]
+
+
+class NewMoments(TypedDict):
+    """Moments that are kept, behind those that are there."""
+
+    moments: list[NewMoment]
+
+
+class NewToken(TypedDict):
+    """A token that is begun."""
+
+    account: str
+    label: NotRequired[str]
+    scopes: NotRequired[list[Literal["read", "review", "write", "admin"]] | None]
+    """null takes those of the account"""
+    days: NotRequired[float | None]
 
 
 class Page(TypedDict):
@@ -190,6 +615,42 @@ class Reason(TypedDict):
     """the same for people"""
 
 
+class RemoveArguments(TypedDict):
+    """`reelseek remove`: videos, or all that an expert made."""
+
+    videos: NotRequired[list[str]]
+    expert: NotRequired[str | None]
+
+
+class RemoveJob(TypedDict):
+    """A RemoveJob."""
+
+    library: NotRequired[str | None]
+    """which library; may be left out where there is one"""
+    kind: Literal["remove"]
+    arguments: RemoveArguments
+
+
+class ScanArguments(TypedDict):
+    """`reelseek overlap scan`: the same footage in two splits."""
+
+    test: str
+    train: str
+    expert: NotRequired[str | None]
+    window: NotRequired[int]
+    top: NotRequired[int]
+    device: NotRequired[str | None]
+
+
+class ScanJob(TypedDict):
+    """A ScanJob."""
+
+    library: NotRequired[str | None]
+    """which library; may be left out where there is one"""
+    kind: Literal["scan"]
+    arguments: ScanArguments
+
+
 class SearchAnswer(TypedDict):
     """Hits, the best first."""
 
@@ -236,6 +697,51 @@ class SearchRequest(TypedDict):
     """false leaves `why` empty"""
 
 
+class SessionJSON(TypedDict):
+    """Who asks, and what they may do."""
+
+    name: str
+    scopes: list[Literal["read", "review", "write", "admin"]]
+    libraries: list[str] | None
+    """those that they may see; null is all"""
+
+
+class ShareJSON(TypedDict):
+    """A link under which anybody may read a collection; it is shown this once."""
+
+    url: str
+    secret: str
+
+
+class SharedCollection(TypedDict):
+    """A collection as its link shows it."""
+
+    name: str
+    note: str
+    tags: list[str]
+    changed: float
+    data: list[SharedMoment]
+
+
+class SharedMoment(TypedDict):
+    """A moment of a shared collection."""
+
+    name: str
+    start: float
+    end: float
+    note: str
+    tags: list[str]
+    thumbnail: str | None
+    play: str | None
+
+
+class SignIn(TypedDict):
+    """A name and its password."""
+
+    name: str
+    password: str
+
+
 class StepsAnswer(TypedDict):
     """Steps with the seconds at which they happen."""
 
@@ -272,6 +778,24 @@ class ThenRequest(TypedDict):
     """seconds"""
 
 
+class TokenJSON(TypedDict):
+    """A token without its secret; times are seconds since 1970."""
+
+    id: str
+    account: str
+    label: str
+    scopes: list[Literal["read", "review", "write", "admin"]]
+    created: float
+    expires: float | None
+    used: float | None
+
+
+class TokenList(TypedDict):
+    """All tokens."""
+
+    data: list[TokenJSON]
+
+
 class TrackRow(TypedDict):
     """What an expert extracted from a video."""
 
@@ -281,6 +805,25 @@ class TrackRow(TypedDict):
     dim: int
     note: str
     """why there are no steps; '' where there are"""
+
+
+class TrainArguments(TypedDict):
+    """`reelseek train`: a recipe as the text of a TOML file, and the name of the model that comes of it."""
+
+    recipe: str
+    name: str
+    set: NotRequired[list[str]]
+    """changes of the recipe, section.key=value"""
+    device: NotRequired[str | None]
+
+
+class TrainJob(TypedDict):
+    """A TrainJob."""
+
+    library: NotRequired[str | None]
+    """which library; may be left out where there is one"""
+    kind: Literal["train"]
+    arguments: TrainArguments
 
 
 class Upload(TypedDict):
@@ -317,7 +860,7 @@ class Video(TypedDict):
     height: int | None
     fps: float | None
     start_offset: float
-    """what a player of the file as it is shows as second 0"""
+    """the time at which a player of `play` shows second 0"""
     tracks: list[TrackRow]
     texts: list[TextRow]
     texts_left_out: int
@@ -353,3 +896,16 @@ class VideoRow(TypedDict):
     """address of a picture"""
     play: str | None
     """address of the video; null where no file is at hand"""
+
+
+class WatchedJSON(TypedDict):
+    """A watched folder, and what the last look at it saw."""
+
+    folder: str
+    since: float
+    by: str
+    problem: str
+    """why it cannot be watched at the moment; '' where it can"""
+    waiting: int
+    """new files that still change, or wait for another job"""
+    looked: float | None

@@ -87,7 +87,7 @@ class _Transport:
 
 def _text(value: object) -> Any:
     if isinstance(value, list | tuple):
-        return [_text(each) for each in value]
+        return [_text(element) for element in value]
     return ("true" if value else "false") if isinstance(value, bool) else str(value)
 
 
@@ -100,7 +100,7 @@ def _content(operation: Operation, answer: httpx.Response) -> Any:
 
 
 def _event(event: httpx_sse.ServerSentEvent) -> Event:
-    return Event(event.event, event.json() if event.data else None, event.id)
+    return Event(event.event, event.json(), event.id)
 
 
 class SyncTransport(_Transport):
@@ -148,7 +148,7 @@ class SyncTransport(_Transport):
                     source.response.read()
                     raise problem_of(source.response)
                 if source.response.status_code != 204:  # all was told before
-                    yield from map(_event, source.iter_sse())
+                    yield from (_event(event) for event in source.iter_sse() if event.data)
         except httpx.TransportError as error:
             raise ConnectionFailed(f"{self.http.base_url}: {error or type(error).__name__}") from error
 
@@ -193,6 +193,7 @@ class AsyncTransport(_Transport):
                     raise problem_of(source.response)
                 if source.response.status_code != 204:  # all was told before
                     async for event in source.aiter_sse():
-                        yield _event(event)
+                        if event.data:
+                            yield _event(event)
         except httpx.TransportError as error:
             raise ConnectionFailed(f"{self.http.base_url}: {error or type(error).__name__}") from error

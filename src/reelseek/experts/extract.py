@@ -166,21 +166,27 @@ class _Guarded:
         self._kept = time.perf_counter()
         try:
             self.session = worker_expert(spec).open()
-            self._restore()
+            if not self._restore():
+                self.session = worker_expert(spec).open()
         except MemoryError:
             raise
         except Exception as error:  # an expert is foreign code: whatever it raises is its failure, not the run's
             self.error = f"{type(error).__name__}: {error}"
 
-    def _restore(self) -> None:
-        if self._parts is None or not isinstance(self.session, Resumable):
-            return
-        if hasattr(self.session, "keep"):
-            self.session.keep = self._save_in_closing
+    def _restore(self) -> bool:
+        """Take up what an earlier pass has made; False where that cannot be read, and the session begins anew."""
+        session: Any = self.session
+        if self._parts is None or not isinstance(session, Resumable):
+            return True
         restored, states = self._parts.load(self.expert.fingerprint)
-        if states:
-            self.session.restore_parts(states)
-            self.restored = restored
+        try:
+            if states:
+                session.restore_parts(states)
+                self.restored = restored
+        except (ValueError, KeyError, TypeError, IndexError):  # of another version of this expert
+            self._parts.forget(self.expert.fingerprint)
+            return False
+        return True
 
     def feed(self, batch: Any) -> None:
         self._batches += 1
@@ -203,7 +209,7 @@ class _Guarded:
             return
         if self._saved_seconds is None:
             self._saved_seconds = batch.end_seconds
-        if batch.end_seconds - self._saved_seconds >= PART_SECONDS and not hasattr(self.session, "keep"):
+        if batch.end_seconds - self._saved_seconds >= PART_SECONDS and not hasattr(self.session, "keep_part"):
             self._saved_seconds = batch.end_seconds
             self._save(self._batches)
 
@@ -213,8 +219,15 @@ class _Guarded:
             self._save(0)
 
     def _save(self, batches: int) -> None:
-        if self._parts is not None and isinstance(self.session, Resumable) and not self.error:
-            self._parts.save(self.expert.fingerprint, batches, self.session.save_part())
+        session: Any = self.session
+        if self._parts is not None and isinstance(session, Resumable) and not self.error:
+            self._parts.save(self.expert.fingerprint, batches, session.save_part())
+
+    def prepare_to_close(self) -> None:
+        """Let a session that works on after the last batch keep what it has made now and then."""
+        if self._parts is not None and hasattr(self.session, "keep_part"):
+            session: Any = self.session
+            session.keep_part = self._save_in_closing
 
 
 def extract(
@@ -242,7 +255,7 @@ def extract(
     for spec, session in sessions.items():
         for stream in load_expert(spec).streams:
             wants.setdefault(stream, []).append(session.feed)
-    blank = {
+    blank: dict[Stream, int] = {
         stream: min(sessions[spec].restored for spec in specs if stream in load_expert(spec).streams)
         for stream in wants
         if isinstance(stream, FrameStream)
@@ -280,6 +293,7 @@ def _close(spec: str, session: _Guarded, end_seconds: float, result: Extracted) 
     started = time.perf_counter()
     try:
         if session.session is not None and not session.error:
+            session.prepare_to_close()
             track = session.session.close(end_seconds)
             check_track(track, session.expert)
             result.tracks[spec] = track

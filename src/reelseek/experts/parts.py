@@ -20,7 +20,16 @@ import numpy.typing as npt
 
 from reelseek.experts.expert import Text
 
-__all__ = ["PART_SECONDS", "Parts", "Resumable", "State", "pack_texts", "read_progress", "unpack_texts"]
+__all__ = [
+    "PART_SECONDS",
+    "Parts",
+    "Resumable",
+    "State",
+    "clear_progress",
+    "pack_texts",
+    "read_progress",
+    "unpack_texts",
+]
 
 PART_SECONDS = 60.0
 """Of video, after which a part is kept."""
@@ -35,7 +44,7 @@ class Resumable(Protocol):
     """A session whose work can be kept in the middle of a video."""
 
     def save_part(self) -> State:
-        """Return what came since the last call, or since `restore_parts`, as arrays that NumPy stores without pickling."""
+        """Return what came since the last call, or `restore_parts`, as arrays that NumPy stores without pickling."""
 
     def restore_parts(self, states: list[State]) -> None:
         """Take up the work of another session that saved these, one after the other; called before `feed`."""
@@ -69,12 +78,19 @@ class Parts:
         self._counts[fingerprint] = len(states)
         return batches, states
 
+    def forget(self, fingerprint: str) -> None:
+        """Delete the parts of one expert."""
+        while self._file(fingerprint, self._counts.get(fingerprint, 0) - 1).is_file():
+            self._counts[fingerprint] -= 1
+            self._file(fingerprint, self._counts[fingerprint]).unlink()
+
     def save(self, fingerprint: str, batches: int, state: State) -> None:
         """Keep one more part; where the disk is full, the work goes on without, and `error` says so."""
         number = self._counts.get(fingerprint, 0)
         path = self._file(fingerprint, number)
         content = BytesIO()
-        np.savez(content, _batches=np.int64(batches), **state)
+        arrays: dict[str, Any] = {**state, "_batches": np.array(batches)}
+        np.savez(content, **arrays)
         partial = path.with_suffix(f".{os.getpid()}.partial")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -107,6 +123,12 @@ def read_progress(folder: Path) -> float:
         with contextlib.suppress(OSError, ValueError):
             seconds.append(float(file.read_text()))
     return min(seconds, default=0.0)
+
+
+def clear_progress(folder: Path) -> None:
+    """Forget what processes that have ended said of their progress."""
+    for file in folder.glob(f"{_PROGRESS}-*"):
+        file.unlink(missing_ok=True)
 
 
 def pack_texts(texts: list[Text]) -> npt.NDArray[np.uint8]:

@@ -127,8 +127,8 @@ class SentenceEncoder:
             if not text.strip():
                 raise ModelError("an empty text has no embedding; give at least one word")
         cache = self._cache
-        vectors = {text: cache.get(text) for text in texts}
-        unknown = sorted((text for text, vector in vectors.items() if vector is None), key=len)
+        vectors = {text: vector for text in texts if (vector := cache.get(text)) is not None}
+        unknown = sorted((text for text in dict.fromkeys(texts) if text not in vectors), key=len)
         for begin in range(0, len(unknown), 32):
             block = unknown[begin : begin + 32]
             vectors.update(zip(block, self._encode(block), strict=True))

@@ -66,11 +66,11 @@ class _SpeechSession:
         self._end: float | None = None
         self._texts: list[Text] = []
         self._done = 0  # stretches of speech, of all pieces, that these texts are of
-        self.keep: Callable[[], None] = lambda: None
+        self.keep_part: Callable[[], None] = lambda: None
 
     def save_part(self) -> dict[str, npt.NDArray[Any]]:
         """See `reelseek.experts.parts.Resumable`; sound is gathered anew, and what was made of it is taken up."""
-        return {"texts": pack_texts(self._texts), "done": np.int64(self._done)}
+        return {"texts": pack_texts(self._texts), "done": np.array(self._done)}
 
     def restore_parts(self, states: Sequence[Mapping[str, npt.NDArray[Any]]]) -> None:
         """See `reelseek.experts.parts.Resumable`."""
@@ -103,7 +103,7 @@ class _SpeechSession:
                         part = samples[int(start * _RATE) : int(end * _RATE)]
                         self._texts += self._lines_of(part, begin + start, begin + end)
                         self._done = number
-                        self.keep()
+                        self.keep_part()
         texts = self._texts
         note = "recognised" if self._recogniser else "detected, not recognised (no recogniser was given)"
         return sentence_track(texts, note if texts else "nobody speaks")

@@ -127,7 +127,8 @@ def split_filter(text: str) -> tuple[str, Filter]:
     phrases = [match.span() for match in _PHRASE.finditer(typed)]
     conditions, rest, end = [], [], 0
     for match in _TERM.finditer(typed):
-        if any(start <= match.start() < stop for start, stop in phrases):
+        in_phrase = any(start <= match.start() < stop for start, stop in phrases)
+        if in_phrase or (match["plain"] == "" and match["key"].lower() not in FILTER_KEYS):
             continue
         conditions.append(_condition(match))
         rest.append(typed[end : match.start()])

@@ -7,14 +7,15 @@ stopped at any instant is finished by the same call again, or by the next comman
 import json
 import logging
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
 from reelseek.errors import LibraryError, UsageError
+from reelseek.library.catalog.tracks import Tracks
 from reelseek.library.files import sync_folder
-from reelseek.library.records import Video
+from reelseek.library.records import TrackRow, Video
 from reelseek.library.shards import Shards, folder_name
 from reelseek.library.storage import Storage
 
@@ -23,6 +24,7 @@ __all__ = ["compact", "count_removable", "finish_interrupted", "remove_expert", 
 _log = logging.getLogger("reelseek")
 _UNFINISHED = "removal"  # its key in `meta`
 _SMALL_DATABASE = 2**26  # bytes that are rewritten at once
+_REWRITTEN = 2**22  # bytes of a shard that is written anew at once
 _REMOVALS = "removals"  # its key in `meta`: rows that were removed since the database was rewritten
 _REWRITTEN_SHARE = 0.02  # of all videos
 
@@ -84,7 +86,9 @@ def remove_videos(
         videos = {name: resolve(name) if catalog.videos.get(name) or name not in gone else None for name in names}
         ids = {name: video.id if video else removed.get(name, name) for name, video in videos.items()}
         contents = sorted({video.content for video in videos.values() if video and video.content})
-        words = catalog.have_words({*ids.values()}, {*contents, *(f"id:{identifier}" for identifier in ids.values())})
+        owners = {*contents, *(f"id:{identifier}" for identifier in ids.values())}
+        words = catalog.have_words({*ids.values()}, owners)
+        noted, rows = {(hole[0], hole[3]) for hole in catalog.tracks.holes()}, [*catalog.tracks.of_owners(owners)]
         with catalog.transaction():
             for identifier in ids.values():
                 catalog.failures.remove(identifier)
@@ -93,8 +97,25 @@ def remove_videos(
             for content in contents:
                 storage.drop_content(content)
             _note(storage, _Removal(ids, contents, words=words))
-        _finish(storage, erase)
+        removed_rows = set(rows).difference(catalog.tracks.of_owners(owners))
+        _finish(storage, erase, _spans_by_shard(row for row in removed_rows if _shard_of(row) not in noted))
     return [ids[name] for name in names]
+
+
+_Spans = Mapping[tuple[str, int], Sequence[tuple[int, int]]]
+"""First rows, and the ones behind the last, by fingerprint and shard."""
+
+
+def _shard_of(row: TrackRow) -> tuple[str, int]:
+    return row.fingerprint, row.place[0]
+
+
+def _spans_by_shard(rows: Iterable[TrackRow]) -> _Spans:
+    spans: dict[tuple[str, int], list[tuple[int, int]]] = {}
+    for row in rows:
+        if row.steps:
+            spans.setdefault(_shard_of(row), []).append((row.place[1], row.place[1] + row.steps))
+    return spans
 
 
 def count_removable(storage: Storage, expert: str) -> int:
@@ -136,13 +157,23 @@ def finish_interrupted(storage: Storage) -> None:
         _log.warning("%s", error)
 
 
-def _finish(storage: Storage, erase: Callable[[Sequence[str]], None] | None = None) -> None:
+def _finish(
+    storage: Storage, erase: Callable[[Sequence[str]], None] | None = None, spans: _Spans | None = None
+) -> None:
+    """Erase what is noted.
+
+    Args:
+        erase: see `remove_videos`.
+        spans: all that tracks no longer name in some shards; other shards are looked through.
+    """
     catalog, removal = storage.catalog, _unfinished(storage)
     contents = [content for content in removal.contents if not catalog.videos.has_content(content)]
-    _compact_shards(storage)
+    _erase_tracks(storage, spans or {})
     _erase_rows(storage, removal)
     for content in contents:
         storage.remove_copy(content)
+    if removal.experts:  # of which unfinished work may hold as much
+        shutil.rmtree(storage.path / "parts", ignore_errors=True)
     for name in ("index", *(("texts",) if removal.words else ())):  # what is made anew from what remains
         if name == "index" and erase is not None and not removal.experts:
             erase(sorted({*removal.videos.values()}))
@@ -189,7 +220,7 @@ def compact(storage: Storage) -> None:
             for fingerprint, (shard, end) in catalog.tracks.shard_ends():
                 if end:
                     catalog.tracks.add_hole(fingerprint, groups[fingerprint].dim, groups[fingerprint].dtype, shard)
-        _compact_shards(storage)
+        _erase_tracks(storage, None)
         _rewrite(storage)
 
 
@@ -211,8 +242,12 @@ def _empty_log(storage: Storage) -> None:
         )
 
 
-def _compact_shards(storage: Storage) -> None:
-    """Rewrite the shards that hold bytes no row names: those noted, and ends that a killed writer never named."""
+def _erase_tracks(storage: Storage, spans: _Spans | None) -> None:
+    """Leave no byte that no row names in any shard: those noted, and ends that a killed writer never named.
+
+    Args:
+        spans: such bytes of large shards are overwritten where they lie, see `_finish`; None writes every shard anew.
+    """
     tracks = storage.catalog.tracks
     files: dict[str, Shards] = {}
     holes: dict[str, set[int]] = {}
@@ -221,16 +256,38 @@ def _compact_shards(storage: Storage) -> None:
         holes.setdefault(fingerprint, set()).add(shard)
     for group in tracks.groups():
         shards = files[group.fingerprint] = storage.shards_of(group.fingerprint, group.dim, group.dtype)
-        last, _ = end = tracks.end(group.fingerprint)
-        if shards.has_more(end):
-            holes.setdefault(group.fingerprint, set()).update(n for n in shards.numbers() if n >= last)
+        last, row = end = tracks.end(group.fingerprint)
+        if not shards.has_more(end):
+            continue
+        overwritten = spans is not None and row > 0 and shards.size(last) > _REWRITTEN
+        if overwritten:
+            shards.erase(last, [], row)
+        more = {number for number in shards.numbers() if number >= last + overwritten}
+        holes.setdefault(group.fingerprint, set()).update(more)
     for fingerprint, numbers in sorted(holes.items()):
-        _compact_files(storage, fingerprint, files[fingerprint], numbers)
+        shards = files[fingerprint]
+        in_place: set[int] = set()
+        for shard in numbers:
+            if spans is None:
+                break
+            gaps = spans.get((fingerprint, shard))
+            if _is_overwritten(tracks, fingerprint, shards, shard):
+                shards.erase(shard, *((gaps, None) if gaps is not None else tracks.gaps(fingerprint, shard)))
+                in_place.add(shard)
+        with storage.catalog.transaction():
+            tracks.clear_holes(fingerprint, in_place)
+        _compact_files(storage, fingerprint, shards, numbers - in_place)
     named = {folder_name(fingerprint) for fingerprint in files}
     for folder in sorted((storage.path / "tracks").glob("*")):
         if folder.is_dir() and folder.name not in named:
             unnamed = Shards(folder, 1, np.float16)
             _compact_files(storage, "", unnamed, unnamed.numbers())
+
+
+def _is_overwritten(tracks: Tracks, fingerprint: str, shards: Shards, shard: int) -> bool:
+    """Whether a shard is large, and tracks name half of it at least."""
+    size = shards.size(shard)
+    return size > _REWRITTEN and 2 * tracks.count_steps(fingerprint, shard) * shards.row_bytes >= size
 
 
 def _compact_files(storage: Storage, fingerprint: str, shards: Shards, numbers: Collection[int]) -> None:

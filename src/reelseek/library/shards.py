@@ -3,6 +3,9 @@
 A file only ever grows. It is never cut, since a reader that has mapped it would be killed (SIGBUS) for reading what was
 cut off; bytes that no database row names (a writer was killed) are stepped over and reclaimed by `compact`, which
 writes new files. The number of a file that rows named is never used again, so a map stays true for as long as it lives.
+
+What a removed video had in a large file is overwritten with NaN where it lies: the cost of a removal is that of the
+video. Who still has its rows is refused, rather than handed something else.
 """
 
 import hashlib
@@ -22,6 +25,8 @@ __all__ = ["Move", "Shards", "folder_name", "track_hash"]
 
 _BYTES_A_SHARD = 2**27  # a removal rewrites a shard, and the rows that name what is in it
 _ROWS_A_SHARD = 2**17
+_ERASED = b"\xff"  # of which every number is NaN, in any precision
+_BYTES_AT_ONCE = 2**20
 _MOST_MAPS = 64  # each keeps two files open
 
 
@@ -49,6 +54,11 @@ class Shards:
 
     def _row_bytes(self) -> tuple[int, int]:
         return self.dim * self.dtype.itemsize, 2 * np.dtype(np.float64).itemsize
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row in both files."""
+        return sum(self._row_bytes())
 
     def numbers(self) -> list[int]:
         """The shards that have a file, in order."""
@@ -111,13 +121,17 @@ class Shards:
         """Views of values [step, dim] and spans [step, 2]; nothing is copied.
 
         Raises:
-            LibraryError: the files hold fewer rows than named.
+            LibraryError: the files hold fewer rows than named, or they were erased.
         """
         shard, row = place
         if steps == 0:
             return np.zeros((0, self.dim), self.dtype), np.zeros((0, 2))
         values, spans = self._map(shard, row + steps)
-        return values[row : row + steps], spans[row : row + steps]
+        values, spans = values[row : row + steps], spans[row : row + steps]
+        start = spans.item(0)
+        if start != start:  # NaN
+            raise LibraryError(f"{self._files(shard)[0]} holds nothing any more at row {row}: it was erased")
+        return values, spans
 
     def _map(self, shard: int, rows: int) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.float64]]:
         maps = self._maps.get(shard)
@@ -193,6 +207,23 @@ class Shards:
                 runs.append(((shard, row), steps))
         return runs
 
+    def size(self, shard: int) -> int:
+        """Bytes of both files of a shard."""
+        return sum(_size(path) for path in self._files(shard))
+
+    def erase(self, shard: int, gaps: Sequence[tuple[int, int]], end: int | None) -> None:
+        """Overwrite rows of a shard where they lie; that is on disk when this returns.
+
+        Args:
+            gaps: first rows, and the ones behind the last.
+            end: all from this row on are overwritten, too, if it is not None.
+        """
+        for path, width in zip(self._files(shard), self._row_bytes(), strict=True):
+            if path.exists():
+                size = _size(path)
+                spans = [(first * width, min(last * width, size)) for first, last in gaps]
+                _overwrite(path, [*spans, *([(end * width, size)] if end is not None else [])])
+
     def _most_rows(self) -> int:
         return min(_ROWS_A_SHARD, _BYTES_A_SHARD // sum(self._row_bytes()))
 
@@ -202,6 +233,23 @@ class Shards:
         for shard in gone:
             self._maps.pop(shard, None)
         delete_files(self.folder, [path.name for shard in gone for path in self._files(shard)])
+
+
+def _overwrite(path: Path, spans: Iterable[tuple[int, int]]) -> None:
+    """Erase spans of bytes of a file, of which some may be erased already."""
+    changed = False
+    with path.open("r+b") as file:
+        for start, stop in spans:
+            for offset in range(start, stop, _BYTES_AT_ONCE):
+                file.seek(offset)
+                content = file.read(min(stop - offset, _BYTES_AT_ONCE))
+                erased = _ERASED * len(content)
+                if content != erased:
+                    file.seek(offset)
+                    file.write(erased)
+                    changed = True
+    if changed:
+        sync_file(path)
 
 
 def _size(path: Path) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from reelseek.experts import available, load_expert
 from reelseek.library.catalog import Catalog, FileState, SidecarState
@@ -28,6 +29,7 @@ class Task:
         copies: every path at which the content lies.
         sidecars: the subtitle files beside those.
         numbers: state that the object has to have, where the path is an address.
+        parts: a folder in which unfinished work on it is kept, if it is.
     """
 
     content: str
@@ -39,6 +41,7 @@ class Task:
     copies: tuple[FilePath, ...]
     sidecars: SidecarState
     numbers: FileState | None = None
+    parts: Path | None = None
 
 
 def is_final(failure: Failure) -> bool:

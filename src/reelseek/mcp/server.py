@@ -18,8 +18,8 @@ __all__ = ["create_server", "http_app"]
 _READS = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
 _CHANGES = ToolAnnotations(read_only_hint=False, destructive_hint=True, open_world_hint=False)
 _INSTRUCTIONS = """A library of videos. `search` finds moments by what is seen, heard, said, written or done; a moment
-is named VIDEO@START-END in seconds. Look closer with `look_inside`, `transcript` and `frames`. Scores are only comparable
-within one query; `strength` says how sure the search is."""
+is named VIDEO@START-END in seconds. Look closer with `look_inside`, `transcript` and `frames`. Scores compare
+within one query alone; `strength` says how sure the search is."""
 
 Query = Annotated[str, Field(max_length=2000, description='words; -word leaves out, "word" must occur')]
 VideoName = Annotated[str, Field(max_length=1000, description="the part of a moment before @, or a name")]
@@ -77,7 +77,7 @@ def _add_looking(server: MCPServer, tools: LibraryTools) -> None:
         """Read what is said, written on screen and labelled in a video, in order of time."""
         return await _call(tools.transcript, video, start=start, end=end, sources=sources or [])
 
-    @server.tool(annotations=_READS)
+    @server.tool(annotations=_READS, structured_output=False)
     async def frames(
         moment: Annotated[str, Field(max_length=100, description="VIDEO@START-END, as search names it")],
         count: Annotated[int, Field(ge=1, le=16)] = 4,

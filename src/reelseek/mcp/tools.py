@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
@@ -21,7 +22,6 @@ from reelseek.web.jobs.service import Jobs
 from reelseek.web.media import opaque_id
 from reelseek.web.problems import Problem
 from reelseek.web.service import ServedLibrary
-from reelseek.web.v1.hits import moment_id, strength
 from reelseek.web.v1.moments import parse_moment
 
 __all__ = ["LibraryTools"]
@@ -58,13 +58,17 @@ class LibraryTools:
     """The calls, over one library.
 
     Args:
-        served: the library, what searches it, and its videos by opaque id.
+        serve: returns the library, what searches it, and its videos by opaque id; may wait until they are loaded.
         jobs: None where nothing may be changed.
     """
 
-    def __init__(self, served: ServedLibrary, jobs: Jobs | None) -> None:
-        self._served, self._jobs = served, jobs
+    def __init__(self, serve: Callable[[], ServedLibrary], jobs: Jobs | None) -> None:
+        self._serve, self._jobs = serve, jobs
         self._lock = threading.Lock()  # a searcher serves one thread at a time
+
+    @property
+    def _served(self) -> ServedLibrary:
+        return self._serve()
 
     @property
     def _searcher(self) -> Searcher:
@@ -89,9 +93,9 @@ class LibraryTools:
             unread = self._searcher.unread(query)
         rows = [
             {
-                "moment": moment_id(opaque_id(hit.video), hit.start, hit.end), "name": printable(hit.video),
+                "moment": replace(hit, video=opaque_id(hit.video)).moment, "name": printable(hit.video),
                 "start": hit.start, "end": hit.end, "rank": hit.rank, "score": round(hit.similarity, 4),
-                "confidence": hit.confidence, "strength": strength(hit.confidence),
+                "confidence": hit.confidence, "strength": hit.strength,
                 "why": [f"{why.modality}: {why.matched}" if why.matched else why.modality for why in hit.why],
             }
             for hit in hits
@@ -106,7 +110,7 @@ class LibraryTools:
             inside = self._searcher.within(query, row.id, k=limit)
         peaks = [
             {
-                "moment": moment_id(opaque_id(row.id), hit.start, hit.end), "start": hit.start, "end": hit.end,
+                "moment": replace(hit, video=opaque_id(row.id)).moment, "start": hit.start, "end": hit.end,
                 "score": round(hit.similarity, 4),
             }
             for hit in inside.hits

@@ -94,6 +94,8 @@ def _copy(task: CutTask) -> Cut:
         media.seek(int(clock.container_seconds(task.start) * av.time_base), backward=True)
         packets = _packets(media, streams, clock, task)
         first = _first_seconds(packets, video, clock)
+        if max(_end_seconds(packet, clock) for packet in packets) <= task.start:
+            raise DecodeError(f"it ends before {task.start:g} s")
         with av.open(str(path), "w") as out:
             outputs = {stream.index: out.add_stream_from_template(stream) for stream in streams}
             for packet in packets:
@@ -133,6 +135,10 @@ def _packets(media: Any, streams: list[Any], clock: Clock, task: CutTask) -> lis
         (packet for rows in selected.values() for packet in rows),
         key=lambda packet: float((packet.pts if packet.dts is None else packet.dts) * packet.time_base),
     )
+
+
+def _end_seconds(packet: av.Packet, clock: Clock) -> float:
+    return float(((packet.pts or 0) + (packet.duration or 0)) * packet.time_base) - clock.start
 
 
 def _first_seconds(packets: list[av.Packet], video: Any, clock: Clock) -> float:

@@ -22,7 +22,8 @@ def taken_of(container: av.container.InputContainer) -> str | None:
         if match is None:
             continue
         try:
-            taken = datetime(*(int(part or 0) for part in match.groups()))  # of the place, as written
+            year, month, day, hour, minute, second = (int(part or 0) for part in match.groups())
+            taken = datetime(year, month, day, hour, minute, second)  # of the place, as written
         except ValueError:
             continue
         if taken.year >= _FIRST_YEAR:

@@ -20,6 +20,7 @@ from reelseek.library.files import write_whole
 from reelseek.library.mask import Mask, upload, zero_absent
 from reelseek.library.tokens import Steps, Tokens
 from reelseek.models import parallel
+from reelseek.models.blocks.mix import Plan
 from reelseek.models.blocks.project import Inputs
 from reelseek.models.losses import LossConfig
 from reelseek.models.text import TextConfig, TextEncoder, refuse_features, takes_one_text
@@ -115,6 +116,7 @@ class Batch:
         apart: another clip of the same video is a negative too; by default it is none.
         local: compare with the clips of this process alone, where several train together.
         host_video: `video` on the host, where that is on a device.
+        plans: attention plans of these clips that were made before the step, see `models.planning`.
     """
 
     tokens: Tokens
@@ -125,6 +127,7 @@ class Batch:
     apart: bool = False
     local: bool = False
     host_video: Int[Tensor, " clip"] | None = None
+    plans: Mapping[bytes, Plan] | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same on a device; the host keeps what it decides by, and does not wait for the copy."""
@@ -135,7 +138,10 @@ class Batch:
             part if part is None else part.to(device, non_blocking=away) for part in (self.clip, self.pseudo)
         )
         tokens = {name: steps.to(device) for name, steps in self.tokens.items()}
-        return replace(self, tokens=tokens, video=video, clip=clip, pseudo=pseudo, host_video=self.video_numbers)
+        plans = None if self.plans is None else {key: plan.to(device) for key, plan in self.plans.items()}
+        return replace(
+            self, tokens=tokens, video=video, clip=clip, pseudo=pseudo, host_video=self.video_numbers, plans=plans
+        )
 
     @property
     def video_numbers(self) -> Int[Tensor, " clip"]:
@@ -179,6 +185,7 @@ class Batch:
             clip=torch.cat(clips) if first.clip is not None else None,
             pseudo=torch.cat(pseudo) if first.pseudo is not None else None,
             host_video=None,
+            plans=None,
         )
 
     def rows(self, selected: Int[Tensor, " selected"]) -> "Batch":
@@ -192,7 +199,9 @@ class Batch:
             pseudo = pseudo.index_select(0, upload([selected], pseudo.device)[0])
         texts = [self.texts[row] for row in selected.tolist()]
         numbers = self.video_numbers.index_select(0, selected)
-        return replace(self, tokens=tokens, texts=texts, video=video, clip=clip, pseudo=pseudo, host_video=numbers)
+        return replace(
+            self, tokens=tokens, texts=texts, video=video, clip=clip, pseudo=pseudo, host_video=numbers, plans=None
+        )
 
     @property
     def alike(self) -> Int[Tensor, " clip"]:

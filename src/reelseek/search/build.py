@@ -26,6 +26,7 @@ from reelseek.search.finish import candidates_of, finish
 from reelseek.search.generation import Sums, array_file, drop_files, write_files, write_manifest
 from reelseek.search.index import Index, LeftOut, index_folder, open_index
 from reelseek.search.merge import due, is_few, is_small, write_segments
+from reelseek.search.patches import Patches
 from reelseek.search.segment import Segment
 
 __all__ = ["build_index", "merge_index", "put_index", "update_index"]
@@ -286,15 +287,19 @@ class _Update:
             self.progress(self._embedded + done, self.stale.clips)
 
 
-def put_index(index: Index) -> Index:
-    """Make an index the one that is read."""
+def put_index(index: Index, patches: Patches | None = None) -> Index:
+    """Make an index the one that is read.
+
+    Args:
+        patches: what is overwritten in its files next, see `write_manifest`.
+    """
     if not index.sums:
         token = secrets.token_hex(4)
         parts = (index.unrelated.values, index.unrelated.present, index.unrelated.weights)
         names = [f"{token}-unrelated.{name}.npy" for name in ("values", "present", "weights")]
         files = {name: array_file(part.numpy()) for name, part in zip(names, parts, strict=True)}
         index = replace(index, sums=write_files(index.folder, files))
-    write_manifest(index.folder, index.description(), index.files())
+    write_manifest(index.folder, index.description(), index.files(), patches)
     return index
 
 

@@ -3,8 +3,7 @@
 import threading
 from collections.abc import Sequence
 
-from reelseek.errors import LibraryError
-from reelseek.search.index import CHECKED_AT_ONCE, Index
+from reelseek.search.index import CHECKED_AT_ONCE, Index, problem_of
 from reelseek.search.segment import Segment
 
 __all__ = ["BackgroundCheck"]
@@ -31,11 +30,10 @@ class BackgroundCheck:
 
     def _check(self, segments: Sequence[Segment]) -> None:
         for segment in segments:
-            try:
-                segment.check()
-            except (LibraryError, OSError) as error:
+            problem = problem_of(segment)
+            if problem is not None:
                 with self._lock:
-                    self._damaged[segment.record.name] = str(error)
+                    self._damaged[segment.record.name] = problem
 
     def damaged(self) -> dict[str, str]:
         """Why segments are damaged, by their names; a manifest may name them again."""

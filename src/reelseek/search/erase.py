@@ -1,4 +1,5 @@
-"""Erasing removed videos from a library's indexes: segments that hold any of them are written anew without them."""
+"""Erasing removed videos from a library's indexes: a small segment is written anew without them, in a larger one their
+bytes are overwritten where they lie, so that a removal costs the same however large an index is."""
 
 import logging
 import shutil
@@ -6,26 +7,27 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from reelseek.errors import LibraryError
 from reelseek.library.files import sync_folder
 from reelseek.library.store import Library
 from reelseek.search.build import put_index
 from reelseek.search.columns import hash_ids
-from reelseek.search.finish import with_neighbours
 from reelseek.search.index import index_folders, open_folder
 from reelseek.search.merge import write_segments
+from reelseek.search.overwrite import patches_of
+from reelseek.search.patches import Patch, patched_checksum, write_patches
 from reelseek.search.segment import Segment
 
 __all__ = ["erase_videos"]
 
+_REWRITTEN = 4096  # clips; a smaller segment is written anew
 _log = logging.getLogger("reelseek")
 
 
 def erase_videos(library: Library, videos: Sequence[str]) -> None:
     """Leave no byte of some videos in any index; call it as the writer. What they have of others is not embedded again.
 
+    Who has a segment open reads zeros where a video was erased in it, until the new manifest is followed.
     An index that cannot be read is deleted, and is built again when it is next asked for.
 
     Raises:
@@ -44,18 +46,35 @@ def _erase(folder: Path, videos: Sequence[str]) -> None:
     if index is None or index.damaged:
         raise LibraryError("it has no manifest" if index is None else index.damaged[0].reason)
     hashes = hash_ids(videos)
-    segments = []
+    segments: list[Segment] = []
+    patches: dict[str, list[Patch]] = {}
     for segment in index.segments:
         numbers = segment.find(videos, hashes, deleted=True)
         gone = numbers[numbers >= 0]
-        segments += _copies(segment.delete(segment.rows_of(gone), write=False)) if len(gone) else [segment]
+        if not len(gone):
+            segments.append(segment)
+        elif len(segment) <= _REWRITTEN and not segment.record.lists:
+            segments += _copies(segment.delete(segment.rows_of(gone), write=False))
+        else:
+            rest = segment.delete(segment.rows_of(gone), write=True)
+            by_name = patches_of(rest, gone)
+            rest.sums |= {name: _patched_sums(rest, name, several) for name, several in by_name.items()}
+            patches |= {rest.file_name(name): several for name, several in by_name.items()}
+            segments.append(rest)
     left_out = tuple(video for video in index.left_out if video.video not in set(videos))
-    put_index(replace(index, segments=tuple(segments), left_out=left_out))
+    put_index(replace(index, segments=tuple(segments), left_out=left_out), patches)
+    for name, several in patches.items():
+        write_patches(folder / name, several)
     sync_folder(folder)  # the names of the old files are gone for good
 
 
+def _patched_sums(segment: Segment, name: str, patches: Sequence[Patch]) -> tuple[int, int]:
+    size, checksum = segment.sums[name]
+    return size, patched_checksum(segment.folder / segment.file_name(name), size, checksum, patches)
+
+
 def _copies(segment: Segment) -> list[Segment]:
-    """What is not deleted of a segment, in files of its own; what was measured of it stays as it was.
+    """What is not deleted of a segment without lists, in files of its own; what was measured of it stays as it was.
 
     Raises:
         LibraryError: it does not hold what was written.
@@ -64,9 +83,6 @@ def _copies(segment: Segment) -> list[Segment]:
     old = segment.record
     copies = []
     for copy in write_segments(segment.folder, [segment], [], lambda _: None, old.live):
-        trials = np.zeros((0, copy.coarse.patterns.shape[1], copy.coarse.dim), np.float32)
-        if old.coarse is not None:
-            copy = with_neighbours(copy, trials)
         copy.record = replace(
             copy.record, background=old.background, candidates=old.candidates, recall=old.recall, coarse=old.coarse
         )

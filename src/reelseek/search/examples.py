@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reelseek.errors import QueryError
 from reelseek.library.store import Library
-from reelseek.media.container import MEDIA_SUFFIXES
+from reelseek.media.suffixes import MEDIA_SUFFIXES
 
 __all__ = ["NO_EXAMPLES", "Example", "Examples", "Footage", "Moment", "Picture", "Then", "parse_example"]
 

@@ -80,8 +80,8 @@ class Evidence:
         if expert not in self.reader.dims or self.damage(clip.video, expert):
             return ""
         if not query:
-            surest = [label for label, _ in self.labels(clip, expert)[:1]]
-            return next(iter([*surest, *(line.text for line in self.lines(clip, expert))]), "")
+            likeliest = [label for label, _ in self.labels(clip, expert)[:1]]
+            return next(iter([*likeliest, *(line.text for line in self.lines(clip, expert))]), "")
         encoder = sentence_encoder()
         sentence = encoder.encode([query])[0]
         if labels := self.labels(clip, expert):

@@ -40,8 +40,9 @@ def following_hits(gallery: Gallery, first: Question, second: Question, within: 
         if count >= most or (len(pairs[2]) >= page.end and pairs[2][page.end - 1] >= unseen):
             break
         count *= 4
-    firsts, seconds, scores = (part[page.offset : page.end] for part in pairs)
-    return _hits(gallery, (first, second), rankings, (firsts, seconds, scores), page)
+    firsts, seconds, scores = pairs
+    shown = slice(page.offset, page.end)
+    return _hits(gallery, (first, second), rankings, (firsts[shown], seconds[shown], scores[shown]), page)
 
 
 def _rank(gallery: Gallery, question: Question, count: int, selected: npt.NDArray[np.bool_] | None) -> Ranking:
@@ -61,9 +62,9 @@ def _best_pairs(
     pairs = np.unique(np.concatenate([followers, leaders[:, ::-1]]), axis=0)
     allowed = [set(ranking.rows.tolist()) if q.query.phrases or q.query.refused else None
                for q, ranking in zip(questions, rankings, strict=True)]  # fmt: skip
-    for side, rows in enumerate(allowed):
-        if rows is not None:
-            pairs = pairs[np.isin(pairs[:, side], list(rows))]
+    for side, required in enumerate(allowed):
+        if required is not None:
+            pairs = pairs[np.isin(pairs[:, side], list(required))]
     if selected is not None:
         pairs = pairs[selected[pairs].all(1)]
     pairs = pairs[np.isin(pairs, gallery.current.present_rows(np.unique(pairs))).all(1)]
@@ -74,8 +75,8 @@ def _best_pairs(
         scores += (of_rows + literal_scores(ranking.lines, rows.tolist()))[places]
     order = np.lexsort((pairs[:, 1], pairs[:, 0], -scores))
     pairs, scores = pairs[order], scores[order]
-    places = _apart(gallery, pairs, page)
-    return pairs[places, 0], pairs[places, 1], scores[places]
+    apart = _apart(gallery, pairs, page)
+    return pairs[apart, 0], pairs[apart, 1], scores[apart]
 
 
 def _windows(gallery: Gallery, rows: Rows, within: float, step: int) -> Rows:

@@ -5,11 +5,10 @@ characters.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from reelseek.library.catalog import Stemmer, TextMatch
-from reelseek.library.filters import NO_FILTER, Filter
 from reelseek.library.store import Library
 from reelseek.library.words import is_character, token_runs, tokens
 from reelseek.search.spelling import nearest_words
@@ -108,17 +107,16 @@ def words_of(
     return words
 
 
-def matching_lines(library: Library, words: Sequence[Word], conditions: Filter = NO_FILTER) -> list[Line]:
+def matching_lines(library: Library, words: Sequence[Word], owners: Collection[str] | None = None) -> list[Line]:
     """The lines said or written that hold the query's rarest words, best first.
 
     Args:
-        conditions: only lines of videos that meet these.
+        owners: only lines of these; None is all.
     """
     if not words:
         return []
-    selected = library.catalog.selection.where(conditions) if conditions else None
     spellings = [spelling for word in words for spelling, _ in word.spellings]
-    rows = library.catalog.texts.best_matches(spellings, _LINES, selected)
+    rows = library.catalog.texts.best_matches(spellings, _LINES, owners)
     lines = [_line(row, *held) for row, held in zip(rows, covered(words, [row.words for row in rows]), strict=True)]
     return sorted(
         (line for line in lines if line.words), key=lambda line: (-line.coverage, line.owner, line.start_seconds)
@@ -136,15 +134,19 @@ def covered(words: Sequence[Word], texts: Sequence[str]) -> list[tuple[float, tu
     Args:
         texts: folded words between blanks.
     """
-    spellings = [(place, *pair) for place, word in enumerate(words) for pair in word.spellings]
-    stems = _STEMMER.stems([*(spelling for _, spelling, _ in spellings), *texts])
+    if not texts:
+        return []
+    pairs = [(place, *pair) for place, word in enumerate(words) for pair in word.spellings]
+    stems = _STEMMER.stems([*(spelling for _, spelling, _ in pairs), *texts])
+    looked_for = [(place, f" {spelling} " if " " in spelling else "", share, stem)
+                  for (place, spelling, share), stem in zip(pairs, stems, strict=False) if stem]  # fmt: skip
     total = sum(word.information for word in words)
     shares = []
-    for text, present in zip(texts, stems[len(spellings) :], strict=True):
+    for text, present in zip(texts, stems[len(pairs) :], strict=True):
         best: dict[int, float] = {}
-        for (place, spelling, share), stem in zip(spellings, stems, strict=False):
-            if stem and stem <= present and (" " not in spelling or f" {spelling} " in f" {text} "):
-                best[place] = max(share, best.get(place, 0.0))
+        for place, together, share, stem in looked_for:
+            if stem <= present and share > best.get(place, 0.0) and (not together or together in f" {text} "):
+                best[place] = share
         coverage = sum(words[place].information * share for place, share in best.items()) / total
         shares.append((coverage, tuple(words[place].text for place in best)))
     return shares

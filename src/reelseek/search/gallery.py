@@ -1,7 +1,7 @@
 """What a question is asked of: the clips of a library embedded from some experts, or the seconds of one video."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -56,7 +56,7 @@ class Gallery:
 
     def __post_init__(self) -> None:
         self._backgrounds: dict[bytes, npt.NDArray[np.float64]] = {}
-        self._selections: dict[Filter, npt.NDArray[np.bool_]] = {}
+        self._selections: dict[Filter, _Members] = {}
         self._wrong: dict[bytes, npt.NDArray[np.float64]] = {}
         self._likenesses: dict[tuple[object, ...], Likeness] = {}
 
@@ -79,16 +79,17 @@ class Gallery:
 
     def lines(self, question: Question) -> list[Line]:
         """What is said, written, named or captioned with words of a question, best first of each."""
-        query, about = question.query, question.selection.about
-        kinds = [kind for kind in ABOUT if about.get(kind, 1.0)]
+        query, factors = question.query, question.selection.about
+        kinds = [kind for kind in ABOUT if factors.get(kind, 1.0)]
         if kinds and query.words:
             self.names.refresh()
         words = words_of(self.library, query.words, self.names.other_terms if kinds else lambda *_: [])
-        lines = matching_lines(self.library, words, query.filter)
+        members = self._members(query.filter)
+        lines = matching_lines(self.library, words, None if members is None else members.owners)
         if kinds and words:
-            videos = set(self.library.catalog.selection.videos(query.filter)) if query.filter else None
+            videos = None if members is None else members.ids
             lines += [
-                replace(line, coverage=line.coverage * about.get(line.kind, 1.0))
+                replace(line, coverage=line.coverage * factors.get(line.kind, 1.0))
                 for line in self.names.lines(words, kinds=kinds, videos=videos)
             ]
         return lines
@@ -106,8 +107,8 @@ class Gallery:
             for gave, clip, of_clip in zip(explained, clips, lines, strict=True)
         ]
 
-    def selected(self, conditions: Filter) -> npt.NDArray[np.bool_] | None:
-        """Rows of the videos that meet a filter [row]; None without one. The last filters' are remembered.
+    def _members(self, conditions: Filter) -> "_Members | None":
+        """The videos that meet a filter; None without one. The last filters' are remembered.
 
         Raises:
             QueryError: a term names what the library has nothing of.
@@ -115,19 +116,25 @@ class Gallery:
         if not conditions:
             return None
         if conditions not in self._selections:
-            index = self.current.index
-            numbers = np.array(self.library.catalog.selection.numbers(conditions), np.int64)
-            selected = np.zeros(len(index), bool)
-            for base, segment, videos in index.lookup_numbers(numbers):
-                selected[base + segment.rows_of(videos[videos >= 0])] = True
+            index, members = self.current.index, self.library.catalog.selection.members(conditions)
+            rows = np.zeros(len(index), bool)
+            for base, segment, videos in index.lookup_numbers(np.array([number for number, _, _ in members], np.int64)):
+                rows[base + segment.rows_of(videos[videos >= 0])] = True
+            ids = {identifier for _, identifier, _ in members}
+            owners = {f"id:{identifier}" for identifier in ids} | {content for _, _, content in members if content}
             while len(self._selections) >= _MOST_SELECTIONS:
                 del self._selections[next(iter(self._selections))]
-            self._selections[conditions] = selected
+            self._selections[conditions] = _Members(rows, ids, owners)
         return self._selections[conditions]
 
     def selected_for(self, question: Question) -> npt.NDArray[np.bool_] | None:
-        """Rows that can be hits: those of `selected`, without the moments that are examples of what is looked for."""
-        selected, index = self.selected(question.query.filter), self.current.index
+        """Rows that can be hits [row], None for all: not those of the moments that are examples of what is looked for.
+
+        Raises:
+            QueryError: a term of the filter names what the library has nothing of.
+        """
+        members, index = self._members(question.query.filter), self.current.index
+        selected = None if members is None else members.rows
         clips = [example.clip for example in question.examples if example.clip is not None and example.weight > 0]
         if not clips:
             return selected
@@ -227,6 +234,15 @@ class Gallery:
             texts = weigh(index.unrelated, selection)
             self._backgrounds[key] = background_scores(self.library, self.model, index, self.current.owners, texts)
         return self._backgrounds[key]
+
+
+@dataclass(frozen=True)
+class _Members:
+    """The videos that meet a filter: rows of their clips [row], ids, and owners of their tracks and texts."""
+
+    rows: npt.NDArray[np.bool_]
+    ids: Collection[str]
+    owners: Collection[str]
 
 
 def _file_stamp(example: Example) -> tuple[int, ...]:

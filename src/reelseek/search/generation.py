@@ -1,4 +1,4 @@
-"""Files that never change, and the manifest that names those which are read.
+"""Files that never change, but for what is erased in them, and the manifest that names those which are read.
 
 A file is written once, under a name of its own, and is on disk before a manifest names it with its size and checksum.
 What is read changes when a new manifest takes the place of the old one, in one rename; files that it does not name are
@@ -17,9 +17,10 @@ import os
 import secrets
 import weakref
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ import numpy.typing as npt
 
 from reelseek.errors import LibraryError
 from reelseek.library.files import make_folder, sync_file, sync_folder, write_whole_by
+from reelseek.search.patches import Patch, Patches, overlay
 
 __all__ = ["MANIFEST", "ArrayWriter", "EarlierVersion", "Generation", "StoredFile", "Sums", "Write", "array_file",
            "damaged_files", "drop_files", "read_manifest", "write_files", "write_manifest"]  # fmt: skip
@@ -54,12 +56,14 @@ class Generation:
         number: of this manifest; no other one in the folder has it.
         description: what the writer says of the files.
         files: size and checksum of each by its name.
+        patches: what was being overwritten in some of them when it was written; their checksums count it as done.
     """
 
     folder: Path
     number: str
     description: Mapping[str, Any]
     files: Mapping[str, Sums]
+    patches: Patches = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -75,7 +79,7 @@ class Generation:
         """
         if name not in self.files:
             raise LibraryError(f"{self.folder / MANIFEST} names no {name}")
-        return StoredFile(self.folder / name, *self.files[name])
+        return StoredFile(self.folder / name, *self.files[name], self.patches.get(name, ()))
 
 
 class StoredFile:
@@ -83,10 +87,11 @@ class StoredFile:
 
     Args:
         size, checksum: as they were when it was written.
+        patches: what may be overwritten by now; the checksum counts it as done.
     """
 
-    def __init__(self, path: Path, size: int, checksum: int) -> None:
-        self.path, self.size, self._checksum = path, size, checksum
+    def __init__(self, path: Path, size: int, checksum: int, patches: Sequence[Patch] = ()) -> None:
+        self.path, self.size, self._checksum, self._patches = path, size, checksum, patches
         self._content: bytes | mmap.mmap | None = None
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._close = weakref.finalize(self, os.close, self._file)
@@ -105,11 +110,12 @@ class StoredFile:
             LibraryError: they are not what was written.
         """
         if isinstance(self._content, bytes):
-            checksum = zlib.crc32(self._content)
+            checksum = zlib.crc32(overlay(self._content, 0, self._patches))
         else:
             checksum = 0
             for offset in range(0, self.size, _BLOCK):
-                checksum = zlib.crc32(os.pread(self._file, _BLOCK, offset), checksum)
+                block = overlay(os.pread(self._file, _BLOCK, offset), offset, self._patches)
+                checksum = zlib.crc32(block, checksum)
         if checksum != self._checksum:
             raise LibraryError(f"{self.path} does not hold what was written into it")
 
@@ -130,6 +136,11 @@ class StoredFile:
         shape, dtype, start = _array_layout(self._content[:4096])
         return np.frombuffer(self._content, dtype, math.prod(shape), start).reshape(shape)
 
+    def offset(self, row: int) -> int:
+        """Where a row of the array in it begins, in bytes from the beginning of the file."""
+        shape, dtype, start = _array_layout(self._content[:4096] if self._content else os.pread(self._file, 4096, 0))
+        return start + row * math.prod(shape[1:]) * dtype.itemsize
+
     def rows(self, start: int, stop: int) -> npt.NDArray[Any]:
         """Rows of the array in it, copied past the map, so that none of their pages stay with this process."""
         if isinstance(self._content, bytes):
@@ -143,10 +154,20 @@ class StoredFile:
                                 offset + start * width + len(content))  # fmt: skip
         return np.frombuffer(content, dtype).reshape(stop - start, *shape[1:])
 
-    def release(self) -> None:
-        """Let go of the pages of the map that were read; they are read again where they are needed."""
-        if isinstance(self._content, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-            self._content.madvise(mmap.MADV_DONTNEED)
+    def take(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Some rows of the array in it, copied past the map like `rows`; neighbours among them are read together.
+
+        A map would hold far more than them: Linux maps all of a large folio with the first byte of it that is touched.
+        """
+        if isinstance(self._content, bytes):
+            return self.array()[rows]
+        shape, dtype, offset = _array_layout(os.pread(self._file, 4096, 0))
+        values = np.empty((len(rows), *shape[1:]), dtype)
+        target, width = values.reshape(-1).view(np.uint8).data, values[:1].nbytes
+        edges = np.append(np.append(0, np.flatnonzero(np.diff(rows) != 1) + 1), len(rows)).tolist() if width else []
+        for start, stop in pairwise(edges):
+            os.preadv(self._file, [target[start * width : stop * width]], offset + int(rows[start]) * width)
+        return values
 
 
 def _array_layout(content: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:
@@ -228,13 +249,20 @@ def _settle_file(path: Path) -> Sums:
     return size, checksum
 
 
-def write_manifest(folder: Path, description: Mapping[str, Any], files: Mapping[str, Sums]) -> None:
+def write_manifest(
+    folder: Path, description: Mapping[str, Any], files: Mapping[str, Sums], patches: Patches | None = None
+) -> None:
     """Make these files the ones that are read, and delete all others of the folder.
+
+    Args:
+        patches: what is overwritten in some of them next; their checksums count it as done.
 
     Raises:
         OSError: it cannot be written; what was read before stays.
     """
     manifest = {"format": _FORMAT, "generation": secrets.token_hex(4), "about": dict(description), "files": dict(files)}
+    if patches:
+        manifest["patches"] = {name: [patch.as_json() for patch in several] for name, several in patches.items()}
     plain = json.loads(json.dumps(manifest))  # as it will be read
     text = json.dumps({**plain, "sha256": _digest(plain)})
     write_whole_by(folder / MANIFEST, lambda path: path.write_text(text, "utf-8"))
@@ -284,7 +312,8 @@ def read_manifest(folder: Path) -> Generation | None:
     if version == 2:
         raise EarlierVersion(f"{path} was written by an earlier version of Reelseek")
     files = {file: (int(size), int(checksum)) for file, (size, checksum) in written["files"].items()}
-    return Generation(folder, written["generation"], written["about"], files)
+    patches = {name: list(map(Patch.from_json, several)) for name, several in written.get("patches", {}).items()}
+    return Generation(folder, written["generation"], written["about"], files, patches)
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:

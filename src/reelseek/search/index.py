@@ -4,6 +4,7 @@ Everything here is derived: it is made from tracks at will. Segments never chang
 those that are read, and is swapped in one rename (see `generation`).
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -18,12 +19,12 @@ from reelseek.errors import LibraryError
 from reelseek.library.clips import ClipRule
 from reelseek.library.store import Library
 from reelseek.models.model import Embedding, RetrievalModel
-from reelseek.search.generation import Generation, damaged_files, read_manifest
+from reelseek.search.generation import Generation, Sums, damaged_files, read_manifest
 from reelseek.search.segment import Record, Segment
 from reelseek.search.segments import DamagedSegment, Index, LeftOut
 
 __all__ = ["CHECKED_AT_ONCE", "Index", "LeftOut", "describe_indexes", "index_folder", "index_folders", "open_folder",
-           "open_index", "verify"]  # fmt: skip
+           "open_index", "problem_of", "verify"]  # fmt: skip
 
 CHECKED_AT_ONCE = 2**26  # bytes; every byte of a smaller index is checked whenever it is opened
 _log = logging.getLogger("reelseek")
@@ -85,9 +86,51 @@ def open_folder(folder: Path, previous: Index | None = None) -> Index | None:
                 raise LibraryError(f"{error.filename} is gone") from error
             number = generation.number
             continue
+        if index.damaged and is_replaced(generation):
+            continue  # what was damaged is erased, or gone
         if index.damaged and not index.segments:
             raise LibraryError("; ".join(segment.reason for segment in index.damaged))
         return index
+
+
+def is_replaced(generation: Generation) -> bool:
+    """Whether another manifest has taken the place of one since."""
+    try:
+        present = read_manifest(generation.folder)
+    except LibraryError:
+        return False
+    return present is not None and present.number != generation.number
+
+
+def problem_of(segment: Segment) -> str | None:
+    """In what way a segment is damaged; where a video was erased in it since it was opened, as it is now."""
+    while True:
+        try:
+            segment.check()
+            return None
+        except (LibraryError, OSError) as error:
+            present = _as_it_is_now(segment)
+            if present is segment:
+                return str(error)
+            segment = present
+
+
+def _as_it_is_now(segment: Segment) -> Segment:
+    """A segment opened again where the manifest says that its files hold something else now; else the same."""
+    with contextlib.suppress(LibraryError, OSError):
+        generation = read_manifest(segment.folder)
+        if generation is None:
+            return segment
+        for entry in generation.description["segments"]:
+            record = Record(**entry)
+            present = _open_segment(generation, record, check=False) if record.name == segment.record.name else None
+            if present is not None and _sums_of_columns(present) != _sums_of_columns(segment):
+                return present
+    return segment
+
+
+def _sums_of_columns(segment: Segment) -> dict[str, Sums]:
+    return {name: sums for name, sums in segment.sums.items() if name != segment.record.deletions}
 
 
 def _load(generation: Generation, previous: Index | None, *, gone_is_damage: bool) -> Index:
@@ -121,12 +164,14 @@ def _load(generation: Generation, previous: Index | None, *, gone_is_damage: boo
 
 def _open_segment(generation: Generation, record: Record, *, check: bool) -> Segment:
     prefix = f"{record.name}-"
-    sums = {
-        name if name == record.deletions else name.removeprefix(prefix): entry
-        for name, entry in generation.files.items()
+    names = {
+        name: name if name == record.deletions else name.removeprefix(prefix)
+        for name in generation.files
         if name.startswith(prefix)
     }
-    return Segment(generation.folder, record, sums, check=check)
+    sums = {short: generation.files[name] for name, short in names.items()}
+    patches = {short: generation.patches[name] for name, short in names.items() if name in generation.patches}
+    return Segment(generation.folder, record, sums, check=check, patches=patches)
 
 
 # All indexes of a library

@@ -19,10 +19,8 @@ import torch
 from reelseek.errors import DecodeError, ExpertUnavailable, MediaError, QueryError, UsageError
 from reelseek.experts import load_expert
 from reelseek.experts.expert import Track
-from reelseek.experts.extract import extract
 from reelseek.library.store import Library
 from reelseek.library.tokens import Clip, TokenReader
-from reelseek.media.container import Limits, probe
 from reelseek.media.guard import guarded
 from reelseek.models.embed import embed_clips, reader_for
 from reelseek.models.model import Embedding, RetrievalModel
@@ -164,6 +162,8 @@ def _extracted(library: Library, reader: TokenReader, example: Picture | Footage
     if not specs:
         reason = f": {'; '.join(problems)}" if problems else f", which is of {', '.join(reader.dims)}"
         raise UsageError(f"{path} cannot be compared with the library{reason}")
+    from reelseek.media.container import Limits  # what decodes is imported by searches alone that show something
+
     limits = Limits()
     try:
         tracks, errors = guarded(
@@ -196,6 +196,8 @@ def _specs(library: Library, reader: TokenReader) -> tuple[dict[str, str], list[
 
 
 def _checked_length(path: Path, footage: Footage) -> float:
+    from reelseek.media.container import probe
+
     try:
         duration = probe(path).duration
     except MediaError as error:
@@ -211,6 +213,9 @@ def _checked_length(path: Path, footage: Footage) -> float:
 
 
 def _extract_footage(task: tuple[Path, Sequence[str]]) -> tuple[dict[str, Track], dict[str, str]]:
+    from reelseek.experts.extract import extract
+    from reelseek.media.container import Limits
+
     path, specs = task
     result = extract(path, specs, Limits(), pictures=False)
     return result.tracks, result.errors

@@ -4,7 +4,9 @@ Lists hold a bit for every number of a vector (RaBitQ), or a byte where that is 
 the best, and these are scored again by their vectors themselves.
 """
 
+import ctypes
 import math
+import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,9 +32,13 @@ that are scored again. Who wants more results gets exact search."""
 _BLOCK = 2**14  # vectors that are read at once
 _TRAINING_FLOATS = 2**26
 _TRAINING_A_LIST, _TRAINING_ROUNDS = 32, 4
-"""Vectors that the centre of a list is made of, and how often it is moved. For 200,000 clips of 384 numbers twice as many
-of both took 5.2 s instead of 1.3, and no fewer lists were probed for the same recall."""
+"""Vectors that the centre of a list is made of, and how often it is moved. For 200,000 clips of 384 numbers twice as
+many of both took 5.2 s instead of 1.3, and no fewer lists were probed for the same recall."""
 _CODES = ("bits", "bytes")
+_SEED = 12345
+_TOUCHED = 2**26  # bytes of mapped lists after which their pages are let go
+_madvise = getattr(ctypes.CDLL(None), "madvise", None)
+_DONT_NEED = getattr(mmap, "MADV_DONTNEED", 4)
 
 
 def flat_vectors(values: npt.NDArray[Any], pattern: Sequence[bool]) -> Matrix:
@@ -85,6 +91,28 @@ class _Groups:
         counts = self.ends[groups] - starts
         return self.order[expand(starts, counts)].astype(np.int64), np.repeat(np.arange(len(groups)), counts)
 
+    def without(self, places: Rows, deleted: npt.NDArray[np.bool_]) -> tuple[dict[int, int], Rows]:
+        """How groups change when some places are erased: a place that stays becomes the first of its group.
+
+        Args:
+            deleted: for every place; these are among them.
+
+        Returns:
+            what to write at which positions of `order`, and groups of which no place stays.
+        """
+        groups = np.unique(np.searchsorted(self.ends, np.flatnonzero(np.isin(self.order, places)), side="right"))
+        changes: dict[int, int] = {}
+        gone = []
+        for group in groups.tolist():
+            start, end = int(self.ends[group - 1]) if group else 0, int(self.ends[group])
+            members = self.order[start:end]
+            staying = np.flatnonzero(~deleted[members])
+            if not len(staying):
+                gone.append(group)
+            elif staying[0] > 0:
+                changes |= {start: int(members[staying[0]]), start + int(staying[0]): int(members[0])}
+        return changes, np.array(gone, np.int64)
+
 
 def _hash_rows(vectors: Matrix) -> npt.NDArray[np.uint64]:
     """A number for each vector, which equal ones share: its words, stirred, times fixed odd numbers."""
@@ -96,7 +124,6 @@ def _hash_rows(vectors: Matrix) -> npt.NDArray[np.uint64]:
     return np.einsum("vd,d->v", words, 2 * factors + 1)
 
 
-@dataclass(frozen=True)
 class _Lists:
     """Inverted lists of compressed vectors.
 
@@ -105,8 +132,13 @@ class _Lists:
         probes: for at most so many results how many lists are looked into, and how many clips are scored again.
     """
 
-    index: Any
-    probes: Mapping[int, tuple[int, int]]
+    def __init__(self, index: Any, probes: Mapping[int, tuple[int, int]]) -> None:
+        self.index, self.probes = index, probes
+        inner: Any = faiss.downcast_index(index.index)
+        lists = faiss.downcast_InvertedLists(inner.invlists)
+        self._mapped: Any = lists if hasattr(lists, "totsize") else None
+        self._bytes_a_list = inner.ntotal * (lists.code_size + 8) // max(1, inner.nlist)
+        self._touched = 0
 
     def search(
         self, queries: Matrix, probes: int, count: int, among: npt.NDArray[np.bool_] | None = None
@@ -121,7 +153,15 @@ class _Lists:
         within = faiss.SearchParametersIVF(nprobe=probes, **options)  # type: ignore[call-arg]
         parameters = faiss.SearchParametersPreTransform(index_params=within)  # type: ignore[call-arg]
         scores, groups = self.index.search(queries, count, params=parameters)
+        self._release(len(queries) * probes * self._bytes_a_list)
         return scores, groups
+
+    def _release(self, touched: int) -> None:
+        """Let go of mapped pages now and then; they are read again where they are needed."""
+        self._touched += touched
+        if self._mapped is not None and self._touched > _TOUCHED and _madvise is not None:
+            _madvise(ctypes.c_void_p(int(self._mapped.ptr)), ctypes.c_size_t(self._mapped.totsize), _DONT_NEED)
+            self._touched = 0
 
 
 class Neighbours:
@@ -161,8 +201,9 @@ class Neighbours:
             return neighbours  # few that differ
         queries = {depth: neighbours._trial_queries(depth, distinct, trials) for depth in _DEPTHS}
         best = neighbours._best_groups(queries)
+        centres, sample, numbers = neighbours._train(distinct)
         for codes in _CODES:
-            neighbours._lists = _Lists(neighbours._train(distinct, codes), {})
+            neighbours._lists = _Lists(neighbours._encode(codes, centres, sample, numbers), {})
             tuned = {depth: neighbours._tune(depth, queries[depth], best[depth]) for depth in _DEPTHS}
             neighbours._lists = _Lists(neighbours._lists.index, {depth: plan for depth, (plan, _) in tuned.items()})
             if all(reached >= _RECALL_WANTED for _, reached in tuned.values()):
@@ -288,30 +329,48 @@ class Neighbours:
 
     # Building
 
-    def _train(self, distinct: int, codes: str) -> Any:
-        """Lists of all groups."""
-        sample_size = min(distinct, _TRAINING_FLOATS // max(1, self._group_vectors(np.zeros(1, np.int64)).shape[1]))
-        lists = max(1, min(int(2 * np.sqrt(distinct)), sample_size))
-        size = min(sample_size, _TRAINING_A_LIST * lists)
+    def _train(self, distinct: int) -> tuple[Any, Matrix, Rows]:
+        """Divide all groups among lists: the rotation, the centres of the lists, and the list of every group."""
+        dim = self._group_vectors(np.zeros(1, np.int64)).shape[1]
+        lists = max(1, min(int(2 * np.sqrt(distinct)), _TRAINING_FLOATS // dim))
+        size = min(distinct, _TRAINING_FLOATS // dim, _TRAINING_A_LIST * lists)
         sample = np.sort(np.random.default_rng(0).choice(distinct, size, replace=False))
-        training = self._group_vectors(sample)
-        dim = training.shape[1]
-        quantizer: Any = faiss.IndexFlatIP(dim)
-        inner: Any
-        if codes == "bits":
-            inner = faiss.IndexIVFRaBitQ(quantizer, dim, lists, faiss.METRIC_INNER_PRODUCT)
-        else:
-            byte = faiss.ScalarQuantizer.QT_8bit
-            inner = faiss.IndexIVFScalarQuantizer(quantizer, dim, lists, byte, faiss.METRIC_INNER_PRODUCT)
-        inner.cp.niter, inner.cp.min_points_per_centroid = _TRAINING_ROUNDS, 1  # it warns on standard error below 39
         turn: Any = faiss.RandomRotationMatrix(dim, dim)  # bits say most of turned vectors
-        index = faiss.IndexPreTransform(turn, inner)
+        turn.init(_SEED)
+        clustering: Any = faiss.Clustering(dim, lists)
+        clustering.niter, clustering.min_points_per_centroid = _TRAINING_ROUNDS, 1  # it warns below 39
+        clustering.spherical = True
+        centres: Any = faiss.IndexFlatIP(dim)
+        clustering.train(turn.apply(self._group_vectors(sample)), centres)
+        numbers = [centres.search(turn.apply(block), 1)[1][:, 0] for block in self._distinct_blocks()]
+        return centres, turn.apply(self._group_vectors(sample)), np.concatenate(numbers)
+
+    def _encode(self, codes: str, centres: Any, sample: Matrix, numbers: Rows) -> Any:
+        """Lists of the codes of all groups.
+
+        Args:
+            numbers: the list of each group.
+        """
+        dim = sample.shape[1]
+        quantizer: Any = faiss.clone_index(centres)
+        parts: tuple[Any, ...] = (quantizer, dim, centres.ntotal)
+        kind: Any = faiss.IndexIVFRaBitQ
+        if codes != "bits":
+            kind, parts = faiss.IndexIVFScalarQuantizer, (*parts, faiss.ScalarQuantizer.QT_8bit)
+        inner = kind(*parts, faiss.METRIC_INNER_PRODUCT)
+        turn: Any = faiss.RandomRotationMatrix(dim, dim)
+        turn.init(_SEED)
+        index: Any = faiss.IndexPreTransform(turn, inner)
         for part in (quantizer, inner, turn):
             part.this.disown()  # FAISS frees them with the whole
         inner.own_fields = index.own_fields = True
-        index.train(training)
+        inner.train(sample)  # the codes; the centres are there
+        start = 0
         for block in self._distinct_blocks():
-            index.add(block)
+            turned, own = turn.apply(block), np.ascontiguousarray(numbers[start : start + len(block)])
+            inner.add_core(len(block), faiss.swig_ptr(turned), None, faiss.swig_ptr(own))
+            start += len(block)
+        index.ntotal, index.is_trained = inner.ntotal, True
         return index
 
     def _distinct_blocks(self) -> Iterator[Matrix]:
@@ -363,11 +422,42 @@ class Neighbours:
         best = {depth: TopK(len(several), depth) for depth, several in queries.items()}
         start = 0
         for block in self._distinct_blocks():
+            places = np.arange(start, start + len(block))
             for depth, several in queries.items():
-                scores, near = faiss.knn(several, block, min(depth, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
-                best[depth].add(scores, near + start)
+                best[depth].add(several @ block.T, places)
             start += len(block)
         return {depth: several.places for depth, several in best.items()}
+
+    # Erasing
+
+    def without(self, places: Rows, deleted: npt.NDArray[np.bool_]) -> tuple[dict[int, int], Rows]:
+        """See `_Groups.without`; where no two vectors are equal each is a group."""
+        return ({}, places) if self._groups is None else self._groups.without(places, deleted)
+
+    def code_spans(self, path: Path, groups: Rows) -> list[tuple[int, int]]:
+        """Where the codes of some groups lie in the file of the lists: offset and length.
+
+        Raises:
+            LibraryError: the file cannot be read, or has no such group.
+        """
+        index = _map_lists(str(path), path)
+        inner: Any = faiss.downcast_index(index.index)
+        inverted: Any = faiss.downcast_InvertedLists(inner.invlists)
+        length = int(inverted.code_size)
+        vectors = index.chain.at(0).apply(self._group_vectors(groups))
+        _, nearest = faiss.downcast_index(inner.quantizer).search(vectors, 1)
+        spans = []
+        for group, likely in zip(groups.tolist(), nearest[:, 0].tolist(), strict=True):
+            for number in (likely, *range(inner.nlist)):  # of two lists as near as each other either may have it
+                size = inverted.list_size(number)
+                ids = faiss.rev_swig_ptr(inverted.get_ids(number), size) if size else np.zeros(0, np.int64)
+                positions = np.flatnonzero(ids == group)
+                if len(positions):
+                    spans.append((int(inverted.lists.at(number).offset) + int(positions[0]) * length, length))
+                    break
+            else:
+                raise LibraryError(f"{path} has no vector {group}")
+        return spans
 
     # Files
 
@@ -416,14 +506,21 @@ def _read_lists(file: StoredFile) -> Any:
     try:
         if file.content is not None:
             return faiss.deserialize_index(np.frombuffer(file.content, np.uint8))
-        index: Any = faiss.read_index(file.address, faiss.IO_FLAG_MMAP)
     except RuntimeError as error:
         raise LibraryError(f"{file.path} cannot be read: {error}") from error
+    index = _map_lists(file.address, file.path)
     inner: Any = faiss.downcast_index(index.index)
     inverted = faiss.downcast_InvertedLists(inner.invlists)
     if hasattr(inverted, "prefetch_nthread"):
         inverted.prefetch_nthread = 0  # threads of its own for every query cost more than they fetch
     return index
+
+
+def _map_lists(address: str, path: Path) -> Any:
+    try:
+        return faiss.read_index(address, faiss.IO_FLAG_MMAP)
+    except RuntimeError as error:
+        raise LibraryError(f"{path} cannot be read: {error}") from error
 
 
 def _best(scores: Matrix, count: int) -> Rows:

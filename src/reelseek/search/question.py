@@ -174,10 +174,10 @@ def select(
             is left.
     """
     _check(model, modalities, without, weights)
-    about = {name: weights.get(name, 1.0) * (name not in without) for name in ABOUT}
+    outside = {name: weights.get(name, 1.0) * (name not in without) for name in ABOUT}
     weights = {name: weight for name, weight in weights.items() if name not in ABOUT}
     selection = _select(model, modalities, used, [name for name in without if name not in ABOUT], weights)
-    return replace(selection, about={name: factor for name, factor in about.items() if factor != 1})
+    return replace(selection, about={name: factor for name, factor in outside.items() if factor != 1})
 
 
 def _select(

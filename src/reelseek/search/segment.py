@@ -20,6 +20,7 @@ from reelseek.library.tokens import Clip
 from reelseek.search.columns import COARSE, Block
 from reelseek.search.generation import StoredFile, Sums, array_file, write_files
 from reelseek.search.neighbours import Neighbours
+from reelseek.search.patches import Patches
 from reelseek.search.vectors import Floats, PatternVectors, Rows, Slots, expand, pattern_name
 
 __all__ = ["DamagedError", "Record", "Segment"]
@@ -76,16 +77,20 @@ class Segment:
         folder: where its files lie.
         sums: of its files by what follows its name, and of the file of its deletions.
         check: compare every byte with the checksums; else only those of small files.
+        patches: of its files by what follows its name, see `Generation`.
 
     Raises:
         LibraryError: a file is damaged.
         FileNotFoundError: a file is gone.
     """
 
-    def __init__(self, folder: Path, record: Record, sums: Mapping[str, Sums], *, check: bool) -> None:
+    def __init__(
+        self, folder: Path, record: Record, sums: Mapping[str, Sums], *, check: bool, patches: Patches | None = None
+    ) -> None:
         self.folder, self.record, self.sums = folder, record, dict(sums)
-        names = {name: name if name == record.deletions else f"{record.name}-{name}" for name in sums}
-        self._files = {name: StoredFile(folder / names[name], *sums[name]) for name in sums}
+        self._files = {
+            name: StoredFile(folder / self.file_name(name), *sums[name], (patches or {}).get(name, ())) for name in sums
+        }
         if check:
             self.check()
         self._ids, self._videos = self._array("ids.npy"), self._array("videos.npy")
@@ -99,10 +104,22 @@ class Segment:
         self.slots = self._slots("")
         self._neighbours: dict[str, Neighbours] = {}
 
-    def _array(self, name: str) -> npt.NDArray[Any]:
+    def file_name(self, name: str) -> str:
+        """The name in the folder of one of its files."""
+        return name if name == self.record.deletions else f"{self.record.name}-{name}"
+
+    def file(self, name: str) -> StoredFile:
+        """One of its files.
+
+        Raises:
+            LibraryError: it has none of this name.
+        """
         if name not in self._files:
             raise LibraryError(f"{self.folder / self.record.name} has no {name}")
-        return self._files[name].array()
+        return self._files[name]
+
+    def _array(self, name: str) -> npt.NDArray[Any]:
+        return self.file(name).array()
 
     def _slots(self, prefix: str) -> Slots:
         places = self._array(f"{prefix}places.npy")

@@ -302,9 +302,5 @@ class Index:
         """All its files with their sums."""
         files = dict(self.sums)
         for segment in self.segments:
-            record = segment.record
-            files |= {
-                name if name == record.deletions else f"{record.name}-{name}": sums
-                for name, sums in segment.sums.items()
-            }
+            files |= {segment.file_name(name): sums for name, sums in segment.sums.items()}
         return files

@@ -58,4 +58,4 @@ def belief_in_labels(query: str, chances: npt.NDArray[np.float32]) -> float:
     sentence = sentence_encoder().encode([query])[0] - text_centre().numpy()
     cosines = label_vectors().numpy() @ (sentence / max(1e-6, float(np.linalg.norm(sentence))))
     believed = chances @ np.maximum(cosines, 0.0) / max(float(cosines.max()), _NEAR)
-    return min(1.0, float(np.quantile(believed, _STEADY)) / _CERTAIN)
+    return min(1.0, float(np.quantile(believed, _STEADY, method="higher")) / _CERTAIN)

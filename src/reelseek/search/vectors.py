@@ -14,10 +14,8 @@ __all__ = ["PLACES", "Floats", "InMemory", "Matrix", "PatternVectors", "Slots", 
 
 PLACES = np.dtype([("pattern", np.uint32), ("start", np.uint64)])
 """For each clip the number of its presence pattern, and where its slots begin."""
-_SMALL = 2**27  # bytes of vectors whose pages stay mapped
-_TOUCHED = 2**25  # bytes of mapped pages of a segment after which they are let go
+_SMALL = 2**26  # bytes of vectors that are read through a map
 _BLOCK = 2**14  # clips that are read at once
-_PAGES = 2**16  # bytes that one fault maps at most
 Floats = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 Matrix = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -40,7 +38,6 @@ class Slots:
     def __init__(self, patterns: npt.NDArray[np.bool_], places: npt.NDArray[np.void], file: StoredFile) -> None:
         self.patterns, self.places = patterns, places
         self._file, self._values = file, file.array()
-        self._touched = 0
 
     def __len__(self) -> int:
         return len(self.places)
@@ -61,8 +58,11 @@ class Slots:
     def packed(self, rows: Rows) -> Floats:
         """The slots that some clips have, one clip's after the other's [slot, dim]."""
         counts = self.patterns.sum(1)[self.places["pattern"][rows]]
-        self._touch(len(rows))
-        return self._values[expand(self.places["start"][rows].astype(np.int64), counts)]
+        return self._take(expand(self.places["start"][rows].astype(np.int64), counts))
+
+    def _take(self, places: Rows) -> Floats:
+        """Rows of the file; out of a large one they are copied, so that the pages around them stay with nobody."""
+        return self._values[places] if self._values.nbytes <= _SMALL else self._file.take(places)
 
     def packed_block(self, start: int, stop: int) -> Floats:
         """`packed` of neighbouring clips, read past the map."""
@@ -84,20 +84,12 @@ class Slots:
     def matrix(self, rows: Rows, slots: int) -> Matrix:
         """The slots of clips that have so many, side by side [clip, slot * dim]."""
         starts = self.places["start"][rows].astype(np.int64)
-        self._touch(len(rows))
-        if slots == 1:
-            return _single(self._values[starts])
-        return _single(self._values[starts[:, None] + np.arange(slots)].reshape(len(rows), -1))
+        places = (starts[:, None] + np.arange(slots)).reshape(-1)
+        return _single(self._take(places)).reshape(len(rows), slots * self.dim)
 
     def whole(self, slots: int) -> Matrix:
         """`matrix` of every clip, where all have the same slots; not copied where it is in single precision."""
         return _single(self._values.reshape(len(self), slots * self.dim))
-
-    def _touch(self, rows: int) -> None:
-        self._touched += rows * _PAGES
-        if self._touched > _TOUCHED and self._values.nbytes > _SMALL:
-            self._file.release()
-            self._touched = 0
 
 
 def expand(starts: Rows, counts: Rows) -> Rows:

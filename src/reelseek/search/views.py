@@ -120,13 +120,13 @@ class _IndexView(CurrentIndex):
     def __init__(self, leader: CurrentIndex, library: Library) -> None:
         self._leader, self._library = leader, library
         with leader.lock:
-            self._take()
+            self._show()
 
     def is_of(self, leader: CurrentIndex) -> bool:
         """Whether it shows this index."""
         return self._leader is leader
 
-    def _take(self) -> None:
+    def _show(self) -> None:
         self._state = self._leader.state
         self.index, self.unindexed = self._leader.index, self._leader.unindexed
         self._hidden, self._followed = self._leader.hidden, self._leader.followed
@@ -137,7 +137,7 @@ class _IndexView(CurrentIndex):
             self._leader.refresh()
             if self._state == self._leader.state:
                 return False
-            self._take()
+            self._show()
             return True
 
     def has_changed(self) -> bool:
@@ -147,7 +147,7 @@ class _IndexView(CurrentIndex):
     def drop(self, name: str, reason: str) -> bool:
         with self._leader.lock:
             dropped = self._leader.drop(name, reason)
-            self._take()
+            self._show()
             return dropped
 
     def close(self) -> None:

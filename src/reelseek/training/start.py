@@ -65,10 +65,10 @@ def set_text_dropout(model: RetrievalModel, rate: float) -> None:
     for layer in layers:
         layer.p = rate
     for encoder in encoders:
-        for layer in encoder.modules():
+        for module in encoder.modules():
             for name in ("dropout_prob", "attention_dropout"):  # of attention that asks PyTorch's kernel for dropout
-                if isinstance(getattr(layer, name, None), float):
-                    setattr(layer, name, rate)
+                if isinstance(getattr(module, name, None), float):
+                    setattr(module, name, rate)
 
 
 def check_shared_loss(recipe: Recipe, model: RetrievalModel) -> None:

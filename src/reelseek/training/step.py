@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from reelseek.errors import RecipeError
+from reelseek.models.blocks.mix import prepared_plans
 from reelseek.models.device import describe
 from reelseek.models.model import Batch, RetrievalModel
 from reelseek.training.caching import cached_gradients
@@ -51,7 +52,7 @@ class BatchStep:
     def _backward(self, batch: Batch, share: int = 1, chunk: int | None = None) -> Tensor:
         chunk = chunk or self.config.chunk
         bfloat16 = self.config.precision == "bfloat16"
-        with self._compile_errors():
+        with self._compile_errors(), prepared_plans(batch.plans):
             with torch.autocast(self.device.type, torch.bfloat16) if bfloat16 else nullcontext():
                 if chunk is not None:
                     return torch.tensor(cached_gradients(self.model, batch, chunk, share))

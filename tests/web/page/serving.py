@@ -10,9 +10,9 @@ from fastapi import FastAPI
 
 
 @contextmanager
-def served(app: FastAPI) -> Iterator[str]:
-    """The address of an application while it is served."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+def served(app: FastAPI, *, lifespan: str = "on") -> Iterator[str]:
+    """The address of an application while it is served; `off` leaves its end to others."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan=lifespan))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

@@ -32,7 +32,8 @@ def test_start_hits_and_a_moment(films: str, visit, width: int, scheme: str) -> 
     page.locator(".grid .card").first.wait_for()
     for name in ("Filters", "Weights", "Then"):
         page.get_by_role("button", name=name).click()
-        check(page)
+        if width == 360 or name == "Weights":
+            check(page)
     page.get_by_role("button", name="Then").click()
     page.locator(".grid .open").first.click()
     page.locator("#viewer .marks .peak").first.wait_for(state="attached")
@@ -45,7 +46,7 @@ def test_a_video_and_the_help(films: str, visit, width: int, scheme: str) -> Non
     page.locator(".grid .open").first.click()
     page.get_by_role("button", name="Open the video").click()
     page.get_by_role("tab").first.wait_for()
-    for place in range(page.get_by_role("tab").count()):
+    for place in range(page.get_by_role("tab").count() if width == 360 else 1):
         page.get_by_role("tab").nth(place).click()
         check(page)
     page.keyboard.press("?")

@@ -1,8 +1,13 @@
 """Searching on the page: by keyboard, by chips, by links; what happens when the server is away."""
 
 import re
+from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from reelseek.errors import QueryError
+from reelseek.library.filters import parse_filter, split_filter
 
 pytestmark = pytest.mark.browser
 
@@ -74,6 +79,37 @@ def test_filters_typed_are_chips_and_stand_in_the_address(films: str, visit) -> 
     reloaded = visit(page.url)
     reloaded.locator(".grid .card").first.wait_for()
     assert reloaded.locator(".chip").count() == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a dog", 'folder:"my trips" before:2020-05 dog', "-has:speech  beach", "at 12:30 in C:\\films", "see https://a.b/c",
+        "std::sort name:x", '"name:quoted phrase" cat', 'cat -"folder:x"', "FOLDER:Holiday", "a\u2212b \u2212name:a",
+        "folder:“my trips” „open door“", "longer:1h30m shorter:2h x", "name:a name:b -split:test", "cat folder: x",
+        "ｎａｍｅ：ｗｉｄｅ", 'name:"a"b', "name:naïve été", "x name:a:b", "cat\tname:tab\nname:line",
+    ],
+)  # fmt: skip
+def test_the_box_reads_filters_as_the_server_does(reader: object, text: str) -> None:
+    answer = reader.evaluate("async (text) => (await import('/app/filters.js')).readTerms(text)", text)
+    try:
+        words, filters = split_filter(text)
+    except QueryError:  # what the server refuses stays in the words, where it refuses it
+        assert "folder:" in answer["words"]
+        return
+    expected = [(condition.key, condition.value, condition.negated) for condition in filters.conditions]
+    assert answer["words"] == words
+    assert [(term["key"], term["negated"]) for term in answer["terms"]] == [(key, minus) for key, _, minus in expected]
+    written = reader.evaluate("async (terms) => (await import('/app/filters.js')).writeTerms(terms)", answer["terms"])
+    assert [(one.key, one.value, one.negated) for one in parse_filter(written).conditions] == expected
+
+
+@pytest.fixture(scope="module")
+def reader(films: str, browser: object) -> object:
+    """A page that stays, for calling functions of the application."""
+    page = browser.new_page()
+    page.goto(f"{films}/healthz")
+    return page
 
 
 def test_a_filter_completes_itself(films: str, visit) -> None:
@@ -162,3 +198,31 @@ def test_the_box_promises_what_the_experts_perceive(films: str, visit, modalitie
     models = {"data": [{"library": "x", "modalities": {name: name for name in modalities}}]}
     page = visit(films, before=lambda page: page.route("**/v1/models", lambda route: route.fulfill(json=models)))
     page.locator(f'#query[placeholder="{promise}"]').wait_for()
+
+
+def test_a_picture_is_searched_by_and_its_search_narrowed(films: str, visit, tmp_path: Path) -> None:
+    Image.new("RGB", (320, 180), (200, 120, 40)).save(tmp_path / "<b>orange.png")
+    page = visit(f"{films}/#/search?q=a+cat")
+    page.locator(".grid .card").first.wait_for()
+    page.set_input_files("#file", tmp_path / "<b>orange.png")
+    page.locator(".chip.example", has_text="like the picture <b>orange.png").wait_for()
+    page.locator(".grid:not(.waiting) .card").first.wait_for()
+    page.locator(".grid .open").first.focus()
+    page.keyboard.press("m")
+    page.locator(".chip.example", has_text="more like").wait_for()
+    page.locator(".grid:not(.waiting) .open").nth(1).focus()
+    page.keyboard.press("x")
+    page.locator(".chip.against", has_text="less like").wait_for()
+    assert page.locator(".chip").count() == 3
+    page.locator(".grid:not(.waiting) .card").first.wait_for()
+
+
+def test_one_moment_and_then_another(films: str, visit) -> None:
+    page = visit(f"{films}/#/search?q=a+cat")
+    page.locator(".grid .card").first.wait_for()
+    page.keyboard.press("Escape")
+    page.keyboard.press("e")
+    page.keyboard.type("a dog")
+    page.keyboard.press("Enter")
+    page.locator(".chip", has_text="then a dog within 30 s").wait_for()
+    page.locator(".status", has_text=re.compile("of .* clips|Nothing fits")).wait_for()

@@ -50,17 +50,20 @@ class Selection:
         rows = self._connection.execute(f"SELECT v.id FROM videos v WHERE {condition} ORDER BY v.id", values)
         return [identifier for (identifier,) in rows]
 
-    def numbers(self, conditions: Filter) -> list[int]:
-        """The numbers of these videos in the library, ascending.
+    def members(self, conditions: Filter) -> list[tuple[int, str, str | None]]:
+        """Number, id and content of the videos that a filter selects, in order of number.
 
         Raises:
             QueryError: as `videos`.
         """
         if not self._connection.has_table("changes"):
-            return sorted(Changes(self._connection).numbers(self.videos(conditions)).values())
+            ids = self.videos(conditions)
+            numbers = Changes(self._connection).numbers(ids)
+            contents = dict(self._connection.select_in("SELECT id, content FROM videos WHERE id IN (?)", ids))
+            return sorted((numbers[identifier], identifier, contents[identifier]) for identifier in ids)
         condition, values = self.where(conditions)
-        query = f"SELECT c.number FROM changes c JOIN videos v ON c.video = v.id WHERE {condition} ORDER BY c.number"
-        return [number for (number,) in self._connection.execute(query, values)]
+        query = "SELECT c.number, v.id, v.content FROM changes c JOIN videos v ON c.video = v.id"
+        return self._connection.execute(f"{query} WHERE {condition} ORDER BY c.number", values).fetchall()
 
     def date_sources(self) -> tuple[int, int, int]:
         """Of how many videos the date is when they were filmed, when their file last changed, and unknown."""

@@ -1,10 +1,12 @@
 """What was said, written and labelled, and the full text over it."""
 
+import json
 import sqlite3
 import threading
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from reelseek.experts.expert import Text
 from reelseek.library.catalog.connection import Connection
@@ -16,7 +18,7 @@ _MATCHES = (
     "SELECT t.owner, t.kind, t.text, t.start_seconds, t.end_seconds, f.words FROM texts_words f"
     " JOIN texts t ON t.id = f.rowid WHERE texts_words MATCH ? AND t.kind != 'label'"
 )
-Sql = tuple[str, tuple[object, ...]]
+_FEW_OWNERS = 2000  # that SQLite is given; of more each line is looked at, and there are enough soon
 _MOST_COUNTED = 5000
 _MOST_STEMMED = 100_000  # words whose stems are remembered
 
@@ -86,17 +88,20 @@ class Texts:
 
     # Full text
 
-    def best_matches(self, phrases: Sequence[str], most: int, selected: Sql | None = None) -> list[TextMatch]:
+    def best_matches(self, phrases: Sequence[str], most: int, owners: Collection[str] | None = None) -> list[TextMatch]:
         """Lines that hold any of some phrases of folded words, by SQLite's own rank.
 
         Args:
-            selected: a condition on a row `v` of the videos whose lines count, and its values, see `Selection.where`.
+            owners: only lines of these; None is all.
         """
         self._ensure_words()
-        condition, values = ("", ()) if selected is None else _of_videos(*selected)
-        query = f"{_MATCHES}{condition} ORDER BY f.rank LIMIT {most:d}"
-        rows = self._connection.execute(query, (match_any(phrases), *values)).fetchall()
-        return [TextMatch(*row) for row in rows]
+        condition, values = "", [match_any(phrases)]
+        if owners is not None and len(owners) <= _FEW_OWNERS:
+            condition, values = " AND t.owner IN (SELECT value FROM json_each(?))", [*values, json.dumps(list(owners))]
+        limit = "" if owners is not None and not condition else f" LIMIT {most:d}"
+        rows = self._connection.execute(f"{_MATCHES}{condition} ORDER BY f.rank{limit}", values)
+        matches = (TextMatch(*row) for row in rows)
+        return list(islice((match for match in matches if owners is None or match.owner in owners), most))
 
     def phrase_matches(self, phrase: str) -> list[TextMatch]:
         """Every line that holds a phrase of folded words by their stems, in the order in which lines were stored."""
@@ -135,13 +140,6 @@ class Texts:
             self._connection.execute("PRAGMA temp_store = MEMORY")
             create_words(self._connection, "temp")
             self._connection.commit()
-
-
-def _of_videos(condition: str, values: tuple[object, ...]) -> Sql:
-    """A condition on a row `t` of the texts: it is of a video that meets one."""
-    of_content = f"EXISTS (SELECT 1 FROM videos v WHERE v.content = t.owner AND {condition})"
-    of_id = f"t.owner GLOB 'id:*' AND EXISTS (SELECT 1 FROM videos v WHERE v.id = substr(t.owner, 4) AND {condition})"
-    return f" AND ({of_content} OR {of_id})", (*values, *values)
 
 
 def match_any(phrases: Sequence[str]) -> str:

@@ -57,6 +57,30 @@ class Tracks:
         )
         return [_track_row(row) for row in rows]
 
+    def gaps(self, fingerprint: str, shard: int) -> tuple[list[tuple[int, int]], int]:
+        """Rows of a shard that no track names, as (first, behind the last), up to the last row that one names.
+
+        Returns:
+            These, and behind the last named row; 0 where there is none.
+        """
+        rows = self._connection.execute(
+            "SELECT first_row, steps FROM tracks WHERE fingerprint = ? AND shard = ? AND steps > 0 ORDER BY first_row",
+            (fingerprint, shard),
+        )
+        gaps, end = [], 0
+        for first, steps in rows:
+            if first > end:
+                gaps.append((end, first))
+            end = max(end, first + steps)
+        return gaps, end
+
+    def count_steps(self, fingerprint: str, shard: int) -> int:
+        """How many rows of a shard tracks name."""
+        (count,) = self._connection.execute(
+            "SELECT total(steps) FROM tracks WHERE fingerprint = ? AND shard = ?", (fingerprint, shard)
+        ).fetchone()
+        return int(count)
+
     def shard_ends(self) -> Iterator[tuple[str, Place]]:
         """Every shard in which tracks lie, as (fingerprint, (shard, behind the last row that a track names))."""
         key: tuple[str, int] = ("", -1)

@@ -18,6 +18,7 @@ __all__ = ["Guard", "is_public", "is_shared", "note", "route_path", "without_sec
 
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _PROTECTED = ("/v1/", "/api/", "/metrics")
+_UNSCOPED = ("/api/", "/metrics")
 _PUBLIC = re.compile(r"/v1/session|/v1/shared/[^/]+(/.*)?")
 _READING_POSTS = re.compile(r"/v1/search|/v1/uploads|/v1/videos/[^/]+/steps")
 _IDENTITY, _FACTS = "reelseek.identity", "reelseek.audit"
@@ -50,6 +51,8 @@ class Guard:
         request.scope[_IDENTITY] = identity
         if identity is None and not public:
             raise Problem(401, "sign in first", "sign in on the page, or send a token: Authorization: Bearer TOKEN")
+        if identity is not None:
+            _check_unscoped(route_path(request), identity.caller)
         if identity is not None and identity.is_ambient and request.method not in _SAFE_METHODS:
             _check_own_page(request)
 
@@ -107,6 +110,16 @@ def is_public(request: Request) -> bool:
     """Whether anybody may ask: the page's own files, signing in, and what somebody shared by a link."""
     path = route_path(request)
     return not path.startswith(_PROTECTED) or _PUBLIC.fullmatch(path) is not None
+
+
+def _check_unscoped(path: str, caller: Caller) -> None:
+    """Refuse what routes do not check themselves: counts of all libraries, for who may not see them all.
+
+    Raises:
+        Problem: the caller may not read, or is limited to some libraries.
+    """
+    if path.startswith(_UNSCOPED) and ("read" not in caller.scopes or caller.libraries is not None):
+        raise Problem(403, "not allowed", f"this takes the scope 'read' on all libraries, which {caller.name} has not")
 
 
 def is_shared(request: Request) -> bool:

@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Sequence
+from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -67,7 +68,9 @@ class BehindProxy:
         self._app, self._prefix = app, prefix
         self._networks = [ipaddress.ip_network(address, strict=False) for address in proxies]
         self._untrusted = {*_FORWARDED, *([user_header.lower().encode()] if user_header else [])}
-        self._forwarded = ProxyHeadersMiddleware(self._with_host, trusted_hosts=list(proxies))
+        # uvicorn and Starlette write down the same interface in types of their own
+        inner: Any = self._with_host
+        self._forwarded: Any = ProxyHeadersMiddleware(inner, trusted_hosts=list(proxies))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -1,6 +1,7 @@
 """Moments as a ZIP of cut files, sent while it is made: one cut is on the disk at a time."""
 
 import contextlib
+import io
 import queue
 import shutil
 import tempfile
@@ -8,6 +9,7 @@ import threading
 import zipfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
+from typing import IO, Any, cast
 
 from starlette.concurrency import run_in_threadpool
 
@@ -42,25 +44,27 @@ def check_archive(rows: Sequence[ExportRow], *, exact: bool) -> None:
         raise UsageError("none of these moments has a file at hand to be cut")
 
 
-class _Pipe:
+class _Pipe(io.RawIOBase):
     """What a ZIP is written to: chunks in a queue of bounded length; it ends the writer when nobody reads."""
 
     def __init__(self, chunks: "queue.Queue[bytes | None]", closed: threading.Event) -> None:
-        self._chunks, self._closed, self._buffer = chunks, closed, bytearray()
+        super().__init__()
+        self._chunks, self._unread, self._buffer = chunks, closed, bytearray()
 
-    def write(self, data: bytes) -> int:
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        """Take bytes; those of a whole chunk go out."""
         self._buffer += data
         if len(self._buffer) >= _CHUNK:
             self.flush_chunk()
         return len(data)
 
-    def flush(self) -> None:
-        """Nothing: chunks go out when they are full."""
-
     def flush_chunk(self) -> None:
         """Hand on what is there."""
         while self._buffer:
-            if self._closed.is_set():
+            if self._unread.is_set():
                 raise BrokenPipeError("nobody reads the archive any more")
             with contextlib.suppress(queue.Full):
                 self._chunks.put(bytes(self._buffer), timeout=0.5)
@@ -95,7 +99,7 @@ class Archive:
         pipe = _Pipe(self._chunks, self._closed)
         folder = Path(tempfile.mkdtemp(dir=self._scratch, prefix="cut-"))
         try:
-            with zipfile.ZipFile(pipe, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:  # type: ignore[arg-type]
+            with zipfile.ZipFile(cast(IO[bytes], pipe), "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
                 notes = list(self._add_cuts(archive, folder))
                 archive.writestr("moments.csv", to_csv(self._rows))
                 if notes:

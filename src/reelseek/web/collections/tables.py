@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 
 from reelseek.web.collections.rows import ExportRow, one_line
@@ -10,6 +11,7 @@ from reelseek.web.collections.rows import ExportRow, one_line
 __all__ = ["to_csv", "to_jsonl", "to_srt"]
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "|", "%")
+_CUE = re.compile(r"(\d+):(\d+):(\d+[.,]\d+)")  # some readers take a line with two of them for the times of a cue
 _COLUMNS = ("moment", "video", "start", "end", "note", "tags", "by", "added")
 
 
@@ -53,7 +55,7 @@ def to_srt(rows: Sequence[ExportRow]) -> str:
         moment = row.moment
         length = moment.end - moment.start
         lines = [one_line(line) for line in moment.note.splitlines() if one_line(line)] or [one_line(row.name)]
-        text = "\n".join(line.replace("-->", "->") for line in lines)
+        text = "\n".join(_CUE.sub(r"\1.\2.\3", line.replace("-->", "->")) for line in lines)
         blocks.append(f"{number}\n{_srt_time(at)} --> {_srt_time(at + length)}\n{text}\n")
         at += length
     return "\n".join(blocks)

@@ -84,8 +84,8 @@ def _clip(otio: Any, row: ExportRow, rate: float) -> Any:
     source = otio.opentime.TimeRange(otio.opentime.RationalTime(first, rate), otio.opentime.RationalTime(count, rate))
     reference = otio.schema.ExternalReference(target_url=quote(name))
     if row.duration:
-        whole = otio.opentime.RationalTime(max(first + count, round(row.duration * rate)), rate)
-        reference.available_range = otio.opentime.TimeRange(otio.opentime.RationalTime(0, rate), whole)
+        duration = otio.opentime.RationalTime(max(first + count, round(row.duration * rate)), rate)
+        reference.available_range = otio.opentime.TimeRange(otio.opentime.RationalTime(0, rate), duration)
     clip = otio.schema.Clip(name=name, media_reference=reference, source_range=source)
     clip.metadata["reelseek"] = {
         "moment": row.id, "note": row.moment.note, "tags": list(row.moment.tags), "start": row.moment.start,

@@ -75,23 +75,28 @@ class Commands:
         if job.kind == "remove":
             return self._remove(arguments, library)
         if job.kind == "index":
-            device = _options(arguments, "device") if arguments["action"] in ("build", "rebuild") else []
-            model = [] if arguments["action"] == "verify" else [self.model(arguments["model"], job.kind)]
-            return ["index", arguments["action"], *device, "--", folder, *model]
+            return self._index(arguments, folder)
         if job.kind == "scan":
             out = self._subfolder("scans") / f"{job.id}.jsonl"
             options = _options(arguments, "test", "train", "expert", "window", "top", "device")
             return ["overlap", "scan", f"--out={out}", *options, "--", folder]
         if job.kind == "caption":
             ids = list(_video_names(library, arguments["videos"]).values())
-            model = f"--model={self.model(arguments['model'], job.kind)}"
-            index = "--index" if arguments["index"] else "--no-index"
-            return ["caption", "--json", model, index, *_options(arguments, "beam", "device"), "--", folder, *ids]
+            options = [f"--model={self.model(arguments['model'], job.kind)}", *_options(arguments, "beam", "device")]
+            options.append("--index" if arguments["index"] else "--no-index")
+            return ["caption", "--json", *options, "--", folder, *ids]
         if job.kind == "train":
             return self._train(job, library)
         model = self.model(arguments["model"], job.kind)
         options = _options(arguments, "split", "protocol", "device")
         return ["evaluate", "--json", f"--library={folder}", *options, "--", model]
+
+    def _index(self, arguments: Mapping[str, Any], folder: str) -> list[str]:
+        action = str(arguments["action"])
+        if action == "verify":
+            return ["index", action, "--", folder]
+        device = _options(arguments, "device") if action in ("build", "rebuild") else []
+        return ["index", action, *device, "--", folder, self.model(arguments["model"], "index")]
 
     # Adding and removing
 
@@ -164,7 +169,7 @@ class Commands:
         except tomllib.TOMLDecodeError as error:
             raise UsageError(f"the recipe is no TOML: {error}") from error
         recipe = read_recipe(settings, arguments.get("set", ()))
-        system = recipe.model.get("system")
+        system = str(recipe.model.get("system"))
         if system not in SYSTEMS or not SYSTEMS[system].trained:
             trained = ", ".join(name for name, entry in SYSTEMS.items() if entry.trained)
             raise UsageError(f"model.system is {system!r}; systems that can be trained are: {trained}")

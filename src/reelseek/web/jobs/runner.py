@@ -209,9 +209,9 @@ class _Follower:
         if stage != self._stage or done < self._stage_first:
             self._stage, self._stage_began, self._stage_first = stage, moment, done
         advanced, seconds = done - self._stage_first, moment - self._stage_began
-        left = round(seconds / advanced * (total - done), 1) if advanced > 0 and total > 0 else None
+        remaining = round(seconds / advanced * (total - done), 1) if advanced > 0 and total > 0 else None
         detail = str(content.get("detail") or "")
         return {
             "done": done, "total": total, "unit": _UNITS.get(stage, "steps"),
-            "text": f"{stage} {detail}".strip(), "seconds_left": left,
+            "text": f"{stage} {detail}".strip(), "seconds_left": remaining,
         }  # fmt: skip

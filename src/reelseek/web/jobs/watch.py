@@ -181,7 +181,7 @@ class FolderWatch:
                 settled[path] = state
             else:
                 waiting += 1
-        self._states = {path: seen for path, seen in self._states.items() if path in new or folder not in path.parents}
+        self._states = {path: row for path, row in self._states.items() if path in new or folder not in path.parents}
         return settled, waiting, outside
 
     def _new_files(self, library: Path, folder: Path) -> dict[Path, State]:

@@ -30,8 +30,9 @@ export function picture(image, address, fail) {
   let tries = 0;
   image.classList.add("coming"); // browsers draw a broken picture for one that failed, even if it is tried again
   image.addEventListener("load", () => image.classList.remove("coming"));
-  image.addEventListener("error", () => {
-    if (++tries > 4) fail();
+  image.addEventListener("error", async () => {
+    const status = await fetch(image.src).then((answer) => answer.status, () => 503);
+    if (++tries > 4 || status < 429) fail(); // there is none, and asking again would change nothing
     else setTimeout(() => { if (image.isConnected) image.src = `${address}${address.includes("?") ? "&" : "?"}try=${tries}`; }, 1000 * tries * (1 + Math.random()));
   });
   image.src = address;

@@ -11,10 +11,11 @@ from reelseek.web.accounts.store import Account, Token
 from reelseek.web.problems import AnyJSON, Problem
 from reelseek.web.service import Caller, Scope, require
 from reelseek.web.state_services import AccountsOf, AuditOf
+from reelseek.web.v1.answers import problems
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1", tags=["accounts"])
+router = APIRouter(prefix="/v1", tags=["accounts"], responses=problems(409, 410, 507))
 Admin = Annotated[Caller, Depends(require("admin"))]
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 NameInPath = Annotated[str, Path(max_length=64)]

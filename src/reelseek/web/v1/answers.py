@@ -8,7 +8,7 @@ from fastapi.openapi.utils import get_openapi
 
 from reelseek.web.v1.schema import ProblemDocument
 
-__all__ = ["COMMON", "JPEG", "describe", "problems"]
+__all__ = ["JPEG", "VIDEO", "describe", "problems"]
 
 _PROBLEM = "application/problem+json"
 _MEANINGS = {
@@ -29,6 +29,7 @@ _MEANINGS = {
     429: "Too many wrong tokens; Retry-After says when the next one is looked at.",
     431: "The headers are too long.",
     500: "An error of the server; its log says more.",
+    507: "What is to be changed cannot be noted in the audit log; nothing was changed.",
     503: "The server cannot answer at the moment; Retry-After says when to ask again.",
 }
 _TAGS = {
@@ -36,9 +37,19 @@ _TAGS = {
     "videos": "What is in a library, and what is inside a video.",
     "uploads": "Pictures and clips to search by.",
     "libraries": "The libraries that are served, and the models that search them.",
+    "jobs": "What changes or measures a library, as it runs.",
+    "collections": "Moments that are kept, and their files.",
+    "shared": "What somebody shared by a link.",
+    "session": "Signing in on a page.",
+    "accounts": "Who may come in, and what they changed.",
     "server": "Whether the server is well, and how much it does.",
 }
 JPEG: dict[int | str, dict[str, Any]] = {200: {"description": "A JPEG picture.", "content": {"image/jpeg": {}}}}
+
+VIDEO: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The file, or a copy that browsers play.", "content": {"video/*": {}}},
+    206: {"description": "The ranges of bytes that were asked for.", "content": {"video/*": {}}},
+}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -62,8 +73,14 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-COMMON = problems(400, 401, 403, 404, 408, 413, 414, 421, 422, 429, 500, 503)
-"""What any route may answer: the gate before it refuses, the library is missing, or the server fails."""
+_COMMON = problems(400, 401, 403, 404, 408, 413, 414, 421, 422, 429, 500, 503)
+"""What any route of `/v1` may answer: the gate before it refuses, the library is missing, or the server fails."""
+
+
+def _with_common_errors(answers: dict[str, Any]) -> dict[str, Any]:
+    """The answers of an operation, with the errors that any may give, in order of status."""
+    described = {status: answer for status, answer in answers.items() if "HTTPValidationError" not in str(answer)}
+    return dict(sorted({**{str(status): answer for status, answer in _COMMON.items()}, **described}.items()))
 
 
 def describe(app: FastAPI) -> None:
@@ -78,8 +95,13 @@ def describe(app: FastAPI) -> None:
                 routes=app.routes,
                 tags=[{"name": name, "description": text} for name, text in _TAGS.items()],
             )
+            for path, operations in document["paths"].items():
+                for operation in operations.values() if path.startswith("/v1/") else ():
+                    operation["responses"] = _with_common_errors(operation["responses"])
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             schemas["Problem"] = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
+            for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own, in whose place problems stand
+                schemas.pop(name, None)
             app.openapi_schema = document
         return app.openapi_schema
 

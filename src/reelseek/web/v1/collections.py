@@ -11,13 +11,14 @@ from reelseek.web.collections.store import Collection, Collections, SavedMoment
 from reelseek.web.problems import AnyJSON, Problem
 from reelseek.web.service import Caller, Reader, ServedLibrary, Service, ServiceOf, require
 from reelseek.web.state_services import CollectionsOf
-from reelseek.web.v1.exports import Format, Mode, export
+from reelseek.web.v1.answers import problems
+from reelseek.web.v1.exports import EXPORTS, Format, Mode, export
 from reelseek.web.v1.hits import video_address
 from reelseek.web.v1.moments import MOMENT_PATTERN, moment_text, parse_moment, video_name
 
 __all__ = ["collection_json", "router"]
 
-router = APIRouter(prefix="/v1/collections", tags=["collections"])
+router = APIRouter(prefix="/v1/collections", tags=["collections"], responses=problems(409, 410, 507))
 Reviewer = Annotated[Caller, Depends(require("review"))]
 Identifier = Annotated[str, Path(pattern="^[0-9a-f]{16}$", description="id of the collection")]
 Title = Annotated[str, Field(min_length=1, max_length=200)]
@@ -240,7 +241,7 @@ async def unshare_collection(
     return Response(status_code=204)
 
 
-@router.get("/{id}/export", operation_id="export_collection", response_class=Response)
+@router.get("/{id}/export", operation_id="export_collection", response_class=Response, responses=EXPORTS)
 async def export_collection(
     request: Request,
     id: Identifier,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import Query, Request, Response
@@ -19,7 +19,7 @@ from reelseek.web.ranges import RangedFile
 from reelseek.web.service import ServedLibrary
 from reelseek.web.state_services import StateServices
 
-__all__ = ["Format", "Mode", "cut_file", "export"]
+__all__ = ["EXPORTS", "Format", "Mode", "cut_file", "export"]
 
 Format = Annotated[Literal["csv", "jsonl", "edl", "otio", "srt", "zip"], Query(description="of the file")]
 Mode = Literal["copy", "exact"]
@@ -27,6 +27,9 @@ _TYPES = {
     "csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson", "edl": "text/plain; charset=utf-8",
     "otio": "application/json", "srt": "application/x-subrip; charset=utf-8", "zip": "application/zip",
 }  # fmt: skip
+EXPORTS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The file.", "content": {kind.partition(";")[0]: {} for kind in _TYPES.values()}}
+}
 _TABLES: Mapping[str, Callable[[Sequence[ExportRow]], str]] = {"csv": to_csv, "jsonl": to_jsonl, "srt": to_srt}
 _PATIENCE_SECONDS = 25.0
 _archives = asyncio.Semaphore(2)

@@ -12,7 +12,7 @@ from reelseek.web.media import opaque_id
 from reelseek.web.service import ServedLibrary
 from reelseek.web.v1.schema import HitJSON, Reason
 
-__all__ = ["STRIP_FRAMES", "hit_json", "shown", "video_address"]
+__all__ = ["STRIP_FRAMES", "hit_json", "reason_json", "shown", "video_address"]
 
 _LONGEST_MATCH = 500
 STRIP_FRAMES = 10
@@ -23,6 +23,8 @@ _SENTENCES = {
     "scene": ("looks like the place: {}", "the place fits"),
     "face": ("face: {}", "the faces fit"),
     "motion": ("moves like: {}", "it moves like it"),
+    "name": ("named: {}", "its name fits"),
+    "captions": ("described as: {}", "its caption fits"),
     "machine-written": ("described as: {}", "its description fits"),
 }
 _SEEN = ("looks like: {}", "it looks like it")
@@ -69,11 +71,11 @@ def hit_json(request: Request, served: ServedLibrary, hit: Hit, *, explain: bool
         thumbnail=address("/thumbnail", at=f"{(hit.start + end) / 2:.2f}"),
         strip=address("/strip", start=hit.start, end=end, frames=STRIP_FRAMES) if playable else None,
         play=address("/media") if playable else None,
-        why=[_reason(served, why) for why in hit.why] if explain else [],
+        why=[reason_json(served, why) for why in hit.why] if explain else [],
     )
 
 
-def _reason(served: ServedLibrary, why: Why) -> Reason:
+def reason_json(served: ServedLibrary, why: Why) -> Reason:
     """A reason, with no more than the beginning of a long line."""
     text = shown(why.matched)
     matched = text if len(text) <= _LONGEST_MATCH else f"{text[:_LONGEST_MATCH]}…"

@@ -12,13 +12,13 @@ from reelseek.search import Searcher
 from reelseek.search.hit import Within
 from reelseek.web.problems import AnyJSON
 from reelseek.web.service import Reader, ServiceOf
-from reelseek.web.v1.answers import COMMON, problems
+from reelseek.web.v1.answers import problems
 from reelseek.web.v1.video_schema import Curve, Peak, PlacedStep, StepsAnswer, StepsRequest
 from reelseek.web.v1.videos import LibraryName, Opaque
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1/videos", tags=["videos"], responses={**COMMON, **problems(410)})
+router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=problems(410))
 _MOST_VALUES = 7200
 _PEAKS = 5
 Names = Annotated[list[Annotated[str, Query(max_length=200)]] | None, Query(max_length=100)]

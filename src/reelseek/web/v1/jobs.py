@@ -15,12 +15,13 @@ from reelseek.web.jobs.queue import Event, Job, JobQueue, JobState, Kind
 from reelseek.web.jobs.requests import JobJSON, JobList, JobRequest
 from reelseek.web.jobs.service import Jobs
 from reelseek.web.problems import AnyJSON, Problem
-from reelseek.web.service import Caller, Reader, ServiceOf, require
+from reelseek.web.service import Caller, Reader, Service, ServiceOf, require
 from reelseek.web.state_services import JobsOf, opened_library, still_admitted
+from reelseek.web.v1.answers import problems
 
-__all__ = ["Writer", "job_json", "router"]
+__all__ = ["Writer", "job_json", "router", "submit_job"]
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=problems(409, 410, 507))
 Writer = Annotated[Caller, Depends(require("write"))]
 Identifier = Annotated[str, Path(pattern="^[0-9a-f]{16}$", description="id of the job")]
 _LOOK_SECONDS = 0.4
@@ -31,16 +32,7 @@ _MOST_STREAMS = 64
 @router.post("", operation_id="add_job", status_code=202, response_model=JobJSON)
 async def add_job(request: Request, body: JobRequest, service: ServiceOf, jobs: JobsOf, caller: Writer) -> AnyJSON:
     """Check a job and put it into the queue."""
-    arguments = body.arguments.model_dump()
-
-    def submit() -> Job:
-        with opened_library(service, jobs, body.library, caller) as (library, name):
-            return jobs.submit(body.kind, library, name, arguments, by=caller.name)
-
-    job = await run_in_threadpool(submit)
-    note(request, job=job.id, kind=job.kind, library=job.library)
-    location = f"{request.scope.get('root_path', '')}/v1/jobs/{job.id}"
-    return AnyJSON(job_json(job, caller), 202, {"Location": location})
+    return await submit_job(request, service, jobs, caller, body.kind, body.library, body.arguments.model_dump())
 
 
 @router.get("", operation_id="list_jobs", response_model=JobList)
@@ -110,7 +102,10 @@ async def retry_job(request: Request, id: Identifier, jobs: JobsOf, caller: Writ
     "/{id}/events",
     operation_id="follow_job",
     response_class=StreamingResponse,
-    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    responses={
+        200: {"description": "Events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        204: {"description": "The job is over, and all its events have arrived."},
+    },
 )
 async def follow_job(
     request: Request,
@@ -133,6 +128,26 @@ async def follow_job(
     return StreamingResponse(
         _stream(request, jobs, id, after, streams), media_type="text/event-stream", headers=headers
     )
+
+
+async def submit_job(
+    request: Request, service: Service, jobs: Jobs, caller: Caller, kind: Kind, name: str | None,
+    arguments: dict[str, Any],
+) -> AnyJSON:  # fmt: skip
+    """Check a job, put it into the queue, and answer with it.
+
+    Raises:
+        ReelseekError, Problem: it cannot succeed, or there is no such library for this caller.
+    """
+
+    def submit() -> Job:
+        with opened_library(service, jobs, name, caller) as (library, served_name):
+            return jobs.submit(kind, library, served_name, arguments, by=caller.name)
+
+    job = await run_in_threadpool(submit)
+    note(request, job=job.id, kind=job.kind, library=job.library)
+    location = f"{request.scope.get('root_path', '')}/v1/jobs/{job.id}"
+    return AnyJSON(job_json(job, caller), 202, {"Location": location})
 
 
 async def _stream(request: Request, jobs: Jobs, id: str, after: int, streams: set[Any]) -> AsyncIterator[str]:

@@ -17,11 +17,12 @@ from reelseek.web.jobs.watch import WatchedFolder
 from reelseek.web.problems import AnyJSON, Problem
 from reelseek.web.service import Caller, Reader, ServedLibrary, ServiceOf, require
 from reelseek.web.state_services import JobsOf, StateServices, opened_library
+from reelseek.web.v1.answers import problems
 from reelseek.web.v1.jobs import Writer, job_json
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1/libraries", tags=["libraries"])
+router = APIRouter(prefix="/v1/libraries", tags=["libraries"], responses=problems(409, 410, 507))
 Admin = Annotated[Caller, Depends(require("admin"))]
 LibraryName = Annotated[str, Path(max_length=200, description="name of the library")]
 _NEW_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

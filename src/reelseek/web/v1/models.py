@@ -5,12 +5,11 @@ from starlette.concurrency import run_in_threadpool
 
 from reelseek.web.problems import AnyJSON
 from reelseek.web.service import Reader, ServedLibrary, ServiceOf
-from reelseek.web.v1.answers import COMMON
 from reelseek.web.v1.video_schema import ModelList, ModelRow
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1", tags=["libraries"], responses=COMMON)
+router = APIRouter(prefix="/v1", tags=["libraries"])
 
 
 @router.get("/models", operation_id="list_models", response_model=ModelList)

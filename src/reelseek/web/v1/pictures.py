@@ -9,18 +9,14 @@ from reelseek.web.problems import Problem
 from reelseek.web.ranges import RangedFile
 from reelseek.web.service import Reader, ServedLibrary, ServiceOf
 from reelseek.web.shell import VIDEO_TYPES, VideoFile
-from reelseek.web.v1.answers import COMMON, JPEG, problems
+from reelseek.web.v1.answers import JPEG, VIDEO, problems
 from reelseek.web.v1.videos import LibraryName, Opaque
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1/videos", tags=["videos"], responses={**COMMON, **problems(410)})
+router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=problems(410))
 _STRIP_HEIGHT = 120
 _CACHED = {"Cache-Control": "private, max-age=86400"}
-_MEDIA = {
-    200: {"description": "The file, or a copy that browsers play.", "content": {"video/*": {}}},
-    206: {"description": "The ranges of bytes that were asked for.", "content": {"video/*": {}}},
-}
 Seconds = Annotated[float, Query(ge=0, le=1e7, allow_inf_nan=False, description="seconds")]
 
 
@@ -63,7 +59,7 @@ async def get_strip(
     return Response(jpeg, media_type="image/jpeg", headers=_CACHED)
 
 
-@router.get("/{id}/media", operation_id="get_media", response_class=Response, responses={**_MEDIA, **problems(416)})
+@router.get("/{id}/media", operation_id="get_media", response_class=Response, responses={**VIDEO, **problems(416)})
 async def get_media(
     request: Request, id: Opaque, service: ServiceOf, caller: Reader, library: LibraryName = None
 ) -> Response:

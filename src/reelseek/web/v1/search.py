@@ -9,7 +9,7 @@ from reelseek.errors import UsageError
 from reelseek.search import Moment, Searcher, Then, parse_query
 from reelseek.web.problems import AnyJSON
 from reelseek.web.service import Reader, ServedLibrary, ServiceOf
-from reelseek.web.v1.answers import COMMON, problems
+from reelseek.web.v1.answers import problems
 from reelseek.web.v1.examples import Examples, read_examples
 from reelseek.web.v1.hits import hit_json
 from reelseek.web.v1.pages import offset_of, page_token
@@ -17,7 +17,7 @@ from reelseek.web.v1.schema import Page, SearchAnswer, SearchRequest
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1", tags=["search"], responses=COMMON)
+router = APIRouter(prefix="/v1", tags=["search"])
 _EXAMPLES = {
     "words": {"summary": "Words", "value": {"query": "a dog on a beach"}},
     "videos": {
@@ -31,7 +31,7 @@ _EXAMPLES = {
 @router.post("/search", operation_id="search", response_model=SearchAnswer, responses=problems(409))
 async def search(
     request: Request,
-    body: Annotated[SearchRequest, Body(openapi_examples=_EXAMPLES)],  # type: ignore[arg-type]
+    body: Annotated[SearchRequest, Body(openapi_examples=_EXAMPLES)],
     service: ServiceOf,
     caller: Reader,
 ) -> AnyJSON:

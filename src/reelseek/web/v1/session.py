@@ -11,10 +11,11 @@ from reelseek.web.accounts.identity import COOKIE
 from reelseek.web.problems import AnyJSON
 from reelseek.web.service import Caller, Scope, ServiceOf
 from reelseek.web.state_services import AccountsOf
+from reelseek.web.v1.answers import problems
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1/session", tags=["session"])
+router = APIRouter(prefix="/v1/session", tags=["session"], responses=problems(409, 410, 507))
 _COOKIE_SECONDS = 90 * 24 * 3600
 
 

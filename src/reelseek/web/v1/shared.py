@@ -12,15 +12,20 @@ from reelseek.web.guesses import Guesses
 from reelseek.web.problems import AnyJSON, Problem
 from reelseek.web.service import ServedLibrary, Service, ServiceOf
 from reelseek.web.state_services import CollectionsOf
+from reelseek.web.v1.answers import JPEG, problems
 from reelseek.web.v1.collections import collection_json
 from reelseek.web.v1.exports import cut_file
 from reelseek.web.v1.moments import video_name
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1/shared", tags=["shared"])
+router = APIRouter(prefix="/v1/shared", tags=["shared"], responses=problems(409, 410, 507))
 Secret = Annotated[str, Path(min_length=8, max_length=100, description="the secret of the link")]
 Number = Annotated[int, Path(ge=0, lt=10_000, description="of the moment in the collection, from 0")]
+_CLIP: dict[int | str, dict[str, Any]] = {
+    status: {"description": description, "content": {"video/mp4": {}}}
+    for status, description in ((200, "The moment."), (206, "A range of its bytes."))
+}
 _guesses = Guesses(tries=30)
 
 
@@ -52,7 +57,7 @@ async def get_shared(request: Request, secret: Secret, service: ServiceOf, colle
     row = await _open(request, collections, secret)
     root = f"{request.scope.get('root_path', '')}/v1/shared/{secret}/moments"
 
-    def whole() -> dict[str, Any]:
+    def collection() -> dict[str, Any]:
         served = _library(service, row)
         moments = [
             {
@@ -64,10 +69,12 @@ async def get_shared(request: Request, secret: Secret, service: ServiceOf, colle
         ]  # fmt: skip
         return collection_json(row, moments)
 
-    return AnyJSON(await run_in_threadpool(whole), headers={"Cache-Control": "no-store"})
+    return AnyJSON(await run_in_threadpool(collection), headers={"Cache-Control": "no-store"})
 
 
-@router.get("/{secret}/moments/{number}/thumbnail", operation_id="get_shared_thumbnail", response_class=Response)
+@router.get(
+    "/{secret}/moments/{number}/thumbnail", operation_id="get_shared_thumbnail", response_class=Response, responses=JPEG
+)
 async def get_shared_thumbnail(
     request: Request, secret: Secret, number: Number, service: ServiceOf, collections: CollectionsOf
 ) -> Response:
@@ -85,7 +92,12 @@ async def get_shared_thumbnail(
     return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
 
 
-@router.get("/{secret}/moments/{number}/media", operation_id="get_shared_media", response_class=Response)
+@router.get(
+    "/{secret}/moments/{number}/media",
+    operation_id="get_shared_media",
+    response_class=Response,
+    responses={**_CLIP, **problems(416)},
+)
 async def get_shared_media(
     request: Request, secret: Secret, number: Number, service: ServiceOf, collections: CollectionsOf
 ) -> Response:

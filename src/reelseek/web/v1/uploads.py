@@ -9,12 +9,12 @@ from reelseek.errors import MediaError
 from reelseek.web.problems import AnyJSON, Problem
 from reelseek.web.service import Reader, ServiceOf
 from reelseek.web.uploads import Kind, check_file
-from reelseek.web.v1.answers import COMMON, problems
+from reelseek.web.v1.answers import problems
 from reelseek.web.v1.video_schema import Upload
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1", tags=["uploads"], responses={**COMMON, **problems(415)})
+router = APIRouter(prefix="/v1", tags=["uploads"], responses=problems(415))
 _CHECK_SECONDS = 20
 _BODY = {"schema": {"type": "string", "format": "binary"}}
 _DOCUMENTED = {"requestBody": {"required": True, "content": {"image/*": _BODY, "video/*": _BODY}}}

@@ -105,7 +105,7 @@ class Video(VideoRow):
     width: int | None
     height: int | None
     fps: float | None
-    start_offset: Seconds = Field(description="what a player of the file as it is shows as second 0")
+    start_offset: Seconds = Field(description="the time at which a player of `play` shows second 0")
     tracks: list[TrackRow]
     texts: list[TextRow]
     texts_left_out: int = Field(description="texts beyond those that are listed")

@@ -2,11 +2,14 @@
 
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Query, Request
+from fastapi import Path as PathParameter
 from starlette.concurrency import run_in_threadpool
 
+from reelseek.errors import MediaError
 from reelseek.library import Video
 from reelseek.library.filters import parse_filter
 from reelseek.library.names import printable
@@ -14,16 +17,16 @@ from reelseek.web.media import opaque_id
 from reelseek.web.problems import AnyJSON, Problem
 from reelseek.web.service import Reader, ServedLibrary, ServiceOf
 from reelseek.web.v1 import video_schema
-from reelseek.web.v1.answers import COMMON, problems
+from reelseek.web.v1.answers import problems
 from reelseek.web.v1.hits import STRIP_FRAMES, shown, video_address
 from reelseek.web.v1.pages import encode_token, name_after
 from reelseek.web.v1.video_schema import CaptionList, CaptionRow, VideoList, VideoRow
 
 __all__ = ["LibraryName", "Opaque", "router"]
 
-router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=COMMON)
+router = APIRouter(prefix="/v1/videos", tags=["videos"])
 _MOST_TEXTS = 20_000
-Opaque = Annotated[str, Path(max_length=64, description="id of the video, as hits and lists name it")]
+Opaque = Annotated[str, PathParameter(max_length=64, description="id of the video, as hits and lists name it")]
 LibraryName = Annotated[
     str | None, Query(max_length=200, description="which library; may be left out where there is one")
 ]
@@ -65,25 +68,25 @@ def _list(request: Request, served: ServedLibrary, after: str, limit: int, filte
     rows = videos[:limit]
     counts = Counter(failure.video for failure in catalog.failures.of_videos(video.id for video in rows))
     return VideoList(
-        data=[VideoRow(**_row(request, served, video, counts[video.id])) for video in rows],
+        data=[_row(request, served, video, counts[video.id]) for video in rows],
         page=video_schema.ListPage(next_token=encode_token(rows[-1].id) if len(videos) > limit else None),
     )
 
 
-def _row(request: Request, served: ServedLibrary, video: Video, failed: int) -> dict[str, object]:
+def _row(request: Request, served: ServedLibrary, video: Video, failed: int) -> VideoRow:
     """What a list and the video itself have in common."""
     opaque = opaque_id(video.id)
     state = served.library.catalog.videos.file_state(video.id)
-    return {
-        "id": opaque,
-        "name": printable(video.id),
-        "duration": video.duration,
-        "size": state[0] if state else None,
-        "split": video.split,
-        "failed": failed,
-        "thumbnail": video_address(request, served, opaque, "/thumbnail", at=0),
-        "play": video_address(request, served, opaque, "/media") if video.path is not None else None,
-    }
+    return VideoRow(
+        id=opaque,
+        name=printable(video.id),
+        duration=video.duration,
+        size=state[0] if state else None,
+        split=video.split,
+        failed=failed,
+        thumbnail=video_address(request, served, opaque, "/thumbnail", at=0),
+        play=video_address(request, served, opaque, "/media") if video.path is not None else None,
+    )
 
 
 @router.get("/{id}", operation_id="get_video", response_model=video_schema.Video, responses=problems(410))
@@ -93,7 +96,22 @@ async def get_video(
     """One video: what it is, what was extracted from it, and what went wrong."""
     served = service.library(library, caller)
     answer = await run_in_threadpool(_video, request, served, id)
+    if answer.start_offset:  # else it is 0 in whatever form it is played
+        answer.start_offset = await _start_offset(request, served, id)
     return AnyJSON(answer.model_dump())
+
+
+async def _start_offset(request: Request, served: ServedLibrary, opaque: str) -> float:
+    """What the player shows as second 0; 0 of a file that cannot be played, too."""
+
+    def file() -> tuple[Video, Path]:
+        video = served.media.video(opaque)
+        return video, served.media.file(video)
+
+    try:
+        return await served.media.start_offset(request, *await run_in_threadpool(file))
+    except (Problem, MediaError):
+        return 0.0
 
 
 def _video(request: Request, served: ServedLibrary, opaque: str) -> video_schema.Video:
@@ -104,9 +122,12 @@ def _video(request: Request, served: ServedLibrary, opaque: str) -> video_schema
     texts = [text for owner in video.owners for text in library.texts(owner)]
     strip = {"start": 0, "end": video.duration or 0, "frames": STRIP_FRAMES}
     return video_schema.Video(
-        **_row(request, served, video, len(failures)),
+        **_row(request, served, video, len(failures)).model_dump(),
         taken=info.get("taken"),
-        **{name: info.get(name) for name in ("format", "width", "height", "fps")},
+        format=info.get("format"),
+        width=info.get("width"),
+        height=info.get("height"),
+        fps=info.get("fps"),
         start_offset=float(info.get("start") or 0),
         tracks=[
             video_schema.TrackRow(expert=t.expert, modality=t.modality, steps=t.steps, dim=t.dim, note=t.note)

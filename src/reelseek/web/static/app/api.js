@@ -59,8 +59,17 @@ export const post = (/** @type {string} */ path, /** @type {any} */ body = {}, /
 /** @type {Promise<Record<string, Record<string, unknown>>>|null} */
 let paths = null;
 
+/** @type {string[]} */
+let withdrawn = [];
+
+/** Take back what the server describes and yet has not, such as jobs without a folder for them. @param {...string} prefixes of paths */
+export function withdraw(...prefixes) {
+  withdrawn = [...withdrawn, ...prefixes];
+}
+
 /** Whether this server offers an operation: what it does not offer, the page does not show. @param {string} method @param {string} path with {names} */
 export async function offers(method, path) {
+  if (withdrawn.some((prefix) => path.startsWith(prefix))) return false;
   paths ??= get("openapi.json").then((document_) => shaped(document_.paths)).catch((error) => { paths = null; throw error; });
   return Boolean((await paths)[shape(path)]?.[method.toLowerCase()]);
 }

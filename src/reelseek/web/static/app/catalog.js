@@ -14,6 +14,12 @@ export async function libraries() {
   return all.catch((error) => { all = null; throw error; });
 }
 
+/** The library to show where the address names none: "" where there is one only, else the one shown last. */
+export async function usualLibrary() {
+  const names = (await libraries()).map(({ name }) => name), last = localStorage.getItem("library") || "";
+  return names.length < 2 ? "" : names.includes(last) ? last : names[0];
+}
+
 /** One with its experts, failures and folders; null where the server tells nothing of it. @param {string} [name] "" is the only or first one */
 export async function library(name = "") {
   const listed = await libraries(), chosen = name || listed[0]?.name;

@@ -18,10 +18,11 @@ export const KEYS = {
 
 const TERM = /(?<!\S)(-?)([A-Za-z]{2,}):(?!\/\/|:)(?:"([^"]*)"|([^\s"]+))(?!\S)/g;
 
-/** Take the terms of known keys out of a text. @param {string} text @returns {{words: string, terms: Term[]}} */
-export function readTerms(text) {
+/** Take the terms of known keys out of a text. @param {string} typed @returns {{words: string, terms: Term[]}} */
+export function readTerms(typed) {
   /** @type {Term[]} */
   const terms = [];
+  const text = typed.normalize("NFKC").replace(/[“”„‟«»「」『』〝〞]/g, '"').replaceAll("\u2212", "-");
   const quoted = phrases(text);
   const words = text.replace(TERM, (match, minus, key, value, plain, place) => {
     const name = key.toLowerCase();
@@ -29,7 +30,7 @@ export function readTerms(text) {
     terms.push({ key: name, value: value ?? plain, negated: minus === "-" });
     return " ";
   });
-  return { words: words.replace(/\s+/g, " ").trim(), terms };
+  return { words: (terms.length ? words : typed).replace(/\s+/g, " ").trim(), terms };
 }
 
 /** Spans of a text in double quotes that are no term's value: they are words. @param {string} text */

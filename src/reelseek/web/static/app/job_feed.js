@@ -1,5 +1,8 @@
 // A job as it goes on: its events from the server, as long as somebody looks.
-import { address } from "./api.js";
+import { address, get } from "./api.js";
+
+/** @param {any} job */
+export const isOver = (job) => ["succeeded", "failed", "cancelled"].includes(job.state);
 
 /**
  * Follow a job.
@@ -12,7 +15,12 @@ export function followJob(id, { progress, log, end, broken }) {
   const read = (/** @type {any} */ event) => JSON.parse(event.data);
   source.addEventListener("progress", (event) => progress?.(read(event)));
   source.addEventListener("log", (event) => log?.(read(event)));
-  source.addEventListener("end", (event) => { source.close(); end?.(read(event)); });
+  source.addEventListener("end", async () => {
+    const job = await get(`/v1/jobs/${id}`).catch(() => null);
+    if (!job || !isOver(job) || source.readyState === EventSource.CLOSED) return; // an earlier attempt ended
+    source.close();
+    end?.(job);
+  });
   source.addEventListener("error", () => broken?.()); // the browser connects again by itself
   return () => source.close();
 }

@@ -2,7 +2,7 @@
 import { get, post } from "./api.js";
 import { forgetLibraries } from "./catalog.js";
 import { fill, h, iconButton, toast } from "./dom.js";
-import { followJob } from "./job_feed.js";
+import { followJob, isOver } from "./job_feed.js";
 import { forgetResults } from "./results.js";
 import { go, write } from "./route.js";
 import { may } from "./session.js";
@@ -12,9 +12,6 @@ const AGAIN_MS = 4000;
 const MOST_LINES = 400;
 const KINDS = { add: "Add videos", remove: "Remove", index: "Index", scan: "Look for shared footage", caption: "Describe videos", train: "Train a model", evaluate: "Evaluate" };
 const STATES = { queued: "waits", running: "runs", succeeded: "done", failed: "failed", cancelled: "cancelled" };
-
-/** @param {any} job */
-export const isOver = (job) => ["succeeded", "failed", "cancelled"].includes(job.state);
 
 /** What a job works on, in a line. @param {any} job */
 function subject(job) {
@@ -129,7 +126,9 @@ class JobsPage {
       },
       end: () => {
         this._feeds.delete(job.id);
-        if (!isOver(job)) { forgetLibraries(); forgetResults(); this._load().catch(() => {}); }
+        forgetLibraries();
+        forgetResults();
+        if (!isOver(job)) this._load().catch(() => {});
       },
     }));
   }

@@ -22,9 +22,15 @@ class Keeping extends EventTarget {
     return here.find((collection) => collection.id === localStorage.getItem(`collection ${this._library}`)) || here[0] || null;
   }
 
-  /** Load what there is. @param {string} [library] the one at hand */
-  async load(library = this._library) {
+  /** Another library is at hand. @param {string} library "" where there is one only */
+  async use(library) {
+    if (library === this._library) return;
     this._library = library;
+    await this._loadMoments();
+  }
+
+  /** Load what there is. */
+  async load() {
     this.offered = await may("review", "POST", "/v1/collections");
     if (!(await may("read", "GET", "/v1/collections"))) return;
     this.collections = (await get("/v1/collections")).data;

@@ -2,8 +2,8 @@
 import { get, offers, request } from "./api.js";
 import { forgetLibraries, libraries, library } from "./catalog.js";
 import { fill, h, iconButton, toast } from "./dom.js";
-import { followJob } from "./job_feed.js";
-import { isOver, progressBar, startJob } from "./jobs.js";
+import { followJob, isOver } from "./job_feed.js";
+import { progressBar, startJob } from "./jobs.js";
 import { modalityWords } from "./modalities.js";
 import { forgetResults } from "./results.js";
 import { write } from "./route.js";
@@ -57,9 +57,10 @@ class LibraryPage {
 
   /** @param {any[]} experts */
   _drawExperts(experts) {
-    const rows = experts.map((row) => h("tr", {}, h("td", {}, modalityWords(row.modality)), h("td", {}, row.name), h("td", { class: "number" }, `${row.present.toLocaleString("en")} of ${row.tracks.toLocaleString("en")}`), h("td", { class: "number" }, row.seconds === null ? "" : spell(row.seconds)), h("td", { class: "number" }, size(row.bytes))));
-    const head = h("tr", {}, h("th", {}, "Evidence"), h("th", {}, "Expert"), h("th", { class: "number" }, "Has it"), h("th", { class: "number" }, "Took"), h("th", { class: "number" }, "Space"));
-    fill(this._experts, experts.length > 0 && [h("h2", {}, "What is extracted, and what it costs"), h("div", { class: "table-frame", tabindex: "0", role: "region", "aria-label": "Experts" }, h("table", {}, h("thead", {}, head), h("tbody", {}, ...rows)))]);
+    const timed = experts.some((row) => row.seconds !== null);
+    const rows = experts.map((row) => h("tr", {}, h("td", {}, modalityWords(row.modality)), h("td", {}, row.name), h("td", { class: "number" }, `${row.present.toLocaleString("en")} of ${row.tracks.toLocaleString("en")}`), timed && h("td", { class: "number" }, row.seconds === null ? "" : spell(row.seconds)), h("td", { class: "number" }, size(row.bytes))));
+    const head = h("tr", {}, h("th", {}, "Evidence"), h("th", {}, "Expert"), h("th", { class: "number" }, "Has it"), timed && h("th", { class: "number" }, "Took"), h("th", { class: "number" }, "Space"));
+    fill(this._experts, experts.length > 0 && [h("h2", {}, "What is extracted, and what it costs"), h("div", { class: "table-frame", tabindex: "0", role: "region", "aria-label": "What experts cost" }, h("table", {}, h("thead", {}, head), h("tbody", {}, ...rows)))]);
   }
 
   /** @param {any} detail */
@@ -67,20 +68,21 @@ class LibraryPage {
     if (!(await may("write", "POST", "/v1/jobs"))) { fill(this._add); return; }
     const watches = await may("write", "PUT", "/v1/libraries/{name}/folders");
     const path = h("input", { type: "text", required: true, placeholder: "/home/me/Videos", autocomplete: "off", spellcheck: "false" }), watch = h("input", { type: "checkbox" });
-    const preset = h("select", {}, h("option", { value: "" }, "all that runs here"), ...["offline", "standard", "best"].map((name) => h("option", { value: name }, name)));
+    const experts = h("select", {}, h("option", { value: "" }, "all that runs here"), detail.experts.length > 0 && h("option", { value: "library" }, "those of this library"), ...["offline", "standard", "best"].map((name) => h("option", { value: name }, name)));
+    const selection = () => (experts.value === "library" ? { experts: detail.experts.map((/** @type {any} */ row) => row.name) } : experts.value ? { preset: experts.value } : {});
     const refused = h("p", { class: "refused", role: "alert" });
     const form = h("form", { class: "fields", onsubmit: async (/** @type {Event} */ event) => {
       event.preventDefault();
       refused.textContent = "";
       try {
-        await startJob({ kind: "add", library: detail.name, arguments: { paths: [path.value.trim()], ...(preset.value ? { preset: preset.value } : {}) } });
+        await startJob({ kind: "add", library: detail.name, arguments: { paths: [path.value.trim()], ...selection() } });
         if (watch.checked) await this._putFolders([...this._folders(), path.value.trim()]);
         path.value = "";
         await this._followRunning();
       } catch (error) {
         refused.textContent = /** @type {Error} */ (error).message;
       }
-    } }, h("label", { class: "field grow-field" }, h("span", {}, "Folder or file on the server"), path), h("label", { class: "field" }, h("span", {}, "Experts"), preset), watches && h("label", { class: "line-field" }, watch, " and watch it for new files"), h("button", {}, "Add"));
+    } }, h("label", { class: "field grow-field" }, h("span", {}, "Folder or file on the server"), path), h("label", { class: "field" }, h("span", {}, "Experts"), experts), watches && h("label", { class: "line-field" }, watch, " and watch it for new files"), h("button", {}, "Add"));
     fill(this._add, h("h2", {}, "Add videos"), form, refused, watches && this._folderRows());
   }
 

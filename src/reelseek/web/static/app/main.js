@@ -1,7 +1,7 @@
 // The application: its places, what is on the keyboard everywhere, and who is using it.
 import { offers, Unreachable } from "./api.js";
 import { Box } from "./box.js";
-import { libraries } from "./catalog.js";
+import { libraries, usualLibrary } from "./catalog.js";
 import { closeDialog, dialogOpen } from "./dialog.js";
 import { by, fill, h, icon, iconButton } from "./dom.js";
 import { showHelp, shortcutsOn } from "./help.js";
@@ -26,6 +26,8 @@ const PLACES = [
 ];
 const MODULES = new Map([["video", "./video.js"], ["collections", "./collections.js"], ["library", "./library.js"], ["jobs", "./jobs.js"]]);
 
+const LIBRARY_VIEWS = ["search", "library", "video"];
+
 /** @type {Map<string, Page>} */
 const pages = new Map();
 /** @type {Page|null} */
@@ -45,7 +47,7 @@ async function page(view) {
 async function route() {
   const mine = ++turn, place = read(), view = pages.has(place.view) || MODULES.has(place.view) ? place.view : "search";
   const next = await page(view);
-  if (mine !== turn) return;
+  if (mine !== turn || !(await libraryNamed(place, view)) || mine !== turn) return;
   if (next !== shown) {
     shown?.hide?.();
     fill(by("main"), next.root);
@@ -59,6 +61,30 @@ async function route() {
   } catch (error) {
     if (mine === turn) showTrouble(/** @type {Error} */ (error), route);
   }
+}
+
+/**
+ * Where there are several libraries an address names one; one that does not leads to the usual one.
+ * @param {import("./route.js").Route} place @param {string} view @returns {Promise<boolean>} whether it does
+ */
+async function libraryNamed(place, view) {
+  const named = place.parameters.get("library") || "";
+  if (!named && LIBRARY_VIEWS.includes(view)) {
+    const usual = await usualLibrary().catch(() => "");
+    if (usual) {
+      place.parameters.set("library", usual);
+      go(write(view, place.id, place.parameters), { replace: true });
+      return false;
+    }
+  }
+  if (named) localStorage.setItem("library", named);
+  search.useLibrary(named || (await usualLibrary().catch(() => "")));
+  if (LIBRARY_VIEWS.includes(view)) {
+    await keeping.use(named).catch(() => {});
+    const select = by("corner").querySelector("select");
+    if (select) select.value = named;
+  }
+  return true;
 }
 
 /** @param {string} view */
@@ -99,7 +125,7 @@ function key(event) {
 async function drawCorner() {
   const listed = await libraries().catch(() => []);
   const current = read().parameters.get("library") || listed[0]?.name;
-  const select = listed.length > 1 && h("select", { "aria-label": "Library", onchange: (/** @type {any} */ event) => go(write("search", "", { library: event.target.value })) }, ...listed.map(({ name }) => h("option", { value: name, selected: name === current }, name)));
+  const select = listed.length > 1 && h("select", { "aria-label": "Library", onchange: (/** @type {any} */ event) => go(write(read().view === "library" ? "library" : "search", "", { library: event.target.value })) }, ...listed.map(({ name }) => h("option", { value: name, selected: name === current }, name)));
   fill(by("corner"), select, iconButton("theme", "Dark or light (t)", switchTheme, { bare: true }), iconButton("help", "Help (?)", () => showHelp(offered), { bare: true }), account());
 }
 
@@ -115,10 +141,10 @@ async function start() {
 
 async function open() {
   if (read().view === "shared") { await openShared(); return; }
+  await loadSession();
   const can = await searchedBy();
   const answers = await Promise.all(PLACES.map((place) => offers(place.needs[0], place.needs[1])));
   offered = new Set(PLACES.filter((_, place) => answers[place]).map((place) => place.view));
-  await loadSession();
   await keeping.load().catch(() => {});
   const box = new Box({ search: (text) => search.askWords(text), upload: (file) => search.upload(file) });
   search = new SearchView({ box, canSearchBy: can });

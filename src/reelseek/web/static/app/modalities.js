@@ -2,7 +2,7 @@
 
 const WORDS = {
   appearance: "What it looks like", object: "Things in view", scene: "Places", motion: "Movement", face: "Faces",
-  audio: "Sounds", speech: "What is said", ocr: "Text on screen", text: "Captions", name: "Names of files", caption: "Captions",
+  audio: "Sounds", speech: "What is said", ocr: "Text on screen", text: "Captions", name: "Names of files", captions: "Captions",
 };
 const SEEN = ["appearance", "object", "scene", "motion", "face"];
 

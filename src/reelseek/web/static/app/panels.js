@@ -46,7 +46,10 @@ export function weightPanel(question, change, modalities) {
   const rows = modalities.map((name) => {
     const on = !question.without.includes(name), weight = question.weights[name] ?? 1, output = h("output", {}, `× ${weight}`);
     const slider = h("input", { type: "range", min: "0", max: "3", step: "0.1", value: String(weight), disabled: !on, "aria-label": `Weight: ${modalityWords(name)}`, oninput: () => { output.textContent = `× ${slider.value}`; }, onchange: () => change({ weights: { ...question.weights, [name]: Number(slider.value) } }) });
-    const box = h("input", { type: "checkbox", checked: on, onchange: () => change({ without: on ? [...question.without, name] : question.without.filter((other) => other !== name) }) });
+    const box = h("input", { type: "checkbox", checked: on, onchange: () => {
+      const { [name]: _, ...weights } = question.weights; // what is left out has no weight
+      change({ without: on ? [...question.without, name] : question.without.filter((other) => other !== name), weights });
+    } });
     return h("li", {}, h("label", {}, box, ` ${modalityWords(name)}`), slider, output);
   });
   const plain = !question.without.length && !Object.keys(question.weights).length;

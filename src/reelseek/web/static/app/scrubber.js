@@ -28,10 +28,18 @@ export class Scrubber {
     this.root.addEventListener("pointerleave", () => { this._tip.hidden = true; });
   }
 
+  /** Another video: nothing is known of it yet. */
+  clear() {
+    this._values = [];
+    this._spans = [];
+    this.setLength(0);
+    this.setMarks([], null);
+  }
+
   /** @param {number} seconds */
   setLength(seconds) {
     this.length = seconds;
-    this.root.setAttribute("aria-valuemax", seconds.toFixed(1));
+    this.root.setAttribute("aria-valuemax", seconds ? seconds.toFixed(1) : "0");
     this.setTime(this.time);
     this._draw();
   }
@@ -51,6 +59,7 @@ export class Scrubber {
       Object.assign(element.style, { left: `${this._share(span.start)}%`, width: `${this._share((span.end ?? this.length) - span.start)}%` });
       return element;
     };
+    if (!this.length) { this._marks.replaceChildren(); return; }
     this._marks.replaceChildren(...cuts.map((start) => mark({ start, end: start }, "cut")), ...spans.map((span) => mark(span, "peak")), ...(current ? [mark(current, "current")] : []));
   }
 
@@ -107,7 +116,9 @@ export class Scrubber {
     const place = (/** @type {number} */ seconds) => (width * seconds) / this.length;
     const tall = (/** @type {number} */ value) => height - 4 - ((height - 8) * (value - low)) / range;
     pen.beginPath();
+    pen.moveTo(0, tall(this._values[0]));
     this._values.forEach((value, step) => pen.lineTo(place((this._spans[step][0] + this._spans[step][1]) / 2), tall(value)));
+    pen.lineTo(width, tall(this._values[this._values.length - 1]));
     pen.strokeStyle = line;
     pen.lineWidth = 1.5;
     pen.lineJoin = "round";

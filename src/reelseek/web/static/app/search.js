@@ -28,6 +28,10 @@ export class SearchView {
     this._box = box;
     this._can = canSearchBy;
     this._question = blank();
+    /** @type {string|null} */
+    this._key = null; // the question that is shown
+    /** @type {string|null} */
+    this._library = null;
     this._results = resultsOf(this._question);
     /** @type {string[]} */
     this._modalities = [];
@@ -76,7 +80,6 @@ export class SearchView {
     const question = fromAddress(route.parameters), at = route.parameters.get("at") || "";
     const key = toAddress(question).toString();
     if (key !== this._key) {
-      const libraryChanged = question.library !== this._question.library || !this._key;
       this._results.scroll = scrollY;
       this._key = key;
       this._question = question;
@@ -85,7 +88,6 @@ export class SearchView {
       this._drawQuestion();
       this._grid.show(this._results.hits, this._results.ended || !this._results.hits.length);
       scrollTo({ top: this._results.scroll });
-      if (libraryChanged) this._showLibrary();
       if (isBlank(question)) this._showStart();
       else { fill(this._start); if (!this._results.hits.length) this._load(); else this._drawStatus(); }
     } else this._grid.layout();
@@ -100,7 +102,7 @@ export class SearchView {
   hide() {
     this._results.scroll = scrollY;
     this._viewer.player.stop();
-    this._key = undefined;
+    this._key = null;
     if (this._viewer.open) this._viewer.close();
     this._cover();
   }
@@ -114,12 +116,16 @@ export class SearchView {
     document.title = this._question.words ? `${this._question.words} · Reelseek` : "Reelseek";
   }
 
-  async _showLibrary() {
-    const detail = await library(this._question.library).catch(() => null);
+  /** Fit the box and the panels to a library. @param {string} name "" where there is one only */
+  async useLibrary(name) {
+    if (name === this._library) return;
+    this._library = name;
+    const detail = await library(name).catch(() => null);
     this._values = { has: ["speech", "text", "sound"], folder: detail?.folders_of_videos || [], split: detail?.splits || [] };
     this._box.values = this._values;
-    this._modalities = await modalities(this._question.library).catch(() => []);
-    this._box.placeholder = promise(this._modalities);
+    const perceived = await modalities(name).catch(() => []);
+    this._modalities = [...perceived, "name", ...(detail?.captions ? ["captions"] : [])];
+    this._box.placeholder = promise(perceived);
     if (this._panels.open) this._panels.draw();
   }
 

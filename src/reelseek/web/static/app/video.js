@@ -49,8 +49,7 @@ class VideoPage {
       const video = await detail;
       if (id !== this._id) return;
       await this._draw(video);
-      this.player.scrubber.length = 0;
-      this.player.scrubber.setCurve([], []);
+      this.player.scrubber.clear();
       this.player.open(video.play, start, { poster: video.thumbnail, autoplay: parameters.has("t"), detail });
       if (video.duration) this.player.scrubber.setLength(video.duration);
       this.player.scrubber.setMarks([], null, (video.shots || []).slice(1).map((/** @type {number[]} */ shot) => shot[0]));

@@ -74,7 +74,7 @@ export class Viewer {
   /** @param {Hit} hit @param {import("./question.js").Question} question @param {Promise<any>} detail */
   async _showCurve(hit, question, detail) {
     const { scrubber } = this.player, key = JSON.stringify([hit.video, question]), again = this._curve === key;
-    if (!again) { this._heard = false; this._curve = key; this._peaks = []; this._cuts = []; scrubber.length = 0; scrubber.setCurve([], []); }
+    if (!again) { this._heard = false; this._curve = key; this._peaks = []; this._cuts = []; scrubber.clear(); }
     const mark = () => scrubber.setMarks(this._peaks, this.hit, this._cuts);
     mark();
     if (again) return;
