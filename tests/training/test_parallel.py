@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.models.worlds import SMALL, small
+from tests.training.shared_losses import batch_of_eight, gradients, ready
 from tests.training.test_training import world  # noqa: F401 - the fixture
 
 from reelseek.library import Library
+from reelseek.models import SYSTEMS
 from reelseek.training import train
 
 RECIPE = """
@@ -75,6 +78,34 @@ def test_with_negatives_of_its_own_each_process_learns_from_its_part(world: Path
     own, halves = (load_file(tmp_path / name / "state.safetensors") for name in ("own", "halves"))
     for key in own:
         torch.testing.assert_close(own[key], halves[key], atol=1e-5, rtol=1e-4)
+
+
+SHARED = [name for name in SMALL if "+" not in name and SYSTEMS[name].trained and small(name).compares_only]
+
+
+def test_two_processes_have_the_gradients_of_one_for_every_loss(tmp_path: Path) -> None:
+    assert {"eao", "mmv", "umi", "avlnet", "zorro", "late_fusion", "anchored"} <= set(SHARED)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+    running = []
+    for rank in ("0", "1"):
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2"}
+        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        command = [sys.executable, "-m", "tests.training.shared_losses", str(tmp_path), *SHARED]
+        running.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+    errors = [process.communicate(timeout=3000)[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0], errors
+    wrong = []
+    for name in SHARED:
+        model = ready(name)
+        alone = gradients(model, batch_of_eight(model))
+        shared = load_file(tmp_path / f"{name}.safetensors")
+        largest = max(float(value.abs().max()) for value in alone.values())  # beside it some are zero but for rounding
+        for key, value in alone.items():
+            allowed = 1e-4 * float(value.abs().max()) + 2e-5 * largest
+            if (shared[key] - value).abs().max() > allowed:
+                wrong.append((name, key, float((shared[key] - value).abs().max()), allowed))
+    assert not wrong
 
 
 def test_a_loss_that_cannot_be_shared_is_refused(world: Path, tmp_path: Path) -> None:  # noqa: F811

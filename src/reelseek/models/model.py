@@ -32,7 +32,10 @@ __all__ = [
     "Embedding",
     "LearnedModel",
     "RetrievalModel",
+    "Rows",
     "SystemConfig",
+    "all_rows",
+    "gather_parts",
     "load_model",
     "similarity",
 ]
@@ -81,6 +84,25 @@ class Embedding:
     def concat(cls, parts: Sequence["Embedding"]) -> "Embedding":
         """Items of several embeddings in one."""
         return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in ("values", "present", "weights")))
+
+
+Rows = tuple[Tensor, Mask]  # values with a row for each clip, and which clips have one
+
+
+def gather_parts(parts: Mapping[str, Rows]) -> dict[str, Rows]:
+    """The rows of all processes that train together."""
+    return {
+        name: (
+            parallel.all_gather(values),
+            Mask.on(values.device, parallel.all_gather(mask.host)),
+        )
+        for name, (values, mask) in parts.items()
+    }
+
+
+def all_rows(values: Tensor) -> Rows:
+    """Rows of which none is absent."""
+    return values, Mask.on(values.device, torch.ones(len(values), dtype=torch.bool))
 
 
 @dataclass(frozen=True)
@@ -192,6 +214,13 @@ class Batch:
             raise ValueError("apart: a batch that tells the clips of a video apart needs their numbers")
         return self.clip if self.apart and self.clip is not None else self.video
 
+    def all_gather(self) -> "Batch":
+        """The clips of all processes that train together, without their features and captions."""
+        video = parallel.all_gather(self.video)
+        clip, pseudo = (None if part is None else parallel.all_gather(part) for part in (self.clip, self.pseudo))
+        texts = ("",) * len(video)
+        return replace(self, tokens={}, texts=texts, video=video, clip=clip, pseudo=pseudo, host_video=None)
+
     @property
     def negatives(self) -> Bool[Tensor, "text clip"]:
         return self.alike[:, None] != self.alike[None, :]
@@ -276,6 +305,11 @@ class RetrievalModel(nn.Module):
         for name in ("encode_texts", "reads"):
             if name in vars(cls):
                 setattr(cls, name, takes_one_text(vars(cls)[name]))
+
+    @property
+    def compares_only(self) -> bool:
+        """Whether the loss is a function of embeddings alone, which may be made elsewhere."""
+        return False
 
     @property
     def step_by_step(self) -> Mapping[str, int]:
@@ -502,8 +536,29 @@ class LearnedModel(RetrievalModel):
             return {"nothing": torch.stack([(parameter * 0).sum() for parameter in self.parameters()]).sum()}
         return losses
 
+    def parts(self, batch: Batch) -> dict[str, Rows]:
+        """Embed a batch: all that `terms_of` compares, in rows of one for each clip, with the same names for any batch.
+
+        Systems with a loss of their own give this and `terms_of`; several processes then share it, and gradient caching
+        takes it in chunks.
+        """
+        raise NotImplementedError
+
+    def terms_of(self, parts: Mapping[str, Rows], batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """The terms of the loss, of the parts of some clips.
+
+        Args:
+            batch: of the same clips, perhaps those of all processes: it holds their numbers and pseudo-labels alone.
+        """
+        raise NotImplementedError
+
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """The terms of the loss, each times its weight; every clip has some modality. None if no term has clips."""
+        if self.has_parts:
+            parts = self.parts(batch)
+            if parallel.active() and self.training and not batch.local:
+                parts, batch = gather_parts(parts), batch.all_gather()
+            return self.terms_of(parts, batch)
         texts, videos = self.encode_texts(batch.texts), self.encode_videos(batch.tokens)
         negatives = batch.negatives
         if parallel.active() and self.training and not batch.local:
@@ -513,8 +568,13 @@ class LearnedModel(RetrievalModel):
         return {self.config.loss.name: self.score_loss(self.similarity(texts, videos), negatives=negatives)}
 
     @property
+    def has_parts(self) -> bool:
+        """Whether the loss is more than one of the similarities, and is taken of `parts`."""
+        return type(self).parts is not LearnedModel.parts
+
+    @property
     def compares_only(self) -> bool:
-        """Whether the loss is a function of the similarities alone, and may be taken of embeddings made elsewhere."""
+        """Whether the loss is a function of embeddings alone, which may be made elsewhere."""
         return type(self).terms is LearnedModel.terms
 
     def fit_inputs(self, tokens: Tokens, texts: Sequence[Sequence[str]]) -> None:

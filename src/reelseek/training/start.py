@@ -10,7 +10,7 @@ from reelseek.errors import RecipeError
 from reelseek.library.caption_features import CaptionFeatures
 from reelseek.library.tokens import TokenReader, Tokens
 from reelseek.models import parallel
-from reelseek.models.model import LearnedModel, RetrievalModel, load_model
+from reelseek.models.model import RetrievalModel, load_model
 from reelseek.models.systems import SYSTEMS
 from reelseek.models.text import FEATURES, TextEncoder
 from reelseek.training.data import Split
@@ -77,9 +77,9 @@ def check_shared_loss(recipe: Recipe, model: RetrievalModel) -> None:
     Raises:
         RecipeError: the loss is more than a function of all similarities, or is taken in chunks.
     """
-    if parallel.active() and (recipe.train.chunk or not (isinstance(model, LearnedModel) and model.compares_only)):
+    if parallel.active() and (recipe.train.chunk or not model.compares_only):
         raise RecipeError(
-            f"{parallel.world_size()} processes share a loss that is a function of all clips' similarities, taken "
+            f"{parallel.world_size()} processes share a loss that is a function of all clips' embeddings, taken "
             f"whole: {model.system} with train.chunk = {recipe.train.chunk} has another; train it in one process"
         )
 

@@ -19,7 +19,6 @@ from reelseek.library.mask import zero_absent
 from reelseek.library.tokens import Steps
 from reelseek.models.blocks.linear import LinearSlot, Means
 from reelseek.models.blocks.pool import masked_mean
-from reelseek.models.losses.contrastive import soft_nce
 
 __all__ = ["Anchor"]
 
@@ -141,12 +140,9 @@ class Anchor(nn.Module):
     def learnt_texts(self, features: Float[Tensor, "item text"]) -> Float[Tensor, "item text"]:
         return functional.normalize((features - self.linear.centre) @ self.text_map, dim=-1)
 
-    def loss(
-        self, steps: Mapping[str, Steps], features: Float[Tensor, "clip text"], negatives: Bool[Tensor, "clip clip"]
-    ) -> Float[Tensor, ""]:
-        """The contrastive loss of the learnt maps over the clips of a batch that have evidence."""
-        similarity = self.learnt_texts(features) @ self.learnt_videos(self._means(steps)).T
-        return soft_nce(similarity, functional.normalize(features, dim=-1), temperature=0.1, negatives=negatives) / 2
+    def learnt_videos_of(self, steps: Mapping[str, Steps]) -> Float[Tensor, "video text"]:
+        """What the learnt maps predict of clips."""
+        return self.learnt_videos(self._means(steps))
 
     def _hubness(
         self, values: Float[Tensor, "video text"], trust: Float[Tensor, "text text"]

@@ -23,11 +23,22 @@ from torch.nn import functional
 from reelseek.errors import ModelError
 from reelseek.library.mask import zero_absent
 from reelseek.library.tokens import Tokens
+from reelseek.models import parallel
 from reelseek.models.blocks.anchor import Anchor
 from reelseek.models.blocks.heads import stack_padded
 from reelseek.models.blocks.project import Inputs
 from reelseek.models.embed import embed_texts
-from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, RetrievalModel, similarity
+from reelseek.models.losses import soft_nce
+from reelseek.models.model import (
+    STRICT,
+    Batch,
+    Embedding,
+    LearnedModel,
+    RetrievalModel,
+    all_rows,
+    gather_parts,
+    similarity,
+)
 from reelseek.models.text import TextEncoder
 
 __all__ = ["Anchored", "AnchoredConfig", "AnchoredPairs", "create"]
@@ -135,10 +146,21 @@ class Anchored(RetrievalModel):
         """The inner system's, which learns alone, and the anchor's."""
         losses = dict(self.inner.loss(batch))
         batch = batch.with_evidence()
-        if len(batch):
+        if parallel.all_true(len(batch) > 0):
             features = self.text.pooled(batch.texts)
-            losses["anchor"] = self.anchor.loss(self.inputs.filled(batch.tokens), features, batch.negatives)
+            parts = {"features": all_rows(features), "text": all_rows(self.anchor.learnt_texts(features))}
+            parts["video"] = all_rows(self.anchor.learnt_videos_of(self.inputs.filled(batch.tokens)))
+            if parallel.active() and self.training and not batch.local:
+                parts, batch = gather_parts(parts), batch.all_gather()
+            rows = {name: values for name, (values, _) in parts.items()}
+            captions = functional.normalize(rows["features"], dim=-1)
+            loss = soft_nce(rows["text"] @ rows["video"].T, captions, temperature=0.1, negatives=batch.negatives)
+            losses["anchor"] = loss / 2
         return losses
+
+    @property
+    def compares_only(self) -> bool:
+        return self.inner.compares_only
 
     # Embeddings
 
@@ -292,6 +314,6 @@ class AnchoredPairs(Anchored):
 
     def _coarse(self, inner: Embedding, anchor: Embedding, share: "Tensor | float") -> Embedding:
         values = stack_padded([*inner.values.float().unbind(1), anchor.values[:, 0]])
-        left = 1 - share if isinstance(share, Tensor) else 1.0
-        weights = torch.cat([inner.weights * left, anchor.weights * share], 1)
+        inner_share = 1 - share if isinstance(share, Tensor) else 1.0
+        weights = torch.cat([inner.weights * inner_share, anchor.weights * share], 1)
         return Embedding(values, torch.cat([inner.present, anchor.present], 1), weights)
