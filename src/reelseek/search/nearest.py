@@ -15,7 +15,7 @@ from reelseek.search.neighbours import Neighbours
 from reelseek.search.segment import Segment
 from reelseek.search.vectors import Floats, Matrix, Rows
 
-__all__ = ["Best", "Call", "Method", "Part", "Run", "nearest", "run_here", "search_parts"]
+__all__ = ["Best", "Call", "Method", "Part", "Run", "run_here", "search_parts"]
 
 Best = tuple[Matrix, Rows]
 """Scores and rows of clips, the best first."""
@@ -96,16 +96,14 @@ def run_here(calls: Sequence[Call]) -> list[Any]:
     return [call.run() for call in calls]
 
 
-def nearest(parts: Sequence[Part], queries: Matrix, count: int) -> list[Best]:
-    """For each query the best clips of some parts that are not deleted."""
-    (answers,) = search_parts([(parts, queries)], count)
-    return answers
-
-
 def search_parts(
     searches: Sequence[tuple[Sequence[Part], Matrix]], count: int, run: Run = run_here
 ) -> list[list[Best]]:
-    """`nearest` for several parts and their queries, in as few rounds of calls as one of them takes."""
+    """For each search and each of its queries the best clips of some parts that are not deleted.
+
+    Args:
+        searches: parts and queries [query, dim]; all take as few rounds of calls as one of them.
+    """
     answers: list[list[Best]] = [[] for _ in searches]
     running = {place: _search(*search, count) for place, search in enumerate(searches)}
     replies: dict[int, list[Any] | None] = dict.fromkeys(running)
