@@ -102,6 +102,21 @@ def test_a_shard_of_which_half_is_erased_is_written_anew(library: Library) -> No
     library.digest(verify=True)
 
 
+@pytest.mark.parametrize("limit", ["_REWRITTEN", "_REWRITTEN_ROWS"])
+def test_a_shard_of_many_rows_or_of_many_bytes_is_not_written_anew(
+    library: Library, limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removal, "_REWRITTEN", 2**22)
+    monkeypatch.setattr(removal, limit, 50)
+    size = len(_content(library))
+    library.remove(["v04"])
+    assert len(_content(library)) == size
+    monkeypatch.setattr(removal, "_REWRITTEN", 2**22)
+    monkeypatch.setattr(removal, "_REWRITTEN_ROWS", 4096)
+    library.remove(["v05"])
+    assert len(_content(library)) == size * 18 // 20
+
+
 def test_a_compaction_leaves_no_gaps(library: Library) -> None:
     size = len(_content(library))
     library.remove(["v04"])

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.models.worlds import small
+from tests.search.in_memory import InMemory
 from tests.search.talks import add_talk, make_talks
 from typer.testing import CliRunner, Result
 
@@ -30,8 +31,8 @@ from reelseek.search import segments as segments_module
 from reelseek.search.changes import Source, find_stale
 from reelseek.search.generation import MANIFEST, StoredFile, read_manifest
 from reelseek.search.index import describe_indexes, verify
+from reelseek.search.nearest import search_parts
 from reelseek.search.segment import Record, Segment
-from reelseek.search.vectors import InMemory
 
 _QUERIES = ("two dogs at a red car", "an old kitchen", "a train leaves the beach")
 _BACKGROUND = ("a man walks", "music plays", "a car drives by", "two people talk")
@@ -190,6 +191,41 @@ def test_a_change_costs_what_has_changed(
     assert "a2" not in {hit[0] for hits in _answers(several, model, after) for hit in hits}
 
 
+def test_a_small_segment_is_written_anew_with_what_is_added(several: Library, model: RetrievalModel) -> None:
+    """Its clips are copied, not embedded again; what was deleted of it is not copied."""
+    embedded: list[int] = []
+
+    def add(video: str, clips: int) -> Index:
+        with several.saving():
+            _put(several, video, np.random.default_rng(1), clips=clips)
+        return update_index(several, model, progress=lambda done, total: embedded.append(total))
+
+    small = open_index(several, model).segments[2]
+    index = add("d1", 2)
+    assert [len(segment) for segment in index.segments] == [10, 10, 3]
+    assert set(embedded) == {2}
+    assert not [path for path in index.folder.iterdir() if path.name.startswith(small.record.name)]
+    with several.saving():
+        _remove(several, "c1")
+    index = add("e1", 3)
+    assert [len(segment) for segment in index.segments] == [10, 10, 5]
+    assert index.segments[2].ids(np.arange(2)) == ["d1", "e1"]
+    expected = _answers(several, model, index)
+    assert _same(expected, _answers(several, model, build_index(several, model, embed_again=True)))
+
+
+def test_a_damaged_small_segment_is_embedded_again_not_copied(several: Library, model: RetrievalModel) -> None:
+    segment, files = _files_with(several, model, "c1")
+    _flip(next(path for path in files if path.name.endswith("values.npy")))
+    with several.saving():
+        _put(several, "d1", np.random.default_rng(1), clips=2)
+    index = update_index(several, model)
+    assert (index.damaged, index.live, verify(several)) == ((), 23, [])
+    assert segment.record.name not in {segment.record.name for segment in index.segments}
+    expected = _answers(several, model, index)
+    assert _same(expected, _answers(several, model, build_index(several, model, embed_again=True)))
+
+
 def test_an_update_without_a_change_writes_nothing(several: Library, model: RetrievalModel) -> None:
     folder = open_index(several, model).folder
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
@@ -213,7 +249,9 @@ def test_a_reader_keeps_the_segments_that_it_opened(
     build_index(several, model, embed_again=True)
     assert not any((reader.folder / name).exists() for name in reader.files() if name.endswith("values.npy"))
     for pattern in reader.patterns:
-        assert len(reader.nearest(pattern, np.ones((1, 16 * sum(pattern)), np.float32), 5)[0][1])
+        query = np.ones((1, 16 * sum(pattern)), np.float32)
+        (((_, rows),),) = search_parts([(reader.patterns[pattern], query)], 5)
+        assert len(rows)
     assert _same(expected, _answers(several, model, open_index(several, model)))
 
 
@@ -463,6 +501,29 @@ def test_videos_whose_ids_have_one_hash_are_told_apart(
 
 def _reelseek(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_an_export_says_which_embeddings_it_lacks(several: Library, model: RetrievalModel, tmp_path: Path) -> None:
+    import pyarrow.parquet as parquet
+
+    model.save(tmp_path / "model")
+
+    def export(name: str) -> tuple[Result, set[str]]:
+        done = _reelseek("export", several.path, tmp_path / name, "--embeddings", tmp_path / "model")
+        return done, set(parquet.read_table(tmp_path / name / "embeddings/late_fusion.parquet")["video"].to_pylist())
+
+    done, videos = export("whole")
+    assert (done.exit_code, videos) == (0, {"a1", "a2", "b1", "b2", "c1"}), done.stderr
+    with several.saving():
+        _put(several, "new", np.random.default_rng(1))
+    done, _ = export("old")
+    assert (done.exit_code, "1 videos: they are not in the index yet" in done.stderr) == (1, True)
+    update_index(several, model)
+    _flip(next(path for path in _files_with(several, model, "a1")[1] if path.name.endswith("values.npy")))
+    done, videos = export("damaged")
+    assert (done.exit_code, videos) == (1, {"b1", "b2", "c1", "new"})
+    assert "of the index: 10 clips: " in done.stderr
+    assert "reelseek index build" in done.stderr
 
 
 def test_the_command_builds_verifies_merges_and_rebuilds(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.search.in_memory import InMemory
 
 from reelseek.errors import QueryError, UsageError
 from reelseek.library import Library
@@ -21,7 +22,6 @@ from reelseek.search.neighbours import Neighbours
 from reelseek.search.query import Query
 from reelseek.search.question import Selection, ask
 from reelseek.search.scoring import candidate_rows
-from reelseek.search.vectors import InMemory
 
 
 @pytest.fixture(scope="module")

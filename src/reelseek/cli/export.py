@@ -34,19 +34,20 @@ def export(
     if embeddings is not None and to not in FORMATS:
         raise UsageError(f"--embeddings has no effect with --to {to}; wanted --to {' or '.join(FORMATS)}")
     with Library.open(library) as opened, bars() as progress:
+        more = None
         if to in ANNOTATIONS:
             report = export_annotations(opened, folder, to=to, progress=progress)
         else:
-            more = None
             if embeddings is not None:
-                from reelseek.search.export import embeddings_writer
+                from reelseek.search.export import EmbeddingsWriter
 
-                more = embeddings_writer(opened, embeddings)
+                more = EmbeddingsWriter(opened, embeddings)
             report = export_library(opened, folder, to=to, more=more, progress=progress)
     print_table(["table", "rows"], list(report.rows.items()))
-    for name, reason in report.damaged:
+    missing = [*report.damaged, *(more.missing if more is not None else ())]
+    for name, reason in missing:
         say(f"left out: {name}: {reason}")
-    raise typer.Exit(1 if report.damaged else 0)
+    raise typer.Exit(1 if missing else 0)
 
 
 def import_(

@@ -24,7 +24,7 @@ __all__ = ["compact", "count_removable", "finish_interrupted", "remove_expert", 
 _log = logging.getLogger("reelseek")
 _UNFINISHED = "removal"  # its key in `meta`
 _SMALL_DATABASE = 2**26  # bytes that are rewritten at once
-_REWRITTEN = 2**22  # bytes of a shard that is written anew at once
+_REWRITTEN, _REWRITTEN_ROWS = 2**22, 4096  # bytes and rows of a shard that is written anew at once
 _REMOVALS = "removals"  # its key in `meta`: rows that were removed since the database was rewritten
 _REWRITTEN_SHARE = 0.02  # of all videos
 
@@ -259,7 +259,7 @@ def _erase_tracks(storage: Storage, spans: _Spans | None) -> None:
         last, row = end = tracks.end(group.fingerprint)
         if not shards.has_more(end):
             continue
-        overwritten = spans is not None and row > 0 and shards.size(last) > _REWRITTEN
+        overwritten = spans is not None and row > 0 and not _is_small(shards, last)
         if overwritten:
             shards.erase(last, [], row)
         more = {number for number in shards.numbers() if number >= last + overwritten}
@@ -286,8 +286,14 @@ def _erase_tracks(storage: Storage, spans: _Spans | None) -> None:
 
 def _is_overwritten(tracks: Tracks, fingerprint: str, shards: Shards, shard: int) -> bool:
     """Whether a shard is large, and tracks name half of it at least."""
-    size = shards.size(shard)
-    return size > _REWRITTEN and 2 * tracks.count_steps(fingerprint, shard) * shards.row_bytes >= size
+    if _is_small(shards, shard):
+        return False
+    return 2 * tracks.count_steps(fingerprint, shard) * shards.row_bytes >= shards.size(shard)
+
+
+def _is_small(shards: Shards, shard: int) -> bool:
+    """Whether a shard is written anew; of one with many short rows it is their places in the database that cost."""
+    return shards.size(shard) <= min(_REWRITTEN, _REWRITTEN_ROWS * shards.row_bytes)
 
 
 def _compact_files(storage: Storage, fingerprint: str, shards: Shards, numbers: Collection[int]) -> None:

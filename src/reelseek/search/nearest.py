@@ -15,7 +15,7 @@ from reelseek.search.neighbours import Neighbours
 from reelseek.search.segment import Segment
 from reelseek.search.vectors import Floats, Matrix, Rows
 
-__all__ = ["Best", "Bits", "Call", "Method", "Part", "Run", "nearest", "run_here", "search_parts"]
+__all__ = ["Best", "Bits", "Call", "Method", "Part", "Run", "run_here", "search_parts"]
 
 Best = tuple[Matrix, Rows]
 """Scores and rows of clips, the best first."""
@@ -107,21 +107,16 @@ def run_here(calls: Sequence[Call]) -> list[Any]:
     return [call.run() for call in calls]
 
 
-def nearest(parts: Sequence[Part], queries: Matrix, count: int) -> list[Best]:
-    """For each query the best clips of some parts that are not deleted."""
-    (answers,) = search_parts([(parts, queries)], count)
-    return answers
-
-
 def search_parts(
     searches: Sequence[tuple[Sequence[Part], Matrix]],
     count: int,
     run: Run = run_here,
     selected: npt.NDArray[np.bool_] | None = None,
 ) -> list[list[Best]]:
-    """`nearest` for several parts and their queries, in as few rounds of calls as one of them takes.
+    """For each search and each of its queries the best clips of some parts that are not deleted.
 
     Args:
+        searches: parts and queries [query, dim]; all take as few rounds of calls as one of them.
         selected: rows of the index that count [row]; None is all.
     """
     answers: list[list[Best]] = [[] for _ in searches]

@@ -22,7 +22,7 @@ from reelseek.library.tokens import Clip
 from reelseek.models.model import Embedding
 from reelseek.search.columns import hash_ids
 from reelseek.search.generation import Sums
-from reelseek.search.nearest import Best, Call, Part, Run, nearest, run_here
+from reelseek.search.nearest import Call, Part, Run, run_here
 from reelseek.search.segment import Segment
 from reelseek.search.vectors import Rows, unpack
 
@@ -269,10 +269,6 @@ class Index:
             for name in segment.patterns:
                 patterns.setdefault(tuple(digit == "1" for digit in name), []).append(Part(base, segment, name))
         return patterns
-
-    def nearest(self, pattern: tuple[bool, ...], queries: npt.NDArray[np.float32], count: int) -> list[Best]:
-        """For each query scores and rows of the best clips of a pattern."""
-        return nearest(self.patterns[pattern], queries, count)
 
     def without(self, segment: Segment, reason: str) -> "Index":
         """The index without a segment that turned out to be damaged."""

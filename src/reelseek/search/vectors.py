@@ -9,7 +9,7 @@ import torch
 
 from reelseek.search.generation import StoredFile
 
-__all__ = ["PLACES", "Floats", "InMemory", "Matrix", "PatternVectors", "Slots", "Vectors", "expand", "pattern_name",
+__all__ = ["PLACES", "Floats", "Matrix", "PatternVectors", "Slots", "Vectors", "expand", "pattern_name",
            "unpack"]  # fmt: skip
 
 PLACES = np.dtype([("pattern", np.uint32), ("start", np.uint64)])
@@ -128,25 +128,6 @@ class Vectors(Protocol):
 
     def whole(self) -> Matrix:
         """All of them at once."""
-
-
-class InMemory:
-    """Vectors that are at hand."""
-
-    def __init__(self, vectors: Matrix) -> None:
-        self._vectors = vectors
-
-    def __len__(self) -> int:
-        return len(self._vectors)
-
-    def take(self, places: Rows) -> Matrix:
-        return self._vectors[places]
-
-    def blocks(self, size: int) -> Iterator[Matrix]:
-        return (self._vectors[start : start + size] for start in range(0, len(self), size))
-
-    def whole(self) -> Matrix:
-        return self._vectors
 
 
 class PatternVectors:

@@ -71,7 +71,8 @@ class Tracks:
         for first, steps in rows:
             if first > end:
                 gaps.append((end, first))
-            end = max(end, first + steps)
+            if first + steps > end:
+                end = first + steps
         return gaps, end
 
     def count_steps(self, fingerprint: str, shard: int) -> int:
