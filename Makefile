@@ -4,33 +4,37 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 VIDEOS ?=
+# A person sees what is fetched; a log does not need it.
+PIP := $(BIN)/python -m pip install --disable-pip-version-check $(if $(CI),--quiet) -c constraints.txt
 
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test lint docs bench clean
 help:
 	@echo "make setup           a virtual environment in $(VENV) with everything pinned by constraints.txt"
 	@echo "make demo            films a small archive, ingests, trains, measures and searches it"
 	@echo "make demo VIDEOS=DIR the same with your own folder of videos"
 	@echo "make test            all tests"
 	@echo "make lint            style, types and import contracts"
+	@echo "make docs            the documentation as a site, in build/site"
 	@echo "make bench           what is measured against a peer"
 
 setup: $(STAMP)
 
-# OpenCV comes in two builds that overwrite each other: text recognition asks for the one with windows, which needs
-# system libraries that a bare machine lacks. The headless build of the same version is laid over it, last.
+# Text recognition asks for the OpenCV build with windows, which writes over the headless one and needs system libraries
+# that a bare machine lacks; what else it needs is the extra `ocr`.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Reelseek needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ocr,studio,tune,tensorboard,ray,dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps --force-reinstall opencv-python-headless
+	@echo "Setting up $(VENV): PyTorch (1 of 3), then what else Reelseek and its tests need (2), then the text reader (3)"
+	$(PIP) torch
+	$(PIP) -e '.[ocr,studio,tune,tensorboard,ray,edit,mcp,dev]'
+	$(PIP) --no-deps rapidocr-onnxruntime
 	@touch $(STAMP)
 
 demo: $(STAMP)
 	$(BIN)/reelseek demo demo $(if $(VIDEOS),--videos "$(VIDEOS)")
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -38,6 +42,10 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "open build/site/index.html"
 
 bench: $(STAMP)
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -1,13 +1,15 @@
 """Training and extraction on an accelerator: examples a second, and the share of the card's rate of bf16 products.
 
 Run: python benchmarks/device.py [--device cuda] [--batches 32,128,512,1024]
-     [--only mdmmt,eao,crossclr,loader,clip,efficientnet] [--out FILE]
+     [--only mdmmt,eao,crossclr,loader,plans,clip,efficientnet] [--out FILE]
 MDMMT has nine layers of eight heads over seven experts, 30 places each and half of them filled, captions encoded
 beforehand (768 wide); EAO has its full width of 4,096 over two experts and words; CrossCLR its queue of 5,000. A step
 is loss, backward and Adam under bfloat16, with copies from the host; its batches are made beforehand and taken in turn.
 Frames a second of extraction's model server are held against the bare model (serving.py).
-The loader alone reads 1,000 videos of seven experts from a library, by threads and by processes. FLOPs are those of
-matrix products as PyTorch counts them in one step, so what is computed for padding counts as done.
+The loader alone reads 1,000 videos of seven experts from a library, by threads and by processes. Attention plans are
+timed where a step makes them, where it looks up those that came with its batch, and where a worker makes them (CPU
+time of one thread). FLOPs are those of matrix products as PyTorch counts them in one step, so what is computed for
+padding counts as done.
 """
 
 import argparse
@@ -32,6 +34,7 @@ from reelseek.models.model import Batch
 
 EXPERTS = {"rgb": 2048, "s3d": 1024, "scene": 2208, "face": 512, "vggish": 128, "speech": 300, "ocr": 300}
 WORDS = 12
+_AHEAD = 2  # batches that a worker reads ahead
 
 
 def tokens(experts: dict[str, int], batch: int, places: int, rng: np.random.Generator) -> dict[str, Steps]:
@@ -139,7 +142,7 @@ def loading(rounds: int) -> Iterator[dict[str, object]]:
     """Batches of 128 videos from a library on disk, read by so many threads or processes: as fast as they can, and
     beside a step of 128 / 4,000 s that holds Python's lock, as one does that launches kernels."""
     from input import build
-    from reelseek.library.token_loader import TokenLoader, TokenRequest
+    from reelseek.library.token_loader import TokenLoader, TokenRequest, read_tokens
     from reelseek.library.tokens import Clip, TokenReader
     from reelseek.training.ahead import in_order
 
@@ -157,24 +160,53 @@ def loading(rounds: int) -> Iterator[dict[str, object]]:
                     def read(kind: str = kind, workers: int = workers, loader: TokenLoader = loader) -> Iterator[Any]:
                         if kind == "processes":
                             return loader.load(requests)
-                        return in_order(requests, lambda request: reader.batch(*request), workers)
+                        return in_order(requests, lambda request: read_tokens(reader, request), workers)
 
                     for _ in read():  # workers start, files come into memory
                         pass
-                    fastest, _ = consume(read(), 0.0)
-                    paced, waited = consume(read(), 128 / 4000)
+                    fastest, _ = consume(read(), 0.0, _AHEAD * workers)
+                    paced, waited = consume(read(), 128 / 4000, _AHEAD * workers)
                 yield {
                     "system": f"loader, {workers} {kind}", "examples_per_second": 128 / fastest,
                     "beside_a_step": 128 / paced, "waiting": waited / paced,
                 }  # fmt: skip
 
 
-def consume(batches: Iterator[Any], step: float) -> tuple[float, float]:
+def planning(batch: int, rounds: int = 11) -> dict[str, object]:
+    """Medians of the time of MDMMT's attention plan of a batch."""
+    from statistics import median
+
+    from reelseek.models.blocks.arrange import everything
+    from reelseek.models.blocks.mix import plan_attention, prepared_plans
+    from reelseek.models.planning import AttentionPlanner, read_plans
+
+    model = SYSTEMS["mdmmt"].build({"experts": EXPERTS}).train()
+    planner, rng = AttentionPlanner(model), np.random.default_rng(0)
+    seconds: dict[str, list[float]] = {"in_the_step_ms": [], "looked_up_ms": [], "in_a_worker_ms": []}
+    for _ in range(rounds):
+        features = tokens(EXPERTS, batch, 30, rng)
+        with torch.no_grad():
+            sequence, _ = model.arrange(model.inputs(features))
+        began = time.thread_time()
+        written = planner(features)
+        seconds["in_a_worker_ms"].append(time.thread_time() - began)
+        for name, plans in (("in_the_step_ms", None), ("looked_up_ms", written)):
+            began = time.thread_time()
+            with prepared_plans(None if plans is None else read_plans(plans)):
+                plan_attention(sequence, everything(len(EXPERTS) + 1))
+            seconds[name].append(time.thread_time() - began)
+    return {"system": f"plans of mdmmt, batch {batch}"} | {
+        name: round(median(values) * 1000, 2) for name, values in seconds.items()
+    }
+
+
+def consume(batches: Iterator[Any], step: float, ahead: int) -> tuple[float, float]:
     """Take batches, each followed by a step of so many seconds of this thread; seconds a batch, and of these waiting.
 
-    Those that were read before the first is taken do not count.
+    Args:
+        ahead: batches that may have been read before the first is taken, which do not count.
     """
-    for _ in range(4):
+    for _ in range(ahead + 1):
         next(batches)
     count, waited, began = 0, 0.0, time.perf_counter()
     while True:
@@ -200,6 +232,10 @@ def main(device: torch.device, sizes: list[int], only: list[str], out: Path | No
     def add(row: dict[str, object]) -> None:
         share = "" if "tflops" not in row else f", {row['tflops']:.1f} TFLOP/s, {row['tflops'] / (peak / 1e12):.1%}"
         size = f"batch {row['batch']:5}: {row['ms']:8.1f} ms, " if "ms" in row else ""
+        if "in_the_step_ms" in row:
+            print(f"{row['system']}: {json.dumps({key: value for key, value in row.items() if key != 'system'})}")
+            rows.append(row)
+            return
         if "waiting" in row:
             share = f"; beside a step of 32 ms {row['beside_a_step']:.0f}, waiting {row['waiting']:.1%} of the time"
         memory = f", {row['peak_gib']:.1f} GiB" if row.get("peak_gib") else ""
@@ -222,8 +258,10 @@ def main(device: torch.device, sizes: list[int], only: list[str], out: Path | No
         for size in sizes:
             add(learning("crossclr", text, {"rgb": 2048, "s3d": 1024}, size, 30, device, videos=max(2, size // 8)))
     if "loader" in only:
-        for row in loading(48):
+        for row in loading(64):
             add(row)
+    if "plans" in only:
+        add(planning(128))
     for name in ("clip", "efficientnet"):
         if name in only:
             from serving import serving
@@ -236,7 +274,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default=None)
     parser.add_argument("--batches", default="32,128,512,1024")
-    parser.add_argument("--only", default="mdmmt,eao,crossclr,loader,clip,efficientnet")
+    parser.add_argument("--only", default="mdmmt,eao,crossclr,loader,plans,clip,efficientnet")
     parser.add_argument("--out", type=Path, default=None)
     read = parser.parse_args()
     main(resolve_device(read.device), [int(each) for each in read.batches.split(",")], read.only.split(","), read.out)

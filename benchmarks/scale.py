@@ -33,6 +33,7 @@ from reelseek.media.guard import Workers
 NODE = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
 ITEMS, SECONDS = 120, 0.5
 AHEAD = 2  # items of an actor
+WRITTEN = 200  # videos of which the writer's time is taken
 
 
 def seconds_of(cluster: Cluster, items: int) -> float:
@@ -69,11 +70,11 @@ def writer_seconds(tracks: int, steps: int, dim: int) -> float:
         track = Track(rng.normal(size=(steps, dim)).astype(np.float16), spans)
         with library.writing():
             began = time.perf_counter()
-            for number in range(200):
+            for number in range(WRITTEN):
                 with library.saving():
                     for expert in range(tracks):
                         library.put_track(f"c{number}", f"e{expert}", f"e{expert}:0", "appearance", track)
-            return (time.perf_counter() - began) / 200
+            return (time.perf_counter() - began) / WRITTEN
 
 
 def simulate(workers: int, items: int, seconds: float, writer: float) -> tuple[float, int]:

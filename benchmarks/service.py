@@ -46,7 +46,7 @@ async def search_until(
     while time.monotonic() < end:
         begin = time.perf_counter()
         try:
-            reply = await client.get("/api/search", params={"q": QUERIES[turn % len(QUERIES)], "k": 10})
+            reply = await client.post("/v1/search", json={"query": QUERIES[turn % len(QUERIES)], "limit": 10})
             outcomes[str(reply.status_code)] += 1
         except httpx.HTTPError as error:
             outcomes[type(error).__name__] += 1
@@ -80,7 +80,7 @@ def half_open(port: int) -> list[socket.socket]:
     connections = []
     for _ in range(HALF_OPEN):
         connection = socket.create_connection(("127.0.0.1", port), timeout=10)
-        connection.sendall(b"GET /api/search?q=a HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ")
+        connection.sendall(b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ")
         connections.append(connection)
     return connections
 

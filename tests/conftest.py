@@ -1,6 +1,8 @@
 """What tests share: real encoded films, a library made of them, and small media files made on the spot."""
 
+import fcntl
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -53,21 +55,38 @@ def _is_open(connection: sqlite3.Connection) -> bool:
         return False
 
 
-@pytest.fixture(scope="session")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight short films with captions.csv, no real clips."""
-    folder = tmp_path_factory.mktemp("archive")
-    write_archive(folder, 8, seed=3, clips=False)
+def _made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that the first of the processes which run the tests makes for all of them."""
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder, complete = root / name, root / f"{name}.complete"
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not complete.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            complete.touch()
     return folder
 
 
 @pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight short films with captions.csv, no real clips."""
+    return _made_once(tmp_path_factory, "archive", lambda folder: write_archive(folder, 8, seed=3, clips=False))
+
+
+@pytest.fixture(scope="session")
 def library_path(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("made") / "library"
-    with Library.open(path, create=True) as library:
-        report = add(library, [archive], captions=archive / "captions.csv", workers=1)
-        assert not report.failed
-    return path
+    """A library of the archive, a copy of its own for each process that runs tests."""
+
+    def make(folder: Path) -> None:
+        with Library.open(folder / "library", create=True) as library:
+            assert not add(library, [archive], captions=archive / "captions.csv", workers=2).failed
+
+    template = _made_once(tmp_path_factory, "library-of-the-archive", make)
+    return shutil.copytree(template, tmp_path_factory.mktemp("made") / "copy") / "library"
 
 
 @pytest.fixture

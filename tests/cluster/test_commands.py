@@ -22,7 +22,7 @@ from reelseek.library import Library, add
 from reelseek.models import load_model
 from reelseek.training import evaluate
 from reelseek.training.tune import Range, tune
-from tests.experiments.test_experiments import _tiny
+from tests.experiments.test_experiments import TINY, _tiny
 from tests.training.test_training import world  # noqa: F401 - the fixture
 
 RECIPE = {
@@ -105,8 +105,8 @@ def test_a_search_over_ranges_and_combinations_are_those_of_one_machine(
 
 def test_an_experiment_has_the_values_of_one_machine(cluster: Cluster, tmp_path: Path) -> None:
     """Also where an arm starts from another one's model, and a later run asks for more of what nodes trained."""
-    experiment = _tiny()
-    here = run_experiment(experiment, tmp_path / "here", [1])
+    experiment = _tiny(epochs=1, world=replace(TINY, train=24, validation=6, test=6))
+    here = run_experiment(experiment, tmp_path / "here", [1], workers=1)
     there = run_experiment(experiment, tmp_path / "there", [1], cluster=cluster)
     for key, results in here.items():
         for one, two in zip(results, there[key], strict=True):
@@ -119,16 +119,16 @@ def test_an_experiment_has_the_values_of_one_machine(cluster: Cluster, tmp_path:
     assert run_experiment(experiment, tmp_path / "there", [1]) == there
     more = replace(late, views=(*late.views, replace(late.views[0], name="again")))
     larger = replace(experiment, tables=(replace(experiment.tables[0], arms=(more, tuned)),))
-    added = run_experiment(larger, tmp_path / "there", [1])[late.key][0]["views"]
+    added = run_experiment(larger, tmp_path / "there", [1], workers=1)[late.key][0]["views"]
     assert added["again"] == added[late.views[0].name]
 
 
 def test_a_library_that_a_node_does_not_have_is_named(cluster: Cluster, tmp_path: Path) -> None:
-    from reelseek.library import elsewhere
+    from reelseek.library import cluster_work
 
     with Library.open(tmp_path / "lib", create=True) as library:
         library.put_split("test", [])
-    elsewhere.require_library(cluster, tmp_path / "lib")
+    cluster_work.require_library(cluster, tmp_path / "lib")
     with pytest.raises(ClusterError, match=r"node \S+ \(\w{8}\) has the library .* unreadable"):
         cluster.require(_Moved(tmp_path / "lib"))
 
@@ -137,14 +137,14 @@ class _Moved:
     """What the driver reads at a path, and nodes at another one."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.name = path, f"the library {path}"
 
     def __call__(self) -> dict[str, str]:
-        from reelseek.library.elsewhere import _content
+        from reelseek.library.cluster_work import _content
 
         facts = _content(self.path)
         self.path = self.path / "elsewhere"
-        return {f"the library {self.path}": next(iter(facts.values()))}
+        return {self.name: next(iter(facts.values()))}
 
 
 def test_an_address_may_be_left_out() -> None:

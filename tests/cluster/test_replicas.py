@@ -25,6 +25,7 @@ from reelseek.search import neighbours as neighbours_module
 from reelseek.search import replicas as replicas_module
 from reelseek.search import scoring as scoring_module
 from reelseek.search.replicas import Replicas, SegmentReader
+from tests.cluster.conftest import add_second
 from tests.models.worlds import small
 from tests.search.talks import add_talk
 
@@ -187,6 +188,35 @@ def test_a_replica_that_dies_fails_no_query_and_is_replaced(
         assert "answers (" not in caplog.text
     _until_replaced(replicas, set(old))
     monkeypatch.setattr(replicas_module, "run_here", lambda _: pytest.fail("replicas have to read the segments"))
+    assert [remote.search(query) for query in QUERIES] == expected
+
+
+def test_a_node_that_dies_fails_no_query_and_its_replicas_come_back(
+    machines: Any, replicas: Replicas, library: Library, models: dict[str, RetrievalModel]
+) -> None:
+    """A whole machine goes, with every replica on it, in the middle of questions."""
+    here, remote = _searchers(library, models["late_fusion"], replicas)
+    expected = [here.search(query) for query in QUERIES]
+    old = set(_actors(replicas))
+    killed, rounds = Event(), 0
+
+    def kill() -> None:
+        machines.remove_node(machines.second, allow_graceful=False)
+        killed.set()
+
+    killer = Thread(target=kill)
+    killer.start()
+    try:
+        while rounds < 3:
+            assert [remote.search(query) for query in QUERIES] == expected
+            rounds += killed.is_set()
+    finally:
+        killer.join()
+        machines.second = add_second(machines)
+    deadline = time.monotonic() + PATIENCE
+    while len(actors := _actors(replicas)) < 4 or set(actors) == old:
+        assert time.monotonic() < deadline, f"no replica came for those of the node that is gone: {set(actors)}"
+        time.sleep(0.2)
     assert [remote.search(query) for query in QUERIES] == expected
 
 

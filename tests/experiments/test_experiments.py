@@ -1,8 +1,11 @@
 """Claims are judged by what was measured; a small experiment runs whole, resumes, and its runs can be scored again."""
 
 import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from reelseek.cli.main import app
 from reelseek.errors import UsageError
 from reelseek.evaluation.compare import read_run_ranks
 from reelseek.experiments import EXPERIMENTS
+from reelseek.experiments import run as run_module
 from reelseek.experiments.experiment import (
     Arm,
     Claim,
@@ -131,11 +135,11 @@ TINY = WorldConfig(train=40, validation=12, test=16)
 SIZES = {"width": 16, "depth": 1, "heads": 2, "inner": 16, "embedding": 16}
 
 
-def _tiny() -> Experiment:
-    how = {"train": {"epochs": 2, "batch": 16}}
+def _tiny(epochs: int = 2, world: WorldConfig = TINY) -> Experiment:
+    recipe = {"model": {"system": "late_fusion", **SIZES}, "train": {"epochs": epochs, "batch": 16}}
     views = (View(), View("seen", ("object", "scene")))
-    late = Arm("late", {"model": {"system": "late_fusion", **SIZES}, **how}, TINY, views, rates=(1e-3, 1e-2))
-    tuned = Arm("tuned", {"model": {"system": "late_fusion", **SIZES}, **how}, TINY, views, (1e-3,), start=late)
+    late = Arm("late", recipe, world, views, rates=(1e-3, 1e-2))
+    tuned = Arm("tuned", recipe, world, views, (1e-3,), start=late)
     columns = (R5, Column("MnR, seen", "mean_rank", "seen"), Column("validation loss", "loss", "validation"))
     claim = Claim("going on helps", "nowhere", (Pair("tuned", "late", R5),))
     return Experiment(
@@ -143,10 +147,12 @@ def _tiny() -> Experiment:
     )
 
 
-def test_a_small_experiment_runs_whole_goes_on_and_can_be_scored_again(tmp_path: Path) -> None:
+def test_a_small_experiment_runs_whole_goes_on_and_can_be_scored_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     experiment = _tiny()
     stages: list[str] = []
-    results = run_experiment(experiment, tmp_path, [1, 2], workers=2, progress=lambda *said: stages.append(said[3]))
+    results = run_experiment(experiment, tmp_path, [1, 2], workers=2, progress=lambda *step: stages.append(step[3]))
     late, tuned = experiment.tables[0].arms
     assert len(stages) == 2 + 2 + 2
     source = source_of(None)
@@ -163,12 +169,16 @@ def test_a_small_experiment_runs_whole_goes_on_and_can_be_scored_again(tmp_path:
     assert json.loads(scored.stdout)["mean_rank"] == pytest.approx(ranks.mean())
     recipe = json.loads((home_of(tmp_path, source, tuned) / "seed-1" / "model" / "config.json").read_text())["recipe"]
     assert recipe["train"]["start"] == str(folder / "seed-1" / "model")
-    again = run_experiment(experiment, tmp_path, [1, 2])
+    with monkeypatch.context() as patch:  # what is stored starts no process
+        patch.setattr(run_module, "_job", lambda *_: pytest.fail("every job is stored"))
+        stages.clear()
+        again = run_experiment(experiment, tmp_path, [1, 2], progress=lambda *step: stages.append(step[3]))
+        assert len(stages) == 2 + 2 + 2
     assert again == results
     more = replace(late, views=(*late.views, View("heard", ("audio",))))  # another table wants more of the same arm
     assert more.key == late.key
     larger = replace(experiment, tables=(replace(experiment.tables[0], arms=(more, tuned)),))
-    added = run_experiment(larger, tmp_path, [1, 2])[late.key]
+    added = run_experiment(larger, tmp_path, [1, 2], workers=1)[late.key]
     for old, new in zip(results[late.key], added, strict=True):
         assert new["views"].keys() - old["views"].keys() == {"heard"}
         assert new["seconds"] == old["seconds"]  # nothing was trained again
@@ -203,10 +213,42 @@ def test_real_features_stand_for_their_modalities(tmp_path: Path) -> None:
         lacking = replace(arm, recipe={**arm.recipe, "data": {"experts": ["appearance", "motion"]}})
         with pytest.raises(UsageError, match="lacks motion"):
             recipe_of(lacking, 1, 1e-3, None, library, None)
-    experiment = _tiny()
-    results = run_experiment(experiment, tmp_path / "out", [3], features=path)
+    experiment = _tiny(epochs=1)
+    results = run_experiment(experiment, tmp_path / "out", [3], features=path, workers=1)
     assert len(results) == 2
     assert not (tmp_path / "out" / "worlds").exists()
+
+
+def test_nodes_run_as_many_jobs_together_as_the_option_says_and_inputs_are_read_when_due(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster whose one worker computes nothing; models of many arms do not fit into the driver's memory at once."""
+    read: list[str] = []
+    inputs = run_module._inputs
+    monkeypatch.setattr(run_module, "_inputs", lambda job: [read.append(job[4]), inputs(job)][1])
+    result = json.dumps({"views": {"all": {}, "seen": {}}, "validation_score": 1.0}).encode()
+
+    class Nodes:
+        options: ClassVar[dict[str, object]] = {}
+
+        def device(self, name: str | None) -> str:
+            return "cpu"
+
+        @contextmanager
+        def mapping(self, function: object, **options: object) -> Iterator[object]:
+            self.options |= options
+            yield self.run
+
+        def run(self, items: Iterable[tuple[Any, object]]) -> Iterator[object]:
+            for number, item in enumerate(items, len(read)):
+                assert len(read) == number + 1
+                arm, where, _, _, name = item[0]
+                folder = where.home(arm).relative_to(where.out) / name
+                yield item, (name, {f"{folder.as_posix()}/result.json": result})
+
+    assert run_experiment(_tiny(), tmp_path, [1, 2], workers=1, cluster=Nodes())
+    assert Nodes.options["workers"] == 1
+    assert len(read) == 2 + 2 + 2
 
 
 def test_what_cannot_be_run_says_so(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import torch
 from reelseek.errors import ExpertUnavailable, UsageError
 from reelseek.experts import extract as extraction
 from reelseek.experts import load_expert
-from reelseek.experts.batching import Models, Piece, PieceQueue
+from reelseek.experts.batching import Models, Piece, PieceQueue, _serve_batch
 from reelseek.experts.channel import Channel, ServerAddress
 from reelseek.experts.encoder import Encoder, encoder_of, rows_per_batch, use_remote
 from reelseek.experts.extract import WorkerPlan, extract, prepare_worker
@@ -72,6 +73,7 @@ class _Answers:
     def __init__(self) -> None:
         self.errors: dict[int, str] = {}
         self.begun: list[int] = []
+        self.answered: list[int] = []
 
     def piece(self, number: int, spec: str, inputs: dict[str, torch.Tensor], width: int, tried: bool = False) -> Piece:
         arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
@@ -80,7 +82,7 @@ class _Answers:
             arrays,
             np.full((len(next(iter(arrays.values()))), width), np.nan, np.float32),
             begin=lambda: self.begun.append(number),
-            answer=lambda error: self.errors.update({number: error}),
+            answer=lambda error: (self.answered.append(number), self.errors.update({number: error})),
             is_wanted=lambda: number >= 0,
             tried=tried,
         )
@@ -151,6 +153,46 @@ class TestBatches:
         _fail(models, pieces, raised.value)
         assert answers.errors == {0: "", 1: "ValueError: a negative row", 2: ""}
         assert [float(pieces[i].result[0, 0]) for i in (0, 2)] == [1.0, 2.0]
+
+    @pytest.mark.parametrize("fails", ["launch", "overflow"])
+    def test_each_piece_is_answered_once_whatever_fails(self, fails: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whoever has an answer may use its memory for another piece, so that a second answer would be of that one."""
+
+        def forward(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+            if fails == "launch" and (inputs["x"] < 0).any():
+                raise ValueError("a negative row")
+            return inputs["x"].masked_fill(inputs["x"] < 0, torch.inf)
+
+        def load() -> torch.nn.Module:
+            if begun:
+                raise ValueError("the model cannot be loaded in single precision")
+            return torch.nn.Identity()
+
+        begun: list[int] = []
+        monkeypatch.setattr(Models, "_halves", lambda self, encoder: fails == "overflow")
+        encoder = Encoder("a", 1, load=load, prepare=dict, forward=forward)
+        models = Models({"a": encoder}, torch.device("cpu"), batched=True, frames=256)
+        answers, queue = _Answers(), PieceQueue(models.limit)
+        for number, value in enumerate((1.0, 2.0, -1.0, 3.0)):
+            queue.put(answers.piece(number, "a", {"x": torch.full((1, 1), value)}, 1))
+        begun = answers.begun
+        _serve_batch(queue, models, deque(), ahead=1)
+        assert sorted(answers.answered) == [0, 1, 2, 3]
+        assert answers.errors[2].startswith("ValueError: ")
+        assert {answers.errors[number] for number in (0, 1, 3)} == {""}
+
+    def test_a_model_that_a_restarted_server_cannot_load_is_named(self) -> None:
+        def load() -> torch.nn.Module:
+            raise OSError("weights are gone")
+
+        encoder = Encoder("a", 1, load=load, prepare=dict, forward=lambda model, inputs: inputs["x"])
+        models = Models({"a": encoder}, torch.device("cpu"), batched=True, frames=256)
+        answers, queue = _Answers(), PieceQueue(models.limit)
+        for number in range(2):
+            queue.put(answers.piece(number, "a", {"x": torch.zeros(1, 1)}, 1))
+        _serve_batch(queue, models, deque(), ahead=1)
+        assert set(answers.errors.values()) == {"its model could not be loaded: OSError: weights are gone"}
+        assert sorted(answers.answered) == [0, 1]
 
 
 def test_what_float16_cannot_hold_is_computed_in_single_precision(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,6 +117,7 @@ def test_what_cannot_be_renamed_is_said(library: Library) -> None:
         ("see", "speech", "extracts here; give"),
         ("motion", "x", "keeps its name"),
         ("see", "a b", "cannot name an expert"),
+        ("see", "captions", "generated captions are stored as"),
     ):
         with pytest.raises(UsageError, match=message):
             rename_features(library, old, new)

@@ -74,6 +74,14 @@ def test_a_name_of_several_is_refused_with_all_of_them(library: Library, tmp_pat
     assert "day1/a.mp4, day2/a.mp4" in message
 
 
+@pytest.mark.parametrize("name", ["\ud800", "day1/\udcff.mp4", "a\udfff", "/films/\ud800/a.mp4"])
+def test_a_name_that_cannot_be_written_down_means_nothing(library: Library, name: str) -> None:
+    with pytest.raises(UsageError, match="has no video '") as raised:
+        library.video(name)
+    str(raised.value).encode()
+    assert library.get(name) is None
+
+
 def test_a_row_that_could_be_several_files_is_lost_with_their_names(tmp_path: Path, make_video) -> None:
     for folder in ("one", "two"):
         (tmp_path / "films" / folder).mkdir(parents=True)

@@ -106,14 +106,16 @@ def test_videos_of_a_shard_come_with_the_texts_beside_them(tmp_path: Path, make_
 
 def test_a_server_plays_what_lies_in_a_shard(tmp_path: Path, make_video: Callable[..., Path]) -> None:
     from reelseek.web.media import library_media, opaque_id
-    from reelseek.web.shell import new_app
+    from reelseek.web.shell import add_videos, new_app
 
     film = make_video("1.mp4").read_bytes()
     shard = _write_tar(tmp_path / "s.tar", {"1.mp4": film})
     _add(tmp_path / "library", shard)
     with Library.open(tmp_path / "library") as library:
         media = library_media(library)
-        with TestClient(new_app(media, token=None, host="127.0.0.1"), base_url="http://127.0.0.1") as client:
+        app = new_app([media], token=None, host="127.0.0.1")
+        add_videos(app, media)
+        with TestClient(app, base_url="http://127.0.0.1") as client:
             address = f"/api/videos/{opaque_id('s.tar/1.mp4')}/media"
             answer = client.get(address, headers={"Range": "bytes=10-19"})
             assert (answer.status_code, answer.content) == (206, film[10:20])

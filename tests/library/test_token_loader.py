@@ -19,7 +19,7 @@ import torch
 from reelseek.errors import FeatureError, LibraryError
 from reelseek.experts.expert import Track
 from reelseek.library import Library
-from reelseek.library.token_loader import TokenLoader, TokenRequest
+from reelseek.library.token_loader import TokenLoader, TokenRequest, read_tokens
 from reelseek.library.tokens import Clip, Steps, TokenReader
 
 DIMS = {"see": 6, "hear": 3}
@@ -66,7 +66,7 @@ def test_the_same_batches_in_the_same_order_and_nothing_is_overwritten_that_some
     reader: TokenReader, workers: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     requests = _requests(23)
-    expected = [reader.batch(*request) for request in requests]
+    expected = [read_tokens(reader, request) for request in requests]
     left_out = dict(reader.left_out)
     assert left_out["hear"] > 0
     reader.left_out.clear()
@@ -98,7 +98,7 @@ def test_what_the_pinning_thread_copies_is_the_batch(reader: TokenReader, monkey
     with closing(TokenLoader(reader, 1)) as loader:
         batches = list(loader.load(requests))
         assert len(loader._feed.blocks._blocks) <= 4  # which were free again at once
-    assert all(_same(tokens, reader.batch(*request)) for tokens, request in zip(batches, requests, strict=True))
+    assert all(_same(tokens, read_tokens(reader, request)) for tokens, request in zip(batches, requests, strict=True))
 
 
 def test_an_error_comes_where_its_batch_would_and_the_next_pass_is_whole(reader: TokenReader) -> None:
@@ -106,7 +106,7 @@ def test_an_error_comes_where_its_batch_would_and_the_next_pass_is_whole(reader:
     requests[5] = TokenRequest([Clip("v3"), Clip("v19")], {})
     with closing(TokenLoader(reader, 2)) as loader:
         batches = loader.load(requests)
-        assert all(_same(next(batches), reader.batch(*request)) for request in requests[:5])
+        assert all(_same(next(batches), read_tokens(reader, request)) for request in requests[:5])
         with pytest.raises(FeatureError, match="NaN"):
             next(batches)
         assert len(list(loader.load(requests[:5]))) == 5
@@ -139,7 +139,7 @@ _SCRIPT = """
 import sys, time
 from reelseek.library import Library
 from reelseek.library.tokens import Clip, TokenReader
-from reelseek.library.token_loader import TokenLoader, TokenRequest
+from reelseek.library.token_loader import TokenLoader, TokenRequest, read_tokens
 library = Library.open(sys.argv[1])
 loader = TokenLoader(TokenReader(library), 2)
 for _ in loader.load([TokenRequest([Clip("v1")], {})] * 100_000):

@@ -67,6 +67,9 @@ SMALL: dict[str, dict[str, object]] = {
     "xpool": {"width": 32, "most_steps": 4},
     "xpool+heads": {"width": 384, "heads": 2, "most_steps": 8, "candidates": 3},
     "jsfusion": _JSFUSION,
+    "anchored": {"inner": {"system": "late_fusion", **_SMALL, "embedding": 16}, "bank": 8},
+    "anchored+sum": {"inner": {"system": "avlnet", "width": 32, "spectrogram": None, "form": "fused"}, **_TWO},
+    "anchored+pairs": {"inner": {"system": "jsfusion", **_JSFUSION}, "bank": 8},
     "jsfusion+both": {**_JSFUSION, "most_steps": 3, "loss": {"name": "max_margin", "settings": {"margin": 1.0}}},
 }  # fmt: skip
 

@@ -1,7 +1,9 @@
 """Weights of common frames and near pairs, from frames in a file: the same in any blocks, in memory that stays."""
 
+import ctypes
 import tracemalloc
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,8 +92,43 @@ def test_memory_does_not_grow_with_the_frames(monkeypatch: pytest.MonkeyPatch) -
     with Spool(few) as small, Spool(many) as large:
         for work in (
             lambda spool: common_weights(spool, 2),
-            lambda spool: nearest._near_pairs(spool, spool, 3, 100, 0),
+            lambda spool: nearest._near_pairs(spool, spool, 3, 100, 0),  # what Python has of it
         ):
             work(small)  # imports
             grown = _peak(lambda work=work: work(large)) - _peak(lambda work=work: work(small))
             assert grown < frames / 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory without that of files is read from /proc")
+def test_memory_of_the_index_does_not_grow_with_the_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of FAISS, which Python does not see: parts of a large index are read from their files."""
+    monkeypatch.setattr(nearest, "_EXACT_BELOW", 10)
+    monkeypatch.setattr(nearest, "_WINDOWS_A_BLOCK", 500)
+    monkeypatch.setattr(nearest, "_WINDOWS_AN_INDEX", 1000)
+    measured = []
+    search = nearest._search
+
+    def measured_search(*arguments: object) -> object:
+        outcome = search(*arguments)
+        measured.append(_anonymous_bytes())
+        return outcome
+
+    monkeypatch.setattr(nearest, "_search", measured_search)
+    rng = np.random.default_rng(0)
+    width, frames = 2048, 8000
+    videos = (unit_rows(rng.normal(size=(100, width))).astype(np.float32) for _ in range(frames // 100))
+    with Spool(_videos(5, width=width)) as few, Spool(videos) as many:
+        nearest._near_pairs(few, few, 1, 100, 0)  # imports
+        measured.clear()
+        before = _anonymous_bytes()
+        nearest._near_pairs(few, many, 1, 100, 0)
+    assert measured
+    assert max(measured) - before < frames * width * 2 / 2  # half of what the whole index holds in half precision
+
+
+def _anonymous_bytes() -> int:
+    """Memory of this process that is no file's, once what is free has been given back."""
+    if hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+        library.malloc_trim(0)
+    line = next(row for row in Path("/proc/self/status").read_text().splitlines() if row.startswith("RssAnon"))
+    return int(line.split()[1]) * 1024

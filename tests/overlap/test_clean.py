@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from reelseek.cli.main import app
 from reelseek.errors import CollectionError, UsageError
@@ -106,7 +106,7 @@ def judged(tmp_path: Path) -> Path:
 def test_export_and_check_close_the_circle(judged: Path) -> None:
     lib, pairs = judged / "lib", judged / "pairs.jsonl"
     assert "t2" in _run("check", lib, "--test", "test", "--train", "train", code=1)
-    shown = _run("export", pairs, "--out", judged / "clean")
+    shown = _run("export", pairs, "--out", judged / "clean", "--allow-open")
     assert "Second stage" in shown
     out = judged / "clean"
     assert (out / "train.clean.txt").read_text().split() == ["r0", "r2", "r4"]
@@ -121,7 +121,7 @@ def test_export_and_check_close_the_circle(judged: Path) -> None:
     assert "| train | 6 | 2 | — |" in (out / "overlap.md").read_text()
     assert "duplicate" not in _run("check", lib, "--test", "test", "--train", "train", "--exclude", out / "removed.csv")
     (judged / "ids.csv").write_text("video,id\nr3,x\nr4,x\n")
-    _run("export", pairs, "--out", judged / "more", "--ids", judged / "ids.csv")
+    _run("export", pairs, "--out", judged / "more", "--ids", judged / "ids.csv", "--allow-open")
     assert (judged / "more" / "train.clean.txt").read_text().split() == ["r0", "r2"]
     # a list of the duplicates alone leaves what follows from them
     how = ["--test", "test", "--train", "train", "--ids", judged / "ids.csv"]
@@ -139,7 +139,7 @@ def test_of_a_set_with_itself_the_later_video_leaves(judged: Path) -> None:
     for pair in read_pairs(out):
         if {pair.test, pair.train} == {"r3", "r4"}:
             said.record(pair, "duplicate", "Ann")
-    _run("export", out, "--out", judged / "self")
+    _run("export", out, "--out", judged / "self", "--allow-open")
     assert (judged / "self" / "train.clean.txt").read_text().split() == ["r0", "r1", "r2", "r3"]
 
 
@@ -149,23 +149,23 @@ def test_a_video_without_frames_leaks_into_no_other_set(tmp_path: Path) -> None:
         rows = np.random.default_rng(len(name)).normal(size=(seconds, 4)).astype(np.float32)
         np.save(tmp_path / "f" / f"{name}.npy", rows)
     _run("scan", tmp_path / "f", "--test", "test", "--train", "train", "--out", tmp_path / "p.jsonl")
-    _run("export", tmp_path / "p.jsonl", "--out", tmp_path / "clean")
+    _run("export", tmp_path / "p.jsonl", "--out", tmp_path / "clean", "--allow-open")
     assert (tmp_path / "clean" / "train.clean.txt").read_text().split() == ["train/y", "train/z"]
     assert (tmp_path / "clean" / "test.shared.txt").read_text() == ""
     (tmp_path / "g").symlink_to(tmp_path / "f")
     _run("scan", tmp_path / "g", "--test", "test", "--train", "train", "--out", tmp_path / "q.jsonl")
-    _run("export", tmp_path / "p.jsonl", tmp_path / "q.jsonl", "--out", tmp_path / "two")
+    _run("export", tmp_path / "p.jsonl", tmp_path / "q.jsonl", "--out", tmp_path / "two", "--allow-open")
     assert sorted(p.name for p in (tmp_path / "two").iterdir() if p.is_dir()) == ["f-test_f-train", "g-test_g-train"]
 
 
 def test_verdicts_survive_a_new_scan_and_several_parts_make_one_table(judged: Path) -> None:
     lib, pairs = judged / "lib", judged / "pairs.jsonl"
     _run("scan", lib, "--test", "test", "--train", "train", "--window", "3", "--out", judged / "other.jsonl")
-    _run("export", judged / "other.jsonl", "--out", judged / "again")
+    _run("export", judged / "other.jsonl", "--out", judged / "again", "--allow-open")
     assert (judged / "again" / "train.clean.txt").read_text().split() == ["r0", "r2", "r4"]
     (judged / "some.txt").write_text("r0\nr1\n")
     _run("scan", lib, "--test", "test", "--train", judged / "some.txt", "--out", judged / "some.jsonl")
-    _run("export", pairs, judged / "some.jsonl", "--out", judged / "both")
+    _run("export", pairs, judged / "some.jsonl", "--out", judged / "both", "--allow-open")
     table = (judged / "both" / "overlap.md").read_text()
     assert "| train | 2 | 2 |" in table
     assert "| some | 1 | 1 |" in table
@@ -174,3 +174,35 @@ def test_verdicts_survive_a_new_scan_and_several_parts_make_one_table(judged: Pa
         _run("export", judged / "none.jsonl", "--out", judged / "x")
     with pytest.raises(UsageError, match="2 files of pairs and 1 curves"):
         _run("export", pairs, judged / "some.jsonl", "--curve", judged / "c.json", "--out", judged / "x")
+
+
+def test_an_export_with_open_pairs_says_so_and_fails(judged: Path) -> None:
+    pairs = judged / "pairs.jsonl"
+
+    def export(*options: object) -> Result:
+        command = ["overlap", "export", str(pairs), "--out", str(judged / "c"), *map(str, options)]
+        return CliRunner().invoke(app, command, catch_exceptions=False)
+
+    done = export()
+    assert done.exit_code == 1
+    assert "14 of 20 pairs are open and not removed: 14 unseen" in done.stderr
+    assert (judged / "c" / "train.clean.txt").is_file(), "what is known is written all the same"
+    assert export("--allow-open").exit_code == 0
+    said = _run("judge", pairs, "--below", 0.0, "--who", "Bea")
+    assert "0 pairs below 0" in said
+    said = _run("judge", pairs, "--below", 2.0, "--who", "Bea")
+    assert "14 pairs below 2 are now not, by Bea" in said
+    assert export().exit_code == 0
+    log = Verdicts(judged / "lib" / "decisions.jsonl")
+    (first,) = [pair for pair in read_pairs(pairs) if (pair.test, pair.train) == ("t2", "r1")]
+    assert {opinion.who for opinion in log.opinions_on(pair_key("t2", "r1"))} == {"Ann"}, "judged pairs stay"
+    log.record(first, "not", "Bea", key=("r1", "t2"))
+    log.record(read_pairs(pairs)[3], "unsure", "Ann")
+    done = export("--opinions", 1)
+    assert done.exit_code == 1
+    assert "2 of 20 pairs are open and not removed" in done.stderr
+    assert "1 disputed" in done.stderr
+    assert "1 unsure" in done.stderr
+    assert "waiting for another opinion" in export("--opinions", 2).stderr
+    with pytest.raises(UsageError, match="many at once take not"):
+        _run("judge", pairs, "--below", 1.0, "--who", "Bea", "--verdict", "duplicate")

@@ -92,7 +92,7 @@ def test_hits_are_moments_in_order(searcher: Searcher) -> None:
     inside = searcher.within("a cat", hits[0].video).hits
     assert {hit.video for hit in inside} == {hits[0].video}
     assert list(hits[0].as_json()) == [
-        *("query_id", "query", "rank", "video", "path", "start", "end", "similarity", "confidence", "why")
+        *("query_id", "query", "rank", "video", "path", "start", "end", "similarity", "confidence", "why", "strength")
     ]
 
 

@@ -14,6 +14,7 @@ import asyncio, sys, time, httpx
 from pathlib import Path
 from reelseek import Library, Searcher, add
 from reelseek.web.app import create_app
+from reelseek.web.service import Service, serve_library
 
 folder, film = map(Path, sys.argv[1:])
 with Library.open(folder / "lib", create=True) as library:
@@ -23,7 +24,7 @@ with Library.open(folder / "lib", create=True) as library:
     assert searcher.search("a cat")
 
     async def ask():
-        transport = httpx.ASGITransport(create_app(searcher))
+        transport = httpx.ASGITransport(create_app(Service([serve_library(searcher)])))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
             assert (await client.get("/")).status_code == 200
     asyncio.run(ask())

@@ -11,9 +11,10 @@ from tests.training.test_training import SMALL
 from reelseek.errors import UsageError
 from reelseek.library import Library, add
 from reelseek.library.arrays import import_features
+from reelseek.library.tokens import Clip
 from reelseek.training import Recipe, train
-from reelseek.training.data import together, training_splits
-from reelseek.training.recipe import DataRecipe
+from reelseek.training.data import Split, together, training_splits
+from reelseek.training.recipe import DataRecipe, TrainRecipe
 from reelseek.training.sampler import BatchPlan, Sampler
 from reelseek.training.saturation import Saturation, saturation, saturation_report
 
@@ -50,15 +51,16 @@ def _drawn(library: Library, tmp_path: Path, **data: object) -> list[str]:
     return seen
 
 
-def test_a_dataset_counts_for_its_weight_and_a_video_once_in_it(two: Path, tmp_path: Path) -> None:
+def test_a_dataset_counts_for_its_weight_and_each_of_its_clips_alike(two: Path, tmp_path: Path) -> None:
     with Library.open(two) as library:
         seen = _drawn(library, tmp_path / "a", mixture={"big": 1.0, "small": 3.0}, examples=2000)
         assert len(seen) == 2000
         small = [video for video in seen if video.startswith("small")]
         assert abs(len(small) / 2000 - 0.75) < 0.04
-        share = small.count("small0") / len(small)  # thirty clips, and still one video among those learnt from
-        kept = len(set(small))
-        assert abs(share - (1 / kept if "small0" in small else 0)) < 0.05
+        train_part, _ = training_splits(library, ["big", "small"], None, 0.1)
+        clips = [clip.video for clip in train_part.clips if clip.video.startswith("small")]
+        share = small.count("small0") / len(small)  # most clips of that dataset, if it is learnt from at all
+        assert abs(share - clips.count("small0") / len(clips)) < 0.05
         seen = _drawn(library, tmp_path / "b", mixture={"big": 1.0, "small": 3.0}, without=["small"], examples=2000)
         assert len(seen) == 500  # a quarter of the weight is left
         assert all(video.startswith("big") for video in seen)
@@ -116,10 +118,44 @@ def test_batches_of_several_clips_of_each_video(two: Path, tmp_path: Path) -> No
     assert [same for _, same in batches] == [9 + 3, 9 + 3, 6, 6]
 
 
-def test_a_mixture_takes_no_several_clips_of_a_video() -> None:
-    given = {"model": SMALL, "data": {"mixture": {"a": 1.0, "b": 1.0}}, "train": {"clips_per_video": 2}}
-    with pytest.raises(ValidationError, match="clips_per_video"):
+@pytest.mark.parametrize("setting", [{"clips_per_video": 2}, {"batch_of": "videos"}])
+def test_a_mixture_takes_no_several_clips_of_a_video(setting: dict[str, object]) -> None:
+    given = {"model": SMALL, "data": {"mixture": {"a": 1.0, "b": 1.0}}, "train": setting}
+    with pytest.raises(ValidationError, match=next(iter(setting))):
         TypeAdapter(Recipe).validate_python(given)
+
+
+def _sampler(data: DataRecipe, **settings: object) -> Sampler:
+    """A sampler over forty videos, of which every fourth has twelve clips and the others one."""
+    clips = [
+        Clip(f"v{video}", float(part), part + 1.0) for video in range(40) for part in range(12 if video % 4 == 0 else 1)
+    ]
+    split = Split("train", tuple(clips), tuple(f"words {n}" for n in range(len(clips))), tuple(range(len(clips))))
+    return Sampler(split, TrainRecipe(**settings), data, shifts={}, experts=1)
+
+
+def test_a_batch_of_videos_has_all_of_their_clips() -> None:
+    """CrossCLR's batches: of 64 clips at random nearly each is of another video, whose level then sees single clips."""
+    sampler = _sampler(DataRecipe(), batch=8, batch_of="videos")
+    batches = sampler.batches(np.random.default_rng(0))
+    every = list(range(len(sampler.split.clips)))
+    assert sorted(clip for batch in batches for clip in batch) == every
+    for batch in batches:
+        videos = {sampler.split.clips[clip].video for clip in batch}
+        assert len(videos) == 8
+        assert sorted(batch) == [clip for clip in every if sampler.split.clips[clip].video in videos]
+    some = _sampler(DataRecipe(), batch=8, batch_of="videos", clips_per_video=3).batches(np.random.default_rng(0))
+    assert [len({sampler.split.clips[clip].video for clip in batch}) for batch in some] == [8] * 5
+    assert sum(map(len, some)) == 10 * 3 + 30
+
+
+@pytest.mark.parametrize("examples", [10, 150, 400])
+def test_an_epoch_has_as_many_examples_as_the_recipe_says_without_a_mixture(examples: int) -> None:
+    sampler = _sampler(DataRecipe(examples=examples), batch=10)
+    clips = np.concatenate(sampler.batches(np.random.default_rng(0)))
+    assert len(clips) == examples
+    counts = np.bincount(clips, minlength=150)
+    assert counts.max() - counts.min() <= 1
 
 
 def test_a_dataset_is_saturated_where_more_examples_give_no_better_model(two: Path, tmp_path: Path) -> None:

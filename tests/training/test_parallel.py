@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.models.worlds import SMALL, small
+from tests.training.shared_losses import batch_of_eight, gradients, ready
 from tests.training.test_training import world  # noqa: F401 - the fixture
 
 from reelseek.library import Library
+from reelseek.models import SYSTEMS
 from reelseek.training import train
 
 RECIPE = """
@@ -34,28 +37,29 @@ SETTINGS = {
 }
 
 
-def _train(recipe: Path, library: Path, out: Path, processes: int) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("reelseek")), "train", str(recipe)]
+def _train_in_two(recipe: Path, library: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python", "--nproc-per-node=2"]
+    command += [str(Path(sys.executable).with_name("reelseek")), "train", str(recipe)]
     command += ["--library", str(library), "--out", str(out)]
-    if processes > 1:
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
-        command = [*launcher, f"--nproc-per-node={processes}", *command]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "REELSEEK_DEVICE": "cpu"}
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=3000, env=environment)
+
+
+def _train_here(recipe: Path, library: Path, out: Path) -> None:
+    with Library.open(library) as opened:
+        train(recipe, opened, out, device="cpu")
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_two_processes_learn_what_one_learns(name: str, world: Path, tmp_path: Path) -> None:  # noqa: F811
     recipe = tmp_path / "r.toml"
     recipe.write_text(RECIPE.format(system=name, settings=SETTINGS[name]), "utf-8")
-    states = []
-    for processes in (1, 2):
-        ran = _train(recipe, world, tmp_path / str(processes), processes)
-        assert ran.returncode == 0, ran.stderr
-        assert ran.stdout.split() == [str(tmp_path / str(processes))]
-        assert ran.stderr.count("epoch   1") == 1
-        states.append(load_file(tmp_path / str(processes) / "state.safetensors"))
-    one, two = states
+    _train_here(recipe, world, tmp_path / "1")
+    ran = _train_in_two(recipe, world, tmp_path / "2")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.split() == [str(tmp_path / "2")]
+    assert ran.stderr.count("epoch   1") == 1
+    one, two = (load_file(tmp_path / name / "state.safetensors") for name in ("1", "2"))
     assert one.keys() == two.keys()
     for key in one:
         if one[key].dtype.is_floating_point:
@@ -66,25 +70,48 @@ def test_with_negatives_of_its_own_each_process_learns_from_its_part(world: Path
     """As MDMMT was trained: the same as one process that adds the gradients of both halves of a batch."""
     shared = '[model]\nsystem = "vse"\nwidth = 16\nhidden = 16\n[train]\nepochs = 2\ncaption = "first"\n'
     shared += 'rate = 0.05\noptimizer = "sgd"\n'
-    states = []
-    for name, processes, more in (
-        ("own", 2, "batch = 36\ngather = false"),
-        ("halves", 1, "batch = 18\naccumulate = 2"),
-    ):
-        recipe = tmp_path / f"{name}.toml"
-        recipe.write_text(shared + more, "utf-8")
-        ran = _train(recipe, world, tmp_path / name, processes)
-        assert ran.returncode == 0, ran.stderr
-        states.append(load_file(tmp_path / name / "state.safetensors"))
-    own, halves = states
+    for name, more in (("own", "batch = 36\ngather = false"), ("halves", "batch = 18\naccumulate = 2")):
+        (tmp_path / f"{name}.toml").write_text(shared + more, "utf-8")
+    _train_here(tmp_path / "halves.toml", world, tmp_path / "halves")
+    ran = _train_in_two(tmp_path / "own.toml", world, tmp_path / "own")
+    assert ran.returncode == 0, ran.stderr
+    own, halves = (load_file(tmp_path / name / "state.safetensors") for name in ("own", "halves"))
     for key in own:
         torch.testing.assert_close(own[key], halves[key], atol=1e-5, rtol=1e-4)
+
+
+SHARED = [name for name in SMALL if "+" not in name and SYSTEMS[name].trained and small(name).compares_only]
+
+
+def test_two_processes_have_the_gradients_of_one_for_every_loss(tmp_path: Path) -> None:
+    assert {"eao", "mmv", "umi", "avlnet", "zorro", "late_fusion", "anchored"} <= set(SHARED)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+    running = []
+    for rank in ("0", "1"):
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2"}
+        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        command = [sys.executable, "-m", "tests.training.shared_losses", str(tmp_path), *SHARED]
+        running.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+    errors = [process.communicate(timeout=3000)[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0], errors
+    wrong = []
+    for name in SHARED:
+        model = ready(name)
+        alone = gradients(model, batch_of_eight(model))
+        shared = load_file(tmp_path / f"{name}.safetensors")
+        largest = max(float(value.abs().max()) for value in alone.values())  # beside it some are zero but for rounding
+        for key, value in alone.items():
+            allowed = 1e-4 * float(value.abs().max()) + 2e-5 * largest
+            if (shared[key] - value).abs().max() > allowed:
+                wrong.append((name, key, float((shared[key] - value).abs().max()), allowed))
+    assert not wrong
 
 
 def test_a_loss_that_cannot_be_shared_is_refused(world: Path, tmp_path: Path) -> None:  # noqa: F811
     recipe = tmp_path / "r.toml"
     recipe.write_text(RECIPE.format(system="crossclr", settings="width = 32"), "utf-8")
-    ran = _train(recipe, world, tmp_path / "m", 2)
+    ran = _train_in_two(recipe, world, tmp_path / "m")
     assert ran.returncode != 0
     assert "train it in one process" in " ".join(ran.stderr.split())
     assert not (tmp_path / "m").exists()

@@ -31,13 +31,16 @@ def test_rates_rise_and_fall_as_each_schedule_says() -> None:
     assert found == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01])
 
 
-@pytest.mark.parametrize("name", ["late_fusion", "mmt", "vse", "xpool"])
-@pytest.mark.parametrize("chunk", [1, 3, 100])
+def test_a_loss_that_is_no_function_of_embeddings_is_not_taken_in_chunks() -> None:
+    with pytest.raises(RecipeError, match="has a loss of its own"):
+        cached_gradients(small("crossclr"), batch_of(small("crossclr")), 2)
+
+
+_CHUNKED = ("mmt", "vse", "xpool", "late_fusion", "eao", "umi", "mmv", "zorro", "jpose", "w2vv", "avlnet")
+
+
+@pytest.mark.parametrize(("name", "chunk"), [*((name, 3) for name in _CHUNKED), ("mmt", 1), ("eao", 1), ("xpool", 100)])
 def test_gradients_in_chunks_are_those_of_the_whole_batch(name: str, chunk: int) -> None:
-    if name == "late_fusion":
-        with pytest.raises(RecipeError, match="has a loss of its own"):
-            cached_gradients(small(name), batch_of(small(name)), chunk)
-        return
     settings: dict[str, dict[str, object]] = {
         "mmt": {"dropout": 0.0},
         "xpool": {"dropout": 0.0, "loss": {"name": "info_nce", "settings": {"temperature": 1.0}}},
@@ -46,11 +49,13 @@ def test_gradients_in_chunks_are_those_of_the_whole_batch(name: str, chunk: int)
     given = batch_of(model)
     loss = torch.stack(list(model.loss(given).values())).sum()
     loss.backward()
-    wanted = {n: p.grad.clone() for n, p in model.named_parameters()}
+    wanted = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
-    assert cached_gradients(model, given, chunk) == pytest.approx(float(loss.detach()), abs=1e-6)
+    assert cached_gradients(model, given, chunk) == pytest.approx(float(loss.detach()), rel=1e-5, abs=1e-6)
     for n, p in model.named_parameters():
-        torch.testing.assert_close(p.grad, wanted[n], atol=1e-6, rtol=1e-4)
+        if n in wanted:
+            scale = max(1e-2, float(wanted[n].abs().max()))
+            torch.testing.assert_close(p.grad, wanted[n], atol=1e-4 * scale, rtol=1e-4)
 
 
 def test_accumulated_chunked_and_half_precise_runs_learn_and_leave_a_log(world: Path, tmp_path: Path) -> None:  # noqa: F811

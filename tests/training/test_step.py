@@ -91,6 +91,22 @@ def test_a_recipe_compiles_a_batch_as_a_whole() -> None:
         _recipe(compile=True, chunk=4)
 
 
+@pytest.mark.parametrize("mode", ["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs", True])
+def test_the_mode_of_a_recipe_is_pytorchs(mode: str | bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+    monkeypatch.setattr(torch, "compile", lambda model, **options: calls.append(options.get("mode")) or model)
+    recipe = recipe_from({"model": {"system": "mmt"}, "train": {"compile": mode}}, "test").train
+    step.BatchStep(small("mmt"), recipe, torch.device("cuda" if mode == "reduce-overhead" else "cpu"))
+    assert calls == [None if mode is True else mode]
+
+
+def test_a_mode_that_does_nothing_on_a_device_or_is_none_is_refused(data: FeatureDataset, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"reduce-overhead.* CUDA graphs, which cpu has not; set it to true"):
+        train(_recipe(compile="reduce-overhead"), data, tmp_path / "m")
+    with pytest.raises(RecipeError, match=r"compile.*reduce-overhead"):
+        _recipe(compile="fast")
+
+
 def _limit(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """A model that runs out of memory above so many clips."""
     kind = type(small("mmt"))

@@ -9,12 +9,14 @@ import torch
 from pydantic import TypeAdapter
 from safetensors.torch import load_file
 
-from reelseek.errors import RecipeError, UsageError
+from reelseek.errors import ModelError, RecipeError, UsageError
 from reelseek.library import Library, add
 from reelseek.library.arrays import import_features
 from reelseek.models import SYSTEMS, load_model
 from reelseek.training import Recipe, evaluate, read_recipe, train
 from reelseek.training.data import read_split, training_splits
+from reelseek.training.recipe import packaged_recipes
+from reelseek.training.tune import read_ranges
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 WORDS = ["cat", "dog", "car", "tree", "boat", "house", "river", "guitar", "bread", "snow"]
@@ -92,6 +94,55 @@ def test_stopped_and_resumed_the_weights_are_equal_to_the_bit(world: Path, tmp_p
             assert config["log"][0]["loss"] is None
         with pytest.raises(RecipeError, match="another recipe"):
             train(_recipe(rate=1e-3), library, tmp_path / "calm")
+
+
+def test_more_epochs_go_on_to_the_bits_of_one_long_run(world: Path, tmp_path: Path) -> None:
+    with Library.open(world) as library:
+        train(_recipe(epochs=4), library, tmp_path / "long")
+        train(_recipe(epochs=2), library, tmp_path / "grown")
+        epochs = []
+        train(_recipe(epochs=4), library, tmp_path / "grown", report=lambda line, *_: epochs.append(line.epoch))
+        assert epochs == [3, 4]
+        long, grown = (load_file(tmp_path / n / "model.safetensors") for n in ("long", "grown"))
+        assert all(torch.equal(long[key], grown[key]) for key in long)
+        with pytest.raises(RecipeError, match=r"a run of 4 epochs, and 3 are asked for"):
+            train(_recipe(epochs=3), library, tmp_path / "grown")
+        train(_recipe(epochs=2, schedule="cosine"), library, tmp_path / "cosine")
+        with pytest.raises(RecipeError, match="another recipe"):  # its rates depend on the last epoch
+            train(_recipe(epochs=4, schedule="cosine"), library, tmp_path / "cosine")
+
+
+def test_packaged_recipes_are_read_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read_recipe("mmt") == read_recipe(RECIPES / "mmt.toml")
+    assert "ranges/crossclr" in packaged_recipes()
+    assert read_ranges(Path("ranges/crossclr")) == read_ranges(RECIPES / "ranges" / "crossclr.toml")
+    with pytest.raises(RecipeError, match="did you mean mmt, which is packaged"):
+        read_recipe("recipes/mmt.toml")
+    with pytest.raises(RecipeError, match=r"packaged are .*crossclr, .*eao"):
+        read_recipe("nothing-like-it")
+    (tmp_path / "mmt").write_text('[model]\nsystem = "eao"\n')
+    assert read_recipe("mmt").model == {"system": "eao"}, "a file of one's own comes first"
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ("train.epoch=2", "train.epoch: no setting has this name; did you mean epochs?"),
+        ("trian.epochs=2", "trian: no setting has this name; did you mean train?"),
+        ('data.groups=[{expert=["see"]}]', "data.groups.0.expert: no setting has this name; did you mean experts?"),
+        ("pseudo.zzz=1", "pseudo.zzz: no setting has this name; there are epochs, last"),
+    ],
+)
+def test_a_misspelt_setting_is_named_with_the_one_that_was_meant(change: str, problem: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        read_recipe("mmt", [change])
+    assert problem in str(error.value)
+
+
+def test_a_misspelt_setting_of_a_model_is_named_too() -> None:
+    with pytest.raises(ModelError, match="widht: no setting has this name; did you mean width"):
+        SYSTEMS["mmt"].build({"experts": {"see": 4}, "widht": 3})
 
 
 def test_validation_is_set_aside_and_never_shared(world: Path) -> None:

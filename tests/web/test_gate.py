@@ -7,7 +7,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from functools import partial
 
 import httpx
 import pytest
@@ -16,11 +15,9 @@ from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 
 from reelseek.web import server
-from reelseek.web.decoding import OneAtATime
 from reelseek.web.gate import MOST_BODY_BYTES
 from reelseek.web.guesses import Guesses
 from reelseek.web.media import library_media
-from reelseek.web.problems import Problem
 from reelseek.web.server import FloodLimit, uvicorn_config
 from reelseek.web.shell import new_app
 
@@ -28,7 +25,7 @@ TOKEN = "a-secret-word"
 
 
 def _app(token: str | None = None) -> FastAPI:
-    app = new_app(library_media(None), token=token, host="127.0.0.1")
+    app = new_app([library_media(None)], token=token, host="127.0.0.1")
 
     @app.post("/size")
     async def size(request: Request) -> int:
@@ -120,50 +117,6 @@ def test_a_flood_of_lines_is_counted_instead() -> None:
     now[0] = 1.5
     assert limit.filter(records[0])
     assert records[0].getMessage() == "line 0  (980 lines before were left out)"
-
-
-class _Client:
-    """A request whose client may have gone."""
-
-    gone = False
-
-    async def is_disconnected(self) -> bool:
-        return self.gone
-
-
-def test_searches_take_turns_in_order_and_too_many_are_refused() -> None:
-    async def scenario() -> None:
-        one, end, order = OneAtATime(2), threading.Event(), []
-        waits = asyncio.create_task(one.result(_Client(), lambda: end.wait(60)))
-        await asyncio.sleep(0)
-        others = [asyncio.create_task(one.result(_Client(), partial(order.append, number))) for number in range(2)]
-        await asyncio.sleep(0)
-        with pytest.raises(Problem) as refused:
-            await one.result(_Client(), lambda: None)
-        assert (refused.value.status, refused.value.retry_seconds) == (503, 2)
-        end.set()
-        assert await waits
-        await asyncio.gather(*others)
-        assert order == [0, 1]
-        assert await one.result(_Client(), lambda: 7) == 7
-
-    asyncio.run(scenario())
-
-
-def test_a_search_whose_client_has_gone_is_not_made() -> None:
-    async def scenario() -> None:
-        one, end, calls, client = OneAtATime(2), threading.Event(), [], _Client()
-        waits = asyncio.create_task(one.result(_Client(), lambda: end.wait(60)))
-        await asyncio.sleep(0)
-        client.gone = True
-        with pytest.raises(Problem):
-            await one.result(client, lambda: calls.append(1))
-        end.set()
-        assert await waits
-        await one.result(_Client(), lambda: None)
-        assert calls == []
-
-    asyncio.run(scenario())
 
 
 @pytest.fixture

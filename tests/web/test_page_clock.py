@@ -15,7 +15,7 @@ from reelseek.library import Library, add
 from reelseek.media.decode import read_frames
 from reelseek.media.streams import FrameStream
 from reelseek.web.media import library_media, opaque_id
-from reelseek.web.shell import new_app
+from reelseek.web.shell import add_videos, new_app
 
 PLACES = [0.5, 1.5, 2.5, 3.5]
 SHOW = """async (address) => {
@@ -58,7 +58,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     library = Library.open(folder / "library", create=True)
     report = add(library, [folder], experts=["plain"], workers=1)
     assert not report.failed
-    app = new_app(library_media(library), token=None, host="127.0.0.1")
+    media = library_media(library)
+    app = new_app([media], token=None, host="127.0.0.1")
+    add_videos(app, media)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -87,7 +87,7 @@ def serve(films: Path) -> Iterator[Callable[[], _Serve]]:
 
 
 def _media(number: int) -> str:
-    return f"/api/videos/{opaque_id(f'film{number}.avi')}/media"
+    return f"/v1/videos/{opaque_id(f'film{number}.avi')}/media"
 
 
 def _copy(films: Path, number: int) -> Path:
@@ -113,10 +113,11 @@ def test_a_port_in_use_is_said_before_any_address(command: list[str], films: Pat
 def test_load_abandoned_copies_kills_and_two_servers(films: Path, serve: Callable[[], _Serve]) -> None:
     one = serve()
     begin = time.monotonic()
-    assert len(httpx.get(f"{one.address}/api/search?q=noise", timeout=SECONDS).json()["data"]) >= 5
+    answer = httpx.post(f"{one.address}/v1/search", json={"query": "noise"}, timeout=SECONDS)
+    assert len(answer.json()["data"]) >= 5
     first_search = time.monotonic() - begin
     begin = time.monotonic()
-    httpx.get(f"{one.address}/api/search?q=sound", timeout=SECONDS)
+    httpx.post(f"{one.address}/v1/search", json={"query": "sound"}, timeout=SECONDS)
     assert first_search < 10 * (time.monotonic() - begin) + 5  # nothing was loaded for it
     _load(one)
     one.process.kill()  # in the middle of the first copy

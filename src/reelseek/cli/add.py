@@ -8,7 +8,7 @@ import typer
 
 from reelseek.cli.cluster import OnRay, Ray, on_cluster
 from reelseek.cli.device import Device
-from reelseek.cli.show import bars, say
+from reelseek.cli.show import bars, clock, say
 from reelseek.cli.spaces import follow_library
 from reelseek.errors import UsageError
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from reelseek.search import Index
 
 __all__ = ["register", "update_indexes"]
+
+Within = Annotated[
+    list[Path] | None, typer.Option(help="Refuse files outside of this folder, also where links lead there.")
+]
 
 
 def add(
@@ -43,6 +47,7 @@ def add(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core.")] = None,
     device: Device = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
+    within: Within = None,
     ray: Ray = None,
 ) -> None:
     """Ingest, extract and index what is new. Interrupted, it goes on where it was."""
@@ -69,13 +74,33 @@ def add(
     started = time.monotonic()
     with on_cluster(ray) as cluster, Library.open(library, create=True) as opened, opened.writing(), bars() as progress:
         follow_library(opened)
-        report = add_videos(
-            opened, paths, captions=captions, media=media, experts=specs, workers=workers,
-            retry_failed=retry_failed, device=device, progress=progress, cluster=cluster,
-        )  # fmt: skip
-        index = update_indexes(opened, progress)
+        try:
+            report = add_videos(
+                opened, paths, captions=captions, media=media, experts=specs, workers=workers,
+                retry_failed=retry_failed, device=device, progress=progress, cluster=cluster,
+                within=within,
+            )  # fmt: skip
+            index = update_indexes(opened, progress)
+        except KeyboardInterrupt:
+            say(_stopped(progress.latest))
+            raise typer.Exit(130) from None
     _print_report(report, time.monotonic() - started)
     raise typer.Exit(1 if report.failed or (index is not None and index.left_out) else 0)
+
+
+def _stopped(latest: tuple[str, int, int, str] | None) -> str:
+    """What to say at Ctrl-C: what was kept, and how to go on."""
+    go_on = "the same command goes on from there"
+    if latest is None:
+        return f"stopped before anything was done; {go_on}"
+    stage, done, total, detail = latest
+    if stage != "extracting":
+        return f"stopped while {stage}, {done} of {total} done; they are kept, and {go_on}"
+    files = detail.partition(",")[0]
+    return (
+        f"stopped while extracting; what was made of {clock(done)} of {clock(total)} of video is kept ({files} whole, "
+        f"of a long one all but its last minute), and {go_on}"
+    )
 
 
 def _named_experts(experts: str | None, preset: str | None) -> list[str] | None:

@@ -22,7 +22,7 @@ def compare(
 
     from reelseek.errors import UsageError
     from reelseek.evaluation.compare import compare as paired
-    from reelseek.evaluation.compare import read_run_ranks
+    from reelseek.evaluation.compare import read_query_texts, read_run_ranks
 
     one, two = read_run_ranks(first), read_run_ranks(second)
     if set(one) != set(two):
@@ -46,8 +46,13 @@ def compare(
     ]  # fmt: skip
     print_table(["metric", "first", "second", "difference", "95 % interval", "p", "better", "worse"], rows)
     if differences:
-        shown = [*moved[:differences], *moved[-differences:]]
-        print_table(["query", "rank in first", "rank in second"], [(n, f"{one[n]:g}", f"{two[n]:g}") for n in shown])
+        texts = read_query_texts(second) | read_query_texts(first)
+        shown = list(dict.fromkeys([*moved[:differences], *moved[-differences:]]))
+        words = ["words"] if texts else []
+        print_table(
+            ["query", "rank in first", "rank in second", *words],
+            [(n, f"{one[n]:g}", f"{two[n]:g}", *([texts.get(n, "")] if texts else [])) for n in shown],
+        )
     say(f"{len(names)} queries, 10,000 paired bootstrap samples, seed 0")
 
 

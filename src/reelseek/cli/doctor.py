@@ -6,16 +6,16 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reelseek.cli.models import megabytes
-from reelseek.cli.show import print_table, say
+from reelseek.cli.show import Bar, clock, print_table, say
 from reelseek.errors import UsageError
-from reelseek.media.address import FilePath, parse_path
-from reelseek.media.local_copy import local_copy
-from reelseek.media.store import file_numbers
+
+if TYPE_CHECKING:
+    from reelseek.media.address import FilePath
 
 __all__ = ["register"]
 
@@ -33,22 +33,20 @@ def doctor(
     """Say what runs here and what does not, and why; predict the hours an ingest will take."""
     import torch
 
-    from reelseek.errors import ExpertUnavailable
-    from reelseek.experts import DEFAULT_EXPERTS, expert_faults, known_experts, load_expert
+    from reelseek.experts import DEFAULT_EXPERTS, expert_faults, known_experts
     from reelseek.media.memory import available_memory
     from reelseek.models.device import available, describe, resolve_device
 
     if preset is not None:
         raise typer.Exit(_check_preset(preset, path))
     rows = []
-    broken = False
-    for name in sorted(known_experts()):
-        try:
-            expert = load_expert(name)
-            rows.append((name, "runs", f"{expert.modality}, {expert.dim} wide"))
-        except ExpertUnavailable as error:
-            rows.append((name, "does not run", " ".join(str(error).split())))
-            broken |= name in DEFAULT_EXPERTS
+    names = sorted(known_experts())
+    with Bar("trying") as bar:
+        for done, name in enumerate(names, 1):
+            rows.append((name, *_try_expert(name)))
+            bar(done, len(names))
+    running = [name for name, state, _ in rows if state == "runs" and name in DEFAULT_EXPERTS]
+    broken = len(running) < len(DEFAULT_EXPERTS)
     rows += [(name, "does not run", reason) for name, reason in expert_faults().items()]
     print_table(["expert", "state", "about"], rows)
     _print_plugin_systems()
@@ -64,8 +62,24 @@ def doctor(
     tools.append(("espeak-ng", shutil.which("espeak-ng") or "absent: the studio films without spoken words"))
     print_table(["tool", "about"], [("python", sys.version.split()[0]), ("cores", str(os.cpu_count())), *tools])
     if path is not None:
-        _predict(path)
+        _predict(path, running)
     raise typer.Exit(1 if broken else 0)
+
+
+def _try_expert(name: str) -> tuple[str, str]:
+    """Run an expert on the clip that comes with the package: whether it runs, and what is known of it."""
+    from reelseek.errors import ExpertUnavailable
+    from reelseek.experts import load_expert
+    from reelseek.experts.sample import run_on_sample
+
+    try:
+        expert = load_expert(name)
+    except ExpertUnavailable as error:
+        return "does not run", " ".join(str(error).split())
+    run = run_on_sample(name)
+    if run.error:
+        return "does not run", " ".join(run.error.split())
+    return "runs", f"{expert.modality}, {expert.dim} wide; {run.steps} steps of a 3 s clip in {run.seconds:.2f} s"
 
 
 def _print_plugin_systems() -> None:
@@ -79,39 +93,38 @@ def _print_plugin_systems() -> None:
         print_table(["system of a package", "state", "about"], rows)
 
 
-def _predict(path: str) -> None:
-    import tempfile
-
-    from reelseek.errors import MediaError
-    from reelseek.library import Library, add
+def _predict(path: str, specs: list[str]) -> None:
+    """Print how long adding the videos of a folder takes, and which expert takes most of it."""
     from reelseek.library.collection import read_collection
-    from reelseek.media.container import probe
+    from reelseek.library.estimate import estimate_ingest
+    from reelseek.media.address import parse_path
 
     files = [entry.path for entry in read_collection([parse_path(path)]).entries if entry.path]
     if not files:
         say(f"{path} holds no video")
         return
-    sample = random.Random(0).sample(files, min(_SAMPLE, len(files)))
-    with tempfile.TemporaryDirectory() as folder, Library.open(Path(folder) / "trial", create=True) as trial:
-        add(trial, [str(file) for file in sample[:1]])  # loading models once is not what is measured
-        started = time.monotonic()
-        report = add(trial, [str(file) for file in sample])
-        spent = time.monotonic() - started
-    seconds = 0.0
-    for file in sample:
-        try:
-            with local_copy(file) as copy:
-                seconds += probe(copy).duration or 0.0
-        except MediaError:
-            continue
-    sizes = {file: _size(file) for file in files}
-    share = sum(sizes[file] for file in sample) / max(1, sum(sizes.values()))
-    hours = spent / max(share, 1e-9) / 3600
+    with Bar("measuring") as bar:
+        estimate = estimate_ingest(files, specs, progress=bar)
+    for name, reason in estimate.failed:
+        say(f"failed: {name}: {reason}")
+    if not estimate.sampled_seconds:
+        print(f"{len(files)} files: not measured, since none that was tried could be read")
+        return
+    costs = sorted(estimate.expert_seconds.items(), key=lambda cost: -cost[1])
+    rows = [(name, f"{60 * seconds:.1f}") for name, seconds in costs]
+    print_table(["work", "seconds for a minute of video"], rows)
     print(
-        f"{len(files)} files; {len(sample)} of them ({seconds:.0f} s of video) took {spent:.1f} s, "
-        f"{len(report.failed)} failed; "
-        f"all will take about {hours:.2f} hours on {os.cpu_count()} cores"
+        f"{len(files)} files, {clock(estimate.video_seconds)} of video: adding them takes about "
+        f"{_duration(estimate.seconds)} in {estimate.workers} side by side "
+        f"({estimate.samples} samples, {estimate.sampled_seconds:.0f} s of video, were measured)"
     )
+
+
+def _duration(seconds: float) -> str:
+    """A rough time in words, such as 40 s, 12 minutes or 3.5 hours."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def _check_preset(name: str, path: str | None) -> int:
@@ -161,7 +174,9 @@ def _measure_preset(specs: list[str], members: int, path: str | None) -> None:
     from reelseek.errors import MediaError
     from reelseek.experts.extract import extract, plan_workers, prepare_worker
     from reelseek.library.collection import read_collection
+    from reelseek.media.address import parse_path
     from reelseek.media.container import Limits
+    from reelseek.media.local_copy import local_copy
     from reelseek.studio import plan_films, shoot
 
     if not specs:
@@ -170,7 +185,7 @@ def _measure_preset(specs: list[str], members: int, path: str | None) -> None:
     plan, limits = plan_workers(specs), Limits().with_models(len(specs))
     with tempfile.TemporaryDirectory() as folder:
         if path is None:
-            files: list[FilePath] = [shoot(film, Path(folder)) for film in plan_films(_FILMS)]
+            files: "list[FilePath]" = [shoot(film, Path(folder)) for film in plan_films(_FILMS)]
         else:
             videos = [entry.path for entry in read_collection([parse_path(path)]).entries if entry.path]
             files = sorted(random.Random(0).sample(videos, min(_SAMPLE, len(videos))), key=_size)[:_FILMS]
@@ -200,7 +215,9 @@ def _measure_preset(specs: list[str], members: int, path: str | None) -> None:
     )
 
 
-def _size(file: FilePath) -> int:
+def _size(file: "FilePath") -> int:
+    from reelseek.media.store import file_numbers
+
     return max(0, file_numbers(file)[0])
 
 

@@ -29,7 +29,13 @@ def experiment(
     ),
     tables: Annotated[str | None, typer.Option(help="Only these tables, comma-separated.")] = None,
     full: Annotated[bool, typer.Option("--full", help="Four times as many videos and as wide models.")] = False,
-    workers: Annotated[int, typer.Option(help="Processes of one thread each; not with --ray.", min=1)] = 2,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes of one thread each (default: 2); with --ray of all nodes (default: all they lend).",
+            min=1,
+        ),
+    ] = None,
     device: Device = None,
     ray: Ray = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,

@@ -21,7 +21,7 @@ def info(
         bool, typer.Option("--verify", help="Check the database, and read every byte of every track and index again.")
     ] = False,
 ) -> None:
-    """What a library holds: videos, tracks of each expert, failures and why; with --json or --verify its digest."""
+    """What a library holds: videos, tracks by expert, failures with reasons; with --json or --verify its digest."""
     from reelseek.library import Library
     from reelseek.library.names import printable
     from reelseek.search.index import describe_indexes

@@ -7,10 +7,13 @@ import os
 import select
 import sqlite3
 import sys
+from typing import Annotated
 
 import typer
 
+import reelseek
 from reelseek.cli import (
+    accounts,
     add,
     caption,
     compare,
@@ -24,6 +27,7 @@ from reelseek.cli import (
     index,
     info,
     localize,
+    mcp,
     models,
     overlap,
     probe,
@@ -36,6 +40,8 @@ from reelseek.cli import (
     train,
     tune,
 )
+from reelseek.cli.place import with_library_first
+from reelseek.cli.progress import open_pipe
 from reelseek.cli.show import say
 from reelseek.errors import QueryError, RecipeError, ReelseekError, UsageError
 
@@ -46,10 +52,27 @@ app = typer.Typer(
     help="Find the moment in a video collection by what is seen, heard, said, written or done.",
     epilog="Begin with: reelseek add my.library ~/Videos, then: reelseek search my.library 'a dog on a beach'",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        print(f"reelseek {reelseek.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Find the moment in a video collection by what is seen, heard, said, written or done."""
+
+
 for module in (
     add,
     remove,
@@ -65,12 +88,14 @@ for module in (
     caption,
     probe,
     serve,
+    mcp,
     info,
     doctor,
     export,
     demo,
 ):
     module.register(app)
+app.add_typer(accounts.app, name="accounts")
 app.add_typer(features.app, name="features")
 app.add_typer(index.app, name="index")
 app.add_typer(models.app, name="models")
@@ -78,12 +103,27 @@ app.add_typer(data.app, name="data")
 app.add_typer(report.app, name="report")
 app.add_typer(overlap.app, name="overlap")
 app.add_typer(caption.app, name="captioner")
+_COMPLETION = "_REELSEEK_COMPLETE"  # set by a shell that asks how a line could go on
+
+
+def _summarise(group: typer.Typer) -> None:
+    """List every command with the whole first sentence of what it says of itself, else cut after 45 letters."""
+    for command in group.registered_commands:
+        if command.callback is not None and command.callback.__doc__:
+            command.short_help = " ".join(command.callback.__doc__.partition("\n\n")[0].split())
+    for inner in group.registered_groups:
+        if inner.typer_instance is not None:
+            _summarise(inner.typer_instance)
+
+
+_summarise(app)
 
 
 def main() -> None:
     """Run the command line; every expected error is one sentence on standard error."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
+        open_pipe()
         code = _run(sys.argv[1:])
         sys.stdout.flush()
     except typer.Exit as stop:
@@ -119,7 +159,9 @@ def _run(arguments: list[str]) -> int:
     """Parse and call, without typer's own way of ending: it takes every EOFError for Ctrl-D (and the command for
     stopped by its user), says nothing at Ctrl-C, and ends with 1 where whoever read the results has enough of them."""
     command = typer.main.get_command(app)
-    with command.make_context("reelseek", arguments) as context:
+    if _COMPLETION in os.environ:
+        command.main(arguments, prog_name="reelseek")  # answers the shell, and exits
+    with command.make_context("reelseek", with_library_first(command, arguments)) as context:
         command.invoke(context)
     return 0
 

@@ -1,7 +1,9 @@
 """`reelseek models`."""
 
+import sys
 from dataclasses import asdict, fields
 from inspect import cleandoc
+from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +14,10 @@ from reelseek.cli.show import print_json, print_table, say
 if TYPE_CHECKING:
     from reelseek.experts.presets import Member
 
-__all__ = ["app", "megabytes"]
+__all__ = ["SYSTEM_LISTING", "app", "list_systems", "megabytes"]
+
+SYSTEM_LISTING = Path(__file__).parents[1] / "models" / "systems" / "listing.json"
+"""What `list_systems` says without packages of others; `benchmarks/packaged/system_listing.py` writes it."""
 
 app = typer.Typer(help="Systems, and models of a hub.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -20,17 +25,7 @@ app = typer.Typer(help="Systems, and models of a hub.", no_args_is_help=True, ri
 @app.command("list", epilog="Example: reelseek models list --json")
 def list_(json: Annotated[bool, typer.Option("--json", help="One JSON line a system.")] = False) -> None:
     """The systems that can be trained or used as they are."""
-    from reelseek.errors import ModelError
-    from reelseek.models import SYSTEMS
-    from reelseek.models.systems import NOT_OFFERED
-
-    absent = NOT_OFFERED | SYSTEMS.faults()
-    offered = {}
-    for name in SYSTEMS:
-        try:
-            offered[name] = _description(name)
-        except ModelError as error:  # a plug-in that loads and cannot be built
-            absent[name] = str(error)
+    offered, absent = _listed() or list_systems()
     if json:
         for description in offered.values():
             print_json(description)
@@ -50,6 +45,36 @@ def list_(json: Annotated[bool, typer.Option("--json", help="One JSON line a sys
     print_table(["system", "use", "parameters", "paper"], rows)
     for name, reason in absent.items():
         print(f"not offered: {name}: {' '.join(reason.split())}")
+
+
+def list_systems() -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Describe the systems that can be used here, by name, and say why others cannot."""
+    from reelseek.errors import ModelError
+    from reelseek.models import SYSTEMS
+    from reelseek.models.systems import NOT_OFFERED
+
+    absent = NOT_OFFERED | SYSTEMS.faults()
+    offered = {}
+    for name in SYSTEMS:
+        try:
+            offered[name] = _description(name)
+        except ModelError as error:  # a plug-in that loads and cannot be built
+            absent[name] = str(error)
+    return offered, absent
+
+
+def _listed() -> tuple[dict[str, dict[str, Any]], dict[str, str]] | None:
+    """What `list_systems` says of Reelseek's own systems, without the seconds that importing them takes.
+
+    None where there are others: of installed packages, or of a script that has imported the registry.
+    """
+    from reelseek.plugins import find_plugins
+
+    if "reelseek.models.systems" in sys.modules:
+        return None
+    listing = loads(SYSTEM_LISTING.read_text("utf-8"))
+    plugins = find_plugins("reelseek.systems", listing["offered"])
+    return None if plugins.usable or plugins.faults else (listing["offered"], listing["absent"])
 
 
 def _description(name: str) -> dict[str, Any]:
@@ -138,12 +163,22 @@ def _recipe(name: str) -> str:
 
     from reelseek.errors import UsageError
     from reelseek.models import SYSTEMS
+    from reelseek.training.recipe import read_settings
 
     system = SYSTEMS[name]
     if not system.trained:
         raise UsageError(f"{name} is used as it is, and has no recipe")
-    text = tomli_w.dumps({"model": {"system": name, **_settings(name)}, "train": dict(system.schedule)})
-    return f"# {system.paper}\n# {system.composition}\n\n{text}"
+    recipe: dict[str, Any] = {"model": {"system": name, **_settings(name)}, "train": dict(system.schedule)}
+    comments = [system.paper, system.composition]
+    if system.published:
+        published = read_settings(system.published)
+        text = published["model"].pop("text", {})
+        published["train"].pop("text_dropout", None)  # of a text encoder that this machine may not have
+        recipe = {**published, "model": {**recipe["model"], **published["model"], "system": name}}
+        comments.append(f"Published settings: {system.published}; train them with `reelseek train {system.published}`")
+        if "encoder" in text:
+            comments.append(f"There model.text.encoder is {text['encoder']!r}; here it is the packaged one.")
+    return "".join(f"# {line}\n" for line in comments) + "\n" + tomli_w.dumps(recipe)
 
 
 @app.command(

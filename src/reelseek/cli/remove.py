@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from reelseek.cli.add import update_indexes
+from reelseek.cli.show import counted
 from reelseek.errors import UsageError
 
 __all__ = ["register"]
@@ -28,10 +29,10 @@ def remove(
     index = None
     with Library.open(library) as opened:
         if expert:
-            print(f"erased {opened.remove_expert(expert)} tracks of {expert}")
+            print(f"erased {counted(opened.remove_expert(expert), 'track')} of {expert}")
         elif videos:
             removed = opened.remove(videos, erase=lambda ids: erase_videos(opened, ids))
-            print(f"forgot {len(removed)} videos")
+            print(f"forgot {counted(len(removed), 'video')}")
         if compact:
             opened.compact()
             print("rewrote the database and all shards with bytes of no track")

@@ -145,7 +145,7 @@ def curves(
 
 
 @app.command(
-    epilog="Example: reelseek report saturation recipes/mmt.toml msrvtt/train lsmdc/train --examples 500,1000,2000 "
+    epilog="Example: reelseek report saturation mmt msrvtt/train lsmdc/train --examples 500,1000,2000 "
     "--library my.library --out sizes"
 )
 def saturation(

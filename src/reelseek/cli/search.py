@@ -22,6 +22,22 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 
+_Without = Annotated[
+    list[str] | None, typer.Option(help="Leave out a modality or expert: videos are embedded without it.")
+]
+_Weights = Annotated[list[str] | None, typer.Option(help="Weigh a modality or expert: ocr=2; 0 leaves it out.")]
+_Filter = Annotated[
+    str, typer.Option(help="Which videos count: folder:holiday before:2020 has:speech -name:old longer:90s.")
+]
+_Like = Annotated[
+    list[str] | None,
+    typer.Option(help="Nearer to an example: VIDEO@12-18 of the library (then :MODALITY), a picture, or footage."),
+]
+_Curve = Annotated[
+    Path | None, typer.Option(help="With --video: draw its similarity, OUT.png and OUT.svg, or a page OUT.html.")
+]
+
+
 def search(
     library: Annotated[Path, typer.Argument(help="Folder of the library.")],
     query: Annotated[
@@ -30,16 +46,16 @@ def search(
     k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 10,
     group_by: Annotated[str, typer.Option(help="moment or video.")] = "moment",
     model: Annotated[str, typer.Option(help="A model's folder, or concepts.")] = "concepts",
-    without: Annotated[
-        list[str] | None, typer.Option(help="Leave out a modality or expert: videos are embedded without it.")
-    ] = None,
-    weights: Annotated[
-        list[str] | None, typer.Option(help="Weigh a modality or expert: ocr=2; 0 leaves it out.")
-    ] = None,
+    without: _Without = None,
+    weights: _Weights = None,
+    filter: _Filter = "",
+    offset: Annotated[int, typer.Option(min=0, help="Step over so many hits, for the next page.")] = 0,
+    like: _Like = None,
+    unlike: Annotated[list[str] | None, typer.Option(help="Less like an example.")] = None,
+    then: Annotated[str | None, typer.Option(help="What must follow in the same video.")] = None,
+    within_seconds: Annotated[float, typer.Option(help="How soon, with --then.")] = 30.0,
     video: Annotated[str | None, typer.Option(help="Look only inside this video, second by second.")] = None,
-    curve: Annotated[
-        Path | None, typer.Option(help="With --video: draw its similarity, OUT.png and OUT.svg, or a page OUT.html.")
-    ] = None,
+    curve: _Curve = None,
     why_not: Annotated[str | None, typer.Option(help="Explain why this video is not higher.")] = None,
     queries: Annotated[Path | None, typer.Option(help="A file: one query a line, or id<TAB>query.")] = None,
     run: Annotated[Path | None, typer.Option(help="Write a TREC run here.")] = None,
@@ -48,16 +64,14 @@ def search(
     json: Annotated[bool, typer.Option("--json", help="One JSON line a hit.")] = False,
 ) -> None:
     """Find moments. A query that begins with '-' comes after '--'."""
-    _check_query(query, queries, group_by)
-    if curve is not None and (video is None or query is None):
-        raise UsageError("--curve draws one query inside one video; name it with --video")
-    check_figure(curve)
-    if why_not is not None and query is None:
-        raise UsageError("--why-not explains one query; give it instead of --queries")
+    examples = bool(like or unlike)
+    _check_query(query, queries, group_by, examples=examples)
+    _check_inside(query, video, why_not, curve, whole_library=examples or then is not None or offset > 0)
     from reelseek.library import Library
-    from reelseek.search import Searcher
+    from reelseek.search import Searcher, Then
+    from reelseek.search.examples import parse_example
 
-    options: dict[str, Any] = {"without": without or [], "weights": _weights(weights or [])}
+    options: dict[str, Any] = {"without": without or [], "weights": _weights(weights or []), "filter": filter}
     with Library.open(library) as opened, Bar("embedding") as bar:
         follow_library(opened)
         searcher = Searcher(opened, model, device=named_device(device), exact=exact, progress=bar)
@@ -65,37 +79,77 @@ def search(
         if why_not is not None:
             _explain(searcher, query or "", why_not, options, json)
             return
+        shown: dict[str, Any] = {
+            name: [parse_example(text, opened) for text in texts or ()]
+            for name, texts in (("like", like), ("unlike", unlike))
+        }
+        follows = None if then is None else Then(then, within_seconds)
+        of_library = {"offset": offset, "group_by": group_by, "then": follows, **shown}
+        answer = _answerer(searcher, {"k": k, **options}, of_library, video, curve)
 
-        def answer(query_id: str, text: str) -> "list[Hit]":
-            if video is None:
-                return searcher.search(text, k=k, group_by=group_by, query_id=query_id, **options)  # type: ignore[arg-type]
-            inside = searcher.within(text, video, k=k, query_id=query_id, **options)
-            if curve is not None:
-                _draw(inside, curve, opened)
-            return list(inside.hits)
+        def notes(text: str) -> list[str]:
+            return searcher.notes(text, filter=filter, **shown)
 
-        hits, failed = _answer_all(searcher, answer, query, queries, json)
+        hits, failed = _answer_all(searcher, answer, notes, query, queries, json)
     if run is not None:
         _write_run(run, hits, group_by, model)
     if not json:
-        _show(hits, several=query is None)
+        _show(hits, several=queries is not None)
     missing = searcher.index.left_out or searcher.index.damaged
     raise typer.Exit(1 if failed or missing or searcher.left_out else 0)
 
 
-def _check_query(query: str | None, queries: Path | None, group_by: str) -> None:
-    if (query is None) == (queries is None):
-        raise UsageError("give one query, or a file of them with --queries")
+def _check_query(query: str | None, queries: Path | None, group_by: str, *, examples: bool) -> None:
+    if (query is not None and queries is not None) or (query is None and queries is None and not examples):
+        raise UsageError("give one query, or a file of them with --queries, or an example with --like")
     if group_by not in ("moment", "video"):
         raise UsageError(f"--group-by is {group_by!r}; wanted moment or video")
 
 
+def _check_inside(
+    query: str | None, video: str | None, why_not: str | None, curve: Path | None, *, whole_library: bool
+) -> None:
+    """Refuse what cannot be asked of one video, or without a query."""
+    if curve is not None and (video is None or query is None):
+        raise UsageError("--curve draws one query inside one video; name it with --video")
+    check_figure(curve)
+    if why_not is not None and query is None:
+        raise UsageError("--why-not explains one query; give it instead of --queries")
+    if whole_library and (video is not None or why_not is not None):
+        raise UsageError("--like, --unlike, --then and --offset search the library; leave --video and --why-not away")
+
+
 Answer = Callable[[str, str], "list[Hit]"]
+Notes = Callable[[str], list[str]]
 
 
-def _answer_one(searcher: "Searcher", answer: Answer, text: str, json: bool, query_id: str = "1") -> "list[Hit]":
+def _answerer(
+    searcher: "Searcher", options: dict[str, Any], of_library: dict[str, Any], video: str | None, curve: Path | None
+) -> Answer:
+    """What answers a query by its id and its text: the library, or one video, whose curve may be drawn.
+
+    Args:
+        of_library: options of a search in the library alone.
+    """
+
+    def answer(query_id: str, text: str) -> "list[Hit]":
+        if video is None:
+            return searcher.search(text, query_id=query_id, **options, **of_library)
+        inside = searcher.within(text, video, query_id=query_id, **options)
+        if curve is not None:
+            _draw(inside, curve, searcher.library)
+        return list(inside.hits)
+
+    return answer
+
+
+def _answer_one(
+    searcher: "Searcher", answer: Answer, notes: Notes, text: str, json: bool, query_id: str = "1"
+) -> "list[Hit]":
     """The hits of a query, printed if as JSON; what of it the model cannot read is said."""
     hits = answer(query_id, text)
+    for note in notes(text):
+        say(f"note: {note}")
     if words := searcher.unread(text):
         say(f"{words!r} is matched word for word only: the model cannot read it; it reads {_reads(searcher)}")
     if json:
@@ -105,16 +159,16 @@ def _answer_one(searcher: "Searcher", answer: Answer, text: str, json: bool, que
 
 
 def _answer_all(
-    searcher: "Searcher", answer: Answer, query: str | None, queries: Path | None, json: bool
+    searcher: "Searcher", answer: Answer, notes: Notes, query: str | None, queries: Path | None, json: bool
 ) -> "tuple[list[Hit], int]":
     """The hits of one query or of a file of them, and how many of these could not be answered."""
     if query is not None or queries is None:
-        return _answer_one(searcher, answer, query or "", json), 0
+        return _answer_one(searcher, answer, notes, query or "", json), 0
     hits: list[Hit] = []
     failed = 0
     for query_id, text in _read_queries(queries):
         try:
-            hits += _answer_one(searcher, answer, text, json, query_id)
+            hits += _answer_one(searcher, answer, notes, text, json, query_id)
         except QueryError as error:
             say(f"failed: query {query_id}: {error}")
             failed += 1
@@ -182,7 +236,7 @@ def _show(hits: "list[Hit]", *, several: bool) -> None:
     rows = []
     for hit in hits:
         why = "; ".join(f"{w.modality} {w.gave:+.2f}{f': {w.matched[:48]}' if w.matched else ''}" for w in hit.why[:3])
-        sure = "" if hit.confidence is None else f"{hit.confidence:.0%}"
+        sure = "" if hit.confidence is None else f"{hit.confidence:.0%} {hit.strength}"
         first = [f"{hit.query_id} {hit.query}"] if several else []
         rows.append([*first, hit.video, f"{clock(hit.start)}-{clock(hit.end)}", f"{hit.similarity:.3f}", sure, why])
     print_table([*(["query"] if several else []), "video", "moment", "similarity", "confidence", "why"], rows)

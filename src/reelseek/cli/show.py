@@ -3,23 +3,17 @@
 import json
 import re
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
+if TYPE_CHECKING:  # rich is imported where something is shown, since many commands show no more than a line
+    from rich.progress import Progress, ProgressColumn
 
-__all__ = ["Bar", "bars", "clock", "print_json", "print_table", "say"]
+from reelseek.cli.progress import pipe
+
+__all__ = ["Bar", "Bars", "bars", "clock", "counted", "print_json", "print_table", "say"]
 
 
 _NUMBER = re.compile(r"[-+\[(]?[\d.,:%±\s+\-\]e∞]*$")
@@ -37,6 +31,9 @@ def print_json(value: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
     """A table on standard output; columns of numbers are aligned at their right, columns of words at their left."""
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
         numbers = index > 0 and all(_NUMBER.match(str(row[index])) for row in rows)
@@ -45,6 +42,15 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
         table.add_row(*(str(cell) for cell in row))
     width = None if sys.stdout.isatty() else 1000  # a file has no edge to fold at
     Console(width=width, markup=False, highlight=False).print(table)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "video"), counted(2, "video")
+    ('1 video', '2 videos')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def clock(seconds: float | None) -> str:
@@ -56,36 +62,62 @@ def clock(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _columns() -> tuple[ProgressColumn, ...]:
+def _columns() -> "tuple[ProgressColumn, ...]":
+    from rich.progress import BarColumn, TextColumn
+
     return (
         TextColumn("{task.description:>10}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        BarColumn(bar_width=16),
+        TextColumn("{task.fields[amount]}"),
+        TextColumn("{task.fields[end]}"),
         TextColumn("{task.fields[detail]}", markup=False),
     )
+
+
+_IN_SECONDS = ("extracting",)  # stages whose work is counted in seconds of video
+_TOLD_AFTER = 5.0  # seconds, before which a rate says little
+
+
+def _fields(stage: str, done: int, total: int, elapsed: float, began_with: int = 0) -> dict[str, Any]:
+    """What stands beside a bar: how much is done, and when the rest will be.
+
+    Args:
+        elapsed: seconds since `began_with` was done.
+    """
+    amount = f"{clock(done)} of {clock(total)}" if stage in _IN_SECONDS else f"{done}/{total}"
+    end = ""
+    if began_with < done < total and elapsed >= _TOLD_AFTER:
+        rest = (total - done) * elapsed / (done - began_with)
+        end = f"{clock(rest)} left, until {time.strftime('%H:%M', time.localtime(time.time() + rest))}"
+    return {"amount": amount, "end": end}
 
 
 class Bar:
     """A progress bar on standard error, shown between the first call and the one that completes it.
 
-    Standard output is left alone meanwhile, and nothing is shown where standard error is no terminal.
+    Standard output is left alone meanwhile, and nothing is shown where standard error is no terminal. A program that
+    reads progress (`reelseek.cli.progress`) gets it as well.
     """
 
     def __init__(self, description: str) -> None:
         self._description = description
-        self._progress: Progress | None = None
+        self._progress: "Progress | None" = None
 
     def __call__(self, done: int, total: int) -> None:
-        if self._progress is None:
+        if (lines := pipe()) is not None:
+            lines.write(self._description, done, total)
+        if self._progress is None and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import Progress
+
             console = Console(stderr=True)
-            self._progress = Progress(
-                *_columns(), console=console, transient=True, redirect_stdout=False, disable=not console.is_terminal
-            )
+            self._progress = Progress(*_columns(), console=console, transient=True, redirect_stdout=False)
             self._progress.start()
-            self._task = self._progress.add_task(self._description, total=total, detail="")
-        self._progress.update(self._task, completed=done)
+            self._task = self._progress.add_task(self._description, total=total, detail="", amount="", end="")
+            self._started = time.monotonic()
+        if self._progress is not None:
+            fields: dict[str, Any] = _fields(self._description, done, total, time.monotonic() - self._started)
+            self._progress.update(self._task, completed=done, **fields)
         if done >= total:
             self._stop()
 
@@ -101,20 +133,36 @@ class Bar:
             self._progress = None
 
 
-class _Bars:
-    def __init__(self, progress: Progress) -> None:
+class Bars:
+    """Progress bars, one a stage.
+
+    Attributes:
+        latest: stage, done, total and detail of the last call.
+    """
+
+    def __init__(self, progress: "Progress") -> None:
+        self.latest: tuple[str, int, int, str] | None = None
         self._progress = progress
-        self._tasks: dict[str, Any] = {}
+        self._tasks: dict[str, tuple[Any, float, int]] = {}  # each with when it began, and what was done by then
 
     def __call__(self, stage: str, done: int, total: int, detail: str) -> None:
+        self.latest = stage, done, total, detail
+        if (lines := pipe()) is not None:
+            lines.write(stage, done, total, detail)
         if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, total=total or None, detail="")
-        self._progress.update(self._tasks[stage], completed=done, detail=detail[-40:])
+            task = self._progress.add_task(stage, total=total or None, detail="", amount="", end="")
+            self._tasks[stage] = task, time.monotonic(), done
+        task, began, began_with = self._tasks[stage]
+        fields: dict[str, Any] = _fields(stage, done, total, time.monotonic() - began, began_with)
+        self._progress.update(task, completed=done, detail=detail[-40:], **fields)
 
 
 @contextmanager
-def bars() -> Iterator[_Bars]:
+def bars() -> Iterator[Bars]:
     """Progress bars on standard error, one a stage, called with stage, done, total and detail."""
+    from rich.console import Console
+    from rich.progress import Progress
+
     console = Console(stderr=True)
     with Progress(*_columns(), console=console, transient=not console.is_terminal) as progress:
-        yield _Bars(progress)
+        yield Bars(progress)

@@ -18,7 +18,7 @@ __all__ = ["register", "seed_numbers"]
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A TOML recipe, such as recipes/mmt.toml.")],
+    recipe: Annotated[Path, typer.Argument(help="A TOML recipe: a file, or the name of a packaged one, such as mmt.")],
     library: Annotated[Path, typer.Option(help="Folder of the library to learn from.")],
     out: Annotated[Path, typer.Option(help="Folder for the model; a run that was stopped there goes on.")],
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change the recipe: section.key=value.")] = None,
@@ -113,4 +113,4 @@ def seed_numbers(seeds: str) -> list[int]:
 
 
 def register(app: typer.Typer) -> None:
-    app.command(epilog="Example: reelseek train recipes/mmt.toml --library my.library --out my.model")(train)
+    app.command(epilog="Example: reelseek train mmt --library my.library --out my.model")(train)

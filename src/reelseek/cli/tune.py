@@ -13,8 +13,12 @@ __all__ = ["register"]
 
 
 def tune(
-    recipe: Annotated[Path, typer.Argument(help="A TOML recipe, such as recipes/crossclr.toml.")],
-    ranges: Annotated[Path, typer.Option(help="TOML: settings with ranges, such as recipes/ranges/crossclr.toml.")],
+    recipe: Annotated[
+        Path, typer.Argument(help="A TOML recipe: a file, or the name of a packaged one, such as crossclr.")
+    ],
+    ranges: Annotated[
+        Path, typer.Option(help="TOML: settings with ranges; a file, or a packaged one, such as ranges/crossclr.")
+    ],
     library: Annotated[Path, typer.Option(help="Folder of the library to learn from.")],
     out: Annotated[Path, typer.Option(help="Folder for the trials; a search that was stopped there goes on.")],
     trials: Annotated[int, typer.Option(help="How many recipes are tried.", min=1)] = 20,
@@ -55,6 +59,5 @@ def _short(value: object) -> str:
 def register(app: typer.Typer) -> None:
     app.command(
         cls=OnRay,
-        epilog="Example: reelseek tune recipes/crossclr.toml --ranges recipes/ranges/crossclr.toml "
-        "--library my.library --out my.search",
+        epilog="Example: reelseek tune crossclr --ranges ranges/crossclr --library my.library --out my.search",
     )(tune)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -63,8 +64,9 @@ class Cluster:
         Raises:
             ClusterError: they differ; names the nodes.
         """
-        self._agreement = self._agreement.extended(read)
-        Agreement.on(read).check(self.nodes())
+        agreement = Agreement.on(read)
+        agreement.check(self.nodes())
+        self._agreement = self._agreement.extended(agreement)
 
     def device(self, name: str | None) -> str:
         """Resolve a device's name for the nodes: `cpu` or `cuda`.
@@ -114,22 +116,42 @@ class Cluster:
         workers: int | None = None,
         prepare: Callable[[], None] | None = None,
         resources: Resources = Resources(),
-        files: Callable[[Item], Sequence[Path]] = lambda _: (),
     ) -> Iterator[tuple[Item, Result]]:
         """Run a function over items in the actors themselves; yields each with its result as they finish.
+
+        Args:
+            items: read a little ahead of the actors.
+            workers: at most so many actors; None takes as many as the nodes lend.
 
         Raises:
             Exception: the error of the first item that failed.
         """
+        with self.mapping(function, workers=workers, prepare=prepare, resources=resources) as run:
+            yield from run(items)
+
+    @contextmanager
+    def mapping(
+        self,
+        function: Callable[[Item], Result],
+        *,
+        workers: int | None = None,
+        prepare: Callable[[], None] | None = None,
+        resources: Resources = Resources(),
+    ) -> "Iterator[Callable[[Iterable[Item]], Iterator[tuple[Item, Result]]]]":
+        """Open what `map` does, for several calls that share the actors: starting one takes seconds."""
         job = Job(function, None, prepare, _environment())
         pool: ActorPool[Item, Result] = ActorPool(
-            job, agreement=self._agreement, resources=resources, most=workers, files=files
+            job, agreement=self._agreement, resources=resources, most=workers, files=lambda _: ()
         )
-        with pool:
+
+        def run(items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
             for item, outcome in pool.map(items):
                 if isinstance(outcome, Exception):
                     raise outcome
                 yield item, outcome
+
+        with pool:
+            yield run
 
 
 def _environment() -> dict[str, str]:

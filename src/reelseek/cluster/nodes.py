@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Self
 
 from reelseek.errors import ClusterError
@@ -70,9 +70,9 @@ class Agreement:
         """Read the facts of this machine."""
         return cls(readers, _all_of(readers)())
 
-    def extended(self, reader: Reader) -> "Agreement":
-        """Return an agreement on more facts."""
-        return replace(self, readers=(*self.readers, reader), expected={**self.expected, **reader()})
+    def extended(self, other: "Agreement") -> "Agreement":
+        """Return an agreement on the facts of both."""
+        return Agreement((*self.readers, *other.readers), {**self.expected, **other.expected})
 
     def start(self, node: Node) -> Any:
         """Begin to read a node's facts; returns the reference of the answer."""

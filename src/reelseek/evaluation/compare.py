@@ -12,7 +12,15 @@ import numpy.typing as npt
 from reelseek.errors import CollectionError, UsageError
 from reelseek.library.texts import read_lines
 
-__all__ = ["Comparison", "compare", "qrels_path", "read_run_ranks", "write_run"]
+__all__ = [
+    "Comparison",
+    "compare",
+    "qrels_path",
+    "read_query_texts",
+    "read_run_ranks",
+    "write_query_texts",
+    "write_run",
+]
 
 Array = npt.NDArray[np.float64]
 METRICS: dict[str, Callable[[Array], Array]] = {
@@ -108,6 +116,26 @@ def write_run(
             for rank, document in enumerate(order, 1):  # nine digits tell all scores of float32 apart
                 run.write(f"{query}{row} Q0 {names[document]} {rank} {scores[row, document]:.9g} {tag}\n")
             qrels.writelines(f"{query}{row} 0 {names[answer]} 1\n" for answer in answers)
+
+
+def write_query_texts(path: Path, texts: Mapping[int, str], *, query: str = "q") -> None:
+    """Write the words of a run's queries next to it, a line each: the query's name, a tab, and its words."""
+    lines = [f"{query}{row}\t{' '.join(text.split())}\n" for row, text in texts.items()]
+    texts_path(path).write_text("".join(lines), "utf-8", errors="surrogateescape")
+
+
+def texts_path(run: Path) -> Path:
+    """Where the words of a run's queries are."""
+    return run.with_name(f"{run.name}.queries")
+
+
+def read_query_texts(path: Path) -> dict[str, str]:
+    """Read the words of a run's queries by their names; none where they were not written."""
+    try:
+        lines = texts_path(path).read_text("utf-8", errors="replace").splitlines()
+    except OSError:
+        return {}
+    return dict(line.split("\t", 1) for line in lines if "\t" in line)
 
 
 def read_run_ranks(path: Path) -> dict[str, float]:

@@ -1,14 +1,18 @@
 """Pages in HTML: the templates of this package, with every value escaped."""
 
 from functools import cache
+from typing import TYPE_CHECKING
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 __all__ = ["render_page"]
 
 
 @cache
-def _templates() -> Environment:
+def _templates() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # few commands write pages
+
     templates = Environment(
         loader=PackageLoader("reelseek.evaluation"),
         autoescape=True,

@@ -11,14 +11,16 @@ Learning rates are selected on validation clips of a world whose seed no reporte
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
+from itertools import chain, compress
 from multiprocessing import get_context
+from operator import not_
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from reelseek.errors import UsageError
 from reelseek.experiments.experiment import Arm, Experiment, Result, View
 from reelseek.experiments.worlds import WORDS, world_library
 from reelseek.library import Library
-from reelseek.library.elsewhere import Files, read_files, require_library, run_in_folder, write_files
+from reelseek.library.cluster_work import Files, read_files, require_library, run_in_folder, write_files
 from reelseek.library.files import write_whole
 from reelseek.library.tokens import TokenReader
 from reelseek.models.device import device_of, load_on_device, resolve_device
@@ -43,6 +45,7 @@ from reelseek.training.measure import write_measured
 __all__ = ["COMMON", "TUNING_SEED", "home_of", "run_experiment", "source_of"]
 
 TUNING_SEED = 0
+_WORKERS = 2
 COMMON: dict[str, Any] = {
     "train": {
         "epochs": 20, "batch": 64, "optimizer": "adamw", "schedule": "cosine", "warmup": 1, "metric": "geometric_mean",
@@ -57,7 +60,7 @@ def run_experiment(
     seeds: Sequence[int],
     *,
     features: Path | None = None,
-    workers: int = 2,
+    workers: int | None = None,
     device: str | torch.device | None = None,
     cluster: Cluster | None = None,
     progress: Progress = lambda *_: None,
@@ -66,7 +69,7 @@ def run_experiment(
 
     Args:
         features: a library of real features instead of the worlds. An arm's experts are taken by name or by modality.
-        workers: number of processes, of one thread each.
+        workers: number of processes, of one thread each; None takes two, and of a cluster as many as its nodes lend.
         device: where models train and are evaluated, see `resolve_device`; all processes share it.
         cluster: whose nodes train and evaluate instead; each reads `features` at its path.
 
@@ -86,7 +89,9 @@ def run_experiment(
         for level in _levels(arms):
             for kind in ("tune", "seeds"):
                 jobs = [job for arm in level for job in _jobs(arm, kind, seeds, where)]
-                for message in run(jobs):
+                is_stored = list(map(_is_stored, jobs))
+                stored = map(_describe, compress(jobs, is_stored))
+                for message in chain(stored, run(list(compress(jobs, map(not_, is_stored))))):
                     done += 1
                     progress("training", done, total, message)
     return {arm.key: [_result(where.home(arm) / f"seed-{seed}") for seed in seeds] for arm in arms}
@@ -94,17 +99,20 @@ def run_experiment(
 
 @contextmanager
 def _runner(
-    where: "_Where", workers: int, device: str | torch.device | None, cluster: Cluster | None
+    where: "_Where", workers: int | None, device: str | torch.device | None, cluster: Cluster | None
 ) -> "Iterator[Callable[[Sequence[_Job]], Iterator[str]]]":
     """What runs jobs side by side and yields their messages as they finish: processes, or nodes of a cluster."""
     if cluster is not None:
         if where.features is not None:
             require_library(cluster, where.features)
         place = cluster.device(None if device is None else str(device))
-        yield partial(_run_on, cluster, place)
+        resources = Resources(gpu=place != "cpu")
+        prepare = partial(_start_worker, place)
+        with cluster.mapping(_job_on_node, workers=workers, prepare=prepare, resources=resources) as run:
+            yield partial(_run_on, run)
         return
     place = str(resolve_device(device))
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (place,)) as pool:
+    with ProcessPoolExecutor(workers or _WORKERS, get_context("spawn"), _start_worker, (place,)) as pool:
         try:
             yield lambda jobs: (done.result() for done in as_completed([pool.submit(_job, *job) for job in jobs]))
         except BaseException:  # finished jobs stay on disk; no further job is started
@@ -155,6 +163,8 @@ def _start_worker(device: str) -> None:
 
 
 _Job = tuple[Arm, _Where, int, float, str]
+_JobWithFiles = tuple[_Job, Files]
+_RunOnNodes = Callable[[Iterable[_JobWithFiles]], Iterator[tuple[_JobWithFiles, tuple[str, Files]]]]
 
 
 def _levels(arms: Sequence[Arm]) -> Iterator[list[Arm]]:
@@ -183,13 +193,13 @@ def _best_rate(arm: Arm, home: Path) -> float:
 
 
 def _job(arm: Arm, where: _Where, seed: int, rate: float, name: str) -> str:
-    """Train and evaluate one arm with one seed, unless an earlier run has stored it; return a name for messages."""
-    folder = where.home(arm) / name
-    message = f"{arm.name}, {name}"
-    views = arm.views if name.startswith("seed") else ()
-    stored = _result(folder) if (folder / "result.json").is_file() else {"views": {}}
-    if len(stored) > 1 and (arm.measure is not None or {view.name for view in views} <= set(stored["views"])):
+    """Train and evaluate one arm with one seed, as far as no earlier run has stored it; return a name for messages."""
+    job = (arm, where, seed, rate, name)
+    message = _describe(job)
+    if _is_stored(job):
         return message
+    folder, views = where.home(arm) / name, _views(arm, name)
+    stored = _stored_result(folder)
     began = time.perf_counter()
     if arm.measure is not None:
         origin: dict[str, Any] = {}
@@ -213,12 +223,31 @@ def _job(arm: Arm, where: _Where, seed: int, rate: float, name: str) -> str:
     return message
 
 
-def _run_on(cluster: Cluster, device: str, jobs: Sequence[_Job]) -> Iterator[str]:
-    """Run jobs on a cluster; this process writes what they made."""
-    items = [(job, _inputs(job)) for job in jobs]
-    resources = Resources(gpu=device != "cpu")
-    outcomes = cluster.map(_job_on_node, items, prepare=partial(_start_worker, device), resources=resources)
-    for (job, _), (message, files) in outcomes:
+def _describe(job: _Job) -> str:
+    arm, *_, name = job
+    return f"{arm.name}, {name}"
+
+
+def _views(arm: Arm, name: str) -> tuple[View, ...]:
+    """What a job evaluates; nothing in the world in which rates are selected."""
+    return arm.views if name.startswith("seed") else ()
+
+
+def _stored_result(folder: Path) -> dict[str, Any]:
+    return _result(folder) if (folder / "result.json").is_file() else {"views": {}}
+
+
+def _is_stored(job: _Job) -> bool:
+    """Whether an earlier run has stored everything that a job computes."""
+    arm, where, _, _, name = job
+    stored = _stored_result(where.home(arm) / name)
+    evaluated = {view.name for view in _views(arm, name)} <= set(stored["views"])
+    return len(stored) > 1 and (arm.measure is not None or evaluated)
+
+
+def _run_on(run: _RunOnNodes, jobs: Sequence[_Job]) -> Iterator[str]:
+    """Run jobs on a cluster; this process reads what each needs when its turn comes, and writes what it made."""
+    for (job, _), (message, files) in run((job, _inputs(job)) for job in jobs):
         out = job[1].out
         write_files(out, files, last=[name for name in files if name.endswith("/result.json")])
         yield message
@@ -239,7 +268,7 @@ def _inputs(job: _Job) -> Files:
     return files
 
 
-def _job_on_node(item: tuple[_Job, Files]) -> tuple[str, Files]:
+def _job_on_node(item: _JobWithFiles) -> tuple[str, Files]:
     """Run a job in a folder of this node; the world that it builds there is not returned."""
     (arm, where, seed, rate, name), inputs = item
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from reelseek.errors import ExpertUnavailable, ReelseekError
 from reelseek.experts.encoder import Encoder, rows_per_batch
 
 __all__ = ["Models", "Piece", "PieceQueue", "serve_pieces"]
@@ -161,6 +162,8 @@ class Models:
     def launch(self, pieces: Sequence[Piece]) -> "Launched":
         """Start the forward pass of pieces that fit into one batch."""
         encoder = self._encoders[pieces[0].spec]
+        if encoder.spec in self.errors:  # a server that was started anew, with less memory or other files than before
+            raise ExpertUnavailable(self.errors[encoder.spec])
         with torch.inference_mode():
             rows = self._rows(encoder, self._models[encoder.spec], self._inputs(pieces))
             if self._copies is None:
@@ -313,7 +316,7 @@ def _fail(models: Models, pieces: Sequence[Piece], error: Exception) -> None:
     elif "CUDA error" in str(error):  # after which this process can compute nothing more
         os._exit(1)
     else:
-        message = f"{type(error).__name__}: {error}"
+        message = str(error) if isinstance(error, ReelseekError) else f"{type(error).__name__}: {error}"
     for piece in pieces:
         if len(pieces) == 1 or isinstance(error, torch.OutOfMemoryError):
             piece.answer(message)

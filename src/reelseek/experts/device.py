@@ -11,7 +11,7 @@ import torch
 
 from reelseek.errors import UsageError
 
-__all__ = ["available", "resolve_device"]
+__all__ = ["available", "free_memory", "resolve_device"]
 
 
 def available() -> list[str]:
@@ -19,6 +19,15 @@ def available() -> list[str]:
     gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     metal = ["mps"] if torch.backends.mps.is_available() else []
     return [*gpus, *metal, "cpu"]
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Free bytes of an accelerator; None where nobody can say."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    return None
 
 
 def resolve_device(name: "str | torch.device | None" = None) -> torch.device:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable, FeatureError
-from reelseek.media.decode import DECODE_VERSION
-from reelseek.media.streams import FrameBatch, Stream
+from reelseek.media.streams import DECODE_VERSION, FrameBatch, Stream
 
 __all__ = [
     "MODALITIES",
@@ -88,7 +87,8 @@ class Expert(Protocol):
     `likeliest`), tells people what an expert saw whose values have names. `prepare()` loads its weights, once a worker
     process and before that process's memory is limited. One that computes with PyTorch may have `to(device)`, which
     moves its model: a worker process calls it once, before its first video, if extraction is to run on an accelerator.
-    One whose forward pass is an `encoder` (`reelseek.experts.encoder`) can leave that to a model server.
+    One whose forward pass is an `encoder` (`reelseek.experts.encoder`) can leave that to a model server. One whose
+    sessions are `reelseek.experts.parts.Resumable` is not run anew over a long video whose pass was interrupted.
     """
 
     @property
@@ -204,6 +204,21 @@ class PerFrame:
         self._encode, self._dim, self._describe = encode, dim, describe
         self._rows: list[npt.NDArray[np.float16] | Callable[[], npt.NDArray[Any]]] = []
         self._cells: list[npt.NDArray[np.float64]] = []
+        self._saved = 0  # batches of rows
+
+    def save_part(self) -> dict[str, npt.NDArray[Any]]:
+        """See `reelseek.experts.parts.Resumable`."""
+        self._rows = [(rows() if callable(rows) else rows).astype(np.float16) for rows in self._rows]
+        new = slice(self._saved, None)
+        self._saved = len(self._rows)
+        empty = np.zeros((0, self._dim), np.float16)
+        rows = [empty, *(row for row in self._rows[new] if not callable(row))]
+        return {"rows": np.concatenate(rows), "cells": np.concatenate([np.zeros(0), *self._cells[new]])}
+
+    def restore_parts(self, states: Sequence[Mapping[str, npt.NDArray[Any]]]) -> None:
+        """See `reelseek.experts.parts.Resumable`."""
+        self._rows, self._cells = [state["rows"] for state in states], [state["cells"] for state in states]
+        self._saved = len(self._rows)
 
     def feed(self, batch: FrameBatch) -> None:
         rows = self._encode(batch)

@@ -5,16 +5,15 @@ an affine fit that tells camera moves (pan, zoom, turn) from what moves on its o
 Frames: four a second, 96 on the short side. Speeds are in picture heights a second.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from reelseek.errors import ExpertUnavailable
 from reelseek.experts.expert import Session, Track, fingerprint, spans_of_cells
+from reelseek.experts.opencv import import_opencv
 from reelseek.media.shots import SHOT_STREAM
 from reelseek.media.streams import FrameBatch, Stream
 
@@ -33,10 +32,7 @@ class _Motion:
     streams: Sequence[Stream] = (SHOT_STREAM,)
 
     def __init__(self) -> None:
-        if find_spec("cv2") is None:
-            raise ExpertUnavailable("motion needs OpenCV; install it with: pip install opencv-python-headless")
-        import cv2
-
+        cv2 = import_opencv("motion")
         self.fingerprint = fingerprint(
             "motion", flow="DIS ultrafast", opencv=cv2.__version__, stream=SHOT_STREAM, statistics=2, dtype="float16"
         )
@@ -55,6 +51,28 @@ class _FlowSession:
         self._last: npt.NDArray[np.uint8] | None = None
         self._last_seconds = 0.0
         self._rows: list[tuple[float, npt.NDArray[np.float64]]] = []
+        self._saved = 0
+
+    def save_part(self) -> dict[str, npt.NDArray[Any]]:
+        """See `reelseek.experts.parts.Resumable`."""
+        new, self._saved = self._rows[self._saved :], len(self._rows)
+        return {
+            "seconds": np.array([seconds for seconds, _ in new]),
+            "rows": np.concatenate([np.zeros((0, _DIM)), *(row[None] for _, row in new)]),
+            "last": np.zeros((0, 0), np.uint8) if self._last is None else self._last,
+            "last_seconds": np.array(self._last_seconds),
+        }
+
+    def restore_parts(self, states: Sequence[Mapping[str, npt.NDArray[Any]]]) -> None:
+        """See `reelseek.experts.parts.Resumable`."""
+        self._rows = [
+            (float(seconds), row)
+            for state in states
+            for seconds, row in zip(state["seconds"], state["rows"], strict=True)
+        ]
+        self._saved = len(self._rows)
+        self._last = states[-1]["last"] if states[-1]["last"].size else None
+        self._last_seconds = float(states[-1]["last_seconds"])
 
     def feed(self, batch: FrameBatch) -> None:
         for pixels, seconds in zip(batch.pixels, batch.seconds, strict=True):

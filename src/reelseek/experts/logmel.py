@@ -5,8 +5,10 @@ window, power spectrum, mel bands from 20 Hz, decibels. Unlike theirs the decibe
 that a file can be read in pieces; a model that wants them relative to a clip's maximum subtracts that maximum.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +58,25 @@ class _LogMelSession:
         self._starts: list[npt.NDArray[np.float64]] = []
         self._start, self._steps = 0.0, 0  # of the sound since the last long hole
         self._end: float | None = None
+        self._saved = 0
+
+    def save_part(self) -> dict[str, npt.NDArray[Any]]:
+        """See `reelseek.experts.parts.Resumable`."""
+        new, self._saved = slice(self._saved, None), len(self._rows)
+        return {
+            "rows": np.concatenate([np.zeros((0, _BANDS), np.float16), *self._rows[new]]),
+            "starts": np.concatenate([np.zeros(0), *self._starts[new]]),
+            "rest": self._rest,
+            "place": np.array([self._start, self._steps, np.nan if self._end is None else self._end]),
+        }
+
+    def restore_parts(self, states: Sequence[Mapping[str, npt.NDArray[Any]]]) -> None:
+        """See `reelseek.experts.parts.Resumable`."""
+        self._rows, self._starts = [state["rows"] for state in states], [state["starts"] for state in states]
+        self._saved = len(self._rows)
+        start, steps, end = states[-1]["place"].tolist()
+        self._start, self._steps, self._end = start, int(steps), None if math.isnan(end) else end
+        self._rest = states[-1]["rest"]
 
     def feed(self, batch: SoundBatch) -> None:
         if self._end is None or not batch.goes_on_from(self._end):

@@ -7,9 +7,9 @@ A step is one frame's text: its sentence embedding, for as long as the same word
 import difflib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,17 @@ import numpy.typing as npt
 
 from reelseek.errors import ExpertUnavailable
 from reelseek.experts.expert import Session, Text, Track, fingerprint
+from reelseek.experts.opencv import require_opencv
+from reelseek.experts.parts import pack_texts, unpack_texts
 from reelseek.experts.sentence import SENTENCE_DIM, packaged_encoder, sentence_encoder, sentence_track
 from reelseek.media.streams import FrameBatch, FrameStream, Stream
 
 __all__ = ["looks_written", "ocr"]
 
+_READER = "1.4.4"
+# RapidOCR asks for the OpenCV build with windows, which writes over the one without and needs libGL. It runs with
+# either, so the extra `ocr` brings what else it needs, and it comes without its own requirements.
+_INSTALL = f"pip install 'reelseek[ocr]' && pip install --no-deps rapidocr-onnxruntime=={_READER}"
 _STREAM = FrameStream(fps=1, short_side=480)
 _CLIP_SECONDS = 8.0
 _FRAMES_A_CLIP = 3
@@ -66,6 +72,22 @@ class _OcrSession:
         self._clip = -1
         self._read_in_clip = 0
         self._open = False  # the last text is still on screen
+
+    def save_part(self) -> dict[str, npt.NDArray[Any]]:
+        """See `reelseek.experts.parts.Resumable`; the last line may still change, so every part has all lines."""
+        return {
+            "texts": pack_texts(self._texts),
+            "picture": np.zeros((0, 0), np.float32) if self._seen is None else self._seen,
+            "place": np.array([self._clip, self._read_in_clip, self._open]),
+        }
+
+    def restore_parts(self, states: Sequence[Mapping[str, npt.NDArray[Any]]]) -> None:
+        """See `reelseek.experts.parts.Resumable`."""
+        last = states[-1]
+        self._texts = unpack_texts(last["texts"])
+        self._seen = last["picture"] if last["picture"].size else None
+        self._clip, self._read_in_clip, is_open = last["place"].tolist()
+        self._open = bool(is_open)
 
     def feed(self, batch: FrameBatch) -> None:
         for pixels, seconds in zip(batch.pixels, batch.cells, strict=True):
@@ -150,6 +172,16 @@ def _read(pixels: npt.NDArray[np.uint8]) -> tuple[str, float]:
     return " ".join(_spaced(text) for _, text, _ in words), min((score for *_, score in words), default=0.0)
 
 
+def _require_reader() -> None:
+    try:
+        installed = version("rapidocr-onnxruntime")
+    except PackageNotFoundError:
+        raise ExpertUnavailable(f"ocr needs RapidOCR; install it with: {_INSTALL}") from None
+    if installed != _READER:
+        raise ExpertUnavailable(f"ocr reads with RapidOCR {_READER}, and {installed} is installed: {_INSTALL}")
+    require_opencv("ocr")
+
+
 class _Ocr:
     name = "ocr"
     modality = "ocr"
@@ -157,11 +189,10 @@ class _Ocr:
     streams: Sequence[Stream] = (_STREAM,)
 
     def __init__(self) -> None:
-        if find_spec("rapidocr_onnxruntime") is None or find_spec("cv2") is None:
-            raise ExpertUnavailable("ocr needs RapidOCR; install it with: pip install 'reelseek[ocr]'")
+        _require_reader()
         self.fingerprint = fingerprint(
             "ocr",
-            reader="rapidocr-onnxruntime 1.4.4",
+            reader=f"rapidocr-onnxruntime {_READER}",
             text=sentence_encoder().fingerprint,
             stream=_STREAM,
             policy=[_CLIP_SECONDS, _FRAMES_A_CLIP, _CHANGED, _SURE, "spaced by vocabulary", "read by the encoder"],

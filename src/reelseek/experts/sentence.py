@@ -6,23 +6,28 @@ one, a folder or a pulled model, such as a multilingual one: `paraphrase-multili
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError
 
 from reelseek.errors import ExpertUnavailable, ModelError, UsageError
 from reelseek.experts.expert import Text, Track, fingerprint, hash_files
 from reelseek.experts.hub import load_pretrained, pretrained_folder
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 __all__ = [
     "SENTENCE_DIM",
     "SENTENCE_VARIABLE",
     "SentenceEncoder",
+    "is_plain_bert",
     "packaged_encoder",
     "sentence_encoder",
     "sentence_track",
@@ -33,8 +38,19 @@ SENTENCE_DIM = 384
 SENTENCE_VARIABLE = "REELSEEK_SENTENCE_ENCODER"
 _MAX_TOKENS = 256
 _MAX_CHARACTERS = 10_000  # more than these tokens could hold; a damaged file may give a line of megabytes
+_MOST_REMEMBERED = 10_000  # vectors of texts; about 7 kB each with what the allocator cannot give back between them
 _UNKNOWN = ("[UNK]", "<unk>")
 _FOLDER = "data/embeddings/sentence-transformers__all-MiniLM-L6-v2"
+
+
+def is_plain_bert(config: dict[str, Any]) -> bool:
+    """Whether a `config.json` describes a model that `minilm.BertEncoder` computes."""
+    return (
+        config.get("model_type") == "bert"
+        and config.get("hidden_act") == "gelu"
+        and config.get("position_embedding_type", "absolute") == "absolute"
+        and not config.get("is_decoder", False)
+    )
 
 
 class SentenceEncoder:
@@ -80,6 +96,28 @@ class SentenceEncoder:
         tokenizer.no_truncation()
         return tokenizer
 
+    @cache  # noqa: B019 - see above
+    def _network(self) -> "Callable[[Tensor, Tensor], Tensor]":
+        """Return what turns tokens and their mask [text, token] into hidden states [text, token, dim]."""
+        config = json.loads((self.folder / "config.json").read_text("utf-8"))
+        if is_plain_bert(config):
+            from reelseek.experts.minilm import BertEncoder
+
+            try:
+                return BertEncoder(self.folder)
+            except (KeyError, SafetensorError) as error:
+                raise ExpertUnavailable(f"{self.folder} does not hold the weights of a BERT: {error}") from error
+        model = load_pretrained("AutoModel", str(self.folder))  # the text side of models shares it
+        return lambda ids, mask: model(input_ids=ids, attention_mask=mask).last_hidden_state
+
+    def remember(self, texts: Sequence[str], vectors: npt.NDArray[np.float32]) -> None:
+        """Take vectors [text, 384] of this encoder that were made before."""
+        self._cache.update(zip(texts, vectors, strict=True))
+
+    def remembers(self, texts: Sequence[str]) -> bool:
+        """Whether the vectors of all of these were made before."""
+        return all(text in self._cache for text in texts)
+
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Unit vectors [text, 384]. Texts over 256 tokens are cut, and counted in `truncated`.
 
@@ -89,14 +127,36 @@ class SentenceEncoder:
         for text in texts:
             if not text.strip():
                 raise ModelError("an empty text has no embedding; give at least one word")
-        unknown = sorted({text for text in texts if text not in self._cache}, key=len)
+        cache = self._cache
+        vectors = {text: vector for text in texts if (vector := cache.get(text)) is not None}
+        unknown = sorted((text for text in dict.fromkeys(texts) if text not in vectors), key=len)
         for begin in range(0, len(unknown), 32):
             block = unknown[begin : begin + 32]
-            self._cache.update(zip(block, self._encode(block), strict=True))
-        result = np.stack([self._cache[text] for text in texts]) if texts else np.zeros((0, SENTENCE_DIM), np.float32)
-        if len(self._cache) > 50_000:
-            self._cache.clear()
-        return result
+            vectors.update(zip(block, self._encode(block), strict=True))
+        self._remember(cache, {text: vectors[text] for text in unknown})
+        return np.stack([vectors[text] for text in texts]) if texts else np.zeros((0, SENTENCE_DIM), np.float32)
+
+    def encode_apart(self, texts: Sequence[str]) -> None:
+        """Remember for `encode` the vector that each text has alone, bit for bit.
+
+        Texts of one number of tokens are encoded together: nothing is padded, so that no vector depends on the others.
+        """
+        cache = self._cache
+        unknown = [text for text in dict.fromkeys(texts) if text.strip() and text not in cache]
+        by_length: dict[int, list[str]] = {}
+        if unknown:
+            encodings = self._tokenizer().encode_batch([text[:_MAX_CHARACTERS] for text in unknown])
+            for text, encoding in zip(unknown, encodings, strict=True):
+                by_length.setdefault(min(len(encoding.ids), _MAX_TOKENS), []).append(text)
+        for group in by_length.values():
+            for begin in range(0, len(group), 32):
+                block = group[begin : begin + 32]
+                self._remember(cache, dict(zip(block, self._encode(block), strict=True)))
+
+    def _remember(self, cache: dict[str, npt.NDArray[np.float32]], vectors: Mapping[str, Any]) -> None:
+        cache.update(vectors)
+        if len(cache) > _MOST_REMEMBERED:
+            self._cache = {}  # whoever reads the old one in another thread reads on
 
     def reads(self, texts: Sequence[str]) -> npt.NDArray[np.bool_]:
         """Which texts [text] it can read; the vectors of the others are alike and say nothing of what they mean.
@@ -112,7 +172,6 @@ class SentenceEncoder:
     def _encode(self, texts: list[str]) -> npt.NDArray[np.float32]:
         import torch
 
-        model = load_pretrained("AutoModel", str(self.folder))  # the text side of models shares it
         encodings = self._tokenizer().encode_batch([text[:_MAX_CHARACTERS] for text in texts])
         rows = [encoding.ids for encoding in encodings]
         self.truncated += sum(len(row) > _MAX_TOKENS for row in rows)
@@ -124,7 +183,7 @@ class SentenceEncoder:
             ids[index, : len(row)] = torch.tensor(row)
             mask[index, : len(row)] = 1
         with torch.inference_mode():
-            hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
+            hidden = self._network()(ids, mask)
             pooled = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
             vectors: npt.NDArray[np.float32] = torch.nn.functional.normalize(pooled, dim=-1).numpy()
         return vectors

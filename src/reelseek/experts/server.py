@@ -52,7 +52,7 @@ class ModelServer:
     Args:
         specs: experts; those without an encoder are not its business.
         device: of the models.
-        lanes: threads that compute side by side; on an accelerator there is one.
+        lanes: threads that compute side by side on a CPU, where ingests use no server; on an accelerator there is one.
         batched: compute in batches across videos; by default on an accelerator.
         channel_bytes: shared memory for each process that sends to it; a process whose memory is full waits.
     """

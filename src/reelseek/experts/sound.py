@@ -7,7 +7,7 @@ step is the mean over equal parts of them: the extractor would cut off the rest.
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -151,6 +151,27 @@ class _WindowSession:
         self._end: float | None = None
         self._rows: list[Deferred] = []
         self._spans: list[tuple[float, float]] = []
+        self._saved = 0
+
+    def save_part(self) -> dict[str, npt.NDArray[Any]]:
+        """See `reelseek.experts.parts.Resumable`."""
+        new, self._saved = slice(self._saved, None), len(self._rows)
+        return {
+            "rows": np.concatenate([np.zeros((0, self._expert.dim), np.float32), *(row() for row in self._rows[new])]),
+            "spans": np.array(self._spans[new]).reshape(-1, 2),
+            "rest": self._rest,
+            "place": np.array([self._next, np.nan if self._end is None else self._end]),
+        }
+
+    def restore_parts(self, states: Sequence[Mapping[str, npt.NDArray[Any]]]) -> None:
+        """See `reelseek.experts.parts.Resumable`."""
+        rows = np.concatenate([state["rows"] for state in states])
+        self._rows = [partial(rows.__getitem__, slice(place, place + 1)) for place in range(len(rows))]
+        self._spans = [(start, end) for state in states for start, end in state["spans"].tolist()]
+        self._saved = len(self._rows)
+        self._rest = states[-1]["rest"]
+        self._next, end = states[-1]["place"].tolist()
+        self._end = None if math.isnan(end) else end
 
     def feed(self, batch: SoundBatch) -> None:
         if self._end is None or not batch.goes_on_from(self._end):  # the first, or after a long hole

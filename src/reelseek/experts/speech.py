@@ -7,7 +7,7 @@ sentence with its own start and end; else it is a stretch of speech.
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from reelseek.errors import ExpertUnavailable
 from reelseek.experts.expert import Session, Text, Track, fingerprint
 from reelseek.experts.hub import load_pretrained, pretrained_folder, weights_hash
+from reelseek.experts.parts import pack_texts, unpack_texts
 from reelseek.experts.sentence import SENTENCE_DIM, sentence_encoder, sentence_track
 from reelseek.media.streams import SoundBatch, SoundStream, Stream, Subtitle, SubtitleStream
 from reelseek.media.subtitles import SUBTITLES_VERSION
@@ -47,17 +48,14 @@ def _recogniser(folder: str) -> tuple[Any, Any]:
     return AutoProcessor.from_pretrained(folder, local_files_only=True), load_pretrained(_RECOGNISER, folder)
 
 
-def _detect(samples: npt.NDArray[np.int16]) -> list[tuple[float, float]]:
-    """Spans in seconds in which somebody speaks."""
+def _detect(samples: npt.NDArray[np.int16], begin: int) -> list[tuple[float, float]]:
+    """Spans in seconds in which somebody speaks, of the ten minutes that begin with a sample."""
     import torch
     from silero_vad import get_speech_timestamps
 
-    spans: list[tuple[float, float]] = []
-    for begin in range(0, len(samples), _PIECE_SECONDS * _RATE):
-        piece = torch.from_numpy(samples[begin : begin + _PIECE_SECONDS * _RATE].astype(np.float32) / 32768)
-        for span in get_speech_timestamps(piece, _detector(), sampling_rate=_RATE):
-            spans.append(((begin + span["start"]) / _RATE, (begin + span["end"]) / _RATE))
-    return spans
+    piece = torch.from_numpy(samples[begin : begin + _PIECE_SECONDS * _RATE].astype(np.float32) / 32768)
+    spans = get_speech_timestamps(piece, _detector(), sampling_rate=_RATE)
+    return [((begin + span["start"]) / _RATE, (begin + span["end"]) / _RATE) for span in spans]
 
 
 class _SpeechSession:
@@ -66,6 +64,17 @@ class _SpeechSession:
         self._lines: list[Subtitle] = []
         self._pieces: list[tuple[float, list[npt.NDArray[np.int16]]]] = []  # each with its start, between long holes
         self._end: float | None = None
+        self._texts: list[Text] = []
+        self._done = 0  # stretches of speech, of all pieces, that these texts are of
+        self.keep_part: Callable[[], None] = lambda: None
+
+    def save_part(self) -> dict[str, npt.NDArray[Any]]:
+        """See `reelseek.experts.parts.Resumable`; sound is gathered anew, and what was made of it is taken up."""
+        return {"texts": pack_texts(self._texts), "done": np.array(self._done)}
+
+    def restore_parts(self, states: Sequence[Mapping[str, npt.NDArray[Any]]]) -> None:
+        """See `reelseek.experts.parts.Resumable`."""
+        self._texts, self._done = unpack_texts(states[-1]["texts"]), int(states[-1]["done"])
 
     def feed(self, batch: SoundBatch | list[Subtitle]) -> None:
         if isinstance(batch, list):
@@ -83,12 +92,19 @@ class _SpeechSession:
             return sentence_track(lines, f"{self._lines[0].source} subtitles")
         if not self._pieces:
             return sentence_track([], "no sound and no subtitles")
-        texts: list[Text] = []
+        number = 0
         while self._pieces:
             begin, blocks = self._pieces.pop(0)
             samples = np.concatenate(blocks)
-            for start, end in _detect(samples):
-                texts += self._lines_of(samples[int(start * _RATE) : int(end * _RATE)], begin + start, begin + end)
+            for place in range(0, len(samples), _PIECE_SECONDS * _RATE):
+                for start, end in _detect(samples, place):
+                    number += 1
+                    if number > self._done:
+                        part = samples[int(start * _RATE) : int(end * _RATE)]
+                        self._texts += self._lines_of(part, begin + start, begin + end)
+                        self._done = number
+                        self.keep_part()
+        texts = self._texts
         note = "recognised" if self._recogniser else "detected, not recognised (no recogniser was given)"
         return sentence_track(texts, note if texts else "nobody speaks")
 

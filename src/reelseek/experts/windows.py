@@ -6,7 +6,8 @@ was trained on few frames far apart, gets them so that a window lasts two second
 window in its space of videos and texts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,6 +109,27 @@ class _Windows:
         self._seconds: list[float] = []
         self._rows: list[Deferred] = []
         self._starts: list[float] = []
+        self._saved = 0
+
+    def save_part(self) -> dict[str, npt.NDArray[Any]]:
+        """See `reelseek.experts.parts.Resumable`."""
+        new, self._saved = slice(self._saved, None), len(self._rows)
+        rows = [np.zeros((0, self._expert.dim), np.float32), *(row() for row in self._rows[new])]
+        return {
+            "rows": np.concatenate(rows),
+            "starts": np.array(self._starts[new]),
+            "pixels": np.stack(self._pixels) if self._pixels else np.zeros(0, np.uint8),
+            "seconds": np.array(self._seconds),
+        }
+
+    def restore_parts(self, states: Sequence[Mapping[str, npt.NDArray[Any]]]) -> None:
+        """See `reelseek.experts.parts.Resumable`."""
+        rows = np.concatenate([state["rows"] for state in states])
+        self._rows = [partial(rows.__getitem__, slice(place, place + 1)) for place in range(len(rows))]
+        self._starts = [float(start) for state in states for start in state["starts"]]
+        self._saved = len(self._rows)
+        self._pixels = list(states[-1]["pixels"])
+        self._seconds = states[-1]["seconds"].tolist()
 
     def feed(self, batch: FrameBatch) -> None:
         for pixels, seconds in zip(batch.pixels, batch.cells, strict=True):

@@ -12,12 +12,12 @@ from urllib.parse import unquote, urlsplit
 
 from reelseek.errors import CollectionError, MediaError
 from reelseek.library.cells import caption_text, caption_texts, cell_name, cell_seconds, cell_value
-from reelseek.library.listing import Sample, Shelf, expand_paths, read_folder, read_samples, unique_ids
-from reelseek.library.lookup import VideoLookup
+from reelseek.library.listing import Listing, Sample, expand_paths, read_folder, read_samples, unique_ids
 from reelseek.library.names import Names, name_some, printable, same_name
 from reelseek.library.records import Caption
 from reelseek.library.tables import TABLE_SUFFIXES, Row, read_table
 from reelseek.library.texts import read_text, split_lines
+from reelseek.library.video_lookup import VideoLookup
 from reelseek.media.address import Address, FilePath, is_address, parse_path
 from reelseek.media.beside import files_in
 from reelseek.media.local_copy import local_copy
@@ -125,24 +125,24 @@ def read_collection(
         CollectionError: a path does not exist or cannot be read, or a table has no usable column.
     """
     collection = Collection()
-    shelf = Shelf()
+    listing = Listing()
     for path in expand_paths([parse_path(path) for path in paths]):
         suffix = path.suffix.lower()
         if is_directory(path):
             inside = read_folder(path)
             collection.entries += [Entry(name, file) for name, file in inside.files]
             collection.problems += inside.notices
-            shelf.samples += inside.samples
+            listing.samples += inside.samples
         elif is_tar(path):
-            _read_shard(path, shelf)
+            _read_shard(path, listing)
         elif suffix in TABLE_SUFFIXES:
             _add_table(collection, path, media=media)
         elif suffix in _LISTS:
             _add_list(collection, path)
         else:
             collection.entries.append(Entry(printable(path.name), path))
-    collection.problems += shelf.notices
-    for name, sample in unique_ids(shelf.samples):
+    collection.problems += listing.notices
+    for name, sample in unique_ids(listing.samples):
         _add_sample(collection, name, sample, media=media)
     if captions is not None:
         _add_table(collection, parse_path(captions), media=media, only_known=bool(collection.entries))
@@ -152,13 +152,13 @@ def read_collection(
 # Shards
 
 
-def _read_shard(path: FilePath, shelf: Shelf) -> None:
-    before = len(shelf.samples)
+def _read_shard(path: FilePath, listing: Listing) -> None:
+    before = len(listing.samples)
     try:
-        read_samples(path, shelf, printable(path.name))
+        read_samples(path, listing, printable(path.name))
     except OSError as error:
         raise CollectionError(f"{printable(path)} cannot be read: {error.strerror or error}") from error
-    if len(shelf.samples) == before:
+    if len(listing.samples) == before:
         raise CollectionError(f"{printable(path)} holds no video")
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from reelseek.library.names import printable
 from reelseek.library.tables import TABLE_SUFFIXES
-from reelseek.media.container import MEDIA_SUFFIXES
 from reelseek.media.notice import Notice
+from reelseek.media.suffixes import MEDIA_SUFFIXES
 
 __all__ = ["count_others", "walk_folder"]
 

@@ -13,7 +13,7 @@ from reelseek.errors import FeatureError, UsageError
 from reelseek.experts.expert import Track
 from reelseek.library.catalog import TrackGroup
 from reelseek.library.names import name_some
-from reelseek.library.records import Video
+from reelseek.library.records import GENERATED_CAPTIONS, Video
 from reelseek.library.store import Library
 
 __all__ = [
@@ -81,8 +81,10 @@ def check_expert_name(expert: str) -> None:
     """Refuse what cannot name an expert.
 
     Raises:
-        UsageError: it is empty, or holds other signs than letters, digits, '-', '_' and '.'.
+        UsageError: it is empty, holds other signs than letters, digits, '-', '_' and '.', or is that of captions.
     """
+    if expert == GENERATED_CAPTIONS:
+        raise UsageError(f"{expert!r} is what generated captions are stored as; give the features another name")
     if not expert or not all(c.isalnum() or c in "-_." for c in expert):
         raise UsageError(f"{expert!r} cannot name an expert; use letters, digits, '-', '_' and '.'")
 

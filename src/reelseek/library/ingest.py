@@ -3,9 +3,11 @@
 Progress is kept per (video, expert). Killed at any moment and started again, it gives the same tables.
 """
 
+import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,27 +18,30 @@ from reelseek.experts import DEFAULT_EXPERTS, available, load_expert
 from reelseek.experts.accelerator import may_have_accelerator
 from reelseek.experts.expert import hash_files
 from reelseek.experts.extract import Extracted, WorkerPlan, extract, is_served, plan_workers, prepare_worker
+from reelseek.experts.parts import Parts, clear_progress, read_progress
 from reelseek.experts.presets import expand_presets
 from reelseek.experts.sentence import use_sentence_encoder
 from reelseek.experts.server import ModelServer
 from reelseek.library.catalog import Catalog
+from reelseek.library.cluster_ingest import StartPool, workers_on
 from reelseek.library.collection import Collection, Entry, read_collection
 from reelseek.library.damage import Damage, damaged_tracks, note_damage
 from reelseek.library.outcomes import Examined, record_examined, record_extracted
-from reelseek.library.remote import StartPool, workers_on
+from reelseek.library.pieces import join_pieces, split_tasks
 from reelseek.library.renew import describe_outdated, outdated_tracks, renew_treatments
 from reelseek.library.report import AddReport, Progress
 from reelseek.library.storage import Storage
 from reelseek.library.table_rows import write_beside, write_rows
-from reelseek.library.tasks import Task, add_damaged, add_outdated, file_state, is_final, pending_tasks
+from reelseek.library.tasks import Task, add_damaged, add_outdated, is_final, pending_tasks
 from reelseek.library.text_space import LINE_EXPERTS, check_text_space, note_text_space
+from reelseek.library.within import check_within
 from reelseek.media.address import FilePath, absolute
-from reelseek.media.beside import local_subtitles
 from reelseek.media.container import Limits, probe
 from reelseek.media.guard import Workers
 from reelseek.media.local_copy import fetch_seconds, local_copy
 from reelseek.media.notice import Notice
-from reelseek.media.store import with_states
+from reelseek.media.store import file_numbers, with_states
+from reelseek.media.subtitles import local_subtitles
 
 if TYPE_CHECKING:
     import torch
@@ -53,7 +58,9 @@ def _examine(item: tuple[FilePath, Limits]) -> Examined:
 
 def _extract(limits: Limits, task: Task) -> Extracted:
     with local_copy(task.path, numbers=task.numbers) as path, local_subtitles(task.copies) as copies:
-        return extract(path, task.specs, _limits_of(limits, task), pictures=not task.has_tracks, copies=copies)
+        parts = Parts(task.parts) if task.parts is not None else None
+        limits = _limits_of(limits, task)
+        return extract(path, task.specs, limits, pictures=not task.has_tracks, copies=copies, parts=parts)
 
 
 def add(
@@ -69,6 +76,7 @@ def add(
     device: "str | torch.device | None" = None,
     progress: Progress | None = None,
     cluster: Cluster | None = None,
+    within: Sequence[Path] | None = None,
 ) -> AddReport:
     """Ingest and extract what is new; what is known and unchanged costs nothing.
 
@@ -84,14 +92,14 @@ def add(
         device: where experts compute that run a PyTorch model, `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; None takes
             REELSEEK_DEVICE, else an accelerator if there is one.
         cluster: whose nodes examine and extract, see `reelseek.cluster`; this process alone writes.
+        within: folders that every file must lie in, wherever links lead; None allows any.
 
     Raises:
         ClusterError, CollectionError, LibraryError, UsageError: nothing, or only finished work, was written.
     """
     progress = progress or (lambda *_: None)
-    limits = limits or Limits()
-    report = AddReport()
-    collection = read_collection(paths, captions or None, media=media)
+    limits, report = limits or Limits(), AddReport()
+    collection = _collect(paths, captions, media, within)
     with library.writing():
         damage = damaged_tracks(library)
         note_damage(library, damage)
@@ -116,6 +124,19 @@ def add(
             report.failed += failures
         _report_damage(library, damage, report)
     return report
+
+
+def _collect(
+    paths: Sequence[str | os.PathLike[str]],
+    captions: str | os.PathLike[str] | None,
+    media: bool,
+    within: Sequence[Path] | None,
+) -> Collection:
+    """Read the collection, and refuse files outside of some folders."""
+    collection = read_collection(paths, captions or None, media=media)
+    if within is not None:
+        check_within((entry.path for entry in collection.entries if entry.path is not None), within)
+    return collection
 
 
 def _plan(
@@ -207,6 +228,7 @@ def _examine_files(
     new = _new_files(storage.catalog, collection.entries, report, retry_failed)
     items = [(path, limits) for path in new]
     if items:
+        progress("examining", 0, len(items), "")
         with start(_examine, workers=min(workers, len(items)), memory_bytes=limits.memory_bytes) as pool:
             for done, (item, outcome) in enumerate(pool.map(items, lambda item: _examine_seconds(item[0])), 1):
                 path = item[0]
@@ -228,7 +250,7 @@ def _new_files(
     failed = {path: state for path, state, failure in catalog.failures.of_files(entries_of) if is_final(failure)}
     new: dict[FilePath, Entry] = {}
     for path, entry in zip(with_states(list(entries_of)), entries_of.values(), strict=True):
-        state = file_state(path)
+        state = file_numbers(path)
         if read.get(path) == state:
             continue
         if path in failed and failed[path] == state and not retry_failed and path not in read:
@@ -239,7 +261,7 @@ def _new_files(
 
 
 def _examine_seconds(path: FilePath) -> float:
-    size = max(0, file_state(path)[0])
+    size = max(0, file_numbers(path)[0])
     return 60 + size / 5e6 + fetch_seconds(path, size)
 
 
@@ -257,24 +279,80 @@ def _extract_contents(
         return
     if plan.reason and plan.workers < len(tasks):
         report.notices.append(("", Notice("workers", plan.reason)))
+    if start is Workers:  # on this machine, whose folder the workers reach
+        tasks = [replace(task, parts=storage.parts_folder(task.content)) for task in tasks]
+    pieces = split_tasks(tasks, plan.workers)
     specs = list(dict.fromkeys(spec for task in tasks for spec in task.specs))
     serves = plan.serves and any(map(is_served, specs))
-    serving = ModelServer(specs, device, lanes=os.cpu_count() or 1) if serves else nullcontext()
+    serving = ModelServer(specs, device) if serves else nullcontext()
     with serving as server:
         pool = start(
             partial(_extract, limits),
-            workers=min(plan.workers, len(tasks)),
+            workers=min(plan.workers, len(pieces)),
             memory_bytes=limits.memory_bytes,
             prepare=prepare_worker,
             arguments=(specs, device, plan.threads, server),
         )
         with pool:
             # The longest first, so that no worker is left with an hour of film at the end.
-            ordered = sorted(tasks, key=lambda task: (-(task.duration or 0), task.video))
-            outcomes = pool.map(ordered, partial(_extract_seconds, limits))
-            for done, (task, outcome) in enumerate(outcomes, 1):
+            ordered = sorted(pieces, key=lambda task: (-(task.duration or 0), task.video))
+            watch = _Watch(tasks, progress)
+            local = {"waiting_for": watch.look} if start is Workers else {}
+            outcomes = pool.map(ordered, partial(_extract_seconds, limits), **local)
+            for task, outcome in join_pieces(tasks, outcomes):
                 record_extracted(storage, task, outcome, report)
-                progress("extracting", done, len(tasks), task.video)
+                if task.parts is not None and not isinstance(outcome, Exception):
+                    storage.remove_parts(task.content)
+                watch.finish(task)
+    _remove_orphans(storage)
+
+
+class _Watch:
+    """Reports progress in seconds of video, of finished videos and of those that are worked on."""
+
+    def __init__(self, tasks: Sequence[Task], progress: Progress) -> None:
+        self._progress, self._count = progress, len(tasks)
+        self._seconds = {task.content: max(1.0, task.duration or 0.0) for task in tasks}
+        self._total = max(1, round(sum(self._seconds.values())))
+        self._finished: set[str] = set()
+        for task in tasks:
+            if task.parts is not None:
+                clear_progress(task.parts)
+        progress("extracting", 0, self._total, f"0 of {self._count} files")
+
+    def look(self, running: Iterable[Task]) -> None:
+        """Report how far those have come that are worked on."""
+        seconds, names = 0.0, {}
+        for task in running:
+            if task.parts is not None and task.content not in self._finished and task.content not in names:
+                come = min(self._seconds[task.content], read_progress(task.parts))
+                seconds += come
+                if come:
+                    names[task.content] = task.video
+        if names:
+            self._report(seconds, next(iter(names.values())))
+
+    def finish(self, task: Task) -> None:
+        """Report that a video is finished."""
+        self._finished.add(task.content)
+        self._report(0.0, task.video)
+
+    def _report(self, seconds: float, video: str) -> None:
+        done = seconds + sum(self._seconds[content] for content in self._finished)
+        whole = len(self._finished) == self._count
+        self._progress(
+            "extracting", self._total if whole else min(self._total - 1, int(done)), self._total,
+            f"{len(self._finished)} of {self._count} files, {video}",
+        )  # fmt: skip
+
+
+def _remove_orphans(storage: Storage) -> None:
+    """Delete the unfinished work on contents that no video has any more."""
+    for folder in (storage.path / "parts").glob("*"):
+        if not storage.catalog.videos.has_content(folder.name):
+            storage.remove_parts(folder.name)
+    with contextlib.suppress(OSError):  # there is none, or work remains
+        (storage.path / "parts").rmdir()
 
 
 def _extract_seconds(limits: Limits, task: Task) -> float:

@@ -13,14 +13,14 @@ from typing import Any
 
 from reelseek.errors import CollectionError, ReelseekError
 from reelseek.library.folders import count_others, walk_folder
-from reelseek.library.names import printable
+from reelseek.library.names import free_name, printable
 from reelseek.media.address import Address, FilePath, member
-from reelseek.media.container import MEDIA_SUFFIXES
 from reelseek.media.notice import Notice
 from reelseek.media.store import exists, is_folder, list_objects, match_objects, object_state
+from reelseek.media.suffixes import MEDIA_SUFFIXES
 from reelseek.media.tar import Member, is_tar, member_states, read_shard, sample_key
 
-__all__ = ["Sample", "Shelf", "expand_paths", "is_listed", "read_folder", "read_samples", "unique_ids"]
+__all__ = ["Listing", "Sample", "expand_paths", "is_listed", "read_folder", "read_samples", "unique_ids"]
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
@@ -39,7 +39,7 @@ class Sample:
 
 
 @dataclass
-class Shelf:
+class Listing:
     """Videos of a folder or shard: files by their names in it, samples of shards, and what was passed over."""
 
     files: list[tuple[str, FilePath]] = field(default_factory=list)
@@ -125,39 +125,39 @@ def _choices(part: str) -> list[str]:
     return part.split(",") if "," in part else ["{" + part + "}"]
 
 
-def read_folder(folder: FilePath, suffixes: Collection[str] = MEDIA_SUFFIXES) -> Shelf:
+def read_folder(folder: FilePath, suffixes: Collection[str] = MEDIA_SUFFIXES) -> Listing:
     """The videos below a folder in order of their path, with those in its shards.
 
     Raises:
         CollectionError: the store cannot be read.
     """
-    shelf = Shelf()
+    listing = Listing()
     endings = frozenset((*suffixes, ".tar"))
     if isinstance(folder, Path):
-        files, shelf.notices = walk_folder(folder, endings)
+        files, listing.notices = walk_folder(folder, endings)
         named: list[tuple[str, FilePath]] = [(printable(file.relative_to(folder)), file) for file in files]
     else:
-        named = _objects(folder, endings, shelf)
+        named = _objects(folder, endings, listing)
     without: list[str] = []
     for name, file in named:
         if not is_tar(file):
-            shelf.files.append((name, file))
+            listing.files.append((name, file))
             continue
-        before = len(shelf.samples)
+        before = len(listing.samples)
         try:
-            read_samples(file, shelf, name)
+            read_samples(file, listing, name)
         except (ReelseekError, OSError) as error:
-            shelf.notices.append(Notice(printable(file), f"the shard is left out: {error}", lost=True))
+            listing.notices.append(Notice(printable(file), f"the shard is left out: {error}", lost=True))
         else:
-            if len(shelf.samples) == before:
+            if len(listing.samples) == before:
                 without.append(name)
     if without:
         message = f"{len(without)} tar files without a video passed over: {', '.join(without[:5])}"
-        shelf.notices.append(Notice(printable(folder), message))
-    return shelf
+        listing.notices.append(Notice(printable(folder), message))
+    return listing
 
 
-def _objects(folder: Address, suffixes: frozenset[str], shelf: Shelf) -> list[tuple[str, FilePath]]:
+def _objects(folder: Address, suffixes: frozenset[str], listing: Listing) -> list[tuple[str, FilePath]]:
     try:
         objects = list_objects(folder)
     except OSError as error:
@@ -174,14 +174,14 @@ def _objects(folder: Address, suffixes: frozenset[str], shelf: Shelf) -> list[tu
         else:
             count_others(others, address.name)
     if hidden:
-        shelf.notices.append(Notice(str(folder), f"{hidden} hidden object{'s' * (hidden > 1)} passed over"))
+        listing.notices.append(Notice(str(folder), f"{hidden} hidden object{'s' * (hidden > 1)} passed over"))
     if others:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(12))
-        shelf.notices.append(Notice(str(folder), f"{others.total()} other file{'s' * (others.total() > 1)}: {kinds}"))
+        listing.notices.append(Notice(str(folder), f"{others.total()} other file{'s' * (others.total() > 1)}: {kinds}"))
     return named
 
 
-def read_samples(path: FilePath, shelf: Shelf, name: str) -> None:
+def read_samples(path: FilePath, listing: Listing, name: str) -> None:
     """The videos in a shard, each with the texts beside it.
 
     Args:
@@ -199,17 +199,17 @@ def read_samples(path: FilePath, shelf: Shelf, name: str) -> None:
     videos = [one for one in shard.members if os.path.splitext(one.name)[1].lower() in MEDIA_SUFFIXES]
     for video in videos:
         address = Address(member(path, video.name).text, states[video.name])
-        shelf.samples.append(
+        listing.samples.append(
             _sample(
                 f"{name}/{printable(video.name.removeprefix('./'))}", address, texts.get(sample_key(video.name), ())
             )
         )
     if shard.problem:
         message = f"damaged: {shard.problem}; what could be read was, and what follows is lost"
-        shelf.notices.append(Notice(printable(path), message, lost=True))
+        listing.notices.append(Notice(printable(path), message, lost=True))
     if shard.left_out:
         message = f"{shard.left_out} symbolic links and sparse files in it are left out; pack the files themselves"
-        shelf.notices.append(Notice(printable(path), message, lost=True))
+        listing.notices.append(Notice(printable(path), message, lost=True))
 
 
 def _sample(identifier: str, address: Address, members: Sequence[Member]) -> Sample:
@@ -234,11 +234,9 @@ def _sample(identifier: str, address: Address, members: Sequence[Member]) -> Sam
 
 
 def unique_ids(samples: Sequence[Sample]) -> Iterator[tuple[str, Sample]]:
-    """An id for each sample: its own, with as many folders in front as it takes to differ from another's."""
-    taken: dict[str, Address] = {}
+    """An id for each sample, no two samples the same one."""
+    paths: dict[str, Address] = {}
     for sample in samples:
-        parts = [printable(part) for part in sample.path.parts]
-        names = [sample.id, *("/".join(parts[-count:]) for count in range(sample.id.count("/") + 2, len(parts) + 1))]
-        name = next((name for name in names if taken.get(name, sample.path) == sample.path), names[-1])
-        taken[name] = sample.path
+        name = free_name(sample.id, sample.path, lambda name, path=sample.path: paths.get(name, path) == path)  # type: ignore[misc]
+        paths[name] = sample.path
         yield name, sample

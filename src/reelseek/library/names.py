@@ -3,16 +3,26 @@
 import hashlib
 import os
 import unicodedata
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Generic, TypeVar
 
 from reelseek.library.records import Video
 from reelseek.media.address import Address, FilePath, absolute
-from reelseek.media.container import MEDIA_SUFFIXES, without_media_suffix
+from reelseek.media.suffixes import MEDIA_SUFFIXES, without_media_suffix
 
-__all__ = ["Names", "bare_parts", "name_key", "name_keys", "name_some", "printable", "same_name", "video_names"]
+__all__ = [
+    "Names",
+    "bare_parts",
+    "free_name",
+    "name_key",
+    "name_keys",
+    "name_some",
+    "printable",
+    "same_name",
+    "video_names",
+]
 
 _NAMED = 5  # candidates that a message lists
 _NO_NUMBERS = frozenset(suffix for suffix in MEDIA_SUFFIXES if not suffix[1:].isdigit())  # ids may end in `.264`
@@ -22,6 +32,23 @@ Key = TypeVar("Key", bound=Hashable)
 def printable(path: str | os.PathLike[str] | Address) -> str:
     """A path or an address as text: bytes that are not UTF-8 become escapes such as \\xff."""
     return os.fsencode(str(path) if isinstance(path, Address) else path).decode("utf-8", "backslashreplace")
+
+
+def free_name(identifier: str, path: FilePath, is_free: Callable[[str], bool]) -> str:
+    """An id for a file: this one, with as many of its path's folders in front as it takes to be free.
+
+    >>> free_name("a.mp4", Path("/films/day1/a.mp4"), lambda name: name != "a.mp4")
+    'day1/a.mp4'
+    """
+    parts = [printable(part) if part != "/" else "" for part in path.parts]
+    longer = ("/".join(parts[-count:]) for count in range(identifier.count("/") + 2, len(parts) + 1))
+    name = identifier
+    while not is_free(name):
+        try:
+            name = next(longer)
+        except StopIteration:
+            break
+    return name
 
 
 def same_name(name: str) -> str:

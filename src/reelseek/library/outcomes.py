@@ -1,23 +1,22 @@
 """What became of a file that was examined or extracted: its row, its tracks, or why there are none."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from reelseek.errors import MediaError, ReelseekError
 from reelseek.experts import load_expert
 from reelseek.experts.extract import Extracted
 from reelseek.library.catalog import Catalog, FileState
 from reelseek.library.collection import Entry
-from reelseek.library.names import printable
+from reelseek.library.names import free_name, printable
 from reelseek.library.records import Failure
 from reelseek.library.report import AddReport
 from reelseek.library.sidecars import reads_subtitles
 from reelseek.library.storage import Storage
-from reelseek.library.tasks import Task, file_state
+from reelseek.library.tasks import Task
 from reelseek.media.address import FilePath
 from reelseek.media.container import MediaInfo
 from reelseek.media.guard import is_death
-from reelseek.media.store import exists
+from reelseek.media.store import exists, file_numbers
 
 __all__ = ["Examined", "put_failure", "record_examined", "record_extracted"]
 
@@ -36,7 +35,7 @@ def put_failure(catalog: Catalog, video: str, expert: str, reason: str, path: Fi
     attempts = before.attempts if before else 0
     if before and is_death(before.reason) != is_death(reason):
         attempts = 0  # deaths and other failures are counted apart
-    state = file_state(path) if path else None
+    state = file_numbers(path) if path else None
     catalog.failures.put(Failure(video, expert, reason, attempts + 1), path, state)
 
 
@@ -44,7 +43,7 @@ def record_examined(
     storage: Storage, entry: Entry, path: FilePath, outcome: Examined | Exception, report: AddReport
 ) -> None:
     """Give a file its row, or note why it cannot be read."""
-    catalog, state = storage.catalog, file_state(path)
+    catalog, state = storage.catalog, file_numbers(path)
     with catalog.transaction():
         if isinstance(outcome, Exception):
             video = catalog.videos.at_path(path)
@@ -87,15 +86,13 @@ def _row_for(catalog: Catalog, entry: Entry, path: FilePath, content: str) -> tu
 
 
 def _free_id(catalog: Catalog, entry: Entry, path: FilePath) -> str:
-    """The entry's id, or with as many folders in front as it takes to differ from another file's."""
-    parts = tuple(printable(part) for part in path.parts)
-    depth = len(Path(entry.id).parts)
-    names = [entry.id, *(str(Path(*parts[-count:])) for count in range(depth + 1, len(parts) + 1))]
-    for name in names:
+    """An id that no other file has."""
+
+    def is_free(name: str) -> bool:
         video = catalog.videos.get(name)
-        if video is None or video.path == path:
-            return name
-    return names[-1]
+        return video is None or video.path == path
+
+    return free_name(entry.id, path, is_free)
 
 
 def _reason(error: Exception) -> str:
@@ -119,6 +116,8 @@ def record_extracted(storage: Storage, task: Task, outcome: Extracted | Exceptio
         for spec, reason in outcome.errors.items():
             report.failed.append((task.video, load_expert(spec).name, reason))
             put_failure(catalog, task.video, load_expert(spec).name, reason, task.path)
+        if outcome.seconds:
+            catalog.add_expert_seconds({load_expert(spec).name: value for spec, value in outcome.seconds.items()})
         if any(map(reads_subtitles, task.specs)):
             catalog.contents.set_sidecars(task.content, task.sidecars)
         _put_notices(catalog, task, outcome, report)

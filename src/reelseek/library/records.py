@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 from reelseek.media.address import FilePath
 
-__all__ = ["Caption", "Failure", "Place", "TrackRow", "Video"]
+__all__ = ["GENERATED_CAPTIONS", "Caption", "Failure", "Place", "TrackRow", "Video"]
 
+GENERATED_CAPTIONS = "captions"
+"""The expert whose texts are captions that a model wrote."""
 Place = tuple[int, int]
 """Number of a shard, and a row in it."""
 

@@ -172,6 +172,8 @@ def _finish(
     _erase_rows(storage, removal)
     for content in contents:
         storage.remove_copy(content)
+    if removal.experts:  # of which unfinished work may hold as much
+        shutil.rmtree(storage.path / "parts", ignore_errors=True)
     for name in ("index", *(("texts",) if removal.words else ())):  # what is made anew from what remains
         if name == "index" and erase is not None and not removal.experts:
             erase(sorted({*removal.videos.values()}))
@@ -265,7 +267,9 @@ def _erase_tracks(storage: Storage, spans: _Spans | None) -> None:
     for fingerprint, numbers in sorted(holes.items()):
         shards = files[fingerprint]
         in_place: set[int] = set()
-        for shard in numbers if spans is not None else ():
+        for shard in numbers:
+            if spans is None:
+                break
             gaps = spans.get((fingerprint, shard))
             if _is_overwritten(tracks, fingerprint, shards, shard):
                 shards.erase(shard, *((gaps, None) if gaps is not None else tracks.gaps(fingerprint, shard)))

@@ -7,6 +7,7 @@ writer.
 
 import fcntl
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -285,5 +286,14 @@ class Storage:
             self.catalog.contents.remove(content)
 
     def remove_copy(self, content: str) -> None:
-        """Delete the copy for browsers that was made of a content."""
+        """Delete the copy for browsers that was made of a content, and what is kept of unfinished work on it."""
         (self.path / "copies" / f"{content}.mp4").unlink(missing_ok=True)
+        self.remove_parts(content)
+
+    def parts_folder(self, content: str) -> Path:
+        """Where the unfinished work on a content is kept."""
+        return self.path / "parts" / content
+
+    def remove_parts(self, content: str) -> None:
+        """Delete what is kept of unfinished work on a content."""
+        shutil.rmtree(self.parts_folder(content), ignore_errors=True)

@@ -4,26 +4,27 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reelseek.cluster import Cluster
 from reelseek.errors import LibraryError, UsageError
 from reelseek.experts.expert import Text
 from reelseek.library.catalog import FORMAT_VERSION
 from reelseek.library.damage import check_storage, damaged_bytes
-from reelseek.library.ingest import add
-from reelseek.library.lookup import VideoLookup
 from reelseek.library.names import name_some
 from reelseek.library.records import Caption, TrackRow, Video
 from reelseek.library.removal import compact, finish_interrupted, remove_expert, remove_videos
 from reelseek.library.report import AddReport, Progress
 from reelseek.library.storage import Storage
+from reelseek.library.video_lookup import VideoLookup
 from reelseek.media.address import absolute, parse_path
-from reelseek.media.container import Limits
 from reelseek.media.notice import Notice
 
 if TYPE_CHECKING:
     import torch
+
+    from reelseek.cluster import Cluster
+    from reelseek.media.container import Limits
 
 __all__ = ["FORMAT_VERSION", "Caption", "Check", "Library", "TrackRow", "Video"]
 
@@ -137,16 +138,20 @@ class Library(Storage):
         media: bool = True,
         experts: Sequence[str] | None = None,
         workers: int | None = None,
-        limits: Limits | None = None,
+        limits: "Limits | None" = None,
         retry_failed: bool = False,
         device: "str | torch.device | None" = None,
         progress: Progress | None = None,
-        cluster: Cluster | None = None,
+        cluster: "Cluster | None" = None,
+        within: Sequence[Path] | None = None,
     ) -> AddReport:
         """Ingest and extract what is new; see `reelseek.library.add`."""
+        from reelseek.library.ingest import add  # with all that decodes, which only adding needs
+
         return add(
             self, paths, captions=captions, media=media, experts=experts, workers=workers, limits=limits,
             retry_failed=retry_failed, device=device, progress=progress, cluster=cluster,
+            within=within,
         )  # fmt: skip
 
     def remove(self, names: Sequence[str], *, erase: Callable[[Sequence[str]], None] | None = None) -> list[str]:

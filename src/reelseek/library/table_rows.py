@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from reelseek.library.catalog import Catalog
 from reelseek.library.collection import Collection
-from reelseek.library.lookup import VideoLookup
 from reelseek.library.records import Caption
 from reelseek.library.report import AddReport
+from reelseek.library.video_lookup import VideoLookup
 from reelseek.media.notice import Notice
 
 __all__ = ["write_beside", "write_rows"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from reelseek.experts import available, load_expert
 from reelseek.library.catalog import Catalog, FileState, SidecarState
@@ -14,7 +15,7 @@ from reelseek.media.address import Address, FilePath
 from reelseek.media.guard import is_death
 from reelseek.media.store import NOT_FETCHED, file_numbers
 
-__all__ = ["Task", "add_damaged", "add_outdated", "file_state", "is_final", "pending_tasks"]
+__all__ = ["Task", "add_damaged", "add_outdated", "is_final", "pending_tasks"]
 
 _MOST_DEATHS = 3  # of a file's worker, one after the other, before the file is taken to be the cause
 
@@ -28,6 +29,7 @@ class Task:
         copies: every path at which the content lies.
         sidecars: the subtitle files beside those.
         numbers: state that the object has to have, where the path is an address.
+        parts: a folder in which unfinished work on it is kept, if it is.
     """
 
     content: str
@@ -39,11 +41,7 @@ class Task:
     copies: tuple[FilePath, ...]
     sidecars: SidecarState
     numbers: FileState | None = None
-
-
-def file_state(path: FilePath) -> FileState:
-    """Size and time of change of a file; -1 where it cannot be looked at."""
-    return file_numbers(path)
+    parts: Path | None = None
 
 
 def is_final(failure: Failure) -> bool:
@@ -143,6 +141,6 @@ def _add_tracks(storage: Storage, tasks: list[Task], rows: Sequence[TrackRow], s
 def _unchanged_video(catalog: Catalog, row: TrackRow) -> Video | None:
     """A video with this content whose file is as it was when it was read."""
     for video in catalog.videos.of_content(row.owner):
-        if video.path is not None and file_state(video.path) == catalog.videos.file_state(video.id):
+        if video.path is not None and file_numbers(video.path) == catalog.videos.file_state(video.id):
             return video
     return None

@@ -12,22 +12,24 @@ import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from reelseek.errors import LibraryError, ReelseekError
-from reelseek.library.batch_memory import BatchLayout, StepArrays
+from reelseek.library.batch_memory import BatchLayout, Memory, StepArrays
 from reelseek.library.tokens import Clip, Steps, TokenReader
 
-__all__ = ["TokenLoader", "TokenRequest"]
+__all__ = ["Read", "TokenLoader", "TokenRequest", "read_tokens"]
 
 _AHEAD = 2  # batches per worker
 
@@ -35,10 +37,46 @@ Block = UInt8[Tensor, " byte"]
 
 
 class TokenRequest(NamedTuple):
-    """A batch to read: see `TokenReader.batch`."""
+    """A batch to read: see `TokenReader.batch`.
+
+    Attributes:
+        remaining: [clip, expert], the experts that are not dropped; None drops none.
+    """
 
     clips: Sequence[Clip]
     shifts: Mapping[str, Sequence[float]]
+    remaining: npt.NDArray[np.bool_] | None = None
+
+
+class Read(NamedTuple):
+    """Tokens of a request, and what was made of them where they were read."""
+
+    tokens: dict[str, Steps]
+    prepared: bytes
+
+
+def read_tokens(reader: TokenReader, request: TokenRequest, *, memory: Memory | None = None) -> dict[str, Steps]:
+    """Read a batch, and drop the experts that its request drops.
+
+    Raises:
+        FeatureError: a track holds NaN.
+    """
+    tokens = reader.batch(request.clips, request.shifts, memory=memory)
+    if request.remaining is not None:
+        drop_experts(tokens, request.remaining)
+    return tokens
+
+
+def drop_experts(tokens: Mapping[str, Steps], remaining: npt.NDArray[np.bool_]) -> None:
+    """Mark as absent, in place, the experts that are not among those [video, expert] that remain; a video that would
+    lose every expert it has loses none."""
+    if len(tokens) < 2:
+        return
+    present = torch.stack([steps.present.any(1) for steps in tokens.values()], dim=1)
+    selected = torch.from_numpy(remaining) & present
+    selected = torch.where(selected.any(1, keepdim=True), selected, present)
+    for index, steps in enumerate(tokens.values()):
+        steps.present.logical_and_(selected[:, index, None])
 
 
 class TokenLoader:
@@ -48,19 +86,29 @@ class TokenLoader:
         reader: of a library on disk; workers get it as it is when they start, and open the library themselves.
         workers: how many processes, at least one.
         pin: put tokens into pinned memory, from which a copy to a GPU overlaps other work.
+        prepare: picklable; called by the worker with the tokens of each request, returns bytes that come with them.
     """
 
-    def __init__(self, reader: TokenReader, workers: int, *, pin: bool = False) -> None:
-        self._reader, self._workers, self._pin = reader, workers, pin
+    def __init__(
+        self,
+        reader: TokenReader,
+        workers: int,
+        *,
+        pin: bool = False,
+        prepare: Callable[[dict[str, Steps]], bytes] | None = None,
+    ) -> None:
+        self._reader, self._workers, self._pin, self._prepare = reader, workers, pin, prepare
         self._feed = _Feed(reader)
         self._loader: DataLoader[_Answer] | None = None
 
     def _open(self) -> "DataLoader[_Answer]":
         # Not by a fork, which would take the library's connection along, and locks that threads of this process hold.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])  # or each worker would take seconds to import PyTorch
+        # Or each worker would take seconds to import PyTorch.
+        modules = {__name__} if self._prepare is None else {__name__, type(self._prepare).__module__}
+        context.set_forkserver_preload(sorted(modules))
         return DataLoader(
-            _TokenDataset(self._reader),
+            _TokenDataset(self._reader, self._prepare),
             batch_size=None,
             sampler=self._feed,
             num_workers=self._workers,
@@ -77,6 +125,14 @@ class TokenLoader:
         """Yield the tokens of each request, in order; up to two requests per worker are taken ahead.
 
         Raises:
+            LibraryError: see `read`.
+        """
+        return (read.tokens for read in self.read(requests))
+
+    def read(self, requests: Iterable[TokenRequest]) -> Iterator[Read]:
+        """Yield the tokens of each request with what was prepared of them.
+
+        Raises:
             LibraryError: a worker died; names its batch and the reason.
         """
         self._feed.requests = requests
@@ -87,7 +143,7 @@ class TokenLoader:
                 self._loader = self._open() if self._loader is None else self._loader
                 answers = iter(self._loader)
             for number, answer in enumerate(answers, 1):  # noqa: B007 - the message names it
-                yield self._tokens(answer)
+                yield Read(self._tokens(answer), answer.prepared)
         except RuntimeError as error:
             if not str(error).startswith("DataLoader worker"):
                 raise
@@ -183,6 +239,7 @@ class _Answer:
     layout: BatchLayout
     left_out: dict[str, int]
     error: ReelseekError | None = None
+    prepared: bytes = b""
     pinned: Block | None = None
 
     def pin_memory(self) -> "_Answer":
@@ -210,8 +267,8 @@ class _Feed:
 class _TokenDataset(Dataset[_Answer]):
     """The side of a worker."""
 
-    def __init__(self, reader: TokenReader) -> None:
-        self._reader = reader
+    def __init__(self, reader: TokenReader, prepare: Callable[[dict[str, Steps]], bytes] | None) -> None:
+        self._reader, self._prepare = reader, prepare
         self._blocks: dict[int, Block] = {}  # so that memory which comes again is not mapped again
 
     def __getitem__(self, task: _Task) -> _Answer:
@@ -225,10 +282,11 @@ class _TokenDataset(Dataset[_Answer]):
             return layout.in_block(task.block)
 
         try:
-            reader.batch(task.request.clips, task.request.shifts, memory=memory)
+            tokens = read_tokens(reader, task.request, memory=memory)
         except ReelseekError as error:
             return _Answer(task.pool, task.number, BatchLayout({}), reader.left_out, error)
-        return _Answer(task.pool, task.number, layouts[0], reader.left_out)
+        prepared = b"" if self._prepare is None else self._prepare(tokens)
+        return _Answer(task.pool, task.number, layouts[0], reader.left_out, prepared=prepared)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from av.stream import Discard
 
 from reelseek.errors import DecodeError, LimitError
 from reelseek.media.selection import best_stream, candidates, undecodable
+from reelseek.media.suffixes import MEDIA_SUFFIXES, without_media_suffix
 
 __all__ = [
     "MEDIA_SUFFIXES",
@@ -39,27 +40,6 @@ FORMATS = (
     "mxf,nsv,nut,nuv,obu,ogg,oga,ogv,oma,opus,pva,qcp,rm,roq,smk,swf,tak,truehd,tta,ty,vc1,vivo,voc,vvc,w64,wav,webm,"
     "wtv,wv,yuv4mpegpipe"
 )
-# By family: what phones, cameras, camcorders (.mod .tod .mts), recorders, editors and old players call those formats.
-MEDIA_SUFFIXES = frozenset(
-    (
-        ".mp4 .m4v .m4a .m4b .m4r .mov .qt .hdmov .3gp .3gpp .3g2 .3gp2 .3gpp2 .f4v .f4p .f4a .f4b .mj2 .mjp2 .ismv "
-        ".isma .insv .lrv .360 .cmfv .cmfa "
-        ".mkv .mk3d .mka .webm .weba .avi .divx .xvid .asf .wmv .wma .wm .dvr-ms .wtv .flv "
-        ".mpg .mpeg .mpv .m1v .m2v .m2p .m2a .mp2 .mp3 .mpa .vob .vro .evo .mod .tod .ts .m2t .m2ts .mts .mt2s .tp "
-        ".mpe .trp .trec .ogg .oga .ogv .ogm .ogx .opus .spx .rm .rmvb .ra .rv "
-        ".dv .dif .mxf .gxf .lxf .nut .nuv .nsv .pva .ty .ty+ .dav .amv .bik .bk2 .smk .roq .fli .flc .viv .swf .gif "
-        ".apng .y4m .ivf .obu .h264 .h26l .264 .avc .h265 .265 .hevc .h266 .266 .vvc .vc1 .drc .cavs "
-        ".aac .adts .loas .ac3 .eac3 .ec3 .dts .dtshd .mlp .thd .amr .awb .aif .aiff .aifc .ape .au .snd .caf .dsf "
-        ".flac .mpc .oma .omg .aa3 .qcp .tak .tta .voc .w64 .wav .wave .bwf .rf64 .wv"
-    ).split()
-)
-
-
-def without_media_suffix(name: str) -> str:
-    """A name without `.mp4` and its like; what follows another dot belongs to the name (`clip.5`)."""
-    stem, dot, suffix = name.rpartition(".")
-    return stem if stem and f"{dot}{suffix.lower()}" in MEDIA_SUFFIXES else name
-
 
 _RESTARTING = {"flv", "live_flv"}  # besides the formats that FFmpeg itself marks
 
@@ -100,7 +80,8 @@ class MediaInfo:
     """What a file says of itself; `duration` in seconds, None where it does not say.
 
     `start` is the container's own time, in seconds, at which the presentation starts: a player that goes by the
-    container's times shows second 0 there. `treatment` names what sets the file apart from ordinary ones.
+    container's times shows second 0 there. `treatment` names what sets the file apart from ordinary ones. `taken` is
+    when it was filmed, as `2020-05-17T09:30:00`, where it says that.
     """
 
     format: str
@@ -114,6 +95,7 @@ class MediaInfo:
     subtitle_streams: int
     start: float = 0.0
     treatment: tuple[str, ...] = ()
+    taken: str | None = None
 
 
 def _address(path: Path) -> str:
@@ -247,6 +229,7 @@ def probe(path: Path, limits: Limits | None = None) -> MediaInfo:
         DecodeError, LimitError: as `open_media`.
     """
     from reelseek.media.clock import clock_of  # these open files by way of this module
+    from reelseek.media.taken import taken_of
     from reelseek.media.treatment import treatment_of
 
     with open_media(path, limits) as container:
@@ -265,4 +248,5 @@ def probe(path: Path, limits: Limits | None = None) -> MediaInfo:
             subtitle_streams=len(container.streams.subtitles),
             start=clock.start,
             treatment=treatment_of(container, clock),
+            taken=taken_of(container),
         )

@@ -30,10 +30,7 @@ from reelseek.media.streams import FrameBatch, FrameStream, SoundBatch, SoundStr
 from reelseek.media.subtitles import sidecar_subtitles
 from reelseek.media.upright import Upright
 
-__all__ = ["DECODE_VERSION", "Decoded", "decode", "read_frames", "read_sound"]
-
-DECODE_VERSION = 1
-"""Part of every expert's fingerprint: raise it whenever frames or samples could come out differently."""
+__all__ = ["Decoded", "decode", "read_frames", "read_sound"]
 
 Batch = FrameBatch | SoundBatch | list[Subtitle]
 Consumer = Callable[[Any], None]
@@ -66,11 +63,12 @@ class Decoded:
 
 
 class _Frames:
-    """Selects frames for one stream and passes them to its consumers in batches."""
+    """Selects frames for one stream and passes them to its consumers in batches, `blank` of them without pictures."""
 
-    def __init__(self, stream: FrameStream, consumers: list[Consumer]) -> None:
+    def __init__(self, stream: FrameStream, consumers: list[Consumer], blank: int) -> None:
         self.stream = stream
         self.consumers = consumers
+        self.blank = blank
         self.reformatter = VideoReformatter()  # reused: a new one would build its tables again
         self.next_cell = -math.inf
         self.pixels: list[npt.NDArray[np.uint8]] = []
@@ -79,16 +77,27 @@ class _Frames:
     def wants(self, seconds: float) -> bool:
         return seconds >= self.next_cell
 
-    def take(self, frame: av.VideoFrame, shown: av.VideoFrame, seconds: float, upright: Upright) -> None:
+    def take(self, frame: av.VideoFrame, shown: av.VideoFrame | None, seconds: float, upright: Upright) -> None:
         """Add a frame: `shown` is its picture for the screen, `frame` tells its orientation."""
         self.next_cell = (math.floor(seconds * self.stream.fps + 1e-6) + 1) / self.stream.fps - 1e-9
-        pixels = upright.orientation(frame).apply(self._sized(shown, *upright.display_size(frame)))
+        laid, size = upright.orientation(frame), upright.display_size(frame)
+        if shown is None or self.blank:
+            pixels = self._without_picture(*size, transposed=laid.transposed)
+        else:
+            pixels = laid.apply(self._sized(shown, *size))
         if self.pixels and pixels.shape != self.pixels[0].shape:
             self.flush()  # the picture's size may change in mid-stream
         self.pixels.append(pixels)
         self.seconds.append(seconds)
         if len(self.pixels) == _FRAMES_PER_BATCH:
             self.flush()
+
+    def _without_picture(self, width: int, height: int, *, transposed: bool) -> npt.NDArray[np.uint8]:
+        """Zeros of the shape that the picture would have, which take no memory."""
+        width, height = self.stream.size(width, height)
+        crop = self.stream.crop
+        shape = (crop, crop) if crop is not None else (width, height) if transposed else (height, width)
+        return np.broadcast_to(np.uint8(0), (*shape, 3))
 
     def _sized(self, shown: av.VideoFrame, width: int, height: int) -> npt.NDArray[np.uint8]:
         """RGB of a picture of that size, resized and cropped as the stream says."""
@@ -106,7 +115,10 @@ class _Frames:
         if self.pixels:
             seconds = np.array(self.seconds)
             cells = np.floor(seconds * self.stream.fps + 1e-6) / self.stream.fps
-            batch = FrameBatch(np.stack(self.pixels), seconds, cells)
+            shape = (len(seconds), *self.pixels[0].shape)
+            pixels = np.broadcast_to(np.uint8(0), shape) if self.blank else np.stack(self.pixels)
+            batch = FrameBatch(pixels, seconds, cells)
+            self.blank = max(0, self.blank - 1)
             self.pixels, self.seconds = [], []
             for consumer in self.consumers:
                 consumer(batch)
@@ -121,10 +133,11 @@ class _Pass:
         clock: Clock,
         wants: Mapping[Stream, list[Consumer]],
         limits: Limits,
+        blank: Mapping[Stream, int],
     ) -> None:
         self.decoded = Decoded()
         self.limits, self.clock = limits, clock
-        self.frames = [_Frames(s, c) for s, c in wants.items() if isinstance(s, FrameStream)]
+        self.frames = [_Frames(s, c, blank.get(s, 0)) for s, c in wants.items() if isinstance(s, FrameStream)]
         self.sounds = [MonoSound(s, c) for s, c in wants.items() if isinstance(s, SoundStream)]
         self.cues: dict[int, list[Cue]] = {}  # of embedded subtitles, by stream
         self.out_of_order = 0
@@ -157,7 +170,9 @@ class _Pass:
             return
         takers = [chooser for chooser in self.frames if chooser.wants(seconds)]
         if takers:
-            shown = self.upright.shown(frame)
+            shown = None if all(chooser.blank for chooser in takers) else self.upright.shown(frame)
+            if shown is None:
+                self.upright.pass_over(frame)
             for chooser in takers:
                 chooser.take(frame, shown, seconds, self.upright)
 
@@ -247,6 +262,7 @@ def decode(
     limits: Limits | None = None,
     threads: int = 1,
     copies: Sequence[Path] = (),
+    blank: Mapping[Stream, int] | None = None,
 ) -> Decoded:
     """Decode a file once and feed its frames, sound and subtitles to the consumers of each stream.
 
@@ -258,6 +274,7 @@ def decode(
         limits: what the file may cost.
         threads: FFmpeg threads for video, 0 for one a core; one only where the system refuses more.
         copies: other files of the same bytes, beside which subtitles may lie too.
+        blank: of a stream of frames, how many batches at its beginning are black, since nobody will look at them.
 
     Raises:
         DecodeError: it cannot be opened, or not a single frame or sample could be decoded.
@@ -265,7 +282,7 @@ def decode(
     """
     limits = limits or Limits()
     with open_media(path, limits) as container:
-        run = _Pass(container, clock_of(path, container), wants, limits)
+        run = _Pass(container, clock_of(path, container), wants, limits, blank or {})
         run.decoded.notices += passed_over(container)
         deadline = time.monotonic() + limits.wall_seconds(None)
         for stream in run.streams:

@@ -129,8 +129,18 @@ class Workers(Generic[Item, Result]):
         self._pool.stop()
         self._pool.join()
 
-    def map(self, items: Iterable[Item], seconds: Callable[[Item], float]) -> Iterator[tuple[Item, Result | Exception]]:
-        """Each item with its result, or with the error it ended in, in the order in which they finish."""
+    def map(
+        self,
+        items: Iterable[Item],
+        seconds: Callable[[Item], float],
+        waiting_for: Callable[[Iterable[Item]], None] = lambda items: None,
+    ) -> Iterator[tuple[Item, Result | Exception]]:
+        """Each item with its result, or with the error it ended in, in the order in which they finish.
+
+        Args:
+            seconds: how long an item may take.
+            waiting_for: called twice a second with the items that are not done.
+        """
         waiting = iter(items)
         running: dict[Any, Item] = {}
         while True:
@@ -140,7 +150,7 @@ class Workers(Generic[Item, Result]):
                     break
             if not running:
                 return
-            done = self._first_done(running)
+            done = self._first_done(running, lambda: waiting_for(running.values()))
             item = running.pop(done)
             yield item, self._outcome(done, seconds(item))
 
@@ -153,13 +163,14 @@ class Workers(Generic[Item, Result]):
                 '`if __name__ == "__main__":`'
             ) from error
 
-    def _first_done(self, futures: Iterable[Any]) -> Any:
+    def _first_done(self, futures: Iterable[Any], wait_longer: Callable[[], None]) -> Any:
         """A future that is done; any, once the pool was stopped, which leaves some of them as they are."""
         while True:
             for future in futures:
                 if future.done() or self._stopped.is_set():
                     return future
             wait(futures, timeout=0.5, return_when=FIRST_COMPLETED)
+            wait_longer()
 
     def _outcome(self, future: Any, seconds: float) -> Result | Exception:
         if self._stopped.is_set() and not future.done():

@@ -15,14 +15,14 @@ from reelseek.media.container import Limits, best_stream, open_media, open_with_
 from reelseek.media.sound import Samples, planes_of
 from reelseek.media.upright import Upright
 
-__all__ = ["browser_plays", "make_proxy", "played_start"]
+__all__ = ["PictureWriter", "SoundWriter", "browser_plays", "make_proxy", "picture_size", "played_start"]
 
 _BROWSER_VIDEO = {"h264", "vp8", "vp9", "av1", "libdav1d", "libvpx", "libvpx-vp9"}
 _BROWSER_AUDIO = {None, "aac", "mp3", "mp3float", "opus", "vorbis", "flac"}
 _LATEST_START = 0.1  # seconds; a browser clips places in an MP4 that starts later to the length it first believes
 _LINES = 720
-_TICKS = 24_000  # a second, of pictures: divides usual rates, and a day between two frames fits into an MP4
-_RATE = 48_000  # samples a second
+TICKS = 24_000  # a second, of pictures: divides usual rates, and a day between two frames fits into an MP4
+RATE = 48_000  # samples a second
 _THREADS = 2  # of the encoder; copies are made beside searches
 _SMALLEST_HOLE = 0.05  # seconds
 
@@ -60,12 +60,12 @@ def make_proxy(task: tuple[Path, Path]) -> None:
     """
     source, target = task
     partial = target.with_suffix(".partial.mp4")
-    size = _picture_size(source)
+    size = picture_size(source)
     with open_media(source, Limits()) as media, av.open(str(partial), "w", options={"movflags": "faststart"}) as out:
         clock = clock_of(source, media)
         video, audio = best_stream(media, "video"), best_stream(media, "audio")
-        pictures = _Pictures(out, video, clock, size) if size is not None else None
-        sound = _Sound(out, audio, clock) if audio is not None else None
+        pictures = PictureWriter(out, video, clock, size) if size is not None else None
+        sound = SoundWriter(out, audio, clock) if audio is not None else None
         for packet in read_packets(
             media, [s for s in (video if pictures else None, audio) if s], clock, lambda _: None
         ):
@@ -87,13 +87,13 @@ def make_proxy(task: tuple[Path, Path]) -> None:
     os.replace(partial, target)
 
 
-def _picture_size(source: Path) -> tuple[int, int] | None:
-    """Even width and height of the copy's pictures, or None if there are none."""
+def picture_size(source: Path, lines: int = _LINES) -> tuple[int, int] | None:
+    """Even width and height of a copy's pictures of at most so many lines, or None if there are none."""
     with open_media(source, Limits()) as media:
         video = best_stream(media, "video")
         if video is None:
             return None
-        upright = Upright(video, short_side=_LINES)
+        upright = Upright(video, short_side=lines)
         for packet in read_packets(media, [video], clock_of(source, media), lambda _: None):
             try:
                 frames = packet.decode()
@@ -101,77 +101,87 @@ def _picture_size(source: Path) -> tuple[int, int] | None:
                 continue
             for frame in frames:
                 width, height = upright.size(frame)
-                scale = min(1.0, _LINES / max(1, min(width, height)))
+                scale = min(1.0, lines / max(1, min(width, height)))
                 return max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
     return None
 
 
-class _Pictures:
+class PictureWriter:
     """Encodes frames of any size and kind at the time search has them."""
+
+    quality = "26"  # x264's constant rate factor; lower is better
+    lines = _LINES
 
     def __init__(self, out: av.container.OutputContainer, video: Any, clock: Clock, size: tuple[int, int]) -> None:
         self.encoder: Any = out.add_stream("libx264", rate=rate_of(video).limit_denominator(1001))
         self.encoder.width, self.encoder.height = size
         self.encoder.pix_fmt = "yuv420p"
         context = self.encoder.codec_context
-        context.time_base = Fraction(1, _TICKS)
+        context.time_base = Fraction(1, TICKS)
         context.colorspace = context.color_primaries = context.color_trc = context.color_range = 1  # BT.709, limited
-        self.encoder.options = {"preset": "veryfast", "crf": "26"}
+        self.encoder.options = {"preset": "veryfast", "crf": self.quality}
         open_with_threads(context, _THREADS)
-        self._out, self._time, self._upright = out, StreamTime(clock, video), Upright(video, short_side=_LINES)
+        self._out, self._time, self._upright = out, StreamTime(clock, video), Upright(video, short_side=self.lines)
         self._last = -1
 
     @property
     def written(self) -> bool:
         return self._last >= 0
 
+    def ticks_of(self, begin: float, length: float) -> int | None:
+        """When a frame is shown in the copy; None where it is left out."""
+        return round(begin * TICKS) if self.written else min(0, round(begin * TICKS))
+
     def add(self, frame: av.VideoFrame) -> None:
+        """Write a frame."""
         begin, length = self._time.span(frame)
         begin = self._time.end if begin is None else begin
         self._time.end = max(self._time.end, begin + length)
-        ticks = round(begin * _TICKS) if self.written else min(0, round(begin * _TICKS))
-        if ticks <= self._last:
+        ticks = self.ticks_of(begin, length)
+        if ticks is None or ticks <= self._last:
             return
         picture = self._upright.for_encoding(frame, self.encoder.width, self.encoder.height)
-        picture.pts, picture.time_base, self._last = ticks, Fraction(1, _TICKS), ticks
-        picture.duration = max(1, round(length * _TICKS))
+        picture.pts, picture.time_base, self._last = ticks, Fraction(1, TICKS), ticks
+        picture.duration = max(1, round(length * TICKS))
         picture.pict_type = 0  # the encoder chooses its own key frames
         self._out.mux(self.encoder.encode(picture))
 
 
-class _Sound:
+class SoundWriter:
     """Encodes sound as stereo at the time search has it, silence where there is none."""
 
     def __init__(self, out: av.container.OutputContainer, audio: Any, clock: Clock) -> None:
-        self.encoder: Any = out.add_stream("aac", rate=_RATE)
+        self.encoder: Any = out.add_stream("aac", rate=RATE)
         self.encoder.layout = "stereo"
         self._out, self._time = out, StreamTime(clock, audio)
         self._mixer: av.AudioResampler | None = None
         self._setup: tuple[str, str, int] | None = None
         self._samples = 0  # written
+        self._position = 0  # in the presentation, of the next one
 
     @property
     def written(self) -> bool:
         return self._samples > 0
 
     def add(self, frame: av.AudioFrame) -> None:
+        """Write a frame, and silence before it where samples are missing."""
         begin, _ = self._time.span(frame)
-        missing = 0 if begin is None else round(begin * _RATE) - self._samples
-        if missing > (_SMALLEST_HOLE * _RATE if self.written else 0):
+        missing = 0 if begin is None else round(begin * RATE) - self._position
+        if missing > (_SMALLEST_HOLE * RATE if self._position else 0):
             self._silence(missing)
         for samples in self._stereo(frame):
-            self._encode(samples)
+            self.encode(samples)
 
     def _silence(self, count: int) -> None:
-        block = np.zeros((2, _RATE), np.float32)
-        for first in range(0, count, _RATE):
-            self._encode(block[:, : min(_RATE, count - first)])
+        block = np.zeros((2, RATE), np.float32)
+        for first in range(0, count, RATE):
+            self.encode(block[:, : min(RATE, count - first)])
 
     def _stereo(self, frame: av.AudioFrame) -> list[Samples]:
         """Two channels [2, sample]; of a layout that nobody knows how to mix the first two."""
         setup = (frame.format.name, frame.layout.name, frame.sample_rate)
         if setup != self._setup or self._mixer is None:
-            self._mixer, self._setup = av.AudioResampler(format="fltp", layout="stereo", rate=_RATE), setup
+            self._mixer, self._setup = av.AudioResampler(format="fltp", layout="stereo", rate=RATE), setup
         frame.pts = None
         try:
             return [mixed.to_ndarray() for mixed in self._mixer.resample(frame)]
@@ -180,11 +190,17 @@ class _Sound:
             plain = av.AudioFrame.from_ndarray(np.ascontiguousarray(planes), format="fltp", layout="stereo")
             plain.rate = frame.sample_rate
             self._mixer = None
-            mixer = av.AudioResampler(format="fltp", layout="stereo", rate=_RATE)
+            mixer = av.AudioResampler(format="fltp", layout="stereo", rate=RATE)
             return [mixed.to_ndarray() for part in (plain, None) for mixed in mixer.resample(part)]
 
-    def _encode(self, samples: Samples) -> None:
+    def encode(self, samples: Samples) -> None:
+        """Take samples [2, sample] that follow those before."""
+        self._position += samples.shape[1]
+        self.write(samples)
+
+    def write(self, samples: Samples) -> None:
+        """Encode samples [2, sample]."""
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout="stereo")
-        frame.rate, frame.pts, frame.time_base = _RATE, self._samples, Fraction(1, _RATE)
+        frame.rate, frame.pts, frame.time_base = RATE, self._samples, Fraction(1, RATE)
         self._samples += samples.shape[1]
         self._out.mux(self.encoder.encode(frame))

@@ -11,9 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-import fsspec
-from fsspec.implementations.arrow import ArrowFSWrapper
-
 from reelseek.errors import CollectionError, MediaError, ReelseekError
 from reelseek.media.address import Address, FilePath, ObjectState
 
@@ -47,6 +44,9 @@ _DRIVERS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "a
 @functools.lru_cache(maxsize=32)
 def _file_system(scheme: str) -> Any:
     """The driver of a scheme: fsspec's where it is installed, else Arrow's own for S3 and Google's store."""
+    import fsspec  # few libraries have videos in a store
+    from fsspec.implementations.arrow import ArrowFSWrapper
+
     try:
         return fsspec.filesystem(scheme, use_listings_cache=False)
     except ValueError as error:
@@ -73,6 +73,8 @@ def _arrow_system(scheme: str) -> Any:
 
 
 def _resolve(address: Address) -> tuple[Any, str]:
+    from fsspec.implementations.arrow import ArrowFSWrapper
+
     scheme, _, rest = address.text.partition("://")
     system = _file_system(scheme.lower())
     return system, (rest if isinstance(system, ArrowFSWrapper) else system._strip_protocol(address.text))

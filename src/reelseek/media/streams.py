@@ -6,7 +6,19 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FrameBatch", "FrameStream", "SoundBatch", "SoundStream", "Stream", "Subtitle", "SubtitleStream"]
+__all__ = [
+    "DECODE_VERSION",
+    "FrameBatch",
+    "FrameStream",
+    "SoundBatch",
+    "SoundStream",
+    "Stream",
+    "Subtitle",
+    "SubtitleStream",
+]
+
+DECODE_VERSION = 1
+"""Part of every expert's fingerprint: raise it whenever frames or samples could come out differently."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +87,14 @@ class FrameBatch:
                 f"{len(self.pixels)} frames need as many times; got {len(self.seconds)} and {len(self.cells)}"
             )
 
+    def __len__(self) -> int:
+        return len(self.seconds)
+
+    @property
+    def end_seconds(self) -> float:
+        """The time of the last frame."""
+        return float(self.seconds[-1])
+
 
 @dataclass(frozen=True)
 class SoundBatch:
@@ -86,6 +106,9 @@ class SoundBatch:
     samples: npt.NDArray[np.float32]
     start_seconds: float
     rate: int
+
+    def __len__(self) -> int:
+        return len(self.samples)
 
     @property
     def end_seconds(self) -> float:

@@ -1,13 +1,17 @@
 """Subtitles beside a video (.srt, .vtt, .ass, .ssa) as plain text with times; which files they are; writing them."""
 
+import contextlib
 import html
 import math
 import os
 import re
+import shutil
+import tempfile
 import time
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
@@ -20,6 +24,7 @@ from reelseek.media.address import FilePath
 from reelseek.media.beside import files_in
 from reelseek.media.charset import decode_text
 from reelseek.media.cues import Cue, CueFile, read_cues
+from reelseek.media.local_copy import local_copy
 from reelseek.media.notice import Notice
 from reelseek.media.streams import Subtitle
 
@@ -28,6 +33,7 @@ __all__ = [
     "SUBTITLES_VERSION",
     "FolderSubtitles",
     "format_subtitles",
+    "local_subtitles",
     "sidecar_subtitles",
 ]
 
@@ -213,3 +219,25 @@ def format_subtitles(lines: Iterable[tuple[float, float, str]], form: Literal["s
         file.append(pysubs2.SSAEvent(start, end, words.replace("\\", "\0")))
     written = file.to_string(form, keep_ssa_tags=True).replace("\0", "\\").strip("\n")
     return f"{written}\n" if written else ""
+
+
+@contextmanager
+def local_subtitles(copies: Sequence[FilePath]) -> Iterator[list[Path]]:
+    """Yield where the subtitles beside some copies of a video lie on this machine while the block runs.
+
+    Of a video by address, they are copied into a folder that is otherwise empty; the video itself is not.
+    """
+    with tempfile.TemporaryDirectory(prefix="reelseek-") as scratch:
+        paths = []
+        for number, path in enumerate(copies):
+            if isinstance(path, Path):
+                paths.append(path)
+                continue
+            folder = Path(scratch) / str(number)
+            folder.mkdir()
+            beside = FolderSubtitles(path.parent)
+            for name in beside.beside(path.name):
+                with local_copy(beside.files[name]) as copy, contextlib.suppress(FileNotFoundError):
+                    shutil.copyfile(copy, folder / name)
+            paths.append(folder / path.name)
+        yield paths

@@ -113,6 +113,11 @@ class Upright:
             frame = _tone_mapped(frame, self._short_side) if transfer in _HDR else frame
         return frame
 
+    def pass_over(self, frame: av.VideoFrame) -> None:
+        """Note of what kind a frame is whose picture nobody needs."""
+        if frame.interlaced_frame or frame.color_trc in _HDR:
+            self.kinds |= kinds_of(frame)
+
     def orientation(self, frame: av.VideoFrame) -> Orientation:
         """How the frame is laid on the screen."""
         laid = orientation(frame)

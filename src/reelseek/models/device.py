@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from reelseek.experts.device import available, resolve_device
+from reelseek.experts.device import available, free_memory, resolve_device
 from reelseek.models.model import RetrievalModel, load_model
 
 __all__ = [
@@ -56,15 +56,6 @@ def describe(device: torch.device) -> str:
     kinds = "float32, float16" + (", bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "")
     compute = f"compute capability {properties.major}.{properties.minor} ({kinds})"
     return f"{device}: {properties.name}, {compute}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
-
-
-def free_memory(device: torch.device) -> int | None:
-    """Free bytes of an accelerator; None where nobody can say."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    if device.type == "mps":
-        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
-    return None
 
 
 def matmul_precision(device: torch.device) -> None:

@@ -20,6 +20,7 @@ from reelseek.library.files import write_whole
 from reelseek.library.mask import Mask, upload, zero_absent
 from reelseek.library.tokens import Steps, Tokens
 from reelseek.models import parallel
+from reelseek.models.blocks.mix import Plan
 from reelseek.models.blocks.project import Inputs
 from reelseek.models.losses import LossConfig
 from reelseek.models.text import TextConfig, TextEncoder, refuse_features, takes_one_text
@@ -31,7 +32,10 @@ __all__ = [
     "Embedding",
     "LearnedModel",
     "RetrievalModel",
+    "Rows",
     "SystemConfig",
+    "all_rows",
+    "gather_parts",
     "load_model",
     "similarity",
 ]
@@ -82,6 +86,25 @@ class Embedding:
         return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in ("values", "present", "weights")))
 
 
+Rows = tuple[Tensor, Mask]  # values with a row for each clip, and which clips have one
+
+
+def gather_parts(parts: Mapping[str, Rows]) -> dict[str, Rows]:
+    """The rows of all processes that train together."""
+    return {
+        name: (
+            parallel.all_gather(values),
+            Mask.on(values.device, parallel.all_gather(mask.host)),
+        )
+        for name, (values, mask) in parts.items()
+    }
+
+
+def all_rows(values: Tensor) -> Rows:
+    """Rows of which none is absent."""
+    return values, Mask.on(values.device, torch.ones(len(values), dtype=torch.bool))
+
+
 @dataclass(frozen=True)
 class Batch:
     """Clips with a caption each.
@@ -93,6 +116,7 @@ class Batch:
         apart: another clip of the same video is a negative too; by default it is none.
         local: compare with the clips of this process alone, where several train together.
         host_video: `video` on the host, where that is on a device.
+        plans: attention plans of these clips that were made before the step, see `models.planning`.
     """
 
     tokens: Tokens
@@ -103,6 +127,7 @@ class Batch:
     apart: bool = False
     local: bool = False
     host_video: Int[Tensor, " clip"] | None = None
+    plans: Mapping[bytes, Plan] | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same on a device; the host keeps what it decides by, and does not wait for the copy."""
@@ -113,7 +138,10 @@ class Batch:
             part if part is None else part.to(device, non_blocking=away) for part in (self.clip, self.pseudo)
         )
         tokens = {name: steps.to(device) for name, steps in self.tokens.items()}
-        return replace(self, tokens=tokens, video=video, clip=clip, pseudo=pseudo, host_video=self.video_numbers)
+        plans = None if self.plans is None else {key: plan.to(device) for key, plan in self.plans.items()}
+        return replace(
+            self, tokens=tokens, video=video, clip=clip, pseudo=pseudo, host_video=self.video_numbers, plans=plans
+        )
 
     @property
     def video_numbers(self) -> Int[Tensor, " clip"]:
@@ -157,6 +185,7 @@ class Batch:
             clip=torch.cat(clips) if first.clip is not None else None,
             pseudo=torch.cat(pseudo) if first.pseudo is not None else None,
             host_video=None,
+            plans=None,
         )
 
     def rows(self, selected: Int[Tensor, " selected"]) -> "Batch":
@@ -170,7 +199,9 @@ class Batch:
             pseudo = pseudo.index_select(0, upload([selected], pseudo.device)[0])
         texts = [self.texts[row] for row in selected.tolist()]
         numbers = self.video_numbers.index_select(0, selected)
-        return replace(self, tokens=tokens, texts=texts, video=video, clip=clip, pseudo=pseudo, host_video=numbers)
+        return replace(
+            self, tokens=tokens, texts=texts, video=video, clip=clip, pseudo=pseudo, host_video=numbers, plans=None
+        )
 
     @property
     def alike(self) -> Int[Tensor, " clip"]:
@@ -182,6 +213,13 @@ class Batch:
         if self.apart and self.clip is None:
             raise ValueError("apart: a batch that tells the clips of a video apart needs their numbers")
         return self.clip if self.apart and self.clip is not None else self.video
+
+    def all_gather(self) -> "Batch":
+        """The clips of all processes that train together, without their features and captions."""
+        video = parallel.all_gather(self.video)
+        clip, pseudo = (None if part is None else parallel.all_gather(part) for part in (self.clip, self.pseudo))
+        texts = ("",) * len(video)
+        return replace(self, tokens={}, texts=texts, video=video, clip=clip, pseudo=pseudo, host_video=None)
 
     @property
     def negatives(self) -> Bool[Tensor, "text clip"]:
@@ -269,6 +307,11 @@ class RetrievalModel(nn.Module):
                 setattr(cls, name, takes_one_text(vars(cls)[name]))
 
     @property
+    def compares_only(self) -> bool:
+        """Whether the loss is a function of embeddings alone, which may be made elsewhere."""
+        return False
+
+    @property
     def step_by_step(self) -> Mapping[str, int]:
         """Experts whose steps it wants as they are and not averaged, and how many of them."""
         return {}
@@ -328,6 +371,16 @@ class RetrievalModel(nn.Module):
 
     def choices(self) -> Mapping[str, Sequence[float]]:
         """State of one number each that is chosen on validation clips after every epoch, with what may be chosen."""
+        return {}
+
+    def calibrate(self, texts: Sequence[str], videos: Embedding, owner: Int[Tensor, " text"]) -> Mapping[str, float]:
+        """State of one number each at the value under which validation clips rank best; taken after every epoch.
+
+        Args:
+            texts: captions of the validation clips.
+            videos: embeddings of the clips.
+            owner: the clip of each caption.
+        """
         return {}
 
     def similarity(self, texts: Embedding, videos: Embedding) -> Float[Tensor, "text video"]:
@@ -483,8 +536,29 @@ class LearnedModel(RetrievalModel):
             return {"nothing": torch.stack([(parameter * 0).sum() for parameter in self.parameters()]).sum()}
         return losses
 
+    def parts(self, batch: Batch) -> dict[str, Rows]:
+        """Embed a batch: all that `terms_of` compares, in rows of one for each clip, with the same names for any batch.
+
+        Systems with a loss of their own give this and `terms_of`; several processes then share it, and gradient caching
+        takes it in chunks.
+        """
+        raise NotImplementedError
+
+    def terms_of(self, parts: Mapping[str, Rows], batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """The terms of the loss, of the parts of some clips.
+
+        Args:
+            batch: of the same clips, perhaps those of all processes: it holds their numbers and pseudo-labels alone.
+        """
+        raise NotImplementedError
+
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """The terms of the loss, each times its weight; every clip has some modality. None if no term has clips."""
+        if self.has_parts:
+            parts = self.parts(batch)
+            if parallel.active() and self.training and not batch.local:
+                parts, batch = gather_parts(parts), batch.all_gather()
+            return self.terms_of(parts, batch)
         texts, videos = self.encode_texts(batch.texts), self.encode_videos(batch.tokens)
         negatives = batch.negatives
         if parallel.active() and self.training and not batch.local:
@@ -494,8 +568,13 @@ class LearnedModel(RetrievalModel):
         return {self.config.loss.name: self.score_loss(self.similarity(texts, videos), negatives=negatives)}
 
     @property
+    def has_parts(self) -> bool:
+        """Whether the loss is more than one of the similarities, and is taken of `parts`."""
+        return type(self).parts is not LearnedModel.parts
+
+    @property
     def compares_only(self) -> bool:
-        """Whether the loss is a function of the similarities alone, and may be taken of embeddings made elsewhere."""
+        """Whether the loss is a function of embeddings alone, which may be made elsewhere."""
         return type(self).terms is LearnedModel.terms
 
     def fit_inputs(self, tokens: Tokens, texts: Sequence[Sequence[str]]) -> None:

@@ -10,10 +10,10 @@ import torch
 
 from reelseek.errors import UsageError
 from reelseek.evaluation.steps import StepRecall, step_recall
-from reelseek.library.lookup import VideoLookup
 from reelseek.library.names import name_some
 from reelseek.library.readers.steps import CrossTask
 from reelseek.library.store import Library
+from reelseek.library.video_lookup import VideoLookup
 from reelseek.models.joint import load_for
 from reelseek.models.model import RetrievalModel
 from reelseek.moments.curves import RADIUS

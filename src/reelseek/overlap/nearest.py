@@ -11,7 +11,7 @@ import torch
 
 from reelseek.cluster import Cluster
 from reelseek.overlap.match import Frames, Match, best_matches, best_windows
-from reelseek.overlap.spool import Spool
+from reelseek.overlap.spool import lengths_of, runs_of
 
 __all__ = ["near_matches"]
 
@@ -83,23 +83,9 @@ def _windows(frames: int, window: int) -> int:
     return frames - min(window, frames) + 1
 
 
-def _lengths(videos: Sequence[Frames]) -> list[int]:
-    return videos.lengths if isinstance(videos, Spool) else [len(rows) for rows in videos]
-
-
 def _blocks(videos: Sequence[Frames], window: int, most: int, part: range | None = None) -> Iterator[range]:
     """Places of videos that together have so many windows at most, or of one that has more."""
-    lengths = _lengths(videos)
-    part = range(len(lengths)) if part is None else part
-    begin, windows = part.start, 0
-    for place in part:
-        count = _windows(lengths[place], window)
-        if windows and windows + count > most:
-            yield range(begin, place)
-            begin, windows = place, 0
-        windows += count
-    if windows:
-        yield range(begin, part.stop)
+    return runs_of([_windows(length, window) for length in lengths_of(videos)], most, part)
 
 
 def _window_means(
@@ -142,7 +128,7 @@ def _trained_index(gallery: Sequence[Frames], window: int, seed: int) -> Any:
     """An empty index for all means of the gallery, exact where they are few."""
     import faiss
 
-    count, width = sum(_windows(length, window) for length in _lengths(gallery)), gallery[0].shape[1]
+    count, width = sum(_windows(length, window) for length in lengths_of(gallery)), gallery[0].shape[1]
     if count < _EXACT_BELOW:
         return faiss.IndexFlatIP(width)
     lists = int(np.sqrt(count))

@@ -2,13 +2,13 @@
 
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Self, overload
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Spool"]
+__all__ = ["Spool", "lengths_of", "runs_of"]
 
 Rows = npt.NDArray[np.float32]
 
@@ -74,3 +74,25 @@ class Spool(Sequence[Rows]):
         size = 4 * self.lengths[place] * self._width
         stored = os.pread(self._file.fileno(), size, self._starts[place])
         return np.frombuffer(stored, np.float32).reshape(-1, self._width)
+
+
+def lengths_of(videos: Sequence[npt.NDArray[np.floating]]) -> list[int]:
+    """Count the frames of each video, without reading those of a `Spool`."""
+    return videos.lengths if isinstance(videos, Spool) else [len(rows) for rows in videos]
+
+
+def runs_of(sizes: Sequence[int], most: int, part: range | None = None) -> Iterator[range]:
+    """Divide places into runs whose sizes add up to `most` at most, or of one that is larger.
+
+    >>> list(runs_of([2, 2, 5, 1], 4))
+    [range(0, 2), range(2, 3), range(3, 4)]
+    """
+    part = range(len(sizes)) if part is None else part
+    begin, total = part.start, 0
+    for place in part:
+        if total and total + sizes[place] > most:
+            yield range(begin, place)
+            begin, total = place, 0
+        total += sizes[place]
+    if total:
+        yield range(begin, part.stop)

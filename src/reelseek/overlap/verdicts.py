@@ -14,7 +14,18 @@ from reelseek.errors import CollectionError, UsageError
 from reelseek.overlap.log import Log
 from reelseek.overlap.pairs import Pair
 
-__all__ = ["SAME", "Agreement", "Decision", "Opinion", "Review", "Verdict", "Verdicts", "decisions_between", "pair_key"]
+__all__ = [
+    "SAME",
+    "Agreement",
+    "Decision",
+    "Opinion",
+    "Review",
+    "Verdict",
+    "Verdicts",
+    "count_open",
+    "decisions_between",
+    "pair_key",
+]
 
 Verdict = Literal["duplicate", "near-duplicate", "not", "unsure", "screensaver", "looked-at"]
 SAME: tuple[Verdict, ...] = ("duplicate", "near-duplicate")
@@ -61,6 +72,26 @@ class Decision:
     def judged(self) -> bool:
         """Whether somebody judged it, rather than scrolling past."""
         return bool(_judges(self.opinions))
+
+
+def count_open(decisions: Sequence[Decision | None], judges_per_pair: int = 1) -> dict[str, int]:
+    """Count pairs without a verdict that stands, by what they lack; those that lack nothing are not counted.
+
+    Args:
+        decisions: one for each pair, None for those that nobody saw. Who scrolls past a pair has seen no duplicate.
+        judges_per_pair: how many people have to judge a pair that anybody judged.
+    """
+    counts: Counter[str] = Counter()
+    for decision in decisions:
+        if decision is None:
+            counts["unseen"] += 1
+        elif 0 < len(_judges(decision.opinions)) < judges_per_pair:
+            counts["waiting for another opinion"] += 1
+        elif decision.verdict is None:
+            counts["disputed"] += 1
+        elif decision.verdict == "unsure":
+            counts["unsure"] += 1
+    return dict(counts)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ Frames that look alike in videos that share nothing would otherwise be the first
 """
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from reelseek.errors import CollectionError, UsageError
 from reelseek.overlap.log import Log
-from reelseek.overlap.spool import Spool
+from reelseek.overlap.spool import lengths_of, runs_of
 
 __all__ = ["Screensaver", "ScreensaverBank", "as_gallery_rows", "background_rows", "common_weights", "plain_weights"]
 
@@ -136,8 +136,8 @@ def common_weights(videos: Sequence[Rows], above: int) -> list[Weights]:
         videos: unit rows of all videos that are compared, each once.
         above: the number of other videos that may contain a frame (a cosine of .9 or more) at full weight.
     """
-    lengths = [len(video) for video in videos] if not isinstance(videos, Spool) else videos.lengths
-    blocks = list(_whole_videos(lengths))
+    lengths = lengths_of(videos)
+    blocks = list(runs_of(lengths, _FRAMES_A_BLOCK))
     weights: list[Weights] = []
     for places in blocks:
         rows = _joined(videos, places)
@@ -152,18 +152,6 @@ def common_weights(videos: Sequence[Rows], above: int) -> list[Weights]:
         ends = np.cumsum([lengths[place] for place in places])
         weights += np.split(np.minimum(1, above / beside).astype(np.float32), ends[:-1])
     return weights
-
-
-def _whole_videos(lengths: Sequence[int]) -> Iterator[range]:
-    """Places of videos that together have some thousands of frames, or of one that is longer."""
-    begin = frames = 0
-    for place, length in enumerate(lengths):
-        if frames and frames + length > _FRAMES_A_BLOCK:
-            yield range(begin, place)
-            begin, frames = place, 0
-        frames += length
-    if frames:
-        yield range(begin, len(lengths))
 
 
 def _joined(videos: Sequence[Rows], places: range) -> npt.NDArray[np.float32]:

@@ -2,10 +2,13 @@
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,11 +25,23 @@ from reelseek.search.merge import is_few
 from reelseek.search.scoring import Owners
 from reelseek.search.vectors import Rows
 
-__all__ = ["CurrentIndex"]
+__all__ = ["CurrentIndex", "IndexPending"]
 
 _QUIET_SECONDS = 2.0  # a library that changed more recently is being written to, and its writer updates the index
 _NAMED = 5
 _log = logging.getLogger("reelseek")
+
+
+class IndexPending(LibraryError):
+    """What is asked takes an index that is being built or opened.
+
+    Attributes:
+        future: is done when it can be asked again.
+    """
+
+    def __init__(self, message: str, future: "Future[Any]") -> None:
+        super().__init__(message)
+        self.future = future
 
 
 class CurrentIndex:
@@ -48,6 +63,8 @@ class CurrentIndex:
         index: what is searched.
         owners: which videos tracks and texts belong to.
         unindexed: videos of the library that the index does not have yet, other than those that are damaged.
+        lock: to be held by whoever follows the library, where several threads do.
+        state: a number that is another one whenever any of this is another.
     """
 
     index: Index
@@ -68,9 +85,14 @@ class CurrentIndex:
         self._library, self._model, self._update = library, model, update
         self._experts, self._unrelated, self._progress = experts, unrelated, progress
         self._manifest = index_folder(library, model, experts) / MANIFEST
+        self.lock, self.state = threading.RLock(), 0
+        self._builder: ThreadPoolExecutor | None = None
+        self._building: tuple[Index, Future[Index]] | None = None  # from which index, and what comes of it
+        self._failed_at: tuple[object, ...] | None = None
         self._followed = self._stamp()
         self._changed_at = time.monotonic()
         self.index = self._open(rule)
+        self._is_usable = True
         self._followed = (self._followed[0], self._stamp()[1])
         self._read_library()
         self._say_what_is_missing()
@@ -127,16 +149,52 @@ class CurrentIndex:
         """Nothing is answered from the tracks of an expert that were erased."""
         return set(index.experts) <= set(self._library.experts())
 
+    @property
+    def followed(self) -> tuple[int, tuple[int, ...]]:
+        """The library's revision and the stamp of the index on disk when they were last looked at."""
+        return self._followed
+
+    @property
+    def hidden(self) -> Rows:
+        """Rows of clips whose videos are gone, ascending by segment."""
+        return self._hidden
+
+    def build_in_background(self) -> None:
+        """From now on build in a thread of its own; until it is done the index as it was is searched."""
+        self._builder = self._builder or ThreadPoolExecutor(1, "index")
+
+    def close(self) -> None:
+        """End building; what is being built is waited for and dropped."""
+        if self._builder is not None:
+            self._builder.shutdown(cancel_futures=True)
+        self._builder = self._building = None
+
     def has_changed(self) -> bool:
         """Whether the library or its index is another since `refresh`."""
         return self._stamp() != self._followed
 
     def refresh(self) -> bool:
-        """Follow the library; says whether anything changed. It costs two look-ups where nothing did."""
-        dropped = self._drop_damaged()
+        """Follow the library; says whether anything changed. It costs two look-ups where nothing did.
+
+        Raises:
+            IndexPending: it is being built in the background, and nothing may be answered from the one before.
+        """
+        before = self.state
+        self._take_what_was_built()
+        self._drop_damaged()
         now = self._stamp()
         if now == self._followed:
-            return self._rebuild_if_quiet() or dropped
+            self._rebuild_if_quiet()
+        else:
+            self._read_change(now)
+        if not self._is_usable:
+            if self._building is None:
+                raise LibraryError(f"the index of {self._library.path} cannot be built; its log says why")
+            message = "the index is built again without what was removed from the library; ask again"
+            raise IndexPending(message, self._building[1])
+        return self.state != before
+
+    def _read_change(self, now: tuple[int, tuple[int, ...]]) -> None:
         replaced = now[1] != self._followed[1]
         self._followed, self._changed_at = now, time.monotonic()
         if replaced:
@@ -147,23 +205,52 @@ class CurrentIndex:
             self._drop_damaged()
             if not said >= {segment.name for segment in self.index.damaged}:
                 self._say_what_is_damaged()
-        if self._usable(self.index):
+        self._is_usable = self._usable(self.index)
+        if self._is_usable:
             self._read_library()
         else:
             self._rebuild(None)
-        return True
 
-    def _rebuild_if_quiet(self) -> bool:
+    def _rebuild_if_quiet(self) -> None:
         """Whoever changes a library updates the index that `add` does; another model's is updated here, in memory."""
-        if not (self._is_old and time.monotonic() - self._changed_at > _QUIET_SECONDS):
-            return False
-        self._rebuild(self.index)
-        return True
+        if not self._is_usable:
+            self._rebuild(None)
+        elif self._is_old and time.monotonic() - self._changed_at > _QUIET_SECONDS:
+            self._rebuild(self.index)
 
     def _rebuild(self, index: Index | None) -> None:
         damaged = self.index.damaged if index is not None else ()  # not to be embedded again in the middle of an answer
         intact = replace(index, damaged=()) if index is not None else None
-        self.index = replace(self._bring_up_to_date(intact, self.index.rule, write=False), damaged=damaged)
+        if self._builder is None:
+            built = self._bring_up_to_date(intact, self.index.rule, write=False)
+            self._take(replace(built, damaged=damaged))
+        elif self._building is None and self._failed_at != self._followed:
+            future = self._builder.submit(self._build_apart, intact, self.index.rule)
+            self._building = self.index, future
+
+    def _build_apart(self, index: Index | None, rule: ClipRule) -> Index:
+        """Build with a connection to the database of its own."""
+        with type(self._library).open(self._library.path) as library:
+            return update_index(
+                library, self._model, rule, self._progress,
+                experts=self._experts, unrelated=self._unrelated, index=index, quiet=True, write=False,
+            )  # fmt: skip
+
+    def _take_what_was_built(self) -> None:
+        """Search what was built in the background, unless another index came in the meantime."""
+        if self._building is None or not self._building[1].done():
+            return
+        (source, future), self._building = self._building, None
+        error = future.exception()
+        if error is not None:
+            self._failed_at = self._followed  # the same would come of the same
+            _log.warning("the index could not be brought up to date, and answers for what it has: %s", error)
+        elif source is self.index:
+            self._take(replace(future.result(), damaged=source.damaged if self._is_usable else ()))
+
+    def _take(self, index: Index) -> None:
+        self.index = index
+        self._is_usable = self._usable(index)
         self._read_library()
 
     def drop(self, name: str, reason: str) -> bool:
@@ -176,14 +263,15 @@ class CurrentIndex:
         self._say_what_is_damaged()
         return True
 
-    def _drop_damaged(self) -> bool:
-        """Whether the index has a segment that the check in the background found damaged; it has it no more."""
-        dropped = [self.drop(name, reason) for name, reason in self._check.damaged().items()]
-        return any(dropped)
+    def _drop_damaged(self) -> None:
+        """Search no more in segments that the check in the background found damaged."""
+        for name, reason in self._check.damaged().items():
+            self.drop(name, reason)
 
     def _read_library(self) -> None:
         """Note which videos of the index are gone, and which ones it lacks; that costs what has changed."""
         stale = find_stale(self._source(self.index.rule), replace(self.index, damaged=()))
+        self.state += 1
         self.owners = Owners(self._library)
         self._is_old = self._update and bool(stale)
         self._hidden = np.concatenate([np.zeros(0, np.int64), *stale.hidden])

@@ -13,7 +13,7 @@ from reelseek.errors import UsageError
 from reelseek.models.device import describe, free_memory
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.search.index import Index
-from reelseek.search.question import Question
+from reelseek.search.question import Question, coarse_similarity
 
 __all__ = ["ExactGallery"]
 
@@ -65,16 +65,24 @@ class ExactGallery:
             "(--device cpu), which reads the clips from disk"
         )
 
-    def nearest(self, question: Question, count: int) -> Rows:
-        """The best clips that have any of the evidence that counts; of equal ones those that come first."""
+    def nearest(self, question: Question, count: int, selected: npt.NDArray[np.bool_] | None = None) -> Rows:
+        """The best clips that have any of the evidence that counts; of equal ones those that come first.
+
+        Args:
+            selected: rows that count [row]; None is all.
+        """
+        rows = np.concatenate([np.zeros(0, np.int64), *self._blocks])
         texts = question.texts.to(self._device)
         mix = torch.from_numpy(question.mix[0]).to(self._device)
+        coarse = None if question.coarse is None else question.coarse.to(self._device)
         self._model.eval()
         with torch.no_grad():
-            parts = [self._scores(texts, mix, videos) for videos in self._embeddings()]
+            parts = [self._scores(texts, coarse, mix, videos) for videos in self._embeddings()]
             scores = torch.cat(parts) if parts else torch.zeros(0)
+            if selected is not None:
+                scores[torch.from_numpy(~selected[rows]).to(scores.device)] = -math.inf
             best = _best(scores, count).cpu().numpy()
-        return np.concatenate([np.zeros(0, np.int64), *self._blocks])[best]
+        return rows[best]
 
     def _embeddings(self) -> Iterator[Embedding]:
         if self._on_device:
@@ -82,16 +90,20 @@ class ExactGallery:
         else:
             yield from (self._index.embedding(block) for block in self._blocks)
 
-    def _scores(self, texts: Embedding, mix: Tensor, videos: Embedding) -> Float[Tensor, " video"]:
-        """The sum over terms of the similarity to each clip; minus infinity to those without evidence."""
+    def _scores(
+        self, texts: Embedding, coarse: Embedding | None, mix: Tensor, videos: Embedding
+    ) -> Float[Tensor, " video"]:
+        """The sum over terms and examples of the similarity to each clip; minus infinity to those without evidence."""
         size = len(videos)
         if self._model.pairwise:
-            size = max(1, _BLOCK_FLOATS // math.prod((*texts.values.shape[:2], *videos.values.shape[1:])))
+            size = max(1, _BLOCK_FLOATS // max(1, math.prod((*texts.values.shape[:2], *videos.values.shape[1:]))))
         similarity = [
             self._model.similarity(texts, videos[start : start + size]).float()
             for start in range(0, len(videos), max(1, size))
         ]
-        scores = mix @ torch.cat(similarity, dim=1)
+        scores = mix[: len(texts)] @ torch.cat(similarity, dim=1)
+        if coarse is not None:
+            scores = scores + mix[len(texts) :] @ coarse_similarity(self._model, coarse, videos)
         present = videos.present
         if not self._model.pairwise:
             present = present & ((texts.weights * texts.present) != 0).any(0)

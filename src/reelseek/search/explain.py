@@ -28,9 +28,9 @@ from reelseek.search.hit import Why
 from reelseek.search.question import Question
 from reelseek.search.scoring import LITERAL
 
-__all__ = ["Evidence", "contributions", "reasons"]
+__all__ = ["Evidence", "contributions", "explains_by_slot", "reasons"]
 
-_SOURCES = {"said": "speech", "written": "ocr", "told": "machine-written"}
+_SOURCES = {"said": "speech", "written": "ocr", "told": "machine-written"}  # a kind of any other name is its own
 _LABELS = 5
 _LINES = 8
 _LONGEST_LINE = 300
@@ -76,9 +76,12 @@ class Evidence:
         return [text for text in texts if text.start_seconds < end and text.end_seconds >= start]
 
     def match(self, clip: Clip, expert: str, query: str) -> str:
-        """The label or line of an expert that is nearest to a query; '' where it has none."""
+        """The label or line of an expert that is nearest to a query, the surest to one without words; '' for none."""
         if expert not in self.reader.dims or self.damage(clip.video, expert):
             return ""
+        if not query:
+            likeliest = [label for label, _ in self.labels(clip, expert)[:1]]
+            return next(iter([*likeliest, *(line.text for line in self.lines(clip, expert))]), "")
         encoder = sentence_encoder()
         sentence = encoder.encode([query])[0]
         if labels := self.labels(clip, expert):
@@ -161,6 +164,11 @@ def _labeller(spec: str, dim: int) -> Callable[[npt.NDArray[np.float32]], list[t
     return lambda values: list(labels(values))[:_LABELS]
 
 
+def explains_by_slot(model: RetrievalModel) -> bool:
+    """Whether what slots give to a score explains it; else clips have to be embedded again."""
+    return not model.pairwise and any(name in model.experts for name in model.slots)
+
+
 def contributions(
     model: RetrievalModel, evidence: Evidence, question: Question, clips: Sequence[Clip], embedding: Embedding
 ) -> list[dict[str, float]]:
@@ -169,7 +177,7 @@ def contributions(
     Args:
         embedding: of the clips.
     """
-    if not model.pairwise and any(name in model.experts for name in model.slots):
+    if explains_by_slot(model):
         shares = question.contributions(model, embedding)
         return [
             {name: float(shares[row, place]) for place, name in enumerate(model.slots) if counts[place]}
@@ -198,15 +206,15 @@ def _score_drops(
 
 
 def reasons(
-    evidence: Evidence, question: Question, clip: Clip, gave: Mapping[str, float], line: Line | None
+    evidence: Evidence, question: Question, clip: Clip, gave: Mapping[str, float], lines: Sequence[Line]
 ) -> tuple[Why, ...]:
-    """What each modality gave, the most first; a line found word for word comes as a reason of its own.
+    """What each modality gave, the most first; lines that hold words of the query come as reasons of their own.
 
     Args:
         gave: see `contributions`.
     """
     words = question.query.words
     all_reasons = [Why(name, round(share, 4), evidence.match(clip, name, words)) for name, share in gave.items()]
-    if line is not None:
-        all_reasons.append(Why(_SOURCES[line.kind], round(LITERAL * line.coverage, 4), line.text))
+    for line in lines:
+        all_reasons.append(Why(_SOURCES.get(line.kind, line.kind), round(LITERAL * line.coverage, 4), line.text))
     return tuple(sorted(all_reasons, key=lambda why: -why.gave))

@@ -1,26 +1,40 @@
 """What a question is asked of: the clips of a library embedded from some experts, or the seconds of one video."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from reelseek.errors import QueryError
+from reelseek.library.filters import Filter
 from reelseek.library.store import Library, Video
 from reelseek.library.tokens import Clip, TokenReader
-from reelseek.models.embed import reader_for
+from reelseek.models.embed import embed_texts, reader_for, similarity_matrix
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.search.current import CurrentIndex
 from reelseek.search.exact import ExactGallery
-from reelseek.search.explain import Evidence
-from reelseek.search.fulltext import Line
+from reelseek.search.examples import Example, Examples, Moment
+from reelseek.search.explain import Evidence, contributions, explains_by_slot, reasons
+from reelseek.search.fulltext import ABOUT, Line, lines_with_words, words_of
+from reelseek.search.hit import Why
+from reelseek.search.likeness import Likeness, embed_example
+from reelseek.search.names import Names
 from reelseek.search.nearest import Run, run_here
-from reelseek.search.question import Selection, weigh
-from reelseek.search.scoring import background_scores
+from reelseek.search.question import Question, Selection, weigh
+from reelseek.search.scoring import background_scores, candidate_rows
+from reelseek.search.strength import FEWEST_CAPTIONS, MOST_CAPTIONS, belief_in_labels, share_above
 
 __all__ = ["Gallery", "Seconds"]
+
+_MOST_SELECTIONS = 8  # filters whose rows are remembered
+_CANDIDATES = 40  # clips that a caption of the library is compared with
+_LABELLER, _LABELS = "object", 1000  # the expert whose classes are ImageNet's
+_EXPLAINED = 10  # hits whose modalities are told where that takes embedding them again
+_MOST_EXAMPLES = 32  # whose embeddings are
 
 
 @dataclass
@@ -28,6 +42,7 @@ class Gallery:
     """The clips of a library, embedded from some experts.
 
     Args:
+        names: of the library's videos, and their captions.
         exact_on: score every clip there instead of searching nearest neighbours.
         run: reads the segments for a search.
     """
@@ -35,11 +50,15 @@ class Gallery:
     library: Library
     model: RetrievalModel
     current: CurrentIndex
+    names: Names
     exact_on: torch.device | None = None
     run: Run = run_here
 
     def __post_init__(self) -> None:
         self._backgrounds: dict[bytes, npt.NDArray[np.float64]] = {}
+        self._selections: dict[Filter, _Members] = {}
+        self._wrong: dict[bytes, npt.NDArray[np.float64]] = {}
+        self._likenesses: dict[tuple[object, ...], Likeness] = {}
 
     @cached_property
     def reader(self) -> TokenReader:
@@ -58,6 +77,153 @@ class Gallery:
     def evidence(self) -> Evidence:
         return Evidence(self.library, self.reader, lambda video: self.current.video(video).owners)
 
+    def lines(self, question: Question) -> list[Line]:
+        """What is said, written, named or captioned with words of a question, best first of each."""
+        query, factors = question.query, question.selection.about
+        kinds = [kind for kind in ABOUT if factors.get(kind, 1.0)]
+        if kinds and query.words:
+            self.names.refresh()
+        words = words_of(self.library, query.words, self.names.other_terms if kinds else lambda *_: [])
+        members = self._members(query.filter)
+        lines = lines_with_words(self.library, words, None if members is None else members.owners)
+        if kinds and words:
+            videos = None if members is None else members.ids
+            lines += [
+                replace(line, coverage=line.coverage * factors.get(line.kind, 1.0))
+                for line in self.names.lines(words, kinds=kinds, videos=videos)
+            ]
+        return lines
+
+    def reasons(
+        self, question: Question, clips: Sequence[Clip], embedding: Embedding, lines: Sequence[Sequence[Line]]
+    ) -> list[tuple[Why, ...]]:
+        """Of each clip; beyond the first ten only the lines where reasons take embedding clips again."""
+        self.reader.prepare(clip.video for clip in clips)
+        count = len(clips) if explains_by_slot(self.model) else _EXPLAINED
+        explained = contributions(self.model, self.evidence, question, clips[:count], embedding[:count])
+        explained += [{}] * (len(clips) - len(explained))
+        return [
+            reasons(self.evidence, question, clip, gave, of_clip)
+            for gave, clip, of_clip in zip(explained, clips, lines, strict=True)
+        ]
+
+    def _members(self, conditions: Filter) -> "_Members | None":
+        """The videos that meet a filter; None without one. The last filters' are remembered.
+
+        Raises:
+            QueryError: a term names what the library has nothing of.
+        """
+        if not conditions:
+            return None
+        if conditions not in self._selections:
+            index, members = self.current.index, self.library.catalog.selection.members(conditions)
+            rows = np.zeros(len(index), bool)
+            for base, segment, videos in index.lookup_numbers(np.array([number for number, _, _ in members], np.int64)):
+                rows[base + segment.rows_of(videos[videos >= 0])] = True
+            ids = {identifier for _, identifier, _ in members}
+            owners = {f"id:{identifier}" for identifier in ids} | {content for _, _, content in members if content}
+            while len(self._selections) >= _MOST_SELECTIONS:
+                del self._selections[next(iter(self._selections))]
+            self._selections[conditions] = _Members(rows, ids, owners)
+        return self._selections[conditions]
+
+    def selected_for(self, question: Question) -> npt.NDArray[np.bool_] | None:
+        """Rows that can be hits [row], None for all: not those of the moments that are examples of what is looked for.
+
+        Raises:
+            QueryError: a term of the filter names what the library has nothing of.
+        """
+        members, index = self._members(question.query.filter), self.current.index
+        selected = None if members is None else members.rows
+        clips = [example.clip for example in question.examples if example.clip is not None and example.weight > 0]
+        if not clips:
+            return selected
+        starts = np.array([clip.start_seconds or 0.0 for clip in clips])
+        ends = np.array([np.inf if clip.end_seconds is None else clip.end_seconds for clip in clips])
+        _, rows = index.rows_during([clip.video for clip in clips], starts, ends)
+        rest = np.ones(len(index), bool) if selected is None else selected.copy()
+        rest[rows] = False
+        return rest
+
+    def likenesses(self, examples: Examples) -> list[Likeness]:
+        """Examples as embeddings, like the clips that they are compared with; those of the last are remembered."""
+        return [
+            self._likeness(example, takes_away=takes_away)
+            for group, takes_away in ((examples.like, False), (examples.unlike, True))
+            for example in group
+        ]
+
+    def _likeness(self, example: Example, *, takes_away: bool) -> Likeness:
+        key: tuple[object, ...] = (example, takes_away, _file_stamp(example))
+        if key not in self._likenesses:
+            while len(self._likenesses) >= _MOST_EXAMPLES:
+                del self._likenesses[next(iter(self._likenesses))]
+            self._likenesses[key] = embed_example(self.library, self.model, self.reader, example, takes_away=takes_away)
+        return self._likenesses[key]
+
+    def confidences(
+        self,
+        question: Question,
+        scores: Sequence[float],
+        clips: Sequence[Clip],
+        why: Sequence[Sequence[Why]],
+        seconds: "Seconds | None" = None,
+    ) -> list[float | None]:
+        """How sure each of some hits is; None where nothing is known of what unrelated questions reach.
+
+        Args:
+            clips, why: of the hits.
+            seconds: of the video that they are in; None where they are of the library.
+        """
+        if question.examples or not question.readable:
+            return [None for _ in scores]
+        background = self.background(question.selection) if seconds is None else self._background_in(question, seconds)
+        if seconds is None:
+            background = np.concatenate([background, self._wrong_scores(question.selection)])
+        unsure = share_above(scores, background)
+        return [
+            round((1 - float(share)) * self._belief(question, clip, reasons), 4)
+            for share, clip, reasons in zip(unsure, clips, why, strict=True)
+        ]
+
+    def _belief(self, question: Question, clip: Clip, why: Sequence[Why]) -> float:
+        """How sure experts are of what speaks for a clip; labels are all that can be doubted."""
+        in_favour = {reason.modality: reason.gave for reason in why if reason.gave > 0}
+        if not self.model.embeds_sentences or not in_favour.get(_LABELLER):
+            return 1.0
+        if self.reader.dims.get(_LABELLER) != _LABELS or self.evidence.damage(clip.video, _LABELLER):
+            return 1.0
+        believed = belief_in_labels(question.query.words, self.reader.steps(clip, _LABELLER)[0])
+        share = in_favour[_LABELLER] / sum(in_favour.values())
+        return 1 - share * (1 - believed)
+
+    def _wrong_scores(self, selection: Selection) -> npt.NDArray[np.float64]:
+        """For some captions of the library the best score of a clip of another video; none where it has few."""
+        self.names.refresh()
+        captions = self.names.some_captions(MOST_CAPTIONS)
+        if len(captions) < FEWEST_CAPTIONS:
+            return np.zeros(0)
+        key = selection.factors.tobytes()
+        if key not in self._wrong:
+            index = self.current.index
+            texts = weigh(embed_texts(self.model, [text for _, text in captions]), selection)
+            mix = np.eye(len(captions), dtype=np.float32)
+            candidates = candidate_rows(self.model, index, texts, mix, _CANDIDATES)
+            best = []
+            for number, (video, _) in enumerate(captions):
+                rows = np.setdiff1d(self.current.present_rows(candidates[number]), index.rows_of(video))
+                if len(rows):
+                    scores = similarity_matrix(self.model, texts[number : number + 1], index.embedding(rows))
+                    best.append(float(scores.max()))
+            self._wrong[key] = np.array(best)
+        return self._wrong[key]
+
+    def _background_in(self, question: Question, seconds: "Seconds") -> npt.NDArray[np.float64]:
+        """The best score that each of the unrelated queries reaches in some seconds."""
+        texts = weigh(self.current.index.unrelated, question.selection)
+        best: npt.NDArray[np.float64] = similarity_matrix(self.model, texts, seconds.embedding).amax(1).double().numpy()
+        return best
+
     def background(self, selection: Selection) -> npt.NDArray[np.float64]:
         """The best score that each query of a fixed, unrelated set reaches on this library."""
         index = self.current.index
@@ -68,6 +234,26 @@ class Gallery:
             texts = weigh(index.unrelated, selection)
             self._backgrounds[key] = background_scores(self.library, self.model, index, self.current.owners, texts)
         return self._backgrounds[key]
+
+
+@dataclass(frozen=True)
+class _Members:
+    """The videos that meet a filter: rows of their clips [row], ids, and owners of their tracks and texts."""
+
+    rows: npt.NDArray[np.bool_]
+    ids: Collection[str]
+    owners: Collection[str]
+
+
+def _file_stamp(example: Example) -> tuple[int, ...]:
+    """What tells one file of an example from the next at its path; empty of a moment."""
+    if isinstance(example, Moment):
+        return ()
+    try:
+        status = os.stat(example.path)
+    except (OSError, ValueError) as error:
+        raise QueryError(f"the example {example.path} cannot be read: {error}") from error
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 @dataclass(frozen=True)

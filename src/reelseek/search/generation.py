@@ -163,7 +163,7 @@ class StoredFile:
             return self.array()[rows]
         shape, dtype, offset = _array_layout(os.pread(self._file, 4096, 0))
         values = np.empty((len(rows), *shape[1:]), dtype)
-        target, width = values.data.cast("B") if values.size else memoryview(b""), values[:1].nbytes
+        target, width = values.reshape(-1).view(np.uint8).data, values[:1].nbytes
         edges = np.append(np.append(0, np.flatnonzero(np.diff(rows) != 1) + 1), len(rows)).tolist() if width else []
         for start, stop in pairwise(edges):
             os.preadv(self._file, [target[start * width : stop * width]], offset + int(rows[start]) * width)

@@ -1,12 +1,15 @@
 """What answers a query, and why."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Hit", "Miss", "Why", "Within"]
+__all__ = ["Hit", "Miss", "Strength", "Why", "Within"]
+
+
+Strength = Literal["strong", "likely", "weak"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Why:
 
 @dataclass(frozen=True)
 class Hit:
-    """A moment that answers a query."""
+    """A moment that answers a query; `strength` is its confidence in a word, None where nothing is known of it."""
 
     query_id: str
     query: str
@@ -32,6 +35,12 @@ class Hit:
     similarity: float
     confidence: float | None
     why: tuple[Why, ...] = ()
+    strength: Strength | None = None
+
+    @property
+    def moment(self) -> str:
+        """What names it for good, `VIDEO@START-END` in seconds; `Moment.parse` reads it."""
+        return f"{self.video}@{self.start:.3f}-{'end' if self.end is None else f'{self.end:.3f}'}"
 
     def as_json(self) -> dict[str, Any]:
         """Plain values in the documented order."""

@@ -119,7 +119,9 @@ def _as_it_is_now(segment: Segment) -> Segment:
     """A segment opened again where the manifest says that its files hold something else now; else the same."""
     with contextlib.suppress(LibraryError, OSError):
         generation = read_manifest(segment.folder)
-        for entry in generation.description["segments"] if generation is not None else ():
+        if generation is None:
+            return segment
+        for entry in generation.description["segments"]:
             record = Record(**entry)
             present = _open_segment(generation, record, check=False) if record.name == segment.record.name else None
             if present is not None and _sums_of_columns(present) != _sums_of_columns(segment):

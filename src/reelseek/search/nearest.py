@@ -15,10 +15,12 @@ from reelseek.search.neighbours import Neighbours
 from reelseek.search.segment import Segment
 from reelseek.search.vectors import Floats, Matrix, Rows
 
-__all__ = ["Best", "Call", "Method", "Part", "Run", "run_here", "search_parts"]
+__all__ = ["Best", "Bits", "Call", "Method", "Part", "Run", "run_here", "search_parts"]
 
 Best = tuple[Matrix, Rows]
 """Scores and rows of clips, the best first."""
+Bits = npt.NDArray[np.uint8]
+"""A bit for every clip of a segment, eight in a byte."""
 Method = Literal["search", "estimate", "score", "slots"]
 
 
@@ -39,9 +41,17 @@ class Part:
         """Whether every clip is looked at; known without opening the neighbours."""
         return self.pattern not in (self.segment.record.lists or {})
 
-    def search(self, queries: Matrix, count: int) -> list[Best]:
-        """For each query the best clips that are not deleted."""
+    def search(self, queries: Matrix, count: int, selected: Bits | None = None) -> list[Best]:
+        """For each query the best clips that are not deleted.
+
+        Args:
+            selected: a bit for every clip of the segment; None selects all.
+        """
         deleted, neighbours = self.segment.deleted, self.neighbours
+        if selected is not None:
+            among = np.unpackbits(selected, count=len(self.segment)).astype(bool)
+            among = among if deleted is None else among & ~deleted
+            return [(scores, rows + self.base) for scores, rows in neighbours.search_among(queries, count, among)]
         depth = count if deleted is None else count + min(count, self.segment.record.deleted)
         while True:
             scores, rows = neighbours.search(queries, depth)
@@ -88,6 +98,7 @@ class Call:
 
 Run = Callable[[Sequence[Call]], list[Any]]
 """Runs calls, and returns what each gives in their order."""
+_NONE: Best = (np.zeros(0, np.float32), np.zeros(0, np.int64))
 _Search = Generator[list[Call], list[Any], list[Best]]
 
 
@@ -97,15 +108,19 @@ def run_here(calls: Sequence[Call]) -> list[Any]:
 
 
 def search_parts(
-    searches: Sequence[tuple[Sequence[Part], Matrix]], count: int, run: Run = run_here
+    searches: Sequence[tuple[Sequence[Part], Matrix]],
+    count: int,
+    run: Run = run_here,
+    selected: npt.NDArray[np.bool_] | None = None,
 ) -> list[list[Best]]:
     """For each search and each of its queries the best clips of some parts that are not deleted.
 
     Args:
         searches: parts and queries [query, dim]; all take as few rounds of calls as one of them.
+        selected: rows of the index that count [row]; None is all.
     """
     answers: list[list[Best]] = [[] for _ in searches]
-    running = {place: _search(*search, count) for place, search in enumerate(searches)}
+    running = {place: _search(*search, count, selected) for place, search in enumerate(searches)}
     replies: dict[int, list[Any] | None] = dict.fromkeys(running)
     while running:
         rounds: dict[int, list[Call]] = {}
@@ -120,8 +135,15 @@ def search_parts(
     return answers
 
 
-def _search(parts: Sequence[Part], queries: Matrix, count: int) -> _Search:
+def _search(
+    parts: Sequence[Part], queries: Matrix, count: int, selected: npt.NDArray[np.bool_] | None = None
+) -> _Search:
     """One search; yields the calls of a round, and is sent what they give."""
+    if selected is not None:
+        masks = [(part, selected[part.base : part.base + len(part.segment)]) for part in parts]
+        calls = [Call(part, "search", (queries, count, np.packbits(mask))) for part, mask in masks if mask.any()]
+        results = yield calls
+        return [_merge([_NONE, *(result[place] for result in results)], count) for place in range(len(queries))]
     lists = [part for part in parts if not part.exact]
     together = lists if len(lists) > 1 else []
     alone = [part for part in parts if part not in together]

@@ -77,6 +77,14 @@ class _Groups:
         """A place of every group."""
         return self.order[np.append(0, self.ends[:-1])].astype(np.int64)
 
+    def with_any(self, selected: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Groups of which any place is selected [group].
+
+        Args:
+            selected: by place.
+        """
+        return np.logical_or.reduceat(selected[self.order], np.append(0, self.ends[:-1]))
+
     def places(self, groups: Rows) -> tuple[Rows, Rows]:
         """All places of some groups, and for each of them which of these groups it is of."""
         starts = np.append(0, self.ends)[groups]
@@ -128,13 +136,21 @@ class _Lists:
         self.index, self.probes = index, probes
         inner: Any = faiss.downcast_index(index.index)
         lists = faiss.downcast_InvertedLists(inner.invlists)
-        self._mapped = lists if hasattr(lists, "totsize") else None
+        self._mapped: Any = lists if hasattr(lists, "totsize") else None
         self._bytes_a_list = inner.ntotal * (lists.code_size + 8) // max(1, inner.nlist)
         self._touched = 0
 
-    def search(self, queries: Matrix, probes: int, count: int) -> tuple[Matrix, Rows]:
-        """Estimated scores and groups [query, count]; -1 where the lists hold fewer."""
-        within = faiss.SearchParametersIVF(nprobe=probes)  # type: ignore[call-arg]
+    def search(
+        self, queries: Matrix, probes: int, count: int, among: npt.NDArray[np.bool_] | None = None
+    ) -> tuple[Matrix, Rows]:
+        """Estimated scores and groups [query, count]; -1 where the lists hold fewer.
+
+        Args:
+            among: the groups that count [group]; None is all.
+        """
+        selected = None if among is None else np.packbits(among, bitorder="little")
+        options: dict[str, Any] = {} if selected is None else {"sel": faiss.IDSelectorBitmap(selected)}  # type: ignore[call-arg,arg-type]
+        within = faiss.SearchParametersIVF(nprobe=probes, **options)  # type: ignore[call-arg]
         parameters = faiss.SearchParametersPreTransform(index_params=within)  # type: ignore[call-arg]
         scores, groups = self.index.search(queries, count, params=parameters)
         self._release(len(queries) * probes * self._bytes_a_list)
@@ -211,13 +227,62 @@ class Neighbours:
             scores[place], rows[place] = best
         return scores, rows
 
+    def search_among(self, queries: Matrix, count: int, selected: npt.NDArray[np.bool_]) -> list[tuple[Matrix, Rows]]:
+        """For each query scores and clips of the best among some; of equal ones those that come first.
+
+        Every one of them is scored, unless there are lists and so many are selected that these find them.
+
+        Args:
+            selected: by the clip's row in the segment [clip].
+        """
+        places = np.flatnonzero(selected[self.rows])
+        count = min(count, len(places))
+        if not count:
+            return [(np.zeros(0, np.float32), np.zeros(0, np.int64))] * len(queries)
+        depth = count * len(self.rows) / len(places)  # how many clips of all are as near as these, if no more of them
+        plan = self._plan(math.ceil(depth)) if self._lists is not None and len(places) > EXACT_UP_TO else None
+        if self._lists is None or plan is None:
+            return self._score_places(queries, places, count)
+        among = np.zeros(len(self.rows), bool)
+        among[places] = True
+        groups = among if self._groups is None else self._groups.with_any(among)
+        _, candidates = self._lists.search(queries, *plan, groups)
+        answers = []
+        for query, near in zip(queries, candidates, strict=True):
+            matches = np.sort(self._places_of(near[near >= 0]))
+            matches = matches[among[matches]]
+            near_enough = len(matches) >= count  # else the lists that were probed hold fewer
+            answers += self._score_places(query[None], matches if near_enough else places, count)
+        return answers
+
+    def _places_of(self, groups: Rows) -> Rows:
+        return groups if self._groups is None else self._groups.places(groups)[0]
+
+    def _score_places(self, queries: Matrix, places: Rows, count: int) -> list[tuple[Matrix, Rows]]:
+        """The best of some places, ascending, a block of their vectors in memory at a time."""
+        scores = np.concatenate(
+            [queries @ self._vectors.take(places[start : start + _BLOCK]).T for start in range(0, len(places), _BLOCK)],
+            axis=1,
+        )
+        answers = []
+        for row in scores:
+            best = _best(row, count)
+            best = best[np.lexsort((best, -row[best]))]
+            answers.append((row[best], self.rows[places[best]]))
+        return answers
+
+    def _plan(self, count: int) -> tuple[int, int] | None:
+        """How the lists are searched for so many results; None where every clip is looked at."""
+        assert self._lists is not None
+        return next((plan for depth, plan in self._lists.probes.items() if count <= depth), None)
+
     def estimate(self, queries: Matrix, count: int) -> tuple[Matrix, Rows]:
         """Estimated scores, and numbers for `score` [query, candidate], -1 for none, of clips that may be the best.
 
         Of many results there are none: `search` looks at every clip then.
         """
         assert self._lists is not None
-        plan = next((plan for depth, plan in self._lists.probes.items() if count <= depth), None)
+        plan = self._plan(count)
         if plan is None:
             return np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
         return self._lists.search(queries, *plan)
@@ -286,12 +351,13 @@ class Neighbours:
         Args:
             numbers: the list of each group.
         """
-        dim, quantizer, inner = sample.shape[1], faiss.clone_index(centres), None
+        dim = sample.shape[1]
+        quantizer: Any = faiss.clone_index(centres)
         parts: tuple[Any, ...] = (quantizer, dim, centres.ntotal)
-        if codes == "bits":
-            inner = faiss.IndexIVFRaBitQ(*parts, faiss.METRIC_INNER_PRODUCT)
-        else:
-            inner = faiss.IndexIVFScalarQuantizer(*parts, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
+        kind: Any = faiss.IndexIVFRaBitQ
+        if codes != "bits":
+            kind, parts = faiss.IndexIVFScalarQuantizer, (*parts, faiss.ScalarQuantizer.QT_8bit)
+        inner = kind(*parts, faiss.METRIC_INNER_PRODUCT)
         turn: Any = faiss.RandomRotationMatrix(dim, dim)
         turn.init(_SEED)
         index: Any = faiss.IndexPreTransform(turn, inner)
@@ -376,7 +442,7 @@ class Neighbours:
         """
         index = _map_lists(str(path), path)
         inner: Any = faiss.downcast_index(index.index)
-        inverted = faiss.downcast_InvertedLists(inner.invlists)
+        inverted: Any = faiss.downcast_InvertedLists(inner.invlists)
         length = int(inverted.code_size)
         vectors = index.chain.at(0).apply(self._group_vectors(groups))
         _, nearest = faiss.downcast_index(inner.quantizer).search(vectors, 1)

@@ -5,19 +5,23 @@ leaving out slots; elsewhere it takes an index of its own, of clips that were em
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from reelseek.errors import UsageError
 from reelseek.experts import MODALITIES
 from reelseek.models.embed import embed_texts, similarity_matrix
-from reelseek.models.model import Embedding, RetrievalModel
+from reelseek.models.model import Embedding, RetrievalModel, similarity
+from reelseek.search.fulltext import ABOUT
+from reelseek.search.likeness import Likeness
 from reelseek.search.query import Query
 
-__all__ = ["Question", "Selection", "ask", "select", "weigh"]
+__all__ = ["Question", "Selection", "ask", "coarse_similarity", "select", "weigh"]
 
 
 @dataclass(frozen=True)
@@ -27,10 +31,12 @@ class Selection:
     Args:
         experts: clips are embedded from these alone; None is all that the library has.
         factors: what each slot counts [slot]; none for a pairwise system, which cannot weigh.
+        about: what names and captions count, where that is not 1.
     """
 
     experts: tuple[str, ...] | None
     factors: npt.NDArray[np.float32]
+    about: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def even(self) -> bool:
@@ -44,20 +50,26 @@ class Question:
 
     Args:
         query: as it was parsed.
-        texts: the embeddings of its terms; their weights hold the factors of the selection.
-        signs: what each term counts in the sum [term]; negative takes away.
+        texts: the embeddings of its terms, and of examples behind them; their weights hold the factors of the
+            selection.
+        signs: what each term and example counts in the sum [term]; negative takes away.
         selection: which evidence counts.
+        coarse: the coarse embeddings of examples, where the system is pairwise: texts have none of them then, and
+            `signs` counts them behind the terms.
+        examples: of what is looked for and what is not.
     """
 
     query: Query
     texts: Embedding
     signs: npt.NDArray[np.float32]
     selection: Selection
+    coarse: Embedding | None = None
+    examples: tuple[Likeness, ...] = ()
 
     @property
     def readable(self) -> bool:
-        """Whether the model's text side can read any of it."""
-        return bool((self.texts.weights * self.texts.present).any())
+        """Whether the model's text side can read any of it, or it has examples."""
+        return bool(self.examples) or bool((self.texts.weights * self.texts.present).any())
 
     @property
     def weights(self) -> npt.NDArray[np.float32]:
@@ -72,11 +84,13 @@ class Question:
         return (self.signs / self.signs[self.signs > 0].sum())[None]
 
     def scores(self, model: RetrievalModel, clips: Embedding) -> npt.NDArray[np.float64]:
-        """The model's similarity to each clip, the sum over terms."""
+        """The model's similarity to each clip, the sum over terms and examples."""
         if not len(clips):
             return np.zeros(0)
-        similarity = similarity_matrix(model, self.texts, clips).numpy().astype(np.float64)
-        scores: npt.NDArray[np.float64] = (self.mix @ similarity)[0]
+        similarity = similarity_matrix(model, self.texts, clips).numpy()
+        if self.coarse is not None:
+            similarity = np.concatenate([similarity, coarse_similarity(model, self.coarse, clips).numpy()])
+        scores: npt.NDArray[np.float64] = (self.mix @ similarity.astype(np.float64))[0]
         return scores
 
     def contributions(self, model: RetrievalModel, clips: Embedding) -> npt.NDArray[np.float64]:
@@ -87,14 +101,50 @@ class Question:
         return added
 
 
-def ask(model: RetrievalModel, query: Query, selection: Selection) -> Question:
+def ask(
+    model: RetrievalModel,
+    query: Query,
+    selection: Selection,
+    examples: Sequence[Likeness] = (),
+    unrelated: Embedding | None = None,
+) -> Question:
     """Embed a query.
+
+    Args:
+        examples: of what is looked for and what is not.
+        unrelated: texts whose slots' mean weights those of examples have.
 
     Raises:
         ModelError: the model makes NaN or infinity of it.
     """
-    texts = weigh(embed_texts(model, [term.text for term in query.terms]), selection)
-    return Question(query, texts, np.array([term.weight for term in query.terms], np.float32), selection)
+    signs = np.array([*(term.weight for term in query.terms), *(e.weight for e in examples)], np.float32)
+    if not examples or unrelated is None:
+        return Question(
+            query, weigh(embed_texts(model, [term.text for term in query.terms]), selection), signs, selection
+        )
+    likenesses = Embedding.concat([example.embedding for example in examples])
+    if model.pairwise:
+        texts = embed_texts(model, [term.text for term in query.terms] or ["nothing"])[: len(query.terms)]
+        with torch.inference_mode():
+            coarse = model.coarse_videos(likenesses)
+        return Question(query, texts, signs, selection, coarse, tuple(examples))
+    parts = [_as_texts(weigh(likenesses, selection), unrelated)]
+    if query.terms:
+        parts.insert(0, weigh(embed_texts(model, [term.text for term in query.terms]), selection))
+    return Question(query, Embedding.concat(parts), signs, selection, None, tuple(examples))
+
+
+def _as_texts(videos: Embedding, unrelated: Embedding) -> Embedding:
+    """Clips to be compared with clips: slots weigh as they do for texts on average, all that one has together 1."""
+    prior = (unrelated.weights * unrelated.present).float().mean(0)
+    weights = videos.weights.float() * videos.present * prior
+    return Embedding(videos.values, videos.present, weights / weights.sum(1, keepdim=True).clamp(min=1e-12))
+
+
+def coarse_similarity(model: RetrievalModel, examples: Embedding, clips: Embedding) -> Float[Tensor, "example video"]:
+    """How near clips are to examples of a pairwise system: the cosine of coarse embeddings, 0 without evidence."""
+    with torch.inference_mode():
+        return similarity(examples, model.coarse_videos(clips))
 
 
 def weigh(texts: Embedding, selection: Selection) -> Embedding:
@@ -116,7 +166,7 @@ def select(
     Args:
         modalities: of each expert of the library.
         used: those of the model's experts that the library has.
-        without: modalities, experts or slots that shall not count.
+        without: modalities, experts or slots that shall not count, or `name` or `captions`.
         weights: factors for them; 0 leaves one out.
 
     Raises:
@@ -124,6 +174,19 @@ def select(
             is left.
     """
     _check(model, modalities, without, weights)
+    outside = {name: weights.get(name, 1.0) * (name not in without) for name in ABOUT}
+    weights = {name: weight for name, weight in weights.items() if name not in ABOUT}
+    selection = _select(model, modalities, used, [name for name in without if name not in ABOUT], weights)
+    return replace(selection, about={name: factor for name, factor in outside.items() if factor != 1})
+
+
+def _select(
+    model: RetrievalModel,
+    modalities: Mapping[str, str],
+    used: Sequence[str],
+    without: Sequence[str],
+    weights: Mapping[str, float],
+) -> Selection:
     excluded = {*without, *(name for name, weight in weights.items() if weight == 0)}
 
     def names_of(expert: str) -> set[str]:
@@ -155,7 +218,7 @@ def select(
 def _check(
     model: RetrievalModel, modalities: Mapping[str, str], without: Sequence[str], weights: Mapping[str, float]
 ) -> None:
-    names = {*MODALITIES, *modalities, *model.experts, *(() if model.pairwise else model.slots)}
+    names = {*ABOUT, *MODALITIES, *modalities, *model.experts, *(() if model.pairwise else model.slots)}
     for name in (*without, *weights):
         if name not in names:
             raise UsageError(f"unknown modality or expert {name!r}; there are {', '.join(sorted(names))}")

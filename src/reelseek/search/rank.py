@@ -10,13 +10,13 @@ from reelseek.library.store import Library
 from reelseek.models.model import RetrievalModel
 from reelseek.search.current import CurrentIndex
 from reelseek.search.exact import ExactGallery
-from reelseek.search.fulltext import Line, lines_with_phrase, matching_lines
+from reelseek.search.fulltext import Line, lines_with_phrase
 from reelseek.search.index import Index
 from reelseek.search.nearest import Run, run_here
 from reelseek.search.question import Question
 from reelseek.search.scoring import candidate_rows, lines_by_row, literal_scores, rows_of_lines
 
-__all__ = ["Ranking", "merge_moments", "rank", "rows_with_phrases"]
+__all__ = ["Ranking", "extend", "merge_moments", "rank", "rows_with_phrases", "score_rows"]
 
 _MERGE = 0.9  # a neighbouring clip joins a moment if it scores at least this share of the moment's best
 _LONGEST_MOMENT = 60.0
@@ -26,11 +26,11 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Ranking:
-    """Clip rows with their scores, best first, and the line of text that each has for the query."""
+    """Clip rows with their scores, best first, and the lines of text that each has for the query."""
 
     rows: Rows
     scores: npt.NDArray[np.float64]
-    lines: Mapping[int, Line]
+    lines: Mapping[int, Sequence[Line]]
 
 
 def rank(
@@ -38,37 +38,53 @@ def rank(
     model: RetrievalModel,
     current: CurrentIndex,
     question: Question,
+    lines: Sequence[Line],
     count: int | None,
     exact: ExactGallery | None = None,
     run: Run = run_here,
+    selected: npt.NDArray[np.bool_] | None = None,
 ) -> Ranking:
     """Candidates by vectors and by full text, all scored alike.
 
     Args:
+        lines: those that hold words of the query, best first.
         run: reads the segments.
         exact: finds candidates instead of the index's neighbours.
         count: how many candidates of each presence pattern are looked at; None scores every clip.
+        selected: rows that count [row]; None is all.
     """
     index, query = current.index, question.query
-    lines = lines_by_row(index, current.owners, matching_lines(library, query.words))
+    by_row = lines_by_row(index, current.owners, lines)
     if query.phrases and count is not None:
         rows = rows_with_phrases(library, current, query.phrases)
     else:
         if count is None:
             nearest = index.live_rows()
         elif exact is not None:
-            nearest = exact.nearest(question, count)
+            nearest = exact.nearest(question, count, selected)
         else:
-            (nearest,) = candidate_rows(model, index, question.texts, question.mix, count, run)
-        rows = current.present_rows(np.union1d(nearest, np.fromiter(lines, np.int64, len(lines))))
+            (nearest,) = candidate_rows(
+                model, index, question.texts, question.mix, count, run, selected, question.coarse
+            )
+        rows = current.present_rows(np.union1d(nearest, np.fromiter(by_row, np.int64, len(by_row))))
     if query.refused and count is not None:
         rows = np.setdiff1d(rows, np.concatenate([rows_with_phrases(library, current, [p]) for p in query.refused]))
-    scores = _scores(model, index, question, rows, run) + literal_scores(lines, rows)
+    rows = rows if selected is None else rows[selected[rows]]
+    scores = score_rows(model, index, question, rows, run) + literal_scores(by_row, rows)
     order = np.lexsort((_places(index, rows, scores), -scores))
-    return Ranking(rows[order], scores[order], lines)
+    return Ranking(rows[order], scores[order], by_row)
 
 
-def _scores(model: RetrievalModel, index: Index, question: Question, rows: Rows, run: Run) -> npt.NDArray[np.float64]:
+def extend(ranking: Ranking, rows: Rows, scores: npt.NDArray[np.float64]) -> Ranking:
+    """The ranking with some more clips; of equal scores these come last."""
+    rows, scores = np.concatenate([ranking.rows, rows]), np.concatenate([ranking.scores, scores])
+    order = np.argsort(-scores, kind="stable")
+    return Ranking(rows[order], scores[order], ranking.lines)
+
+
+def score_rows(
+    model: RetrievalModel, index: Index, question: Question, rows: Rows, run: Run
+) -> npt.NDArray[np.float64]:
     """The model's similarity to some clips, a block of their embeddings in memory at a time."""
     if len(rows) > _BLOCK:
         run = run_here  # so many are scored where they are read

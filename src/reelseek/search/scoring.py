@@ -10,17 +10,18 @@ from reelseek.library.store import Library
 from reelseek.models.embed import similarity_matrix
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.models.systems.concepts import background_queries
-from reelseek.search.fulltext import Line, matching_lines
+from reelseek.search.fulltext import ABOUT, Line, matching_lines
 from reelseek.search.index import Index
 from reelseek.search.nearest import Run, run_here, search_parts
 from reelseek.search.neighbours import flat_vectors
 
-__all__ = ["LITERAL", "Owners", "background_scores", "candidate_rows", "lines_by_row", "literal_scores",
+__all__ = ["LITERAL", "Owners", "add_line", "background_scores", "candidate_rows", "lines_by_row", "literal_scores",
            "rows_of_lines"]  # fmt: skip
 
 LITERAL = 0.5  # what a line that holds all of the query's words adds to the similarity
 _FOR_BACKGROUND = 5
 Rows = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 
 def candidate_rows(
@@ -30,6 +31,8 @@ def candidate_rows(
     mix: npt.NDArray[np.float32],
     count: int,
     run: Run = run_here,
+    selected: Mask | None = None,
+    coarse: Embedding | None = None,
 ) -> list[Rows]:
     """For each question the rows of the best clips of every presence pattern; without neighbours all with evidence.
 
@@ -37,20 +40,24 @@ def candidate_rows(
         texts: of the terms of all questions.
         mix: what each of them counts in each question [question, text].
         run: reads the segments.
+        selected: rows that count [row]; None is all.
+        coarse: of a pairwise system the coarse embeddings of examples, which come behind the texts in `mix`.
     """
     if model.pairwise:
         count = max(count, index.candidates or index.live)
         if not index.patterns or count >= index.live:
-            return [index.rows_with_evidence()] * len(mix)
+            evident = index.rows_with_evidence()
+            return [evident if selected is None else evident[selected[evident]]] * len(mix)
         with torch.inference_mode():
             texts = model.coarse_texts(texts)
+        texts = texts if coarse is None else Embedding.concat([texts, coarse])
     rows: list[list[Rows]] = [[np.zeros(0, np.int64)] for _ in mix]
     searches = []
     for pattern, parts in index.patterns.items():
         vectors = _directions(texts, pattern, renormalise=model.renormalise)
         if vectors is not None:
             searches.append((parts, flat_vectors(np.einsum("qt,tsd->qsd", mix, vectors), pattern)))
-    for answers in search_parts(searches, count, run):
+    for answers in search_parts(searches, count, run, selected):
         for query, (_, best) in enumerate(answers):
             rows[query].append(best)
     return [np.concatenate(parts) for parts in rows]
@@ -101,18 +108,25 @@ def rows_of_lines(index: Index, owners: Owners, lines: Sequence[Line]) -> tuple[
     return places[which], rows
 
 
-def lines_by_row(index: Index, owners: Owners, lines: Sequence[Line]) -> dict[int, Line]:
-    """For each clip the first of the lines that it has."""
+def lines_by_row(index: Index, owners: Owners, lines: Sequence[Line]) -> dict[int, tuple[Line, ...]]:
+    """For each clip the first of the lines that it has: of those said or written, of names, and of captions."""
     places, rows = rows_of_lines(index, owners, lines)
-    best: dict[int, Line] = {}
+    best: dict[int, tuple[Line, ...]] = {}
     for place, row in zip(places.tolist(), rows.tolist(), strict=True):
-        best.setdefault(row, lines[place])
+        add_line(best, row, lines[place])
     return best
 
 
-def literal_scores(lines: Mapping[int, Line], rows: Iterable[int]) -> npt.NDArray[np.float64]:
-    """What the line of each clip adds for the words of the query that it holds."""
-    return np.array([LITERAL * lines[row].coverage if row in lines else 0.0 for row in map(int, rows)], np.float64)
+def add_line(best: dict[int, tuple[Line, ...]], row: int, line: Line) -> None:
+    """Note a line of a clip, unless it has one that comes before it and tells of the video in the same way."""
+    lines = best.get(row, ())
+    if all((other.kind in ABOUT or line.kind in ABOUT) and other.kind != line.kind for other in lines):
+        best[row] = (*lines, line)
+
+
+def literal_scores(lines: Mapping[int, Sequence[Line]], rows: Iterable[int]) -> npt.NDArray[np.float64]:
+    """What the lines of each clip add for the words of the query that they hold."""
+    return np.array([sum(LITERAL * line.coverage for line in lines.get(int(row), ())) for row in rows], np.float64)
 
 
 def background_scores(

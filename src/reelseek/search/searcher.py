@@ -3,33 +3,31 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
-from reelseek.errors import LibraryError, ReelseekError, UsageError
+from reelseek.errors import LibraryError, QueryError, ReelseekError, UsageError
 from reelseek.library.clips import ClipRule
-from reelseek.library.names import printable
-from reelseek.library.store import Library, Video
-from reelseek.library.tokens import Clip, TokenReader
+from reelseek.library.store import Library
 from reelseek.models.device import device_of, resolve_device
-from reelseek.models.embed import embed_clips, similarity_matrix
 from reelseek.models.joint import load_for
-from reelseek.models.model import Embedding, RetrievalModel
-from reelseek.moments.curves import RADIUS, check_tracks, confidence, peaks, second_clips
+from reelseek.models.model import RetrievalModel
+from reelseek.moments.curves import RADIUS
 from reelseek.search.current import CurrentIndex
-from reelseek.search.explain import contributions, reasons
-from reelseek.search.fulltext import Line, lines_with_phrase, matching_lines
-from reelseek.search.gallery import Gallery, Seconds
-from reelseek.search.hit import Hit, Miss, Why, Within
+from reelseek.search.examples import NO_EXAMPLES, Example, Examples, Then
+from reelseek.search.following import following_hits
+from reelseek.search.gallery import Gallery
+from reelseek.search.hit import Hit, Miss, Within
 from reelseek.search.index import Index
+from reelseek.search.inside import look_inside
+from reelseek.search.likeness import compared_alone
+from reelseek.search.misses import explain_miss, refusing_terms
+from reelseek.search.moments import Page, best_hits
+from reelseek.search.names import Names
 from reelseek.search.nearest import Run, run_here
 from reelseek.search.query import Query, parse_query
-from reelseek.search.question import Question, ask, select, weigh
-from reelseek.search.rank import Ranking, merge_moments, rank, rows_with_phrases
-from reelseek.search.scoring import literal_scores
+from reelseek.search.question import Question, ask, select
 from reelseek.search.segment import DamagedError
 
 __all__ = ["Searcher"]
@@ -37,7 +35,6 @@ __all__ = ["Searcher"]
 _ATTEMPTS = 20
 _PAUSE_SECONDS = 0.01  # longer after every attempt
 _MOST_SELECTIONS = 4  # indexes of some of the experts that are held open
-_EXPLAINED = 10  # hits whose modalities are told where that takes embedding them again
 Answer = TypeVar("Answer")
 Progress = Callable[[int, int], None]
 
@@ -90,7 +87,13 @@ class Searcher:
         self._exact_on = (device_of(self.model) if device is None else resolve_device(device)) if exact else None
         self._current = CurrentIndex(library, self.model, rule, update=update, progress=progress)
         self._selections: dict[tuple[str, ...], CurrentIndex] = {}
+        self._names = Names(library)
         self._follow()
+
+    @property
+    def current(self) -> CurrentIndex:
+        """The index of clips embedded from all that the library has, as it is now."""
+        return self._current
 
     @property
     def index(self) -> Index:
@@ -111,7 +114,8 @@ class Searcher:
     def _answer(self, answer: Callable[[], Answer]) -> Answer:
         """Of one state of the library: once more where another process changed it in the middle of an answer."""
         for attempt in range(_ATTEMPTS):
-            time.sleep(_PAUSE_SECONDS * attempt)  # several removals may follow upon each other
+            if attempt:
+                time.sleep(_PAUSE_SECONDS * attempt)  # several removals may follow upon each other
             self.refresh()
             try:
                 return answer()
@@ -130,17 +134,44 @@ class Searcher:
         Raises:
             QueryError: what is wrong and what to do.
         """
-        terms = [term.text for term in parse_query(query).terms]
+        terms = [term.text for term in parse_query(query, words_required=False).terms]
+        if not terms:
+            return ""
         return " ".join(term for term, read in zip(terms, self.model.reads(terms).tolist(), strict=True) if not read)
+
+    def notes(
+        self, query: str = "", *, filter: str = "", like: Sequence[Example] = (), unlike: Sequence[Example] = ()
+    ) -> list[str]:
+        """What is to be known of how a query is answered: which dates a filter goes by, how examples are compared.
+
+        Raises:
+            QueryError: what is wrong and what to do.
+        """
+        conditions = parse_query(query, filter=filter, words_required=False).filter
+        notes = []
+        if any(condition.key in ("before", "after") for condition in conditions.conditions):
+            taken, changed, unknown = self.library.catalog.selection.date_sources()
+            notes.append(
+                f"dates: of {taken} videos when they were filmed, of {changed} when their file last changed"
+                + (f"; {unknown} have none, and are neither before nor after" if unknown else "")
+            )
+        if (like or unlike) and self.model.pairwise:
+            notes.append(f"{self.model.system} compares texts with clips; examples are compared by coarse embeddings")
+        return notes
 
     # What is searched
 
-    def _ask(self, query: Query, without: Sequence[str], weights: Mapping[str, float]) -> tuple[Question, Gallery]:
+    def _ask(
+        self, query: Query, without: Sequence[str], weights: Mapping[str, float], examples: Examples = NO_EXAMPLES
+    ) -> tuple[Question, Gallery]:
         """The question that a query is to the model, and the clips that it is asked of.
 
         Raises:
             UsageError: an unknown modality, nothing left, or no video that has any of what is left.
         """
+        alone = compared_alone(self.model, self._modalities, examples, words=bool(query.terms))
+        if alone is not None:
+            without = [*without, *(name for name in self.index.experts if alone not in (name, self._modalities[name]))]
         selection = select(self.model, self._modalities, self.index.experts, without, weights)
         gallery = self._gallery(selection.experts)
         uneven = selection.factors.size and not selection.even
@@ -152,12 +183,14 @@ class Searcher:
                 f"no video has anything of {', '.join(remaining)} that {self.model.system} compares with text; "
                 "leave out less"
             )
-        return ask(self.model, query, selection), gallery
+        return ask(self.model, query, selection, gallery.likenesses(examples), self.index.unrelated), gallery
 
     def _gallery(self, experts: tuple[str, ...] | None) -> Gallery:
         current = self._current if experts is None else self._selected(experts)
         if experts not in self._galleries:
-            self._galleries[experts] = Gallery(self.library, self.model, current, self._exact_on, self._run)
+            self._galleries[experts] = Gallery(
+                self.library, self.model, current, self._names, self._exact_on, self._run
+            )
         return self._galleries[experts]
 
     def _selected(self, experts: tuple[str, ...]) -> CurrentIndex:
@@ -167,10 +200,7 @@ class Searcher:
         """
         current = self._selections.pop(experts, None)
         if current is None:
-            current = CurrentIndex(
-                self.library, self.model, self.index.rule,
-                experts=experts, unrelated=self.index.unrelated, update=self._update, progress=self._progress,
-            )  # fmt: skip
+            current = self.open_selection(experts, self.library)
         elif current.refresh():
             self._galleries.pop(experts, None)
         self._selections[experts] = current
@@ -180,87 +210,74 @@ class Searcher:
             self._galleries.pop(oldest, None)
         return current
 
+    def _take_settings(self, other: "Searcher") -> None:
+        self.model, self.left_out = other.model, other.left_out
+        self._update, self._progress, self._run = other._update, other._progress, other._run
+        self._exact_on = other._exact_on
+
+    def open_selection(self, experts: tuple[str, ...], library: Library) -> CurrentIndex:
+        """The index of clips embedded from some experts; it is built where there is none, which may take long.
+
+        Args:
+            library: whose connection it uses.
+        """
+        return CurrentIndex(
+            library, self.model, self.index.rule,
+            experts=experts, unrelated=self.index.unrelated, update=self._update, progress=self._progress,
+        )  # fmt: skip
+
     # The walk
 
     def search(
         self,
-        query: str,
+        query: str = "",
         *,
         k: int = 10,
+        offset: int = 0,
         group_by: Literal["moment", "video"] = "moment",
         without: Sequence[str] = (),
         weights: Mapping[str, float] | None = None,
+        filter: str = "",
+        like: Sequence[Example] = (),
+        unlike: Sequence[Example] = (),
+        then: Then | None = None,
         query_id: str = "1",
     ) -> list[Hit]:
         """The best moments, or the best moment of each of the best videos.
 
         Args:
+            offset: how many of the best are stepped over, for the next page of a list.
             without: modalities or experts that shall not count: videos are embedded without them.
             weights: factors for modalities or experts; 0 leaves one out. A system that fuses its modalities takes no
                 others.
+            filter: which videos count, see `library.filters`; its terms may stand in the query, too.
+            like, unlike: examples of what is looked for, and of what is taken away.
+            then: what must follow in the same video.
 
         Raises:
             QueryError, UsageError: what is wrong and what to do.
         """
         if k < 1:
             raise UsageError(f"-k is {k}; ask for at least one hit")
-        parsed = parse_query(query)
-        return self._answer(lambda: self._search(parsed, k, group_by, without, weights or {}, query_id))
+        if offset < 0:
+            raise UsageError(f"the offset is {offset}; wanted how many hits to step over, from 0 on")
+        examples = Examples(tuple(like), tuple(unlike))
+        if unlike and not like and not query.strip():
+            raise QueryError(
+                "examples of what is not looked for say only what not to find; add words, or one of what is"
+            )
+        parsed = parse_query(query, filter=filter, words_required=not like)
+        after = None if then is None else parse_query(then.query)
+        page = Page(k, offset, group_by, query_id)
 
-    def _search(
-        self, parsed: Query, k: int, group_by: str, without: Sequence[str], weights: Mapping[str, float], query_id: str
-    ) -> list[Hit]:
-        question, gallery = self._ask(parsed, without, weights)
-        index = gallery.current.index
-        count = 4 * k + 40
-        while True:
-            ranking = rank(self.library, self.model, gallery.current, question, count, gallery.exact, gallery.run)
-            moments = merge_moments(index, ranking, k, group_by)
-            if len(moments) >= k or count >= len(index) or parsed.phrases:
-                break
-            count *= 4
-        background = gallery.background(question.selection) if question.readable else np.zeros(0)
-        best = ranking.rows[[moment[0] for moment in moments]].astype(np.int64)
-        why = self._reasons(gallery, question, [index.clips[row] for row in best], index.embedding(best),
-                            [ranking.lines.get(row) for row in best.tolist()])  # fmt: skip
-        return [
-            self._hit(gallery, question, ranking, moment, place, background, why[place - 1], query_id)
-            for place, moment in enumerate(moments, 1)
-        ]
+        def answer() -> list[Hit]:
+            question, gallery = self._ask(parsed, without, weights or {}, examples)
+            if then is None or after is None:
+                return best_hits(gallery, question, page)
+            second, _ = self._ask(after, without, weights or {})
+            return following_hits(gallery, question, second, then.within, page)
 
-    def _hit(
-        self, gallery: Gallery, question: Question, ranking: Ranking, moment: Sequence[int], place: int,
-        background: npt.NDArray[np.float64], why: tuple[Why, ...], query_id: str,
-    ) -> Hit:  # fmt: skip
-        clips = [gallery.current.index.clips[ranking.rows[at]] for at in moment]
-        video = gallery.current.video(clips[0].video)
-        score = float(ranking.scores[moment[0]])
-        ends = [clip.end_seconds for clip in clips if clip.end_seconds is not None]
-        return Hit(
-            query_id=query_id,
-            query=question.query.text,
-            rank=place,
-            video=video.id,
-            path=printable(video.path) if video.path else None,
-            start=round(min(clip.start_seconds or 0.0 for clip in clips), 3),
-            end=round(max(ends), 3) if ends else None,
-            similarity=round(score, 6),
-            confidence=_known_confidence(score, background),
-            why=why,
-        )
-
-    def _reasons(
-        self, gallery: Gallery, question: Question, clips: Sequence[Clip], embedding: Embedding,
-        lines: Sequence[Line | None],
-    ) -> list[tuple[Why, ...]]:  # fmt: skip
-        """Of each clip; beyond the first ten only the lines where reasons take embedding clips again."""
-        gallery.reader.prepare(clip.video for clip in clips)
-        explained = contributions(self.model, gallery.evidence, question, clips[:_EXPLAINED], embedding[:_EXPLAINED])
-        explained += [{}] * (len(clips) - len(explained))
-        return [
-            reasons(gallery.evidence, question, clip, gave, line)
-            for gave, clip, line in zip(explained, clips, lines, strict=True)
-        ]
+        return self._answer(answer)
 
     # Inside one video
 
@@ -272,6 +289,7 @@ class Searcher:
         k: int = 10,
         without: Sequence[str] = (),
         weights: Mapping[str, float] | None = None,
+        filter: str = "",
         radius: float = RADIUS,
         query_id: str = "1",
     ) -> Within:
@@ -287,123 +305,35 @@ class Searcher:
         """
         if k < 1:
             raise UsageError(f"-k is {k}; ask for at least one hit")
-        parsed = parse_query(query)
-        return self._answer(lambda: self._within(parsed, video, k, without, weights or {}, radius, query_id))
+        parsed = parse_query(query, filter=filter)
+        page = Page(k, query_id=query_id)
 
-    def _within(
-        self, parsed: Query, name: str, k: int, without: Sequence[str], weights: Mapping[str, float], radius: float,
-        query_id: str,
-    ) -> Within:  # fmt: skip
-        video = self.library.video(name)
-        question, gallery = self._ask(parsed, without, weights)
-        seconds = self._seconds(gallery.reader, video, radius)
-        lines = {int(row): line for line in reversed(matching_lines(self.library, parsed.words))
-                 for row in seconds.rows_of(line, video)}  # fmt: skip
-        curve = question.scores(self.model, seconds.embedding) + literal_scores(lines, range(len(seconds.clips)))
-        allowed = self._with_phrases(parsed, video, seconds)
-        background = self._unrelated_in(gallery, question, seconds) if question.readable else np.zeros(0)
-        shown = [
-            peak
-            for peak in peaks(np.where(allowed, curve, curve.min()), k)
-            if allowed[peak[0]] and (question.readable or peak[0] in lines)
-        ]
-        rows = np.array([row for row, _, _ in shown], np.int64)
-        clips, best = [seconds.clips[row] for row in rows], seconds.embedding[torch.from_numpy(rows)]
-        why = self._reasons(gallery, question, clips, best, [lines.get(row) for row in rows.tolist()])
-        hits = [
-            Hit(
-                query_id, parsed.text, place, video.id, printable(video.path) if video.path else None,
-                round(float(seconds.spans[first, 0]), 3), round(float(seconds.spans[end - 1, 1]), 3),
-                round(float(curve[row]), 6), _known_confidence(curve[row], background), why[place - 1],
-            )
-            for place, (row, first, end) in enumerate(shown, 1)
-        ]  # fmt: skip
-        return Within(video.id, parsed.text, seconds.spans, curve, tuple(hits))
+        def answer() -> Within:
+            inside = self.library.video(video)
+            if terms := refusing_terms(self.library, inside, parsed.filter):
+                raise QueryError(f"{inside.id} is left out by {' and '.join(terms)}; leave that away to look inside it")
+            question, gallery = self._ask(parsed, without, weights or {})
+            return look_inside(gallery, question, inside, radius, page)
 
-    def _seconds(self, reader: TokenReader, video: Video, radius: float) -> Seconds:
-        check_tracks(self.library, reader, video)
-        clips, spans = second_clips(video, reader, radius)
-        return Seconds(clips, spans, embed_clips(self.model, reader, clips))
-
-    def _with_phrases(self, parsed: Query, video: Video, seconds: Seconds) -> npt.NDArray[np.bool_]:
-        """Seconds that have every phrase that must occur, and none that must not."""
-        allowed = np.ones(len(seconds.clips), bool)
-        for phrases, must_occur in ((parsed.phrases, True), (parsed.refused, False)):
-            for phrase in phrases:
-                spoken = np.zeros(len(allowed), bool)
-                for line in lines_with_phrase(self.library, phrase):
-                    spoken[seconds.rows_of(line, video)] = True
-                allowed &= spoken == must_occur
-        return allowed
-
-    def _unrelated_in(self, gallery: Gallery, question: Question, seconds: Seconds) -> npt.NDArray[np.float64]:
-        """The best score that each of the unrelated queries reaches in some seconds."""
-        texts = weigh(gallery.current.index.unrelated, question.selection)
-        best: npt.NDArray[np.float64] = similarity_matrix(self.model, texts, seconds.embedding).amax(1).double().numpy()
-        return best
+        return self._answer(answer)
 
     # Misses
 
     def why_not(
-        self, query: str, video: str, *, without: Sequence[str] = (), weights: Mapping[str, float] | None = None
+        self,
+        query: str,
+        video: str,
+        *,
+        without: Sequence[str] = (),
+        weights: Mapping[str, float] | None = None,
+        filter: str = "",
     ) -> Miss:
         """Explain a miss: a video's rank among all videos, and for each modality what it had and what it gave."""
-        parsed = parse_query(query)
-        return self._answer(lambda: self._why_not(parsed, video, without, weights or {}))
+        parsed = parse_query(query, filter=filter)
 
-    def _why_not(self, parsed: Query, name: str, without: Sequence[str], weights: Mapping[str, float]) -> Miss:
-        video = self.library.video(name)
-        question, gallery = self._ask(parsed, without, weights)
-        index = gallery.current.index
-        ranking = rank(self.library, self.model, gallery.current, question, None)
-        numbers, _ = index.spans(ranking.rows)
-        _, firsts = np.unique(numbers, return_index=True)  # of each video its best clip
-        (places,) = np.isin(ranking.rows, index.rows_of(video.id)).nonzero()
-        note = ""
-        if parsed.phrases:
-            rows = rows_with_phrases(self.library, gallery.current, parsed.phrases)
-            if not len(np.intersect1d(rows, index.rows_of(video.id))):
-                note = f"none of its lines holds the phrase {' and '.join(parsed.phrases)!r}"
-        place_of = int(places[0]) if len(places) else None
-        return Miss(
-            query=parsed.text,
-            video=video.id,
-            rank=int((firsts <= place_of).sum()) if place_of is not None else None,
-            videos=len(firsts),
-            similarity=round(float(ranking.scores[place_of]), 6) if place_of is not None else None,
-            best_similarity=round(float(ranking.scores[0]), 6) if len(firsts) else None,
-            modalities=tuple(self._modalities_of(gallery, question, video, ranking, place_of)),
-            note=note,
-        )
+        def answer() -> Miss:
+            miss = self.library.video(video)
+            question, gallery = self._ask(parsed, without, weights or {})
+            return explain_miss(gallery, question, miss)
 
-    def _modalities_of(
-        self, gallery: Gallery, question: Question, video: Video, ranking: Ranking, place: int | None
-    ) -> list[dict[str, Any]]:
-        """What the best clip of a video has of each modality, and what it gave."""
-        index, reader, evidence = gallery.current.index, gallery.reader, gallery.evidence
-        gave: Mapping[str, float] = {}
-        if place is not None:
-            rows = ranking.rows[place : place + 1]
-            clip = index.clips[int(rows[0])]
-            (gave,) = contributions(self.model, evidence, question, [clip], index.embedding(rows))
-        weights = {} if self.model.pairwise else dict(zip(index.slots, question.weights.tolist(), strict=True))
-        names = [*(slot for slot in index.slots if slot in self.model.experts), *gave, *reader.dims]
-        modalities = []
-        for name in dict.fromkeys(names):
-            track = reader.row(video.id, name) if name in reader.dims else None
-            if name in gave:
-                had = evidence.describe(clip, name) if name in reader.dims else "present"
-            elif track is None:
-                had = "never extracted"
-            else:
-                had = track.note or "nothing in this clip"
-            weight = round(weights.get(name, 1.0), 4)
-            modalities.append(
-                {"modality": name, "had": had, "gave": round(gave.get(name, 0.0), 4), "wanted_weight": weight}
-            )
-        return modalities
-
-
-def _known_confidence(score: float, background: npt.NDArray[np.float64]) -> float | None:
-    """None of a query that the model cannot read: nothing is known of what unrelated ones reach then."""
-    return confidence(float(score), background) if len(background) else None
+        return self._answer(answer)

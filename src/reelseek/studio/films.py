@@ -105,7 +105,7 @@ def _plan(index: int, rng: np.random.Generator, speech: bool, count: int) -> Fil
         shots.append(Shot(str(key), pick(sorted(MOVES)), round(clock, 1), round(clock + length, 1)))
         clock += length
     title = pick(TITLES) if rng.random() < 0.5 else ""
-    line = pick(LINES) if speech and rng.random() < 0.4 else ""
+    line = pick(LINES) if rng.random() < 0.4 else ""  # drawn also where nobody speaks, for all else to be the same
     sound = pick(sorted(SOUNDS)) if rng.random() < 0.65 else ""
     film = Film(
         name=f"film{index:04d}",
@@ -113,9 +113,9 @@ def _plan(index: int, rng: np.random.Generator, speech: bool, count: int) -> Fil
         title=title,
         title_shot=int(rng.integers(len(shots))),
         sound=sound,
-        line=line,
+        line=line if speech else "",
         voice=pick(("en", "en-us", "en+f3")),
-        subtitled=bool(line) and rng.random() < 0.7,
+        subtitled=bool(line) and rng.random() < 0.7 and speech,
         format=pick(FORMATS),
         size=pick(SIZES),
         rate=pick(RATES),

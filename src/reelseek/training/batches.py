@@ -1,18 +1,19 @@
 """Batch plans -> batches on the host: features read ahead, experts dropped, memory pinned for a GPU."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from reelseek.library.source import FeatureSource
 from reelseek.library.storage import Storage
-from reelseek.library.token_loader import TokenLoader, TokenRequest
+from reelseek.library.token_loader import TokenLoader, TokenRequest, read_tokens
 from reelseek.library.tokens import TokenReader, Tokens
+from reelseek.models.blocks.mix import Plan
 from reelseek.models.model import Batch
+from reelseek.models.planning import AttentionPlanner, read_plans
 from reelseek.training.ahead import in_order
 from reelseek.training.data import Split
 from reelseek.training.recipe import TrainRecipe
@@ -29,6 +30,7 @@ class BatchReader:
             have to be copied into each process, by threads.
         pseudo_labels: [clip, dim] for every clip of the split, for systems that learn from them.
         pin: put features into pinned memory, from which a copy to a GPU overlaps other work.
+        planner: plans attention in the worker processes; without them, or without it, `forward` plans.
     """
 
     def __init__(
@@ -40,12 +42,13 @@ class BatchReader:
         library: FeatureSource,
         pseudo_labels: Tensor | None,
         pin: bool,
+        planner: AttentionPlanner | None = None,
     ) -> None:
         self.reader, self.config, self.pseudo_labels, self.pin = reader, config, pseudo_labels, pin
         number = {video: index for index, video in enumerate(sorted({clip.video for clip in split.clips}))}
         self.video_numbers = torch.tensor([number[clip.video] for clip in split.clips])
         processes = config.workers if isinstance(library, Storage) else 0
-        self._loader = TokenLoader(reader, processes, pin=pin) if processes else None
+        self._loader = TokenLoader(reader, processes, pin=pin, prepare=planner) if processes else None
 
     def read_all(self, plans: Iterable[BatchPlan]) -> Iterator[Batch]:
         """Yield the batch of each plan, in order.
@@ -64,10 +67,10 @@ class BatchReader:
         def requests() -> Iterator[TokenRequest]:
             for plan in plans:
                 ahead.append(plan)
-                yield _request(plan)
+                yield self._request(plan)
 
-        for tokens in self._loader.load(requests()):
-            yield self._batch(ahead.popleft(), tokens)
+        for tokens, written in self._loader.read(requests()):
+            yield self._batch(ahead.popleft(), tokens, read_plans(written))
 
     def close(self) -> None:
         """End the worker processes."""
@@ -75,14 +78,16 @@ class BatchReader:
             self._loader.close()
 
     def _read(self, plan: BatchPlan) -> Batch:
-        tokens: Tokens = self.reader.batch(*_request(plan))
+        tokens: Tokens = read_tokens(self.reader, self._request(plan))
         if self.pin:
             tokens = {name: steps.pinned() for name, steps in tokens.items()}
         return self._batch(plan, tokens)
 
-    def _batch(self, plan: BatchPlan, tokens: Tokens) -> Batch:
-        if plan.drop_scores is not None:
-            drop_experts(tokens, plan.drop_scores >= self.config.drop)
+    def _request(self, plan: BatchPlan) -> TokenRequest:
+        remaining = None if plan.drop_scores is None else plan.drop_scores >= self.config.drop
+        return TokenRequest([clip for clip, _ in plan.examples], plan.shifts, remaining)
+
+    def _batch(self, plan: BatchPlan, tokens: Tokens, plans: Mapping[bytes, Plan] | None = None) -> Batch:
         clips = torch.from_numpy(plan.clips.astype(np.int64))
         return Batch(
             tokens,
@@ -92,20 +97,5 @@ class BatchReader:
             None if self.pseudo_labels is None else self.pseudo_labels[clips],
             apart=self.config.negatives == "clips",
             local=not self.config.gather,
+            plans=plans,
         )
-
-
-def _request(plan: BatchPlan) -> TokenRequest:
-    return TokenRequest([clip for clip, _ in plan.examples], plan.shifts)
-
-
-def drop_experts(tokens: Tokens, keep: npt.NDArray[np.bool_]) -> None:
-    """Mark as absent, in place, the experts [video, expert] that are not to be kept; a video that would lose every
-    expert it has loses none."""
-    if len(tokens) < 2:
-        return
-    present = torch.stack([steps.present.any(1) for steps in tokens.values()], dim=1)
-    remaining = torch.from_numpy(keep) & present
-    remaining = torch.where(remaining.any(1, keepdim=True), remaining, present)
-    for index, steps in enumerate(tokens.values()):
-        steps.present.logical_and_(remaining[:, index, None])

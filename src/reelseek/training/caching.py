@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from reelseek.errors import RecipeError
+from reelseek.library.mask import Mask
 from reelseek.models.model import Batch, Embedding, LearnedModel, RetrievalModel
 
 __all__ = ["blockwise_similarity", "cached_gradients"]
@@ -37,6 +38,8 @@ def cached_gradients(model: RetrievalModel, batch: Batch, chunk: int, share: int
     if not len(batch.texts):
         return 0.0
     parts = [batch.rows(rows) for rows in torch.arange(len(batch.texts)).split(chunk)]
+    if model.has_parts:
+        return _cached_parts(model, batch, parts, share)
     device = next(iter(batch.tokens.values())).device
     states, embedded = [], []
     with torch.no_grad():
@@ -51,6 +54,38 @@ def cached_gradients(model: RetrievalModel, batch: Batch, chunk: int, share: int
     for part, state, gradients in zip(parts, states, zip(*cached, strict=True), strict=True):
         _set_random_state(device, state)
         _backward_chunk(model, part, gradients)
+    _set_random_state(device, last_state)
+    return float(loss.detach())
+
+
+def _cached_parts(model: LearnedModel, batch: Batch, chunks: Sequence[Batch], share: int) -> float:
+    """Gradient caching of a loss that is a function of `parts`."""
+    device, states, embedded = batch.video.device, [], []
+    with torch.no_grad():
+        for chunk in chunks:
+            states.append(_random_state(device))
+            embedded.append(model.parts(chunk))
+    leaves = {name: torch.cat([parts[name][0] for parts in embedded]).requires_grad_() for name in embedded[0]}
+    masks = {
+        name: Mask(*(torch.cat([getattr(parts[name][1], place) for parts in embedded]) for place in ("tensor", "host")))
+        for name in embedded[0]
+    }
+    losses = model.terms_of({name: (values, masks[name]) for name, values in leaves.items()}, batch)
+    if not losses:
+        return 0.0
+    loss = torch.stack([term.float() for term in losses.values()]).sum()
+    (loss / share).backward()
+    last_state, begin = _random_state(device), 0
+    for chunk, state in zip(chunks, states, strict=True):
+        _set_random_state(device, state)
+        rows = slice(begin, begin + len(chunk))
+        begin = rows.stop
+        pairs = [
+            (values, leaf.grad[rows])
+            for (values, _), leaf in zip(model.parts(chunk).values(), leaves.values(), strict=True)
+            if values.requires_grad and leaf.grad is not None
+        ]
+        torch.autograd.backward([values for values, _ in pairs], [g.to(values.dtype) for values, g in pairs])
     _set_random_state(device, last_state)
     return float(loss.detach())
 

@@ -51,6 +51,11 @@ def run_identity(recipe: Recipe, splits: Sequence[Split], fingerprints: dict[str
         del settings["train"][name]
     if not settings["train"]["compile"]:  # as before there was such a setting
         del settings["train"]["compile"]
+    if settings["anchor"] is None:
+        del settings["anchor"]
+    for name, default in (("second_beta", None), ("epsilon", None), ("text_dropout", None), ("batch_of", "clips")):
+        if settings["train"][name] == default:
+            del settings["train"][name]
     return json.dumps([settings, *(split.hash for split in splits), fingerprints], sort_keys=True, default=str)
 
 
@@ -60,10 +65,12 @@ class Checkpoints:
     Args:
         folder: `best.safetensors`, `log.csv` and `state.safetensors` are written there.
         identity: see `run_identity`.
+        epochs: of the run.
+        longer: the same for a run of any number of epochs, where more of them begin as fewer do; else empty.
     """
 
-    def __init__(self, folder: Path, identity: str) -> None:
-        self.folder, self.identity = folder, identity
+    def __init__(self, folder: Path, identity: str, epochs: int, longer: str = "") -> None:
+        self.folder, self.identity, self.epochs, self.longer = folder, identity, epochs, longer
 
     def save(self, state: RunState) -> None:
         """Write the state after an epoch; its weights and the log come first, so that a state names nothing missing.
@@ -80,7 +87,7 @@ class Checkpoints:
             tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in slots.items()}
         log = [asdict(line) for line in state.log]
         progress = {"epoch": state.epoch, "steps": state.steps, "best": state.best_score, "log": log}
-        metadata = {"identity": self.identity, "about": json.dumps(progress)}
+        metadata = {"identity": self.identity, "longer": self.longer, "about": json.dumps(progress)}
         write_tensors(self.folder / "state.safetensors", tensors, metadata)
 
     def resume(self, state: RunState) -> None:
@@ -95,11 +102,17 @@ class Checkpoints:
                 raise RecipeError(f"{self.folder} is not empty and holds no run to resume; name another folder")
             return
         metadata, tensors = _read_state(path)
-        if metadata.get("identity") != self.identity:
+        is_longer = bool(self.longer) and metadata.get("longer") == self.longer
+        if metadata.get("identity") != self.identity and not is_longer:
             raise RecipeError(
                 f"{self.folder} holds a run of another recipe, split or features; name another folder, or remove it"
             )
         progress = json.loads(metadata["about"])
+        if progress["epoch"] - 1 > self.epochs:
+            raise RecipeError(
+                f"{self.folder} holds a run of {progress['epoch'] - 1} epochs, and {self.epochs} are asked for; name "
+                "another folder, or more epochs"
+            )
         state.epoch, state.steps, state.best_score = progress["epoch"], progress["steps"], progress["best"]
         state.log[:] = [Epoch(**line) for line in progress["log"]]
         state.model.load_state_dict(_section(tensors, "model."))

@@ -13,7 +13,7 @@ from reelseek.experts.efficientnet import imagenet_labels
 from reelseek.experts.expert import Text
 from reelseek.library.clips import ClipRule, clips_of
 from reelseek.library.files import write_whole
-from reelseek.library.records import Video
+from reelseek.library.records import GENERATED_CAPTIONS, Video
 from reelseek.library.store import Library
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.media.subtitles import MACHINE_WRITTEN, format_subtitles
@@ -154,7 +154,7 @@ def _index(library: Library, videos: Sequence[Video], descriptions: Sequence[Des
                 Text(line.text, line.start or 0.0, line.end if line.end is not None else 1e9, "told")
                 for line in described.lines
             ]
-            library.put_texts(owner, "captions", texts)
+            library.put_texts(owner, GENERATED_CAPTIONS, texts)
 
 
 def write_subtitles(described: Described, folder: Path) -> list[Path]:

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from reelseek.models import parallel
 from reelseek.models.device import device_of, matmul_precision, peak_memory, resolve_device
 from reelseek.models.model import Batch, RetrievalModel
 from reelseek.models.once import encode_once
+from reelseek.models.planning import AttentionPlanner
 from reelseek.training.batches import BatchReader
 from reelseek.training.card import training_card, training_record
 from reelseek.training.caveats import pack_videos, training_caveats
@@ -32,7 +34,7 @@ from reelseek.training.pseudo import AfterEpoch, pseudo_labels
 from reelseek.training.recipe import PseudoRecipe, Recipe, read_recipe
 from reelseek.training.sampler import Sampler, mixture_parts
 from reelseek.training.schedule import rate_factor
-from reelseek.training.start import build_model, check_shared_loss, fitting_sample, load_matching
+from reelseek.training.start import build_model, check_shared_loss, fitting_sample, load_matching, set_text_dropout
 from reelseek.training.step import BatchStep, broken_layers
 from reelseek.training.validation import Validator
 
@@ -54,6 +56,9 @@ def train(
     device: str | torch.device | None = None,
 ) -> RetrievalModel:
     """Train a system; a run that was stopped resumes where it was, and ends with the same weights.
+
+    A finished run of fewer epochs goes on, and ends as one that was asked for all of them at once, unless its schedule
+    is `cosine`.
 
     Started by `torchrun`, its processes share every batch and compare all of its clips; the main one writes.
 
@@ -81,6 +86,8 @@ def train(
     reader, splits = _open_data(recipe, library)
     model = build_model(recipe, reader, splits[0])
     check_shared_loss(recipe, model)
+    if recipe.train.text_dropout is not None:
+        set_text_dropout(model, recipe.train.text_dropout)
     reader.step_by_step = dict(model.step_by_step)
     splits = (splits[0].read_by(model), splits[1])
     model.fit_inputs(*fitting_sample(reader, splits[0], recipe.train.seed))
@@ -181,14 +188,24 @@ class Trainer:
             shifts=model.shifts, experts=len(reader.dims),
         )  # fmt: skip
         self.batch_reader = BatchReader(
-            reader, splits[0], recipe.train, library=library, pseudo_labels=None, pin=self.device.type == "cuda"
-        )
+            reader, splits[0], recipe.train, library=library, pseudo_labels=None, pin=self.device.type == "cuda",
+            planner=self._planner(),
+        )  # fmt: skip
         self.step = BatchStep(model, recipe.train, self.device)
         self.validator = Validator(reader, splits[1], recipe.train.metric)
         self.state = RunState(model, build_optimizer(model, recipe.train, self.device))
         if recipe.train.average:
             self.state.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        self.checkpoints = Checkpoints(out, run_identity(recipe, splits, reader.fingerprints))
+        longer = ""
+        if recipe.train.schedule != "cosine":  # whose rate depends on the last epoch from the first one on
+            longer = run_identity(replace(recipe, train=replace(recipe.train, epochs=1)), splits, reader.fingerprints)
+        identity = run_identity(recipe, splits, reader.fingerprints)
+        self.checkpoints = Checkpoints(out, identity, recipe.train.epochs, longer)
+
+    def _planner(self) -> AttentionPlanner | None:
+        """Plan ahead for an accelerator, whose queue runs empty while this process plans; on a CPU it costs more than
+        it saves, and compiled code plans for itself."""
+        return None if self.device.type == "cpu" or self.config.compile else AttentionPlanner(self.model)
 
     def resume(self) -> None:
         """Continue the run that the folder of the main process holds, if it holds one.

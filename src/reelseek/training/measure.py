@@ -15,7 +15,7 @@ import torch
 from reelseek.cluster import Cluster, Shared
 from reelseek.errors import UsageError
 from reelseek.evaluation.block_ranks import ScoreBlocks, ranks_in_blocks
-from reelseek.evaluation.compare import write_run
+from reelseek.evaluation.compare import write_query_texts, write_run
 from reelseek.evaluation.protocols import PROTOCOLS, Protocol
 from reelseek.evaluation.ranks import (
     DUAL_TEMPERATURE,
@@ -26,7 +26,7 @@ from reelseek.evaluation.ranks import (
     video_to_text_ranks,
 )
 from reelseek.library import Library
-from reelseek.library.elsewhere import require_library, threads_of
+from reelseek.library.cluster_work import require_library, threads_of
 from reelseek.library.source import FeatureSource
 from reelseek.library.tokens import TokenReader
 from reelseek.models.device import device_of, resolve_device
@@ -335,7 +335,8 @@ def _pattern(present: dict[str, npt.NDArray[np.bool_]], index: int) -> str:
 
 def write_measured(path: Path, measured: Measured, tag: str) -> None:
     """TREC runs of both directions, with their qrels beside them: `path`, whose documents are `video` or
-    `video@start-end`, and the same with `.v2t` before its ending, whose queries are clips and whose documents captions.
+    `video@start-end`, with the words of its queries in a third file, and the same with `.v2t` before its ending, whose
+    queries are clips and whose documents captions.
 
     A clip without evidence stands below all that have some, and last where it is the right one, as it was measured.
     """
@@ -352,6 +353,7 @@ def write_measured(path: Path, measured: Measured, tag: str) -> None:
     missed = np.flatnonzero(none[owners])
     scores[missed, owners[missed]] = floor - 1
     write_run(path, scores, {row: [clip] for row, clip in enumerate(data.clip_of_text)}, clips, tag)
+    write_query_texts(path, dict(enumerate(data.texts)))
     captions = {clip: rows for clip, rows in enumerate(data.captions_by_clip()) if rows}
     texts = [f"q{row}" for row in range(len(data.texts))]
     reverse = path.with_name(f"{path.stem}.v2t{path.suffix}")

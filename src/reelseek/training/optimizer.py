@@ -18,6 +18,8 @@ _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
 }
 
+_SECOND_BETA = 0.999  # PyTorch's
+
 
 def build_optimizer(model: RetrievalModel, config: TrainRecipe, device: torch.device) -> torch.optim.Optimizer:
     """Build the optimizer, with a parameter group per side; each group's `start` is its rate before any schedule."""
@@ -26,10 +28,16 @@ def build_optimizer(model: RetrievalModel, config: TrainRecipe, device: torch.de
     text_rate = config.rate if config.text_rate is None else config.text_rate
     groups = [{"params": video, "start": config.rate}, {"params": text, "start": text_rate}]
     groups = [group for group in groups if group["params"]]
-    options: dict[str, Any] = {"momentum": config.momentum} if config.optimizer == "sgd" else {}
+    build = _OPTIMIZERS[config.optimizer]
+    options: dict[str, Any] = {}
+    if config.optimizer == "sgd":
+        options["momentum"] = config.momentum
+    else:
+        options["betas"] = (config.momentum, _SECOND_BETA if config.second_beta is None else config.second_beta)
+        options |= {} if config.epsilon is None else {"eps": config.epsilon}
     if device.type == "cuda" and config.optimizer != "radam":  # which has no fused form
         options["fused"] = True
-    return _OPTIMIZERS[config.optimizer](groups, lr=config.rate, weight_decay=config.weight_decay, **options)
+    return build(groups, lr=config.rate, weight_decay=config.weight_decay, **options)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:

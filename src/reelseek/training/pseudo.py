@@ -44,6 +44,7 @@ def pseudo_labels(
         alone = replace(
             recipe,
             pseudo=None,
+            anchor=None,
             data=replace(recipe.data, experts=(expert,)),
             train=replace(recipe.train, epochs=config.epochs, patience=None),
         )

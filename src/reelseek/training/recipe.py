@@ -1,9 +1,10 @@
-"""Recipes: one TOML file a training run; a misspelt key is an error."""
+"""Recipes: one TOML file a training run, or the name of one that comes with the package; a misspelt key is an error."""
 
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,22 +13,28 @@ from pydantic.dataclasses import dataclass
 
 from reelseek.errors import CollectionError, RecipeError
 from reelseek.library.texts import read_text
+from reelseek.models.settings import describe_problems
 
 __all__ = [
+    "AnchorRecipe",
     "DataRecipe",
     "GroupRecipe",
     "PseudoRecipe",
     "Recipe",
     "TrainRecipe",
     "changed",
+    "find_recipe",
+    "packaged_recipes",
     "read_recipe",
     "read_settings",
     "read_toml",
     "recipe_from",
 ]
 
+_PACKAGED = Path(__file__).parents[1] / "recipes"
 _DEEPEST = 50  # tables and lists within one another
 _STRICT = ConfigDict(extra="forbid")
+_SCHEDULE_OF = {"decay": "exponential"} | dict.fromkeys(("plateau_factor", "plateau_patience", "cooldown"), "plateau")
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -50,11 +57,12 @@ class DataRecipe:
 
     Args:
         train: the split to learn from, unless there is a mixture.
-        mixture: weights of several splits. An example is a split drawn by weight, then one of its videos, then one of
-            that video's captions, so that a dataset counts for its weight and not for its size (MDMMT, section 4.2).
+        mixture: weights of several splits. An example is a split drawn by weight, then one of its clips, then one of
+            that clip's captions, so that a dataset counts for its weight and not for its size (MDMMT, section 4.3).
         without: splits of the mixture that are left out this time.
-        examples: how many are drawn in an epoch with the whole mixture; with some left out, as much less as they
-            weigh. None draws each clip of what is there once on average.
+        examples: how many make an epoch: drawn from the whole mixture, and with some left out as much less as they
+            weigh; without a mixture clips in turn, each again when all were taken (MMT: 1,000 batches of 32). None
+            takes each clip once, of a mixture on average.
         validation: None takes a split named so, else a part of the training videos.
         exclude: file that lists videos which are neither learnt from nor chosen on, such as the `removed.csv` or the
             `.lst` of an overlap review: one a line, or a table's column `train` or `video`, with or without endings.
@@ -107,7 +115,8 @@ class TrainRecipe:
     Args:
         start: folder of a model to go on from (pre-train, then fine-tune): every parameter of the same name and shape
             is taken over; experts and layers that it does not have begin anew.
-        momentum: SGD's.
+        momentum: SGD's, or the first beta of the others.
+        second_beta, epsilon: of Adam, AdamW and RAdam; SGD has none. None leaves PyTorch's.
         schedule: `exponential` multiplies the rate by `decay` every epoch, `cosine` brings it to zero at the last,
             `plateau` multiplies it by `plateau_factor` after `plateau_patience` epochs without a better one and then
             waits `cooldown` epochs, `constant` leaves it.
@@ -119,13 +128,16 @@ class TrainRecipe:
             contrastive batches fit; for systems whose loss is over their similarities alone.
         precision: `bfloat16` computes in it under autocast; weights stay as they are.
         compile: compile the forward pass (torch.compile), which takes a minute or more before the first step; not with
-            `chunk`.
+            `chunk`. A name is a mode of PyTorch's: `reduce-overhead` and `max-autotune` replay CUDA graphs on a GPU,
+            one for every shape that a batch has; `reduce-overhead` is refused on other devices, where it does nothing.
         device: `auto` learns on an accelerator where there is one; `cpu`, `cuda`, `cuda:N` or `mps`.
         workers: processes that read batches of a library ahead of the step (threads for features in memory); the order
             and the numbers are the same for any number.
         caption: a `random` caption of a clip each epoch, or always the `first`.
+        batch_of: `batch` counts clips, or videos, which come with all of their clips (COOT and CrossCLR: 64 videos).
         clips_per_video: fill a batch with so many clips, drawn each epoch, of each of its videos (EAO: 10 of 224); by
             default clips come one by one, all of them in an epoch.
+        text_dropout: in a text encoder that is trained, instead of its own (MDMMT: .2 in BERT).
         negatives: captions are compared with clips of other `videos`, or with all other `clips`, of the same video too.
         gather: under several processes, compare with the clips of all of them; without it, as MDMMT was trained, each
             process has its own negatives.
@@ -138,6 +150,8 @@ class TrainRecipe:
     optimizer: Literal["adam", "adamw", "radam", "sgd"] = "adamw"
     rate: float = Field(default=5e-5, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
+    second_beta: float | None = Field(default=None, ge=0, lt=1)
+    epsilon: float | None = Field(default=None, gt=0)
     text_rate: float | None = Field(default=None, ge=0)
     weight_decay: float = Field(default=0.0, ge=0)
     schedule: Literal["exponential", "cosine", "plateau", "constant"] = "exponential"
@@ -151,11 +165,13 @@ class TrainRecipe:
     accumulate: int = Field(default=1, ge=1)
     chunk: int | None = Field(default=None, ge=1)
     precision: Literal["float32", "bfloat16"] = "float32"
-    compile: bool = False
+    compile: bool | Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = False
     device: str = "auto"
     workers: int = Field(default=0, ge=0, le=64)
     caption: Literal["random", "first"] = "random"
+    batch_of: Literal["clips", "videos"] = "clips"
     clips_per_video: int | None = Field(default=None, ge=1)
+    text_dropout: float | None = Field(default=None, ge=0, lt=1)
     negatives: Literal["videos", "clips"] = "videos"
     gather: bool = True
     patience: int | None = Field(default=None, ge=1)
@@ -164,6 +180,10 @@ class TrainRecipe:
     def __post_init__(self) -> None:
         if self.compile and self.chunk is not None:
             raise ValueError("compile takes a batch as a whole, and chunk in pieces; leave one of them out")
+        if self.optimizer == "sgd":
+            for name in ("second_beta", "epsilon"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"the optimizer sgd has no {name}; leave it out, or take another optimizer")
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -179,23 +199,40 @@ class PseudoRecipe:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class AnchorRecipe:
+    """Train the system beside a closed form, as few clips need it: the system `anchored` around `model`.
+
+    Args:
+        bank, temperature, dropout: see `AnchoredConfig`.
+    """
+
+    bank: int = Field(default=2048, ge=1)
+    temperature: float = Field(default=0.1, gt=0)
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Recipe:
-    """A whole recipe. `model` holds `system` and its settings; `pseudo` asks for UMI's first stage."""
+    """A whole recipe. `model` holds `system` and its settings; `pseudo` asks for UMI's first stage, `anchor` for the
+    closed form beside the system."""
 
     model: dict[str, Any]
     data: DataRecipe = Field(default_factory=DataRecipe)
     train: TrainRecipe = Field(default_factory=TrainRecipe)
     pseudo: PseudoRecipe | None = None
+    anchor: AnchorRecipe | None = None
 
     def __post_init__(self) -> None:
-        if self.data.mixture and self.train.clips_per_video:
-            raise ValueError(
-                "train.clips_per_video: a mixture draws one clip of a video at a time; leave one of them out"
-            )
+        for name, value in (("clips_per_video", self.train.clips_per_video), ("batch_of", self.train.batch_of)):
+            if self.data.mixture and value not in (None, "clips"):
+                raise ValueError(f"train.{name}: a mixture draws one clip of a video at a time; leave one of them out")
 
 
 def read_recipe(recipe: str | os.PathLike[str] | Mapping[str, Any], changes: Sequence[str] = ()) -> Recipe:
     """Read a TOML recipe, or the same as nested dicts, and apply `section.key=value` changes.
+
+    Args:
+        recipe: a file, the name of a packaged recipe such as `mmt`, or sections of settings.
 
     >>> read_recipe({"model": {"system": "mmt"}}, ["train.epochs=3"]).train.epochs
     3
@@ -214,7 +251,35 @@ def read_settings(path: str | os.PathLike[str], changes: Sequence[str] = ()) -> 
     Raises:
         RecipeError: it cannot be read.
     """
-    return changed(read_toml(Path(path)), changes, section=True)
+    return changed(read_toml(find_recipe(path)), changes, section=True)
+
+
+def packaged_recipes() -> list[str]:
+    """List the names of the recipes, and of the ranges for `tune`, that come with the package."""
+    return sorted(file.relative_to(_PACKAGED).with_suffix("").as_posix() for file in _PACKAGED.rglob("*.toml"))
+
+
+def find_recipe(recipe: str | os.PathLike[str]) -> Path:
+    """Return the file of a recipe: its path, or that of the packaged recipe of this name.
+
+    >>> find_recipe("mmt").name
+    'mmt.toml'
+
+    Raises:
+        RecipeError: there is neither; names the packaged recipe that was probably meant.
+    """
+    path, name = Path(recipe), os.fspath(recipe)
+    if path.is_file():
+        return path
+    packaged = packaged_recipes()
+    if name in packaged:
+        return _PACKAGED / f"{name}.toml"
+    if path.exists():
+        return path  # whose reader says what is wrong with it
+    meant = path.with_suffix("").as_posix().removeprefix("recipes/")
+    near = get_close_matches(meant, packaged, n=1)
+    suggestion = f"did you mean {near[0]}, which is packaged?" if near else f"packaged are {', '.join(packaged)}"
+    raise RecipeError(f"{name} is neither a file nor the name of a packaged recipe; {suggestion}")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -264,13 +329,19 @@ def recipe_from(settings: Mapping[str, Any], where: str) -> Recipe:
         where: whose they are, for the error.
 
     Raises:
-        RecipeError: a key or value is wrong; says which.
+        RecipeError: a key or value is wrong, or nothing would read it; says which.
     """
     try:
-        return TypeAdapter(Recipe).validate_python(settings)
+        recipe = TypeAdapter(Recipe).validate_python(settings)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise RecipeError(f"{where}: {problems}") from error
+        raise RecipeError(f"{where}: {describe_problems(error, Recipe)}") from error
+    for name in settings.get("train", {}):
+        if _SCHEDULE_OF.get(name, recipe.train.schedule) != recipe.train.schedule:
+            raise RecipeError(
+                f"{where}: train.{name} is a setting of the schedule {_SCHEDULE_OF[name]!r}, and train.schedule is "
+                f"{recipe.train.schedule!r}, which does not read it; leave one of them out"
+            )
+    return recipe
 
 
 def changed(table: dict[str, Any], changes: Sequence[str], *, section: bool = False) -> dict[str, Any]:

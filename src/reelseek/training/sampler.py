@@ -40,10 +40,10 @@ class BatchPlan:
 
 @dataclass(frozen=True)
 class MixturePart:
-    """One split of a mixture: its weight, and the captioned clips of each of its videos."""
+    """One split of a mixture: its weight, and its captioned clips."""
 
     weight: float
-    clips_by_video: list[list[int]]
+    clips: list[int]
 
 
 def mixture_parts(library: FeatureSource, recipe: DataRecipe, split: Split) -> list[MixturePart]:
@@ -52,12 +52,9 @@ def mixture_parts(library: FeatureSource, recipe: DataRecipe, split: Split) -> l
     number = {clip: index for index, clip in enumerate(split.clips)}
     parts = []
     for name, weight in recipe.weights.items():
-        videos: dict[str, list[int]] = {}
-        for clip in read_split(library, name).clips:
-            if number.get(clip) in captioned:
-                videos.setdefault(clip.video, []).append(number[clip])
-        if videos:
-            parts.append(MixturePart(weight, list(videos.values())))
+        clips = [number[clip] for clip in read_split(library, name).clips if number.get(clip) in captioned]
+        if clips:
+            parts.append(MixturePart(weight, clips))
     return parts
 
 
@@ -100,7 +97,8 @@ class Sampler:
         A batch of a single clip has no negatives, and one with fewer clips than processes cannot be shared; both are
         left out.
         """
-        batches = self._by_clip(rng) if self.config.clips_per_video is None else self._by_video(rng)
+        of_videos = self.config.clips_per_video is not None or self.config.batch_of == "videos"
+        batches = self._by_video(rng) if of_videos else self._by_clip(rng)
         return [clips for clips in batches if len(clips) >= max(2, parallel.world_size())]
 
     def plan(self, clips: npt.NDArray[np.int64], rng: np.random.Generator) -> BatchPlan:
@@ -124,29 +122,27 @@ class Sampler:
         return [order[begin : begin + size] for begin in range(0, len(order), size)]
 
     def _by_video(self, rng: np.random.Generator) -> list[npt.NDArray[np.int64]]:
-        """Batches of `clips_per_video` clips of each of their videos."""
-        per_video = self.config.clips_per_video or 1
+        """Batches of whole videos, or of `clips_per_video` clips of each of theirs."""
+        per_video = self.config.clips_per_video
         clips_by_video: dict[str, list[np.int64]] = {}
         for clip in self._order(rng):
             clips_by_video.setdefault(self.split.clips[clip].video, []).append(clip)
         videos = [clips[:per_video] for clips in clips_by_video.values()]
         shuffled = [videos[index] for index in rng.permutation(len(videos))]
-        size = max(1, self.config.batch // per_video)
+        size = self.config.batch if self.config.batch_of == "videos" else max(1, self.config.batch // (per_video or 1))
         groups = [shuffled[begin : begin + size] for begin in range(0, len(shuffled), size)]
         return [np.array([clip for clips in group for clip in clips], np.int64) for group in groups]
 
     def _order(self, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-        """The clips of an epoch: a permutation of all that have captions, or examples of the mixture."""
+        """The clips of an epoch: permutations of all that have captions, or examples of the mixture."""
         if not self.mixture:
-            return rng.permutation(self.captioned)
+            count = self.examples_per_epoch or len(self.captioned)
+            rounds = [rng.permutation(self.captioned) for _ in range(-(-count // len(self.captioned)))]
+            return np.concatenate(rounds)[:count]
         weights = np.array([part.weight for part in self.mixture])
-        count = self.examples_per_epoch or sum(len(clips) for part in self.mixture for clips in part.clips_by_video)
-        clips = []
-        for index in rng.choice(len(weights), count, p=weights / weights.sum()):
-            videos = self.mixture[index].clips_by_video
-            of_video = videos[rng.integers(len(videos))]
-            clips.append(of_video[rng.integers(len(of_video))])
-        return np.array(clips, np.int64)
+        count = self.examples_per_epoch or sum(len(part.clips) for part in self.mixture)
+        splits = rng.choice(len(weights), count, p=weights / weights.sum())
+        return np.array([rng.choice(self.mixture[index].clips) for index in splits], np.int64)
 
     def _example(self, clip: int, rng: np.random.Generator) -> tuple[Clip, str]:
         if self.windows is not None:

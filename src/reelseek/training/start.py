@@ -1,20 +1,22 @@
 """The model that a run begins with: built by the recipe, fitted to training clips, perhaps from another model."""
 
 import logging
+from dataclasses import asdict
 
 import numpy as np
+from torch import nn
 
 from reelseek.errors import RecipeError
 from reelseek.library.caption_features import CaptionFeatures
 from reelseek.library.tokens import TokenReader, Tokens
 from reelseek.models import parallel
-from reelseek.models.model import LearnedModel, RetrievalModel, load_model
+from reelseek.models.model import RetrievalModel, load_model
 from reelseek.models.systems import SYSTEMS
-from reelseek.models.text import FEATURES
+from reelseek.models.text import FEATURES, TextEncoder
 from reelseek.training.data import Split
 from reelseek.training.recipe import Recipe
 
-__all__ = ["build_model", "check_shared_loss", "fitting_sample", "load_matching"]
+__all__ = ["build_model", "check_shared_loss", "fitting_sample", "load_matching", "set_text_dropout"]
 
 _log = logging.getLogger("reelseek")
 _MOST_FITTED = 8192  # clips from which closed forms are fitted
@@ -41,7 +43,32 @@ def build_model(recipe: Recipe, reader: TokenReader, split: Split) -> RetrievalM
                 f"cannot read; leave it out, or set it to {FEATURES!r}"
             )
         settings["text"] = {"encoder": FEATURES, "dim": first.vectors.shape[1], **config}
-    return SYSTEMS[name].build(settings)
+    if recipe.anchor is None:
+        return SYSTEMS[name].build(settings)
+    experts, inner = settings.pop("experts"), {"system": name, **settings}
+    return SYSTEMS["anchored"].build({"experts": experts, "inner": inner, **asdict(recipe.anchor)})
+
+
+def set_text_dropout(model: RetrievalModel, rate: float) -> None:
+    """Set the dropout of the text encoder that is trained along (`train.text_dropout`).
+
+    Raises:
+        RecipeError: none is, or it has no dropout.
+    """
+    encoders = [part for part in model.modules() if isinstance(part, TextEncoder) and part.config.trained]
+    layers = [layer for encoder in encoders for layer in encoder.modules() if isinstance(layer, nn.Dropout)]
+    if not layers:
+        raise RecipeError(
+            f"train.text_dropout = {rate}: the text encoder of {model.system} is frozen, or has no dropout; leave it "
+            "out, or train a BERT-like one with model.text.trained = true"
+        )
+    for layer in layers:
+        layer.p = rate
+    for encoder in encoders:
+        for module in encoder.modules():
+            for name in ("dropout_prob", "attention_dropout"):  # of attention that asks PyTorch's kernel for dropout
+                if isinstance(getattr(module, name, None), float):
+                    setattr(module, name, rate)
 
 
 def check_shared_loss(recipe: Recipe, model: RetrievalModel) -> None:
@@ -50,9 +77,9 @@ def check_shared_loss(recipe: Recipe, model: RetrievalModel) -> None:
     Raises:
         RecipeError: the loss is more than a function of all similarities, or is taken in chunks.
     """
-    if parallel.active() and (recipe.train.chunk or not (isinstance(model, LearnedModel) and model.compares_only)):
+    if parallel.active() and (recipe.train.chunk or not model.compares_only):
         raise RecipeError(
-            f"{parallel.world_size()} processes share a loss that is a function of all clips' similarities, taken "
+            f"{parallel.world_size()} processes share a loss that is a function of all clips' embeddings, taken "
             f"whole: {model.system} with train.chunk = {recipe.train.chunk} has another; train it in one process"
         )
 

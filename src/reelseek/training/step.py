@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from reelseek.errors import RecipeError
+from reelseek.models.blocks.mix import prepared_plans
 from reelseek.models.device import describe
 from reelseek.models.model import Batch, RetrievalModel
 from reelseek.training.caching import cached_gradients
@@ -27,14 +28,14 @@ class BatchStep:
         model: on its device.
 
     Raises:
-        RecipeError: the device cannot compute in the recipe's precision.
+        RecipeError: the device cannot compute in the recipe's precision, or the way of compiling has no effect on it.
     """
 
     def __init__(self, model: RetrievalModel, config: TrainRecipe, device: torch.device) -> None:
         self.model, self.config, self.device = model, config, device
         if config.precision == "bfloat16":
             _check_bfloat16(device)
-        self._forward: Any = torch.compile(model, backend=_BACKEND) if config.compile else model.loss
+        self._forward: Any = _compiled(model, config.compile, device) if config.compile else model.loss
 
     def backward(self, batch: Batch, share: int) -> Tensor:
         """Add the gradients of a batch, divided by `share`, to the parameters'; its loss, on the device.
@@ -51,7 +52,7 @@ class BatchStep:
     def _backward(self, batch: Batch, share: int = 1, chunk: int | None = None) -> Tensor:
         chunk = chunk or self.config.chunk
         bfloat16 = self.config.precision == "bfloat16"
-        with self._compile_errors():
+        with self._compile_errors(), prepared_plans(batch.plans):
             with torch.autocast(self.device.type, torch.bfloat16) if bfloat16 else nullcontext():
                 if chunk is not None:
                     return torch.tensor(cached_gradients(self.model, batch, chunk, share))
@@ -116,6 +117,16 @@ def _peak(device: torch.device) -> Iterator[_Peak]:
     before, used.free = torch.cuda.memory_allocated(device), torch.cuda.mem_get_info(device)[0]
     yield used
     used.bytes = torch.cuda.max_memory_allocated(device) - before
+
+
+def _compiled(model: RetrievalModel, mode: bool | str, device: torch.device) -> Any:
+    """Wrap a model by torch.compile; its first call compiles."""
+    if mode == "reduce-overhead" and device.type != "cuda":
+        raise RecipeError(
+            f'train.compile: "reduce-overhead" replays CUDA graphs, which {describe(device)} has not; set it to true'
+        )
+    options = {} if mode is True else {"mode": mode}
+    return torch.compile(model, backend=_BACKEND, **options)  # type: ignore[call-overload]
 
 
 def _check_bfloat16(device: torch.device) -> None:

@@ -13,11 +13,11 @@ from pydantic.dataclasses import dataclass
 
 from reelseek.cluster import Cluster
 from reelseek.errors import RecipeError, UsageError
-from reelseek.library.elsewhere import Files, require_library, run_in_folder, threads_of, write_files
+from reelseek.library.cluster_work import Files, require_library, run_in_folder, threads_of, write_files
 from reelseek.library.files import write_whole
 from reelseek.library.store import Library
 from reelseek.training.loop import train
-from reelseek.training.recipe import read_toml, recipe_from
+from reelseek.training.recipe import find_recipe, read_toml, recipe_from
 
 __all__ = ["Range", "Trial", "read_ranges", "tune"]
 
@@ -56,7 +56,7 @@ def read_ranges(path: Path) -> dict[str, Range | list[Any]]:
     Raises:
         RecipeError: it cannot be read, or holds something else; says where.
     """
-    raw = read_toml(path)
+    raw = read_toml(find_recipe(path))
     ranges: dict[str, Range | list[Any]] = {}
     for name, choices in raw.items():
         try:

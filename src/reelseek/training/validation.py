@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from reelseek.library.tokens import TokenReader
@@ -26,13 +27,18 @@ class Validator:
     def measure(self, model: RetrievalModel, average: dict[str, Tensor]) -> Measured:
         """Measure the averaged weights if there are any, else the model's own.
 
-        What the model leaves to be selected on validation clips (`choices`) is set to its best value, in the model and
-        in `average`; all other weights of the model stay as they are.
+        What the model leaves to be selected on validation clips (`calibrate`, `choices`) is set to its best value, in
+        the model and in `average`; all other weights of the model stay as they are.
         """
         weights = {name: value.clone() for name, value in model.state_dict().items()}
         if average:
             model.load_state_dict(average)
         videos = embed_clips(model, self.reader, self.split.clips, divided=True)
+        owner = torch.tensor(self.split.clip_of_text)
+        for name, value in model.calibrate(self.split.texts, videos, owner).items():
+            for state in (model.state_dict(), weights, average):
+                if name in state:
+                    state[name].fill_(value)
         measured = self._measure(model, videos)
         for name, values in model.choices().items():
             value, measured = self._best_value(model, videos, model.state_dict()[name], values)

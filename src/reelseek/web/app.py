@@ -1,133 +1,82 @@
-"""The search page and its interface: search as JSON, pictures of moments."""
+"""The application that serves libraries: the interface `/v1`, what tells how the server is, and the page."""
 
-from typing import Annotated, Any, Literal
+import sqlite3
 
-import numpy as np
-import numpy.typing as npt
-from fastapi import FastAPI, Path, Query, Request, Response
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
 
-from reelseek.errors import UsageError
-from reelseek.search import Hit, Searcher
-from reelseek.search.hit import Within
-from reelseek.web import DEFAULT_COPIES_GB
-from reelseek.web.decoding import OneAtATime
-from reelseek.web.media import Media, library_media, opaque_id
+from reelseek.errors import ReelseekError
+from reelseek.web.metrics import add_metrics
 from reelseek.web.problems import Problem
-from reelseek.web.shell import add_static, new_app
+from reelseek.web.service import Service
+from reelseek.web.shell import Resource, add_static, new_app
+from reelseek.web.state_services import Opener, StateServices
+from reelseek.web.v1 import (
+    accounts,
+    collections,
+    inside,
+    jobs,
+    libraries,
+    models,
+    pictures,
+    search,
+    session,
+    shared,
+    uploads,
+    video_jobs,
+    videos,
+)  # fmt: skip
+from reelseek.web.v1.answers import describe, problems
 
 __all__ = ["create_app"]
 
-_LONGEST_MATCH = 500
-_MOST_SECONDS = 7200
-_WAITING_SEARCHES = 256  # as many as there may be connections
-
-Text = Annotated[str, Query(max_length=2000)]
-Names = Annotated[list[Annotated[str, Query(max_length=200)]] | None, Query(max_length=100)]
-Opaque = Annotated[str, Path(max_length=64)]
+_ROUTERS = (
+    search.router, videos.router, inside.router, pictures.router, uploads.router, models.router, jobs.router,
+    video_jobs.router, libraries.router, collections.router, shared.router, session.router, accounts.router,
+)  # fmt: skip
 
 
 def create_app(
-    searcher: Searcher, *, token: str | None = None, host: str = "127.0.0.1", copies_gb: float = DEFAULT_COPIES_GB
+    service: Service,
+    *,
+    token: str | None = None,
+    host: str = "127.0.0.1",
+    services: StateServices | None = None,
+    opener: Opener | None = None,
 ) -> FastAPI:
-    """Build the application that serves one searcher.
+    """Build the application that serves some libraries.
 
     Args:
-        copies_gb: disk space for copies that browsers can play, in 10^9 bytes.
+        token: what a request must carry; None where only this machine's own name is asked for.
+        host: the name that the server is started with.
+        services: jobs, accounts and collections; None keeps nothing.
+        opener: see `StateServices.start`.
     """
-    media = library_media(searcher.library, copies_gb=copies_gb)
-    app = new_app(media, token=token, host=host)
-    _add_search(app, searcher, media)
-
-    @app.get("/api/library")
-    def library() -> dict[str, Any]:
-        return {
-            "name": searcher.library.path.name,
-            "videos": len(searcher.library.videos()),
-            "clips": searcher.index.live,
-            "slots": list(searcher.index.slots),
-            "experts": list(searcher.index.experts),
-            "system": searcher.model.system,
-        }
-
-    @app.get("/api/videos/{opaque}/thumbnail")
-    def thumbnail(opaque: Opaque, at: Annotated[float, Query(ge=0, le=1e7, allow_inf_nan=False)] = 0) -> Response:
-        video = media.video(opaque)
-        jpeg = searcher.library.thumbnail(video.content, at) if video.content else None
-        if jpeg is None:
-            raise Problem(404, "no picture", media.why_no_picture(video))
-        return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=86400"})
-
+    resources: list[Resource] = [service] if services is None else [services, service]
+    app = new_app(resources, token=token, host=host, services=services)
+    app.state.service = service
+    if services is not None:
+        services.attach(service, opener)
+    add_metrics(app, service)
+    _add_readiness(app, service)
+    app.state.routers = _ROUTERS
+    for router in _ROUTERS:
+        app.include_router(router)
+    describe(app)
     add_static(app, html=True)
     return app
 
 
-def _add_search(app: FastAPI, searcher: Searcher, media: Media) -> None:
-    """Search in the library and within one video; searches run one at a time."""
-    searching = OneAtATime(_WAITING_SEARCHES)
+def _add_readiness(app: FastAPI, service: Service) -> None:
+    def check() -> None:
+        for served in service.libraries():
+            served.library.revision()
 
-    @app.get("/api/search")
-    async def search(
-        request: Request,
-        q: Text,
-        k: Annotated[int, Query(ge=1, le=100)] = 24,
-        group_by: Literal["moment", "video"] = "moment",
-        without: Names = None,
-    ) -> dict[str, Any]:
-        def answer() -> list[dict[str, Any]]:
-            hits = searcher.search(q, k=k, group_by=group_by, without=without or [])
-            return [_hit_json(hit, searcher) for hit in hits]
-
-        return {"data": await searching.result(request, answer)}
-
-    @app.get("/api/videos/{opaque}/curve")
-    async def curve(request: Request, opaque: Opaque, q: Text, without: Names = None) -> dict[str, Any]:
-        def answer() -> Within:
-            video = media.video(opaque)
-            try:
-                return searcher.within(q, video.id, k=5, without=without or [])
-            except UsageError:
-                media.video(opaque)  # it may have been removed while other searches were under way
-                raise
-
-        inside = await searching.result(request, answer)
-        spans, values, merged = _thinned(inside.spans, inside.curve)
-        return {
-            "spans": spans.tolist(),
-            "curve": values.round(4).tolist(),
-            "seconds": len(inside.curve),
-            "merged": merged,
-            "peaks": [{"start": hit.start, "end": hit.end, "similarity": hit.similarity} for hit in inside.hits],
-        }
-
-
-def _hit_json(hit: Hit, searcher: Searcher) -> dict[str, Any]:
-    opaque = opaque_id(hit.video)
-    end = hit.end if hit.end is not None else hit.start
-    video = searcher.library.get(hit.video)  # None where it was removed since the search
-    return {
-        **hit.as_json(),
-        "path": None,  # where files lie on this machine is nobody's business on the page
-        "id": opaque,
-        "why": [_why_json(why.modality, why.gave, why.matched) for why in hit.why],
-        "thumbnail": f"/api/videos/{opaque}/thumbnail?at={(hit.start + end) / 2:.2f}",
-        "play": f"/api/videos/{opaque}/media" if video is not None and video.path is not None else None,
-    }
-
-
-def _why_json(modality: str, gave: float, matched: str) -> dict[str, Any]:
-    """A reason, with no more than the beginning of a long line, and how long that is."""
-    if len(matched) <= _LONGEST_MATCH:
-        return {"modality": modality, "gave": gave, "matched": matched}
-    return {"modality": modality, "gave": gave, "matched": f"{matched[:_LONGEST_MATCH]}…", "letters": len(matched)}
-
-
-def _thinned(
-    spans: npt.NDArray[np.float64], curve: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], int]:
-    """A curve of at most two hours' values: the highest of so many seconds each, and how many those are."""
-    merged = -(-len(curve) // _MOST_SECONDS)
-    if merged <= 1:
-        return spans, curve, 1
-    starts = np.arange(0, len(curve), merged)
-    ends = np.minimum(starts + merged, len(curve)) - 1
-    return np.stack([spans[starts, 0], spans[ends, 1]], axis=1), np.maximum.reduceat(curve, starts), merged
+    @app.get("/readyz", tags=["server"], operation_id="get_readiness", responses=problems(503))
+    async def ready() -> dict[str, str]:
+        """Whether the server can answer searches: every library can be read."""
+        try:
+            await run_in_threadpool(check)
+        except (OSError, sqlite3.Error, ReelseekError) as error:
+            raise Problem(503, "not ready", f"a library cannot be read: {error}", retry_seconds=5) from error
+        return {"status": "ready"}

@@ -15,47 +15,14 @@ from reelseek.errors import MediaError
 from reelseek.media.guard import Workers
 from reelseek.web.problems import Problem
 
-__all__ = ["DecodeQueue", "Failures", "OneAtATime", "busy", "finished"]
+__all__ = ["DecodeQueue", "Failures", "busy", "finished"]
 
 Result = TypeVar("Result")
-_LOOK_SECONDS = 1.0  # between two looks at whether a client that waits is still there
 
 
 def busy(what: str, seconds: float = 2) -> Problem:
     """The answer to a request that would have to wait too long."""
     return Problem(503, "too busy", f"{what}; ask again in {seconds:.0f} s", retry_seconds=seconds)
-
-
-class OneAtATime:
-    """Calls in one thread, in the order in which they are asked for; a request that waits holds no thread.
-
-    Args:
-        waiting: how many may wait.
-    """
-
-    def __init__(self, waiting: int) -> None:
-        self._most, self._callers = waiting + 1, 0
-        self._thread = ThreadPoolExecutor(1, "search")
-
-    async def result(self, request: Request, function: Callable[[], Result]) -> Result:
-        """What a function gives when its turn has come; one whose client has gone is not called.
-
-        Raises:
-            Problem: as many as may are waiting.
-        """
-        if self._callers >= self._most:
-            raise busy("other searches are under way")
-        self._callers += 1
-        future = self._thread.submit(function)
-        try:
-            turn = asyncio.wrap_future(future)
-            while not (await asyncio.wait({turn}, timeout=_LOOK_SECONDS))[0]:
-                if await request.is_disconnected() and future.cancel():
-                    raise busy("the client has gone")
-            return turn.result()
-        finally:
-            future.cancel()
-            self._callers -= 1
 
 
 class Failures:

@@ -9,14 +9,16 @@ from fastapi import Request, Response
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from reelseek.web.accounts.guard import Guard, is_shared, without_secret
 from reelseek.web.guesses import Secret
-from reelseek.web.problems import Problem, problem
+from reelseek.web.problems import Problem, answer, problem
 
 __all__ = ["MOST_BODY_BYTES", "Gate"]
 
 MOST_BODY_BYTES = 64 * 1024
 _BODY_SECONDS = 15.0
 _MOST_URL_BYTES = 8 * 1024
+_STREAMED = "/v1/uploads"  # whose route reads a long body, and bounds it
 _COOKIE = "reelseek_token"
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; media-src 'self'; style-src 'self'; "
@@ -34,10 +36,12 @@ class Gate:
     Args:
         token: what a request must carry; None where only this machine's own name is asked for.
         host: the name that the server was started with.
+        guard: lets in who has an account, where there are accounts, and notes what is changed.
     """
 
-    def __init__(self, app: ASGIApp, *, token: str | None, host: str) -> None:
+    def __init__(self, app: ASGIApp, *, token: str | None, host: str, guard: Guard | None = None) -> None:
         self._app = app
+        self._guard = guard
         self._secret = Secret(token) if token else None
         self._names = {"127.0.0.1", "localhost", "[::1]", host.lower(), f"[{host.lower()}]"}
 
@@ -57,17 +61,25 @@ class Gate:
                     MutableHeaders(scope=message)["Connection"] = "close"
             await send(message)
 
+        row = None
         try:
             cookie = self._admit(request)
-            receive = await _whole_body(request, receive)
+            if self._guard is not None:
+                await self._guard.admit(request)
+                row = await self._guard.begin(request)
+            whole = not (request.method == "POST" and scope["path"].endswith(_STREAMED))
+            receive = await _whole_body(request, receive) if whole else _in_time(receive)
             await self._app(scope, receive, _with_cookie(send_with_headers, cookie) if cookie else send_with_headers)
         except Problem as refused:
-            await _answer(refused)(scope, receive, send_with_headers)
+            await answer(refused)(scope, receive, send_with_headers)
         except Exception as error:  # one line instead of a traceback a request, and the connection is not left hanging
             _log.error("%s: %s", _line(request), _origin(error))
             if status:
                 raise
             await problem(500, "failed", "an error of the server; its log says more")(scope, receive, send_with_headers)
+        finally:
+            if self._guard is not None:
+                await self._guard.complete(row, request, status)
         if status in (401, 403, 413, 414, 421, 429):
             _log.warning("%s: %d", _line(request), status)
 
@@ -83,8 +95,10 @@ class Gate:
         host, origin = request.headers.get("host", ""), request.headers.get("origin")
         if request.method not in ("GET", "HEAD") and origin and origin.partition("//")[2] != host:
             raise Problem(403, "wrong origin", "only a page of this server may change something")
+        if self._guard is not None and self._guard.identities is not None:
+            return None  # cookies of an account belong to one host, and nothing else comes with a request unasked
         if self._secret is not None:
-            return self._check_secret(request, self._secret)
+            return None if is_shared(request) else self._check_secret(request, self._secret)
         if _host_name(host) not in self._names:
             raise Problem(421, "wrong host", "this server answers to its own address only")
         return None
@@ -131,6 +145,19 @@ def _has_body(request: Request) -> bool:
     return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
 
 
+def _in_time(receive: Receive) -> Receive:
+    """Each part of a body in time; a Problem of status 408 is raised where one does not arrive."""
+
+    async def receive_part() -> Message:
+        try:
+            async with asyncio.timeout(_BODY_SECONDS):
+                return await receive()
+        except TimeoutError as error:
+            raise Problem(408, "the body did not arrive", f"nothing came for {_BODY_SECONDS:.0f} s") from error
+
+    return receive_part
+
+
 async def _whole_body(request: Request, receive: Receive) -> Receive:
     """Read the body before anything is done for it, and return what hands it on.
 
@@ -164,14 +191,10 @@ async def _whole_body(request: Request, receive: Receive) -> Receive:
     return hand_on
 
 
-def _answer(refused: Problem) -> Response:
-    return problem(refused.status, refused.title, refused.detail, retry_seconds=refused.retry_seconds)
-
-
 def _line(request: Request) -> str:
     """A request in the log: whence, what and where, without what may hold a token or break the line."""
     client = request.client.host if request.client else "?"
-    return f"{client} {ascii(request.method)[1:-1][:20]} {ascii(request.url.path)[1:-1][:200]}"
+    return f"{client} {ascii(request.method)[1:-1][:20]} {ascii(without_secret(request.url.path))[1:-1][:200]}"
 
 
 def _origin(error: Exception) -> str:

@@ -16,15 +16,19 @@ _MOST_ADDRESSES = 4096
 
 
 class Guesses:
-    """Counts wrong tokens by address (of IPv6 by the /64 that one machine has to itself)."""
+    """Counts wrong tokens by address (of IPv6 by the /64 that one machine has to itself).
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    Args:
+        tries: how many of one address are answered at once.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, tries: int = _TRIES) -> None:
+        self._clock, self._tries = clock, tries
         self._debts: OrderedDict[str, tuple[float, float]] = OrderedDict()  # wrong tokens, and when they were counted
 
     def seconds_to_wait(self, address: str) -> float:
         """How long no further token of this address is looked at; 0 where the next one is."""
-        return max(0.0, (self._debt(_network(address)) - _TRIES + 1) * _SECONDS_PER_TRY)
+        return max(0.0, (self._debt(_network(address)) - self._tries + 1) * _SECONDS_PER_TRY)
 
     def add_wrong(self, address: str) -> None:
         """Count a wrong token."""
@@ -33,6 +37,12 @@ class Guesses:
         self._debts.move_to_end(network)
         if len(self._debts) > _MOST_ADDRESSES:
             self._debts.popitem(last=False)
+
+    def forgive(self, address: str) -> None:
+        """Take back the last wrong one of an address, which was right."""
+        network = _network(address)
+        if network in self._debts:
+            self._debts[network] = (max(0.0, self._debt(network) - 1), self._clock())
 
     def _debt(self, network: str) -> float:
         debt, counted = self._debts.get(network, (0.0, 0.0))

@@ -41,11 +41,14 @@ class Media:
     Args:
         library: None where there is nothing to show.
         copies: where copies for browsers are kept.
+
+    Attributes:
+        decoding: the queue of work on media files, which several libraries may share.
     """
 
     def __init__(self, library: Library | None, copies: CopyStore) -> None:
         self._library, self._copies = library, copies
-        self._decoding = DecodeQueue()
+        self.decoding = DecodeQueue()
         self._fetched = FetchedFiles()
         self._plays: dict[str, bool] = {}
         self._strips: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
@@ -148,25 +151,29 @@ class Media:
         """What went wrong when the video was added, for people."""
         failures = self._library.failures() if self._library is not None else []
         reasons = [failure["reason"] for failure in failures if failure["video"] == video.id]
-        reason = _nameless(MediaError(str(reasons[0])), video) if reasons else None
+        reason = self.nameless(str(reasons[0]), video) if reasons else None
         return f"the video could not be read when it was added: {reason}" if reason else "the video has no pictures"
+
+    def nameless(self, text: str, video: Video) -> str:
+        """A text without the video's path: where files lie on this machine is nobody's business on a page."""
+        return str(_nameless(MediaError(text), video))
 
     async def _decode(
         self, request: Request, video: Video, key: Sequence[object], function: Callable[[Any], Any], item: Any,
         seconds: float,
     ) -> Any:  # fmt: skip
         try:
-            return await self._decoding.result(request, key, function, item, seconds=seconds)
+            return await self.decoding.result(request, key, function, item, seconds=seconds)
         except MediaError as error:
             raise _nameless(error, video) from error
 
     def start(self) -> None:
         """Start what decodes, so that the first request does not wait for it."""
-        self._decoding.start(browser_plays, Path("no such file"))
+        self.decoding.start(browser_plays, Path("no such file"))
 
     def close(self) -> None:
         """End all work on media files."""
-        self._decoding.close()
+        self.decoding.close()
         self._copies.close()
         self._fetched.close()
 

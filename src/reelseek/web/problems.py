@@ -3,7 +3,7 @@
 import json
 import math
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from reelseek.errors import LibraryError, QueryError, ReelseekError, UsageError
 
-__all__ = ["AnyJSON", "Problem", "add_handlers", "problem"]
+__all__ = ["AnyJSON", "Problem", "add_handlers", "answer", "problem"]
 
 _LONGEST_DETAIL = 2000
 
@@ -42,11 +42,21 @@ class Problem(Exception):
 
     Args:
         retry_seconds: after which time the same request may be answered otherwise.
+        errors: each field that is wrong, by `field` and `detail`.
     """
 
-    def __init__(self, status: int, title: str, detail: str = "", *, retry_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        title: str,
+        detail: str = "",
+        *,
+        retry_seconds: float | None = None,
+        errors: Sequence[Mapping[str, str]] = (),
+    ) -> None:
         super().__init__(title, detail)
         self.status, self.title, self.detail, self.retry_seconds = status, title, detail, retry_seconds
+        self.errors = errors
 
 
 def problem(
@@ -56,15 +66,28 @@ def problem(
     *,
     retry_seconds: float | None = None,
     headers: Mapping[str, str] | None = None,
+    errors: Sequence[Mapping[str, str]] = (),
 ) -> JSONResponse:
     """An error as RFC 9457 has it."""
     if len(detail) > _LONGEST_DETAIL:
         detail = f"{detail[:_LONGEST_DETAIL]}… ({len(detail)} letters)"
-    body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    body: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    if errors:
+        body["errors"] = errors
     extra = {"Retry-After": str(math.ceil(retry_seconds))} if retry_seconds is not None else {}
     return AnyJSON(
         body, status, {"Cache-Control": "no-store", **extra, **(headers or {})}, media_type="application/problem+json"
     )
+
+
+def answer(error: Problem) -> JSONResponse:
+    """The answer to a request that is refused."""
+    return problem(error.status, error.title, error.detail, retry_seconds=error.retry_seconds, errors=error.errors)
+
+
+def _field(place: Sequence[int | str]) -> str:
+    """Where in a request a field stands, such as `body.then.within`."""
+    return ".".join(str(part)[:100].encode("utf-8", "backslashreplace").decode() for part in place)
 
 
 def add_handlers(app: FastAPI) -> None:
@@ -72,7 +95,7 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Problem)
     async def refused(request: Request, error: Problem) -> JSONResponse:
-        return problem(error.status, error.title, error.detail, retry_seconds=error.retry_seconds)
+        return answer(error)
 
     @app.exception_handler(ReelseekError)
     async def failed(request: Request, error: ReelseekError) -> JSONResponse:
@@ -86,8 +109,11 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        reasons = [f"{str(e['loc'][-1])[:100]}: {e['msg']}" for e in error.errors()[:20]]
-        return problem(400, "a parameter is wrong", "; ".join(reasons))
+        errors = [{"field": _field(e["loc"]), "detail": str(e["msg"])[:500]} for e in error.errors()[:20]]
+        detail = "; ".join(f"{e['field'].rpartition('.')[2]}: {e['detail']}" for e in errors)
+        is_json = all(e["type"] != "json_invalid" for e in error.errors())
+        status = 422 if is_json and request.url.path.startswith(f"{request.scope.get('root_path', '')}/v1/") else 400
+        return problem(status, "a parameter is wrong", detail, errors=errors)
 
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> JSONResponse:

@@ -9,6 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import FileResponse
 from starlette.types import Receive, Scope, Send
 
+from reelseek.web.head import HEAD_ONLY
 from reelseek.web.problems import problem
 
 __all__ = ["RangedFile", "satisfiable_ranges"]
@@ -75,6 +76,8 @@ class RangedFile(FileResponse):
             await answer(scope, receive, send)
             return
         scope = {**scope, "headers": list(scope["headers"])}
+        if scope.get(HEAD_ONLY):
+            scope["method"] = "HEAD"  # so that nothing of the file is read
         canonical = MutableHeaders(scope=scope)
         del canonical["range"], canonical["if-range"]
         if ranges is not None:

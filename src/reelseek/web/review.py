@@ -15,7 +15,7 @@ from reelseek.media.store import file_numbers, is_file
 from reelseek.overlap.verdicts import SAME, Opinion, Review, Verdict
 from reelseek.web import DEFAULT_COPIES_GB
 from reelseek.web.media import Media, library_media, opaque_id
-from reelseek.web.shell import STATIC, VideoFile, add_static, new_app, video_file
+from reelseek.web.shell import STATIC, VideoFile, add_static, add_videos, new_app, video_file
 
 __all__ = ["create_review"]
 
@@ -76,7 +76,8 @@ def create_review(
         copies_gb: disk space for copies that browsers can play, in 10^9 bytes.
     """
     media = library_media(library, copies_gb=copies_gb)
-    app = new_app(media, token=token, host=host)
+    app = new_app([media], token=token, host=host)
+    add_videos(app, media)
     if video is None:
         video = {row.id: row for row in (library.videos() if library is not None else ())}.get
     cards = _Cards(review, library, video)

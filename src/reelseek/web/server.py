@@ -7,64 +7,104 @@ import ipaddress
 import logging
 import resource
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from reelseek.errors import UsageError
 from reelseek.web.problems import problem
 
-__all__ = ["bind", "serve_app"]
+__all__ = ["TLSFiles", "bind", "serve_app"]
 
 _MOST_CONNECTIONS = 256
 _MOST_HEAD_BYTES = 32 * 1024
 _REQUEST_SECONDS = 20.0  # from a connection, or the first byte of a further request, to its last byte
+_REQUEST_BYTES = 2**20  # of a longer body, for each further `_REQUEST_SECONDS`
 _STALL_SECONDS = 300.0  # a browser whose player is paused reads nothing for a while
 _SHUTDOWN_SECONDS = 3
 
 
-def serve_app(make: Callable[[], FastAPI], *, host: str, port: int, token: str | None) -> None:
+class TLSFiles(NamedTuple):
+    """A certificate with what vouches for it, and its key, as PEM files."""
+
+    certificate: Path
+    key: Path
+
+    def check(self) -> None:
+        """Refuse files that no TLS connection can be made with.
+
+        Raises:
+            UsageError: says which, and why.
+        """
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certificate, self.key, password="")
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"--tls-cert {self.certificate} and --tls-key {self.key} are no certificate and its key: {error}"
+            ) from error
+
+
+def serve_app(
+    make: Callable[[], Starlette],
+    *,
+    host: str,
+    port: int,
+    token: str | None,
+    accounts: bool = False,
+    tls: TLSFiles | None = None,
+    path: str = "/",
+) -> None:
     """Serve the application that `make` returns until interrupted; print its address on standard error once it answers.
 
     Raises:
         UsageError: other machines could reach it and there is no secret, or a short one; `make` was not called then.
         OSError: the address or port is not available; `make` was not called then.
     """
-    _check_reach(host, token)
+    _check_reach(host, token, accounts)
+    if tls is not None:
+        tls.check()
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(listener) for listener in bind(host, port)]
         app = make()
-        app.state.media.start()
+        for resource in app.state.resources:
+            resource.start()
         for listener in sockets:
             _listen(listener, host)
         port = sockets[0].getsockname()[1]
         name = f"[{host}]" if ":" in host else host
         _configure_log()
-        server = uvicorn.Server(uvicorn_config(app))
+        server = uvicorn.Server(uvicorn_config(app, tls))
         query = f"?token={token}" if token else ""
-        print(f"http://{name}:{port}/{query}  (Ctrl-C ends it)", file=sys.stderr, flush=True)
+        scheme = "http" if tls is None else "https"
+        print(f"{scheme}://{name}:{port}{path}{query}  (Ctrl-C ends it)", file=sys.stderr, flush=True)
         with contextlib.suppress(KeyboardInterrupt):  # it was asked to end, and did
             server.run(sockets)
 
 
-def uvicorn_config(app: FastAPI) -> uvicorn.Config:
+def uvicorn_config(app: Starlette, tls: TLSFiles | None = None) -> uvicorn.Config:
     """The settings under which an application is served."""
     return uvicorn.Config(
         app, http=_Connection, loop="asyncio", ws="none", log_config=None, log_level="warning", access_log=False,
-        server_header=False,
+        server_header=False, ssl_certfile=tls.certificate if tls else None, ssl_keyfile=tls.key if tls else None,
         proxy_headers=False,  # whoever can connect could name any address as theirs, and guess tokens from each
         h11_max_incomplete_event_size=_MOST_HEAD_BYTES, timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )  # fmt: skip
 
 
-def _check_reach(host: str, token: str | None) -> None:
-    if not _loopback(host) and not token:
+def _check_reach(host: str, token: str | None, accounts: bool = False) -> None:
+    if accounts and token is not None:
+        raise UsageError("--token lets everybody in who has it, --accounts those who have an account; leave one out")
+    if not _loopback(host) and not token and not accounts:
         raise UsageError(
-            f"{host} can be reached from other machines; choose a secret with --token, or leave --host out"
+            f"{host} can be reached from other machines; choose a secret with --token, take --accounts, or leave "
+            "--host out"
         )
     if token is not None and len(token) < 8:
         raise UsageError("--token needs at least 8 characters")
@@ -131,6 +171,7 @@ class _Connection(H11Protocol):
 
     _timer: asyncio.TimerHandle | None = None
     waits_since: float | None = None  # when the server began to wait for the client
+    _received = 0  # bytes since then
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -149,9 +190,10 @@ class _Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        self._received += len(data)
         if self.cycle is not None and not (self.cycle.response_complete or self.cycle.more_body):
             self._go_on()
-        elif self.waits_since is None:
+        elif self.waits_since is None or self._received >= _REQUEST_BYTES:
             self._wait(_REQUEST_SECONDS)
 
     def on_response_complete(self) -> None:
@@ -177,6 +219,7 @@ class _Connection(H11Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self.waits_since = None
+        self._received = 0
 
     def send_400_response(self, msg: str) -> None:
         """As a problem; uvicorn calls this where h11 refuses what arrived, and knows why."""

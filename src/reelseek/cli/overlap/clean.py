@@ -3,11 +3,11 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from reelseek.cli.overlap.inputs import IdTable, VerdictsFile, existing_file, open_verdicts, read_judged
+from reelseek.cli.overlap.inputs import IdTable, VerdictsFile, existing_file, open_verdicts, read_judged, read_scan
 from reelseek.cli.show import print_json, print_table, say
 from reelseek.errors import UsageError
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from reelseek.overlap.clean import Overlap
     from reelseek.overlap.pairs import Pair
     from reelseek.overlap.scan import Scan
-    from reelseek.overlap.verdicts import Decision
+    from reelseek.overlap.verdicts import Decision, Verdict
 
 __all__ = ["register"]
 
@@ -28,8 +28,15 @@ def export(
     curve: Annotated[
         list[Path] | None, typer.Option(help="What `overlap curve` wrote, one for each of the pairs.")
     ] = None,
+    opinions: Annotated[int, typer.Option(help="How many people had to judge each pair.", min=1)] = 1,
+    allow_open: Annotated[
+        bool, typer.Option("--allow-open", help="Exit with 0 although pairs are disputed, waiting, unsure or unseen.")
+    ] = False,
 ) -> None:
-    """Clean split lists with reasons, duplicates as JSONL, CSV and .lst, and tables of what the parts share."""
+    """Clean split lists with reasons, duplicates as JSONL, CSV and .lst, and tables of what the parts share.
+
+    Pairs without a verdict stay in the lists. They are counted, and the exit status is 1 while there are any.
+    """
     from reelseek.evaluation.report import ReportTable, write_tables
     from reelseek.overlap.clean import find_overlap, read_ids
     from reelseek.overlap.tables import overlap_tables
@@ -39,11 +46,12 @@ def export(
     original_ids = read_ids(ids) if ids else {}
     searches = [read_judged(path, verdicts) for path in pairs]
     part_names = _part_names([scan for scan, _ in searches])
-    overlaps, totals = [], []
+    overlaps, totals, is_open = [], [], False
     for place, ((scan, judged), names) in enumerate(zip(searches, part_names, strict=True)):
         videos = [*scan.test, *scan.test_without], [*scan.train, *scan.train_without]
         overlap = find_overlap(*videos, names=names, content=scan.content, judged=judged, ids=original_ids)
         _write_lists(out if len(pairs) == 1 else out / f"{names[0]}_{names[1]}", overlap, judged)
+        is_open |= _say_open(scan, judged, opinions, pairs[place])
         overlaps.append(overlap)
         totals.append(_estimated_total(curve[place]) if curve else None)
         say(
@@ -56,6 +64,22 @@ def export(
         print_table(table.columns, table.rows, title=table.title)
     write_tables(out / "overlap", "Footage that test and training parts share", tables)
     say(f"lists, duplicates and tables: {out}")
+    raise typer.Exit(int(is_open and not allow_open))
+
+
+def _say_open(scan: "Scan", judged: "Sequence[tuple[Pair, Decision]]", opinions: int, pairs: Path) -> bool:
+    """Say which pairs have no verdict that stands, and so were left in the lists; whether there are any."""
+    from reelseek.overlap.verdicts import count_open
+
+    unseen = [None] * (len(scan.pairs) - len(judged))
+    counts = count_open([*(decision for _, decision in judged), *unseen], opinions)
+    if counts:
+        kinds = ", ".join(f"{number} {kind}" for kind, number in counts.items())
+        say(
+            f"{sum(counts.values())} of {len(scan.pairs)} pairs are open and not removed: {kinds}; judge them with: "
+            f"reelseek overlap review {pairs} (or reelseek overlap judge, for all below a score)"
+        )
+    return bool(counts)
 
 
 def _part_names(scans: "Sequence[Scan]") -> list[tuple[str, str]]:
@@ -91,6 +115,33 @@ def _write_lists(folder: Path, overlap: "Overlap", judged: "Sequence[tuple[Pair,
     write_whole(folder / "removed.csv", removed_table(overlap))
     for suffix in (".lst", ".csv", ".jsonl"):
         write_pairs(folder / f"{stem}{suffix}", duplicates)
+
+
+def judge(
+    pairs: Annotated[Path, typer.Argument(help="What `overlap scan` wrote.")],
+    below: Annotated[float, typer.Option(help="Judge the pairs whose score is lower and that nobody has judged.")],
+    who: Annotated[str, typer.Option(help="The reviewer's name, as on the page.")],
+    verdict: Annotated[str, typer.Option(help="not, looked-at or unsure.")] = "not",
+    verdicts: VerdictsFile = None,
+) -> None:
+    """Judge every pair below a score at once; one that somebody has judged is left as it is."""
+    from reelseek.overlap.scan import log_path, pair_keys
+
+    if verdict not in ("not", "looked-at", "unsure"):
+        raise UsageError(f"--verdict is {verdict!r}; many at once take not, looked-at or unsure")
+    if not who.strip():
+        raise UsageError("--who names nobody; a verdict needs its reviewer")
+    scan = read_scan(pairs)
+    log = open_verdicts(verdicts or log_path(Path(scan.source), pairs, "decisions"))
+    judged = lower = 0
+    for pair, key in zip(scan.pairs, pair_keys(scan.pairs, scan.content), strict=True):
+        if pair.score < below:
+            lower += 1
+            if log.decision(key) is None:
+                log.record(pair, cast("Verdict", verdict), who, key=key)
+                judged += 1
+    print(f"{judged} pairs below {below:g} are now {verdict}, by {who}")
+    say(f"{lower - judged} below it had been judged before; {len(scan.pairs) - lower} are not below it ({log.path})")
 
 
 def _estimated_total(curve: Path) -> float | None:
@@ -144,4 +195,5 @@ def check(
 
 def register(app: typer.Typer) -> None:
     app.command(epilog="Example: reelseek overlap export pairs.jsonl --out clean")(export)
+    app.command(epilog="Example: reelseek overlap judge pairs.jsonl --below 0.6 --who Ann")(judge)
     app.command(epilog="Example: reelseek overlap check my.library --test test --train train")(check)

@@ -25,6 +25,11 @@ class Captions:
         )
         return [Caption(*row) for row in rows]
 
+    def of_video(self, video: str) -> list[Caption]:
+        """The captions of one video in order of position."""
+        query = "SELECT video, text, start_seconds, end_seconds, split FROM captions WHERE video = ? ORDER BY position"
+        return [Caption(*row) for row in self._connection.execute(query, (video,))]
+
     def pages(self) -> Iterator[Caption]:
         """All captions in order of video and position, a page in memory at a time."""
         query = (
@@ -36,6 +41,11 @@ class Captions:
             for *cells, _ in rows:
                 yield Caption(*cells)
             last = rows[-1][0], rows[-1][-1]
+
+    def of_videos(self, videos: Iterable[str]) -> Iterator[Caption]:
+        """Captions of some videos."""
+        query = "SELECT video, text, start_seconds, end_seconds, split FROM captions WHERE video IN (?)"
+        return (Caption(*row) for row in self._connection.select_in(query, videos))
 
     def count_by_split(self) -> dict[str, int]:
         """Captions by split; those of none under ''."""

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from reelseek.library.catalog.contents import Contents
 from reelseek.library.catalog.exchange import Exchange
 from reelseek.library.catalog.failures import Failures
 from reelseek.library.catalog.schema import carry_forward
+from reelseek.library.catalog.selection import Selection
 from reelseek.library.catalog.texts import Texts
 from reelseek.library.catalog.tracks import Tracks
 from reelseek.library.catalog.videos import Videos
@@ -23,6 +24,7 @@ __all__ = ["Catalog"]
 _DAMAGED = "damaged"  # keys in `meta`: experts by owner
 _DELETED_BELOW = "deleted_below"
 _IMPORTS = "imports"
+_SECONDS = "expert_seconds"
 
 
 class Catalog:
@@ -34,6 +36,7 @@ class Catalog:
     Attributes:
         videos, captions, contents, tracks, texts, failures, changes: the tables, by subject.
         exchange: whole tables, for exports.
+        selection: videos by filter.
     """
 
     def __init__(self, database: Path, connection: Connection) -> None:
@@ -46,6 +49,7 @@ class Catalog:
         self.failures = Failures(connection)
         self.changes = Changes(connection)
         self.exchange = Exchange(connection)
+        self.selection = Selection(connection)
         self._database = database
 
     @classmethod
@@ -138,6 +142,17 @@ class Catalog:
         """Keep which experts `add` runs where none are named."""
         self.set_meta("experts", json.dumps(specs))
 
+    def expert_seconds(self) -> dict[str, float]:
+        """Seconds that each expert has computed for this library, as far as they were measured."""
+        return dict(json.loads(self.meta(_SECONDS) or "{}"))
+
+    def add_expert_seconds(self, seconds: Mapping[str, float]) -> None:
+        """Add to what experts have cost, by name."""
+        total = self.expert_seconds()
+        for name, value in seconds.items():
+            total[name] = round(total.get(name, 0.0) + value, 3)
+        self.set_meta(_SECONDS, json.dumps(total))
+
     def import_notes(self) -> dict[str, dict[str, Any]]:
         """What imported features were said to be, by expert: `fingerprint`, `fps` and `model`."""
         return dict(json.loads(self.meta(_IMPORTS) or "{}"))
@@ -194,6 +209,7 @@ class Catalog:
         for table in ("tracks", "texts", "failures"):
             self.connection.execute(f"DELETE FROM {table} WHERE expert = ?", (expert,))
         self.set_import_note(expert, None)
+        self.set_meta(_SECONDS, json.dumps({k: v for k, v in self.expert_seconds().items() if k != expert}))
         self.set_expert_specs([spec for spec in self.expert_specs() if spec.partition("@")[0] != expert])
 
     def rename_expert(self, expert: str, name: str) -> None:

@@ -50,13 +50,6 @@ class Changes:
             yield from (Change(*row) for row in rows)
             place = (rows[-1][2], rows[-1][0])
 
-    def count_since(self, revision: int, subject: Subject = "features") -> int:
-        """How many videos changed or were removed after a revision."""
-        if not self._connection.has_table("changes"):
-            return sum(1 for _ in self._all_of_older_library(revision))
-        query = f"SELECT count(*) FROM changes WHERE {subject} > ?"
-        return int(self._connection.execute(query, (revision,)).fetchone()[0])
-
     def highest_number(self) -> int:
         """The highest number that a video has or had: at least as many as there are."""
         return int(self._connection.execute("SELECT coalesce(max(number), 0) FROM changes").fetchone()[0])

@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from reelseek.errors import LibraryError
 from reelseek.library.catalog.schema import carry_forward, create_tables, has_tables
+from reelseek.library.catalog.spelling import in_folder, is_named
 from reelseek.library.files import sync_folder
 from reelseek.library.names import name_keys
 from reelseek.media.address import parse_path
@@ -44,6 +45,8 @@ class Connection(sqlite3.Connection):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.create_function("name_keys", 2, _name_keys, deterministic=True)  # triggers call it
+        self.create_function("in_folder", 3, in_folder, deterministic=True)
+        self.create_function("is_named", 3, is_named, deterministic=True)
         self.execute("PRAGMA trusted_schema = ON")
 
     def commit(self) -> None:
@@ -59,16 +62,16 @@ class Connection(sqlite3.Connection):
         query = "SELECT 1 FROM main.sqlite_master WHERE name = ?"
         return self.execute(query, (name,)).fetchone() is not None
 
-    def select_in(self, query: str, values: Iterable[object], *more: object) -> Iterator[tuple[Any, ...]]:
+    def select_in(self, query: str, values: Iterable[object]) -> Iterator[tuple[Any, ...]]:
         """Rows of a query for many values, some hundreds of them at a time.
 
         Args:
-            query: it holds `IN (?)`, which takes the values, and later a `?` for each of `more`.
+            query: it holds `IN (?)`, which takes the values.
         """
         iterator = iter(values)
         while block := list(islice(iterator, _VALUES_A_QUERY)):
             marks = ",".join("?" * len(block))
-            yield from self.execute(query.replace("IN (?)", f"IN ({marks})"), (*block, *more)).fetchall()
+            yield from self.execute(query.replace("IN (?)", f"IN ({marks})"), block).fetchall()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

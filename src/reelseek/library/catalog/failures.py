@@ -37,10 +37,20 @@ class Failures:
         )
         return [(parse_path(os.fsdecode(path)), (size, mtime), Failure(*cells)) for path, size, mtime, *cells in rows]
 
+    def paths(self) -> list[FilePath]:
+        """The files of all failures, of those that were noted with one."""
+        rows = self._connection.execute("SELECT DISTINCT path FROM failures WHERE path IS NOT NULL ORDER BY path")
+        return [parse_path(os.fsdecode(path)) for (path,) in rows]
+
     def of_videos(self, videos: Iterable[str]) -> list[Failure]:
         """What failed of some videos."""
         query = "SELECT video, expert, reason, attempts FROM failures WHERE video IN (?)"
         return [Failure(*row) for row in self._connection.select_in(query, videos)]
+
+    def videos_after(self, video: str, count: int) -> list[str]:
+        """The next ids behind one of videos of which something failed, in order."""
+        query = "SELECT DISTINCT video FROM failures WHERE video > ? ORDER BY video LIMIT ?"
+        return [row[0] for row in self._connection.execute(query, (video, count)).fetchall()]
 
     def put(self, failure: Failure, path: FilePath | None, state: FileState | None) -> None:
         """Note a failure, and of which file as it is now, in the place of what was noted."""

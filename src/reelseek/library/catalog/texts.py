@@ -1,10 +1,12 @@
 """What was said, written and labelled, and the full text over it."""
 
+import json
 import sqlite3
 import threading
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from reelseek.experts.expert import Text
 from reelseek.library.catalog.connection import Connection
@@ -14,8 +16,9 @@ __all__ = ["Stemmer", "TextMatch", "Texts", "match_any"]
 
 _MATCHES = (
     "SELECT t.owner, t.kind, t.text, t.start_seconds, t.end_seconds, f.words FROM texts_words f"
-    " JOIN texts t ON t.id = f.rowid WHERE texts_words MATCH ? AND t.kind != 'label' ORDER BY "
+    " JOIN texts t ON t.id = f.rowid WHERE texts_words MATCH ? AND t.kind != 'label'"
 )
+_FEW_OWNERS = 2000  # that SQLite is given; of more each line is looked at, and there are enough soon
 _MOST_COUNTED = 5000
 _MOST_STEMMED = 100_000  # words whose stems are remembered
 
@@ -37,6 +40,7 @@ class Texts:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._has_vocabulary = False
 
     def of_owner(self, owner: str) -> list[tuple[str, Text]]:
         """Expert and text of all words of one owner, in order of time."""
@@ -84,24 +88,44 @@ class Texts:
 
     # Full text
 
-    def best_matches(self, phrases: Sequence[str], most: int) -> list[TextMatch]:
-        """Lines that hold any of some phrases of folded words, by SQLite's own rank."""
+    def best_matches(self, phrases: Sequence[str], most: int, owners: Collection[str] | None = None) -> list[TextMatch]:
+        """Lines that hold any of some phrases of folded words, by SQLite's own rank.
+
+        Args:
+            owners: only lines of these; None is all.
+        """
         self._ensure_words()
-        return self._matches(f"{_MATCHES} f.rank LIMIT {most:d}", phrases)
+        condition, values = "", [match_any(phrases)]
+        if owners is not None and len(owners) <= _FEW_OWNERS:
+            condition, values = " AND t.owner IN (SELECT value FROM json_each(?))", [*values, json.dumps(list(owners))]
+        limit = "" if owners is not None and not condition else f" LIMIT {most:d}"
+        rows = self._connection.execute(f"{_MATCHES}{condition} ORDER BY f.rank{limit}", values)
+        matches = (TextMatch(*row) for row in rows)
+        return list(islice((match for match in matches if owners is None or match.owner in owners), most))
 
     def phrase_matches(self, phrase: str) -> list[TextMatch]:
         """Every line that holds a phrase of folded words by their stems, in the order in which lines were stored."""
         self._ensure_words()
-        return self._matches(f"{_MATCHES} t.id", [phrase])
-
-    def _matches(self, query: str, phrases: Sequence[str]) -> list[TextMatch]:
-        rows = self._connection.execute(query, (match_any(phrases),)).fetchall()
+        rows = self._connection.execute(f"{_MATCHES} ORDER BY t.id", (match_any([phrase]),)).fetchall()
         return [TextMatch(*row) for row in rows]
 
     def count_matches(self, phrase: str) -> int:
         """How many texts hold a phrase of folded words; counted up to 5,000."""
+        self._ensure_words()
         query = f"SELECT count(*) FROM (SELECT 1 FROM texts_words WHERE texts_words MATCH ? LIMIT {_MOST_COUNTED})"
         return int(self._connection.execute(query, (match_any([phrase]),)).fetchone()[0])
+
+    def terms(self, beginning: str) -> list[str]:
+        """The stems in the full text that begin with some letters."""
+        self._ensure_words()
+        if not self._has_vocabulary:
+            schema = "main" if has_words(self._connection, "main") else "temp"
+            self._connection.execute(
+                f"CREATE VIRTUAL TABLE IF NOT EXISTS temp.vocabulary USING fts5vocab({schema}, texts_words, row)"
+            )
+            self._has_vocabulary = True
+        query = "SELECT term FROM temp.vocabulary WHERE term >= ? AND term < ?"
+        return [term for (term,) in self._connection.execute(query, (beginning, beginning + chr(0x10FFFF)))]
 
     def last_id(self) -> int:
         """The highest number that a text has, at least 1: about how many there are."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from reelseek.library.catalog.connection import Connection
 from reelseek.library.records import Video
+from reelseek.library.texts import is_unicode
 from reelseek.media.address import FilePath, parse_path, path_bytes
 
 __all__ = ["FileState", "Videos"]
@@ -36,6 +37,15 @@ class Videos:
             yield from map(_video, rows)
             last = rows[-1][0]
 
+    def after(self, identifier: str, count: int, condition: str = "1", values: Sequence[object] = ()) -> list[Video]:
+        """The next videos behind an id in order of id.
+
+        Args:
+            condition, values: on a row `v`, see `Selection.where`.
+        """
+        query = f"{_VIDEOS} v WHERE id > ? AND ({condition}) ORDER BY id LIMIT ?"
+        return [_video(row) for row in self._connection.execute(query, (identifier, *values, count)).fetchall()]
+
     def totals(self) -> tuple[int, int, float]:
         """How many videos there are, how many of them with a file that was read, and the seconds of all."""
         query = "SELECT count(*), count(content), total(duration) FROM videos"
@@ -43,13 +53,19 @@ class Videos:
         return count, with_media, seconds
 
     def get(self, identifier: str) -> Video | None:
-        """The video of exactly this id."""
+        """The video of exactly this id; none has one that is no Unicode."""
+        if not is_unicode(identifier):
+            return None
         row = self._connection.execute(f"{_VIDEOS} WHERE id = ?", (identifier,)).fetchone()
         return _video(row) if row else None
 
     def at_path(self, path: FilePath) -> Video | None:
         """The video whose file is at exactly this absolute path."""
-        row = self._connection.execute(f"{_VIDEOS} WHERE path = ?", (path_bytes(path),)).fetchone()
+        try:
+            stored = path_bytes(path)
+        except UnicodeEncodeError:
+            return None  # no file can be called so
+        row = self._connection.execute(f"{_VIDEOS} WHERE path = ?", (stored,)).fetchone()
         return _video(row) if row else None
 
     def at_paths(self, paths: Iterable[FilePath]) -> list[Video]:

@@ -7,6 +7,8 @@ from typing import Any
 import pyarrow as arrow
 
 from reelseek.library.catalog import EXCHANGED
+from reelseek.library.names import printable
+from reelseek.library.texts import is_unicode
 
 __all__ = ["TRACK_SCHEMA", "batches_of", "rows_of", "schema_of", "values_schema"]
 
@@ -49,9 +51,9 @@ def batches_of(table: str, blocks: Iterable[Sequence[tuple[Any, ...]]]) -> Itera
         columns: list[list[Any]] = [list(cells) for cells in zip(*block, strict=True)]
         for number, (_, kind) in enumerate(EXCHANGED[table]):
             if kind == "path":
-                raw = columns[number]
-                columns[number] = [_shown(path) for path in raw]
-                columns.append([path if path is not None and not _is_text(path) else None for path in raw])
+                paths = [None if path is None else os.fsdecode(path) for path in columns[number]]
+                columns[number] = [None if path is None else printable(path) for path in paths]
+                columns.append([None if path is None or is_unicode(path) else os.fsencode(path) for path in paths])
         arrays = [arrow.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
         yield arrow.record_batch(arrays, schema=schema)
 
@@ -68,18 +70,6 @@ def rows_of(table: str, batches: Iterable[Any]) -> Iterator[list[tuple[Any, ...]
             else:
                 cells.append(columns[name])
         yield list(zip(*cells, strict=True))
-
-
-def _is_text(path: bytes) -> bool:
-    try:
-        path.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _shown(path: bytes | None) -> str | None:
-    return None if path is None else path.decode("utf-8", "backslashreplace")
 
 
 def _encoded(text: str | None) -> bytes | None:

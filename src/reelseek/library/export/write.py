@@ -23,7 +23,9 @@ from reelseek.library.records import TrackRow
 from reelseek.library.shards import folder_name
 from reelseek.library.store import Library
 
-__all__ = ["FORMAT", "MANIFEST", "META_KEYS", "ExportReport", "export_library", "whole_folder"]
+__all__ = ["FORMAT", "MANIFEST", "META_KEYS", "ExportReport", "Progress", "export_library", "whole_folder"]
+
+Progress = Callable[[str, int, int, str], None]
 
 MANIFEST = "export.json"
 FORMAT = 1
@@ -50,7 +52,7 @@ def export_library(
     *,
     to: str = "parquet",
     more: Callable[[Path, Lake], dict[str, int]] | None = None,
-    progress: Callable[[str, int, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> ExportReport:
     """Write videos, captions, texts, pictures and tracks of a library into a new folder.
 
@@ -103,9 +105,7 @@ def _write_manifest(library: Library, folder: Path, to: str, report: ExportRepor
 # Tracks
 
 
-def _write_tracks(
-    library: Library, folder: Path, lake: Lake, report: ExportReport, progress: Callable[[str, int, int, str], None]
-) -> None:
+def _write_tracks(library: Library, folder: Path, lake: Lake, report: ExportReport, progress: Progress) -> None:
     groups = library.catalog.tracks.groups()
     kinds: dict[str, TrackGroup] = {group.fingerprint: group for group in groups}
     for done, (fingerprint, kind) in enumerate(sorted(kinds.items()), 1):

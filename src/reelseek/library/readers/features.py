@@ -13,8 +13,8 @@ from reelseek.errors import CollectionError, FeatureError, UsageError
 from reelseek.library.readers.containers import open_archive, read_npy, seconds_for
 from reelseek.library.readers.pickles import read_pickle
 from reelseek.library.texts import read_text, split_lines
-from reelseek.media.container import without_media_suffix
 from reelseek.media.guard import stream
+from reelseek.media.suffixes import without_media_suffix
 
 __all__ = ["FEATURES", "Features", "read_feature_files"]
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from reelseek.library.mask import zero_absent
 
-__all__ = ["LinearSlot", "error_whitening", "ridge"]
+__all__ = ["LinearSlot", "Means", "error_whitening", "ridge"]
 
 Means = Mapping[str, tuple[Tensor, Tensor]]
 POWERS, SHRINKAGES = (0.25, 0.5, 0.75, 1.0), (0.1, 0.3, 0.6)
@@ -50,12 +50,15 @@ class LinearSlot(nn.Module):
             present = present | row_present
         return torch.cat(rows, dim=1), present
 
-    def fit(self, means: Means, captions: Float[Tensor, "caption text"], owner: Int[Tensor, " caption"]) -> None:
+    def fit(self, means: Means, captions: Float[Tensor, "caption text"], owner: Int[Tensor, " caption"]) -> float:
         """Fit to training clips.
 
         Args:
             captions: features of every caption.
             owner: the clip of each caption.
+
+        Returns:
+            the mean logarithm of the rank of each clip for the mean of its captions, by leave-one-out predictions.
         """
         rows, present = self._flat(means)
         counts = torch.bincount(owner, minlength=len(rows)).clamp(min=1)[:, None]
@@ -67,6 +70,8 @@ class LinearSlot(nn.Module):
         row_of_clip[present] = torch.arange(int(present.sum()), device=rows.device)
         has_row = row_of_clip[owner] >= 0
         self.trust.copy_(error_whitening((captions - self.centre)[has_row], loo, row_of_clip[owner][has_row]))
+        scores = functional.normalize((texts - self.centre)[present], dim=-1) @ functional.normalize(loo, dim=-1).T
+        return float((1 + (scores > scores.diagonal()[:, None]).sum(1)).double().log().mean())
 
     def forward(self, means: Means) -> tuple[Float[Tensor, "video text"], Bool[Tensor, " video"]]:
         rows, present = self._flat(means)

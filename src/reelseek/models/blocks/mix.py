@@ -4,8 +4,11 @@ Nothing is spent on padding: the tokens that are present are packed into rows, e
 and attention gathers them once for each distinct set of keys. A mask of all pairs is never built.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Literal
 
 import torch
@@ -16,7 +19,20 @@ from torch.nn import functional
 from reelseek.library.mask import Mask, upload
 from reelseek.models.blocks.arrange import TokenSequence
 
-__all__ = ["Attention", "FeedForward", "Layer", "Plan", "Transformer", "UnbiasedLayerNorm", "plan_attention"]
+__all__ = [
+    "Attention",
+    "FeedForward",
+    "Layer",
+    "Plan",
+    "Transformer",
+    "UnbiasedLayerNorm",
+    "plan_attention",
+    "prepared_plans",
+    "record_plans",
+]
+
+_prepared: ContextVar["Mapping[bytes, Plan] | None"] = ContextVar("prepared", default=None)
+_recorded: ContextVar["dict[bytes, Plan] | None"] = ContextVar("recorded", default=None)
 
 
 @dataclass(frozen=True)
@@ -85,18 +101,97 @@ class Plan:
         flat = rows.new_zeros(self.videos * self.tokens, rows.shape[1]).index_copy(0, self.rows, rows)
         return flat.unflatten(0, (self.videos, self.tokens))
 
+    def to(self, device: torch.device) -> "Plan":
+        """The plan on a device: one copy of all its indices, and one of all its masks."""
+        if device.type == "cpu":
+            return self
+        padded = list({id(rows): rows for part in self.passes for rows in (part.queries, part.keys)}.values())
+        whole_numbers = [self.source_rows, self.rows, self.source_of_row, self.positions]
+        for rows in padded:
+            whole_numbers += [rows.rows, rows.source_rows, rows.filled]
+        unique = list({id(index): index for index in whole_numbers if index is not None}.values())
+        moved: dict[int, Tensor] = dict(zip(map(id, unique), upload(unique, device), strict=True))
+        flags = [mask for rows in padded for mask in (rows.present, rows.mask) if mask is not None]
+        flags += [part.has_key for part in self.passes if part.has_key is not None]
+        moved |= dict(zip(map(id, flags), upload(flags, device), strict=True))
+
+        def optional(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else moved[id(tensor)]
+
+        padded_moved = {
+            id(rows): _PaddedRows(
+                moved[id(rows.rows)], moved[id(rows.source_rows)], optional(rows.present), optional(rows.mask),
+                moved[id(rows.filled)],
+            )
+            for rows in padded
+        }  # fmt: skip
+        passes = tuple(
+            _Pass(padded_moved[id(part.queries)], padded_moved[id(part.keys)], optional(part.has_key))
+            for part in self.passes
+        )
+        return Plan(
+            moved[id(self.source_rows)], moved[id(self.rows)], optional(self.source_of_row), passes, self.videos,
+            self.tokens, optional(self.positions),
+        )  # fmt: skip
+
+
+@contextmanager
+def prepared_plans(plans: Mapping[bytes, Plan] | None) -> Iterator[None]:
+    """Let `plan_attention` take plans that were made before, on the device; it makes those that are not among them."""
+    token = _prepared.set(plans)
+    try:
+        yield
+    finally:
+        _prepared.reset(token)
+
+
+@contextmanager
+def record_plans() -> Iterator[dict[bytes, Plan]]:
+    """Keep the plans that are asked for meanwhile, on the host; layers of a `Transformer` compute nothing."""
+    plans: dict[bytes, Plan] = {}
+    token = _recorded.set(plans)
+    try:
+        yield plans
+    finally:
+        _recorded.reset(token)
+
 
 def plan_attention(
     sequence: TokenSequence,
     relation: Bool[Tensor, "group group"],
     also_compute: Bool[Tensor, "video token"] | None = None,
 ) -> Plan:
-    """Plan what a transformer computes for a sequence: on the host, then sent to the device in one copy.
+    """Plan what a transformer computes for a sequence: before the step or else now, on the host.
 
     Args:
         relation: which group reads which, see `arrange`.
         also_compute: absent tokens that are computed although no token may read them, on the host.
     """
+    device = sequence.values.device
+    plans, recorded = (None, None) if torch.compiler.is_compiling() else (_prepared.get(), _recorded.get())
+    if plans is None and recorded is None:
+        return _make_plan(sequence, relation, also_compute).to(device)
+    key = _plan_key(sequence, relation, also_compute)
+    if recorded is not None:
+        if key not in recorded:
+            recorded[key] = _make_plan(sequence, relation, also_compute)
+        return recorded[key].to(device)
+    plan = (plans or {}).get(key)
+    return _make_plan(sequence, relation, also_compute).to(device) if plan is None else plan
+
+
+def _plan_key(sequence: TokenSequence, relation: Tensor, also_compute: Tensor | None) -> bytes:
+    """Everything that a plan depends on, as a hash."""
+    digest = blake2b(str(sequence.values.shape[1]).encode(), digest_size=16)
+    parts = (sequence.mask.host, relation, sequence.group, sequence.source, sequence.position, also_compute)
+    for part in parts:
+        digest.update(b"none" if part is None else f"{tuple(part.shape)}".encode())
+        if part is not None:
+            digest.update(part.contiguous().numpy().tobytes())
+    return digest.digest()
+
+
+def _make_plan(sequence: TokenSequence, relation: Tensor, also_compute: Tensor | None) -> Plan:
     present = sequence.mask.host
     computed = present if also_compute is None else present | also_compute
     videos, tokens = computed.shape
@@ -124,8 +219,7 @@ def plan_attention(
         padded_keys = _pad_rows(row_of_token, present, key_columns, source_of_row)
         passes.append(_Pass(queries, padded_keys, has_key if keyless else None))
     positions = None if sequence.position is None else sequence.position[source_rows % width]
-    plan = Plan(source_rows, rows, source_of_row, tuple(passes), videos, tokens, positions)
-    return _plan_to(plan, sequence.values.device)
+    return Plan(source_rows, rows, source_of_row, tuple(passes), videos, tokens, positions)
 
 
 def _pad_rows(row_of_token: Tensor, selected: Tensor, columns: Tensor, source_of_row: Tensor | None) -> _PaddedRows:
@@ -175,40 +269,6 @@ class _GatherPadded(torch.autograd.Function):
 def _gather_unique(rows: Tensor, index: Tensor) -> Tensor:
     gathered: Tensor = _GatherUnique.apply(rows, index)  # type: ignore[no-untyped-call]
     return gathered
-
-
-def _plan_to(plan: Plan, device: torch.device) -> Plan:
-    """The plan on a device: one copy of all its indices, and one of all its masks."""
-    if device.type == "cpu":
-        return plan
-    padded = list({id(rows): rows for part in plan.passes for rows in (part.queries, part.keys)}.values())
-    indices = [plan.source_rows, plan.rows, plan.source_of_row, plan.positions]
-    for rows in padded:
-        indices += [rows.rows, rows.source_rows, rows.filled]
-    unique = list({id(index): index for index in indices if index is not None}.values())
-    moved = dict(zip(map(id, unique), upload(unique, device), strict=True))
-    masks = [mask for rows in padded for mask in (rows.present, rows.mask) if mask is not None]
-    masks += [part.has_key for part in plan.passes if part.has_key is not None]
-    moved |= dict(zip(map(id, masks), upload(masks, device), strict=True))
-
-    def optional(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else moved[id(tensor)]
-
-    padded_on_device = {
-        id(rows): _PaddedRows(
-            moved[id(rows.rows)], moved[id(rows.source_rows)], optional(rows.present), optional(rows.mask),
-            moved[id(rows.filled)],
-        )
-        for rows in padded
-    }  # fmt: skip
-    passes = tuple(
-        _Pass(padded_on_device[id(part.queries)], padded_on_device[id(part.keys)], optional(part.has_key))
-        for part in plan.passes
-    )
-    return Plan(
-        moved[id(plan.source_rows)], moved[id(plan.rows)], optional(plan.source_of_row), passes, plan.videos,
-        plan.tokens, optional(plan.positions),
-    )  # fmt: skip
 
 
 class Attention(nn.Module):
@@ -418,6 +478,8 @@ class Transformer(nn.Module):
         also_compute: Bool[Tensor, "video token"] | None = None,
     ) -> Float[Tensor, "video token dim"]:
         plan = plan_attention(sequence, relation, also_compute)
+        if _recorded.get() is not None:
+            return sequence.values.new_zeros(plan.videos, plan.tokens, sequence.values.shape[2])
         rows = plan.pack(sequence.values)
         if not len(self.layers):
             rows = plan.expand(rows)

@@ -22,7 +22,7 @@ from reelseek.models.losses.consistency import (
     regression,
     soft_nearest,
 )
-from reelseek.models.losses.contrastive import info_nce, mil_nce, mms, nce
+from reelseek.models.losses.contrastive import info_nce, mil_nce, mms, nce, soft_nce
 from reelseek.models.losses.crossclr import CrossCLR, CrossCLRConfig, crossclr_published
 from reelseek.models.losses.margin import (
     max_margin,
@@ -52,6 +52,7 @@ __all__ = [
     "rank_weights",
     "ranked_max_margin",
     "regression",
+    "soft_nce",
     "soft_nearest",
     "triplet",
     "video_max_margin",

@@ -5,9 +5,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from reelseek.library.mask import zero_absent
 from reelseek.models.losses.margin import other_pairs
 
-__all__ = ["info_nce", "mil_nce", "mms", "nce"]
+__all__ = ["info_nce", "mil_nce", "mms", "nce", "soft_nce"]
 
 
 def nce(
@@ -57,6 +58,34 @@ def mms(
     """
     margins = margin * torch.eye(len(similarity), dtype=similarity.dtype, device=similarity.device)
     return nce(similarity - margins, temperature=1.0, negatives=negatives)
+
+
+def soft_nce(
+    similarity: Float[Tensor, "text video"],
+    captions: Float[Tensor, "text dim"],
+    *,
+    temperature: float,
+    sharpness: float = 0.05,
+    negatives: Bool[Tensor, "text video"] | None = None,
+) -> Float[Tensor, ""]:
+    """`nce` whose targets know near-equal captions: a softmax over their cosines instead of the own pair alone.
+
+    Args:
+        captions: features of the texts of unit length, in a space that is not learnt.
+        sharpness: > 0; the temperature of the targets. A caption as good as equal to another shares its target with it.
+
+    Raises:
+        ValueError: similarity is not square.
+
+    Source: Andonian et al. 2022 (Robust cross-modal representation learning with progressive self-distillation) align
+        such pairs softly; targets from a frozen text encoder are ours.
+    """
+    counted = other_pairs(similarity, negatives)
+    counted = counted | torch.eye(len(counted), dtype=torch.bool, device=counted.device)
+    logits = (similarity / temperature).masked_fill(~counted, -torch.inf)
+    targets = (captions @ captions.T / sharpness).masked_fill(~counted, -torch.inf).softmax(1)
+    losses = [-(targets * zero_absent(counted, side.log_softmax(1))).sum(1) for side in (logits, logits.T)]
+    return torch.stack(losses).mean(1).sum()
 
 
 def mil_nce(

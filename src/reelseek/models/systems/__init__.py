@@ -13,7 +13,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from reelseek.errors import ModelError, ReelseekError
 from reelseek.models.model import RetrievalModel
+from reelseek.models.settings import describe_problems
 from reelseek.models.systems import (
+    anchored,
     avlnet,
     ce,
     clip_mean,
@@ -52,6 +54,7 @@ class System:
         paper, composition, missing: shown by `models show`; `missing` is the treatment of an absent modality.
         defaults: settings in which it differs from its configuration's defaults.
         schedule: its published training schedule, as far as `[train]` of a recipe can express it.
+        published: the packaged recipe with its published settings, whose schedule is the same.
         trained: whether it needs training.
         experts: expert widths for which its parameters are counted.
     """
@@ -63,6 +66,7 @@ class System:
     missing: str = "not described"
     defaults: Mapping[str, Any] = field(default_factory=dict)
     schedule: Mapping[str, Any] = field(default_factory=dict)
+    published: str = ""
     trained: bool = True
     experts: Mapping[str, int] = field(default_factory=lambda: EXAMPLE)
 
@@ -84,8 +88,7 @@ class System:
         try:
             config = TypeAdapter(self.config).validate_python({**self.defaults, **settings})
         except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise ModelError(f"settings of the model are wrong: {problems}") from error
+            raise ModelError(f"settings of the model are wrong: {describe_problems(error, self.config)}") from error
         try:
             model = self.create(config)
         except ValueError as error:  # a block refuses inconsistent sizes
@@ -135,7 +138,10 @@ _PACKAGED: dict[str, System] = {
         paper="Miech, Laptev, Sivic. Learning a Text-Video Embedding from Incomplete and Heterogeneous Data. 2018",
         composition="mean or NetVLAD -> gated unit per expert; NetVLAD of words -> gated unit and weight per expert",
         missing=_MASKED,
-        schedule={"optimizer": "adam", "rate": 1e-4, "decay": 0.95, "batch": 128, "epochs": 50},
+        schedule={
+            "optimizer": "adam", "rate": 0.0004, "schedule": "exponential", "decay": 0.95, "epochs": 50, "batch": 64,
+        },
+        published="published/mee-msrvtt",
     ),
     "mee_coco": System(
         mee.MEEConfig,
@@ -151,7 +157,11 @@ _PACKAGED: dict[str, System] = {
         paper="Liu, Albanie, Nagrani, Zisserman. Use What You Have: Collaborative Experts. BMVC 2019",
         composition="mean or NetVLAD -> linear+L2 -> gate from every pair of experts; text side as MEE",
         missing=f"{_MASKED}; keep: as released, absent experts still score, all weights 1",
-        schedule={"optimizer": "radam", "rate": 0.01, "weight_decay": 1e-3, "decay": 0.95, "batch": 64, "epochs": 100},
+        schedule={
+            "optimizer": "radam", "rate": 0.1, "weight_decay": 0.001, "schedule": "exponential", "decay": 0.95,
+            "epochs": 100, "batch": 64, "metric": "geometric_mean",
+        },
+        published="published/ce-msrvtt",
     ),
     "mmt": System(
         mmt.MMTConfig,
@@ -159,7 +169,11 @@ _PACKAGED: dict[str, System] = {
         paper="Gabeur, Sun, Alahari, Schmid. Multi-modal Transformer for Video Retrieval. ECCV 2020",
         composition="linear+L2 -> [CLS], aggregate, steps -> transformer, full -> aggregates; gated text unit per slot",
         missing="mask (default): key mask and zero weight, renormalised; keep: as released, absent experts still score",
-        schedule={"optimizer": "adam", "rate": 5e-5, "decay": 0.95, "batch": 32, "epochs": 50},
+        schedule={
+            "optimizer": "adam", "weight_decay": 0.0, "rate": 5e-05, "schedule": "exponential", "decay": 0.95,
+            "epochs": 50, "batch": 32, "metric": "geometric_mean",
+        },
+        published="published/mmt-msrvtt",
     ),
     "mdmmt": System(
         mdmmt.MDMMTConfig,
@@ -167,7 +181,11 @@ _PACKAGED: dict[str, System] = {
         paper="Dzabraev, Kalashnikov, Komkov, Petiushko. MDMMT: Multidomain Multimodal Transformer. CVPRW 2021",
         composition="as mmt, nine layers of eight heads; slots concatenated are one dot product",
         missing="mask (ours); keep: as released, an absent expert's empty token still scores",
-        schedule={"optimizer": "adam", "rate": 5e-5, "decay": 0.95, "batch": 256, "epochs": 50},
+        schedule={
+            "optimizer": "adam", "weight_decay": 0.0, "rate": 5e-05, "schedule": "exponential", "decay": 0.95,
+            "epochs": 50, "batch": 256, "gather": False, "metric": "recall_at_5",
+        },
+        published="published/mdmmt-best",
     ),
     "avlnet": System(
         avlnet.AVLnetConfig,
@@ -191,7 +209,12 @@ _PACKAGED: dict[str, System] = {
         paper="Shvetsova et al. Everything at Once: Multi-modal Fusion Transformer for Video Retrieval. CVPR 2022",
         composition="gated unit -> views -> transformer, own view -> mean per modality -> gated unit; six NCE terms",
         missing="token: one learned stand-in, its loss rows left out; mask; refuse",
-        schedule={"optimizer": "adam", "rate": 5e-5, "decay": 0.9, "batch": 224, "epochs": 15},
+        experts={"video": 4096, "audio": 40},
+        schedule={
+            "optimizer": "adam", "rate": 5e-05, "schedule": "exponential", "decay": 0.9, "epochs": 15, "batch": 224,
+            "batch_of": "videos", "clips_per_video": 10, "negatives": "clips",
+        },
+        published="published/eao-howto100m",
     ),
     "coot": System(
         coot.COOTConfig,
@@ -200,9 +223,12 @@ _PACKAGED: dict[str, System] = {
         composition="MLP -> transformer, own clip -> attention pool -> transformer, context -> mean; margin + cycle",
         missing="experts are concatenated: an absent one is zeros there; groups trained apart are masked; refuse",
         schedule={
-            "optimizer": "radam", "rate": 3.6e-4, "weight_decay": 2e-5, "batch": 64, "epochs": 100, "patience": 16,
-            "schedule": "plateau", "plateau_patience": 5, "cooldown": 3,
+            "optimizer": "radam", "rate": 0.00036, "momentum": 0.56, "second_beta": 0.98, "epsilon": 1.5e-09,
+            "weight_decay": 2e-05, "warmup": 0, "plateau_patience": 5, "cooldown": 3, "schedule": "plateau",
+            "epochs": 100, "patience": 16, "batch": 64, "batch_of": "videos", "negatives": "clips", "metric":
+            "recall_at_1",
         },
+        published="published/coot-youcook2",
     ),
     "crossclr": System(
         coot.CrossCLRModelConfig,
@@ -211,9 +237,11 @@ _PACKAGED: dict[str, System] = {
         composition="as coot; CrossCLR with a queue on clips, without one on videos times .6",
         missing="as coot",
         schedule={
-            "optimizer": "radam", "rate": 7e-4, "batch": 64, "epochs": 100, "patience": 16,
-            "schedule": "plateau", "plateau_patience": 6, "cooldown": 4, "warmup": 4,
+            "optimizer": "radam", "rate": 0.0007, "weight_decay": 0.0, "momentum": 0.56, "schedule": "plateau",
+            "warmup": 4, "plateau_patience": 6, "cooldown": 4, "epochs": 100, "patience": 16, "batch": 64,
+            "batch_of": "videos", "negatives": "clips", "metric": "recall_at_1",
         },
+        published="published/crossclr-youcook2",
     ),
     "crossclr_lsmdc": System(
         coot.CrossCLRModelConfig,
@@ -227,9 +255,11 @@ _PACKAGED: dict[str, System] = {
             "everywhere": {"sharpness": 0.0055, "intra": 0.65},
         },
         schedule={
-            "optimizer": "radam", "rate": 7e-4, "batch": 64, "epochs": 100, "patience": 16,
-            "schedule": "plateau", "plateau_patience": 6, "cooldown": 4, "warmup": 4,
+            "optimizer": "radam", "rate": 0.0007, "weight_decay": 0.0, "momentum": 0.56, "schedule": "plateau",
+            "warmup": 4, "plateau_patience": 6, "cooldown": 4, "epochs": 100, "patience": 16, "batch": 64,
+            "batch_of": "videos", "negatives": "clips", "metric": "recall_at_1",
         },
+        published="published/crossclr-lsmdc",
     ),
     "mmv": System(
         mmv.MMVConfig,
@@ -237,7 +267,8 @@ _PACKAGED: dict[str, System] = {
         paper="Alayrac et al. Self-Supervised MultiModal Versatile Networks. NeurIPS 2020",
         composition="mean, words' max -> a graph of heads: vision -> fine -> coarse, audio -> fine, text -> coarse",
         missing="mask: the loss's terms skip clips without audio or text",
-        schedule={"optimizer": "adam", "rate": 2e-3, "batch": 4096, "epochs": 50, "schedule": "cosine", "warmup": 1},
+        schedule={"optimizer": "adam", "rate": 0.002, "schedule": "cosine", "warmup": 1, "epochs": 100, "batch": 4096},
+        published="published/mmv",
     ),
     "mbt": System(
         mbt.MBTConfig,
@@ -269,7 +300,11 @@ _PACKAGED: dict[str, System] = {
         paper="Zhang, Doughty, Snoek. Learning Unseen Modality Interaction. NeurIPS 2023",
         composition="tokens -> k slots, summed over modalities -> transformer, two branches -> class tokens",
         missing="mask: the sum runs over present modalities",
-        schedule={"optimizer": "sgd", "rate": 1e-2, "weight_decay": 5e-4, "batch": 128, "epochs": 50},
+        schedule={
+            "optimizer": "sgd", "momentum": 0.9, "rate": 0.01, "weight_decay": 0.0005, "schedule": "constant",
+            "epochs": 50, "batch": 128, "metric": "mean_rank",
+        },
+        published="published/umi-msrvtt",
     ),
     "umi_reproduction": System(
         umi.UMIConfig,
@@ -278,7 +313,11 @@ _PACKAGED: dict[str, System] = {
         composition="as umi; slots are embedded once more, and the supervised branch ranks alone",
         missing="mask: the sum runs over present modalities",
         defaults={"reading": "reproduction"},
-        schedule={"optimizer": "sgd", "rate": 1e-2, "weight_decay": 5e-4, "batch": 128, "epochs": 50},
+        schedule={
+            "optimizer": "sgd", "momentum": 0.9, "rate": 0.01, "weight_decay": 0.0005, "schedule": "constant",
+            "epochs": 50, "batch": 128, "metric": "mean_rank",
+        },
+        published="published/umi-msrvtt-reproduction",
     ),
     "vse": System(
         joint.JointConfig,
@@ -402,6 +441,14 @@ _PACKAGED: dict[str, System] = {
         missing="experts are fed side by side: an absent one is zeros there; refuse",
         experts={"appearance": 2048, "audio": 128},
         schedule={"optimizer": "adam", "rate": 1e-4, "decay": 0.933, "batch": 10, "epochs": 100},
+    ),
+    "anchored": System(
+        anchored.AnchoredConfig,
+        anchored.create,
+        paper="none: any system (`inner`) beside a ridge regression to frozen caption features, for few clips",
+        composition="inner system; mean features -> ridge -> caption features, less hubness; a share chosen of each",
+        missing="as the system inside; the anchor sums over what is present",
+        schedule={"optimizer": "adamw", "rate": 3e-4, "weight_decay": 0.01, "batch": 128, "epochs": 30},
     ),
 }  # fmt: skip
 

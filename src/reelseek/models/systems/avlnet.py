@@ -135,12 +135,15 @@ class AVLnet(LearnedModel):
         rows = values[:, None].expand(-1, len(self.slots), -1)
         return Embedding.even(rows, mask.tensor[:, None].expand(rows.shape[:2]))
 
-    def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+    def parts(self, batch: Batch) -> dict[str, Rows]:
         parts = {**self.towers(self.inputs(batch.tokens)), "text": self.read(self.text.words(batch.texts))}
         if self.fused:
             (text, has_text), (audio, has_audio) = parts.pop("text"), parts.pop("audio")
             sound = zero_absent(has_audio.tensor[:, None], audio)
             parts["text+audio"] = (self.fuse(torch.cat([text, sound], 1)), has_text)
+        return parts
+
+    def terms_of(self, parts: Mapping[str, Rows], batch: Batch) -> dict[str, Float[Tensor, ""]]:
         return self.pairs(parts, batch)
 
     def pairs(self, parts: Mapping[str, Rows], batch: Batch) -> dict[str, Float[Tensor, ""]]:

@@ -13,6 +13,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import platformdirs
 import torch
 from jaxtyping import Bool, Float
@@ -26,13 +27,14 @@ from reelseek.experts import load_expert
 from reelseek.experts.clip import clip_reads, clip_text
 from reelseek.experts.efficientnet import imagenet_labels
 from reelseek.experts.hub import pretrained_folder
-from reelseek.experts.sentence import SENTENCE_DIM, sentence_encoder
+from reelseek.experts.sentence import SENTENCE_DIM, SentenceEncoder, sentence_encoder
 from reelseek.library.files import read_checked, write_checked
 from reelseek.library.mask import upload, zero_absent
 from reelseek.library.tokens import Steps, Tokens
 from reelseek.models.model import Embedding, RetrievalModel
+from reelseek.models.shipped import label_means, label_names, remember_shipped
 
-__all__ = ["Concepts", "ConceptsConfig", "background_queries", "label_vectors"]
+__all__ = ["Concepts", "ConceptsConfig", "background_queries", "label_vectors", "text_centre"]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -154,26 +156,39 @@ def _mean(values: Float[Tensor, "video step dim"], steps: Steps) -> Float[Tensor
 
 
 @cache
+def _encoder() -> SentenceEncoder:
+    """The sentence encoder, with the vectors that come with the package; encoding them takes seconds."""
+    remember_shipped(sentence_encoder(), background_queries())
+    return sentence_encoder()
+
+
+@cache
 def text_centre() -> Float[Tensor, " dim"]:
     """The mean vector of the background queries."""
-    return torch.from_numpy(sentence_encoder().encode(background_queries()).mean(axis=0))
+    return torch.from_numpy(_encoder().encode(background_queries()).mean(axis=0))
 
 
 @cache
 def label_vectors() -> Float[Tensor, "label dim"]:
     """A centred unit vector for each ImageNet class: the mean over its synonyms.
 
-    Encoding them takes seconds, so the result is cached on disk under the encoder's fingerprint.
+    Those of another encoder than the packaged one take seconds, so they are cached on disk under its fingerprint.
     """
-    encoder = sentence_encoder()
-    cache = Path(platformdirs.user_cache_dir("reelseek")) / f"labels-3-{encoder.fingerprint.replace(':', '-')}.npy"
+    encoder, labels = _encoder(), imagenet_labels()
+    is_known = encoder.remembers([name for label in labels for name in label_names(label)])
+    means = label_means(encoder, labels) if is_known else _cached_means(encoder, labels)
+    vectors = functional.normalize(torch.from_numpy(means), dim=-1)
+    return functional.normalize(vectors - vectors.mean(dim=0), dim=-1)
+
+
+def _cached_means(encoder: SentenceEncoder, labels: Sequence[str]) -> npt.NDArray[np.float32]:
+    cache = Path(platformdirs.user_cache_dir("reelseek")) / f"labels-4-{encoder.fingerprint.replace(':', '-')}.npy"
     try:
-        vectors = torch.from_numpy(np.load(BytesIO(read_checked(cache)), allow_pickle=False))
+        means: npt.NDArray[np.float32] = np.load(BytesIO(read_checked(cache)), allow_pickle=False)
     except (OSError, ValueError, EOFError):  # no cache yet, or a damaged one
-        rows = [encoder.encode([name.strip() for name in label.split(",")]).mean(axis=0) for label in imagenet_labels()]
-        vectors = functional.normalize(torch.from_numpy(np.stack(rows)), dim=-1)
+        means = label_means(encoder, labels)
         content = BytesIO()
-        np.save(content, vectors.numpy())
+        np.save(content, means)
         with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
             write_checked(cache, content.getvalue())
-    return functional.normalize(vectors - vectors.mean(dim=0), dim=-1)
+    return means

@@ -33,7 +33,7 @@ from reelseek.models.blocks.pool import masked_mean
 from reelseek.models.blocks.project import GatedUnit, key, per_expert
 from reelseek.models.losses import LossConfig
 from reelseek.models.losses.combinatorial import View, pairs_of_views, term_name, weighted_losses
-from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, SystemConfig
+from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, Rows, SystemConfig
 from reelseek.models.text import TextConfig
 
 __all__ = ["BANDS", "EAO", "AudioConfig", "EAOConfig"]
@@ -299,16 +299,26 @@ class EAO(LearnedModel):
         """Pairs of views that the loss compares."""
         return pairs_of_views((TEXT, *self.experts), fused=self.config.combinatorial)
 
-    def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """The weighted mean of the terms, each over the clips that have all of its modalities."""
+    def parts(self, batch: Batch) -> dict[str, Rows]:
+        """Every view that the loss compares; the mask of one of several modalities is that of the first of them."""
         steps = self.inputs(batch.tokens)
         words = self.text.words(batch.texts)
-        parts = {TEXT: self.project_tokens(TEXT, words), **self.tokens(steps)}
+        tokens = {TEXT: self.project_tokens(TEXT, words), **self.tokens(steps)}
         masks = {TEXT: words.videos} | {name: tracks.videos for name, tracks in steps.items()}
-        terms = self.pairs()
-        views = list(dict.fromkeys(view for pair in terms for view in pair))
-        embedded = dict(zip(views, self.embed(parts, views), strict=True))
-        return weighted_losses(embedded, masks, terms, self.config.weights, self.score_loss, batch.alike)
+        views = self._views()
+        return {
+            "+".join(view): (values, masks[view[0]])
+            for view, values in zip(views, self.embed(tokens, views), strict=True)
+        }
+
+    def terms_of(self, parts: Mapping[str, Rows], batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """The weighted mean of the terms, each over the clips that have all of its modalities."""
+        embedded = {view: parts["+".join(view)][0] for view in self._views()}
+        masks = {name: parts[name][1] for name in (TEXT, *self.experts)}
+        return weighted_losses(embedded, masks, self.pairs(), self.config.weights, self.score_loss, batch.alike)
+
+    def _views(self) -> list[View]:
+        return list(dict.fromkeys(view for pair in self.pairs() for view in pair))
 
 
 def _gated(width_in: int, width_out: int) -> GatedUnit:

@@ -21,7 +21,7 @@ from reelseek.models.blocks.heads import stack_padded
 from reelseek.models.blocks.project import GatedUnit, RowNorm, apply_to_present
 from reelseek.models.blocks.readers import READERS, Reader
 from reelseek.models.losses import regression
-from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, SystemConfig
+from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, Rows, SystemConfig, all_rows
 
 __all__ = ["HEADS", "W2VV", "Joint", "JointConfig"]
 
@@ -167,13 +167,18 @@ class W2VV(Joint):
 
     system = "w2vv"
 
-    def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        texts = self.encode_texts(batch.texts)
+    def parts(self, batch: Batch) -> dict[str, Rows]:
+        videos = self.read_videos(self.inputs(batch.tokens))
+        sides = {f"video {slot}": rows for slot, rows in zip(self.slots, videos, strict=True)}
+        return {"text": all_rows(self.encode_texts(batch.texts).values), **sides}
+
+    def terms_of(self, parts: Mapping[str, Rows], batch: Batch) -> dict[str, Float[Tensor, ""]]:
         losses = {}
-        for index, (rows, mask) in enumerate(self.read_videos(self.inputs(batch.tokens))):
+        for index, slot in enumerate(self.slots):
+            rows, mask = parts[f"video {slot}"]
             if mask.count:
                 target = rows.index_select(0, mask.rows)
                 target = functional.normalize(target, dim=-1) if self.config.unit else target
-                predicted = texts.values[:, index].index_select(0, mask.rows)
+                predicted = parts["text"][0][:, index].index_select(0, mask.rows)
                 losses[self.slots[index]] = regression(predicted, target)
         return losses

@@ -20,7 +20,7 @@ from reelseek.library.tokens import Steps, with_any
 from reelseek.models.blocks.pool import masked_mean
 from reelseek.models.blocks.project import GatedUnit, apply_to_present
 from reelseek.models.losses import triplet
-from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, SystemConfig
+from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, Rows, SystemConfig, all_rows
 from reelseek.models.words import split_words
 
 __all__ = ["JPose", "JPoseConfig", "parts_of_speech"]
@@ -102,11 +102,15 @@ class JPose(LearnedModel):
         values = torch.stack(rows, 1)
         return Embedding.even(values, torch.stack(present, 1))
 
-    def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """Triplets in the joint space of both parts, in squared distance, both ways."""
+    def parts(self, batch: Batch) -> dict[str, Rows]:
         texts, videos = self.encode_texts(batch.texts), self.encode_videos(batch.tokens)
         video = functional.normalize(videos.values.flatten(1), dim=-1)
         text = functional.normalize((texts.values * texts.present[..., None]).flatten(1), dim=-1)
+        return {"text": all_rows(text), "video": all_rows(video)}
+
+    def terms_of(self, parts: Mapping[str, Rows], batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """Triplets in the joint space of both parts, in squared distance, both ways."""
+        text, video = parts["text"][0], parts["video"][0]
         margin, negatives = self.config.margin, batch.negatives
         return {
             "vt": self.config.video_weight * triplet(video, text, margin=margin, negatives=negatives),

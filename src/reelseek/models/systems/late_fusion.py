@@ -16,7 +16,7 @@ from reelseek.models.blocks.mix import Transformer
 from reelseek.models.blocks.pool import masked_mean
 from reelseek.models.blocks.project import key, per_expert
 from reelseek.models.losses import LossConfig
-from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, SystemConfig
+from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, Rows, SystemConfig, all_rows
 
 __all__ = ["LateFusion", "LateFusionConfig"]
 
@@ -68,14 +68,18 @@ class LateFusion(LearnedModel):
         values = functional.normalize(torch.stack([head(pooled) for head in self.text_heads.values()], 1), dim=-1)
         return Embedding.even(values)
 
-    def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """Each modality learns alone, from the clips that have it."""
+    def parts(self, batch: Batch) -> dict[str, Rows]:
         texts, videos = self.encode_texts(batch.texts), self.encode_videos(batch.tokens)
+        sides = {name: (videos.values[:, slot], batch.videos(name)) for slot, name in enumerate(self.slots)}
+        return {"text": all_rows(texts.values), **{f"video {name}": rows for name, rows in sides.items()}}
+
+    def terms_of(self, parts: Mapping[str, Rows], batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """Each modality learns alone, from the clips that have it."""
         losses: dict[str, Tensor] = {}
         for slot, name in enumerate(self.slots):
-            mask = batch.videos(name)
+            values, mask = parts[f"video {name}"]
             if mask.count > 1:
                 rows = mask.rows
-                text, video = (side.values[:, slot].index_select(0, rows) for side in (texts, videos))
+                text, video = (side.index_select(0, rows) for side in (parts["text"][0][:, slot], values))
                 losses[name] = self.score_loss(text @ video.T, negatives=batch.negatives_among(rows))
         return losses

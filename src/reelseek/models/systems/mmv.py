@@ -150,19 +150,22 @@ class MMV(LearnedModel):
         rows = functional.normalize(values, dim=-1)[:, None].expand(-1, len(self.slots), -1)
         return Embedding.even(rows, mask.tensor[:, None].expand(rows.shape[:2]))
 
-    def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """NCE of vision with audio and MIL-NCE of vision with text, each over the clips that have both."""
+    def parts(self, batch: Batch) -> dict[str, Rows]:
         steps = self.inputs(batch.tokens)
         fine = self.fine_space(steps)
         coarse = self.text_space(steps, fine)
-        text = self.read(self.text.words(batch.texts))
+        fine_parts = {f"fine {name}": rows for name, rows in fine.items()}
+        return {**fine_parts, "coarse vision": coarse["vision"], "text": self.read(self.text.words(batch.texts))}
+
+    def terms_of(self, parts: Mapping[str, Rows], batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """NCE of vision with audio and MIL-NCE of vision with text, each over the clips that have both."""
         losses: dict[str, Tensor] = {}
-        if "audio" in fine:
-            pair = _scores(fine["vision"], fine["audio"], batch)
+        if "fine audio" in parts:
+            pair = _scores(parts["fine vision"], parts["fine audio"], batch)
             if pair is not None:
                 nce = info_nce(pair[0], temperature=self.config.temperature, negatives=pair[1])
                 losses["vision|audio"] = self.config.audio_weight * nce
-        pair = _scores(text, coarse["vision"], batch)
+        pair = _scores(parts["text"], parts["coarse vision"], batch)
         if pair is not None:
             nce = mil_nce(pair[0], temperature=self.config.temperature, negatives=pair[1])
             losses["vision|text"] = self.config.text_weight * nce

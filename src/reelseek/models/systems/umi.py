@@ -21,7 +21,7 @@ from reelseek.models.blocks.arrange import TokenSequence, everything, own, pack_
 from reelseek.models.blocks.mix import Transformer
 from reelseek.models.blocks.project import Affine, key, per_expert
 from reelseek.models.losses import LossConfig, prototype_alignment
-from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, SystemConfig
+from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, Rows, SystemConfig, all_rows
 
 __all__ = ["UMI", "UMIConfig", "choose_pseudo_labels"]
 
@@ -153,22 +153,26 @@ class UMI(LearnedModel):
             rows, torch.ones(rows.shape[:2], dtype=torch.bool, device=rows.device), torch.ones_like(rows[..., 0])
         )
 
-    def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """Labels for one branch, pseudo-labels for the other (labels if the batch has none), and alignment."""
+    def parts(self, batch: Batch) -> dict[str, Rows]:
         steps = self.inputs(batch.tokens)
         present = {name: tracks.videos.tensor for name, tracks in steps.items()}
         features = self.features(steps)
+        means = {f"mean {name}": (slots.mean(1), steps[name].videos) for name, slots in features.items()}
         branches = functional.normalize(self.predict(features, present), dim=-1)
         labels = functional.normalize(self.text.pooled(batch.texts), dim=-1)
+        return {"branches": all_rows(branches), "labels": all_rows(labels), **means}
+
+    def terms_of(self, parts: Mapping[str, Rows], batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """Labels for one branch, pseudo-labels for the other (labels if the batch has none), and alignment."""
+        branches, labels = parts["branches"][0], parts["labels"][0]
         pseudo = labels if batch.pseudo is None else functional.normalize(batch.pseudo, dim=-1)
         losses = {
             "supervised": self.score_loss(labels @ branches[:, 0].T, negatives=batch.negatives),
             "pseudo": self.config.pseudo * self.score_loss(pseudo @ branches[:, 1].T, negatives=batch.negatives),
         }
         if self.config.align and self.config.reading != "released":
-            means = torch.cat(
-                [slots.mean(1).index_select(0, steps[name].videos.rows) for name, slots in features.items()]
-            )
+            sides = [rows for name, rows in parts.items() if name.startswith("mean ")]
+            means = torch.cat([values.index_select(0, mask.rows) for values, mask in sides])
             losses["align"] = self.config.align * prototype_alignment(means, self.prototypes)
         return losses
 

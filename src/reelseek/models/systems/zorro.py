@@ -22,7 +22,7 @@ from reelseek.models.blocks.mix import Transformer
 from reelseek.models.blocks.pool import QueryPool
 from reelseek.models.blocks.project import key, per_expert
 from reelseek.models.losses import LossConfig
-from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, SystemConfig
+from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, Rows, SystemConfig, all_rows
 
 __all__ = ["Zorro", "ZorroConfig"]
 
@@ -92,14 +92,15 @@ class Zorro(LearnedModel):
         values = functional.normalize(self.text_head(self.text.pooled(texts)), dim=-1)[:, None]
         return Embedding.even(values)
 
-    def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """Contrast of text with every stream, and of streams with each other, where both are present."""
+    def parts(self, batch: Batch) -> dict[str, Rows]:
         text = self.encode_texts(batch.texts)
-        all_texts = Mask.on(text.values.device, torch.ones(len(text), dtype=torch.bool))
-        streams = {"text": (text.values[:, 0], all_texts), **self._streams(self.inputs(batch.tokens))}
+        return {"text": all_rows(text.values[:, 0]), **self._streams(self.inputs(batch.tokens))}
+
+    def terms_of(self, parts: Mapping[str, Rows], batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """Contrast of text with every stream, and of streams with each other, where both are present."""
         losses: dict[str, Tensor] = {}
-        for one, two in combinations(streams, 2):
-            (x, x_mask), (y, y_mask) = streams[one], streams[two]
+        for one, two in combinations(parts, 2):
+            (x, x_mask), (y, y_mask) = parts[one], parts[two]
             both = x_mask & y_mask
             weight = 1.0 if one == "text" else self.config.between
             if both.count > 1 and weight:

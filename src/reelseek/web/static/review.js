@@ -1,4 +1,5 @@
-"use strict";
+import { picture, whenPlayable } from "./media.js";
+
 const by = (id) => document.getElementById(id);
 const make = (tag, className, text) => {
   const node = document.createElement(tag);

@@ -5,7 +5,6 @@ from functools import cached_property
 from reelseek.library.catalog import Catalog
 from reelseek.library.names import Names, name_key, video_names
 from reelseek.library.records import Video
-from reelseek.library.texts import is_unicode
 from reelseek.media.address import FilePath, absolute
 
 __all__ = ["VideoLookup"]
@@ -20,30 +19,19 @@ class VideoLookup:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
-    def __contains__(self, name: str) -> bool:
-        """Whether a video has exactly this id."""
-        return self._get(name) is not None
-
     def at(self, path: FilePath) -> Video | None:
         """The video whose file is at this path."""
         return self._catalog.videos.at_path(absolute(path))
 
     def same(self, name: str) -> tuple[Video, ...]:
         """The video of exactly this id, else those whose id is the same in another form of its letters."""
-        video = self._get(name)
+        video = self._catalog.videos.get(name)
         return (video,) if video is not None else self._candidates(name).same(name)
 
     def matches(self, name: str) -> tuple[Video, ...]:
         """The videos that a name may mean, as `Names.matches` has it."""
-        video = self._get(name)
+        video = self._catalog.videos.get(name)
         return (video,) if video is not None else self._candidates(name).matches(name)
-
-    def from_elsewhere(self, name: str) -> tuple[Video, ...]:
-        r"""The video that an absolute path of another machine ends in (`D:\v\a.mp4`); none where several do."""
-        return self._candidates(name).from_elsewhere(name)
-
-    def _get(self, name: str) -> Video | None:
-        return self._catalog.videos.get(name) if is_unicode(name) else None
 
     def _candidates(self, name: str) -> Names[Video]:
         videos = self._catalog.videos.named(name_key(name))

@@ -1,0 +1,5 @@
+"""`python -m reelseek`: the command line."""
+
+from reelseek.cli.main import main
+
+main()

@@ -1,0 +1,1 @@
+"""A library for assistants, over the Model Context Protocol; `reelseek mcp` starts it."""

@@ -1,0 +1,50 @@
+"""What is wrong with the settings of a recipe or a model, in words, with the setting that was probably meant."""
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from typing import Any, get_args, get_type_hints
+
+from pydantic import ValidationError
+
+__all__ = ["describe_problems"]
+
+_UNKNOWN_SETTING = "unexpected_keyword_argument"
+
+
+def describe_problems(error: ValidationError, schema: type) -> str:
+    """Describe every setting that does not validate, by its place.
+
+    Args:
+        schema: the dataclass that the settings were validated against.
+    """
+    return "; ".join(_describe(problem, schema) for problem in error.errors())
+
+
+def _describe(problem: Any, schema: type) -> str:
+    location: tuple[str | int, ...] = problem["loc"]
+    message = problem["msg"]
+    if problem["type"] == _UNKNOWN_SETTING:
+        names = _settings_beside(location, schema)
+        near = get_close_matches(str(location[-1]), names, n=1)
+        message = "no setting has this name; " + (
+            f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}" if names else "leave it out"
+        )
+    return f"{'.'.join(map(str, location))}: {message}"
+
+
+def _settings_beside(location: tuple[str | int, ...], schema: type) -> list[str]:
+    """The settings of the section in which an unknown one stands."""
+    sections = [schema]
+    for key in location[:-1]:
+        if isinstance(key, str):
+            sections = [inner for outer in sections for inner in _sections(get_type_hints(outer).get(key))]
+    return sorted({field.name for section in sections for field in fields(section)})
+
+
+def _sections(annotation: Any) -> Iterator[Any]:
+    """The dataclasses in an annotation, such as the one in `tuple[GroupRecipe, ...]`."""
+    if is_dataclass(annotation):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _sections(part)

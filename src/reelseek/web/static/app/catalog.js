@@ -1,0 +1,48 @@
+// The libraries that this server has, and what each consists of; asked for once, and again when a job has changed it.
+import { get, offers } from "./api.js";
+
+/** @typedef {{name: string, videos: number, clips: number, experts: any[], [more: string]: any}} Library */
+
+/** @type {Promise<Library[]>|null} */
+let all = null;
+/** @type {Map<string, Promise<any>>} */
+const details = new Map();
+
+/** All that the visitor may see. @returns {Promise<Library[]>} */
+export async function libraries() {
+  all ??= offers("GET", "/v1/libraries").then((offered) => (offered ? get("/v1/libraries") : { data: [] })).then((answer) => answer.data);
+  return all.catch((error) => { all = null; throw error; });
+}
+
+/** The library to show where the address names none: "" where there is one only, else the one shown last. */
+export async function usualLibrary() {
+  const names = (await libraries()).map(({ name }) => name), last = localStorage.getItem("library") || "";
+  return names.length < 2 ? "" : names.includes(last) ? last : names[0];
+}
+
+/** One with its experts, failures and folders; null where the server tells nothing of it. @param {string} [name] "" is the only or first one */
+export async function library(name = "") {
+  const listed = await libraries(), chosen = name || listed[0]?.name;
+  if (!chosen) return null;
+  if (!details.has(chosen)) details.set(chosen, get(`/v1/libraries/${encodeURIComponent(chosen)}`).catch((error) => { details.delete(chosen); throw error; }));
+  return details.get(chosen);
+}
+
+/** What was asked is no longer so. */
+export function forgetLibraries() {
+  all = models = null;
+  details.clear();
+}
+
+/** @type {Promise<any[]>|null} */
+let models = null;
+
+/**
+ * The kinds of evidence that searches of a library compare with words.
+ * @param {string} [name] "" is the only or first one @returns {Promise<string[]>}
+ */
+export async function modalities(name = "") {
+  models ??= offers("GET", "/v1/models").then((offered) => (offered ? get("/v1/models") : { data: [] })).then((answer) => answer.data);
+  const listed = await models.catch((error) => { models = null; throw error; }), model = listed.find((row) => !name || row.library === name);
+  return model ? [...new Set(/** @type {string[]} */ (Object.values(model.modalities)))] : [];
+}

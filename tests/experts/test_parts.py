@@ -1,0 +1,156 @@
+"""A pass over a long video that ends early is taken up where it was, to the same bytes."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reelseek.experts import extract as extract_module
+from reelseek.experts.expert import Text
+from reelseek.experts.extract import Extracted, extract
+from reelseek.experts.parts import Parts, clear_progress, pack_texts, read_progress, unpack_texts
+from reelseek.media.container import Limits
+from tests.experts.tiny import save_tiny
+
+SPECS = ("appearance", "object", "motion", "audio", "speech", "ocr", "plain")
+
+
+@pytest.fixture
+def film(make_video, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(extract_module, "PART_SECONDS", 8.0)
+    return make_video("film.mp4", times=[i / 4 for i in range(160)], size=(160, 120), sound_seconds=40.0)
+
+
+def _same(one: Extracted, two: Extracted) -> None:
+    assert one.errors == two.errors == {}
+    assert set(one.tracks) == set(two.tracks)
+    for spec, track in one.tracks.items():
+        other = two.tracks[spec]
+        assert (track.values.dtype, track.values.tobytes()) == (other.values.dtype, other.values.tobytes()), spec
+        assert np.array_equal(track.spans, other.spans), spec
+        assert (track.texts, track.note) == (other.texts, other.note), spec
+    assert one.cuts == two.cuts
+    assert one.thumbnails == two.thumbnails
+    assert one.end_seconds == two.end_seconds
+    assert one.notices == two.notices
+
+
+def _fed(monkeypatch: pytest.MonkeyPatch, path: Path, specs: tuple[str, ...], parts: Parts) -> tuple[Extracted, int]:
+    """What a pass gives, and how many batches of frames the appearance expert was shown in it."""
+    shown: list[int] = []
+    encode = extract_module.load_expert("appearance").encoder.submit_once
+
+    def counting(batch: object) -> object:
+        shown.append(1)
+        return encode(batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(extract_module.load_expert("appearance").encoder, "submit_once", counting)
+        return extract(path, specs, Limits(), parts=parts), len(shown)
+
+
+def test_every_state_in_which_a_pass_can_end_leads_to_the_same_tracks(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = extract(film, SPECS, Limits())
+    folder = tmp_path / "parts"
+    first, fed = _fed(monkeypatch, film, SPECS, Parts(folder))
+    _same(whole, first)
+    again, fed_again = _fed(monkeypatch, film, SPECS, Parts(folder))
+    _same(whole, again)
+    assert fed_again < fed, "nothing was taken up"
+    files = sorted(folder.glob("*.npz"))
+    numbers = {int(file.stem.rpartition("-")[2]) for file in files}
+    assert len(numbers) >= 3
+    rng = np.random.default_rng(0)
+    for file in files:  # each expert at another place, the last part of some torn
+        if int(file.stem.rpartition("-")[2]) >= rng.integers(1, max(numbers) + 1):
+            file.unlink()
+    torn = sorted(folder.glob("*.npz"))[-1]
+    torn.write_bytes(torn.read_bytes()[:-100])
+    _same(whole, extract(film, SPECS, Limits(), parts=Parts(folder)))
+
+
+def test_windows_of_learned_models_are_taken_up(film: Path, tmp_path: Path) -> None:
+    for name in ("xclip", "ast"):
+        save_tiny(name, tmp_path / name)
+    specs = (f"video@{tmp_path / 'xclip'}", f"sound@{tmp_path / 'ast'}")
+    whole = extract(film, specs, Limits())
+    _same(whole, extract(film, specs, Limits(), parts=Parts(tmp_path / "parts")))
+    assert len(list((tmp_path / "parts").glob("*.npz"))) >= 4
+    _same(whole, extract(film, specs, Limits(), parts=Parts(tmp_path / "parts")))
+
+
+def test_what_is_said_is_taken_up_while_it_is_recognised(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract_module, "_KEPT_EVERY", 0.0)
+    spans = [(float(second), second + 0.5) for second in range(0, 30, 3)]
+    monkeypatch.setattr("reelseek.experts.speech._detect", lambda samples, begin: spans)
+    recognised: list[float] = []
+
+    def lines(self: object, samples: object, start: float, end: float) -> list[Text]:
+        if len(recognised) == 6:
+            raise KeyboardInterrupt
+        recognised.append(start)
+        return [Text(f"line {start:.0f}", start, end, "said")]
+
+    monkeypatch.setattr("reelseek.experts.speech._SpeechSession._lines_of", lines)
+    parts = tmp_path / "parts"
+    with pytest.raises(KeyboardInterrupt):
+        extract(film, ["speech"], Limits(), parts=Parts(parts))
+    recognised.append(0.0)  # from here on all of it
+    resumed = extract(film, ["speech"], Limits(), parts=Parts(parts))
+    assert [text.start_seconds for text in resumed.tracks["speech"].texts] == [start for start, _ in spans]
+    assert recognised == [*range(0, 18, 3), 0.0, *range(18, 30, 3)]
+
+
+def test_a_full_disk_costs_the_parts_and_nothing_else(film: Path, tmp_path: Path) -> None:
+    (tmp_path / "parts").write_text("a file where the folder would be")
+    extracted = extract(film, ["audio"], Limits(), parts=Parts(tmp_path / "parts"))
+    assert len(extracted.tracks["audio"].values)
+    assert any("could not be kept" in notice.message for notice in extracted.notices)
+
+
+def test_parts_of_other_weights_are_not_taken_up(tmp_path: Path) -> None:
+    parts = Parts(tmp_path)
+    parts.save("audio:one", 3, {"rows": np.zeros(2)})
+    parts.save("audio:one", 5, {"rows": np.ones(2)})
+    batches, states = Parts(tmp_path).load("audio:one")
+    assert (batches, [state["rows"].tolist() for state in states]) == (5, [[0.0, 0.0], [1.0, 1.0]])
+    assert Parts(tmp_path).load("audio:two") == (0, [])
+    for file in tmp_path.glob("*-00000.npz"):
+        with pytest.raises(zipfile.BadZipFile):
+            zipfile.ZipFile(_cut(file))
+    assert Parts(tmp_path).load("audio:one") == (0, []), "a part counts without the one before it"
+
+
+def _cut(file: Path) -> Path:
+    file.write_bytes(file.read_bytes()[:40])
+    return file
+
+
+def test_texts_survive() -> None:
+    texts = [Text("naïve « 狗 »", 0.1, 1 / 3, "written", 0.9), Text("x", 2.0, 2.5, "said")]
+    assert unpack_texts(pack_texts(texts)) == texts
+
+
+def test_progress_is_that_of_the_slowest_process(tmp_path: Path) -> None:
+    assert read_progress(tmp_path) == 0.0
+    (tmp_path / "progress-1").write_text("12.5")
+    (tmp_path / "progress-2").write_text("7.0")
+    assert read_progress(tmp_path) == 7.0
+    clear_progress(tmp_path)
+    assert read_progress(tmp_path) == 0.0
+
+
+def test_parts_that_cannot_be_taken_up_are_forgotten(film: Path, tmp_path: Path) -> None:
+    whole = extract(film, ["motion"], Limits())
+    parts = Parts(tmp_path)
+    fingerprint = extract_module.load_expert("motion").fingerprint
+    for number in (1, 2):
+        parts.save(fingerprint, number, {"of another version": np.zeros(3)})
+    _same(whole, extract(film, ["motion"], Limits(), parts=Parts(tmp_path)))
+    _same(whole, extract(film, ["motion"], Limits(), parts=Parts(tmp_path)))
+    assert Parts(tmp_path).load(fingerprint)[0] > 2
