@@ -46,8 +46,15 @@ def test_few_functions_hold_an_empty_name() -> None:
     assert len(empty) / len(functions) < 0.03, "\n".join(f"{place}: {', '.join(names)}" for place, names in empty)
 
 
+def _first_statement(function: Function) -> ast.stmt:
+    """The first one behind the docstring."""
+    return function.body[1 if ast.get_docstring(function) is not None and len(function.body) > 1 else 0]
+
+
 def test_functions_are_short() -> None:
     lengths = {place: (node.end_lineno or node.lineno) - node.lineno + 1 for place, node in _functions()}
-    assert [f"{place}: {length} lines" for place, length in lengths.items() if length > 60] == []
+    # A command's options and a docstring's list of them are long, and easy to read: what is done counts.
+    bodies = {place: (node.end_lineno or 0) - _first_statement(node).lineno + 1 for place, node in _functions()}
+    assert [f"{place}: {length} lines" for place, length in bodies.items() if length > 55] == []
     assert median(lengths.values()) <= 9
     assert quantiles(lengths.values(), n=10)[-1] <= 26

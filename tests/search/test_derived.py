@@ -354,6 +354,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
 def test_a_damaged_cache_of_label_vectors_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(concepts, "imagenet_labels", lambda: ["cat, kitten", "dog", "red car"])
+    monkeypatch.setattr(concepts.SentenceEncoder, "remembers", lambda *_: False)  # as no shipped vectors are
     vectors = concepts.label_vectors.__wrapped__()
     (path,) = tmp_path.rglob("labels-*.npy")
     whole = path.read_bytes()
@@ -368,6 +369,7 @@ def test_a_damaged_cache_of_label_vectors_is_made_again(tmp_path: Path, monkeypa
 
 _AS_NOBODY = """
 import os, sys
+import rich.console, rich.progress, rich.table
 from reelseek.cli.main import main
 from reelseek.library import Library
 from reelseek.search import Searcher

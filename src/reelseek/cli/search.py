@@ -1,6 +1,6 @@
 """`reelseek search`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
@@ -71,7 +71,9 @@ def search(
     from reelseek.search import Searcher, Then
     from reelseek.search.examples import parse_example
 
-    options: dict[str, Any] = {"without": without or [], "weights": _weights(weights or []), "filter": filter}
+    weighed = _weights(weights or [])
+    unmeasured = _unmeasured(run, without or [], weighed)
+    options: dict[str, Any] = {"without": [*(without or []), *unmeasured], "weights": weighed, "filter": filter}
     with Library.open(library) as opened, Bar("embedding") as bar:
         follow_library(opened)
         searcher = Searcher(opened, model, device=named_device(device), exact=exact, progress=bar)
@@ -117,6 +119,16 @@ def _check_inside(
         raise UsageError("--why-not explains one query; give it instead of --queries")
     if whole_library and (video is not None or why_not is not None):
         raise UsageError("--like, --unlike, --then and --offset search the library; leave --video and --why-not away")
+
+
+def _unmeasured(run: Path | None, without: Sequence[str], weights: Mapping[str, float]) -> list[str]:
+    """What a run leaves out, since its queries may be these very captions, and names tell what is searched."""
+    from reelseek.search.fulltext import ABOUT
+
+    names = [name for name in ABOUT if run is not None and name not in without and name not in weights]
+    if names:
+        say(f"a run measures the model: {' and '.join(names)} do not count in it; --weights captions=1 counts captions")
+    return names
 
 
 Answer = Callable[[str, str], "list[Hit]"]

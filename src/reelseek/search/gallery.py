@@ -180,22 +180,25 @@ class Gallery:
         background = self.background(question.selection) if seconds is None else self._background_in(question, seconds)
         if seconds is None:
             background = np.concatenate([background, self._wrong_scores(question.selection)])
-        unsure = share_above(scores, background)
+        believed = [self._belief(question, clip, reasons) for clip, reasons in zip(clips, why, strict=True)]
+        sure = 1 - share_above(scores, background)
+        # What labels add can be doubted, and takes nothing from what speaks for a clip without them.
+        without = 1 - share_above([score - gave for score, (_, gave) in zip(scores, believed, strict=True)], background)
         return [
-            round((1 - float(share)) * self._belief(question, clip, reasons), 4)
-            for share, clip, reasons in zip(unsure, clips, why, strict=True)
+            round(float(max(with_labels * belief, rest)), 4)
+            for with_labels, rest, (belief, _) in zip(sure, without, believed, strict=True)
         ]
 
-    def _belief(self, question: Question, clip: Clip, why: Sequence[Why]) -> float:
-        """How sure experts are of what speaks for a clip; labels are all that can be doubted."""
+    def _belief(self, question: Question, clip: Clip, why: Sequence[Why]) -> tuple[float, float]:
+        """How sure experts are of what speaks for a clip, and what of its score they may be wrong in: its labels."""
         in_favour = {reason.modality: reason.gave for reason in why if reason.gave > 0}
         if not self.model.embeds_sentences or not in_favour.get(_LABELLER):
-            return 1.0
+            return 1.0, 0.0
         if self.reader.dims.get(_LABELLER) != _LABELS or self.evidence.damage(clip.video, _LABELLER):
-            return 1.0
+            return 1.0, 0.0
         believed = belief_in_labels(question.query.words, self.reader.steps(clip, _LABELLER)[0])
         share = in_favour[_LABELLER] / sum(in_favour.values())
-        return 1 - share * (1 - believed)
+        return 1 - share * (1 - believed), in_favour[_LABELLER]
 
     def _wrong_scores(self, selection: Selection) -> npt.NDArray[np.float64]:
         """For some captions of the library the best score of a clip of another video; none where it has few."""

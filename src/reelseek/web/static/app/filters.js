@@ -13,7 +13,6 @@ export const KEYS = {
   shorter: { chip: "shorter than", example: "10m", explain: "videos shorter than" },
   has: { chip: "has", example: "speech", explain: "videos with speech, text or sound" },
   split: { chip: "split", example: "test", explain: "one split of a dataset" },
-  tag: { chip: "tagged", example: "todo", explain: "videos with a tag" },
 };
 
 const TERM = /(?<!\S)(-?)([A-Za-z]{2,}):(?!\/\/|:)(?:"([^"]*)"|([^\s"]+))(?!\S)/g;

@@ -6,7 +6,7 @@ import { KEYS } from "./filters.js";
 const EVERYWHERE = [["/", "to the search box"], ["?", "this help"], ["t", "dark or light"], ["Esc", "close what is open"]];
 const HITS = [["← ↑ → ↓", "from hit to hit"], ["Enter", "play the moment"], ["n p", "the next one, the previous one"], ["s", "keep it"], ["m", "more like this"], ["x", "less like this"], ["a", "sounds like this"], ["v", "open the whole video"], ["f w e", "filters, weights, “then”"]];
 const PLAYER = [["space", "play or pause"], [", .", "a frame back, a frame on"], ["< >", "five seconds back, five on"], ["← →", "on the curve: a second back, a second on"]];
-const ASKING = [["dog -cat", "a dog, and no cat"], ["dog^2 beach", "the dog weighs double"], ["\"open door\"", "must be said or stand on the screen"], ...Object.entries(KEYS).filter(([key]) => key !== "tag").map(([key, { example, explain }]) => [`${key}:${example}`, explain])];
+const ASKING = [["dog -cat", "a dog, and no cat"], ["dog^2 beach", "the dog weighs double"], ["\"open door\"", "must be said or stand on the screen"], ...Object.entries(KEYS).map(([key, { example, explain }]) => [`${key}:${example}`, explain])];
 
 export const shortcutsOn = () => localStorage.getItem("shortcuts") !== "off";
 

@@ -121,7 +121,7 @@ export class SearchView {
     if (name === this._library) return;
     this._library = name;
     const detail = await library(name).catch(() => null);
-    this._values = { has: ["speech", "text", "sound"], folder: detail?.folders_of_videos || [], split: detail?.splits || [] };
+    this._values = { has: ["speech", "text", "sound"], split: Object.keys(detail?.splits || {}).filter(Boolean) };
     this._box.values = this._values;
     const perceived = await modalities(name).catch(() => []);
     this._modalities = [...perceived, "name", ...(detail?.captions ? ["captions"] : [])];
