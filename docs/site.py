@@ -32,6 +32,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         blocks = "\n\n".join(f"::: {name}" for name in objects)
         files.append(File.generated(config, uri, content=f"# {title}\n\n{blocks}\n"))
     files.append(File.generated(config, "index.md", abs_src_path=str(ROOT / "README.md")))
+    files.append(File.generated(config, "recipes.md", abs_src_path=str(ROOT / "recipes" / "README.md")))
     files.append(File.generated(config, "commands.md", content=_commands()))
     for result in sorted((ROOT / RESULTS).iterdir()):
         files.append(File.generated(config, f"{RESULTS}/{result.name}", abs_src_path=str(result)))
@@ -41,7 +42,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Point links at where the site has the files: the README names pages as `docs/...`, pages results as `../...`."""
     if page.file.src_uri == "index.md":
-        return re.sub(r"\]\(docs/", "](", markdown)
+        return re.sub(r"\]\(docs/", "](", markdown).replace("](recipes/README.md)", "](recipes.md)")
     return markdown.replace("](../benchmarks/", "](benchmarks/")
 
 
