@@ -49,7 +49,7 @@ def test_a_recogniser_gives_lines_within_the_stretch_of_speech(
     model: str, timed: bool, make_video, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_tiny(model, tmp_path / model)
-    monkeypatch.setattr(speech, "_detect", lambda samples: [(0.5, 2.5)])
+    monkeypatch.setattr(speech, "_detect", lambda *_: [(0.5, 2.5)])
     spec = f"speech@{tmp_path / model}"
     load_expert(spec).prepare()
     processor, network = speech._recogniser(str(tmp_path / model))

@@ -32,7 +32,7 @@ class _InProcess:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def map(self, items: list[Any], seconds: object) -> Iterator[tuple[Any, Any]]:
+    def map(self, items: list[Any], seconds: object, **_: object) -> Iterator[tuple[Any, Any]]:
         for item in items:
             yield item, self._function(item)
 

@@ -82,9 +82,9 @@ def small(name: str, **settings: object) -> RetrievalModel:
     if system != "concepts":
         settings.setdefault("experts", DIMS)
     model = SYSTEMS[system].build(settings).eval()
-    if name == "mmt+linear":
+    if name == "mmt+linear" or system == "anchored":
         model.fit_inputs(tokens_of(model), [["a cat", "a tabby"], ["a dog"], ["a car"], ["two trees"]])
-        model.state_dict()["linear.share"].fill_(0.5)
+        model.state_dict()["linear.share" if system == "mmt" else "anchor.linear.share"].fill_(0.5)
     return model
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.search.in_memory import InMemory
 from tests.search.talks import add_talk, make_talks
 
 from reelseek.errors import QueryError
@@ -21,7 +22,6 @@ from reelseek.search import Searcher, neighbours
 from reelseek.search.nearest import Call
 from reelseek.search.neighbours import Neighbours
 from reelseek.search.replicas import SegmentReader, _Message
-from reelseek.search.vectors import InMemory
 
 QUERY = "a dog on the beach"
 VIDEOS = 40

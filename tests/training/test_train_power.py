@@ -151,7 +151,7 @@ def test_a_full_disk_is_one_line_of_the_command(lib: Path, library: Library, tmp
     calm = _calm(library, tmp_path / "calm")
     limit = (tmp_path / "calm" / "state.safetensors").stat().st_size - 1
     recipe, out = tmp_path / "recipe.toml", tmp_path / "m"
-    recipe.write_text(tomli_w.dumps(TypeAdapter(Recipe).dump_python(RECIPE, exclude_none=True)))
+    recipe.write_text(tomli_w.dumps(TypeAdapter(Recipe).dump_python(RECIPE, exclude_defaults=True)))
     command = [sys.executable, "-c", _FULL_DISK, limit, "train", recipe, "--library", lib, "--out", out]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, check=False)
     assert done.stdout == "exit 1\nexit 1\n", done.stderr

@@ -190,6 +190,8 @@ def _score_drops(
     model: RetrievalModel, evidence: Evidence, question: Question, clips: Sequence[Clip], embedding: Embedding
 ) -> list[dict[str, float]]:
     """What the score of each clip loses without each of its experts; all of it without its only one."""
+    if not clips:
+        return []
     scores = question.scores(model, embedding)
     try:
         variants = evidence.variants(model, clips)

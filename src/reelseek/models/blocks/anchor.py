@@ -7,7 +7,6 @@ caption; how near a clip is to the training captions on the whole is taken off i
 et al. 2022, Cross modal retrieval with querybank normalisation). Only training clips are used.
 """
 
-import math
 from collections.abc import Mapping
 
 import torch
@@ -148,9 +147,9 @@ class Anchor(nn.Module):
         self, values: Float[Tensor, "video text"], trust: Float[Tensor, "text text"]
     ) -> Float[Tensor, "video 1"]:
         """The temperature times the logarithm of the mean over the bank of `exp(cosine / temperature)`."""
-        count = int(self.captions)
-        if not count:
-            return torch.zeros_like(values[:, :1])
-        cosines = values @ functional.normalize(self.bank[:count] @ trust, dim=-1).T
-        mean = (cosines / self.temperature).logsumexp(1, keepdim=True) - math.log(count)
-        return self.temperature * mean
+        cosines = values @ functional.normalize(self.bank @ trust, dim=-1).T
+        # Masked rather than cut, so that nobody waits for a device to say how many captions there are.
+        count = self.captions.clamp(min=1)
+        empty = torch.arange(len(self.bank), device=cosines.device) >= count
+        mean = (cosines / self.temperature).masked_fill(empty, -torch.inf).logsumexp(1, keepdim=True) - count.log()
+        return self.temperature * mean * (self.captions > 0)

@@ -15,6 +15,7 @@ export class Box {
     /** @type {{text: string, label: string, explain: string}[]} */
     this._offers = [];
     this._active = -1;
+    this._input.disabled = false; // until now Enter would have sent the form, and lost what was typed
     by("search").addEventListener("submit", (/** @type {Event} */ event) => { event.preventDefault(); this._close(); actions.search(this._input.value); });
     this._input.addEventListener("input", () => this._complete());
     this._input.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => this._key(event));
