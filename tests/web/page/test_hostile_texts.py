@@ -56,7 +56,7 @@ def test_names_and_subtitles_of_a_library(hostile: str, visit) -> None:
     page.get_by_role("button", name="Open the video").click()
     page.get_by_role("tab", name="Transcript").click()
     assert SAID in page.locator(".lines").inner_text()
-    assert page.locator("h1", has_text=SCRIPT).count() == 1
+    page.locator("h1", has_text=SCRIPT).wait_for()
     _unharmed(page)
 
 

@@ -114,7 +114,7 @@ def reader(films: str, browser: object) -> object:
 
 def test_a_filter_completes_itself(films: str, visit) -> None:
     page = visit(films)
-    page.focus("#query")
+    page.click("#query")
     page.keyboard.type("cat has:sp")
     page.locator("#completions [role=option]").wait_for()
     page.keyboard.press("ArrowDown")

@@ -11,7 +11,7 @@ export class Box {
     this._list = by("completions");
     this._actions = actions;
     /** @type {Record<string, string[]>} */
-    this.values = {};
+    this._values = {};
     /** @type {{text: string, label: string, explain: string}[]} */
     this._offers = [];
     this._active = -1;
@@ -23,6 +23,12 @@ export class Box {
     this._list.addEventListener("pointerdown", (/** @type {PointerEvent} */ event) => this._pick(event));
     by("file").addEventListener("change", () => { const [file] = by("file").files; by("file").value = ""; if (file) actions.upload?.(file); });
     by("by-picture").addEventListener("click", () => by("file").click());
+  }
+
+  /** What filters may name, as the library has it; it may come while somebody types. @param {Record<string, string[]>} values */
+  set values(values) {
+    this._values = values;
+    if (document.activeElement === this._input && this._input.value) this._complete();
   }
 
   set text(text) {
@@ -62,7 +68,7 @@ export class Box {
   }
 
   _complete() {
-    this._offers = this._input.selectionStart === this._input.value.length ? completions(this._input.value, this.values) : [];
+    this._offers = this._input.selectionStart === this._input.value.length ? completions(this._input.value, this._values) : [];
     this._active = -1;
     fill(this._list, ...this._offers.map((offer, place) => h("li", { role: "option", id: `completion-${place}`, "data-place": place, "aria-selected": "false" }, h("b", {}, offer.label), ` ${offer.explain}`)));
     this._show();
