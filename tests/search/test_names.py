@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from reelseek.cli.main import app
 from reelseek.errors import UsageError
 from reelseek.experts.expert import Text, Track
 from reelseek.library import Library
@@ -110,3 +112,27 @@ def test_a_word_that_is_spelled_right_stays_what_it_is(library: Library) -> None
 )
 def test_what_is_spelled_alike(word: str, terms: list[str], expected: list[str]) -> None:
     assert [term for term, _ in nearest_words(word, terms)] == expected
+
+
+def test_a_run_measures_the_model_and_neither_captions_nor_names(library: Library, tmp_path: Path) -> None:
+    queries, run = tmp_path / "queries.txt", tmp_path / "run.trec"
+    queries.write_text("two sailors on a schooner\n", "utf-8")
+    scores = []
+    for more in ([], ["--weights", "captions=1"]):
+        command = [
+            "search",
+            str(library.path),
+            "--queries",
+            str(queries),
+            "--group-by",
+            "video",
+            "--run",
+            str(run),
+            *more,
+        ]
+        outcome = CliRunner().invoke(app, command, catch_exceptions=False)
+        assert outcome.exit_code == 0
+        assert ("captions do not count" in outcome.stderr) == (not more)
+        scores.append({line.split()[2]: float(line.split()[4]) for line in run.read_text("utf-8").splitlines()})
+    assert scores[1]["v4"] > scores[0]["v4"] + 0.3
+    assert scores[1]["v1"] == scores[0]["v1"]

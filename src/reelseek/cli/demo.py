@@ -192,7 +192,7 @@ def _search(searcher: "Searcher", query: str, without: Sequence[str]) -> list["P
     from reelseek.evaluation.report import Picture
 
     pictures = []
-    hits = searcher.search(query, k=5, without=without)
+    hits = searcher.search(query, k=5, without=[*without, "name", "captions"])  # the films' own, which would tell all
     cells = []
     for hit in hits:
         video = searcher.library.video(hit.video)
