@@ -132,7 +132,7 @@ def test_a_run_measures_the_model_and_neither_captions_nor_names(library: Librar
         ]
         outcome = CliRunner().invoke(app, command, catch_exceptions=False)
         assert outcome.exit_code == 0
-        assert ("captions do not count" in outcome.stderr) == (not more)
+        assert ("without name and captions" in outcome.stderr) == (not more)
         scores.append({line.split()[2]: float(line.split()[4]) for line in run.read_text("utf-8").splitlines()})
     assert scores[1]["v4"] > scores[0]["v4"] + 0.3
     assert scores[1]["v1"] == scores[0]["v1"]

@@ -127,10 +127,7 @@ def _unmeasured(run: Path | None, without: Sequence[str], weights: Mapping[str, 
 
     names = [name for name in ABOUT if run is not None and name not in without and name not in weights]
     if names:
-        verb = "do" if len(names) > 1 else "does"
-        say(
-            f"a run measures the model: {' and '.join(names)} {verb} not count in it; --weights captions=1 counts captions"
-        )
+        say(f"a run measures the model without {' and '.join(names)}; --weights captions=1 counts captions")
     return names
 
 
