@@ -9,7 +9,7 @@ FROM python:3.11-slim
 ARG TORCH_INDEX=""
 COPY constraints.txt /constraints.txt
 COPY --from=wheel /wheels /wheels
-RUN pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch \
+RUN pip install --no-cache-dir --no-deps ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch -c /constraints.txt \
     && pip install --no-cache-dir "$(ls /wheels/*.whl)[ocr]" -c /constraints.txt \
     && pip install --no-cache-dir --no-deps rapidocr-onnxruntime -c /constraints.txt \
     && rm -r /wheels

@@ -146,3 +146,17 @@ def test_soft_targets_by_plain_loops_and_hard_ones_as_a_limit() -> None:
 def test_what_cannot_be_anchored_is_refused(inner: dict[str, object]) -> None:
     with pytest.raises(ModelError, match=r"inner.system is .*; systems that can be anchored are: late_fusion"):
         SYSTEMS["anchored"].build({"experts": {"object": 4}, "inner": inner})
+
+
+@pytest.mark.parametrize("name", ["anchored", "anchored+sum", "anchored+pairs"])
+def test_fitted_again_the_closed_form_sees_more_clips_and_what_was_learnt_stays(name: str) -> None:
+    model, _ = _fitted(name)
+    torch.nn.init.normal_(model.anchor.video_map)
+    before = {key: value.clone() for key, value in model.anchor.state_dict().items()}
+    tokens = random_tokens(model, videos=24)
+    model.refit(tokens, [[f"a {WORDS[row % 8]}"] for row in range(24)])
+    after = model.anchor.state_dict()
+    for kept in ("video_map", "text_map", "power", "shift", "scale", "learnt", "hubness", "linear.share"):
+        assert torch.equal(after[kept], before[kept]), kept
+    assert not torch.equal(after["linear.matrix"], before["linear.matrix"])
+    assert not torch.equal(after["bank"], before["bank"])

@@ -51,9 +51,11 @@ def test_every_row_is_of_some_recipe_and_names_its_place() -> None:
 def test_a_published_recipe_is_a_model_of_its_system(recipe: str) -> None:
     settings = dict(read_recipe(recipe).model)
     system = settings.pop("system")
-    text = {"encoder": "features", "dim": 300}  # whatever the captions are encoded by
+    # whatever the captions are encoded by
+    text = {**settings.get("text", {}), "encoder": "features", "dim": 300, "trained": False}
     with torch.device("meta"):
-        SYSTEMS[system].build({**settings, "text": text, "experts": {"video": 4096, "audio": 40}})
+        model = SYSTEMS[system].build({**settings, "text": text, "experts": {"video": 4096, "audio": 40}})
+    assert model.system == system
 
 
 def test_every_system_that_is_trained_has_a_small_recipe() -> None:

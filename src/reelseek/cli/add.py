@@ -99,7 +99,7 @@ def _stopped(latest: tuple[str, int, int, str] | None) -> str:
     files = detail.partition(",")[0]
     return (
         f"stopped while extracting; what was made of {clock(done)} of {clock(total)} of video is kept ({files} whole, "
-        f"of a long one all but its last minute), and {go_on}"
+        f"of long ones what has been stored), and {go_on}"
     )
 
 

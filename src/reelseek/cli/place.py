@@ -1,4 +1,4 @@
-"""`--library FOLDER` means the same in every command, also in those that take the library as their first argument."""
+"""`--library FOLDER` also in the commands that take the library as their first argument."""
 
 from collections.abc import Sequence
 from typing import Any

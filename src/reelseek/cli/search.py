@@ -53,7 +53,7 @@ def search(
     like: _Like = None,
     unlike: Annotated[list[str] | None, typer.Option(help="Less like an example.")] = None,
     then: Annotated[str | None, typer.Option(help="What must follow in the same video.")] = None,
-    within_seconds: Annotated[float, typer.Option(help="How soon, with --then.")] = 30.0,
+    within_seconds: Annotated[float | None, typer.Option(help="How soon, with --then; 30 if nothing is named.")] = None,
     video: Annotated[str | None, typer.Option(help="Look only inside this video, second by second.")] = None,
     curve: _Curve = None,
     why_not: Annotated[str | None, typer.Option(help="Explain why this video is not higher.")] = None,
@@ -65,6 +65,8 @@ def search(
 ) -> None:
     """Find moments. A query that begins with '-' comes after '--'."""
     examples = bool(like or unlike)
+    if within_seconds is not None and then is None:
+        raise UsageError("--within-seconds says how soon something follows; say what, with --then")
     _check_query(query, queries, group_by, examples=examples)
     _check_inside(query, video, why_not, curve, whole_library=examples or then is not None or offset > 0)
     from reelseek.library import Library
@@ -85,12 +87,12 @@ def search(
             name: [parse_example(text, opened) for text in texts or ()]
             for name, texts in (("like", like), ("unlike", unlike))
         }
-        follows = None if then is None else Then(then, within_seconds)
+        follows = None if then is None else Then(then, 30.0 if within_seconds is None else within_seconds)
         of_library = {"offset": offset, "group_by": group_by, "then": follows, **shown}
         answer = _answerer(searcher, {"k": k, **options}, of_library, video, curve)
 
         def notes(text: str) -> list[str]:
-            return searcher.notes(text, filter=filter, **shown)
+            return searcher.notes(text, filter=filter, then=follows, **shown)
 
         hits, failed = _answer_all(searcher, answer, notes, query, queries, json)
     if run is not None:

@@ -196,12 +196,12 @@ class _Guarded:
             started = time.perf_counter()
             try:
                 self.session.feed(batch)
+                self._save_after(batch)  # which may be the first to wait for what was computed elsewhere
             except MemoryError:
                 raise
             except Exception as error:  # see above
                 self.error = f"{type(error).__name__}: {error}"
             self.seconds += time.perf_counter() - started
-            self._save_after(batch)
 
     def _save_after(self, batch: Any) -> None:
         """Keep what the session made of each minute of video; of one that can only be kept in closing, nothing."""

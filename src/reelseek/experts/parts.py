@@ -5,6 +5,7 @@ was not written whole, whatever ended the process, are an earlier, complete stat
 """
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -76,6 +77,11 @@ class Parts:
                 break
             states.append(state)
         self._counts[fingerprint] = len(states)
+        stem = self._file(fingerprint, 0).name.rpartition("-")[0]
+        for file in self.folder.glob(f"{glob.escape(stem)}-*.npz"):  # those behind a damaged one begin where it ended
+            number = file.stem.rpartition("-")[2]
+            if number.isdigit() and int(number) >= len(states):
+                file.unlink(missing_ok=True)
         return batches, states
 
     def forget(self, fingerprint: str) -> None:

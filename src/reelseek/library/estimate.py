@@ -56,7 +56,6 @@ def estimate_ingest(
     specs: Sequence[str],
     *,
     budget_seconds: float = 20.0,
-    seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Estimate:
     """Predict how long `add` takes for new files on this machine.
@@ -73,14 +72,14 @@ def estimate_ingest(
     prepare_worker(specs, threads=plan.threads)
     extract(SAMPLE_CLIP, specs, Limits())
     estimate.start_seconds = max(time.monotonic() - begun, time.process_time())
-    rng = random.Random(seed)
+    rng, unreadable = random.Random(0), set[FilePath]()
     looked_at = rng.sample(list(files), min(_SAMPLES, len(files)))
     started, bytes_seen, seconds_seen, spent, hashing = time.monotonic(), 0, 0.0, 0.0, 0.0
     for number in range(_SAMPLES):
         if estimate.samples and time.monotonic() - started > budget_seconds:
             break
         file = looked_at[number % len(looked_at)]
-        if number >= len(looked_at) and file.name in {name for name, _ in estimate.failed}:
+        if file in unreadable:
             continue
         try:
             with local_copy(file) as copy:
@@ -91,6 +90,7 @@ def estimate_ingest(
                     hashing += _hashing_seconds(copy)
         except MediaError as error:
             estimate.failed.append((file.name, str(error)))
+            unreadable.add(file)
             continue
         spent += seconds
         estimate.samples += 1

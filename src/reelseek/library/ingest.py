@@ -5,7 +5,7 @@ Progress is kept per (video, expert). Killed at any moment and started again, it
 
 import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -41,7 +41,7 @@ from reelseek.media.guard import Workers
 from reelseek.media.local_copy import fetch_seconds, local_copy
 from reelseek.media.notice import Notice
 from reelseek.media.store import file_numbers, with_states
-from reelseek.media.subtitles import local_subtitles
+from reelseek.media.subtitles import FolderSubtitles, local_subtitles
 
 if TYPE_CHECKING:
     import torch
@@ -135,8 +135,18 @@ def _collect(
     """Read the collection, and refuse files outside of some folders."""
     collection = read_collection(paths, captions or None, media=media)
     if within is not None:
-        check_within((entry.path for entry in collection.entries if entry.path is not None), within)
+        files = [entry.path for entry in collection.entries if entry.path is not None]
+        check_within([*files, *_subtitles_beside(files)], within)
     return collection
+
+
+def _subtitles_beside(files: Sequence[FilePath]) -> Iterator[Path]:
+    """The subtitle files that are read with some videos of this machine."""
+    folders: dict[Path, FolderSubtitles] = {}
+    for path in files:
+        if isinstance(path, Path):
+            folder = folders.setdefault(path.parent, FolderSubtitles(path.parent))
+            yield from (path.parent / name for name in folder.beside(path.name))
 
 
 def _plan(

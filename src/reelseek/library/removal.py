@@ -214,7 +214,7 @@ def _erase_rows(storage: Storage, removal: _Removal) -> None:
 def compact(storage: Storage) -> None:
     """Rewrite shards that hold bytes no row names, and the database; see `Library.compact`."""
     catalog = storage.catalog
-    with storage.writing(finish=False):
+    with storage.writing():
         groups = {group.fingerprint: group for group in catalog.tracks.groups()}
         with catalog.transaction():
             for fingerprint, (shard, end) in catalog.tracks.shard_ends():

@@ -85,13 +85,13 @@ class Copies:
             MediaError: they cannot be kept.
         """
         entry = self._folder / _key(key)
-        made: bytes | None = None
+        content: bytes | None = None
 
         def fill(file: IO[bytes]) -> None:
-            file.write(b"" if made is None else made)
+            file.write(make() if content is None else content)  # it may have made room for another meanwhile
 
         if not (entry / "note").exists():
-            made = make()  # here, so that its errors are those of what it reads, and not of the disk of copies
+            content = make()  # here, so that its errors are those of what it reads, and not of the disk of copies
         with self._lease(entry, fill, "note", 0, label):
             return (entry / "note").read_bytes()
 

@@ -64,12 +64,17 @@ class CurrentIndex:
         owners: which videos tracks and texts belong to.
         unindexed: videos of the library that the index does not have yet, other than those that are damaged.
         lock: to be held by whoever follows the library, where several threads do.
+        library: whose connection it reads by.
         state: a number that is another one whenever any of this is another.
     """
 
     index: Index
     owners: Owners
     unindexed: list[str]
+
+    @property
+    def library(self) -> Library:
+        return self._library
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ from reelseek.library.files import sync_folder
 from reelseek.library.store import Library
 from reelseek.search.build import put_index
 from reelseek.search.columns import hash_ids
+from reelseek.search.generation import read_manifest
 from reelseek.search.index import index_folders, open_folder
 from reelseek.search.merge import write_segments
 from reelseek.search.overwrite import patches_of
@@ -42,6 +43,7 @@ def erase_videos(library: Library, videos: Sequence[str]) -> None:
 
 
 def _erase(folder: Path, videos: Sequence[str]) -> None:
+    _overwrite_the_rest(folder)
     index = open_folder(folder)
     if index is None or index.damaged:
         raise LibraryError("it has no manifest" if index is None else index.damaged[0].reason)
@@ -66,6 +68,16 @@ def _erase(folder: Path, videos: Sequence[str]) -> None:
     for name, several in patches.items():
         write_patches(folder / name, several)
     sync_folder(folder)  # the names of the old files are gone for good
+
+
+def _overwrite_the_rest(folder: Path) -> None:
+    """Do what an erasure that was stopped had begun, before its list of patches is replaced; twice is as once."""
+    generation = read_manifest(folder)
+    for name, several in generation.patches.items() if generation is not None else ():
+        try:
+            write_patches(folder / name, several)
+        except FileNotFoundError as error:
+            raise LibraryError(f"{name} is missing") from error
 
 
 def _patched_sums(segment: Segment, name: str, patches: Sequence[Patch]) -> tuple[int, int]:

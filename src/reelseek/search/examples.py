@@ -121,17 +121,24 @@ def parse_example(text: str, library: Library) -> Example:
         QueryError: it is neither, or no span.
         UsageError: a name that several videos have.
     """
-    if Path(text).is_file():
+    if _is_file(Path(text)):
         suffix = Path(text).suffix.lower()
         return Footage(text) if suffix in MEDIA_SUFFIXES and suffix not in _ANIMATED else Picture(text)
     match = _MOMENT.fullmatch(text)
     if match is None:
         raise QueryError(f"the example {text!r} is neither a moment of the library, such as trip.mp4@12-18, nor a file")
     path = Path(match["video"])
-    if match["modality"] is None and path.is_file() and not library.names().matches(match["video"]):
+    if match["modality"] is None and _is_file(path) and not library.names().matches(match["video"]):
         return Footage(path, float(match["start"]), None if match["end"] == "end" else float(match["end"]))
     library.video(match["video"])
     return Moment.parse(text)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have
+        return False
 
 
 def _check_span(name: str, start: float, end: float | None) -> None:

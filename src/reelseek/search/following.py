@@ -33,23 +33,22 @@ def following_hits(gallery: Gallery, first: Question, second: Question, within: 
     first = replace(first, query=replace(first.query, filter=second.query.filter))
     selected, count = gallery.selected_for(first), 4 * page.end + 40
     most = min(_MOST_CANDIDATES, len(gallery.current.index) if selected is None else int(selected.sum()))
+    questions = [(question, gallery.lines(question)) for question in (first, second)]
     while True:
-        rankings = [_rank(gallery, question, count, selected) for question in (first, second)]
+        rankings = [
+            rank(gallery.library, gallery.model, gallery.current, question, lines, count, gallery.exact, gallery.run,
+                 selected)
+            for question, lines in questions
+        ]  # fmt: skip
         pairs = _best_pairs(gallery, (first, second), rankings, within, page)
-        unseen = sum(r.scores[count - 1] if len(r.scores) >= count else -np.inf for r in rankings)
+        # Of fewer than were asked for some were hidden, so that the last score bounds nothing: all are looked at.
+        unseen = sum(r.scores[count - 1] if len(r.scores) >= count else np.inf for r in rankings)
         if count >= most or (len(pairs[2]) >= page.end and pairs[2][page.end - 1] >= unseen):
             break
         count *= 4
     firsts, seconds, scores = pairs
     shown = slice(page.offset, page.end)
     return _hits(gallery, (first, second), rankings, (firsts[shown], seconds[shown], scores[shown]), page)
-
-
-def _rank(gallery: Gallery, question: Question, count: int, selected: npt.NDArray[np.bool_] | None) -> Ranking:
-    return rank(
-        gallery.library, gallery.model, gallery.current, question, gallery.lines(question), count, gallery.exact,
-        gallery.run, selected,
-    )  # fmt: skip
 
 
 def _best_pairs(

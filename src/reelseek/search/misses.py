@@ -1,11 +1,12 @@
 """Why a video is not higher: its rank, what it had of each modality and gave, and what leaves it out."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from reelseek.library.filters import Condition, Filter
+from reelseek.library.filters import NO_FILTER, Condition, Filter
 from reelseek.library.store import Library, Video
 from reelseek.search.explain import contributions
 from reelseek.search.gallery import Gallery
@@ -32,7 +33,8 @@ def refusing_terms(library: Library, video: Video, conditions: Filter) -> list[s
 def explain_miss(gallery: Gallery, question: Question, video: Video) -> Miss:
     """A video's rank among all videos, whatever a filter says; see `Searcher.why_not`."""
     index, query = gallery.current.index, question.query
-    ranking = rank(gallery.library, gallery.model, gallery.current, question, gallery.lines(question), None)
+    every = replace(question, query=replace(query, filter=NO_FILTER))
+    ranking = rank(gallery.library, gallery.model, gallery.current, every, gallery.lines(every), None)
     numbers, _ = index.spans(ranking.rows)
     _, firsts = np.unique(numbers, return_index=True)  # of each video its best clip
     (places,) = np.isin(ranking.rows, index.rows_of(video.id)).nonzero()

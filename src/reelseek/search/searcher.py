@@ -140,15 +140,27 @@ class Searcher:
         return " ".join(term for term, read in zip(terms, self.model.reads(terms).tolist(), strict=True) if not read)
 
     def notes(
-        self, query: str = "", *, filter: str = "", like: Sequence[Example] = (), unlike: Sequence[Example] = ()
+        self,
+        query: str = "",
+        *,
+        filter: str = "",
+        like: Sequence[Example] = (),
+        unlike: Sequence[Example] = (),
+        then: Then | None = None,
     ) -> list[str]:
         """What is to be known of how a query is answered: which dates a filter goes by, how examples are compared.
+
+        Of `then` it also says which words the model cannot read; of the query itself `unread` does.
 
         Raises:
             QueryError: what is wrong and what to do.
         """
         conditions = parse_query(query, filter=filter, words_required=False).filter
         notes = []
+        if then is not None:
+            conditions &= parse_query(then.query).filter
+            if words := self.unread(then.query):
+                notes.append(f"{words!r}, which must follow, is matched word for word only: the model cannot read it")
         if any(condition.key in ("before", "after") for condition in conditions.conditions):
             taken, changed, unknown = self.library.catalog.selection.date_sources()
             notes.append(
@@ -162,14 +174,23 @@ class Searcher:
     # What is searched
 
     def _ask(
-        self, query: Query, without: Sequence[str], weights: Mapping[str, float], examples: Examples = NO_EXAMPLES
+        self,
+        query: Query,
+        without: Sequence[str],
+        weights: Mapping[str, float],
+        examples: Examples = NO_EXAMPLES,
+        *,
+        more_words: bool = False,
     ) -> tuple[Question, Gallery]:
         """The question that a query is to the model, and the clips that it is asked of.
+
+        Args:
+            more_words: words of another query are asked of the same clips.
 
         Raises:
             UsageError: an unknown modality, nothing left, or no video that has any of what is left.
         """
-        alone = compared_alone(self.model, self._modalities, examples, words=bool(query.terms))
+        alone = compared_alone(self.model, self._modalities, examples, words=bool(query.terms) or more_words)
         if alone is not None:
             without = [*without, *(name for name in self.index.experts if alone not in (name, self._modalities[name]))]
         selection = select(self.model, self._modalities, self.index.experts, without, weights)
@@ -271,7 +292,7 @@ class Searcher:
         page = Page(k, offset, group_by, query_id)
 
         def answer() -> list[Hit]:
-            question, gallery = self._ask(parsed, without, weights or {}, examples)
+            question, gallery = self._ask(parsed, without, weights or {}, examples, more_words=then is not None)
             if then is None or after is None:
                 return best_hits(gallery, question, page)
             second, _ = self._ask(after, without, weights or {})

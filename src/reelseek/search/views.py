@@ -37,12 +37,12 @@ class SharedIndexes:
 
     def view(self) -> "SearcherView":
         """A searcher for one more thread."""
-        return SearcherView(self, self._open())
+        library = self._open()
+        self._libraries.append(library)
+        return SearcherView(self, library)
 
     def _open(self) -> Library:
-        library = type(self.searcher.library).open(self.searcher.library.path)
-        self._libraries.append(library)
-        return library
+        return type(self.searcher.library).open(self.searcher.library.path)
 
     def all_experts(self) -> CurrentIndex:
         """The index of clips embedded from all that the library has."""
@@ -53,12 +53,16 @@ class SharedIndexes:
 
         Raises:
             IndexPending: it is being opened or built.
+            Exception: what it could not be opened for.
         """
         key = tuple(experts)
         with self._lock:
             future = self._selections.get(key)
-            if future is None or (future.done() and future.exception() is not None):
+            if future is None:
                 future = self._selections[key] = self._threads.submit(self._open_selection, key)
+            elif future.done() and future.exception() is not None:
+                del self._selections[key]  # who asks next tries again
+                return future.result()
             self._selections.move_to_end(key)
             while len(self._selections) > _MOST_SELECTIONS and next(iter(self._selections.values())).done():
                 self._selections.popitem(last=False)
@@ -67,7 +71,12 @@ class SharedIndexes:
         return future.result()
 
     def _open_selection(self, experts: tuple[str, ...]) -> CurrentIndex:
-        current = self.searcher.open_selection(experts, self._open())
+        library = self._open()  # goes with the index: views may still look at one that makes room for another
+        try:
+            current = self.searcher.open_selection(experts, library)
+        except BaseException:
+            library.close()
+            raise
         current.build_in_background()
         return current
 
@@ -78,6 +87,7 @@ class SharedIndexes:
         for future in self._selections.values():
             if future.done() and not future.cancelled() and future.exception() is None:
                 future.result().close()
+                future.result().library.close()
         for library in self._libraries:
             library.close()
 

@@ -70,7 +70,7 @@ class BatchReader:
                 yield self._request(plan)
 
         for tokens, written in self._loader.read(requests()):
-            yield self._batch(ahead.popleft(), tokens, read_plans(written))
+            yield self._batch(ahead.popleft(), tokens, read_plans(written) or None)
 
     def close(self) -> None:
         """End the worker processes."""

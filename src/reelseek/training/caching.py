@@ -30,7 +30,7 @@ def cached_gradients(model: RetrievalModel, batch: Batch, chunk: int, share: int
         chunk: clips per chunk; of a pairwise similarity, texts per chunk.
 
     Raises:
-        RecipeError: the system's loss is more than a function of its similarities.
+        RecipeError: the system's loss is more than a function of what it embeds.
     """
     if not isinstance(model, LearnedModel) or not model.compares_only:
         raise RecipeError(f"train.chunk: {model.system} has a loss of its own, which cannot be taken in chunks")

@@ -142,7 +142,8 @@ class Sampler:
         weights = np.array([part.weight for part in self.mixture])
         count = self.examples_per_epoch or sum(len(part.clips) for part in self.mixture)
         splits = rng.choice(len(weights), count, p=weights / weights.sum())
-        return np.array([rng.choice(self.mixture[index].clips) for index in splits], np.int64)
+        clips = [self.mixture[index].clips for index in splits]
+        return np.array([several[rng.integers(len(several))] for several in clips], np.int64)
 
     def _example(self, clip: int, rng: np.random.Generator) -> tuple[Clip, str]:
         if self.windows is not None:

@@ -22,6 +22,11 @@ def folders_of(identifier: str, path: bytes | None) -> Iterator[tuple[str, ...]]
         yield _parts(name.replace("\\", "/").rpartition("/")[0])
 
 
+def _literal_brackets(pattern: str) -> str:
+    """A pattern in which `[` is a letter as any other, as in `Title [id].mp4`."""
+    return pattern.replace("[", "[[]")
+
+
 def in_folder(identifier: str, path: bytes | None, folder: str) -> bool:
     """Whether a video lies in a folder of that name, at any depth.
 
@@ -31,7 +36,7 @@ def in_folder(identifier: str, path: bytes | None, folder: str) -> bool:
     >>> in_folder("day1/a.mp4", b"/films/Trip to Rome/day1/a.mp4", "trip to rome/day?")
     True
     """
-    pattern = tuple(part for part in folder.split("/") if part)
+    pattern = tuple(_literal_brackets(part) for part in folder.split("/") if part)
     for parts in folders_of(identifier, path):
         last = len(parts) - len(pattern)
         places = range(min(1, last + 1) if folder.startswith("/") else last + 1)
@@ -47,5 +52,5 @@ def is_named(identifier: str, path: bytes | None, name: str) -> bool:
     (True, False)
     """
     names = (*((os.fsdecode(path),) if path is not None else ()), identifier)
-    pattern = name if "*" in name or "?" in name else f"*{name}*"
+    pattern = _literal_brackets(name if "*" in name or "?" in name else f"*{name}*")
     return any(fnmatch.fnmatchcase(fold(PurePosixPath(spelling).name), pattern) for spelling in names)

@@ -85,6 +85,21 @@ class Anchor(nn.Module):
         spread = start.square().mean().sqrt().clamp(min=1e-12)
         self.video_map.copy_(start / spread / len(self.text_map) ** 0.5)
         self.text_map.copy_(self.linear.trust)
+        self._fill_bank(captions)
+
+    @torch.no_grad()
+    def refit(
+        self, steps: Mapping[str, Steps], captions: Float[Tensor, "caption text"], owner: Int[Tensor, " caption"]
+    ) -> None:
+        """Fit the closed form alone to more clips: the learnt maps keep the standardised inputs that they know.
+
+        Args:
+            captions, owner: as of `fit`.
+        """
+        self.linear.fit(self._means(steps), captions, owner)
+        self._fill_bank(captions)
+
+    def _fill_bank(self, captions: Float[Tensor, "caption text"]) -> None:
         rows = torch.linspace(0, len(captions) - 1, min(len(captions), len(self.bank))).long()
         self.captions.fill_(len(rows))
         self.bank[: len(rows)] = captions[rows] - self.linear.centre

@@ -139,7 +139,7 @@ _PACKAGED: dict[str, System] = {
         composition="mean or NetVLAD -> gated unit per expert; NetVLAD of words -> gated unit and weight per expert",
         missing=_MASKED,
         schedule={
-            "optimizer": "adam", "rate": 0.0004, "schedule": "exponential", "decay": 0.95, "epochs": 50, "batch": 64,
+            "optimizer": "adam", "rate": 0.0004, "schedule": "exponential", "decay": 0.95, "epochs": 100, "batch": 64,
         },
         published="published/mee-msrvtt",
     ),

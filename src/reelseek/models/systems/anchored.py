@@ -27,7 +27,7 @@ from reelseek.models import parallel
 from reelseek.models.blocks.anchor import Anchor
 from reelseek.models.blocks.heads import stack_padded
 from reelseek.models.blocks.project import Inputs
-from reelseek.models.embed import embed_texts
+from reelseek.models.embed import embed_texts, similarity_matrix
 from reelseek.models.losses import soft_nce
 from reelseek.models.model import (
     STRICT,
@@ -133,14 +133,16 @@ class Anchored(RetrievalModel):
         self._fit_anchor(tokens, texts)
 
     def refit(self, tokens: Tokens, texts: Sequence[Sequence[str]]) -> None:
+        """Fit the closed form to all clips; what was learnt on from it stays, with the inputs that it was learnt on."""
         self.inner.refit(tokens, texts)
-        self._fit_anchor(tokens, texts)
+        self._fit_anchor(tokens, texts, again=True)
 
     @torch.no_grad()
-    def _fit_anchor(self, tokens: Tokens, texts: Sequence[Sequence[str]]) -> None:
+    def _fit_anchor(self, tokens: Tokens, texts: Sequence[Sequence[str]], *, again: bool = False) -> None:
+        fit = self.anchor.refit if again else self.anchor.fit
         features = self.text.pooled([text for captions in texts for text in captions]).clone()
         owner = torch.arange(len(texts)).repeat_interleave(torch.tensor([len(captions) for captions in texts]))
-        self.anchor.fit(self.inputs.filled(tokens), features, owner.to(features.device))
+        fit(self.inputs.filled(tokens), features, owner.to(features.device))
 
     def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """The inner system's, which learns alone, and the anchor's."""
@@ -303,7 +305,7 @@ class AnchoredPairs(Anchored):
 
     def _pairs(self, texts: Embedding, videos: Embedding) -> _Pairs:
         (inner_texts, one), (inner_videos, two) = self._split(texts), self._split(videos)
-        scores = self.inner.similarity(inner_texts, inner_videos).float()
+        scores = similarity_matrix(self.inner, inner_texts, inner_videos).float()
         return _Pairs(scores, None, *self._anchor_pairs(one.values[:, 0], two.values[:, 0], two.present[:, 0]))
 
     def coarse_texts(self, texts: Embedding) -> Embedding:
