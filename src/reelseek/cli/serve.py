@@ -2,7 +2,7 @@
 
 import contextlib
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -151,7 +151,12 @@ class _Serving:
         """A library that was begun while the server ran."""
         from reelseek.library import Library
 
-        return self.served(Library.open(folder), name)
+        library = Library.open(folder)
+        try:
+            return replace(self, remote=None).served(library, name)  # replicas hold the segments of one library
+        except BaseException:
+            library.close()
+            raise
 
     def served(self, library: "Library", name: str) -> "ServedLibrary":
         """One library, ready to be searched."""

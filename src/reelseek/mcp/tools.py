@@ -16,6 +16,7 @@ from reelseek.library.names import printable
 from reelseek.media.guard import stream
 from reelseek.media.picture import strip
 from reelseek.search import Searcher
+from reelseek.search.current import IndexPending
 from reelseek.web.jobs.queue import Job
 from reelseek.web.jobs.requests import JobRequest
 from reelseek.web.jobs.service import Jobs
@@ -28,6 +29,8 @@ __all__ = ["LibraryTools"]
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
+Answer = TypeVar("Answer")
+_PENDING_SECONDS = 600.0  # that an index may take to be built
 _MOST_LINES = 500
 _MOST_FRAMES = 16
 _FRAME_SECONDS = 30.0
@@ -74,6 +77,15 @@ class LibraryTools:
     def _searcher(self) -> Searcher:
         return self._served.searcher
 
+    def _ask(self, function: Callable[[Searcher], Answer]) -> Answer:
+        """What a function makes of the searcher, once an index that it takes is built."""
+        while True:
+            try:
+                with self._lock:
+                    return function(self._searcher)
+            except IndexPending as pending:
+                pending.future.result(_PENDING_SECONDS)
+
     @property
     def _library(self) -> Library:
         return self._served.library
@@ -88,9 +100,10 @@ class LibraryTools:
         filter: str = "",
     ) -> dict[str, Any]:
         """Find moments, the best first, each with reasons in words."""
-        with self._lock:
-            hits = self._searcher.search(query, k=limit, group_by=group_by, without=list(without), filter=filter)
-            unread = self._searcher.unread(query)
+        hits = self._ask(
+            lambda searcher: searcher.search(query, k=limit, group_by=group_by, without=list(without), filter=filter)
+        )
+        unread = self._ask(lambda searcher: searcher.unread(query))
         rows = [
             {
                 "moment": replace(hit, video=opaque_id(hit.video)).moment, "name": printable(hit.video),
@@ -106,8 +119,7 @@ class LibraryTools:
     def look_inside(self, video: str, query: str, *, limit: int = 5) -> dict[str, Any]:
         """Where in one video a query is answered best, second by second."""
         row = self._video(video)
-        with self._lock:
-            inside = self._searcher.within(query, row.id, k=limit)
+        inside = self._ask(lambda searcher: searcher.within(query, row.id, k=limit))
         peaks = [
             {
                 "moment": replace(hit, video=opaque_id(row.id)).moment, "start": hit.start, "end": hit.end,
@@ -159,17 +171,17 @@ class LibraryTools:
         """What the library holds and which jobs there are; or one job."""
         if job is not None:
             match = self._jobs.queue.get(job) if self._jobs is not None else None
-            if match is None:
+            if match is None or match.library != self._served.name:
                 raise UsageError(f"there is no job {job!r}")
             return _job_json(match)
         videos, _, seconds = self._library.catalog.videos.totals()
-        recent = self._jobs.queue.jobs(limit=10) if self._jobs is not None else []
+        recent = self._jobs.queue.jobs(limit=1000) if self._jobs is not None else []
         return {
             "library": self._served.name, "videos": videos, "seconds": round(seconds, 1),
             "clips": self._searcher.index.live,
             "experts": {name: facts["present"] for name, facts in self._library.experts().items()},
             "failures": len(self._library.failures()),
-            "jobs": [_job_json(row) for _, row in recent if row.library == self._served.name],
+            "jobs": [_job_json(row) for _, row in recent if row.library == self._served.name][:10],
         }  # fmt: skip
 
     def add_job(self, kind: str, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -26,14 +26,14 @@ from reelseek.models.embed import embed_clips, reader_for
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.search.examples import Example, Examples, Footage, Moment, Picture
 
-__all__ = ["Likeness", "compared_alone", "embed_example"]
+__all__ = ["MOST_PIXELS", "PICTURES", "Likeness", "compared_alone", "embed_example"]
 
 _TAKEN_AWAY = -0.5  # what an example of what is not looked for counts, where one of what is counts 1
 _MOST_SECONDS = 1800.0  # of a file that is extracted for one search
 _PICTURE_SECONDS = 60.0
 _NOT_IN_PICTURES = ("motion", "audio", "speech")  # a still says nothing of them
-_PICTURES = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "AVIF")
-_MOST_PIXELS = 8192 * 8192
+PICTURES = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "AVIF")
+MOST_PIXELS = 8192 * 8192
 
 
 @dataclass(frozen=True)
@@ -243,8 +243,8 @@ def _read_picture(path: Path) -> npt.NDArray[np.uint8]:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise DecodeError(f"{path} is no regular file")
         Image.init()
-        with Image.open(path, formats=[name for name in _PICTURES if name in Image.OPEN]) as picture:
-            if picture.width * picture.height > _MOST_PIXELS:
+        with Image.open(path, formats=[name for name in PICTURES if name in Image.OPEN]) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
                 raise DecodeError(f"{path} has {picture.width}x{picture.height} pixels, which is too many")
             upright = ImageOps.exif_transpose(picture).convert("RGB")
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

@@ -1,5 +1,6 @@
 """The application that serves libraries: the interface `/v1`, what tells how the server is, and the page."""
 
+import logging
 import sqlite3
 
 from fastapi import FastAPI
@@ -35,6 +36,8 @@ _ROUTERS = (
     video_jobs.router, libraries.router, collections.router, shared.router, session.router, accounts.router,
 )  # fmt: skip
 
+_log = logging.getLogger("reelseek.web")
+
 
 def create_app(
     service: Service,
@@ -50,7 +53,7 @@ def create_app(
         token: what a request must carry; None where only this machine's own name is asked for.
         host: the name that the server is started with.
         services: jobs, accounts and collections; None keeps nothing.
-        opener: see `StateServices.start`.
+        opener: see `StateServices.attach`.
     """
     resources: list[Resource] = [service] if services is None else [services, service]
     app = new_app(resources, token=token, host=host, services=services)
@@ -78,5 +81,6 @@ def _add_readiness(app: FastAPI, service: Service) -> None:
         try:
             await run_in_threadpool(check)
         except (OSError, sqlite3.Error, ReelseekError) as error:
-            raise Problem(503, "not ready", f"a library cannot be read: {error}", retry_seconds=5) from error
+            _log.error("a library cannot be read: %s", error)
+            raise Problem(503, "not ready", "a library cannot be read; the log says why", retry_seconds=5) from error
         return {"status": "ready"}

@@ -22,7 +22,7 @@ from reelseek.web.decoding import DecodeQueue, busy, finished
 from reelseek.web.fetching import FetchedFiles
 from reelseek.web.problems import Problem
 
-__all__ = ["Media", "library_media", "opaque_id"]
+__all__ = ["Media", "library_media", "opaque_id", "without_path"]
 
 _PATIENCE_SECONDS = 2.0  # a copy that is ready this soon is sent at once
 _RETRY_SECONDS = 2
@@ -194,10 +194,12 @@ def _local_file(video: Video) -> Path:
 
 def _nameless(error: MediaError, video: Video) -> MediaError:
     """The same error without the path: where files lie on this machine is nobody's business on a page."""
-    text = str(error)
-    for name in (repr(str(video.path)), str(video.path)):
-        text = text.replace(name, video.id)
-    return type(error)(text)
+    return type(error)(without_path(str(error), video.path, video.id))
+
+
+def without_path(text: str, path: object, name: str) -> str:
+    """A message with a name in the place of a path, however the message writes it."""
+    return text.replace(repr(str(path)), name).replace(str(path), name)
 
 
 def library_media(library: Library | None, *, copies_gb: float = DEFAULT_COPIES_GB) -> Media:

@@ -19,6 +19,7 @@ from starlette.concurrency import run_in_threadpool
 
 from reelseek.errors import MediaError
 from reelseek.media.container import probe
+from reelseek.search.likeness import MOST_PIXELS, PICTURES
 from reelseek.web.problems import Problem
 
 __all__ = ["MOST_UPLOAD_BYTES", "StoredUpload", "Uploads", "check_file"]
@@ -27,7 +28,6 @@ MOST_UPLOAD_BYTES = 256 * 2**20
 _MOST_IMAGE_BYTES = 32 * 2**20
 _MOST_BYTES = 2 * 2**30  # of all uploads
 _MOST_UPLOADS = 200
-_MOST_PIXELS = 100_000_000
 _SECONDS = 3600.0
 Kind = Literal["image", "video"]
 
@@ -64,8 +64,10 @@ def check_file(task: tuple[Path, Kind]) -> float | None:
             raise MediaError("the video lasts 0 s; send one that lasts longer")
         return seconds
     try:
-        with Image.open(io.BytesIO(path.read_bytes())) as picture:
-            if picture.width * picture.height > _MOST_PIXELS:
+        Image.init()
+        formats = [name for name in PICTURES if name in Image.OPEN]  # others run programs on what they are sent
+        with Image.open(io.BytesIO(path.read_bytes()), formats=formats) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
                 raise MediaError(f"the picture has {picture.width} x {picture.height} pixels; send a smaller one")
             picture.load()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

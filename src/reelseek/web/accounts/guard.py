@@ -17,8 +17,8 @@ from reelseek.web.service import Caller
 __all__ = ["Guard", "is_public", "is_shared", "note", "route_path", "without_secret"]
 
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-_PROTECTED = ("/v1/", "/api/", "/metrics")
-_UNSCOPED = ("/api/", "/metrics")
+_PROTECTED = ("/v1/", "/metrics")
+_UNSCOPED = ("/metrics",)
 _PUBLIC = re.compile(r"/v1/session|/v1/shared/[^/]+(/.*)?")
 _READING_POSTS = re.compile(r"/v1/search|/v1/uploads|/v1/videos/[^/]+/steps")
 _IDENTITY, _FACTS = "reelseek.identity", "reelseek.audit"
@@ -76,6 +76,8 @@ class Guard:
         path = route_path(request)
         if self._audit is None or request.method in _SAFE_METHODS or _READING_POSTS.fullmatch(path):
             return None
+        if is_shared(request) or not path.startswith("/v1/"):
+            return None  # nothing is written there, and who fills the log with it may be anybody
         identity: Identity | None = request.scope.get(_IDENTITY)
         who = identity.caller.name if identity is not None else "" if self.identities is not None else "local"
         action = f"{request.method} {without_secret(path)}"

@@ -4,6 +4,7 @@ Passwords are hashed by argon2id with the parameters of argon2-cffi. Tokens and 
 SHA-256 is kept: nothing slower is needed for what cannot be guessed.
 """
 
+import contextlib
 import hashlib
 import json
 import re
@@ -18,7 +19,7 @@ from typing import get_args
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from reelseek.errors import UsageError
+from reelseek.errors import LibraryError, UsageError
 from reelseek.web.service import SCOPES, Caller, Scope
 from reelseek.web.state import Database, now
 
@@ -299,7 +300,8 @@ class Accounts:
 
     def _note_use(self, table: str, column: str, key: bytes, used: float | None) -> None:
         if used is None or now() - used > _USED_SECONDS:
-            with self._database.transaction() as connection:
+            # Where the disk is full, people can still look; when they did is not worth shutting them out.
+            with contextlib.suppress(LibraryError), self._database.transaction() as connection:
                 connection.execute(f"UPDATE {table} SET used = ? WHERE {column} = ?", (now(), key))
 
 

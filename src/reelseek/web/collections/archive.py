@@ -18,6 +18,7 @@ from reelseek.media.cut import Cut, CutTask, cut
 from reelseek.media.guard import stream
 from reelseek.web.collections.rows import ExportRow, one_line, safe_file_name
 from reelseek.web.collections.tables import to_csv
+from reelseek.web.media import without_path
 
 __all__ = ["Archive", "check_archive"]
 
@@ -85,6 +86,7 @@ class Archive:
         self._rows, self._exact, self._scratch = rows, exact, scratch
         self._chunks: queue.Queue[bytes | None] = queue.Queue(maxsize=4)
         self._closed = threading.Event()
+        self._error: Exception | None = None
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The bytes of the archive."""
@@ -92,6 +94,8 @@ class Archive:
         try:
             while (chunk := await run_in_threadpool(self._chunks.get)) is not None:
                 yield chunk
+            if self._error is not None:  # the connection breaks, so that nobody takes the part for the whole
+                raise self._error
         finally:
             self._closed.set()
 
@@ -107,6 +111,8 @@ class Archive:
             pipe.flush_chunk()
         except BrokenPipeError:
             pass
+        except Exception as error:
+            self._error = error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             while not self._closed.is_set():
@@ -127,7 +133,7 @@ class Archive:
         with contextlib.closing(results):
             for task, outcome in results:
                 if not isinstance(outcome, Cut):
-                    yield f"{task.target.name}: {one_line(str(outcome)).replace(str(task.source), 'its file')}"
+                    yield f"{task.target.name}: {one_line(without_path(str(outcome), task.source, 'its file'))}"
                     continue
                 archive.write(outcome.path, outcome.path.name)
                 outcome.path.unlink()

@@ -10,6 +10,7 @@ from pathlib import Path
 from reelseek.errors import UsageError
 from reelseek.media.cut import CutTask, cut
 from reelseek.media.guard import guarded
+from reelseek.web.decoding import busy
 
 __all__ = ["CutStore"]
 
@@ -35,29 +36,31 @@ class CutStore:
         """The cut of a moment, once it is made; asked for again while it is being made, it is the same one.
 
         Raises:
-            UsageError: it is too long, or too many are waited for.
+            UsageError: it is too long.
+            Problem: too many are waited for.
         """
         if end - start > _LONGEST_SECONDS:
             raise UsageError(
                 f"a link plays at most {_LONGEST_SECONDS:.0f} s of a video, and this lasts {end - start:.0f} s"
             )
         key = hashlib.sha256(f"{content} {start:.3f} {end:.3f}".encode()).hexdigest()[:32]
+        path = self._folder / f"{key}.mp4"
         with self._lock:
             future = self._futures.get(key)
-            if future is None:
+            if future is None and path.is_file():  # it waits for none that is being made
+                os.utime(path)
+                future = Future()
+                future.set_result(path)
+            elif future is None:
                 if len(self._futures) >= _MOST_WAITING:
-                    raise UsageError("too many cuts are being made at the moment; ask again in a minute")
-                future = self._threads.submit(self._make, key, source, start, end)
+                    raise busy("too many moments are being cut", 60)
+                future = self._threads.submit(self._make, path, source, start, end)
                 self._futures[key] = future
                 future.add_done_callback(lambda _: self._futures.pop(key, None))
         return future
 
-    def _make(self, key: str, source: Path, start: float, end: float) -> Path:
-        path = self._folder / f"{key}.mp4"
-        if path.is_file():
-            os.utime(path)
-            return path
-        partial = self._folder / f".{key}-{os.getpid()}"
+    def _make(self, path: Path, source: Path, start: float, end: float) -> Path:
+        partial = self._folder / f".{path.stem}-{os.getpid()}"
         try:
             finished = guarded(
                 cut,

@@ -14,11 +14,10 @@ from typing import Any, Literal
 
 from reelseek.web.state import Database, now
 
-__all__ = ["KINDS", "WRITING", "Event", "Job", "JobQueue", "JobState", "Kind"]
+__all__ = ["WRITING", "Event", "Job", "JobQueue", "JobState", "Kind"]
 
 Kind = Literal["add", "remove", "index", "scan", "caption", "train", "evaluate"]
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-KINDS: tuple[Kind, ...] = ("add", "remove", "index", "scan", "caption", "train", "evaluate")
 WRITING = frozenset(("add", "remove", "index", "caption"))
 """Kinds of which one at a time runs on a library."""
 

@@ -66,7 +66,7 @@ class Jobs:
                 open_begun(folder, name)
         if self._runner is not None:
             self._runner.start()
-            self._watch.start(lambda: [folder for folder in self._libraries if (folder / "library.db").is_file()])
+            self._watch.start(lambda: [folder for folder in list(self._libraries) if (folder / "library.db").is_file()])
 
     def begun(self) -> dict[str, Path]:
         """Folders of the libraries that were begun by the server, by name."""
@@ -116,7 +116,14 @@ class Jobs:
         return self._runner.cancel(identifier) if self._runner is not None else self.queue.cancel(identifier)
 
     def retry(self, identifier: str) -> Job | None:
-        """Let a job that is over and did not succeed run again; None where it is not such a job."""
+        """Let a job that is over and did not succeed run again; None where it is not such a job.
+
+        Raises:
+            UsageError: another job trains a model of the same name.
+        """
+        before = self.queue.get(identifier)
+        if before is not None and before.kind == "train":
+            self._check_name(before.arguments["name"])
         job = self.queue.retry(identifier)
         self._wake()
         return job

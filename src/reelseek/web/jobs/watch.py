@@ -7,6 +7,7 @@ whether a file still grows is seen in no other way.
 import json
 import logging
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reelseek.errors import LibraryError, ReelseekError
+from reelseek.errors import LibraryError
 from reelseek.library import Library
 from reelseek.library.files import write_whole
 from reelseek.library.folders import walk_folder
@@ -139,11 +140,11 @@ class FolderWatch:
     def _run(self, libraries: Callable[[], Sequence[Path]]) -> None:
         while not self._closing:
             began = self._clock()
-            for library in libraries():
-                try:
+            try:
+                for library in libraries():
                     self.look(library)
-                except (ReelseekError, OSError) as error:
-                    _log.error("watched folders of %s: %s", library, error)
+            except Exception as error:  # the thread goes on, so that one bad look does not end all later ones
+                _log.error("watched folders: %s: %s", type(error).__name__, error)
             self._wake.wait(max(self._seconds, _SCANS_PER_PAUSE * (self._clock() - began)))
             self._wake.clear()
 
@@ -157,7 +158,7 @@ class FolderWatch:
                     problem = f"{outside} files are links out of the folder and are not added"
                 if settled and not self._submit(library, watched.folder, settled):
                     waiting += len(settled)
-            except (LibraryError, OSError) as error:
+            except (LibraryError, OSError, sqlite3.Error) as error:
                 problem = str(error)
             row = WatchedFolder(watched.folder, watched.since, watched.by, problem, waiting, now())
             self._looks[library, watched.folder] = row

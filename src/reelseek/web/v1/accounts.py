@@ -139,8 +139,7 @@ async def change_account(
     request: Request, name: NameInPath, body: AccountChange, identities: AccountsOf, caller: Admin
 ) -> AnyJSON:
     """Change an account's password or rights."""
-    changed = {key for key, value in body.model_dump().items() if value not in (None, False)}
-    note(request, account=name, changed=sorted(changed))
+    note(request, account=name, changed=sorted(body.model_fields_set))
     await run_in_threadpool(_require, identities, name)
     account = await run_in_threadpool(lambda: identities.accounts.change(name, **body.model_dump()))
     return AnyJSON(_account_json(account))

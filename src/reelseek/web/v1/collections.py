@@ -1,5 +1,6 @@
 """`/v1/collections`: moments that are kept, with notes and tags, shared by a link and exported as files."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -158,14 +159,25 @@ async def change_collection(
     """Change a collection's name, note, tags or order."""
 
     def change() -> dict[str, Any]:
-        row = _visible(collections, id, caller)
-        served = service.library(row.library, caller)
-        order = [parse_moment(served, text) for text in body.order] if body.order is not None else None
+        _visible(collections, id, caller)
+        order = None if body.order is None else _ordered(collections.moments(id), body.order)
         collections.change(id, name=body.name, note=body.note, tags=body.tags, order=order)
         return _whole(request, id, service, collections, caller)
 
     note(request, collection=id)
     return AnyJSON(await run_in_threadpool(change))
+
+
+def _ordered(moments: Sequence[SavedMoment], names: Sequence[str]) -> list[SavedMoment]:
+    """Moments in the order of their names.
+
+    Raises:
+        Problem: the names are not those of all of them.
+    """
+    present = {moment_text(moment): moment for moment in moments}
+    if sorted(names) != sorted(present):
+        raise Problem(422, "not all moments", "`order` has to name every moment of the collection once")
+    return [present[name] for name in names]
 
 
 @router.delete("/{id}", operation_id="remove_collection", status_code=204)

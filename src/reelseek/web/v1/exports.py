@@ -14,6 +14,8 @@ from reelseek.web.collections.rows import ExportRow, export_rows, safe_file_name
 from reelseek.web.collections.store import Collection, SavedMoment
 from reelseek.web.collections.tables import to_csv, to_jsonl, to_srt
 from reelseek.web.collections.timeline import to_edl, to_otio
+from reelseek.web.decoding import busy, finished
+from reelseek.web.media import without_path
 from reelseek.web.problems import Problem
 from reelseek.web.ranges import RangedFile
 from reelseek.web.service import ServedLibrary
@@ -94,11 +96,10 @@ async def cut_file(request: Request, served: ServedLibrary, moment: SavedMoment)
         raise Problem(410, "gone", "the video's file is not at hand; it was moved or deleted since it was added")
     services: StateServices = request.app.state.services
     future = services.cuts.request(content, path, moment.start, moment.end)
-    done, _ = await asyncio.wait({asyncio.wrap_future(future)}, timeout=_PATIENCE_SECONDS)
-    if not done:
-        raise Problem(503, "being prepared", "the moment is being cut out of its video", retry_seconds=5)
+    if not await finished(future, request, _PATIENCE_SECONDS):
+        raise busy("the moment is being cut out of its video", 5)
     try:
-        cut = await done.pop()
+        cut = future.result()
     except Exception as error:
-        raise Problem(422, "no cut", str(error).replace(str(path), "the video")) from error
+        raise Problem(422, "no cut", without_path(str(error), path, "the video")) from error
     return await run_in_threadpool(RangedFile, cut, media_type="video/mp4")

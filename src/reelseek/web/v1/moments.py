@@ -11,8 +11,8 @@ from reelseek.web.service import ServedLibrary
 
 __all__ = ["MOMENT_PATTERN", "moment_text", "parse_moment", "video_name"]
 
-MOMENT_PATTERN = r"^[0-9a-f]{24}@[0-9]{1,7}(\.[0-9]{1,6})?-([0-9]{1,7}(\.[0-9]{1,6})?)?$"
-_MOMENT = re.compile(r"([0-9a-f]{24})@([0-9.]+)-(?:([0-9.]+)|(?:end)?)")
+MOMENT_PATTERN = r"^[0-9a-f]{24}@[0-9]{1,7}(\.[0-9]{1,6})?-([0-9]{1,7}(\.[0-9]{1,6})?|end)?$"
+_MOMENT = re.compile(r"([0-9a-f]{24})@([0-9.]+)-(?:([0-9.]+)|end|)")
 
 
 def parse_moment(served: ServedLibrary, text: str) -> SavedMoment:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.requests import ClientDisconnect
 
 from reelseek.errors import MediaError
+from reelseek.web.media import without_path
 from reelseek.web.problems import AnyJSON, Problem
 from reelseek.web.service import Reader, ServiceOf
 from reelseek.web.uploads import Kind, check_file
@@ -35,7 +36,7 @@ async def upload(request: Request, service: ServiceOf, caller: Reader) -> AnyJSO
         )
     except MediaError as error:
         path.unlink(missing_ok=True)
-        message = str(error).replace(repr(str(path)), "the file").replace(str(path), "the file")
+        message = without_path(str(error), path, "the file")
         raise Problem(422, "the file cannot be read", message) from error
     except BaseException:
         path.unlink(missing_ok=True)
