@@ -96,6 +96,8 @@ def test_an_address_of_the_page_is_no_way_in(hostile: str, visit) -> None:
                   "#/__proto__", "#/constructor", "#/search?q=%E0%A4%A&weight=__proto__:1"):  # fmt: skip
         page.locator("main section").first.wait_for()
         _unharmed(page)
+        page.goto("about:blank")  # so that the next is opened, and not only gone to
         page.goto(f"{hostile}/{hash_}")
+        page.wait_for_load_state("networkidle")
     page.locator("main section").first.wait_for()
     _unharmed(page)

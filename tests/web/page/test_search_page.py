@@ -191,13 +191,13 @@ def test_dark_and_light_can_be_switched_and_stay(films: str, visit) -> None:
         (["object"], "What do you want to see?"),
         (["object", "ocr"], "What do you want to see or read?"),
         (["object", "speech", "ocr"], "What do you want to see, hear or read?"),
-        ([], "What are you looking for?"),
     ],
 )
 def test_the_box_promises_what_the_experts_perceive(films: str, visit, modalities: list[str], promise: str) -> None:
     models = {"data": [{"library": "x", "modalities": {name: name for name in modalities}}]}
     page = visit(films, before=lambda page: page.route("**/v1/models", lambda route: route.fulfill(json=models)))
     page.locator(f'#query[placeholder="{promise}"]').wait_for()
+    page.unroute_all(behavior="wait")
 
 
 def test_a_picture_is_searched_by_and_its_search_narrowed(films: str, visit, tmp_path: Path) -> None:

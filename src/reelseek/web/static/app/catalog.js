@@ -14,9 +14,14 @@ export async function libraries() {
   return all.catch((error) => { all = null; throw error; });
 }
 
+/** Those that can be searched; one that was only begun holds nothing yet. @returns {Promise<Library[]>} */
+export async function searched() {
+  return (await libraries()).filter((row) => row.state !== "begun");
+}
+
 /** The library to show where the address names none: "" where there is one only, else the one shown last. */
 export async function usualLibrary() {
-  const names = (await libraries()).map(({ name }) => name), last = localStorage.getItem("library") || "";
+  const names = (await searched()).map(({ name }) => name), last = localStorage.getItem("library") || "";
   return names.length < 2 ? "" : names.includes(last) ? last : names[0];
 }
 

@@ -63,7 +63,7 @@ class CollectionsPage {
     const label = `${split(row.name)[1]} ${clock(row.start)}`, library = this._collection.library;
     const note = h("input", { type: "text", value: row.note, placeholder: "Note", maxlength: "4000", readonly: !this._writes, "aria-label": `Note on ${label}`, onchange: () => this._put(row, { note: note.value }) });
     const tags = h("input", { type: "text", value: row.tags.join(", "), placeholder: "Tags, with commas between", maxlength: "500", readonly: !this._writes, "aria-label": `Tags of ${label}`, onchange: () => this._put(row, { tags: [...new Set(tags.value.split(",").map((/** @type {string} */ tag) => tag.trim()).filter(Boolean))] }) });
-    return momentCard(row, { href: write("video", row.video, { library, t: row.start.toFixed(1) }) }, note, tags, this._writes && iconButton("close", "Take out", () => keeping.remove(this._collection.id, row.moment).then((collection) => this._draw(collection), (error) => toast(error.message))));
+    return momentCard(row, row.thumbnail ? { href: write("video", row.video, { library, t: row.start.toFixed(1) }) } : {}, note, tags, this._writes && iconButton("close", "Take out", () => keeping.remove(this._collection.id, row.moment).then((collection) => this._draw(collection), (error) => toast(error.message))));
   }
 
   /** @param {any} row @param {any} changed */

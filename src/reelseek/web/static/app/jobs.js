@@ -54,6 +54,7 @@ class JobsPage {
     this._open = id || this._open;
     this._writes = await may("write", "POST", "/v1/jobs/{id}/cancel");
     await this._load();
+    if (!this.root.isConnected) return; // one has gone on meanwhile
     clearInterval(this._timer);
     this._timer = window.setInterval(() => this._load().catch((error) => { this._status.textContent = error.message; }), AGAIN_MS);
   }
@@ -74,20 +75,26 @@ class JobsPage {
   }
 
   async _loadMore() {
-    const { data, next_token: token } = await get("/v1/jobs", { page_token: this._token });
-    this._jobs = [...this._jobs, ...data];
-    this._token = token;
-    this._draw();
+    this._more.disabled = true;
+    try {
+      const { data, next_token: token } = await get("/v1/jobs", { page_token: this._token });
+      this._jobs = [...this._jobs, ...data];
+      this._token = token;
+      this._draw();
+    } catch (error) { this._status.textContent = /** @type {Error} */ (error).message; }
+    this._more.disabled = false;
   }
 
   _draw() {
+    if (!this.root.isConnected) return;
     const focused = /** @type {HTMLElement|null} */ (document.activeElement?.closest?.("[data-job]"));
     const place = focused ? [...focused.querySelectorAll("button, summary")].indexOf(/** @type {any} */ (document.activeElement)) : -1;
     this._status.textContent = this._jobs.length ? "" : "Nothing was asked for yet. Adding a folder of videos in the library is a job.";
     this._more.hidden = !this._token;
     fill(this._list, ...this._jobs.map((job) => this._row(job)));
     if (focused && place >= 0) this._list.querySelector(`[data-job="${CSS.escape(focused.dataset.job || "")}"]`)?.querySelectorAll("button, summary")[place]?.focus();
-    for (const job of this._jobs) if (!isOver(job) || job.id === this._open) this._follow(job);
+    // A feed takes one of the six connections that a browser has; jobs that wait are looked at by asking again.
+    for (const job of this._jobs) if (job.state === "running" || job.id === this._open) this._follow(job);
   }
 
   /** @param {any} job */

@@ -1,5 +1,5 @@
 // A library: what is in it, what failed and why, what each expert cost, and the folders that feed it.
-import { get, offers, request } from "./api.js";
+import { get, request } from "./api.js";
 import { forgetLibraries, libraries, library } from "./catalog.js";
 import { fill, h, iconButton, toast } from "./dom.js";
 import { followJob, isOver } from "./job_feed.js";
@@ -31,6 +31,7 @@ class LibraryPage {
   /** @param {import("./route.js").Route} route */
   async show({ parameters }) {
     this._name = parameters.get("library") || "";
+    forgetLibraries(); // a job may have ended while something else was shown
     await this._load();
     await this._videos.show(this._name, parameters.get("find") || "");
     await this._followRunning();
@@ -47,7 +48,7 @@ class LibraryPage {
     this._detail = detail;
     this.title = detail.name;
     const others = listed.filter(({ name }) => name !== detail.name).map(({ name }) => h("a", { class: "quiet", href: write("library", "", { library: name }) }, name));
-    fill(this._head, h("h1", {}, detail.name), ...others, ...(await reportLinks()));
+    fill(this._head, h("h1", {}, detail.name), ...others);
     const numbers = [["Videos", detail.videos], ["Length", spell(detail.seconds)], ["Clips", detail.clips], ["Captions", detail.captions], ["Failures", detail.failures], ["Space", size(Object.values(detail.bytes).reduce((sum, bytes) => sum + bytes, 0))]];
     fill(this._numbers, ...numbers.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, typeof value === "number" ? value.toLocaleString("en") : value))));
     this._drawExperts(detail.experts || []);
@@ -116,6 +117,7 @@ class LibraryPage {
   async _followRunning() {
     if (!(await may("write", "GET", "/v1/jobs")) || !this._detail) return;
     const { data } = await get("/v1/jobs", { library: this._detail.name }), job = data.filter((/** @type {any} */ row) => !isOver(row)).pop();
+    if (!this.root.isConnected) return; // one has gone on meanwhile
     this._stop?.();
     this._stop = null;
     if (!job) { fill(this._running); return; }
@@ -132,13 +134,6 @@ class LibraryPage {
     await this._videos.show(this._name, this._videos.find);
     await this._followRunning();
   }
-}
-
-/** Pages of this server that stand beside the application, where it has them. */
-async function reportLinks() {
-  const links = [["/review/", "review", "Overlap review"], ["/v1/reports", "report", "Evaluation reports"]];
-  const offered = await Promise.all(links.map(([path]) => offers("GET", path)));
-  return links.filter((_, place) => offered[place]).map(([path, , words]) => h("a", { class: "quiet", href: path.slice(1) }, words));
 }
 
 export const create = () => new LibraryPage();

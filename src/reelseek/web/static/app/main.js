@@ -1,7 +1,7 @@
 // The application: its places, what is on the keyboard everywhere, and who is using it.
 import { offers, Unreachable } from "./api.js";
 import { Box } from "./box.js";
-import { libraries, usualLibrary } from "./catalog.js";
+import { searched, usualLibrary } from "./catalog.js";
 import { closeDialog, dialogOpen } from "./dialog.js";
 import { by, fill, h, icon, iconButton } from "./dom.js";
 import { showHelp, shortcutsOn } from "./help.js";
@@ -46,17 +46,18 @@ async function page(view) {
 
 async function route() {
   const mine = ++turn, place = read(), view = pages.has(place.view) || MODULES.has(place.view) ? place.view : "search";
-  const next = await page(view);
-  if (mine !== turn || !(await libraryNamed(place, view)) || mine !== turn) return;
-  if (next !== shown) {
-    shown?.hide?.();
-    fill(by("main"), next.root);
-    if (shown) { scrollTo({ top: 0 }); by("main").focus({ preventScroll: true }); }
-    shown = next;
-  }
-  if (view !== "search") document.title = `${next.title || view} · Reelseek`;
-  drawPlaces(view);
+  by("main").querySelector(":scope > .trouble")?.remove();
   try {
+    const next = await page(view);
+    if (mine !== turn || !(await libraryNamed(place, view)) || mine !== turn) return;
+    if (next !== shown) {
+      shown?.hide?.();
+      fill(by("main"), next.root);
+      if (shown) { scrollTo({ top: 0 }); by("main").focus({ preventScroll: true }); }
+      shown = next;
+    }
+    if (view !== "search") document.title = `${next.title || view} · Reelseek`;
+    drawPlaces(view);
     await next.show(place);
   } catch (error) {
     if (mine === turn) showTrouble(/** @type {Error} */ (error), route);
@@ -78,9 +79,10 @@ async function libraryNamed(place, view) {
     }
   }
   if (named) localStorage.setItem("library", named);
-  search.useLibrary(named || (await usualLibrary().catch(() => "")));
+  const current = named || (await usualLibrary().catch(() => ""));
+  search.useLibrary(current);
+  await keeping.use(current).catch(() => {});
   if (LIBRARY_VIEWS.includes(view)) {
-    await keeping.use(named).catch(() => {});
     const select = by("corner").querySelector("select");
     if (select) select.value = named;
   }
@@ -96,6 +98,7 @@ function drawPlaces(view) {
 
 /** @param {Error} error @param {() => void} retry */
 function showTrouble(error, retry) {
+  if (by("sign-in")) return; // it says what is missing
   const words = error instanceof Unreachable ? "The server does not answer. It may have been stopped, or the network is down." : error.message;
   const box = h("div", { class: "trouble", role: "alert" }, h("p", {}, words), iconButton("retry", "Try again", () => { box.remove(); retry(); }));
   by("main").querySelector(":scope > .trouble")?.remove();
@@ -123,7 +126,7 @@ function key(event) {
 }
 
 async function drawCorner() {
-  const listed = await libraries().catch(() => []);
+  const listed = await searched().catch(() => []);
   const current = read().parameters.get("library") || listed[0]?.name;
   const select = listed.length > 1 && h("select", { "aria-label": "Library", onchange: (/** @type {any} */ event) => go(write(read().view === "library" ? "library" : "search", "", { library: event.target.value })) }, ...listed.map(({ name }) => h("option", { value: name, selected: name === current }, name)));
   fill(by("corner"), select, iconButton("theme", "Dark or light (t)", switchTheme, { bare: true }), iconButton("help", "Help (?)", () => showHelp(offered), { bare: true }), account());

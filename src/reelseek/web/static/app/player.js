@@ -51,8 +51,8 @@ export class Player {
     this._start = start;
     this._autoplay = autoplay;
     if (play && play === this._source && this.video.readyState > 0) { this.seek(start); if (autoplay) this.play(); return; }
-    const mine = ++this._loads, waiting = () => mine === this._loads && this.root.isConnected;
     this.stop();
+    const mine = this._loads, waiting = () => mine === this._loads && this.root.isConnected;
     this.scrubber.setTime(start);
     this._time.textContent = clock(start);
     if (poster) this.video.poster = address(poster);
@@ -78,8 +78,9 @@ export class Player {
     if (this._autoplay) this.play();
   }
 
-  /** Stop and let the file go. */
+  /** Stop and let the file go; one that is still being opened does not begin to play later. */
   stop() {
+    this._loads += 1;
     this._source = "";
     this.video.pause();
     this.video.removeAttribute("src");

@@ -10,8 +10,9 @@ import { keeping } from "./keeping.js";
 import { promise } from "./modalities.js";
 import { filterPanel, Panels, thenPanel, weightPanel } from "./panels.js";
 import { blank, fromAddress, isBlank, toAddress } from "./question.js";
-import { resultsOf } from "./results.js";
-import { go, write } from "./route.js";
+import { forgetResults, resultsOf } from "./results.js";
+import { go, read, write } from "./route.js";
+import { may } from "./session.js";
 import { showStart } from "./start.js";
 import { Viewer } from "./viewer.js";
 import { count } from "./words.js";
@@ -30,6 +31,7 @@ export class SearchView {
     this._question = blank();
     /** @type {string|null} */
     this._key = null; // the question that is shown
+    this._showing = 0; // counts what was asked to be shown, so that the last of it wins
     /** @type {string|null} */
     this._library = null;
     this._results = resultsOf(this._question);
@@ -66,7 +68,11 @@ export class SearchView {
 
   /** Search for something else. @param {Question} question */
   ask(question) {
-    go(write("search", "", toAddress(question)));
+    const hash = write("search", "", toAddress(question));
+    if (hash !== location.hash) { go(hash); return; }
+    forgetResults(); // asked again: of the library as it is now
+    this._key = null;
+    this.show(read());
   }
 
   /** What was typed: its filters become chips. @param {string} text */
@@ -126,7 +132,7 @@ export class SearchView {
     const perceived = await modalities(name).catch(() => []);
     this._modalities = [...perceived, "name", ...(detail?.captions ? ["captions"] : [])];
     this._box.placeholder = promise(perceived);
-    if (this._panels.open) this._panels.draw();
+    if (this._panels.open && !this._panels.root.querySelector("input[type=text]:focus, input[type=number]:focus")) this._panels.draw(); // what is being typed stays
   }
 
   async _showStart() {
@@ -135,7 +141,7 @@ export class SearchView {
     const key = this._key;
     await showStart(this._start, this._question.library, {
       search: (query) => this.ask({ ...this._question, words: query }), open: (video) => go(write("video", video.id, this._question.library ? { library: this._question.library } : {})),
-      add: () => go(write("library")), current: () => this._key === key && isBlank(this._question),
+      add: (await may("write", "POST", "/v1/jobs")) ? () => go(write("library")) : undefined, current: () => this._key === key && isBlank(this._question),
     }).catch((error) => this._showTrouble(error, () => this._showStart()));
   }
 
@@ -205,12 +211,13 @@ export class SearchView {
 
   /** @param {string} id of a moment; "" shows none */
   async _showMoment(id) {
+    const mine = ++this._showing;
     const before = this._viewer.hit && this._viewer.open ? this._places.get(this._viewer.hit.moment) : undefined;
     if (!id) { if (this._viewer.open) this._viewer.close(); }
     else {
       if (this._results.loading) await this._results.more();
       const hit = this._results.hits.find((one) => one.moment === id) || (await this._unlisted(id));
-      if (!hit) return;
+      if (!hit || mine !== this._showing) return; // one has gone on meanwhile
       const opening = !this._viewer.open;
       this._viewer.show(hit, this._question, Boolean(keeping.find(hit.moment)));
       if (opening && NARROW.matches) this._viewer.focus();

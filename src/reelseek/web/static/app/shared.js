@@ -33,7 +33,8 @@ class SharedPage {
   _play(row) {
     this._stage.hidden = false;
     this._title.textContent = `${row.name} ${clock(row.start)}–${clock(row.end)}`;
-    this._player.scrubber.clear();
+    if (row.play !== this._playing) this._player.scrubber.clear();
+    this._playing = row.play;
     this._player.open(row.play, 0, { poster: row.thumbnail || "" }); // the moment alone is in the file
     this._stage.scrollIntoView({ block: "nearest" });
   }

@@ -161,11 +161,14 @@ class VideoPage {
   /** @param {string} words */
   async _find(words) {
     const { scrubber } = this.player, id = this._id;
-    if (!words) { fill(this._peaks); scrubber.setCurve([], []); return; }
+    const cuts = (this._video.shots || []).slice(1).map((/** @type {number[]} */ shot) => shot[0]);
+    scrubber.setCurve([], []);
+    scrubber.setMarks([], null, cuts);
+    if (!words) { fill(this._peaks); return; }
     const inside = await get(`/v1/videos/${id}/curve`, { q: words, library: this._library }).catch((error) => { fill(this._peaks, error.message); return null; });
     if (!inside || id !== this._id || words !== this._input.value.trim()) return;
     scrubber.setCurve(inside.spans, inside.values);
-    scrubber.setMarks(inside.peaks, null, (this._video.shots || []).slice(1).map((/** @type {number[]} */ shot) => shot[0]));
+    scrubber.setMarks(inside.peaks, null, cuts);
     fill(this._peaks, "Nearest:", ...inside.peaks.map((/** @type {any} */ peak) => h("button", { type: "button", class: "quiet", onclick: () => this._go(peak.start) }, `${clock(peak.start)}–${clock(peak.end)}`)));
   }
 
