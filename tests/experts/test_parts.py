@@ -154,3 +154,17 @@ def test_parts_that_cannot_be_taken_up_are_forgotten(film: Path, tmp_path: Path)
     _same(whole, extract(film, ["motion"], Limits(), parts=Parts(tmp_path)))
     _same(whole, extract(film, ["motion"], Limits(), parts=Parts(tmp_path)))
     assert Parts(tmp_path).load(fingerprint)[0] > 2
+
+
+def test_parts_behind_a_damaged_one_are_forgotten(tmp_path: Path) -> None:
+    parts = Parts(tmp_path)
+    for number in range(4):
+        parts.save("an expert", number + 1, {"rows": np.arange(number, number + 2)})
+    files = sorted(tmp_path.glob("*.npz"))
+    files[1].write_bytes(b"")
+    again = Parts(tmp_path)
+    batches, states = again.load("an expert")
+    assert (batches, len(states)) == (1, 1)
+    assert sorted(tmp_path.glob("*.npz")) == files[:1]
+    again.save("an expert", 2, {"rows": np.arange(5)})
+    assert Parts(tmp_path).load("an expert")[0] == 2

@@ -17,6 +17,7 @@ from tests.search.test_index_segments import (
     _same,
 )
 
+from reelseek.errors import LibraryError
 from reelseek.experts.expert import Track
 from reelseek.library import Library
 from reelseek.models.model import RetrievalModel
@@ -203,6 +204,32 @@ def test_erased_in_the_middle_of_it_an_index_is_whole(
     assert problem_of(opened.segments[0]) is None
     _flip(max(opened.folder.glob("*-values.npy")))
     assert "does not hold what was written" in str(problem_of(opened.segments[0]))
+
+
+@pytest.mark.parametrize("written", [0, 1, 3])
+def test_an_erasure_that_was_stopped_is_finished_by_the_next(
+    talks: Library, model: RetrievalModel, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    index = open_index(talks, model)
+    traces = _bytes_of(index, "video05")
+    assert all(trace in _content(index.folder) for trace in traces)
+    count = 0
+
+    def stop(path: Path, patches: list[Patch]) -> None:
+        nonlocal count
+        if count == written:
+            raise OSError(28, "No space left on device")
+        count += 1
+        write_patches(path, patches)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(erase_module, "write_patches", stop)
+        with pytest.raises(LibraryError, match="No space"):
+            talks.remove(["video05"], erase=lambda ids: erase_videos(talks, ids))
+    talks.remove(["video05"], erase=lambda ids: erase_videos(talks, ids))
+    assert not any(trace in _content(index.folder) for trace in traces)
+    assert verify(talks) == []
+    assert (open_index(talks, model).damaged, open_index(talks, model).live) == ((), 44)
 
 
 def test_an_index_that_is_opened_while_a_video_is_erased_is_not_damaged(

@@ -17,6 +17,7 @@ from tests.search.talks import add_talk, make_talks
 from reelseek.errors import QueryError
 from reelseek.experts.expert import Text, Track
 from reelseek.library import Library
+from reelseek.library.catalog.spelling import in_folder, is_named
 from reelseek.library.filters import FILTER_KEYS, parse_filter, split_filter
 from reelseek.search import Searcher, neighbours
 from reelseek.search.nearest import Call
@@ -257,3 +258,19 @@ def test_replicas_are_asked_with_the_same_bits(library: Library) -> None:
     for text in ("folder:day1", "-folder:day1 before:2030", "name:v03"):
         assert away.search(QUERY, k=7, filter=text) == searcher.search(QUERY, k=7, filter=text)
     assert ("search", 3) in methods
+
+
+def test_brackets_in_names_are_letters() -> None:
+    assert in_folder("a.mp4", b"/films/[2019] rome/a.mp4", "[2019] rome")
+    assert not in_folder("a.mp4", b"/films/2 rome/a.mp4", "[2019] rome")
+    assert is_named("title [hd].mp4", None, "[hd]")
+    assert not is_named("title d.mp4", None, "[hd]")
+    assert is_named("title [hd].mp4", None, "*[hd].mp4")
+
+
+def test_a_filter_does_not_change_the_rank_among_all(library: Library) -> None:
+    searcher = Searcher(library)
+    free = searcher.why_not(f"{QUERY} v020", "v020")  # its name counts, too
+    left_out = searcher.why_not(f"{QUERY} v020 before:2003", "v020")
+    assert (left_out.rank, left_out.similarity) == (free.rank, free.similarity)
+    assert left_out.note

@@ -311,6 +311,13 @@ def test_links_and_tables_that_lead_out_fail_when_they_are_read(films: Path, tmp
         with pytest.raises(UsageError, match=r"link\.mp4"):
             library.add([films], within=[films])
         (films / "link.mp4").unlink()
+        (films.parent / "secret" / "words.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nsecret\n")
+        film = next(path for path in films.rglob("*.mp4"))
+        subtitle = film.with_suffix(".srt")
+        subtitle.symlink_to(films.parent / "secret" / "words.srt")
+        with pytest.raises(UsageError, match=r"\.srt"):
+            library.add([films], within=[films])
+        subtitle.unlink()
         table = films / "table.csv"
         table.write_text(f"video,path\nb,{films.parent / 'secret' / 'b.mp4'}\n")
         with pytest.raises(UsageError, match="outside of the allowed folders"):

@@ -96,6 +96,8 @@ def train(
     model.to(target)
     _encode_texts_once(model, library, splits)
     trainer = Trainer(recipe, model, reader, splits, library=library, out=out)
+    if after is not None:
+        trainer.checkpoints.longer = ""  # what is made of its last epochs would be of others
     if recipe.pseudo is not None:
         labels = _pseudo_labels(recipe, recipe.pseudo, library, reader, splits[0], out, report, target)
         trainer.batch_reader.pseudo_labels = labels

@@ -76,7 +76,7 @@ class BehindProxy:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope = {**scope, "reelseek.trusted_peer": self._trusts(scope)}
+        scope["reelseek.trusted_peer"] = self._trusts(scope)  # in place: who counts requests reads their route from it
         if self._prefix:
             path = scope["path"]
             if path != self._prefix and not path.startswith(f"{self._prefix}/"):
@@ -99,5 +99,5 @@ class BehindProxy:
         host = Headers(scope=scope).get("x-forwarded-host", "").rpartition(",")[2].strip()
         if host:
             headers = [pair for pair in scope["headers"] if pair[0].lower() != b"host"]
-            scope = {**scope, "headers": [*headers, (b"host", host.encode("latin-1"))]}
+            scope["headers"] = [*headers, (b"host", host.encode("latin-1"))]
         await self._app(scope, receive, send)
