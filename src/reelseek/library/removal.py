@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from reelseek.errors import LibraryError, UsageError
+from reelseek.library.caption_sets import erase_caption_features
 from reelseek.library.catalog.tracks import Tracks
 from reelseek.library.files import sync_folder
 from reelseek.library.records import TrackRow, Video
@@ -180,6 +181,8 @@ def _finish(
         elif (storage.path / name).is_dir():
             shutil.rmtree(storage.path / name)
             sync_folder(storage.path)
+    if removal.words:
+        erase_caption_features(storage)
     if (storage.path / "overlap" / "library.db").is_file():  # what an overlap search looked at besides
         with type(storage).open(storage.path / "overlap") as beside, beside.writing():
             copies = {video.id: video for video in beside.catalog.videos.of_contents(contents)}

@@ -10,8 +10,11 @@ import numpy as np
 
 from reelseek.errors import UsageError
 from reelseek.evaluation.protocols import Protocol
+from reelseek.library.caption_features import first_words, join_captions
+from reelseek.library.caption_sets import open_caption_features
 from reelseek.library.records import Caption
 from reelseek.library.source import FeatureSource
+from reelseek.library.storage import Storage
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.model import RetrievalModel
 from reelseek.overlap.clean import read_videos
@@ -22,6 +25,7 @@ __all__ = [
     "Split",
     "Windows",
     "hidden_experts",
+    "read_features",
     "read_split",
     "recipe_splits",
     "split_names",
@@ -65,11 +69,11 @@ class Split:
         if protocol.captions == "first":
             split = split._texts([rows[0] for rows in self.captions_by_clip() if rows])
         elif protocol.captions == "paragraph":
-            split = split._by_video(lambda rows: " ".join(self.texts[row] for row in rows))
+            split = split._by_video(lambda rows: join_captions([self.texts[row] for row in rows]))
         elif protocol.captions == "random":
             split = split._segment_of_each_video()
         if protocol.words is not None:
-            cut = tuple(" ".join(text.split()[: protocol.words]) for text in split.texts)
+            cut = tuple(first_words(text, protocol.words) for text in split.texts)
             split = replace(split, texts=cut)
         if not split.texts:
             raise UsageError(f"{self.name!r} has no caption to ask with under the protocol {protocol.name}")
@@ -185,6 +189,38 @@ def _of_members(library: FeatureSource, name: str | None, members: Sequence[str]
     inside = set(members)
     every = [c for c in library.captions() if c.video in inside]
     return [c for c in every if c.split == name] or [c for c in every if c.split is None] or every
+
+
+def read_features(split: Split, library: FeatureSource, name: str | None) -> tuple[Split, int]:
+    """A split whose captions come as the features that were imported under a name, and how many have none.
+
+    Captions without features are left out.
+
+    Args:
+        name: None leaves captions as they are.
+
+    Raises:
+        UsageError: the library has no caption features of this name, or none of the split's captions.
+    """
+    if name is None:
+        return split, 0
+    if not isinstance(library, Storage):
+        raise UsageError(f"{library.path} is in memory, and its captions are as they were given; leave out @{name}")
+    features = open_caption_features(library.path, name)
+    clips = [split.clips[clip] for clip in split.clip_of_text]
+    encoded = [
+        features.read(Caption(clip.video, text, clip.start_seconds, clip.end_seconds))
+        for text, clip in zip(split.texts, clips, strict=True)
+    ]
+    rows = [row for row, caption in enumerate(encoded) if caption is not None]
+    missing = len(encoded) - len(rows)
+    if not rows:
+        raise UsageError(
+            f"none of the {missing} captions of {split.name!r} has features {name!r}, whose {len(features)} captions "
+            "are of other videos, or in other words; import those of this split: reelseek data import --help"
+        )
+    texts = tuple(caption for caption in encoded if caption is not None)
+    return replace(split, texts=texts, clip_of_text=tuple(split.clip_of_text[row] for row in rows)), missing
 
 
 def _refuse_test(library: FeatureSource, validation: Split) -> None:
@@ -360,8 +396,8 @@ class Windows:
             first, last = (first - 1, last) if before <= after else (first, last + 1)
             begin, end = self._span(order, first, last)
         start = begin + rng.random() * max(0.0, end - begin - self._seconds)
-        words = " ".join(self._split.texts[int(rng.choice(self._texts[index]))] for index in order[first : last + 1])
-        return Clip(center.video, start, start + self._seconds), words
+        words = [self._split.texts[int(rng.choice(self._texts[index]))] for index in order[first : last + 1]]
+        return Clip(center.video, start, start + self._seconds), join_captions(words)
 
     def _span(self, order: Sequence[int], first: int, last: int) -> tuple[float, float]:
         clips = [self._split.clips[index] for index in order[first : last + 1]]

@@ -22,11 +22,12 @@ from reelseek.models.device import device_of, matmul_precision, peak_memory, res
 from reelseek.models.model import Batch, RetrievalModel
 from reelseek.models.once import encode_once
 from reelseek.models.planning import AttentionPlanner
+from reelseek.models.text import named_features
 from reelseek.training.batches import BatchReader
 from reelseek.training.card import training_card, training_record
 from reelseek.training.caveats import pack_videos, training_caveats
 from reelseek.training.checkpoints import Checkpoints, RunState, run_identity
-from reelseek.training.data import Split, hidden_experts, recipe_splits, whole_split
+from reelseek.training.data import Split, hidden_experts, read_features, recipe_splits, whole_split
 from reelseek.training.log import Epoch
 from reelseek.training.measure import Measured, clips_with
 from reelseek.training.optimizer import build_optimizer, set_rate, update_average
@@ -107,7 +108,8 @@ def train(
     trainer.checkpoints.load_best(model)
     parallel.barrier()
     if splits[1].set_aside_from == splits[0].name:  # set aside for validation only; closed forms may use them now
-        model.cpu().refit(*fitting_sample(reader, whole_split(library, recipe.data), recipe.train.seed))
+        learnt = _encoded(recipe, library, whole_split(library, recipe.data))
+        model.cpu().refit(*fitting_sample(reader, learnt, recipe.train.seed))
         model.to(target)
     trainer.finish(library, out)
     parallel.barrier()
@@ -136,12 +138,22 @@ def _encode_texts_once(model: RetrievalModel, library: FeatureSource, splits: tu
 def _open_data(recipe: Recipe, library: FeatureSource) -> tuple[TokenReader, tuple[Split, Split]]:
     """Features, and the clips to learn from and to validate on."""
     reader = TokenReader(library, recipe.data.experts)
-    train_split, validation = recipe_splits(library, recipe.data)
+    train_split, validation = (_encoded(recipe, library, split) for split in recipe_splits(library, recipe.data))
     videos = [clip.video for split in (train_split, validation) for clip in split.clips]
     reader.hidden = hidden_experts(library, videos, recipe.data.groups)
     if recipe.data.validation_needs:
         validation = clips_with(TokenReader(library), validation, recipe.data.validation_needs)
     return reader, (train_split, validation)
+
+
+def _encoded(recipe: Recipe, library: FeatureSource, split: Split) -> Split:
+    """A split with the caption features that the recipe names, if it names some."""
+    name = named_features(recipe.model.get("text", {}).get("encoder"))
+    encoded, missing = read_features(split, library, name)
+    if missing:
+        count = len(encoded.texts) + missing
+        _log.warning("%d of %d captions of %r have no features %r, and are left out", missing, count, split.name, name)
+    return encoded
 
 
 def _pseudo_labels(

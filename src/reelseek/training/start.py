@@ -12,7 +12,7 @@ from reelseek.library.tokens import TokenReader, Tokens
 from reelseek.models import parallel
 from reelseek.models.model import RetrievalModel, load_model
 from reelseek.models.systems import SYSTEMS
-from reelseek.models.text import FEATURES, TextEncoder
+from reelseek.models.text import FEATURES, TextEncoder, named_features
 from reelseek.training.data import Split
 from reelseek.training.recipe import Recipe
 
@@ -37,12 +37,15 @@ def build_model(recipe: Recipe, reader: TokenReader, split: Split) -> RetrievalM
     first = split.texts[0] if split.texts else ""
     if isinstance(first, CaptionFeatures):
         config = settings.get("text", {})
-        if config.get("encoder", FEATURES) != FEATURES:
+        width = first.vectors.shape[1]
+        if config.get("encoder", FEATURES) != FEATURES and named_features(config["encoder"]) is None:
             raise RecipeError(
                 f"the captions of {split.name!r} come as features, which model.text.encoder = {config['encoder']!r} "
                 f"cannot read; leave it out, or set it to {FEATURES!r}"
             )
-        settings["text"] = {"encoder": FEATURES, "dim": first.vectors.shape[1], **config}
+        if config.get("dim", width) != width:
+            raise RecipeError(f"model.text.dim is {config['dim']}, and the captions of {split.name!r} are {width} wide")
+        settings["text"] = {"encoder": FEATURES, "dim": width, **config}
     if recipe.anchor is None:
         return SYSTEMS[name].build(settings)
     experts, inner = settings.pop("experts"), {"system": name, **settings}
