@@ -37,6 +37,7 @@ from reelseek.cli import (
     search,
     segment,
     serve,
+    tag,
     train,
     tune,
 )
@@ -96,6 +97,7 @@ for module in (
 ):
     module.register(app)
 app.add_typer(accounts.app, name="accounts")
+app.add_typer(tag.app, name="tag")
 app.add_typer(features.app, name="features")
 app.add_typer(index.app, name="index")
 app.add_typer(models.app, name="models")

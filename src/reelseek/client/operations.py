@@ -27,15 +27,17 @@ from reelseek.client.schema import (
     ScanJob,
     SearchAnswer,
     SessionJSON,
-    SharedCollection,
     ShareJSON,
+    SharedCollection,
     StepsAnswer,
+    TagList,
     ThenRequest,
     TokenList,
     TrainJob,
     Upload,
     Video,
     VideoList,
+    VideoTags,
     WatchedJSON,
 )
 from reelseek.client.transport import AsyncTransport, Body, Event, Operation, SyncTransport
@@ -52,6 +54,9 @@ OPERATIONS = {
     "get_video": Operation("GET", "/v1/videos/{id}", "json"),
     "remove_video": Operation("DELETE", "/v1/videos/{id}", "json"),
     "get_captions": Operation("GET", "/v1/videos/{id}/captions", "json"),
+    "list_tags": Operation("GET", "/v1/tags", "json"),
+    "add_tags": Operation("POST", "/v1/videos/{id}/tags", "json"),
+    "remove_tags": Operation("DELETE", "/v1/videos/{id}/tags", "json"),
     "get_curve": Operation("GET", "/v1/videos/{id}/curve", "json"),
     "place_steps": Operation("POST", "/v1/videos/{id}/steps", "json"),
     "get_thumbnail": Operation("GET", "/v1/videos/{id}/thumbnail", "bytes"),
@@ -260,6 +265,55 @@ class SyncOperations:
             library: which library; may be left out where there is one
         """
         return self._transport.call(OPERATIONS["get_captions"], {"id": id}, {"library": library}, None)
+
+    def list_tags(self, *, library: str | None = None) -> TagList:
+        """The tags of a library, which `tag:NAME` in a filter selects by.
+
+        Args:
+            library: which library; may be left out where there is one
+        """
+        return self._transport.call(OPERATIONS["list_tags"], {}, {"library": library}, None)
+
+    def add_tags(
+        self,
+        id: str,
+        *,
+        tags: list[str],
+        library: str | None = None,
+        start: float | None = None,
+        end: float | None = None,
+    ) -> VideoTags:
+        """Put tags on a video, or on a moment of it; one that it has already stays.
+
+        Args:
+            id: id of the video, as hits and lists name it
+            library: which library; may be left out where there is one
+        """
+        return self._transport.call(
+            OPERATIONS["add_tags"], {"id": id}, {"library": library}, Body({"tags": tags, "start": start, "end": end})
+        )
+
+    def remove_tags(
+        self,
+        id: str,
+        *,
+        tags: list[str],
+        library: str | None = None,
+        start: float | None = None,
+        end: float | None = None,
+    ) -> VideoTags:
+        """Take tags off a video, or off a moment of it, all or none.
+
+        Args:
+            id: id of the video, as hits and lists name it
+            library: which library; may be left out where there is one
+        """
+        return self._transport.call(
+            OPERATIONS["remove_tags"],
+            {"id": id},
+            {"library": library},
+            Body({"tags": tags, "start": start, "end": end}),
+        )
 
     def get_curve(self, id: str, *, q: str, without: list[str] | None = None, library: str | None = None) -> Curve:
         """How near each second of a video is to a query, and where that peaks.
@@ -830,6 +884,55 @@ class AsyncOperations:
             library: which library; may be left out where there is one
         """
         return await self._transport.call(OPERATIONS["get_captions"], {"id": id}, {"library": library}, None)
+
+    async def list_tags(self, *, library: str | None = None) -> TagList:
+        """The tags of a library, which `tag:NAME` in a filter selects by.
+
+        Args:
+            library: which library; may be left out where there is one
+        """
+        return await self._transport.call(OPERATIONS["list_tags"], {}, {"library": library}, None)
+
+    async def add_tags(
+        self,
+        id: str,
+        *,
+        tags: list[str],
+        library: str | None = None,
+        start: float | None = None,
+        end: float | None = None,
+    ) -> VideoTags:
+        """Put tags on a video, or on a moment of it; one that it has already stays.
+
+        Args:
+            id: id of the video, as hits and lists name it
+            library: which library; may be left out where there is one
+        """
+        return await self._transport.call(
+            OPERATIONS["add_tags"], {"id": id}, {"library": library}, Body({"tags": tags, "start": start, "end": end})
+        )
+
+    async def remove_tags(
+        self,
+        id: str,
+        *,
+        tags: list[str],
+        library: str | None = None,
+        start: float | None = None,
+        end: float | None = None,
+    ) -> VideoTags:
+        """Take tags off a video, or off a moment of it, all or none.
+
+        Args:
+            id: id of the video, as hits and lists name it
+            library: which library; may be left out where there is one
+        """
+        return await self._transport.call(
+            OPERATIONS["remove_tags"],
+            {"id": id},
+            {"library": library},
+            Body({"tags": tags, "start": start, "end": end}),
+        )
 
     async def get_curve(
         self, id: str, *, q: str, without: list[str] | None = None, library: str | None = None

@@ -42,6 +42,7 @@ __all__ = [
     "ModelRow",
     "MomentJSON",
     "MomentNames",
+    "MomentTag",
     "NewAccount",
     "NewCollection",
     "NewLibrary",
@@ -66,6 +67,9 @@ __all__ = [
     "SignIn",
     "StepsAnswer",
     "StepsRequest",
+    "TagCount",
+    "TagList",
+    "TagsRequest",
     "TextRow",
     "ThenRequest",
     "TokenJSON",
@@ -77,6 +81,7 @@ __all__ = [
     "Video",
     "VideoList",
     "VideoRow",
+    "VideoTags",
     "WatchedJSON",
 ]
 
@@ -503,6 +508,16 @@ class MomentNames(TypedDict):
     moments: list[str]
 
 
+class MomentTag(TypedDict):
+    """A tag of a moment."""
+
+    tag: str
+    start: float
+    """seconds"""
+    end: float
+    """seconds"""
+
+
 class NewAccount(TypedDict):
     """An account that is begun."""
 
@@ -531,12 +546,13 @@ class NewLibrary(TypedDict):
 
 
 class NewMoment(TypedDict):
-    """A moment that is kept; of one that is kept already note and tags are replaced."""
+    """A moment that is kept; of one that is kept already the note is replaced."""
 
     moment: str
     """a moment as a hit names it: VIDEO@START-END"""
     note: NotRequired[str]
-    tags: NotRequired[list[str]]
+    tags: NotRequired[list[str] | None]
+    """all tags that the moment has in its library from now on; null leaves them"""
 
 
 class NewMoments(TypedDict):
@@ -758,6 +774,30 @@ class StepsRequest(TypedDict):
     """true: they may happen nowhere"""
 
 
+class TagCount(TypedDict):
+    """A tag of a library."""
+
+    tag: str
+    videos: int
+    """that have it as a whole"""
+    moments: int
+    """of videos that have it"""
+
+
+class TagList(TypedDict):
+    """The tags of a library in order."""
+
+    data: list[TagCount]
+
+
+class TagsRequest(TypedDict):
+    """Tags of a video, or with `start` and `end` of a moment of it."""
+
+    tags: list[str]
+    start: NotRequired[float | None]
+    end: NotRequired[float | None]
+
+
 class TextRow(TypedDict):
     """Words that were said, shown or recognised."""
 
@@ -849,6 +889,8 @@ class Video(TypedDict):
     split: str | None
     failed: int
     """how many of its failures there are"""
+    tags: list[str]
+    """of the whole video"""
     thumbnail: str
     """address of a picture"""
     play: str | None
@@ -868,6 +910,8 @@ class Video(TypedDict):
     shots: list[list[float]]
     """start and end of each shot in seconds"""
     captions: list[CaptionRow]
+    moment_tags: list[MomentTag]
+    """tags of moments of it, in order of time"""
     failures: list[FailureRow]
     strip: str | None
     """address of frames of the video side by side; null where no file is at hand"""
@@ -892,10 +936,19 @@ class VideoRow(TypedDict):
     split: str | None
     failed: int
     """how many of its failures there are"""
+    tags: list[str]
+    """of the whole video"""
     thumbnail: str
     """address of a picture"""
     play: str | None
     """address of the video; null where no file is at hand"""
+
+
+class VideoTags(TypedDict):
+    """The tags of a video and of its moments."""
+
+    tags: list[str]
+    moments: list[MomentTag]
 
 
 class WatchedJSON(TypedDict):
