@@ -37,6 +37,23 @@ export async function library(name = "") {
 export function forgetLibraries() {
   all = models = null;
   details.clear();
+  forgetTags();
+}
+
+/** @type {Map<string, Promise<string[]>>} */
+const tagged = new Map();
+
+/** The tags of a library. @param {string} [name] "" is the only one @returns {Promise<string[]>} */
+export async function tags(name = "") {
+  if (!(await offers("GET", "/v1/tags"))) return [];
+  if (!tagged.has(name)) tagged.set(name, get("/v1/tags", { library: name }).then(({ data }) => data.map((/** @type {any} */ row) => row.tag)).catch((error) => { tagged.delete(name); throw error; }));
+  return /** @type {Promise<string[]>} */ (tagged.get(name));
+}
+
+/** Tags were added or taken off. */
+export function forgetTags() {
+  tagged.clear();
+  window.dispatchEvent(new Event("tags"));
 }
 
 /** @type {Promise<any[]>|null} */
