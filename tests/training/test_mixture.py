@@ -119,10 +119,11 @@ def test_batches_of_several_clips_of_each_video(two: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("setting", [{"clips_per_video": 2}, {"batch_of": "videos"}])
-def test_a_mixture_takes_no_several_clips_of_a_video(setting: dict[str, object]) -> None:
-    given = {"model": SMALL, "data": {"mixture": {"a": 1.0, "b": 1.0}}, "train": setting}
-    with pytest.raises(ValidationError, match=next(iter(setting))):
-        TypeAdapter(Recipe).validate_python(given)
+def test_a_mixture_or_a_count_of_examples_takes_no_several_clips_of_a_video(setting: dict[str, object]) -> None:
+    for data in ({"mixture": {"a": 1.0, "b": 1.0}}, {"examples": 10}):
+        given = {"model": SMALL, "data": data, "train": setting}
+        with pytest.raises(ValidationError, match=next(iter(setting))):
+            TypeAdapter(Recipe).validate_python(given)
 
 
 def _sampler(data: DataRecipe, **settings: object) -> Sampler:
