@@ -182,7 +182,10 @@ def test_a_clean_list_is_a_split_of_its_own_and_ids_of_no_video_are_counted(tmp_
     with Library.open(tmp_path / "lib", create=True) as library:
         report = import_annotations(library, "msrvtt", files[:2])
         notices = [(notice.place, notice.message) for notice in report.problems]
-        assert ("full-clean/train", "1 of 2 ids of the list have no caption and were no videos before: nobody") in notices
+        assert (
+            "full-clean/train",
+            "1 of 2 ids of the list have no caption and were no videos before: nobody",
+        ) in notices
         import_annotations(library, "msrvtt", files[2:])  # both can be trained on, by their names
         members = library.memberships()
         assert members["full/train"] == ["video0", "video1"]
