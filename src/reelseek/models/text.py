@@ -7,6 +7,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from functools import cache, wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -161,6 +162,20 @@ class TextEncoder(nn.Module):
         steps = self._encode(texts)[0] if stored is None else self._from_store(stored)
         self._check(steps.values)
         return steps
+
+    def words_or_none(self, texts: Sequence[str]) -> Steps:
+        """As `words`, but an empty text is a clip in which nothing is said, and has no token."""
+        said = torch.tensor([bool(text) for text in texts], dtype=torch.bool)
+        if bool(said.all()):
+            return self.words(texts)
+        if not bool(said.any()):
+            silent = Mask.on(self._device, torch.zeros(len(texts), 1, dtype=torch.bool))
+            values = torch.zeros(len(texts), 1, self.width, device=self._device)
+            return Steps(values, silent.tensor, values.new_zeros(len(texts), 1, 2), host=silent.host)
+        spoken = self.words([text for text in texts if text])
+        steps = spoken.rows((said.cumsum(0) - 1).clamp(min=0))
+        present = Mask.on(self._device, steps.mask & said[:, None])
+        return replace(steps, present=present.tensor, host=present.host)
 
     @property
     def takes_features(self) -> bool:

@@ -22,6 +22,7 @@ from reelseek.overlap.ids import matching
 from reelseek.training.recipe import DataRecipe, GroupRecipe
 
 __all__ = [
+    "Narrations",
     "Split",
     "Windows",
     "hidden_experts",
@@ -157,19 +158,28 @@ def split_names(library: FeatureSource) -> list[str]:
     return sorted(named | {video.split for video in library.videos() if video.split})
 
 
-def read_split(library: FeatureSource, name: str | None) -> Split:
-    """A split by name; None takes every caption.
+def read_split(library: FeatureSource, name: str | None, *, uncaptioned: bool = False) -> Split:
+    """A split by name; None takes every caption, `val1+val2` several splits as one.
+
+    Args:
+        uncaptioned: it may be one of videos without captions; None then takes every video.
 
     Raises:
         UsageError: no caption is in it; says which splits there are.
     """
+    if name is not None and "+" in name and name not in (names := split_names(library)):
+        parts = name.split("+")
+        if all(part in names for part in parts):
+            return together(library, parts, uncaptioned=uncaptioned)
     of_video = {video.id: video.split for video in library.videos()}
     members = library.memberships().get(name, []) if name is not None else []
     if members:
         captions, of_video = _of_members(library, name, members), dict.fromkeys(members, name)
     else:
         captions = [c for c in library.captions() if name is None or (c.split or of_video.get(c.video)) == name]
-    if not captions:
+    if uncaptioned and name is None:
+        of_video = dict.fromkeys(of_video, None)
+    elif not captions and not (uncaptioned and name in of_video.values()):
         names = ", ".join(split_names(library)) or "none"
         if name is None:
             raise UsageError(f"{library.path} has no captions; add some with: reelseek add ... --captions TABLE")
@@ -179,7 +189,7 @@ def read_split(library: FeatureSource, name: str | None) -> Split:
         clips.setdefault(_clip(caption), len(clips))
     captioned = {clip.video for clip in clips}
     for video, split in sorted(of_video.items()):
-        if name is not None and split == name and video not in captioned:
+        if (name is not None or uncaptioned) and split == name and video not in captioned:
             clips.setdefault(Clip(video), len(clips))
     return Split(name or "all", tuple(clips), tuple(c.text for c in captions), tuple(clips[_clip(c)] for c in captions))
 
@@ -240,13 +250,16 @@ def _clip(caption: Caption) -> Clip:
     return Clip(caption.video, caption.start_seconds, caption.end_seconds)
 
 
-def together(library: FeatureSource, names: Sequence[str]) -> Split:
+def together(library: FeatureSource, names: Sequence[str], *, uncaptioned: bool = False) -> Split:
     """Several splits as one; a clip that two of them hold is there once.
+
+    Args:
+        uncaptioned: see `read_split`.
 
     Raises:
         UsageError: a split is empty.
     """
-    parts = [read_split(library, name) for name in names]
+    parts = [read_split(library, name, uncaptioned=uncaptioned) for name in names]
     clips = list(dict.fromkeys(clip for part in parts for clip in part.clips))
     place = {clip: index for index, clip in enumerate(clips)}
     captions = dict.fromkeys(
@@ -260,7 +273,12 @@ def together(library: FeatureSource, names: Sequence[str]) -> Split:
 
 
 def training_splits(
-    library: FeatureSource, train: str | Sequence[str], validation: str | None, fraction: float
+    library: FeatureSource,
+    train: str | Sequence[str],
+    validation: str | None,
+    fraction: float,
+    *,
+    uncaptioned: bool = False,
 ) -> tuple[Split, Split]:
     """The split to learn from and the one to choose the best epoch on, which share no video.
 
@@ -268,6 +286,7 @@ def training_splits(
 
     Args:
         train: a split, or several that are learnt from together.
+        uncaptioned: learn from clips without captions too.
 
     Raises:
         UsageError: a split is empty, the two share videos, or the validation split is a test split.
@@ -275,9 +294,9 @@ def training_splits(
     names = split_names(library)
     validation = validation or next((name for name in _VALIDATION if name in names), None)
     if not isinstance(train, str):
-        learnt = together(library, train)
+        learnt = together(library, train, uncaptioned=uncaptioned)
     else:
-        learnt = read_split(library, train if names else None)
+        learnt = read_split(library, train if names else None, uncaptioned=uncaptioned)
     if validation is not None:
         validated = read_split(library, validation)
         _refuse_test(library, validated)
@@ -306,16 +325,19 @@ def recipe_splits(library: FeatureSource, recipe: DataRecipe) -> tuple[Split, Sp
         UsageError: as `training_splits`; or the list of what is excluded names none of these videos, or all.
     """
     names: str | list[str] = list(recipe.weights) if recipe.mixture else recipe.train
-    splits = training_splits(library, names, recipe.validation, recipe.validation_fraction)
+    splits = training_splits(
+        library, names, recipe.validation, recipe.validation_fraction, uncaptioned=recipe.uncaptioned
+    )
     return _without_excluded(splits[0], recipe, splits), _without_excluded(splits[1], recipe, splits)
 
 
 def whole_split(library: FeatureSource, recipe: DataRecipe) -> Split:
     """All that a recipe may learn from, what was set aside for choosing too."""
     if recipe.mixture:
-        split = together(library, list(recipe.weights))
+        split = together(library, list(recipe.weights), uncaptioned=recipe.uncaptioned)
     else:
-        split = read_split(library, recipe.train if split_names(library) else None)
+        name = recipe.train if split_names(library) else None
+        split = read_split(library, name, uncaptioned=recipe.uncaptioned)
     return _without_excluded(split, recipe, [split])
 
 
@@ -368,12 +390,15 @@ class Windows:
     """Windows of a length from videos whose captions follow each other, as narrations do.
 
     A caption takes in its nearest neighbours in time until together they span a window; the window is drawn within
-    them, and its text is all of theirs in order. Source: Shvetsova et al. 2022, section 4.1, who draw the window first
-    and leave its text empty where nothing is said; here every window has words.
+    them, and its text is all of theirs in order, so that every window has words. Source: Shvetsova et al. 2022, section
+    4.1, who draw the window first and leave its text empty where nothing is said.
+
+    Args:
+        silent: draw as they do, anywhere between a video's first caption and its last.
     """
 
-    def __init__(self, split: Split, seconds: float) -> None:
-        self._split, self._seconds = split, seconds
+    def __init__(self, split: Split, seconds: float, *, silent: bool = False) -> None:
+        self._split, self._seconds, self._silent = split, seconds, silent
         self._texts = split.captions_by_clip()
         self._of_video: dict[str, list[int]] = {}
         timed = [i for i, clip in enumerate(split.clips) if clip.start_seconds is not None and self._texts[i]]
@@ -385,9 +410,13 @@ class Windows:
     def draw(self, clip: int, rng: np.random.Generator) -> tuple[Clip, str]:
         """A window around a clip, and its words; a clip without times stays as it is."""
         center = self._split.clips[clip]
+        if not self._texts[clip]:
+            return center, ""
         if center.start_seconds is None:
             return center, self._split.texts[int(rng.choice(self._texts[clip]))]
         order = self._of_video[center.video]
+        if self._silent:
+            return self._draw_anywhere(order, rng)
         first = last = order.index(clip)
         begin, end = self._span(order, first, last)
         while end - begin < self._seconds and (first > 0 or last < len(order) - 1):
@@ -399,8 +428,53 @@ class Windows:
         words = [self._split.texts[int(rng.choice(self._texts[index]))] for index in order[first : last + 1]]
         return Clip(center.video, start, start + self._seconds), join_captions(words)
 
+    def _draw_anywhere(self, order: Sequence[int], rng: np.random.Generator) -> tuple[Clip, str]:
+        """A window of a video, and the words of the captions that overlap it; '' where none does."""
+        first, last = self._span(order, 0, len(order) - 1)
+        start = first + rng.random() * max(0.0, last - first - self._seconds)
+        spans = [(index, *self._span([index], 0, 0)) for index in order]
+        spoken = [index for index, begin, end in spans if begin < start + self._seconds and end > start]
+        words = [self._split.texts[int(rng.choice(self._texts[index]))] for index in spoken]
+        window = Clip(self._split.clips[order[0]].video, start, start + self._seconds)
+        return window, join_captions(words) if words else ""
+
     def _span(self, order: Sequence[int], first: int, last: int) -> tuple[float, float]:
         clips = [self._split.clips[index] for index in order[first : last + 1]]
         starts = [clip.start_seconds or 0.0 for clip in clips]
         ends = [clip.start_seconds or 0.0 if clip.end_seconds is None else clip.end_seconds for clip in clips]
         return min(starts), max(ends)
+
+
+class Narrations:
+    """Captions that may be of a clip as well: its others, then those of the nearest clips of its video in time.
+
+    Args:
+        count: how many of them.
+
+    Source: Miech et al. 2020 (MIL-NCE), section 3.1.
+    """
+
+    def __init__(self, split: Split, count: int) -> None:
+        self._split, self._count = split, count
+        self._texts = split.captions_by_clip()
+        self._of_video: dict[str, list[int]] = {}
+        for index, clip in enumerate(split.clips):
+            if self._texts[index]:
+                self._of_video.setdefault(clip.video, []).append(index)
+
+    def near(self, clip: int, caption: str) -> list[str]:
+        """As many candidates as wanted besides the clip's caption; '' where its video has no more."""
+        if not caption:
+            return [""] * self._count
+        others = self._of_video[self._split.clips[clip].video]
+        center = self._center(clip)
+        order = sorted(others, key=lambda index: (abs(self._center(index) - center), index != clip))
+        texts = [self._split.texts[row] for index in order for row in self._texts[index]]
+        if caption in texts:
+            texts.remove(caption)
+        return [*texts, *[""] * self._count][: self._count]
+
+    def _center(self, index: int) -> float:
+        clip = self._split.clips[index]
+        start = clip.start_seconds or 0.0
+        return start if clip.end_seconds is None else (start + clip.end_seconds) / 2
