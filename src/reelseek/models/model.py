@@ -35,6 +35,8 @@ __all__ = [
     "Rows",
     "SystemConfig",
     "all_rows",
+    "embedding_of",
+    "embedding_rows",
     "gather_parts",
     "load_model",
     "similarity",
@@ -103,6 +105,17 @@ def gather_parts(parts: Mapping[str, Rows]) -> dict[str, Rows]:
 def all_rows(values: Tensor) -> Rows:
     """Rows of which none is absent."""
     return values, Mask.on(values.device, torch.ones(len(values), dtype=torch.bool))
+
+
+def embedding_rows(name: str, embedding: Embedding) -> dict[str, Rows]:
+    """An embedding with even weights as parts: its values, and as numbers which of its slots are present."""
+    present = embedding.present.to(embedding.values.dtype)
+    return {name: all_rows(embedding.values), f"{name} present": all_rows(present)}
+
+
+def embedding_of(parts: Mapping[str, Rows], name: str) -> Embedding:
+    """The embedding that `embedding_rows` put among parts."""
+    return Embedding.even(parts[name][0], parts[f"{name} present"][0] > 0.5)
 
 
 @dataclass(frozen=True)
