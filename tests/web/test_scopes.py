@@ -14,6 +14,9 @@ TAKES = {
     "change_collection": "review", "remove_collection": "review", "keep_moments": "review", "drop_moments": "review",
     "share_collection": "review", "unshare_collection": "review", "export_collection": "read",
     "list_accounts": "admin", "add_account": "admin", "change_account": "admin", "remove_account": "admin",
+    "list_reviews": "review", "get_review": "review", "list_pairs": "review", "get_agreement": "review",
+    "next_pairs": "review", "renew_leases": "review", "leave_review": "review", "judge_pairs": "review",
+    "judge_pairs_below": "review", "undo_verdict": "review",
     "add_videos": "write", "remove_video": "write", "add_tags": "write", "remove_tags": "write",
     "list_tokens": "admin", "add_token": "admin", "remove_token": "admin", "read_audit": "admin",
 }  # fmt: skip

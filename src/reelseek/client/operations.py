@@ -8,22 +8,29 @@ from reelseek.client.schema import (
     AccountList,
     AddArguments,
     AddJob,
+    AgreementList,
     AuditPage,
     CaptionJob,
     CaptionList,
     CollectionJSON,
     CollectionList,
+    Counts,
     CreatedToken,
     Curve,
     EvaluateJob,
     IndexJob,
     JobJSON,
     JobList,
+    JudgedBelow,
     LibraryJSON,
     LibraryList,
     ModelList,
     NewMoment,
+    PairList,
+    QueueAnswer,
     RemoveJob,
+    ReviewJSON,
+    ReviewList,
     ScanJob,
     SearchAnswer,
     SessionJSON,
@@ -34,6 +41,7 @@ from reelseek.client.schema import (
     ThenRequest,
     TokenList,
     TrainJob,
+    Undone,
     Upload,
     Video,
     VideoList,
@@ -98,6 +106,16 @@ OPERATIONS = {
     "add_token": Operation("POST", "/v1/tokens", "json"),
     "remove_token": Operation("DELETE", "/v1/tokens/{id}", "nothing"),
     "read_audit": Operation("GET", "/v1/audit", "json"),
+    "list_reviews": Operation("GET", "/v1/reviews", "json"),
+    "get_review": Operation("GET", "/v1/reviews/{id}", "json"),
+    "list_pairs": Operation("GET", "/v1/reviews/{id}/pairs", "json"),
+    "get_agreement": Operation("GET", "/v1/reviews/{id}/agreement", "json"),
+    "next_pairs": Operation("POST", "/v1/reviews/{id}/queue", "json"),
+    "renew_leases": Operation("POST", "/v1/reviews/{id}/leases", "json"),
+    "leave_review": Operation("POST", "/v1/reviews/{id}/leave", "json"),
+    "judge_pairs": Operation("POST", "/v1/reviews/{id}/verdicts", "json"),
+    "judge_pairs_below": Operation("POST", "/v1/reviews/{id}/below", "json"),
+    "undo_verdict": Operation("POST", "/v1/reviews/{id}/undo", "json"),
 }
 
 
@@ -369,6 +387,7 @@ class SyncOperations:
         start: float | None = None,
         end: float | None = None,
         frames: int | None = None,
+        height: int | None = None,
         library: str | None = None,
     ) -> bytes:
         """Frames at even distances from a span of a video, side by side in one picture.
@@ -378,12 +397,13 @@ class SyncOperations:
             start: seconds
             end: null: the video's end
             frames: how many frames stand side by side
+            height: of the picture in pixels
             library: which library; may be left out where there is one
         """
         return self._transport.call(
             OPERATIONS["get_strip"],
             {"id": id},
-            {"start": start, "end": end, "frames": frames, "library": library},
+            {"start": start, "end": end, "frames": frames, "height": height, "library": library},
             None,
         )
 
@@ -719,6 +739,111 @@ class SyncOperations:
         """Who changed what, newest first."""
         return self._transport.call(OPERATIONS["read_audit"], {}, {"limit": limit, "page_token": page_token}, None)
 
+    def list_reviews(self, *, library: str | None = None) -> ReviewList:
+        """The scans of libraries that you may see.
+
+        Args:
+            library: only reviews of this library
+        """
+        return self._transport.call(OPERATIONS["list_reviews"], {}, {"library": library}, None)
+
+    def get_review(self, id: str) -> ReviewJSON:
+        """A review, how far it is, and who judged.
+
+        Args:
+            id: id of the scan
+        """
+        return self._transport.call(OPERATIONS["get_review"], {"id": id}, {}, None)
+
+    def list_pairs(
+        self,
+        id: str,
+        *,
+        view: Literal["looked-at", "mine", "disagreements"],
+        after: int | None = None,
+        count: int | None = None,
+    ) -> PairList:
+        """Pairs to look at again.
+
+        Args:
+            id: id of the scan
+            view: scrolled past and not judged, judged by you, or disputed
+        """
+        return self._transport.call(
+            OPERATIONS["list_pairs"], {"id": id}, {"view": view, "after": after, "count": count}, None
+        )
+
+    def get_agreement(self, id: str) -> AgreementList:
+        """How far every two reviewers agree.
+
+        Args:
+            id: id of the scan
+        """
+        return self._transport.call(OPERATIONS["get_agreement"], {"id": id}, {}, None)
+
+    def next_pairs(self, id: str, *, after: int | None = None, count: int | None = None) -> QueueAnswer:
+        """The next pairs that nobody else judges at the moment.
+
+        Args:
+            id: id of the scan
+            after: place of the last pair that is at hand
+        """
+        return self._transport.call(OPERATIONS["next_pairs"], {"id": id}, {}, Body({"after": after, "count": count}))
+
+    def renew_leases(self, id: str, *, places: list[int]) -> Counts:
+        """Keep pairs for five more minutes.
+
+        Args:
+            id: id of the scan
+        """
+        return self._transport.call(OPERATIONS["renew_leases"], {"id": id}, {}, Body({"places": places}))
+
+    def leave_review(self, id: str) -> Counts:
+        """Let others judge the pairs that were yours.
+
+        Args:
+            id: id of the scan
+        """
+        return self._transport.call(OPERATIONS["leave_review"], {"id": id}, {}, None)
+
+    def judge_pairs(
+        self,
+        id: str,
+        *,
+        places: list[int],
+        verdict: Literal["duplicate", "near-duplicate", "not", "unsure", "screensaver", "looked-at"],
+        settles: bool | None = None,
+    ) -> QueueAnswer:
+        """Judge pairs; no video is ever changed.
+
+        Args:
+            id: id of the scan
+            settles: ends a disagreement of others
+        """
+        return self._transport.call(
+            OPERATIONS["judge_pairs"], {"id": id}, {}, Body({"places": places, "verdict": verdict, "settles": settles})
+        )
+
+    def judge_pairs_below(
+        self, id: str, *, below: float, verdict: Literal["not", "looked-at", "unsure"] | None = None
+    ) -> JudgedBelow:
+        """Judge every pair below a score that nobody has judged, as `reelseek overlap judge` does.
+
+        Args:
+            id: id of the scan
+        """
+        return self._transport.call(
+            OPERATIONS["judge_pairs_below"], {"id": id}, {}, Body({"below": below, "verdict": verdict})
+        )
+
+    def undo_verdict(self, id: str) -> Undone:
+        """Take back your last verdict.
+
+        Args:
+            id: id of the scan
+        """
+        return self._transport.call(OPERATIONS["undo_verdict"], {"id": id}, {}, None)
+
 
 class AsyncOperations:
     """A method for each operation of the interface."""
@@ -990,6 +1115,7 @@ class AsyncOperations:
         start: float | None = None,
         end: float | None = None,
         frames: int | None = None,
+        height: int | None = None,
         library: str | None = None,
     ) -> bytes:
         """Frames at even distances from a span of a video, side by side in one picture.
@@ -999,12 +1125,13 @@ class AsyncOperations:
             start: seconds
             end: null: the video's end
             frames: how many frames stand side by side
+            height: of the picture in pixels
             library: which library; may be left out where there is one
         """
         return await self._transport.call(
             OPERATIONS["get_strip"],
             {"id": id},
-            {"start": start, "end": end, "frames": frames, "library": library},
+            {"start": start, "end": end, "frames": frames, "height": height, "library": library},
             None,
         )
 
@@ -1351,3 +1478,110 @@ class AsyncOperations:
         return await self._transport.call(
             OPERATIONS["read_audit"], {}, {"limit": limit, "page_token": page_token}, None
         )
+
+    async def list_reviews(self, *, library: str | None = None) -> ReviewList:
+        """The scans of libraries that you may see.
+
+        Args:
+            library: only reviews of this library
+        """
+        return await self._transport.call(OPERATIONS["list_reviews"], {}, {"library": library}, None)
+
+    async def get_review(self, id: str) -> ReviewJSON:
+        """A review, how far it is, and who judged.
+
+        Args:
+            id: id of the scan
+        """
+        return await self._transport.call(OPERATIONS["get_review"], {"id": id}, {}, None)
+
+    async def list_pairs(
+        self,
+        id: str,
+        *,
+        view: Literal["looked-at", "mine", "disagreements"],
+        after: int | None = None,
+        count: int | None = None,
+    ) -> PairList:
+        """Pairs to look at again.
+
+        Args:
+            id: id of the scan
+            view: scrolled past and not judged, judged by you, or disputed
+        """
+        return await self._transport.call(
+            OPERATIONS["list_pairs"], {"id": id}, {"view": view, "after": after, "count": count}, None
+        )
+
+    async def get_agreement(self, id: str) -> AgreementList:
+        """How far every two reviewers agree.
+
+        Args:
+            id: id of the scan
+        """
+        return await self._transport.call(OPERATIONS["get_agreement"], {"id": id}, {}, None)
+
+    async def next_pairs(self, id: str, *, after: int | None = None, count: int | None = None) -> QueueAnswer:
+        """The next pairs that nobody else judges at the moment.
+
+        Args:
+            id: id of the scan
+            after: place of the last pair that is at hand
+        """
+        return await self._transport.call(
+            OPERATIONS["next_pairs"], {"id": id}, {}, Body({"after": after, "count": count})
+        )
+
+    async def renew_leases(self, id: str, *, places: list[int]) -> Counts:
+        """Keep pairs for five more minutes.
+
+        Args:
+            id: id of the scan
+        """
+        return await self._transport.call(OPERATIONS["renew_leases"], {"id": id}, {}, Body({"places": places}))
+
+    async def leave_review(self, id: str) -> Counts:
+        """Let others judge the pairs that were yours.
+
+        Args:
+            id: id of the scan
+        """
+        return await self._transport.call(OPERATIONS["leave_review"], {"id": id}, {}, None)
+
+    async def judge_pairs(
+        self,
+        id: str,
+        *,
+        places: list[int],
+        verdict: Literal["duplicate", "near-duplicate", "not", "unsure", "screensaver", "looked-at"],
+        settles: bool | None = None,
+    ) -> QueueAnswer:
+        """Judge pairs; no video is ever changed.
+
+        Args:
+            id: id of the scan
+            settles: ends a disagreement of others
+        """
+        return await self._transport.call(
+            OPERATIONS["judge_pairs"], {"id": id}, {}, Body({"places": places, "verdict": verdict, "settles": settles})
+        )
+
+    async def judge_pairs_below(
+        self, id: str, *, below: float, verdict: Literal["not", "looked-at", "unsure"] | None = None
+    ) -> JudgedBelow:
+        """Judge every pair below a score that nobody has judged, as `reelseek overlap judge` does.
+
+        Args:
+            id: id of the scan
+        """
+        return await self._transport.call(
+            OPERATIONS["judge_pairs_below"], {"id": id}, {}, Body({"below": below, "verdict": verdict})
+        )
+
+    async def undo_verdict(self, id: str) -> Undone:
+        """Take back your last verdict.
+
+        Args:
+            id: id of the scan
+        """
+        return await self._transport.call(OPERATIONS["undo_verdict"], {"id": id}, {}, None)

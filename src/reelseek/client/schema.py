@@ -10,8 +10,11 @@ __all__ = [
     "AccountList",
     "AddArguments",
     "AddJob",
+    "AgreementJSON",
+    "AgreementList",
     "AuditPage",
     "AuditRow",
+    "BelowRequest",
     "CaptionArguments",
     "CaptionJob",
     "CaptionList",
@@ -20,6 +23,7 @@ __all__ = [
     "CollectionJSON",
     "CollectionList",
     "CollectionSummary",
+    "Counts",
     "CreatedToken",
     "Curve",
     "EvaluateArguments",
@@ -34,6 +38,9 @@ __all__ = [
     "JobJSON",
     "JobList",
     "JobProgress",
+    "JudgeRequest",
+    "JudgedBelow",
+    "LeasesRequest",
     "LibraryJSON",
     "LibraryList",
     "LibrarySummary",
@@ -49,13 +56,21 @@ __all__ = [
     "NewMoment",
     "NewMoments",
     "NewToken",
+    "NextRequest",
+    "OpinionJSON",
     "Page",
+    "PairJSON",
+    "PairList",
     "Peak",
     "PlacedStep",
     "Problem",
+    "QueueAnswer",
     "Reason",
     "RemoveArguments",
     "RemoveJob",
+    "ReviewJSON",
+    "ReviewList",
+    "ReviewSummary",
     "ScanArguments",
     "ScanJob",
     "SearchAnswer",
@@ -64,6 +79,7 @@ __all__ = [
     "ShareJSON",
     "SharedCollection",
     "SharedMoment",
+    "Side",
     "SignIn",
     "StepsAnswer",
     "StepsRequest",
@@ -77,6 +93,7 @@ __all__ = [
     "TrackRow",
     "TrainArguments",
     "TrainJob",
+    "Undone",
     "Upload",
     "Video",
     "VideoList",
@@ -134,6 +151,24 @@ class AddJob(TypedDict):
     arguments: AddArguments
 
 
+class AgreementJSON(TypedDict):
+    """How far two reviewers agree on what both judged without seeing each other's opinions."""
+
+    one: str
+    two: str
+    pairs: int
+    equal: float
+    kappa: float
+
+
+class AgreementList(TypedDict):
+    """Every two reviewers."""
+
+    data: list[AgreementJSON]
+    more: NotRequired[int]
+    """beyond those that are listed"""
+
+
 class AuditPage(TypedDict):
     """Rows of the audit log, newest first."""
 
@@ -152,6 +187,13 @@ class AuditRow(TypedDict):
     action: str
     status: int | None
     facts: dict[str, Any]
+
+
+class BelowRequest(TypedDict):
+    """The same opinion on every pair below a score that nobody has judged."""
+
+    below: float
+    verdict: NotRequired[Literal["not", "looked-at", "unsure"]]
 
 
 class CaptionArguments(TypedDict):
@@ -234,6 +276,12 @@ class CollectionSummary(TypedDict):
     changed: float
     shared: bool
     moments: int
+
+
+class Counts(TypedDict):
+    """How far the review is."""
+
+    counts: dict[str, int]
 
 
 class CreatedToken(TypedDict):
@@ -411,6 +459,30 @@ class JobProgress(TypedDict):
     seconds_left: float | None
 
 
+class JudgeRequest(TypedDict):
+    """An opinion on some pairs, recorded on all of them or on none."""
+
+    places: list[int]
+    verdict: Literal["duplicate", "near-duplicate", "not", "unsure", "screensaver", "looked-at"]
+    settles: NotRequired[bool]
+    """ends a disagreement of others"""
+
+
+class JudgedBelow(TypedDict):
+    """What became of the pairs below a score."""
+
+    judged: int
+    before: int
+    """of those below it, judged already and left as they were"""
+    counts: dict[str, int]
+
+
+class LeasesRequest(TypedDict):
+    """Pairs that one still looks at."""
+
+    places: list[int]
+
+
 class LibraryJSON(TypedDict):
     """One library."""
 
@@ -571,6 +643,24 @@ class NewToken(TypedDict):
     days: NotRequired[float | None]
 
 
+class NextRequest(TypedDict):
+    """Which pairs come next."""
+
+    after: NotRequired[int]
+    """place of the last pair that is at hand"""
+    count: NotRequired[int]
+
+
+class OpinionJSON(TypedDict):
+    """What a reviewer said of a pair."""
+
+    who: str
+    verdict: Literal["duplicate", "near-duplicate", "not", "unsure", "screensaver", "looked-at"]
+    time: str
+    settles: bool
+    """said in sight of the others' opinions, to end a disagreement"""
+
+
 class Page(TypedDict):
     """Where the hits of an answer stand among all."""
 
@@ -580,6 +670,32 @@ class Page(TypedDict):
     """clips that were searched"""
     generation: str
     """names the state of the library that was searched"""
+
+
+class PairJSON(TypedDict):
+    """A pair of videos, and what may be seen of what was said of it."""
+
+    place: int
+    score: float
+    sound: float | None
+    """how alike it sounds; null where one of them is silent"""
+    window: float
+    """seconds that were compared"""
+    test: Side
+    train: Side
+    mine: Literal["duplicate", "near-duplicate", "not", "unsure", "screensaver", "looked-at"] | None
+    said: list[OpinionJSON]
+    """your own opinions; the others' once you or enough people have judged"""
+    opinions: int
+
+
+class PairList(TypedDict):
+    """Pairs in the order of the scan."""
+
+    data: list[PairJSON]
+    more: int
+    """how many follow these"""
+    counts: dict[str, int]
 
 
 class Peak(TypedDict):
@@ -619,6 +735,13 @@ class Problem(TypedDict):
     """each field that is wrong, by `field` (a path) and `detail`"""
 
 
+class QueueAnswer(TypedDict):
+    """The next pairs to judge; they are yours for five minutes."""
+
+    data: list[PairJSON]
+    counts: dict[str, int]
+
+
 class Reason(TypedDict):
     """Why a moment scores as it does."""
 
@@ -645,6 +768,49 @@ class RemoveJob(TypedDict):
     """which library; may be left out where there is one"""
     kind: Literal["remove"]
     arguments: RemoveArguments
+
+
+class ReviewJSON(TypedDict):
+    """A review, and under which name you judge."""
+
+    id: str
+    library: str
+    title: str
+    time: float
+    """when the scan was written, in seconds since 1970"""
+    opinions: int
+    """how many people judge each pair"""
+    counts: dict[str, int]
+    """pairs, those that were seen, and pairs by what was decided"""
+    reviewers: dict[str, int]
+    """how many pairs each has judged"""
+    same: list[str]
+    """the verdicts that mean shared footage"""
+    who: str
+
+
+class ReviewList(TypedDict):
+    """The scans of the libraries that you may see, the newest first."""
+
+    data: list[ReviewSummary]
+
+
+class ReviewSummary(TypedDict):
+    """A scan whose pairs are judged."""
+
+    id: str
+    library: str
+    title: str
+    time: float
+    """when the scan was written, in seconds since 1970"""
+    opinions: int
+    """how many people judge each pair"""
+    counts: dict[str, int]
+    """pairs, those that were seen, and pairs by what was decided"""
+    reviewers: dict[str, int]
+    """how many pairs each has judged"""
+    same: list[str]
+    """the verdicts that mean shared footage"""
 
 
 class ScanArguments(TypedDict):
@@ -749,6 +915,22 @@ class SharedMoment(TypedDict):
     tags: list[str]
     thumbnail: str | None
     play: str | None
+
+
+class Side(TypedDict):
+    """A video of a pair."""
+
+    name: str
+    video: str | None
+    """its id; null where its file is not at hand"""
+    start: float
+    """second at which the pair's window begins"""
+    duration: float | None
+    width: int | None
+    height: int | None
+    bytes: int | None
+    play: str | None
+    strip: str | None
 
 
 class SignIn(TypedDict):
@@ -864,6 +1046,15 @@ class TrainJob(TypedDict):
     """which library; may be left out where there is one"""
     kind: Literal["train"]
     arguments: TrainArguments
+
+
+class Undone(TypedDict):
+    """The verdict that was taken back; all null where there was none of yours."""
+
+    place: int | None
+    verdict: Literal["duplicate", "near-duplicate", "not", "unsure", "screensaver", "looked-at"] | None
+    card: PairJSON | None
+    counts: dict[str, int]
 
 
 class Upload(TypedDict):
