@@ -163,7 +163,7 @@ def _run(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
     if _COMPLETION in os.environ:
         command.main(arguments, prog_name="reelseek")  # answers the shell, and exits
-    with command.make_context("reelseek", with_library_first(command, arguments)) as context:
+    with command.make_context("reelseek", with_library_first(command, arguments), obj=arguments) as context:
         command.invoke(context)
     return 0
 
