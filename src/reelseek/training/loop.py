@@ -2,11 +2,13 @@
 
 import logging
 import os
+import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -39,7 +41,7 @@ from reelseek.training.start import build_model, check_shared_loss, fitting_samp
 from reelseek.training.step import BatchStep, broken_layers
 from reelseek.training.validation import Validator
 
-__all__ = ["Trainer", "train"]
+__all__ = ["Trainer", "predict_seconds", "train"]
 
 _log = logging.getLogger("reelseek")
 
@@ -83,20 +85,8 @@ def train(
     out = Path(out)
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     target = _join(recipe, device)
-    torch.manual_seed(recipe.train.seed)
-    reader, splits = _open_data(recipe, library)
-    model = build_model(recipe, reader, splits[0])
-    check_shared_loss(recipe, model)
-    if recipe.train.text_dropout is not None:
-        set_text_dropout(model, recipe.train.text_dropout)
-    reader.step_by_step = dict(model.step_by_step)
-    splits = (splits[0].read_by(model), splits[1])
-    model.fit_inputs(*fitting_sample(reader, splits[0], recipe.train.seed))
-    if recipe.train.start is not None:
-        load_matching(model, recipe.train.start)
-    model.to(target)
-    _encode_texts_once(model, library, splits)
-    trainer = Trainer(recipe, model, reader, splits, library=library, out=out)
+    trainer = _begin(recipe, library, out, target)
+    model, reader, splits = trainer.model, trainer.reader, trainer.splits
     if after is not None:
         trainer.checkpoints.longer = ""  # what is made of its last epochs would be of others
     if recipe.pseudo is not None:
@@ -114,6 +104,44 @@ def train(
     trainer.finish(library, out)
     parallel.barrier()
     return model.eval()
+
+
+def _begin(recipe: Recipe, library: FeatureSource, out: Path, target: torch.device) -> "Trainer":
+    """A run before its first step: data opened, model built and fitted, captions encoded."""
+    torch.manual_seed(recipe.train.seed)
+    reader, splits = _open_data(recipe, library)
+    model = build_model(recipe, reader, splits[0])
+    check_shared_loss(recipe, model)
+    if recipe.train.text_dropout is not None:
+        set_text_dropout(model, recipe.train.text_dropout)
+    reader.step_by_step = dict(model.step_by_step)
+    splits = (splits[0].read_by(model), splits[1])
+    model.fit_inputs(*fitting_sample(reader, splits[0], recipe.train.seed))
+    if recipe.train.start is not None:
+        load_matching(model, recipe.train.start)
+    model.to(target)
+    _encode_texts_once(model, library, splits)
+    return Trainer(recipe, model, reader, splits, library=library, out=out)
+
+
+def predict_seconds(
+    recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any],
+    library: FeatureSource,
+    *,
+    device: str | torch.device | None = None,
+) -> float:
+    """Predict how long `train` takes, from timed steps and a validation; only encoded captions are kept.
+
+    Raises:
+        RecipeError, UsageError: as `train`.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
+    target = _join(recipe, device)
+    with TemporaryDirectory() as folder:
+        trainer = _begin(recipe, library, Path(folder), target)
+        seconds = trainer.time_epoch()
+    stages = 0 if recipe.pseudo is None else recipe.pseudo.epochs * len(trainer.reader.dims)  # of UMI's first stage
+    return seconds * (recipe.train.epochs + stages)
 
 
 def _join(recipe: Recipe, device: str | torch.device | None) -> torch.device:
@@ -266,6 +294,23 @@ class Trainer:
         if broken:
             raise ModelError(self._explain(broken[0], float(losses[broken[0]])))
         return float(np.mean(losses.numpy().astype(np.float64)))
+
+    def time_epoch(self, count: int = 3) -> float:
+        """Seconds of an epoch, by those of a few steps after one to warm up, and by one validation."""
+        self.state.epoch = 1
+        seconds = []
+        with closing(self.batch_reader):
+            steps = self._steps()
+            before = time.perf_counter()
+            for _, loss in islice(steps, count + 1):
+                loss.cpu()
+                seconds.append(time.perf_counter() - before)
+                before = time.perf_counter()
+            steps.close()
+        batches = len(self.sampler.batches(np.random.default_rng(0)))
+        before = time.perf_counter()
+        self.validator.measure(self.model, self.state.average)
+        return float(np.median(seconds[1:] or seconds)) * batches + time.perf_counter() - before
 
     def _steps(self) -> Generator[tuple[Batch, Tensor], None, None]:
         """Take the steps of the epoch, and yield each batch with its loss once its gradients are added."""
