@@ -147,6 +147,7 @@ class SyncOperations:
         like: list[str] | None = None,
         unlike: list[str] | None = None,
         then: ThenRequest | None = None,
+        model: str | None = None,
         sources: list[str] | None = None,
         weights: dict[str, float] | None = None,
         without: list[str] | None = None,
@@ -166,6 +167,7 @@ class SyncOperations:
             moment: a moment to be like, as a hit names it
             like: moments or uploads to be like
             unlike: moments or uploads to be unlike
+            model: a searchable one of GET /v1/models; null is the one that the server was started with
             sources: modalities or experts that alone shall count
             weights: factors for modalities or experts; 0 leaves one out
             without: modalities or experts that shall not count
@@ -188,6 +190,7 @@ class SyncOperations:
                     "like": like,
                     "unlike": unlike,
                     "then": then,
+                    "model": model,
                     "sources": sources,
                     "weights": weights,
                     "without": without,
@@ -333,7 +336,9 @@ class SyncOperations:
             Body({"tags": tags, "start": start, "end": end}),
         )
 
-    def get_curve(self, id: str, *, q: str, without: list[str] | None = None, library: str | None = None) -> Curve:
+    def get_curve(
+        self, id: str, *, q: str, without: list[str] | None = None, library: str | None = None, model: str | None = None
+    ) -> Curve:
         """How near each second of a video is to a query, and where that peaks.
 
         Args:
@@ -341,9 +346,10 @@ class SyncOperations:
             q: what to look for, as in a search
             without: modalities or experts that shall not count
             library: which library; may be left out where there is one
+            model: as in a search
         """
         return self._transport.call(
-            OPERATIONS["get_curve"], {"id": id}, {"q": q, "without": without, "library": library}, None
+            OPERATIONS["get_curve"], {"id": id}, {"q": q, "without": without, "library": library, "model": model}, None
         )
 
     def place_steps(
@@ -354,6 +360,7 @@ class SyncOperations:
         library: str | None = None,
         ordered: bool | None = None,
         missing: bool | None = None,
+        model: str | None = None,
     ) -> StepsAnswer:
         """Assign one second of a video to each step of a task, so that the sum of their similarities is maximal.
 
@@ -362,12 +369,13 @@ class SyncOperations:
             library: which library; may be left out where there is one
             ordered: false: they may happen in any order
             missing: true: they may happen nowhere
+            model: as in a search
         """
         return self._transport.call(
             OPERATIONS["place_steps"],
             {"id": id},
             {"library": library},
-            Body({"steps": steps, "ordered": ordered, "missing": missing}),
+            Body({"steps": steps, "ordered": ordered, "missing": missing, "model": model}),
         )
 
     def get_thumbnail(self, id: str, *, at: float | None = None, library: str | None = None) -> bytes:
@@ -426,7 +434,7 @@ class SyncOperations:
         return self._transport.call(OPERATIONS["upload"], {}, {}, Body(content=content, content_type=content_type))
 
     def list_models(self) -> ModelList:
-        """The models that search the libraries, and what of these they compare with queries."""
+        """The models that search the libraries, with what they compare, and those that jobs trained."""
         return self._transport.call(OPERATIONS["list_models"], {}, {}, None)
 
     def add_job(self, body: AddJob | RemoveJob | IndexJob | ScanJob | CaptionJob | TrainJob | EvaluateJob) -> JobJSON:
@@ -873,6 +881,7 @@ class AsyncOperations:
         like: list[str] | None = None,
         unlike: list[str] | None = None,
         then: ThenRequest | None = None,
+        model: str | None = None,
         sources: list[str] | None = None,
         weights: dict[str, float] | None = None,
         without: list[str] | None = None,
@@ -892,6 +901,7 @@ class AsyncOperations:
             moment: a moment to be like, as a hit names it
             like: moments or uploads to be like
             unlike: moments or uploads to be unlike
+            model: a searchable one of GET /v1/models; null is the one that the server was started with
             sources: modalities or experts that alone shall count
             weights: factors for modalities or experts; 0 leaves one out
             without: modalities or experts that shall not count
@@ -914,6 +924,7 @@ class AsyncOperations:
                     "like": like,
                     "unlike": unlike,
                     "then": then,
+                    "model": model,
                     "sources": sources,
                     "weights": weights,
                     "without": without,
@@ -1060,7 +1071,7 @@ class AsyncOperations:
         )
 
     async def get_curve(
-        self, id: str, *, q: str, without: list[str] | None = None, library: str | None = None
+        self, id: str, *, q: str, without: list[str] | None = None, library: str | None = None, model: str | None = None
     ) -> Curve:
         """How near each second of a video is to a query, and where that peaks.
 
@@ -1069,9 +1080,10 @@ class AsyncOperations:
             q: what to look for, as in a search
             without: modalities or experts that shall not count
             library: which library; may be left out where there is one
+            model: as in a search
         """
         return await self._transport.call(
-            OPERATIONS["get_curve"], {"id": id}, {"q": q, "without": without, "library": library}, None
+            OPERATIONS["get_curve"], {"id": id}, {"q": q, "without": without, "library": library, "model": model}, None
         )
 
     async def place_steps(
@@ -1082,6 +1094,7 @@ class AsyncOperations:
         library: str | None = None,
         ordered: bool | None = None,
         missing: bool | None = None,
+        model: str | None = None,
     ) -> StepsAnswer:
         """Assign one second of a video to each step of a task, so that the sum of their similarities is maximal.
 
@@ -1090,12 +1103,13 @@ class AsyncOperations:
             library: which library; may be left out where there is one
             ordered: false: they may happen in any order
             missing: true: they may happen nowhere
+            model: as in a search
         """
         return await self._transport.call(
             OPERATIONS["place_steps"],
             {"id": id},
             {"library": library},
-            Body({"steps": steps, "ordered": ordered, "missing": missing}),
+            Body({"steps": steps, "ordered": ordered, "missing": missing, "model": model}),
         )
 
     async def get_thumbnail(self, id: str, *, at: float | None = None, library: str | None = None) -> bytes:
@@ -1156,7 +1170,7 @@ class AsyncOperations:
         )
 
     async def list_models(self) -> ModelList:
-        """The models that search the libraries, and what of these they compare with queries."""
+        """The models that search the libraries, with what they compare, and those that jobs trained."""
         return await self._transport.call(OPERATIONS["list_models"], {}, {}, None)
 
     async def add_job(

@@ -35,8 +35,8 @@ from reelseek.search.patches import Patches
 from reelseek.search.segment import Record, Segment
 from reelseek.search.segments import DamagedSegment, Index, LeftOut
 
-__all__ = ["CHECKED_AT_ONCE", "Index", "LeftOut", "describe_indexes", "index_folder", "index_folders", "open_folder",
-           "open_index", "problem_of", "put_index", "verify"]  # fmt: skip
+__all__ = ["CHECKED_AT_ONCE", "Index", "LeftOut", "describe_index", "describe_indexes", "index_folder", "index_folders",
+           "open_folder", "open_index", "problem_of", "put_index", "verify"]  # fmt: skip
 
 CHECKED_AT_ONCE = 2**26  # bytes; every byte of a smaller index is checked whenever it is opened
 _log = logging.getLogger("reelseek")
@@ -48,10 +48,14 @@ def index_folder(library: Library, model: RetrievalModel, experts: Sequence[str]
     Args:
         experts: of an index of clips embedded from these alone; None is the one of all that the library has.
     """
-    name = model.fingerprint.replace(":", "-")
+    name = _folder_name(model.fingerprint)
     if experts is not None:
         name += "+" + hashlib.sha256(json.dumps(sorted(experts)).encode()).hexdigest()[:12]
     return library.path / "index" / name
+
+
+def _folder_name(fingerprint: str) -> str:
+    return fingerprint.replace(":", "-")
 
 
 def open_index(
@@ -229,6 +233,19 @@ def describe_indexes(library: Library) -> list[dict[str, Any]]:
             segments = len(manifest.description["segments"])
             described.append({"model": folder.name.partition("+")[0], **summary, "segments": segments})
     return described
+
+
+def describe_index(library: Library, fingerprint: str) -> dict[str, Any] | None:
+    """What the index of a model says of itself, see `Index`; None where there is none that can be used.
+
+    Args:
+        fingerprint: of the model.
+    """
+    try:
+        manifest = read_manifest(library.path / "index" / _folder_name(fingerprint))
+    except LibraryError:
+        return None
+    return None if manifest is None else manifest.description
 
 
 def verify(library: Library) -> list[tuple[str, str]]:
