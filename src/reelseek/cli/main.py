@@ -33,6 +33,7 @@ from reelseek.cli import (
     probe,
     remove,
     report,
+    reproduce,
     score,
     search,
     segment,
@@ -83,6 +84,7 @@ for module in (
     score,
     compare,
     experiment,
+    reproduce,
     search,
     localize,
     segment,
@@ -163,7 +165,7 @@ def _run(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
     if _COMPLETION in os.environ:
         command.main(arguments, prog_name="reelseek")  # answers the shell, and exits
-    with command.make_context("reelseek", with_library_first(command, arguments)) as context:
+    with command.make_context("reelseek", with_library_first(command, arguments), obj=arguments) as context:
         command.invoke(context)
     return 0
 

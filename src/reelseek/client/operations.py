@@ -36,8 +36,8 @@ from reelseek.client.schema import (
     ScanJob,
     SearchAnswer,
     SessionJSON,
-    ShareJSON,
     SharedCollection,
+    ShareJSON,
     StepsAnswer,
     TagList,
     ThenRequest,
@@ -152,6 +152,7 @@ class SyncOperations:
         like: list[str] | None = None,
         unlike: list[str] | None = None,
         then: ThenRequest | None = None,
+        model: str | None = None,
         sources: list[str] | None = None,
         weights: dict[str, float] | None = None,
         without: list[str] | None = None,
@@ -171,6 +172,7 @@ class SyncOperations:
             moment: a moment to be like, as a hit names it
             like: moments or uploads to be like
             unlike: moments or uploads to be unlike
+            model: a searchable one of GET /v1/models; null is the one that the server was started with
             sources: modalities or experts that alone shall count
             weights: factors for modalities or experts; 0 leaves one out
             without: modalities or experts that shall not count
@@ -193,6 +195,7 @@ class SyncOperations:
                     "like": like,
                     "unlike": unlike,
                     "then": then,
+                    "model": model,
                     "sources": sources,
                     "weights": weights,
                     "without": without,
@@ -338,7 +341,9 @@ class SyncOperations:
             Body({"tags": tags, "start": start, "end": end}),
         )
 
-    def get_curve(self, id: str, *, q: str, without: list[str] | None = None, library: str | None = None) -> Curve:
+    def get_curve(
+        self, id: str, *, q: str, without: list[str] | None = None, library: str | None = None, model: str | None = None
+    ) -> Curve:
         """How near each second of a video is to a query, and where that peaks.
 
         Args:
@@ -346,9 +351,10 @@ class SyncOperations:
             q: what to look for, as in a search
             without: modalities or experts that shall not count
             library: which library; may be left out where there is one
+            model: as in a search
         """
         return self._transport.call(
-            OPERATIONS["get_curve"], {"id": id}, {"q": q, "without": without, "library": library}, None
+            OPERATIONS["get_curve"], {"id": id}, {"q": q, "without": without, "library": library, "model": model}, None
         )
 
     def place_steps(
@@ -359,6 +365,7 @@ class SyncOperations:
         library: str | None = None,
         ordered: bool | None = None,
         missing: bool | None = None,
+        model: str | None = None,
     ) -> StepsAnswer:
         """Assign one second of a video to each step of a task, so that the sum of their similarities is maximal.
 
@@ -367,12 +374,13 @@ class SyncOperations:
             library: which library; may be left out where there is one
             ordered: false: they may happen in any order
             missing: true: they may happen nowhere
+            model: as in a search
         """
         return self._transport.call(
             OPERATIONS["place_steps"],
             {"id": id},
             {"library": library},
-            Body({"steps": steps, "ordered": ordered, "missing": missing}),
+            Body({"steps": steps, "ordered": ordered, "missing": missing, "model": model}),
         )
 
     def get_thumbnail(self, id: str, *, at: float | None = None, library: str | None = None) -> bytes:
@@ -431,7 +439,7 @@ class SyncOperations:
         return self._transport.call(OPERATIONS["upload"], {}, {}, Body(content=content, content_type=content_type))
 
     def list_models(self) -> ModelList:
-        """The models that search the libraries, and what of these they compare with queries."""
+        """The models that search the libraries, with what they compare, and those that jobs trained."""
         return self._transport.call(OPERATIONS["list_models"], {}, {}, None)
 
     def add_job(self, body: AddJob | RemoveJob | IndexJob | ScanJob | CaptionJob | TrainJob | EvaluateJob) -> JobJSON:
@@ -898,6 +906,7 @@ class AsyncOperations:
         like: list[str] | None = None,
         unlike: list[str] | None = None,
         then: ThenRequest | None = None,
+        model: str | None = None,
         sources: list[str] | None = None,
         weights: dict[str, float] | None = None,
         without: list[str] | None = None,
@@ -917,6 +926,7 @@ class AsyncOperations:
             moment: a moment to be like, as a hit names it
             like: moments or uploads to be like
             unlike: moments or uploads to be unlike
+            model: a searchable one of GET /v1/models; null is the one that the server was started with
             sources: modalities or experts that alone shall count
             weights: factors for modalities or experts; 0 leaves one out
             without: modalities or experts that shall not count
@@ -939,6 +949,7 @@ class AsyncOperations:
                     "like": like,
                     "unlike": unlike,
                     "then": then,
+                    "model": model,
                     "sources": sources,
                     "weights": weights,
                     "without": without,
@@ -1085,7 +1096,7 @@ class AsyncOperations:
         )
 
     async def get_curve(
-        self, id: str, *, q: str, without: list[str] | None = None, library: str | None = None
+        self, id: str, *, q: str, without: list[str] | None = None, library: str | None = None, model: str | None = None
     ) -> Curve:
         """How near each second of a video is to a query, and where that peaks.
 
@@ -1094,9 +1105,10 @@ class AsyncOperations:
             q: what to look for, as in a search
             without: modalities or experts that shall not count
             library: which library; may be left out where there is one
+            model: as in a search
         """
         return await self._transport.call(
-            OPERATIONS["get_curve"], {"id": id}, {"q": q, "without": without, "library": library}, None
+            OPERATIONS["get_curve"], {"id": id}, {"q": q, "without": without, "library": library, "model": model}, None
         )
 
     async def place_steps(
@@ -1107,6 +1119,7 @@ class AsyncOperations:
         library: str | None = None,
         ordered: bool | None = None,
         missing: bool | None = None,
+        model: str | None = None,
     ) -> StepsAnswer:
         """Assign one second of a video to each step of a task, so that the sum of their similarities is maximal.
 
@@ -1115,12 +1128,13 @@ class AsyncOperations:
             library: which library; may be left out where there is one
             ordered: false: they may happen in any order
             missing: true: they may happen nowhere
+            model: as in a search
         """
         return await self._transport.call(
             OPERATIONS["place_steps"],
             {"id": id},
             {"library": library},
-            Body({"steps": steps, "ordered": ordered, "missing": missing}),
+            Body({"steps": steps, "ordered": ordered, "missing": missing, "model": model}),
         )
 
     async def get_thumbnail(self, id: str, *, at: float | None = None, library: str | None = None) -> bytes:
@@ -1181,7 +1195,7 @@ class AsyncOperations:
         )
 
     async def list_models(self) -> ModelList:
-        """The models that search the libraries, and what of these they compare with queries."""
+        """The models that search the libraries, with what they compare, and those that jobs trained."""
         return await self._transport.call(OPERATIONS["list_models"], {}, {}, None)
 
     async def add_job(

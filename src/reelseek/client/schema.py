@@ -548,15 +548,21 @@ class ListPage(TypedDict):
 
 
 class ModelList(TypedDict):
-    """The models that searches use."""
+    """The models that searches use, and those that `train` jobs wrote."""
 
     data: list[ModelRow]
 
 
 class ModelRow(TypedDict):
-    """A model that searches a library."""
+    """A model that searches a library, or may do so once it is indexed."""
 
     library: str
+    name: str
+    """by which searches and jobs name it"""
+    default: bool
+    """whether searches that name none use it"""
+    searchable: bool
+    """whether the library is indexed by it; a job of the kind `index` does that"""
     system: str
     fingerprint: str
     experts: list[str]
@@ -568,7 +574,7 @@ class ModelRow(TypedDict):
     clips: int
     """that are searched"""
     note: str
-    """what of the library it does not search; '' where it searches all"""
+    """what of the library it does not search, or why it searches nothing; '' where it searches all"""
 
 
 class MomentJSON(TypedDict):
@@ -923,6 +929,8 @@ class SearchRequest(TypedDict):
     unlike: NotRequired[list[str]]
     """moments or uploads to be unlike"""
     then: NotRequired[ThenRequest | None]
+    model: NotRequired[str | None]
+    """a searchable one of GET /v1/models; null is the one that the server was started with"""
     sources: NotRequired[list[str] | None]
     """modalities or experts that alone shall count"""
     weights: NotRequired[dict[str, float]]
@@ -1015,6 +1023,8 @@ class StepsRequest(TypedDict):
     """false: they may happen in any order"""
     missing: NotRequired[bool]
     """true: they may happen nowhere"""
+    model: NotRequired[str | None]
+    """as in a search"""
 
 
 class TableJSON(TypedDict):

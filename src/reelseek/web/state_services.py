@@ -94,7 +94,7 @@ class StateServices:
         Args:
             opener: opens a library that was begun while the server ran, once it holds something to search.
         """
-        service.state = self.folder.path
+        service.keep_in(self.folder.path)
         if self.identities is not None:
             service.who = self.guard.who
 

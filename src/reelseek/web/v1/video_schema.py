@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from reelseek.web.jobs.requests import ModelName
 from reelseek.web.v1.schema import Document, Request
 
 __all__ = [
@@ -153,6 +154,7 @@ class StepsRequest(Request):
     )
     ordered: bool = Field(default=True, description="false: they may happen in any order")
     missing: bool = Field(default=False, description="true: they may happen nowhere")
+    model: ModelName | None = Field(default=None, description="as in a search")
 
 
 class PlacedStep(Document):
@@ -182,19 +184,24 @@ class Upload(Document):
 
 
 class ModelRow(Document):
-    """A model that searches a library."""
+    """A model that searches a library, or may do so once it is indexed."""
 
     library: str
+    name: str = Field(description="by which searches and jobs name it")
+    default: bool = Field(description="whether searches that name none use it")
+    searchable: bool = Field(description="whether the library is indexed by it; a job of the kind `index` does that")
     system: str
     fingerprint: str
     experts: list[str] = Field(description="whose features it compares with queries")
     modalities: dict[str, str] = Field(description="of each of these experts")
     slots: list[str] = Field(description="what can be weighed; empty where it fuses its modalities")
     clips: int = Field(description="that are searched")
-    note: str = Field(description="what of the library it does not search; '' where it searches all")
+    note: str = Field(
+        description="what of the library it does not search, or why it searches nothing; '' where it searches all"
+    )
 
 
 class ModelList(Document):
-    """The models that searches use."""
+    """The models that searches use, and those that `train` jobs wrote."""
 
     data: list[ModelRow]

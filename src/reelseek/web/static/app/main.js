@@ -82,7 +82,7 @@ async function libraryNamed(place, view) {
   }
   if (named) localStorage.setItem("library", named);
   const current = named || (await usualLibrary().catch(() => ""));
-  search.useLibrary(current);
+  search.useLibrary(current, place.parameters.get("model") || "");
   await keeping.use(current).catch(() => {});
   if (LIBRARY_VIEWS.includes(view)) {
     const select = by("corner").querySelector("select");

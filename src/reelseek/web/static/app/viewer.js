@@ -94,7 +94,7 @@ export class Viewer {
     const mark = () => scrubber.setMarks(this._peaks, this.hit, this._cuts);
     mark();
     if (again) return;
-    const words = question.words ? get(`/v1/videos/${hit.video}/curve`, { q: question.words, without: question.without, library: question.library }) : Promise.resolve(null);
+    const words = question.words ? get(`/v1/videos/${hit.video}/curve`, { q: question.words, without: question.without, library: question.library, model: question.model }) : Promise.resolve(null);
     const [about, inside] = await Promise.all([detail.catch(() => null), words.catch(() => null)]);
     if (this._curve !== key) return;
     fill(this._tags, tagList(about?.tags || [], question.library));
