@@ -110,6 +110,7 @@ OPERATIONS = {
     "read_audit": Operation("GET", "/v1/audit", "json"),
     "list_reviews": Operation("GET", "/v1/reviews", "json"),
     "get_review": Operation("GET", "/v1/reviews/{id}", "json"),
+    "change_review": Operation("PATCH", "/v1/reviews/{id}", "json"),
     "list_pairs": Operation("GET", "/v1/reviews/{id}/pairs", "json"),
     "get_agreement": Operation("GET", "/v1/reviews/{id}/agreement", "json"),
     "next_pairs": Operation("POST", "/v1/reviews/{id}/queue", "json"),
@@ -767,6 +768,15 @@ class SyncOperations:
             id: id of the scan
         """
         return self._transport.call(OPERATIONS["get_review"], {"id": id}, {}, None)
+
+    def change_review(self, id: str, *, opinions: int) -> ReviewJSON:
+        """Ask for so many opinions on each pair.
+
+        Args:
+            id: id of the scan
+            opinions: how many people judge each pair, blindly
+        """
+        return self._transport.call(OPERATIONS["change_review"], {"id": id}, {}, Body({"opinions": opinions}))
 
     def list_pairs(
         self,
@@ -1533,6 +1543,15 @@ class AsyncOperations:
             id: id of the scan
         """
         return await self._transport.call(OPERATIONS["get_review"], {"id": id}, {}, None)
+
+    async def change_review(self, id: str, *, opinions: int) -> ReviewJSON:
+        """Ask for so many opinions on each pair.
+
+        Args:
+            id: id of the scan
+            opinions: how many people judge each pair, blindly
+        """
+        return await self._transport.call(OPERATIONS["change_review"], {"id": id}, {}, Body({"opinions": opinions}))
 
     async def list_pairs(
         self,

@@ -72,6 +72,7 @@ __all__ = [
     "ReportJSON",
     "ReportList",
     "ReportSummary",
+    "ReviewChange",
     "ReviewJSON",
     "ReviewList",
     "ReviewSummary",
@@ -827,6 +828,13 @@ class ReportSummary(TypedDict):
     """when it was made, in seconds since 1970"""
     summary: str
     """the figure that matters most; '' where there is none"""
+
+
+class ReviewChange(TypedDict):
+    """How a scan is reviewed."""
+
+    opinions: int
+    """how many people judge each pair, blindly"""
 
 
 class ReviewJSON(TypedDict):

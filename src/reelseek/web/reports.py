@@ -161,8 +161,8 @@ def _of_job(job: Job) -> Report | None:
 def _measured(job: Job) -> dict[str, Any] | None:
     """The JSON that `evaluate` printed."""
     documents = (job.result or {}).get("documents") or []
-    whole = documents and isinstance(documents[0], dict) and all(name in documents[0] for name in _DIRECTIONS)
-    return documents[0] if job.kind == "evaluate" and whole else None
+    is_complete = documents and isinstance(documents[0], dict) and all(name in documents[0] for name in _DIRECTIONS)
+    return documents[0] if job.kind == "evaluate" and is_complete else None
 
 
 def _with_tables(report: Report, job: Job, jobs: Iterable[Job], state: Path) -> Report:
@@ -244,8 +244,8 @@ def _training_tables(folder: Path, job: Job, jobs: Iterable[Job]) -> tuple[list[
     try:
         with (folder / "log.csv").open(newline="", encoding="utf-8") as file:
             epochs = list(csv.DictReader(file))
-        about = json.loads((folder / "config.json").read_text("utf-8"))
-        notes += [f"System {about.get('system')}, {about.get('steps')} steps.", *map(str, about.get("warnings", ()))]
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        notes += [f"System {config.get('system')}, {config.get('steps')} steps.", *map(str, config.get("warnings", ()))]
         rows = [TableRow(_epoch_cells(epoch)) for epoch in epochs]
         columns = ("epoch", "loss", "R@1", "R@5", "R@10", "median rank", "mean rank", "")
         tables.append(ReportTable("Epochs", columns, rows, "On the validation split, text to video."))
