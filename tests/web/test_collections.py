@@ -319,9 +319,10 @@ import av, numpy as np
 from reelseek.media.cut import CutTask, cut
 folder = Path(sys.argv[1])
 with av.open(str(folder / "film.mkv"), "w") as out:
-    stream = out.add_stream("rawvideo", rate=10)
-    stream.width, stream.height, stream.pix_fmt = 640, 480, "yuv420p"
-    frame = av.VideoFrame.from_ndarray(np.zeros((720, 640), np.uint8), format="yuv420p")
+    stream = out.add_stream("ffv1", rate=10)
+    stream.width, stream.height, stream.pix_fmt = 640, 480, "yuv422p"
+    noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    frame = av.VideoFrame.from_ndarray(noise, format="rgb24").reformat(format="yuv422p")
     for number in range(250):
         frame.pts, frame.time_base = number, Fraction(1, 10)
         out.mux(stream.encode(frame))
