@@ -33,10 +33,12 @@ from reelseek.cli import (
     probe,
     remove,
     report,
+    reproduce,
     score,
     search,
     segment,
     serve,
+    tag,
     train,
     tune,
 )
@@ -82,6 +84,7 @@ for module in (
     score,
     compare,
     experiment,
+    reproduce,
     search,
     localize,
     segment,
@@ -96,6 +99,7 @@ for module in (
 ):
     module.register(app)
 app.add_typer(accounts.app, name="accounts")
+app.add_typer(tag.app, name="tag")
 app.add_typer(features.app, name="features")
 app.add_typer(index.app, name="index")
 app.add_typer(models.app, name="models")

@@ -28,7 +28,7 @@ _Without = Annotated[
 ]
 _Weights = Annotated[list[str] | None, typer.Option(help="Weigh a modality or expert: ocr=2; 0 leaves it out.")]
 _Filter = Annotated[
-    str, typer.Option(help="Which videos count: folder:holiday before:2020 has:speech -name:old longer:90s.")
+    str, typer.Option(help="Which videos count: folder:holiday before:2020 has:speech -name:old longer:90s tag:beach.")
 ]
 _Like = Annotated[
     list[str] | None,

@@ -17,7 +17,8 @@ from reelseek.library.source import FeatureSource
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.embed import embed_clips, embed_texts, reader_for
 from reelseek.models.model import RetrievalModel, load_model
-from reelseek.training.data import Split, read_split, split_names
+from reelseek.models.text import caption_features_of
+from reelseek.training.data import Split, read_features, read_split, split_names
 from reelseek.training.measure import Measured, evaluate, write_measured
 
 __all__ = [
@@ -213,6 +214,7 @@ def embedding_map(
     """t-SNE of the embeddings of clips, or of their captions (CrossCLR, supplement, figure 7), with thumbnails."""
     data = _sample(library, split, most)
     if of == "text":
+        data, _ = read_features(data, library, caption_features_of(model))
         rows = [rows[0] for rows in data.captions_by_clip() if rows]
         embedding = embed_texts(model, [data.texts[row] for row in rows])
         clips = [data.clips[data.clip_of_text[row]] for row in rows]
