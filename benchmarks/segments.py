@@ -31,12 +31,11 @@ from reelseek.models.embed import embed_texts
 from reelseek.models.model import RetrievalModel
 from reelseek.models.systems.concepts import background_queries
 from reelseek.search import Searcher, parse_query, update_index
-from reelseek.search.build import put_index
 from reelseek.search.changes import Source, short_content
 from reelseek.search.columns import Block
 from reelseek.search.finish import finish
 from reelseek.search.fulltext import _words
-from reelseek.search.index import Index, index_folder
+from reelseek.search.index import Index, index_folder, put_index
 from reelseek.search.merge import write_segments
 from reelseek.search.nearest import search_parts
 from reelseek.search.neighbours import flat_vectors
@@ -115,6 +114,7 @@ def build(folder: Path) -> dict[str, Any]:
         source = Source(library, model, RULE, None)
         texts = embed_texts(model, background_queries())
         home = index_folder(library, model)
+        home.mkdir(parents=True)
         index = Index(home, (), model.system, model.slots, RULE, library.revision(), source.experts, texts)
         fresh = ((video, CLIPS_A_VIDEO) for video in sorted(numbers))
         clips = len(numbers) * CLIPS_A_VIDEO

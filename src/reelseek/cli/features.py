@@ -35,13 +35,15 @@ def import_(
     ] = None,
 ) -> None:
     """Add an expert's tracks from arrays [step, dim] named after the videos, whose files need not be at hand."""
-    from reelseek.cli.add import update_indexes
+    from reelseek.cli.add import merge_indexes, update_indexes
     from reelseek.library import Library
     from reelseek.library.arrays import import_features
 
-    with Library.open(library) as opened, opened.writing(), bars() as progress:
-        report = import_features(opened, expert, paths, modality=modality, fps=fps, model=model, progress=progress)
-        index = update_indexes(opened, progress)
+    with Library.open(library) as opened:
+        with opened.writing(), bars() as progress:
+            report = import_features(opened, expert, paths, modality=modality, fps=fps, model=model, progress=progress)
+            index = update_indexes(opened, progress)
+        merge_indexes(opened, index)
     for name, reason in report.failed:
         say(f"failed: {name}: {reason}")
     say_unused(report)

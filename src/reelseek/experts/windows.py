@@ -33,6 +33,7 @@ _WINDOW_SECONDS = 2.0  # of X-CLIP
 class _Video:
     name = "video"
     modality = "motion"
+    divisible = True
 
     def __init__(self, model: str | None) -> None:
         if model is None:
@@ -120,6 +121,8 @@ class _Video:
 
 
 class _Windows:
+    follows_pictures = True  # of the window that a stretch begins in
+
     def __init__(self, expert: _Video) -> None:
         self._expert = expert
         self._pixels: list[npt.NDArray[np.uint8]] = []
@@ -147,6 +150,13 @@ class _Windows:
         self._saved = len(self._rows)
         self._pixels = list(states[-1]["pixels"])
         self._seconds = states[-1]["seconds"].tolist()
+
+    def follow(self, batch: FrameBatch) -> None:
+        """See `reelseek.experts.parts.Divisible`."""
+        self._pixels += list(batch.pixels)
+        self._seconds += batch.cells.tolist()
+        passed = len(self._pixels) // self._expert.frames * self._expert.frames
+        del self._pixels[:passed], self._seconds[:passed]
 
     def feed(self, batch: FrameBatch) -> None:
         for pixels, seconds in zip(batch.pixels, batch.cells, strict=True):

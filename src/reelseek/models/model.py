@@ -35,6 +35,8 @@ __all__ = [
     "Rows",
     "SystemConfig",
     "all_rows",
+    "embedding_of",
+    "embedding_rows",
     "gather_parts",
     "load_model",
     "similarity",
@@ -103,6 +105,17 @@ def gather_parts(parts: Mapping[str, Rows]) -> dict[str, Rows]:
 def all_rows(values: Tensor) -> Rows:
     """Rows of which none is absent."""
     return values, Mask.on(values.device, torch.ones(len(values), dtype=torch.bool))
+
+
+def embedding_rows(name: str, embedding: Embedding) -> dict[str, Rows]:
+    """An embedding with even weights as parts: its values, and as numbers which of its slots are present."""
+    present = embedding.present.to(embedding.values.dtype)
+    return {name: all_rows(embedding.values), f"{name} present": all_rows(present)}
+
+
+def embedding_of(parts: Mapping[str, Rows], name: str) -> Embedding:
+    """The embedding that `embedding_rows` put among parts."""
+    return Embedding.even(parts[name][0], parts[f"{name} present"][0] > 0.5)
 
 
 @dataclass(frozen=True)
@@ -295,12 +308,14 @@ class RetrievalModel(nn.Module):
         text_side: what names of parameters of the text side begin with; they may learn at a rate of their own.
         unused: parameters that no loss reaches, by what their names begin with.
         learns_uncaptioned: whether its loss has terms of clips without captions (sight with sound).
+        joins_clips: its loss reads the clips of a video together, so that they stay in one process and one chunk.
         record: what was written beside its weights of how it was trained; empty for one that was not loaded.
         embeds_sentences: whether it compares queries with a library's lines as they are, in one encoder's space.
     """
 
     embeds_sentences: bool = False
     slots_apart: bool = False
+    joins_clips: bool = False
     candidates: int | None = None
     learns_uncaptioned: bool = False
     system: str = ""
@@ -574,6 +589,8 @@ class LearnedModel(RetrievalModel):
             parts = self.parts(batch)
             if parallel.active() and self.training and not batch.local:
                 parts, batch = gather_parts(parts), batch.all_gather()
+                with parallel.replicated():
+                    return self.terms_of(parts, batch)
             return self.terms_of(parts, batch)
         if batch.more_texts:
             return {self.config.loss.name: self._narrated(batch)}
@@ -583,6 +600,8 @@ class LearnedModel(RetrievalModel):
             texts, videos = texts.all_gather(), videos.all_gather()
             alike = parallel.all_gather(batch.alike)
             negatives = alike[:, None] != alike[None, :]
+            with parallel.replicated():
+                return {self.config.loss.name: self.score_loss(self.similarity(texts, videos), negatives=negatives)}
         return {self.config.loss.name: self.score_loss(self.similarity(texts, videos), negatives=negatives)}
 
     def _narrated(self, batch: Batch) -> Float[Tensor, ""]:

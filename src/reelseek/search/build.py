@@ -2,11 +2,10 @@
 
 import logging
 import os
-import secrets
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 from reelseek.errors import LibraryError, ModelError
 from reelseek.library.clips import ClipRule
 from reelseek.library.damage import Damage, note_damage
+from reelseek.library.files import make_folder
 from reelseek.library.store import Library
 from reelseek.library.tokens import TokenReader
 from reelseek.models.embed import embed_batches, embed_texts
@@ -23,13 +23,13 @@ from reelseek.models.systems.concepts import background_queries
 from reelseek.search.changes import Entry, Source, Stale, find_stale, short_content
 from reelseek.search.columns import Block
 from reelseek.search.finish import candidates_of, finish
-from reelseek.search.generation import Sums, array_file, drop_files, write_files, write_manifest
-from reelseek.search.index import Index, LeftOut, index_folder, open_index
+from reelseek.search.generation import Sums, drop_files
+from reelseek.search.index import Index, LeftOut, index_folder, open_index, put_index
 from reelseek.search.merge import due, is_few, is_small, write_segments
-from reelseek.search.patches import Patches
+from reelseek.search.merging import merge_due
 from reelseek.search.segment import Segment
 
-__all__ = ["build_index", "merge_index", "put_index", "update_index"]
+__all__ = ["build_index", "update_index"]
 
 _ATTEMPTS = 3
 _log = logging.getLogger("reelseek")
@@ -47,12 +47,13 @@ def update_index(
     index: Index | None = None,
     quiet: bool = False,
     write: bool = True,
+    merge: bool = True,
 ) -> Index:
     """Bring an index up to date with its library, or build it where there is none.
 
-    What changed since is embedded and becomes a segment of its own, and what is gone is deleted; segments of one size
-    are merged then. A video whose tracks are damaged is left out, which is said, and stands in `Index.left_out`; the
-    next `add` makes its tracks again.
+    What changed since is embedded and becomes a segment of its own, and what is gone is deleted. When that can be
+    searched, segments of one size are merged, see `merge_due`; others may write meanwhile. A video whose tracks are
+    damaged is left out, which is said, and stands in `Index.left_out`; the next `add` makes its tracks again.
 
     Args:
         rule: how clips are cut; None keeps the index's own.
@@ -62,12 +63,14 @@ def update_index(
         index: the open index, if it is at hand.
         quiet: what is wrong with an index that cannot be used was said already.
         write: False leaves the library as it is: what is new is this process's alone.
+        merge: False leaves segments to a later merge; so does a caller that is the writer itself, and goes on being it.
 
     Raises:
         LibraryError: another process is writing, or the disk is full; the old index stays.
         UsageError: the library has none of the model's experts.
         ModelError: the model makes NaN or infinity of a clip.
     """
+    merge = merge and write and not library.is_writer
     with _place(library, index_folder(library, model, experts), write=write) as folder:
         if write:  # another process may have replaced it before this one became the writer
             index = open_index(library, model, experts, previous=index, quiet=quiet)
@@ -75,7 +78,7 @@ def update_index(
         updated = _bring_up_to_date(
             Source(library, model, rule, experts), folder, index, unrelated, progress, write=write, anew=False
         )
-        return _merge_due(library, model, updated) if write else updated
+    return (merge_due(library, model, experts) if merge and due(updated.segments) else None) or updated
 
 
 def build_index(
@@ -132,27 +135,6 @@ def _bring_up_to_date(
     for video in updated.left_out:
         _log.warning("left out of the index: %s (%d clips): %s", video.video, video.clips, video.reason)
     return updated
-
-
-def merge_index(library: Library, model: RetrievalModel) -> Index | None:
-    """Merge all segments of an index into as few as there can be; None where there is no index.
-
-    Raises:
-        LibraryError: another process is writing, the disk is full, or a segment is damaged; the old index stays.
-    """
-    with library.writing():
-        index = open_index(library, model)
-        if index is None:
-            return None
-        index = _without_damage(index, index.segments)
-        if index.damaged:
-            raise LibraryError(
-                f"a segment of the index of {model.system} is damaged: {index.damaged[0].reason}; before merging, "
-                f"build it again with: reelseek index build {library.path} [MODEL]"
-            )
-        if not (len(index.segments) > 1 or any(s.record.deleted for s in index.segments)):
-            return index
-        return _merge(library, model, index, index.segments)
 
 
 @contextmanager
@@ -215,6 +197,7 @@ class _Update:
             clips = self.stale.clips + sum(segment.record.live for segment in merged)
             fresh = sorted((video, clips) for video, (clips, _) in self.stale.lacking.items())
             total = clips + sum(segment.record.live for segment in remaining)
+            make_folder(self.folder)
             for segment in write_segments(self.folder, merged, fresh, self._embed, clips):
                 new.append(segment)
                 new[-1] = finish(self.source.library, self.source.model, segment, self._index([]), total)
@@ -287,32 +270,6 @@ class _Update:
             self.progress(self._embedded + done, self.stale.clips)
 
 
-def put_index(index: Index, patches: Patches | None = None) -> Index:
-    """Make an index the one that is read.
-
-    Args:
-        patches: what is overwritten in its files next, see `write_manifest`.
-    """
-    if not index.sums:
-        token = secrets.token_hex(4)
-        parts = (index.unrelated.values, index.unrelated.present, index.unrelated.weights)
-        names = [f"{token}-unrelated.{name}.npy" for name in ("values", "present", "weights")]
-        files = {name: array_file(part.numpy()) for name, part in zip(names, parts, strict=True)}
-        index = replace(index, sums=write_files(index.folder, files))
-    write_manifest(index.folder, index.description(), index.files(), patches)
-    return index
-
-
-def _merge_due(library: Library, model: RetrievalModel, index: Index) -> Index:
-    """Merge segments of one size, as long as there are several."""
-    while segments := due(index.segments):
-        if damaged := _without_damage(index, segments).damaged:
-            _log.warning("segments of the index of %s are not merged: %s", index.system, damaged[-1].reason)
-            return index
-        index = _merge(library, model, index, segments)
-    return index
-
-
 def _without_damage(index: Index, segments: Iterable[Segment]) -> Index:
     """The index without those of some segments that do not hold what was written: a copy would have checksums of its
     own, and hide it."""
@@ -322,23 +279,6 @@ def _without_damage(index: Index, segments: Iterable[Segment]) -> Index:
         except (LibraryError, OSError) as error:
             index = index.without(segment, str(error))
     return index
-
-
-def _merge(library: Library, model: RetrievalModel, index: Index, segments: Sequence[Segment]) -> Index:
-    """Write some segments of an index anew as one, or as few as there can be, and name them in its manifest."""
-    clips = sum(segment.record.live for segment in segments)
-    _log.info("merging %d segments of the index of %s: %d clips", len(segments), index.system, clips)
-    rest = [segment for segment in index.segments if segment not in segments]
-    new: list[Segment] = []
-    try:
-        for segment in write_segments(index.folder, segments, [], lambda _: None, clips):
-            new.append(segment)
-            new[-1] = finish(library, model, segment, replace(index, segments=()), index.live)
-        merged = replace(index, segments=(*rest, *new), candidates=candidates_of(model, [*rest, *new]))
-        return put_index(merged)
-    except BaseException:
-        drop_files(index.folder, [f"{s.record.name}-{name}" for s in new for name in s.sums])
-        raise
 
 
 def _damaged(library: Library, reader: TokenReader, entries: Sequence[Entry]) -> dict[str, Damage]:

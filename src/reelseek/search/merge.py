@@ -36,6 +36,7 @@ def write_segments(
     """Write what is left of some segments together with videos that are embedded anew.
 
     Args:
+        folder: it exists.
         fresh: ids of the videos to be embedded, in order, and how many clips each has.
         clips: how many there will be in all.
 

@@ -232,8 +232,12 @@ class Recipe:
         if self.train.narrations and self.data.window_seconds:
             raise ValueError("train.narrations: data.window_seconds joins the narrations of a window; leave one out")
         for name, value in (("clips_per_video", self.train.clips_per_video), ("batch_of", self.train.batch_of)):
-            if self.data.mixture and value not in (None, "clips"):
+            if value in (None, "clips"):
+                continue
+            if self.data.mixture:
                 raise ValueError(f"train.{name}: a mixture draws one clip of a video at a time; leave one of them out")
+            if self.data.examples is not None:
+                raise ValueError(f"train.{name}: data.examples counts clips one by one; leave one of them out")
 
 
 def read_recipe(recipe: str | os.PathLike[str] | Mapping[str, Any], changes: Sequence[str] = ()) -> Recipe:

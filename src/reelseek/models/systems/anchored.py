@@ -100,7 +100,7 @@ class Anchored(RetrievalModel):
             raise ModelError(f"{inner.system} has no text encoder whose features could be its anchors")
         self.config, self.inner = config, inner
         self.slots = (*inner.slots, "anchor")
-        self.renormalise, self.candidates = inner.renormalise, inner.candidates
+        self.renormalise, self.candidates, self.joins_clips = inner.renormalise, inner.candidates, inner.joins_clips
         self.text_side = ("anchor.text_map", *(f"inner.{name}" for name in inner.text_side))
         self.unused = tuple(f"inner.{name}" for name in inner.unused)
         self.text = TextEncoder(replace(inner.config.text, trained=False))
