@@ -239,8 +239,10 @@ def test_channels_are_decorrelated_over_matched_tokens() -> None:
     on = np.diagonal(correlation)
     expected = 0.5 * ((1 - on) ** 2).sum() + 0.1 * ((correlation**2).sum() - (on**2).sum())
     assert float(channel_decorrelation(sides, diagonal=0.5, off_diagonal=0.1)) == pytest.approx(expected, rel=1e-4)
-    nothing = channel_decorrelation((tuple(rows[:1] for rows in sides[0]), sides[1]))
-    assert float(nothing) == 0
+    first = torch.arange(12).view(3, 4) == words_present.flatten().int().argmax()
+    single = match_tokens(words, words_present & first, *video)
+    assert int(single.used.sum()) == 1
+    assert float(channel_decorrelation((single, sides[1]))) == 0
 
 
 def test_an_interaction_with_nothing_is_zero_and_moves_nothing() -> None:
