@@ -219,14 +219,10 @@ def test_channels_are_decorrelated_over_matched_tokens() -> None:
     words, steps = torch.randn(3, 4, 5, dtype=torch.float64), torch.randn(3, 6, 5, dtype=torch.float64)
     words_present, steps_present = torch.rand(3, 4) > 0.3, torch.rand(3, 6) > 0.3
     steps_present[2] = False  # nothing to match: its words count for nothing
-    sides = (
-        match_tokens(words, words_present, steps, steps_present),
-        match_tokens(steps, steps_present, words, words_present),
-    )
+    text, video = (words, words_present), (steps, steps_present)
+    sides = (match_tokens(*text, *video), match_tokens(*video, *text))
     correlation = np.zeros((5, 5))
-    for one, one_present, two, two_present in (
-        (words, words_present, steps, steps_present), (steps, steps_present, words, words_present),
-    ):  # fmt: skip
+    for (one, one_present), (two, two_present) in ((text, video), (video, text)):
         pairs = []
         for item in range(3):
             others = [unit(row.numpy()) for row in two[item][two_present[item]]]
