@@ -219,14 +219,10 @@ def test_channels_are_decorrelated_over_matched_tokens() -> None:
     words, steps = torch.randn(3, 4, 5, dtype=torch.float64), torch.randn(3, 6, 5, dtype=torch.float64)
     words_present, steps_present = torch.rand(3, 4) > 0.3, torch.rand(3, 6) > 0.3
     steps_present[2] = False  # nothing to match: its words count for nothing
-    sides = (
-        match_tokens(words, words_present, steps, steps_present),
-        match_tokens(steps, steps_present, words, words_present),
-    )
+    text, video = (words, words_present), (steps, steps_present)
+    sides = (match_tokens(*text, *video), match_tokens(*video, *text))
     correlation = np.zeros((5, 5))
-    for one, one_present, two, two_present in (
-        (words, words_present, steps, steps_present), (steps, steps_present, words, words_present),
-    ):  # fmt: skip
+    for (one, one_present), (two, two_present) in ((text, video), (video, text)):
         pairs = []
         for item in range(3):
             others = [unit(row.numpy()) for row in two[item][two_present[item]]]
@@ -239,8 +235,10 @@ def test_channels_are_decorrelated_over_matched_tokens() -> None:
     on = np.diagonal(correlation)
     expected = 0.5 * ((1 - on) ** 2).sum() + 0.1 * ((correlation**2).sum() - (on**2).sum())
     assert float(channel_decorrelation(sides, diagonal=0.5, off_diagonal=0.1)) == pytest.approx(expected, rel=1e-4)
-    nothing = channel_decorrelation((tuple(rows[:1] for rows in sides[0]), sides[1]))
-    assert float(nothing) == 0
+    first = torch.arange(12).view(3, 4) == words_present.flatten().int().argmax()
+    single = match_tokens(words, words_present & first, *video)
+    assert int(single.used.sum()) == 1
+    assert float(channel_decorrelation((single, sides[1]))) == 0
 
 
 def test_an_interaction_with_nothing_is_zero_and_moves_nothing() -> None:

@@ -242,8 +242,8 @@ _PACKAGED: dict[str, System] = {
         composition="as coot; CrossCLR with a queue on clips, without one on videos times .6",
         missing="as coot",
         schedule={
-            "optimizer": "radam", "rate": 0.0007, "weight_decay": 0.0, "momentum": 0.56, "schedule": "plateau",
-            "warmup": 4, "plateau_patience": 6, "cooldown": 4, "epochs": 100, "patience": 16, "batch": 64,
+            "optimizer": "radam", "rate": 0.0007, "weight_decay": 0.0, "momentum": 0.56, "second_beta": 0.98,
+            "epsilon": 1.5e-09, "schedule": "plateau", "warmup": 4, "plateau_patience": 6, "cooldown": 4, "epochs": 100, "patience": 16, "batch": 64,
             "batch_of": "videos", "negatives": "clips", "metric": "recall_at_1",
         },
         published="published/crossclr-youcook2",
@@ -260,8 +260,8 @@ _PACKAGED: dict[str, System] = {
             "everywhere": {"sharpness": 0.0055, "intra": 0.65},
         },
         schedule={
-            "optimizer": "radam", "rate": 0.0007, "weight_decay": 0.0, "momentum": 0.56, "schedule": "plateau",
-            "warmup": 4, "plateau_patience": 6, "cooldown": 4, "epochs": 100, "patience": 16, "batch": 64,
+            "optimizer": "radam", "rate": 0.0007, "weight_decay": 0.0, "momentum": 0.56, "second_beta": 0.98,
+            "epsilon": 1.5e-09, "schedule": "plateau", "warmup": 4, "plateau_patience": 6, "cooldown": 4, "epochs": 100, "patience": 16, "batch": 64,
             "batch_of": "videos", "negatives": "clips", "metric": "recall_at_1",
         },
         published="published/crossclr-lsmdc",
