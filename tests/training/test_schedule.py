@@ -47,7 +47,9 @@ _CHUNKED = ("mmt", "vse", "xpool", "late_fusion", "eao", "umi", "mmv", "zorro", 
 _CHUNKED += ("coot", "crossclr", "mcn", "token_fusion", "jsfusion", "drl", "gram", "vast", "binding", "ssb")
 
 
-@pytest.mark.parametrize(("name", "chunk"), [*((name, 3) for name in _CHUNKED), ("mmt", 1), ("eao", 1), ("xpool", 100)])
+@pytest.mark.parametrize(
+    ("name", "chunk"), [*((name, 3) for name in _CHUNKED), ("mmt", 1), ("eao", 1), ("coot", 1), ("xpool", 100)]
+)
 def test_gradients_in_chunks_are_those_of_the_whole_batch(name: str, chunk: int) -> None:
     settings: dict[str, dict[str, object]] = {
         "mmt": {"dropout": 0.0},
