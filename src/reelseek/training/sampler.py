@@ -14,7 +14,7 @@ from reelseek.errors import UsageError
 from reelseek.library.source import FeatureSource
 from reelseek.library.tokens import Clip
 from reelseek.models import parallel
-from reelseek.training.data import Split, Windows, read_split
+from reelseek.training.data import Narrations, Split, Windows, read_split
 from reelseek.training.recipe import DataRecipe, TrainRecipe
 
 __all__ = ["BatchPlan", "MixturePart", "Sampler", "mixture_parts"]
@@ -26,16 +26,18 @@ class BatchPlan:
 
     Attributes:
         clips: their numbers in the training split.
-        examples: the span to read and the caption of each clip.
+        examples: the span to read and the caption of each clip, '' where there is none.
         shifts: by expert, how many seconds later each clip is read.
         drop_scores: [clip, expert], uniform in [0, 1); an expert whose score is below `train.drop` is dropped. None
             where nothing is dropped.
+        more_texts: further candidates for the captions, a sequence [clip] for each (`train.narrations`).
     """
 
     clips: npt.NDArray[np.int64]
     examples: Sequence[tuple[Clip, str]]
     shifts: dict[str, list[float]]
     drop_scores: npt.NDArray[np.float64] | None
+    more_texts: Sequence[Sequence[str]] = ()
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,12 @@ class MixturePart:
 
 def mixture_parts(library: FeatureSource, recipe: DataRecipe, split: Split) -> list[MixturePart]:
     """Return the parts of a recipe's mixture, with clips numbered as in the training split; none without a mixture."""
-    captioned = {clip for clip, rows in enumerate(split.captions_by_clip()) if rows}
+    captioned = {clip for clip, rows in enumerate(split.captions_by_clip()) if rows or recipe.uncaptioned}
     number = {clip: index for index, clip in enumerate(split.clips)}
     parts = []
     for name, weight in recipe.weights.items():
-        clips = [number[clip] for clip in read_split(library, name).clips if number.get(clip) in captioned]
+        members = read_split(library, name, uncaptioned=recipe.uncaptioned).clips
+        clips = [number[clip] for clip in members if number.get(clip) in captioned]
         if clips:
             parts.append(MixturePart(weight, clips))
     return parts
@@ -62,7 +65,7 @@ class Sampler:
     """Draws the batches of an epoch from a training split.
 
     Args:
-        split: what is learnt from; clips without captions are not drawn.
+        split: what is learnt from; clips without captions are drawn if the data's settings say so.
         config: batch size, captions, clips per video and dropping of experts.
         data: window length and examples per epoch.
         mixture: draw each example by weight from these parts, instead of every clip once.
@@ -88,9 +91,12 @@ class Sampler:
         self.split, self.config, self.mixture, self.shifts, self.experts = split, config, mixture, shifts, experts
         self.whole_videos = whole_videos
         self.examples_per_epoch = data.drawn
-        self.windows = None if data.window_seconds is None else Windows(split, data.window_seconds)
+        self.windows = None
+        if data.window_seconds is not None:
+            self.windows = Windows(split, data.window_seconds, silent=data.uncaptioned)
         self.captions = split.captions_by_clip()
-        self.captioned = [clip for clip, rows in enumerate(self.captions) if rows]
+        self.captioned = [clip for clip, rows in enumerate(self.captions) if rows or data.uncaptioned]
+        self.narrations = None if config.narrations is None else Narrations(split, config.narrations - 1)
         if len(self.captioned) < 2:
             raise UsageError(f"the split {split.name!r} has {len(self.captioned)} captioned clips; training needs two")
 
@@ -117,11 +123,16 @@ class Sampler:
         scores = rng.random((len(clips), self.experts)) if self.config.drop else None
         examples = [self._example(int(clip), rng) for clip in clips]
         local = self._shares(clips)[parallel.rank()]
+        more_texts: Sequence[Sequence[str]] = ()
+        if self.narrations is not None:
+            others = [self.narrations.near(int(clips[row]), examples[row][1]) for row in local]
+            more_texts = list(zip(*others, strict=True))
         return BatchPlan(
             clips[local],
             [examples[row] for row in local],
             {expert: seconds[local].tolist() for expert, seconds in shifts.items()},
             None if scores is None else scores[local],
+            more_texts,
         )
 
     def _shares(self, clips: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
@@ -169,4 +180,6 @@ class Sampler:
         if self.windows is not None:
             return self.windows.draw(clip, rng)
         rows = self.captions[clip]
+        if not rows:
+            return self.split.clips[clip], ""
         return self.split.clips[clip], self.split.texts[rows[0] if self.config.caption == "first" else rng.choice(rows)]
