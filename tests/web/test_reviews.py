@@ -40,7 +40,7 @@ def test_two_accounts_judge_under_their_names(reviewed: Team) -> None:
     second = client.post(f"{path}/queue", json={"count": 2}, headers=bo).json()["data"]
     assert [pair["place"] for pair in first + second] == [0, 1, 2, 3]  # what Ann has is not Bo's
     side = first[0]["test"]
-    strip = client.get(side["strip"], params={"start": 0.5, "end": 2, "frames": 6, "height": 60}, headers=bo)
+    strip = client.get(f"{side['strip']}&start=0.5&end=2&frames=6&height=60", headers=bo)
     assert strip.headers["content-type"] == "image/jpeg"
     assert client.get(side["play"], headers={**bo, "Range": "bytes=0-9"}).status_code == 206
     verdict = {"places": [0], "verdict": "duplicate"}
@@ -75,6 +75,22 @@ def test_who_may_not_see_the_library_sees_no_review_of_it(reviewed: Team) -> Non
         answer = reviewed.client.get(f"/v1/reviews/{path}", headers=stranger)
         assert answer.status_code in (404, 422), path
     assert reviewed.client.get("/v1/reviews/scan1", headers=reader).status_code == 403
+
+
+def test_two_opinions_a_pair_are_asked_for_if_a_writer_says_so(reviewed: Team) -> None:
+    writer, ann, bo = reviewed.token(["write"]), reviewed.token(["review"]), reviewed.token(["review"])
+    client, path = reviewed.client, "/v1/reviews/scan1"
+    assert client.patch(path, json={"opinions": 2}, headers=ann).status_code == 403
+    assert client.patch(path, json={"opinions": 2}, headers=writer).json()["opinions"] == 2
+    for header, verdict in ((ann, "duplicate"), (bo, "not")):
+        (pair,) = client.post(f"{path}/queue", json={"count": 1}, headers=header).json()["data"]
+        assert (pair["place"], pair["said"]) == (0, [])  # each judges without the other's opinion
+        body = {"places": [0], "verdict": verdict}
+        assert client.post(f"{path}/verdicts", json=body, headers=header).status_code == 200
+    disputed = client.get(f"{path}/pairs", params={"view": "disagreements"}, headers=ann).json()["data"]
+    assert [len(pair["said"]) for pair in disputed] == [2]
+    reviewed.services.reviews._open.clear()  # as after a restart
+    assert client.get(path, headers=ann).json()["opinions"] == 2
 
 
 def test_a_scan_that_was_made_anew_is_read_anew_and_a_damaged_one_left_out(reviewed: Team) -> None:

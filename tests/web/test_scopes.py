@@ -16,7 +16,7 @@ TAKES = {
     "list_accounts": "admin", "add_account": "admin", "change_account": "admin", "remove_account": "admin",
     "list_reviews": "review", "get_review": "review", "list_pairs": "review", "get_agreement": "review",
     "next_pairs": "review", "renew_leases": "review", "leave_review": "review", "judge_pairs": "review",
-    "judge_pairs_below": "review", "undo_verdict": "review",
+    "judge_pairs_below": "review", "undo_verdict": "review", "change_review": "write",
     "add_videos": "write", "remove_video": "write", "add_tags": "write", "remove_tags": "write",
     "list_tokens": "admin", "add_token": "admin", "remove_token": "admin", "read_audit": "admin",
 }  # fmt: skip

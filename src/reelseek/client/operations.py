@@ -29,6 +29,8 @@ from reelseek.client.schema import (
     PairList,
     QueueAnswer,
     RemoveJob,
+    ReportJSON,
+    ReportList,
     ReviewJSON,
     ReviewList,
     ScanJob,
@@ -108,6 +110,7 @@ OPERATIONS = {
     "read_audit": Operation("GET", "/v1/audit", "json"),
     "list_reviews": Operation("GET", "/v1/reviews", "json"),
     "get_review": Operation("GET", "/v1/reviews/{id}", "json"),
+    "change_review": Operation("PATCH", "/v1/reviews/{id}", "json"),
     "list_pairs": Operation("GET", "/v1/reviews/{id}/pairs", "json"),
     "get_agreement": Operation("GET", "/v1/reviews/{id}/agreement", "json"),
     "next_pairs": Operation("POST", "/v1/reviews/{id}/queue", "json"),
@@ -116,6 +119,9 @@ OPERATIONS = {
     "judge_pairs": Operation("POST", "/v1/reviews/{id}/verdicts", "json"),
     "judge_pairs_below": Operation("POST", "/v1/reviews/{id}/below", "json"),
     "undo_verdict": Operation("POST", "/v1/reviews/{id}/undo", "json"),
+    "list_reports": Operation("GET", "/v1/reports", "json"),
+    "get_report": Operation("GET", "/v1/reports/{id}", "json"),
+    "get_report_file": Operation("GET", "/v1/reports/{id}/files/{name}", "bytes"),
 }
 
 
@@ -763,6 +769,15 @@ class SyncOperations:
         """
         return self._transport.call(OPERATIONS["get_review"], {"id": id}, {}, None)
 
+    def change_review(self, id: str, *, opinions: int) -> ReviewJSON:
+        """Ask for so many opinions on each pair.
+
+        Args:
+            id: id of the scan
+            opinions: how many people judge each pair, blindly
+        """
+        return self._transport.call(OPERATIONS["change_review"], {"id": id}, {}, Body({"opinions": opinions}))
+
     def list_pairs(
         self,
         id: str,
@@ -851,6 +866,26 @@ class SyncOperations:
             id: id of the scan
         """
         return self._transport.call(OPERATIONS["undo_verdict"], {"id": id}, {}, None)
+
+    def list_reports(self, *, library: str | None = None) -> ReportList:
+        """Evaluations and trainings of libraries that you may see, and pages where you may see all libraries."""
+        return self._transport.call(OPERATIONS["list_reports"], {}, {"library": library}, None)
+
+    def get_report(self, id: str) -> ReportJSON:
+        """A report with its tables, notes and files.
+
+        Args:
+            id: id of the report
+        """
+        return self._transport.call(OPERATIONS["get_report"], {"id": id}, {}, None)
+
+    def get_report_file(self, id: str, name: str) -> bytes:
+        """A file of a report. A page is shown as it is, without any program in it; nothing else of it runs either.
+
+        Args:
+            id: id of the report
+        """
+        return self._transport.call(OPERATIONS["get_report_file"], {"id": id, "name": name}, {}, None)
 
 
 class AsyncOperations:
@@ -1509,6 +1544,15 @@ class AsyncOperations:
         """
         return await self._transport.call(OPERATIONS["get_review"], {"id": id}, {}, None)
 
+    async def change_review(self, id: str, *, opinions: int) -> ReviewJSON:
+        """Ask for so many opinions on each pair.
+
+        Args:
+            id: id of the scan
+            opinions: how many people judge each pair, blindly
+        """
+        return await self._transport.call(OPERATIONS["change_review"], {"id": id}, {}, Body({"opinions": opinions}))
+
     async def list_pairs(
         self,
         id: str,
@@ -1599,3 +1643,23 @@ class AsyncOperations:
             id: id of the scan
         """
         return await self._transport.call(OPERATIONS["undo_verdict"], {"id": id}, {}, None)
+
+    async def list_reports(self, *, library: str | None = None) -> ReportList:
+        """Evaluations and trainings of libraries that you may see, and pages where you may see all libraries."""
+        return await self._transport.call(OPERATIONS["list_reports"], {}, {"library": library}, None)
+
+    async def get_report(self, id: str) -> ReportJSON:
+        """A report with its tables, notes and files.
+
+        Args:
+            id: id of the report
+        """
+        return await self._transport.call(OPERATIONS["get_report"], {"id": id}, {}, None)
+
+    async def get_report_file(self, id: str, name: str) -> bytes:
+        """A file of a report. A page is shown as it is, without any program in it; nothing else of it runs either.
+
+        Args:
+            id: id of the report
+        """
+        return await self._transport.call(OPERATIONS["get_report_file"], {"id": id, "name": name}, {}, None)

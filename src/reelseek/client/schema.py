@@ -31,6 +31,7 @@ __all__ = [
     "ExpertJSON",
     "FailureJSON",
     "FailureRow",
+    "FileJSON",
     "Folders",
     "HitJSON",
     "IndexArguments",
@@ -68,9 +69,14 @@ __all__ = [
     "Reason",
     "RemoveArguments",
     "RemoveJob",
+    "ReportJSON",
+    "ReportList",
+    "ReportSummary",
+    "ReviewChange",
     "ReviewJSON",
     "ReviewList",
     "ReviewSummary",
+    "RowJSON",
     "ScanArguments",
     "ScanJob",
     "SearchAnswer",
@@ -83,6 +89,7 @@ __all__ = [
     "SignIn",
     "StepsAnswer",
     "StepsRequest",
+    "TableJSON",
     "TagCount",
     "TagList",
     "TagsRequest",
@@ -361,6 +368,14 @@ class FailureRow(TypedDict):
     """null where the file itself could not be read"""
     reason: str
     attempts: int
+
+
+class FileJSON(TypedDict):
+    """A file of a report."""
+
+    name: str
+    url: str
+    bytes: int
 
 
 class Folders(TypedDict):
@@ -776,6 +791,52 @@ class RemoveJob(TypedDict):
     arguments: RemoveArguments
 
 
+class ReportJSON(TypedDict):
+    """A report."""
+
+    id: str
+    kind: Literal["evaluation", "training", "page"]
+    title: str
+    library: str | None
+    """whose videos were measured; null of pages, which do not say"""
+    time: float
+    """when it was made, in seconds since 1970"""
+    summary: str
+    """the figure that matters most; '' where there is none"""
+    tables: list[TableJSON]
+    notes: list[str]
+    page: str | None
+    """address of the page that it is; it runs no program"""
+    files: list[FileJSON]
+
+
+class ReportList(TypedDict):
+    """What was measured on libraries that you may see, the newest first."""
+
+    data: list[ReportSummary]
+
+
+class ReportSummary(TypedDict):
+    """A report in a list."""
+
+    id: str
+    kind: Literal["evaluation", "training", "page"]
+    title: str
+    library: str | None
+    """whose videos were measured; null of pages, which do not say"""
+    time: float
+    """when it was made, in seconds since 1970"""
+    summary: str
+    """the figure that matters most; '' where there is none"""
+
+
+class ReviewChange(TypedDict):
+    """How a scan is reviewed."""
+
+    opinions: int
+    """how many people judge each pair, blindly"""
+
+
 class ReviewJSON(TypedDict):
     """A review, and under which name you judge."""
 
@@ -817,6 +878,14 @@ class ReviewSummary(TypedDict):
     """how many pairs each has judged"""
     same: list[str]
     """the verdicts that mean shared footage"""
+
+
+class RowJSON(TypedDict):
+    """A row of a table."""
+
+    cells: list[str]
+    report: str | None
+    """id of the report that the row is about, if that is another one"""
 
 
 class ScanArguments(TypedDict):
@@ -964,6 +1033,15 @@ class StepsRequest(TypedDict):
     """true: they may happen nowhere"""
     model: NotRequired[str | None]
     """as in a search"""
+
+
+class TableJSON(TypedDict):
+    """A table; its first column names the rows."""
+
+    title: str
+    columns: list[str]
+    rows: list[RowJSON]
+    note: str
 
 
 class TagCount(TypedDict):

@@ -20,6 +20,7 @@ from reelseek.web.v1 import (
     libraries,
     models,
     pictures,
+    reports,
     reviews,
     search,
     session,
@@ -36,7 +37,7 @@ __all__ = ["create_app"]
 _ROUTERS = (
     search.router, videos.router, tags.router, inside.router, pictures.router, uploads.router, models.router,
     jobs.router, video_jobs.router, libraries.router, collections.router, shared.router, session.router,
-    accounts.router, reviews.router,
+    accounts.router, reviews.router, reports.router,
 )  # fmt: skip
 
 _log = logging.getLogger("reelseek.web")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from reelseek.errors import ReelseekError
+from reelseek.library.files import write_whole
 from reelseek.overlap.reviewing import PairScreensavers, reopen_source
 from reelseek.overlap.scan import Scan, log_path, pair_keys, read_scan, scan_path
 from reelseek.overlap.sources import Source
@@ -76,6 +77,11 @@ class Reviews:
             return None
         return self._opened(path, served)
 
+    def set_opinions(self, review: OpenReview, count: int) -> None:
+        """Let so many people judge each pair of a scan, now and after a restart."""
+        write_whole(_settings(self._folder / f"{review.id}.jsonl"), json.dumps({"opinions": count}) + "\n")
+        review.desk.review.judges_per_pair = count
+
     def _scans(self) -> list[Path]:
         return [path for path in self._folder.glob("*.jsonl") if _ID.fullmatch(path.stem) and scan_path(path).is_file()]
 
@@ -105,10 +111,22 @@ class Reviews:
             return review
 
 
+def _settings(pairs: Path) -> Path:
+    """The file beside pairs that says how they are reviewed."""
+    return pairs.with_name(f"{pairs.name}.review.json")
+
+
+def _opinions(pairs: Path) -> int:
+    try:
+        return max(1, int(json.loads(_settings(pairs).read_text("utf-8"))["opinions"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return 1
+
+
 def _desk(path: Path, scan: Scan, served: ServedLibrary) -> ReviewDesk:
     folder = served.library.path
     verdicts = Verdicts(log_path(folder, path, "decisions"))
-    review = Review(scan.pairs, pair_keys(scan.pairs, scan.content), verdicts)
+    review = Review(scan.pairs, pair_keys(scan.pairs, scan.content), verdicts, _opinions(path))
     bank = ScreensaverBank(log_path(folder, path, "screensavers"))
     source = partial(_source_of, folder, path, scan)
     screensavers = PairScreensavers(source, bank, scan.pairs)

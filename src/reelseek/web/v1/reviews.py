@@ -17,6 +17,7 @@ from reelseek.web.state_services import ReviewsOf
 from reelseek.web.v1 import schema
 from reelseek.web.v1.answers import problems
 from reelseek.web.v1.hits import shown, video_address
+from reelseek.web.v1.jobs import Writer
 
 __all__ = ["router"]
 
@@ -167,6 +168,12 @@ class BelowRequest(schema.Request):
     verdict: BulkVerdict = "not"
 
 
+class ReviewChange(schema.Request):
+    """How a scan is reviewed."""
+
+    opinions: Annotated[int, Field(ge=1, le=20)] = Field(description="how many people judge each pair, blindly")
+
+
 class LeasesRequest(schema.Request):
     """Pairs that one still looks at."""
 
@@ -198,6 +205,21 @@ async def get_review(id: Identifier, service: ServiceOf, reviews: ReviewsOf, cal
         return {**_summary(_find(id, service, reviews, caller)[0]), "who": caller.name}
 
     return AnyJSON(await run_in_threadpool(summary))
+
+
+@router.patch("/{id}", operation_id="change_review", response_model=ReviewJSON)
+async def change_review(
+    request: Request, id: Identifier, body: ReviewChange, service: ServiceOf, reviews: ReviewsOf, caller: Writer
+) -> AnyJSON:
+    """Ask for so many opinions on each pair."""
+    note(request, opinions=body.opinions)
+
+    def change() -> dict[str, Any]:
+        review = _find(id, service, reviews, caller)[0]
+        reviews.set_opinions(review, body.opinions)
+        return {**_summary(review), "who": caller.name}
+
+    return AnyJSON(await run_in_threadpool(change))
 
 
 @router.get("/{id}/pairs", operation_id="list_pairs", response_model=PairList)

@@ -23,9 +23,10 @@ const PLACES = [
   { view: "collections", words: "Collections", icon: "keep", needs: ["GET", "/v1/collections"] },
   { view: "library", words: "Library", icon: "library", needs: ["GET", "/v1/libraries"] },
   { view: "review", words: "Review", icon: "review", needs: ["GET", "/v1/reviews"], scope: "review" },
+  { view: "reports", words: "Reports", icon: "report", needs: ["GET", "/v1/reports"] },
   { view: "jobs", words: "Jobs", icon: "jobs", needs: ["GET", "/v1/jobs"] },
 ];
-const MODULES = new Map([["video", "./video.js"], ["collections", "./collections.js"], ["library", "./library.js"], ["jobs", "./jobs.js"], ["review", "./review.js"]]);
+const MODULES = new Map([["video", "./video.js"], ["collections", "./collections.js"], ["library", "./library.js"], ["jobs", "./jobs.js"], ["review", "./review.js"], ["reports", "./reports.js"]]);
 
 const LIBRARY_VIEWS = ["search", "library", "video"];
 

@@ -1,5 +1,5 @@
 // Shared footage: the scans of the libraries, and the desk at which their pairs are judged.
-import { address, get, post } from "./api.js";
+import { address, get, post, request } from "./api.js";
 import { library, usualLibrary } from "./catalog.js";
 import { fill, h, icon, toast } from "./dom.js";
 import { startJob } from "./jobs.js";
@@ -46,14 +46,22 @@ class ReviewPage {
   async _list() {
     document.title = `${this.title} · Reelseek`;
     const { data } = await get("/v1/reviews"), form = (await may("write", "POST", "/v1/jobs")) && (await this._scanForm());
+    const writes = await may("write", "PATCH", "/v1/reviews/{id}");
     const several = new Set(data.map((/** @type {any} */ row) => row.library)).size > 1;
     const rows = data.map((/** @type {any} */ row) => {
       const { pairs, seen } = row.counts, judged = Object.entries(row.reviewers).map(([name, number]) => `${name} ${number}`).join(", ");
       return h("li", {}, h("div", { class: "grow" }, h("p", {}, h("a", { href: write("review", row.id) }, row.title)), h("p", { class: "soft" }, [count(pairs, "pair"), several ? row.library : "", when(row.time), judged && `judged by ${judged}`].filter(Boolean).join(" · "))),
-        h("div", { class: "seen" }, h("progress", { max: pairs || 1, value: seen, "aria-label": `Seen of ${row.title}` }), `${seen} seen`));
+        writes && this._opinions(row), h("div", { class: "seen" }, h("progress", { max: pairs || 1, value: seen, "aria-label": `Seen of ${row.title}` }), `${seen} seen`));
     });
     fill(this.root, h("h1", {}, this.title), h("p", { class: "soft" }, "Videos that two splits may share, side by side. People judge which are the same; exports leave those out."),
       rows.length ? h("ul", { class: "rows" }, ...rows) : h("div", { class: "empty" }, h("p", {}, "No two splits were compared yet.")), form);
+  }
+
+  /** How many people judge each pair. @param {any} row */
+  _opinions(row) {
+    const input = h("input", { type: "number", min: "1", max: "20", value: String(row.opinions), "aria-label": `Opinions on each pair of ${row.title}` });
+    input.addEventListener("change", () => { if (input.reportValidity()) request("PATCH", `/v1/reviews/${encodeURIComponent(row.id)}`, { body: { opinions: Number(input.value) } }).then(() => toast("Noted."), (error) => toast(error.message)); });
+    return h("label", { class: "seen" }, input, "opinions a pair");
   }
 
   /** What begins a scan. */

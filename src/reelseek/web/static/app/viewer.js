@@ -25,6 +25,9 @@ export class Viewer {
     /** @type {Hit|null} */
     this.hit = null;
     this._curve = "";
+    this._aboutKey = "";
+    /** @type {Promise<any>|null} */
+    this._detail = null;
     this._kept = false;
     this._heard = false; // whether its video has sound to find the like of
     /** @type {import("./scrubber.js").Span[]} */
@@ -51,9 +54,20 @@ export class Viewer {
     fill(this._reasons, ...hit.why.map((reason) => this._reason(reason, most)));
     this.root.querySelector("h3").hidden = !hit.why.length;
     if (same) return;
-    const detail = get(`/v1/videos/${hit.video}`, { library: question.library });
+    const detail = this._about(hit.video, question.library);
     this.player.open(hit.play, hit.start, { poster: hit.thumbnail, detail });
     this._showCurve(hit, question, detail);
+  }
+
+  /** What the server tells of a video; asked for once as long as its moments are looked at. @param {string} video @param {string} library */
+  _about(video, library) {
+    const key = `${library} ${video}`;
+    if (this._aboutKey !== key) {
+      this._aboutKey = key;
+      this._detail = get(`/v1/videos/${video}`, { library });
+      this._detail.catch(() => { if (this._aboutKey === key) this._aboutKey = ""; });
+    }
+    return /** @type {Promise<any>} */ (this._detail);
   }
 
   /** @param {Hit} hit @param {boolean} kept */
@@ -96,6 +110,7 @@ export class Viewer {
     this.player.stop();
     this.root.hidden = true;
     this.hit = null;
+    this._aboutKey = "";
   }
 
   /** For people who came by the keyboard on a page where it covers all else. */
