@@ -34,7 +34,7 @@ def test_a_command_is_one_that_the_program_reads(command: str) -> None:
 
 def test_recipes_and_files_that_rows_name_exist() -> None:
     recipes = set(packaged_recipes())
-    for name in re.findall(r"`?\b(?:published|small|ranges)/[\w-]+", TEXT):
+    for name in re.findall(r"`?\b(?:published|small|ranges|captions)/[\w-]+", TEXT):
         assert name.strip("`") in recipes, name
     for row in ROWS:
         for path in re.findall(r"`([\w/-]+\.(?:py|toml))`", row[1]):

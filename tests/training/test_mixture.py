@@ -12,6 +12,7 @@ from reelseek.errors import UsageError
 from reelseek.library import Library, add
 from reelseek.library.arrays import import_features
 from reelseek.library.tokens import Clip
+from reelseek.models import parallel
 from reelseek.training import Recipe, train
 from reelseek.training.data import Split, read_split, together, training_splits
 from reelseek.training.recipe import DataRecipe, TrainRecipe
@@ -148,6 +149,21 @@ def test_a_batch_of_videos_has_all_of_their_clips() -> None:
     some = _sampler(DataRecipe(), batch=8, batch_of="videos", clips_per_video=3).batches(np.random.default_rng(0))
     assert [len({sampler.split.clips[clip].video for clip in batch}) for batch in some] == [8] * 5
     assert sum(map(len, some)) == 10 * 3 + 30
+
+
+def test_processes_share_a_batch_without_dividing_a_video(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = _sampler(DataRecipe(), batch=24)
+    sampler.whole_videos = True
+    monkeypatch.setattr(parallel, "world_size", lambda: 3)
+    for batch in sampler.batches(np.random.default_rng(0)):
+        shares = sampler._shares(batch)
+        assert sorted(row for share in shares for row in share) == list(range(len(batch)))
+        videos = [{sampler.split.clips[clip].video for clip in batch[share]} for share in shares]
+        assert all(videos)
+        assert sum(map(len, videos)) == len(set.union(*videos))
+    one_video = np.arange(12)  # all of v0
+    monkeypatch.setattr(sampler, "_by_clip", lambda _: [one_video])
+    assert sampler.batches(np.random.default_rng(0)) == []
 
 
 @pytest.mark.parametrize("examples", [10, 150, 400])

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from fractions import Fraction
@@ -307,3 +309,34 @@ def test_exports_by_http(kept: Kept, format: str) -> None:
         "id"
     ]
     assert team.client.get(f"/v1/collections/{empty}/export?format={format}", headers=header).status_code == 422
+
+
+_COPY_LONG = """
+import resource, sys
+from fractions import Fraction
+from pathlib import Path
+import av, numpy as np
+from reelseek.media.cut import CutTask, cut
+folder = Path(sys.argv[1])
+with av.open(str(folder / "film.mkv"), "w") as out:
+    stream = out.add_stream("ffv1", rate=10)
+    stream.width, stream.height, stream.pix_fmt = 640, 480, "yuv422p"
+    noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    frame = av.VideoFrame.from_ndarray(noise, format="rgb24").reformat(format="yuv422p")
+    for number in range(250):
+        frame.pts, frame.time_base = number, Fraction(1, 10)
+        out.mux(stream.encode(frame))
+taken = []
+for name, end in (("short", 2.0), ("long", 25.0)):
+    made = cut(CutTask(folder / "film.mkv", folder / name, 0.0, end, False))
+    assert not made.exact, made
+    taken.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print((folder / "long.mkv").stat().st_size / 2**20, taken[1] - taken[0])
+"""
+
+
+def test_a_long_moment_is_copied_without_holding_it_in_memory(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", _COPY_LONG, str(tmp_path)], capture_output=True, text=True, check=True)
+    megabytes, held = map(float, done.stdout.split())
+    assert megabytes > 100
+    assert held < 50

@@ -1,5 +1,6 @@
 """`reelseek add`."""
 
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -114,7 +115,8 @@ def _named_experts(experts: str | None, preset: str | None) -> list[str] | None:
     """
     from reelseek.experts.presets import expand_presets
 
-    specs = [name.strip() for name in (experts or "").split(",") if name.strip()]
+    # A comma before `fps=` goes on with the options of an expert, as in video@FOLDER:frames=16,fps=8.
+    specs = [name.strip() for name in re.split(r",(?!\s*\w+=)", experts or "") if name.strip()]
     specs = [f"preset:{preset}", *specs] if preset is not None else specs
     expand_presets(specs)
     return specs or None

@@ -308,12 +308,14 @@ class RetrievalModel(nn.Module):
         text_side: what names of parameters of the text side begin with; they may learn at a rate of their own.
         unused: parameters that no loss reaches, by what their names begin with.
         learns_uncaptioned: whether its loss has terms of clips without captions (sight with sound).
+        joins_clips: its loss reads the clips of a video together, so that they stay in one process and one chunk.
         record: what was written beside its weights of how it was trained; empty for one that was not loaded.
         embeds_sentences: whether it compares queries with a library's lines as they are, in one encoder's space.
     """
 
     embeds_sentences: bool = False
     slots_apart: bool = False
+    joins_clips: bool = False
     candidates: int | None = None
     learns_uncaptioned: bool = False
     system: str = ""
@@ -402,8 +404,10 @@ class RetrievalModel(nn.Module):
         """State of one number each that is chosen on validation clips after every epoch, with what may be chosen."""
         return {}
 
-    def calibrate(self, texts: Sequence[str], videos: Embedding, owner: Int[Tensor, " text"]) -> Mapping[str, float]:
-        """State of one number each at the value under which validation clips rank best; taken after every epoch.
+    def calibrate(
+        self, texts: Sequence[str], videos: Embedding, owner: Int[Tensor, " text"]
+    ) -> Mapping[str, float | Tensor]:
+        """State, by name, at the values under which validation clips rank best; taken after every epoch.
 
         Args:
             texts: captions of the validation clips.
@@ -587,6 +591,8 @@ class LearnedModel(RetrievalModel):
             parts = self.parts(batch)
             if parallel.active() and self.training and not batch.local:
                 parts, batch = gather_parts(parts), batch.all_gather()
+                with parallel.replicated():
+                    return self.terms_of(parts, batch)
             return self.terms_of(parts, batch)
         if batch.more_texts:
             return {self.config.loss.name: self._narrated(batch)}
@@ -596,6 +602,8 @@ class LearnedModel(RetrievalModel):
             texts, videos = texts.all_gather(), videos.all_gather()
             alike = parallel.all_gather(batch.alike)
             negatives = alike[:, None] != alike[None, :]
+            with parallel.replicated():
+                return {self.config.loss.name: self.score_loss(self.similarity(texts, videos), negatives=negatives)}
         return {self.config.loss.name: self.score_loss(self.similarity(texts, videos), negatives=negatives)}
 
     def _narrated(self, batch: Batch) -> Float[Tensor, ""]:

@@ -167,9 +167,9 @@ def read_split(library: FeatureSource, name: str | None, *, uncaptioned: bool = 
     Raises:
         UsageError: no caption is in it; says which splits there are.
     """
-    if name is not None and "+" in name and name not in (names := split_names(library)):
+    if name is not None and "+" in name and name not in (have := split_names(library)):
         parts = name.split("+")
-        if all(part in names for part in parts):
+        if all(part in have for part in parts):
             return together(library, parts, uncaptioned=uncaptioned)
     of_video = {video.id: video.split for video in library.videos()}
     members = library.memberships().get(name, []) if name is not None else []

@@ -227,7 +227,7 @@ class Trainer:
         self.device = device_of(model)
         self.sampler = Sampler(
             splits[0], recipe.train, recipe.data, mixture=mixture_parts(library, recipe.data, splits[0]),
-            shifts=model.shifts, experts=len(reader.dims),
+            shifts=model.shifts, experts=len(reader.dims), whole_videos=model.joins_clips,
         )  # fmt: skip
         self.batch_reader = BatchReader(
             reader, splits[0], recipe.train, library=library, pseudo_labels=None, pin=self.device.type == "cuda",

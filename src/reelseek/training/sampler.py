@@ -71,6 +71,7 @@ class Sampler:
         mixture: draw each example by weight from these parts, instead of every clip once.
         shifts: by expert, the seconds by which the model wants a clip shifted, earlier or later at random.
         experts: how many experts are read.
+        whole_videos: clips of a video are read by one process.
 
     Raises:
         UsageError: fewer than two clips have captions.
@@ -85,8 +86,10 @@ class Sampler:
         mixture: Sequence[MixturePart] = (),
         shifts: Mapping[str, float],
         experts: int,
+        whole_videos: bool = False,
     ) -> None:
         self.split, self.config, self.mixture, self.shifts, self.experts = split, config, mixture, shifts, experts
+        self.whole_videos = whole_videos
         self.examples_per_epoch = data.drawn
         self.windows = None
         if data.window_seconds is not None:
@@ -100,12 +103,16 @@ class Sampler:
     def batches(self, rng: np.random.Generator) -> list[npt.NDArray[np.int64]]:
         """Return the clip numbers of every batch of an epoch, over all processes.
 
-        A batch of a single clip has no negatives, and one with fewer clips than processes cannot be shared; both are
-        left out.
+        A batch of a single clip has no negatives, and one with fewer clips than processes (or videos, where these stay
+        whole) cannot be shared; both are left out.
         """
         of_videos = self.config.clips_per_video is not None or self.config.batch_of == "videos"
         batches = self._by_video(rng) if of_videos else self._by_clip(rng)
-        return [clips for clips in batches if len(clips) >= max(2, parallel.world_size())]
+        processes = parallel.world_size()
+        batches = [clips for clips in batches if len(clips) >= max(2, processes)]
+        if not self.whole_videos or processes == 1:
+            return batches
+        return [clips for clips in batches if len({self.split.clips[clip].video for clip in clips}) >= processes]
 
     def plan(self, clips: npt.NDArray[np.int64], rng: np.random.Generator) -> BatchPlan:
         """Draw captions, shifts and drops for a batch, and return this process's part.
@@ -115,7 +122,7 @@ class Sampler:
         shifts = {expert: rng.choice([-1.0, 1.0], len(clips)) * seconds for expert, seconds in self.shifts.items()}
         scores = rng.random((len(clips), self.experts)) if self.config.drop else None
         examples = [self._example(int(clip), rng) for clip in clips]
-        local = np.array_split(np.arange(len(clips)), parallel.world_size())[parallel.rank()]
+        local = self._shares(clips)[parallel.rank()]
         more_texts: Sequence[Sequence[str]] = ()
         if self.narrations is not None:
             others = [self.narrations.near(int(clips[row]), examples[row][1]) for row in local]
@@ -127,6 +134,19 @@ class Sampler:
             None if scores is None else scores[local],
             more_texts,
         )
+
+    def _shares(self, clips: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+        """The rows of a batch that each process reads, as even as whole videos allow where these stay together."""
+        processes = parallel.world_size()
+        if not self.whole_videos or processes == 1:
+            return np.array_split(np.arange(len(clips)), processes)
+        rows_of_video: dict[str, list[int]] = {}
+        for row, clip in enumerate(clips):
+            rows_of_video.setdefault(self.split.clips[clip].video, []).append(row)
+        shares: list[list[int]] = [[] for _ in range(processes)]
+        for rows in sorted(rows_of_video.values(), key=len, reverse=True):
+            min(shares, key=len).extend(rows)
+        return [np.array(sorted(share), np.int64) for share in shares]
 
     def _by_clip(self, rng: np.random.Generator) -> list[npt.NDArray[np.int64]]:
         order, size = self._order(rng), self.config.batch

@@ -178,7 +178,8 @@ def _identity(row: RowPlan, library: Library) -> str:
 def _measure(model: RetrievalModel, tests: Mapping[str, TestSet], library: Library) -> Result:
     numbers: dict[str, dict[str, dict[str, float]]] = {}
     intervals: dict[str, dict[str, dict[str, tuple[float, float]]]] = {}
-    galleries, warnings = {}, {}
+    galleries: dict[str, int] = {}
+    warnings: dict[str, None] = {}
     for name, test in tests.items():
         experts = None if test.experts is None else [e for e in test.experts if e in model.experts]
         measured = evaluate(model, library, split=test.split, experts=experts, protocol=test.protocol)
