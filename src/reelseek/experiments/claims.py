@@ -42,7 +42,7 @@ class TrialOptions:
 
     Args:
         tables: `PAPER/TABLE`; None takes all.
-        seeds: exactly these numbers of seeds are counted, instead of as many as each claim needs.
+        seeds: exactly these are run, instead of as many as each claim needs.
         quick: one table, with eight seeds at most.
         hours: no table is begun that would end later.
     """
@@ -128,14 +128,15 @@ def try_claims(
             raise UsageError(f"there is no table {name!r}; there are {', '.join(tables)}")
     names = names[:1] if options.quick else names
     if options.seeds is not None:
-        require_enough_seeds(len(options.seeds))
+        require_enough_seeds(options.seeds)
     records, generator = page.parent / page.stem, redundant_generator_hash()
     begun, left_out = time.monotonic(), []
     for name in names:
         earlier = read_records(records, generator)[0].get((tables[name][0].name, tables[name][1].name))
         trial = try_table(
-            *tables[name], out, choices=options.choices, earlier=_deviations(earlier), workers=workers, device=device,
-            cluster=cluster, progress=progress, say=say, deadline=begun + 3600 * options.hours,
+            *tables[name], out, choices=options.choices, seeds=options.seeds or range(1, max(SEED_CHOICES) + 1),
+            earlier=_deviations(earlier), workers=workers, device=device, cluster=cluster, progress=progress, say=say,
+            deadline=begun + 3600 * options.hours,
         )  # fmt: skip
         left_out += [name] if trial.left_out else []
         if earlier is not None and earlier["arms"] and not trial.results:

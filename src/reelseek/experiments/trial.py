@@ -112,6 +112,7 @@ def try_table(
     out: Path,
     *,
     choices: Sequence[int] = SEED_CHOICES,
+    seeds: Sequence[int] = range(1, max(SEED_CHOICES) + 1),
     earlier: Mapping[str, Sequence[float]] | None = None,
     workers: int | None = None,
     device: str | torch.device | None = None,
@@ -124,6 +125,7 @@ def try_table(
 
     Args:
         choices: numbers of seeds to choose from; the smallest that tells the published difference is taken.
+        seeds: as many of them as are needed are run, in this order.
         earlier: standard deviations that an earlier pilot found, by what a claim says; what they cannot decide is
             refused before any training.
         say: called with what is not tried and why, before anything of it is trained.
@@ -166,7 +168,7 @@ def try_table(
         return without(refused)
     results: dict[str, Sequence[Result]] = {}
     for count in sorted({plan.seeds or 0 for plan in planned}, reverse=True):
-        part = run([plan.claim for plan in planned if plan.seeds == count], range(1, count + 1))
+        part = run([plan.claim for plan in planned if plan.seeds == count], seeds[:count])
         results = {**part, **results}
     judged = tuple(_judged(plan, results) for plan in plans)
     return Trial(experiment, table, tuple(premises), tuple(plans), judged, results)
@@ -282,12 +284,18 @@ def _judged(plan: ClaimPlan, results: Mapping[str, Sequence[Result]]) -> Judged:
     return judge(plan.claim, {name: runs[: plan.seeds] for name, runs in results.items()})
 
 
-def require_enough_seeds(count: int) -> None:
-    """Refuse numbers of seeds with which nothing is decided.
+def require_enough_seeds(seeds: Sequence[int]) -> None:
+    """Refuse seeds with which nothing is decided.
 
     Raises:
-        UsageError: fewer than three: a paired t test of two tells only what is ten times its own deviation.
+        UsageError: one is of the pilot, or there are fewer than three: a paired t test of two tells only what is ten
+            times its own deviation.
     """
+    count = len(seeds)
+    if set(seeds) & set(PILOT_SEEDS):
+        raise UsageError(
+            f"seeds {', '.join(map(str, PILOT_SEEDS))} are the pilot's, which enter no verdict; give others"
+        )
     if count == 1:
         raise UsageError("one seed decides no claim: its difference has no interval; give three seeds or more")
     if count < 3:
