@@ -404,8 +404,10 @@ class RetrievalModel(nn.Module):
         """State of one number each that is chosen on validation clips after every epoch, with what may be chosen."""
         return {}
 
-    def calibrate(self, texts: Sequence[str], videos: Embedding, owner: Int[Tensor, " text"]) -> Mapping[str, float]:
-        """State of one number each at the value under which validation clips rank best; taken after every epoch.
+    def calibrate(
+        self, texts: Sequence[str], videos: Embedding, owner: Int[Tensor, " text"]
+    ) -> Mapping[str, float | Tensor]:
+        """State, by name, at the values under which validation clips rank best; taken after every epoch.
 
         Args:
             texts: captions of the validation clips.

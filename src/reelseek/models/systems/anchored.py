@@ -195,7 +195,9 @@ class Anchored(RetrievalModel):
     # What is chosen on validation clips
 
     @torch.no_grad()
-    def calibrate(self, texts: Sequence[str], videos: Embedding, owner: Int[Tensor, " text"]) -> Mapping[str, float]:
+    def calibrate(
+        self, texts: Sequence[str], videos: Embedding, owner: Int[Tensor, " text"]
+    ) -> Mapping[str, float | Tensor]:
         """The shares and the hubness under which the clips of captions rank best, by the mean logarithm of the rank."""
         self.share.fill_(0.5)
         self.anchor.learnt.fill_(0.5)
