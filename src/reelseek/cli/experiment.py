@@ -9,9 +9,10 @@ import typer
 
 from reelseek.cli.cluster import OnRay, Ray, on_cluster
 from reelseek.cli.device import Device, named_device
+from reelseek.cli.lists import names_in
 from reelseek.cli.show import bars, print_json, print_table, say
 from reelseek.cli.train import seed_numbers
-from reelseek.errors import UsageError
+from reelseek.errors import UsageError, suggest
 
 if TYPE_CHECKING:
     from reelseek.experiments.experiment import Experiment
@@ -22,12 +23,15 @@ __all__ = ["register"]
 
 def experiment(
     name: Annotated[str, typer.Argument(help="`list` names them; `claims` tells every verdict in OUT.")],
-    seeds: Annotated[str, typer.Option(help="Worlds and weights are drawn anew for each.")] = "1,2,3,4,5",
+    seeds: Annotated[
+        list[str] | None,
+        typer.Option(help="Worlds and weights are drawn anew for each; 1,2 or the option again. Default: 1,2,3,4,5."),
+    ] = None,
     features: Annotated[Path | None, typer.Option(help="A library of real features instead of the worlds.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for models, runs and reports; a stopped run goes on.")] = Path(
         "experiments"
     ),
-    tables: Annotated[str | None, typer.Option(help="Only these tables, comma-separated.")] = None,
+    tables: Annotated[list[str] | None, typer.Option(help="Only these tables; a,b or the option again.")] = None,
     full: Annotated[bool, typer.Option("--full", help="Four times as many videos and as wide models.")] = False,
     workers: Annotated[
         int | None,
@@ -51,9 +55,9 @@ def experiment(
     if name == "claims":
         print(claims(out))
         return
-    parts = [part.strip() for part in tables.split(",")] if tables else None
+    parts = names_in(tables)
     selected = _select(name, parts, on_features=features is not None, full=full)
-    numbers = seed_numbers(seeds)
+    numbers = seed_numbers(seeds or ["1,2,3,4,5"])
     with on_cluster(ray) as cluster, bars() as progress:
         place = device if cluster is not None else str(named_device(device))
         results = run_experiment(
@@ -66,11 +70,11 @@ def experiment(
     stem = out / "-".join([name, *(parts or ()), *(["full"] if full else []), *([source] if features else [])])
     files = write_report(selected, reports, results, stem)
     options = [
-        f"--tables {tables}" if tables else "",
+        f"--tables {','.join(parts)}" if parts else "",
         f"--features {features}" if features else "",
         "--full" if full else "",
     ]
-    command = " ".join(["reelseek experiment", name, f"--seeds {seeds}", *filter(None, options)])
+    command = " ".join(["reelseek experiment", name, f"--seeds {','.join(map(str, numbers))}", *filter(None, options)])
     report = as_json(selected, reports, results, numbers, command)
     stem.with_name(f"{stem.name}.json").write_text(json_module.dumps(report, indent=1) + "\n", "utf-8")
     if json:
@@ -93,7 +97,9 @@ def _select(name: str, tables: list[str] | None, *, on_features: bool, full: boo
     from reelseek.experiments.experiment import enlarged, narrowed
 
     if name not in EXPERIMENTS:
-        raise UsageError(f"no experiment is called {name!r}; there are {', '.join(EXPERIMENTS)}")
+        raise UsageError(
+            f"no experiment is called {name!r}{suggest(name, EXPERIMENTS)}; there are {', '.join(EXPERIMENTS)}"
+        )
     selected = narrowed(EXPERIMENTS[name], tables)
     if on_features:
         excluded = [table.name for table in selected.tables if table.world_only]

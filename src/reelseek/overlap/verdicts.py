@@ -10,7 +10,7 @@ from itertools import combinations, product
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from reelseek.errors import CollectionError, UsageError
+from reelseek.errors import CollectionError, UsageError, suggest
 from reelseek.overlap.log import Log
 from reelseek.overlap.pairs import Pair
 
@@ -159,7 +159,9 @@ class Verdicts:
     ) -> Opinion:
         """Record an opinion; when this returns it is on the disk."""
         if verdict not in _VERDICTS:
-            raise UsageError(f"{verdict!r} is no verdict; there are {', '.join(_VERDICTS)}")
+            raise UsageError(
+                f"{verdict!r} is no verdict{suggest(verdict, _VERDICTS)}; there are {', '.join(_VERDICTS)}"
+            )
         with self._lock, self._log.appending() as write:
             row = {
                 "verdict": verdict, "who": who, "time": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-from reelseek.errors import QueryError
+from reelseek.errors import QueryError, suggest
 from reelseek.experts.expert import MODALITIES
 from reelseek.library.catalog.changes import Changes
 from reelseek.library.catalog.connection import Connection
 from reelseek.library.catalog.spelling import folders_of
-from reelseek.library.filters import Condition, Filter, suggest
+from reelseek.library.filters import Condition, Filter
 from reelseek.library.words import fold
 
 __all__ = ["Selection"]
