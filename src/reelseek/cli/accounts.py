@@ -81,7 +81,7 @@ def change(
             password=_password(from_stdin=password_stdin) if password or password_stdin else None,
             scopes=names_in(scopes),
             libraries=names_in(libraries) if libraries != ["all"] else None,
-            all_libraries=libraries == "all",
+            all_libraries=libraries == ["all"],
             disabled=disable,
         )
     print(f"{account.name} may {', '.join(sorted(account.scopes))}{', but is disabled' if account.disabled else ''}")
