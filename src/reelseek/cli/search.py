@@ -267,12 +267,23 @@ def _write_run(path: Path, hits: "list[Hit]", group_by: str, model: str) -> None
 
 
 def _show(hits: "list[Hit]", *, several: bool) -> None:
+    from reelseek.library.names import shown_name
+
     rows = []
     for hit in hits:
         why = "; ".join(f"{w.modality} {w.gave:+.2f}{f': {w.matched[:48]}' if w.matched else ''}" for w in hit.why[:3])
         sure = "" if hit.confidence is None else f"{hit.confidence:.0%} {hit.strength}"
         first = [f"{hit.query_id} {hit.query}"] if several else []
-        rows.append([*first, hit.video, f"{clock(hit.start)}-{clock(hit.end)}", f"{hit.similarity:.3f}", sure, why])
+        rows.append(
+            [
+                *first,
+                shown_name(hit.video, hit.path),
+                f"{clock(hit.start)}-{clock(hit.end)}",
+                f"{hit.similarity:.3f}",
+                sure,
+                why,
+            ]
+        )
     print_table([*(["query"] if several else []), "video", "moment", "similarity", "confidence", "why"], rows)
     if hits and not several and hits[0].confidence is not None and hits[0].confidence < 0.5:
         say("weak matches: unrelated queries score as high as these on this library")
