@@ -245,7 +245,7 @@ def describe_index(library: Library, fingerprint: str) -> Mapping[str, Any] | No
         manifest = read_manifest(library.path / "index" / _folder_name(fingerprint))
     except LibraryError:
         return None
-    return None if manifest is None else manifest.description
+    return None if manifest is None else dict(manifest.description)
 
 
 def verify(library: Library) -> list[tuple[str, str]]:
