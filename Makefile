@@ -12,7 +12,7 @@ help:
 	@echo "make setup           a virtual environment in $(VENV) with everything pinned by constraints.txt"
 	@echo "make demo            films a small archive, ingests, trains, measures and searches it"
 	@echo "make demo VIDEOS=DIR the same with your own folder of videos"
-	@echo "make test            all tests"
+	@echo "make test            the tests; with LONG=1 also those that compute for long"
 	@echo "make lint            style, types and import contracts"
 	@echo "make docs            the documentation as a site, in build/site"
 	@echo "make screenshots     pictures of the page for that site; needs Chromium, and make test makes them too"
@@ -35,7 +35,7 @@ demo: $(STAMP)
 	$(BIN)/reelseek demo demo $(if $(VIDEOS),--videos "$(VIDEOS)")
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(if $(LONG),,-m "not long") $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,16 +1,21 @@
 """A pass over a long video that ends early is taken up where it was, to the same bytes."""
 
+import hashlib
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from reelseek.experts import extract as extract_module
-from reelseek.experts.expert import Text
-from reelseek.experts.extract import Extracted, extract
-from reelseek.experts.parts import Parts, clear_progress, pack_texts, read_progress, unpack_texts
+from reelseek.experts import guarded
+from reelseek.experts.expert import Text, Track
+from reelseek.experts.extract import Extracted, close_stretches, extract
+from reelseek.experts.parts import Parts, Stretch, clear_progress, pack_texts, read_progress, unpack_texts
 from reelseek.media.container import Limits
+from reelseek.media.streams import FrameBatch, FrameStream, SoundBatch, SoundStream
+from reelseek.studio import plan_films, shoot
 from tests.experts.tiny import save_tiny
 
 SPECS = ("appearance", "object", "motion", "audio", "speech", "ocr", "plain")
@@ -18,7 +23,7 @@ SPECS = ("appearance", "object", "motion", "audio", "speech", "ocr", "plain")
 
 @pytest.fixture
 def film(make_video, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(extract_module, "PART_SECONDS", 8.0)
+    monkeypatch.setattr(guarded, "PART_SECONDS", 8.0)
     return make_video("film.mp4", times=[i / 4 for i in range(160)], size=(160, 120), sound_seconds=40.0)
 
 
@@ -85,7 +90,7 @@ def test_windows_of_learned_models_are_taken_up(film: Path, tmp_path: Path) -> N
 def test_what_is_said_is_taken_up_while_it_is_recognised(
     film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extract_module, "_KEPT_EVERY", 0.0)
+    monkeypatch.setattr(guarded, "_SAVED_EVERY", 0.0)
     spans = [(float(second), second + 0.5) for second in range(0, 30, 3)]
     monkeypatch.setattr("reelseek.experts.speech._detect", lambda samples, begin: spans)
     recognised: list[float] = []
@@ -115,15 +120,15 @@ def test_a_full_disk_costs_the_parts_and_nothing_else(film: Path, tmp_path: Path
 
 def test_parts_of_other_weights_are_not_taken_up(tmp_path: Path) -> None:
     parts = Parts(tmp_path)
-    parts.save("audio:one", 3, {"rows": np.zeros(2)})
-    parts.save("audio:one", 5, {"rows": np.ones(2)})
+    parts.save("audio:one", [3], {"rows": np.zeros(2)})
+    parts.save("audio:one", [5], {"rows": np.ones(2)})
     batches, states = Parts(tmp_path).load("audio:one")
-    assert (batches, [state["rows"].tolist() for state in states]) == (5, [[0.0, 0.0], [1.0, 1.0]])
-    assert Parts(tmp_path).load("audio:two") == (0, [])
+    assert (batches, [state["rows"].tolist() for state in states]) == ((5,), [[0.0, 0.0], [1.0, 1.0]])
+    assert Parts(tmp_path).load("audio:two") == ((), [])
     for file in tmp_path.glob("*-00000.npz"):
         with pytest.raises(zipfile.BadZipFile):
             zipfile.ZipFile(_cut(file))
-    assert Parts(tmp_path).load("audio:one") == (0, []), "a part counts without the one before it"
+    assert Parts(tmp_path).load("audio:one") == ((), []), "a part counts without the one before it"
 
 
 def _cut(file: Path) -> Path:
@@ -136,13 +141,22 @@ def test_texts_survive() -> None:
     assert unpack_texts(pack_texts(texts)) == texts
 
 
-def test_progress_is_that_of_the_slowest_process(tmp_path: Path) -> None:
-    assert read_progress(tmp_path) == 0.0
-    (tmp_path / "progress-1").write_text("12.5")
-    (tmp_path / "progress-2").write_text("7.0")
-    assert read_progress(tmp_path) == 7.0
+def test_progress_is_what_was_worked_on_and_kept_inside_a_stretch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reelseek.experts.parts._PROGRESS_EVERY", -1.0)
+    assert read_progress(tmp_path) == {}
+    parts = Parts(tmp_path, Stretch(100, 200, passing=0.25), piece=3)
+    for seconds, work in ((40.0, 10.0), (150.0, 75.0), (999.0, 125.0)):
+        parts.report(seconds, ["an expert"])
+        assert read_progress(tmp_path) == {3: (work, 0.0)}
+    parts.save("an expert", [1], {}, until=160.0)
+    parts.report(170.0, ["an expert"])
+    assert read_progress(tmp_path) == {3: (95.0, 60.0)}
+    (tmp_path / "progress-4").write_text("half a nu")
+    assert read_progress(tmp_path) == {3: (95.0, 60.0)}
     clear_progress(tmp_path)
-    assert read_progress(tmp_path) == 0.0
+    assert read_progress(tmp_path) == {}
 
 
 def test_parts_that_cannot_be_taken_up_are_forgotten(film: Path, tmp_path: Path) -> None:
@@ -150,21 +164,113 @@ def test_parts_that_cannot_be_taken_up_are_forgotten(film: Path, tmp_path: Path)
     parts = Parts(tmp_path)
     fingerprint = extract_module.load_expert("motion").fingerprint
     for number in (1, 2):
-        parts.save(fingerprint, number, {"of another version": np.zeros(3)})
+        parts.save(fingerprint, [number], {"of another version": np.zeros(3)})
     _same(whole, extract(film, ["motion"], Limits(), parts=Parts(tmp_path)))
     _same(whole, extract(film, ["motion"], Limits(), parts=Parts(tmp_path)))
-    assert Parts(tmp_path).load(fingerprint)[0] > 2
+    assert Parts(tmp_path).load(fingerprint)[0] > (2,)
 
 
 def test_parts_behind_a_damaged_one_are_forgotten(tmp_path: Path) -> None:
     parts = Parts(tmp_path)
     for number in range(4):
-        parts.save("an expert", number + 1, {"rows": np.arange(number, number + 2)})
+        parts.save("an expert", [number + 1], {"rows": np.arange(number, number + 2)})
     files = sorted(tmp_path.glob("*.npz"))
     files[1].write_bytes(b"")
     again = Parts(tmp_path)
     batches, states = again.load("an expert")
-    assert (batches, len(states)) == (1, 1)
+    assert (batches, len(states)) == ((1,), 1)
     assert sorted(tmp_path.glob("*.npz")) == files[:1]
-    again.save("an expert", 2, {"rows": np.arange(5)})
-    assert Parts(tmp_path).load("an expert")[0] == 2
+    again.save("an expert", [2], {"rows": np.arange(5)})
+    assert Parts(tmp_path).load("an expert")[0] == (2,)
+
+
+def _divided(film: Path, specs: tuple[str, ...], folder: Path, starts: tuple[int, ...]) -> Extracted:
+    """What passes over stretches give together."""
+    ends = [*starts[1:], float("inf")]
+    passes = [
+        extract(film, specs, Limits(), pictures=start == starts[-1], parts=Parts(folder, Stretch(start, end)))
+        for start, end in zip(starts, ends, strict=True)
+    ]
+    assert all(not one.tracks and not one.errors for one in passes)
+    last = passes[-1]
+    closed = close_stretches(folder, specs, starts, picture_end=last.picture_end, sound_end=last.sound_end)
+    closed.cuts, closed.thumbnails, closed.notices = last.cuts, last.thumbnails, last.notices
+    return closed
+
+
+def test_stretches_give_the_tracks_of_one_pass(make_video, tmp_path: Path) -> None:
+    for name in ("xclip", "ast"):
+        save_tiny(name, tmp_path / name)
+    written = shoot(plan_films(1)[0], tmp_path)
+    plain = make_video("plain.mp4", times=[i / 2 for i in range(80)], sound_seconds=40.0)
+    pictures = ("appearance", "object", "motion", "ocr", "plain", "copy", f"video@{tmp_path / 'xclip'}")
+    for film, specs in ((written, pictures), (plain, ("motion", f"sound@{tmp_path / 'ast'}"))):
+        whole = extract(film, specs, Limits())
+        for starts in ((0, 3), (0, 9, 11, 32)):
+            folder = tmp_path / f"{film.stem} {len(starts)}"
+            _same(whole, _divided(film, specs, folder, starts))
+            if len(starts) == 4:  # once more, from what was kept, of which some is torn
+                torn = sorted(folder.glob("*-00000.npz"))[::3]
+                for file in torn:
+                    file.write_bytes(file.read_bytes()[:-100])
+                _same(whole, _divided(film, specs, folder, starts))
+                torn[0].unlink()
+                lost = close_stretches(folder, specs, starts, picture_end=1.0, sound_end=1.0)
+                assert [message for message in lost.errors.values() if "is lost" in message]
+
+
+class _Ears:
+    """A session that reads pictures and sound, and remembers what it was shown."""
+
+    def __init__(self) -> None:
+        self.brightness: list[float] = []
+        self.samples = 0
+        self._saved = 0
+
+    def save_part(self) -> dict[str, np.ndarray]:
+        new, self._saved = self.brightness[self._saved :], len(self.brightness)
+        return {"brightness": np.array(new), "samples": np.array(self.samples)}
+
+    def restore_parts(self, states: list[dict[str, np.ndarray]]) -> None:
+        self.brightness = [value for state in states for value in state["brightness"].tolist()]
+        self._saved, self.samples = len(self.brightness), int(states[-1]["samples"])
+
+    def feed(self, batch: FrameBatch | SoundBatch) -> None:
+        if isinstance(batch, SoundBatch):
+            self.samples += len(batch)
+        else:
+            self.brightness += [float(picture.mean()) for picture in batch.pixels]
+
+    def close(self, end_seconds: float) -> Track:
+        values = np.array([[value, self.samples] for value in self.brightness], np.float32)
+        return Track(values, np.array([[i, i + 1.0] for i in range(len(values))]))
+
+
+def test_an_expert_of_pictures_and_sound_is_taken_up_with_its_pictures(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expert = SimpleNamespace(
+        name="ears", modality="audio", dim=2, fingerprint="ears:1", open=_Ears,
+        streams=(FrameStream(fps=2, short_side=32), SoundStream(8000)),
+    )  # fmt: skip
+    for module in (extract_module, guarded):
+        monkeypatch.setattr(module, "load_expert", lambda spec: expert)
+    whole = extract(film, ["ears"], Limits(), pictures=False)
+    assert whole.tracks["ears"].values.min() > 0
+    _same(whole, extract(film, ["ears"], Limits(), pictures=False, parts=Parts(tmp_path / "parts")))
+    files = sorted((tmp_path / "parts").glob("*.npz"))
+    assert len(files) >= 3
+    for file in reversed(files):  # every state in which it can be taken up
+        _same(whole, extract(film, ["ears"], Limits(), pictures=False, parts=Parts(tmp_path / "parts")))
+        for later in files[files.index(file) :]:
+            later.unlink(missing_ok=True)
+
+
+def test_a_pass_loses_at_most_a_minute_of_video(make_video, tmp_path: Path) -> None:
+    film = make_video("film.mp4", times=[float(i) for i in range(200)], sound_seconds=200.0)
+    extract(film, ["plain", "audio"], Limits(), pictures=False, parts=Parts(tmp_path / "parts"))
+    for spec in ("plain", "audio"):
+        stem = f"{hashlib.sha256(guarded.load_expert(spec).fingerprint.encode()).hexdigest()[:24]}-*.npz"
+        kept = [float(np.load(file)["_until"]) for file in sorted((tmp_path / "parts").glob(stem))]
+        assert max(np.diff([0.0, *kept, 200.0])) <= 60.0, (spec, kept)
+        assert len(kept) <= 5

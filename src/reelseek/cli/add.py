@@ -8,6 +8,7 @@ import typer
 
 from reelseek.cli.cluster import OnRay, Ray, on_cluster
 from reelseek.cli.device import Device
+from reelseek.cli.lists import names_in
 from reelseek.cli.show import bars, clock, say
 from reelseek.cli.spaces import follow_library
 from reelseek.errors import UsageError
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from reelseek.library import AddReport, Library
     from reelseek.search import Index
 
-__all__ = ["register", "update_indexes"]
+__all__ = ["merge_indexes", "register", "update_indexes"]
 
 Within = Annotated[
     list[Path] | None, typer.Option(help="Refuse files outside of this folder, also where links lead there.")
@@ -39,7 +40,8 @@ def add(
         bool, typer.Option("--media/--no-media", help="Rows only, from a table; look for no files.")
     ] = True,
     experts: Annotated[
-        str | None, typer.Option(help="Comma-separated, name, name@model or preset:NAME. Default: all that run here.")
+        list[str] | None,
+        typer.Option(help="NAME, NAME@MODEL or preset:NAME; a,b or the option again. Default: all that run here."),
     ] = None,
     preset: Annotated[
         str | None, typer.Option(help="offline, standard or best: experts as people choose them; --experts adds more.")
@@ -60,7 +62,8 @@ def add(
     paths = paths or []
     if not paths and captions is None:
         raise UsageError("name at least one folder, file, list or table to add")
-    if experts is not None and not experts.strip(" ,"):
+    names = names_in(experts)
+    if names == []:
         raise UsageError("--experts names no expert; name at least one, or leave the option out for all that run here")
     if not media and captions is None and all(is_directory(parse_path(path)) for path in paths):
         raise UsageError("--no-media takes rows from a table; name one (CSV, TSV, JSONL or Parquet)")
@@ -69,22 +72,24 @@ def add(
     if not media and (device is not None or ray is not None):
         option = "--ray" if device is None else "--device"
         raise UsageError(f"--no-media extracts nothing, so {option} has no effect; leave one out")
-    specs = _named_experts(experts, preset)
+    specs = _named_experts(names, preset)
     expand_paths([parse_path(path) for path in paths])  # before a library is begun for nothing
     started = time.monotonic()
-    with on_cluster(ray) as cluster, Library.open(library, create=True) as opened, opened.writing(), bars() as progress:
-        follow_library(opened)
-        try:
-            report = add_videos(
-                opened, paths, captions=captions, media=media, experts=specs, workers=workers,
-                retry_failed=retry_failed, device=device, progress=progress, cluster=cluster,
-                within=within,
-            )  # fmt: skip
-            index = update_indexes(opened, progress)
-        except KeyboardInterrupt:
-            say(_stopped(progress.latest))
-            raise typer.Exit(130) from None
-    _print_report(report, time.monotonic() - started)
+    with on_cluster(ray) as cluster, Library.open(library, create=True) as opened:
+        with opened.writing(), bars() as progress:
+            follow_library(opened)
+            try:
+                report = add_videos(
+                    opened, paths, captions=captions, media=media, experts=specs, workers=workers,
+                    retry_failed=retry_failed, device=device, progress=progress, cluster=cluster,
+                    within=within,
+                )  # fmt: skip
+                index = update_indexes(opened, progress)
+            except KeyboardInterrupt:
+                say(_stopped(progress.latest))
+                raise typer.Exit(130) from None
+        _print_report(report, time.monotonic() - started)
+        merge_indexes(opened, index)
     raise typer.Exit(1 if report.failed or (index is not None and index.left_out) else 0)
 
 
@@ -103,7 +108,7 @@ def _stopped(latest: tuple[str, int, int, str] | None) -> str:
     )
 
 
-def _named_experts(experts: str | None, preset: str | None) -> list[str] | None:
+def _named_experts(experts: list[str] | None, preset: str | None) -> list[str] | None:
     """The experts that are named, presets among them; None where nothing is named.
 
     Raises:
@@ -112,8 +117,7 @@ def _named_experts(experts: str | None, preset: str | None) -> list[str] | None:
     """
     from reelseek.experts.presets import expand_presets
 
-    specs = [name.strip() for name in (experts or "").split(",") if name.strip()]
-    specs = [f"preset:{preset}", *specs] if preset is not None else specs
+    specs = [*([f"preset:{preset}"] if preset is not None else []), *(experts or [])]
     expand_presets(specs)
     return specs or None
 
@@ -147,7 +151,8 @@ def _print_report(report: "AddReport", seconds: float) -> None:
 def update_indexes(library: "Library", progress: object = None) -> "Index | None":
     """Bring the index of `concepts` up to date; None if the library has no track that the model reads.
 
-    Videos whose damaged tracks kept them out of an older index are tried again.
+    Videos whose damaged tracks kept them out of an older index are tried again. A caller that is the writer merges
+    segments when it no longer is, see `merge_indexes`.
     """
     from reelseek.models.joint import load_for
     from reelseek.search import update_index
@@ -157,6 +162,20 @@ def update_indexes(library: "Library", progress: object = None) -> "Index | None
         return None
     report = progress if callable(progress) else (lambda *_: None)
     return update_index(library, model, progress=lambda done, total: report("indexing", done, total, ""))
+
+
+def merge_indexes(library: "Library", index: "Index | None") -> None:
+    """Merge what `update_indexes` left to be merged; another process may write meanwhile.
+
+    Args:
+        index: what it returned.
+    """
+    from reelseek.models.joint import load_for
+    from reelseek.search import merge_due
+    from reelseek.search.merge import due
+
+    if index is not None and due(index.segments):
+        merge_due(library, load_for(library, "concepts").model)
 
 
 def register(app: typer.Typer) -> None:

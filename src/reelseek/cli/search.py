@@ -8,10 +8,12 @@ from urllib.parse import quote
 import typer
 
 from reelseek.cli.device import Device, Exact, named_device
+from reelseek.cli.lists import names_in
 from reelseek.cli.localize import check_figure, draw
+from reelseek.cli.resident import VARIABLE, answer_elsewhere
 from reelseek.cli.show import Bar, clock, print_json, print_table, say
 from reelseek.cli.spaces import follow_library, say_joint_model
-from reelseek.errors import QueryError, UsageError
+from reelseek.errors import QueryError, UsageError, suggest
 
 if TYPE_CHECKING:
     from reelseek.library import Library
@@ -23,11 +25,15 @@ __all__ = ["register"]
 
 
 _Without = Annotated[
-    list[str] | None, typer.Option(help="Leave out a modality or expert: videos are embedded without it.")
+    list[str] | None,
+    typer.Option(help="Leave out modalities or experts: videos are embedded without them. a,b or the option again."),
 ]
-_Weights = Annotated[list[str] | None, typer.Option(help="Weigh a modality or expert: ocr=2; 0 leaves it out.")]
+_Weights = Annotated[
+    list[str] | None,
+    typer.Option(help="Weigh modalities or experts: ocr=2,audio=0.5, or the option again; 0 leaves one out."),
+]
 _Filter = Annotated[
-    str, typer.Option(help="Which videos count: folder:holiday before:2020 has:speech -name:old longer:90s.")
+    str, typer.Option(help="Which videos count: folder:holiday before:2020 has:speech -name:old longer:90s tag:beach.")
 ]
 _Like = Annotated[
     list[str] | None,
@@ -38,7 +44,18 @@ _Curve = Annotated[
 ]
 
 
+_NoHelper = Annotated[
+    bool,
+    typer.Option(
+        "--no-helper",
+        help=f"Search in this process, and leave none behind that answers the next search faster; {VARIABLE}=0 always "
+        "does.",
+    ),
+]
+
+
 def search(
+    context: typer.Context,
     library: Annotated[Path, typer.Argument(help="Folder of the library.")],
     query: Annotated[
         str | None, typer.Argument(help='What to look for: words, -without, word^2, "must occur".')
@@ -61,6 +78,7 @@ def search(
     run: Annotated[Path | None, typer.Option(help="Write a TREC run here.")] = None,
     device: Device = None,
     exact: Exact = False,
+    no_helper: _NoHelper = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON line a hit.")] = False,
 ) -> None:
     """Find moments. A query that begins with '-' comes after '--'."""
@@ -69,13 +87,15 @@ def search(
         raise UsageError("--within-seconds says how soon something follows; say what, with --then")
     _check_query(query, queries, group_by, examples=examples)
     _check_inside(query, video, why_not, curve, whole_library=examples or then is not None or offset > 0)
+    if not no_helper and context.obj is not None and (code := answer_elsewhere(context.obj)) is not None:
+        raise typer.Exit(code)
     from reelseek.library import Library
     from reelseek.search import Searcher, Then
     from reelseek.search.examples import parse_example
 
-    weighed = _weights(weights or [])
-    unmeasured = _unmeasured(run, without or [], weighed)
-    options: dict[str, Any] = {"without": [*(without or []), *unmeasured], "weights": weighed, "filter": filter}
+    weighed, absent = _weights(weights or []), names_in(without) or []
+    absent += _unmeasured(run, absent, weighed)
+    options: dict[str, Any] = {"without": absent, "weights": weighed, "filter": filter}
     with Library.open(library) as opened, Bar("embedding") as bar:
         follow_library(opened)
         searcher = Searcher(opened, model, device=named_device(device), exact=exact, progress=bar)
@@ -107,7 +127,7 @@ def _check_query(query: str | None, queries: Path | None, group_by: str, *, exam
     if (query is not None and queries is not None) or (query is None and queries is None and not examples):
         raise UsageError("give one query, or a file of them with --queries, or an example with --like")
     if group_by not in ("moment", "video"):
-        raise UsageError(f"--group-by is {group_by!r}; wanted moment or video")
+        raise UsageError(f"--group-by is {group_by!r}{suggest(group_by, ('moment', 'video'))}; wanted moment or video")
 
 
 def _check_inside(

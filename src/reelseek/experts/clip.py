@@ -32,6 +32,7 @@ _MARKS = ("▁", "Ġ", "##", "</w>")  # of tokens that begin, continue or end a 
 class _Clip:
     name = "clip"
     modality = "appearance"
+    divisible = True
 
     def __init__(self, model: str | None) -> None:
         if model is None:

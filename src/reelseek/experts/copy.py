@@ -7,8 +7,8 @@ mean of the seconds around it, which another moment of the same place does not s
 cosine of two steps is the mean of the two cosines.
 """
 
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,18 +106,36 @@ def embed_pictures(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 
 
 class _Copies:
+    follows_pictures = False
+
     def __init__(self) -> None:
         self._rows: list[Deferred] = []
         self._cells: list[npt.NDArray[np.float64]] = []
+        self._saved = 0  # batches of rows
+
+    def save_part(self) -> dict[str, npt.NDArray[Any]]:
+        """See `reelseek.experts.parts.Resumable`."""
+        new, self._saved = slice(self._saved, None), len(self._rows)
+        rows = [np.zeros((0, _FEATURES), np.float32), *(rows() for rows in self._rows[new])]
+        return {"rows": np.concatenate(rows), "cells": np.concatenate([np.zeros(0), *self._cells[new]])}
+
+    def restore_parts(self, states: Sequence[Mapping[str, npt.NDArray[Any]]]) -> None:
+        """See `reelseek.experts.parts.Resumable`."""
+        self._rows = [partial(np.asarray, state["rows"]) for state in states]
+        self._cells = [state["cells"] for state in states]
+        self._saved = len(self._rows)
+
+    def follow(self, batch: FrameBatch) -> None:
+        """See `reelseek.experts.parts.Divisible`; a row is set apart from those around it in closing."""
 
     def feed(self, batch: FrameBatch) -> None:
         self._rows.append(_ENCODER.submit(batch))
         self._cells.append(batch.cells)
 
     def close(self, end_seconds: float) -> Track:
-        if not self._rows:
+        rows = np.concatenate([np.zeros((0, _FEATURES), np.float32), *(_unit(rows()) for rows in self._rows)])
+        if not len(rows):
             return Track(np.zeros((0, _Copy.dim), np.float16), np.zeros((0, 2)), note="no pictures")
-        rows = np.concatenate([_unit(rows()) for rows in self._rows])
         sums = np.cumsum(np.concatenate([np.zeros((1, rows.shape[1]), np.float32), rows]), axis=0)
         first = np.maximum(np.arange(len(rows)) - _AROUND, 0)
         last = np.minimum(np.arange(len(rows)) + _AROUND + 1, len(rows))
@@ -129,6 +147,7 @@ class _Copies:
 class _Copy:
     name = "copy"
     modality = "appearance"
+    divisible = True
     dim = 2560
     streams: Sequence[Stream] = (_STREAM,)
     encoder = _ENCODER

@@ -29,6 +29,7 @@ _DETECTOR = "AutoModelForObjectDetection"
 class _Detection:
     name = "detection"
     modality = "object"
+    divisible = True
 
     def __init__(self, model: str | None) -> None:
         if model is None:

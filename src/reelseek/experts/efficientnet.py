@@ -142,6 +142,7 @@ def _describe(values: npt.NDArray[Any], spans: npt.NDArray[np.float64]) -> tuple
 class _EfficientNet:
     """One of the network's two outputs: pooled features, or probabilities of classes."""
 
+    divisible = True
     streams: Sequence[Stream] = (_STREAM,)
     encoder = _ENCODER
 

@@ -88,7 +88,9 @@ class Expert(Protocol):
     process and before that process's memory is limited. One that computes with PyTorch may have `to(device)`, which
     moves its model: a worker process calls it once, before its first video, if extraction is to run on an accelerator.
     One whose forward pass is an `encoder` (`reelseek.experts.encoder`) can leave that to a model server. One whose
-    sessions are `reelseek.experts.parts.Resumable` is not run anew over a long video whose pass was interrupted.
+    sessions are `reelseek.experts.parts.Resumable` is not run anew over a long video whose pass was interrupted. One
+    that says `divisible = True`, and whose sessions are `reelseek.experts.parts.Divisible`, shares a long video among
+    several processes.
     """
 
     @property
@@ -195,6 +197,8 @@ class PerFrame:
         describe: called at the end with all rows and spans, gives the words behind them.
     """
 
+    follows_pictures = False
+
     def __init__(
         self,
         encode: Callable[[FrameBatch], npt.NDArray[Any] | Callable[[], npt.NDArray[Any]]],
@@ -220,15 +224,20 @@ class PerFrame:
         self._rows, self._cells = [state["rows"] for state in states], [state["cells"] for state in states]
         self._saved = len(self._rows)
 
+    def follow(self, batch: FrameBatch) -> None:
+        """See `reelseek.experts.parts.Divisible`; no row depends on frames before it."""
+
     def feed(self, batch: FrameBatch) -> None:
         rows = self._encode(batch)
         self._rows.append(rows if callable(rows) else rows.astype(np.float16))
         self._cells.append(batch.cells)
 
     def close(self, end_seconds: float) -> Track:
-        if not self._rows:
-            return Track(np.zeros((0, self._dim), np.float16), np.zeros((0, 2)), note="no pictures")
-        values = np.concatenate([(rows() if callable(rows) else rows).astype(np.float16) for rows in self._rows])
+        empty = np.zeros((0, self._dim), np.float16)
+        rows = [(rows() if callable(rows) else rows).astype(np.float16) for rows in self._rows]
+        values = np.concatenate([empty, *rows])
+        if not len(values):
+            return Track(empty, np.zeros((0, 2)), note="no pictures")
         spans = spans_of_cells(np.concatenate(self._cells), end_seconds)
         texts = self._describe(values, spans) if self._describe else ()
         return Track(values, spans, texts)

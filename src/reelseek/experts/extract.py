@@ -1,33 +1,42 @@
 """One video through all its experts in one pass over the file: what a worker process does."""
 
 import contextlib
+import math
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from reelseek.errors import ExpertUnavailable, MediaError
+from reelseek.errors import ExpertUnavailable
 from reelseek.experts import load_expert
 from reelseek.experts.channel import Channel, ServerAddress
 from reelseek.experts.encoder import encoder_of, use_remote
-from reelseek.experts.expert import Expert, Session, Track, check_track
+from reelseek.experts.expert import Expert, Session, Track
+from reelseek.experts.guarded import GuardedSession, reads_frames
 from reelseek.experts.hub import model_bytes
-from reelseek.experts.parts import PART_SECONDS, Parts, Resumable
+from reelseek.experts.parts import WHOLE, Parts, Resumable, State, Stretch, kept_stretches
 from reelseek.media.container import Limits
 from reelseek.media.decode import decode
 from reelseek.media.memory import available_memory
 from reelseek.media.notice import Notice
 from reelseek.media.picture import THUMBNAIL_STREAM, Thumbnails
 from reelseek.media.shots import SHOT_STREAM, ShotDetector
-from reelseek.media.streams import FrameStream, Stream
+from reelseek.media.streams import Stream
 
-__all__ = ["Extracted", "WorkerPlan", "extract", "is_served", "plan_workers", "prepare_worker", "worker_expert"]
+__all__ = [
+    "Extracted",
+    "WorkerPlan",
+    "close_stretches",
+    "extract",
+    "is_served",
+    "plan_workers",
+    "prepare_worker",
+    "worker_expert",
+]
 
 _MEMORY_SHARE = 0.8  # of what is free, that models may take
-_KEPT_EVERY = 5.0  # seconds of wall time, by what works on when the file is read
 _UNMOVED: dict[str, str] = {}  # by spec, why this process could not move an expert's model
 
 
@@ -35,14 +44,16 @@ _UNMOVED: dict[str, str] = {}  # by spec, why this process could not move an exp
 class Extracted:
     """Tracks by expert spec, errors by expert spec, and what the pass over the file yields by itself.
 
-    `seconds` are what each expert spent. `notices` say what of the file was guessed, mended or could not be decoded;
-    the rest was.
+    `seconds` are what each expert spent. The video ends at `end_seconds`, its frames at `picture_end`, its samples
+    at `sound_end`. `notices` say what of the file was guessed, mended or could not be decoded; the rest was.
     """
 
     tracks: dict[str, Track] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     end_seconds: float = 0.0
+    picture_end: float = 0.0
+    sound_end: float = 0.0
     cuts: list[float] = field(default_factory=list)
     thumbnails: list[tuple[float, bytes]] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
@@ -148,86 +159,8 @@ def worker_expert(spec: str) -> Expert:
     return load_expert(spec)
 
 
-class _Guarded:
-    """A session that is fed no more after its first error, so that one expert's failure does not end the others.
-
-    Attributes:
-        restored: how many of the first batches it has from an earlier pass, and is not fed again.
-    """
-
-    def __init__(self, spec: str, parts: Parts | None) -> None:
-        self.expert = load_expert(spec)
-        self.session: Session | None = None
-        self.error = ""
-        self.seconds = 0.0
-        self.restored = self._batches = 0
-        self._parts = parts
-        self._saved_seconds: float | None = None
-        self._kept = time.perf_counter()
-        try:
-            self.session = worker_expert(spec).open()
-            if not self._restore():
-                self.session = worker_expert(spec).open()
-        except MemoryError:
-            raise
-        except Exception as error:  # an expert is foreign code: whatever it raises is its failure, not the run's
-            self.error = f"{type(error).__name__}: {error}"
-
-    def _restore(self) -> bool:
-        """Take up what an earlier pass has made; False where that cannot be read, and the session begins anew."""
-        session: Any = self.session
-        if self._parts is None or not isinstance(session, Resumable):
-            return True
-        restored, states = self._parts.load(self.expert.fingerprint)
-        try:
-            if states:
-                session.restore_parts(states)
-                self.restored = restored
-        except (ValueError, KeyError, TypeError, IndexError):  # of another version of this expert
-            self._parts.forget(self.expert.fingerprint)
-            return False
-        return True
-
-    def feed(self, batch: Any) -> None:
-        self._batches += 1
-        if self._batches <= self.restored:
-            return
-        if self.session is not None and not self.error:
-            started = time.perf_counter()
-            try:
-                self.session.feed(batch)
-                self._save_after(batch)  # which may be the first to wait for what was computed elsewhere
-            except MemoryError:
-                raise
-            except Exception as error:  # see above
-                self.error = f"{type(error).__name__}: {error}"
-            self.seconds += time.perf_counter() - started
-
-    def _save_after(self, batch: Any) -> None:
-        """Keep what the session made of each minute of video; of one that can only be kept in closing, nothing."""
-        if isinstance(batch, list) or not len(batch):
-            return
-        if self._saved_seconds is None:
-            self._saved_seconds = batch.end_seconds
-        if batch.end_seconds - self._saved_seconds >= PART_SECONDS and not hasattr(self.session, "keep_part"):
-            self._saved_seconds = batch.end_seconds
-            self._save(self._batches)
-
-    def _save_in_closing(self) -> None:
-        if time.perf_counter() - self._kept >= _KEPT_EVERY:
-            self._kept = time.perf_counter()
-            self._save(0)
-
-    def _save(self, batches: int) -> None:
-        session: Any = self.session
-        if self._parts is not None and isinstance(session, Resumable) and not self.error:
-            self._parts.save(self.expert.fingerprint, batches, session.save_part())
-
-    def prepare_to_close(self) -> None:
-        """Let a session that works on after the last batch keep what it has made now and then."""
-        if self._parts is not None and hasattr(self.session, "keep_part"):
-            session: Any = self.session
-            session.keep_part = self._save_in_closing
+def _open_session(spec: str) -> Session:
+    return worker_expert(spec).open()
 
 
 def extract(
@@ -238,6 +171,7 @@ def extract(
     pictures: bool = True,
     copies: Sequence[Path] = (),
     parts: Parts | None = None,
+    short_side: int = 0,
 ) -> Extracted:
     """Run experts over one file.
 
@@ -245,62 +179,103 @@ def extract(
         specs: experts, `name` or `name@model`.
         pictures: also find shot cuts and keep thumbnails.
         copies: other files of the same bytes, beside which subtitles may lie too.
-        parts: what an earlier pass over the same bytes has made, and where this one is kept every minute of video.
+        parts: what an earlier pass over the same bytes has made, and where this one is kept every minute of video. Of
+            a stretch of the video no tracks are made: `close_stretches` makes them of the parts of all stretches.
+        short_side: see `decode`.
 
     Raises:
         MediaError: the file cannot be decoded at all.
     """
-    sessions = {spec: _Guarded(spec, parts) for spec in specs}
+    stretch = parts.stretch if parts is not None else WHOLE
+    sessions = {spec: GuardedSession(spec, partial(_open_session, spec), parts, stretch) for spec in specs}
     wants: dict[Stream, list[Any]] = {}
-    for spec, session in sessions.items():
-        for stream in load_expert(spec).streams:
-            wants.setdefault(stream, []).append(session.feed)
-    blank: dict[Stream, int] = {
-        stream: min(sessions[spec].restored for spec in specs if stream in load_expert(spec).streams)
-        for stream in wants
-        if isinstance(stream, FrameStream)
-    }
+    readers: dict[Stream, list[GuardedSession]] = {}
+    for session in sessions.values():
+        for stream in session.expert.streams:
+            wants.setdefault(stream, []).append(session.consumer(stream))
+            readers.setdefault(stream, []).append(session)
     shots, thumbnails = ShotDetector(), Thumbnails()
+    needed = {stream: partial(_any_needs, group, stream) for stream, group in readers.items()}
     if pictures:  # cheap, and made anew
         for stream, feed in ((SHOT_STREAM, shots.feed), (THUMBNAIL_STREAM, thumbnails.feed)):
             wants.setdefault(stream, []).append(feed)
-            blank[stream] = 0
+            needed.pop(stream, None)
     if parts is not None:
+        resumable = [s.expert.fingerprint for s in sessions.values() if isinstance(s.session, Resumable)]
         for consumers in wants.values():
-            consumers.append(partial(_tell, parts))
-    decoded = decode(path, wants, limits=limits, copies=copies, blank=blank)
+            consumers.append(partial(_report, parts, resumable))
+    until = math.inf if pictures else stretch.end
+    decoded = decode(
+        path, wants, limits=limits, copies=copies, needed=needed, short_side=short_side, until_seconds=until
+    )
     result = Extracted(
-        end_seconds=decoded.end_seconds, cuts=shots.cuts(), thumbnails=thumbnails.pictures, notices=decoded.notices
+        end_seconds=decoded.end_seconds,
+        picture_end=decoded.picture_end,
+        sound_end=decoded.sound_end,
+        cuts=shots.cuts(),
+        thumbnails=thumbnails.pictures,
+        notices=decoded.notices,
     )
     if decoded.packet_errors:
         message = f"damaged: {decoded.packet_errors} packets could not be decoded; the rest was used"
         result.notices.insert(0, Notice("", message, lost=True))
+    for spec, session in sessions.items():
+        _finish(spec, session, stretch, result)
     if parts is not None and parts.error:
         result.notices.append(Notice("", f"the work on it could not be kept before its end: {parts.error}"))
-    for spec, session in sessions.items():
-        reads_frames = any(isinstance(stream, FrameStream) for stream in load_expert(spec).streams)
-        _close(spec, session, decoded.picture_end if reads_frames else decoded.sound_end, result)
     return result
 
 
-def _tell(parts: Parts, batch: Any) -> None:
-    """Say how far a pass has come, by the last picture or sample of a batch."""
+def _any_needs(sessions: Sequence[GuardedSession], stream: Stream, seconds: float) -> bool:
+    """Whether some session looks at the pictures of the batch of a stream that begins at a time."""
+    return any(session.needs(stream, seconds) for session in sessions)
+
+
+def _report(parts: Parts, resumable: Sequence[str], batch: Any) -> None:
+    """Note how far a pass has come, by the last picture or sample of a batch."""
     if not isinstance(batch, list) and len(batch):
-        parts.tell(batch.end_seconds)
+        parts.report(batch.end_seconds, resumable)
 
 
-def _close(spec: str, session: _Guarded, end_seconds: float, result: Extracted) -> None:
-    started = time.perf_counter()
-    try:
-        if session.session is not None and not session.error:
-            session.prepare_to_close()
-            track = session.session.close(end_seconds)
-            check_track(track, session.expert)
+def _finish(spec: str, session: GuardedSession, stretch: Stretch, result: Extracted) -> None:
+    """Note the track of an expert, or why there is none; of a stretch, that its parts are complete."""
+    if stretch.is_whole:
+        track = session.close(result.picture_end if reads_frames(spec) else result.sound_end)
+        if track is not None:
             result.tracks[spec] = track
-            result.seconds[spec] = session.seconds + time.perf_counter() - started
-            return
-    except (MemoryError, MediaError):
-        raise
-    except Exception as error:  # see _Guarded
-        session.error = f"{type(error).__name__}: {error}"
-    result.errors[spec] = session.error
+    else:
+        session.end_stretch()
+    if session.error:
+        result.errors[spec] = session.error
+    else:
+        result.seconds[spec] = session.seconds
+
+
+def close_stretches(
+    folder: Path, specs: Sequence[str], starts: Sequence[int], *, picture_end: float, sound_end: float
+) -> Extracted:
+    """Make tracks of the parts of all stretches of a video, as one pass over it would.
+
+    Args:
+        folder: of the parts.
+        starts: of the stretches, rising.
+        picture_end, sound_end: seconds at which the last frame and the last sample end.
+    """
+    result = Extracted(end_seconds=max(picture_end, sound_end), picture_end=picture_end, sound_end=sound_end)
+    for spec in specs:
+        fingerprint = load_expert(spec).fingerprint
+        stretches = kept_stretches(folder, fingerprint)
+        if not all(stretches.get(start, (0.0, False))[1] for start in starts):
+            result.errors[spec] = "some of the work that was kept on it is lost; add it again"
+            continue
+        states = [state for start in starts for state in Parts(folder, Stretch(start)).load(fingerprint)[1]]
+        session = GuardedSession(spec, partial(_restored_session, spec, states), None)
+        _finish(spec, session, WHOLE, result)
+    return result
+
+
+def _restored_session(spec: str, states: list[State]) -> Session:
+    session: Any = _open_session(spec)
+    session.restore_parts(states)
+    opened: Session = session
+    return opened

@@ -3,7 +3,7 @@
 Never among the default experts. `reelseek remove LIBRARY --expert face` erases every trace of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,9 +44,27 @@ def _networks() -> tuple[Any, Any, Any]:
 
 
 class _FaceSession:
+    follows_pictures = False
+
     def __init__(self) -> None:
         self._rows: list[npt.NDArray[np.float32]] = []
         self._spans: list[tuple[float, float]] = []
+        self._saved = 0
+
+    def save_part(self) -> dict[str, npt.NDArray[Any]]:
+        """See `reelseek.experts.parts.Resumable`."""
+        new, self._saved = slice(self._saved, None), len(self._rows)
+        rows, spans = np.array(self._rows[new], np.float32), np.array(self._spans[new], np.float64)
+        return {"rows": rows.reshape(-1, _DIM), "spans": spans.reshape(-1, 2)}
+
+    def restore_parts(self, states: Sequence[Mapping[str, npt.NDArray[Any]]]) -> None:
+        """See `reelseek.experts.parts.Resumable`."""
+        self._rows = [row for state in states for row in state["rows"]]
+        self._spans = [(start, end) for state in states for start, end in state["spans"].tolist()]
+        self._saved = len(self._rows)
+
+    def follow(self, batch: FrameBatch) -> None:
+        """See `reelseek.experts.parts.Divisible`; no face depends on frames before it."""
 
     def feed(self, batch: FrameBatch) -> None:
         detector, landmarks, network = _networks()
@@ -66,6 +84,7 @@ class _FaceSession:
 class _Face:
     name = "face"
     modality = "face"
+    divisible = True
     dim = _DIM
     streams: Sequence[Stream] = (_STREAM,)
 

@@ -28,6 +28,7 @@ _DIM = _GRID * _GRID * 4 + _DIRECTIONS + 6 + 6
 class _Motion:
     name = "motion"
     modality = "motion"
+    divisible = True
     dim = _DIM
     streams: Sequence[Stream] = (SHOT_STREAM,)
 
@@ -42,6 +43,8 @@ class _Motion:
 
 
 class _FlowSession:
+    follows_pictures = True  # flow is between two of them
+
     def __init__(self) -> None:
         import cv2
 
@@ -73,6 +76,11 @@ class _FlowSession:
         self._saved = len(self._rows)
         self._last = states[-1]["last"] if states[-1]["last"].size else None
         self._last_seconds = float(states[-1]["last_seconds"])
+
+    def follow(self, batch: FrameBatch) -> None:
+        """See `reelseek.experts.parts.Divisible`."""
+        if min(batch.pixels.shape[1:3]) >= _SMALLEST:
+            self._last, self._last_seconds = self._gray(batch.pixels[-1]), float(batch.seconds[-1])
 
     def feed(self, batch: FrameBatch) -> None:
         for pixels, seconds in zip(batch.pixels, batch.seconds, strict=True):

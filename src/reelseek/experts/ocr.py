@@ -8,6 +8,7 @@ import difflib
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -66,34 +67,46 @@ def looks_written(pixels: npt.NDArray[np.uint8]) -> bool:
 
 
 class _OcrSession:
+    follows_pictures = True  # which pictures are read depends on those before
+
     def __init__(self) -> None:
-        self._texts: list[Text] = []
-        self._seen: npt.NDArray[np.float32] | None = None
+        self._readings: list[Text] = []  # of the pictures that changed, also those on which nothing is written
+        self._saved = 0
+        self._compared: npt.NDArray[np.float32] | None = None
         self._clip = -1
         self._read_in_clip = 0
-        self._open = False  # the last text is still on screen
 
     def save_part(self) -> dict[str, npt.NDArray[Any]]:
-        """See `reelseek.experts.parts.Resumable`; the last line may still change, so every part has all lines."""
+        """See `reelseek.experts.parts.Resumable`."""
+        new, self._saved = self._readings[self._saved :], len(self._readings)
         return {
-            "texts": pack_texts(self._texts),
-            "picture": np.zeros((0, 0), np.float32) if self._seen is None else self._seen,
-            "place": np.array([self._clip, self._read_in_clip, self._open]),
+            "readings": pack_texts(new),
+            "picture": np.zeros((0, 0), np.float32) if self._compared is None else self._compared,
+            "place": np.array([self._clip, self._read_in_clip]),
         }
 
     def restore_parts(self, states: Sequence[Mapping[str, npt.NDArray[Any]]]) -> None:
         """See `reelseek.experts.parts.Resumable`."""
         last = states[-1]
-        self._texts = unpack_texts(last["texts"])
-        self._seen = last["picture"] if last["picture"].size else None
-        self._clip, self._read_in_clip, is_open = last["place"].tolist()
-        self._open = bool(is_open)
+        self._readings = [reading for state in states for reading in unpack_texts(state["readings"])]
+        self._saved = len(self._readings)
+        self._compared = last["picture"] if last["picture"].size else None
+        self._clip, self._read_in_clip = last["place"].tolist()
+
+    def follow(self, batch: FrameBatch) -> None:
+        """See `reelseek.experts.parts.Divisible`; which pictures are read costs little beside reading them."""
+        for pixels, seconds in zip(batch.pixels, batch.cells, strict=True):
+            self._selects(pixels, float(seconds))
 
     def feed(self, batch: FrameBatch) -> None:
-        for pixels, seconds in zip(batch.pixels, batch.cells, strict=True):
-            self._frame(pixels, float(seconds))
+        for pixels, seconds in zip(batch.pixels, batch.cells.tolist(), strict=True):
+            selected = self._selects(pixels, seconds)
+            if selected is not None:
+                text, score = _read(pixels) if selected else ("", 0.0)
+                self._readings.append(Text(text, seconds, seconds, "written", score))
 
-    def _frame(self, pixels: npt.NDArray[np.uint8], seconds: float) -> None:
+    def _selects(self, pixels: npt.NDArray[np.uint8], seconds: float) -> bool | None:
+        """Whether a picture is to be read; None where it stands for no change, or was one of too many."""
         import cv2
 
         clip = int(seconds // _CLIP_SECONDS)
@@ -101,32 +114,38 @@ class _OcrSession:
             self._clip, self._read_in_clip = clip, 0
         small = cv2.resize(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), (32, 32), interpolation=cv2.INTER_AREA)
         small = small.astype(np.float32)
-        changed = self._seen is None or float(np.abs(small - self._seen).mean()) > _CHANGED
+        changed = self._compared is None or float(np.abs(small - self._compared).mean()) > _CHANGED
         if not changed or self._read_in_clip >= _FRAMES_A_CLIP:
-            return
-        self._seen = small
-        text, score = "", 0.0
-        if looks_written(pixels):
-            self._read_in_clip += 1
-            text, score = _read(pixels)
-        self._extend(seconds)
-        last = self._texts[-1].text if self._texts and self._open else ""
-        if text and difflib.SequenceMatcher(None, text.lower(), last.lower()).ratio() > 0.85:
-            return
-        self._open = bool(text)
-        if text:
-            self._texts.append(Text(text, seconds, seconds, "written", score))
-
-    def _extend(self, seconds: float) -> None:
-        if self._open and self._texts:
-            last = self._texts.pop()
-            self._texts.append(Text(last.text, last.start_seconds, seconds, last.kind, last.score))
+            return None
+        self._compared = small
+        if not looks_written(pixels):
+            return False
+        self._read_in_clip += 1
+        return True
 
     def close(self, end_seconds: float) -> Track:
-        self._extend(max(end_seconds, self._texts[-1].start_seconds if self._texts else 0.0))
-        if not self._texts:
+        texts = _lines(self._readings, end_seconds)
+        if not texts:
             return Track(np.zeros((0, SENTENCE_DIM), np.float16), np.zeros((0, 2)), note="nothing is written")
-        return sentence_track(self._texts)
+        return sentence_track(texts)
+
+
+def _lines(readings: Sequence[Text], end_seconds: float) -> list[Text]:
+    """Texts, each from where it is first read to where something else is."""
+    texts: list[Text] = []
+    is_shown = False  # the last text is still on screen
+    for reading in readings:
+        if is_shown:
+            texts[-1] = replace(texts[-1], end_seconds=reading.start_seconds)
+        last = texts[-1].text if is_shown else ""
+        if reading.text and difflib.SequenceMatcher(None, reading.text.lower(), last.lower()).ratio() > 0.85:
+            continue
+        is_shown = bool(reading.text)
+        if is_shown:
+            texts.append(reading)
+    if is_shown:
+        texts[-1] = replace(texts[-1], end_seconds=max(end_seconds, texts[-1].start_seconds))
+    return texts
 
 
 @cache
@@ -185,6 +204,7 @@ def _require_reader() -> None:
 class _Ocr:
     name = "ocr"
     modality = "ocr"
+    divisible = True
     dim = SENTENCE_DIM
     streams: Sequence[Stream] = (_STREAM,)
 

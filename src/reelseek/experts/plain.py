@@ -39,6 +39,7 @@ def colour_share(pixels: npt.NDArray[np.uint8]) -> float:
 class _Plain:
     name = "plain"
     modality = "appearance"
+    divisible = True
     dim = 1
     streams: Sequence[Stream] = (_STREAM,)
 

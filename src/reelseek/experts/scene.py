@@ -34,6 +34,7 @@ _PROMPT = "a photo of {}"
 class _Scene:
     name = "scene"
     modality = "scene"
+    divisible = True
 
     def __init__(self, model: str | None) -> None:
         if model is None:

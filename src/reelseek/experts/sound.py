@@ -7,7 +7,7 @@ step is the mean over equal parts of them: the extractor would cut off the rest.
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,7 @@ def _most_samples(extractor: Any) -> int | None:
 
 class _Learned:
     modality = "audio"
+    divisible = True
 
     def __init__(self, name: str, model: str | None, auto_class: str) -> None:
         if model is None:
@@ -144,6 +145,8 @@ def _window_samples(rate: int) -> int:
 
 
 class _WindowSession:
+    follows_pictures = False
+
     def __init__(self, expert: _Learned, rate: int) -> None:
         self._expert, self._rate = expert, rate
         self._rest = np.zeros(0, np.float32)
@@ -151,6 +154,7 @@ class _WindowSession:
         self._end: float | None = None
         self._rows: list[Deferred] = []
         self._spans: list[tuple[float, float]] = []
+        self._windows = 0  # so far, those before its stretch included
         self._saved = 0
 
     def save_part(self) -> dict[str, npt.NDArray[Any]]:
@@ -160,7 +164,7 @@ class _WindowSession:
             "rows": np.concatenate([np.zeros((0, self._expert.dim), np.float32), *(row() for row in self._rows[new])]),
             "spans": np.array(self._spans[new]).reshape(-1, 2),
             "rest": self._rest,
-            "place": np.array([self._next, np.nan if self._end is None else self._end]),
+            "place": np.array([self._next, np.nan if self._end is None else self._end, self._windows]),
         }
 
     def restore_parts(self, states: Sequence[Mapping[str, npt.NDArray[Any]]]) -> None:
@@ -170,34 +174,46 @@ class _WindowSession:
         self._spans = [(start, end) for state in states for start, end in state["spans"].tolist()]
         self._saved = len(self._rows)
         self._rest = states[-1]["rest"]
-        self._next, end = states[-1]["place"].tolist()
+        self._next, end, windows = states[-1]["place"].tolist()
+        self._windows = int(windows)
         self._end = None if math.isnan(end) else end
 
+    def follow(self, batch: SoundBatch) -> None:
+        """See `reelseek.experts.parts.Divisible`; windows that end before the stretch are counted, and no more."""
+        self._take(batch, self._pass_over)
+
     def feed(self, batch: SoundBatch) -> None:
+        self._take(batch, self._encode)
+
+    def _take(self, batch: SoundBatch, use: Callable[[npt.NDArray[np.float32]], None]) -> None:
         if self._end is None or not batch.goes_on_from(self._end):  # the first, or after a long hole
-            self._encode_rest()
+            self._use_rest(use)
             self._next = batch.start_seconds
         self._end = batch.end_seconds
         self._rest = np.concatenate([self._rest, batch.samples])
         size = _window_samples(self._rate)
         while len(self._rest) >= size:
-            self._encode(self._rest[:size])
+            use(self._rest[:size])
             self._rest = self._rest[size:]
 
     def _encode(self, samples: npt.NDArray[np.float32]) -> None:
         seconds = len(samples) / self._rate
         self._rows.append(self._expert.submit(samples))
         self._spans.append((self._next, self._next + seconds))
-        self._next += seconds
+        self._pass_over(samples)
 
-    def _encode_rest(self) -> None:
+    def _pass_over(self, samples: npt.NDArray[np.float32]) -> None:
+        self._next += len(samples) / self._rate
+        self._windows += 1
+
+    def _use_rest(self, use: Callable[[npt.NDArray[np.float32]], None]) -> None:
         """A last, short window, if it is long enough to tell anything."""
-        if len(self._rest) >= self._rate // 2 or (len(self._rest) >= 400 and not self._rows):
-            self._encode(self._rest)
+        if len(self._rest) >= self._rate // 2 or (len(self._rest) >= 400 and not self._windows):
+            use(self._rest)
         self._rest = np.zeros(0, np.float32)
 
     def close(self, end_seconds: float) -> Track:
-        self._encode_rest()
+        self._use_rest(self._encode)
         if not self._rows:
             return Track(np.zeros((0, self._expert.dim), np.float16), np.zeros((0, 2)), note="no sound")
         values = np.concatenate([rows() for rows in self._rows]).astype(np.float16)

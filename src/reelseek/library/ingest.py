@@ -17,8 +17,16 @@ from reelseek.errors import UsageError
 from reelseek.experts import DEFAULT_EXPERTS, available, load_expert
 from reelseek.experts.accelerator import may_have_accelerator
 from reelseek.experts.expert import hash_files
-from reelseek.experts.extract import Extracted, WorkerPlan, extract, is_served, plan_workers, prepare_worker
-from reelseek.experts.parts import Parts, clear_progress, read_progress
+from reelseek.experts.extract import (
+    Extracted,
+    WorkerPlan,
+    close_stretches,
+    extract,
+    is_served,
+    plan_workers,
+    prepare_worker,
+)
+from reelseek.experts.parts import Parts
 from reelseek.experts.presets import expand_presets
 from reelseek.experts.sentence import use_sentence_encoder
 from reelseek.experts.server import ModelServer
@@ -27,13 +35,14 @@ from reelseek.library.cluster_ingest import StartPool, workers_on
 from reelseek.library.collection import Collection, Entry, read_collection
 from reelseek.library.damage import Damage, damaged_tracks, note_damage
 from reelseek.library.outcomes import Examined, record_examined, record_extracted
-from reelseek.library.pieces import join_pieces, split_tasks
+from reelseek.library.pieces import PieceQueue, close_divided, divide_tasks, join_pieces, work_of
 from reelseek.library.renew import describe_outdated, outdated_tracks, renew_treatments
 from reelseek.library.report import AddReport, Progress
 from reelseek.library.storage import Storage
 from reelseek.library.table_rows import write_beside, write_rows
 from reelseek.library.tasks import Task, add_damaged, add_outdated, is_final, pending_tasks
 from reelseek.library.text_space import LINE_EXPERTS, check_text_space, note_text_space
+from reelseek.library.watch import Watch
 from reelseek.library.within import check_within
 from reelseek.media.address import FilePath, absolute
 from reelseek.media.container import Limits, probe
@@ -57,10 +66,16 @@ def _examine(item: tuple[FilePath, Limits]) -> Examined:
 
 
 def _extract(limits: Limits, task: Task) -> Extracted:
+    if task.ends is not None:
+        assert task.parts is not None
+        picture_end, sound_end = task.ends
+        return close_stretches(task.parts, task.specs, task.starts, picture_end=picture_end, sound_end=sound_end)
     with local_copy(task.path, numbers=task.numbers) as path, local_subtitles(task.copies) as copies:
-        parts = Parts(task.parts) if task.parts is not None else None
-        limits = _limits_of(limits, task)
-        return extract(path, task.specs, limits, pictures=not task.has_tracks, copies=copies, parts=parts)
+        parts = Parts(task.parts, task.stretch, task.piece) if task.parts is not None else None
+        return extract(
+            path, task.specs, _limits_of(limits, task), pictures=not task.has_tracks, copies=copies, parts=parts,
+            short_side=task.short_side,
+        )  # fmt: skip
 
 
 def add(
@@ -291,7 +306,8 @@ def _extract_contents(
         report.notices.append(("", Notice("workers", plan.reason)))
     if start is Workers:  # on this machine, whose folder the workers reach
         tasks = [replace(task, parts=storage.parts_folder(task.content)) for task in tasks]
-    pieces = split_tasks(tasks, plan.workers)
+    # The longest first, so that no worker is left with an hour of film at the end.
+    pieces = sorted(divide_tasks(tasks, plan.workers), key=lambda piece: (-work_of(piece), piece.video, piece.piece))
     specs = list(dict.fromkeys(spec for task in tasks for spec in task.specs))
     serves = plan.serves and any(map(is_served, specs))
     serving = ModelServer(specs, device) if serves else nullcontext()
@@ -304,56 +320,27 @@ def _extract_contents(
             arguments=(specs, device, plan.threads, server),
         )
         with pool:
-            # The longest first, so that no worker is left with an hour of film at the end.
-            ordered = sorted(pieces, key=lambda task: (-(task.duration or 0), task.video))
-            watch = _Watch(tasks, progress)
+            watch, queue = Watch(tasks, pieces, progress), PieceQueue(pieces)
             local = {"waiting_for": watch.look} if start is Workers else {}
-            outcomes = pool.map(ordered, partial(_extract_seconds, limits), **local)
-            for task, outcome in join_pieces(tasks, outcomes):
-                record_extracted(storage, task, outcome, report)
-                if task.parts is not None and not isinstance(outcome, Exception):
-                    storage.remove_parts(task.content)
-                watch.finish(task)
+            outcomes = _noting_ends(watch, pool.map(queue, partial(_extract_seconds, limits), **local))
+            try:
+                for task, outcome in join_pieces(tasks, close_divided(pieces, queue, outcomes)):
+                    record_extracted(storage, task, outcome, report)
+                    if task.parts is not None and not isinstance(outcome, Exception):
+                        storage.remove_parts(task.content)
+                    watch.finish(task)
+            except KeyboardInterrupt:
+                watch.stop()
+                raise
     _remove_orphans(storage)
 
 
-class _Watch:
-    """Reports progress in seconds of video, of finished videos and of those that are worked on."""
-
-    def __init__(self, tasks: Sequence[Task], progress: Progress) -> None:
-        self._progress, self._count = progress, len(tasks)
-        self._seconds = {task.content: max(1.0, task.duration or 0.0) for task in tasks}
-        self._total = max(1, round(sum(self._seconds.values())))
-        self._finished: set[str] = set()
-        for task in tasks:
-            if task.parts is not None:
-                clear_progress(task.parts)
-        progress("extracting", 0, self._total, f"0 of {self._count} files")
-
-    def look(self, running: Iterable[Task]) -> None:
-        """Report how far those have come that are worked on."""
-        seconds, names = 0.0, {}
-        for task in running:
-            if task.parts is not None and task.content not in self._finished and task.content not in names:
-                come = min(self._seconds[task.content], read_progress(task.parts))
-                seconds += come
-                if come:
-                    names[task.content] = task.video
-        if names:
-            self._report(seconds, next(iter(names.values())))
-
-    def finish(self, task: Task) -> None:
-        """Report that a video is finished."""
-        self._finished.add(task.content)
-        self._report(0.0, task.video)
-
-    def _report(self, seconds: float, video: str) -> None:
-        done = seconds + sum(self._seconds[content] for content in self._finished)
-        whole = len(self._finished) == self._count
-        self._progress(
-            "extracting", self._total if whole else min(self._total - 1, int(done)), self._total,
-            f"{len(self._finished)} of {self._count} files, {video}",
-        )  # fmt: skip
+def _noting_ends(
+    watch: Watch, outcomes: Iterable[tuple[Task, Extracted | Exception]]
+) -> Iterator[tuple[Task, Extracted | Exception]]:
+    for piece, outcome in outcomes:
+        watch.end_piece(piece)
+        yield piece, outcome
 
 
 def _remove_orphans(storage: Storage) -> None:

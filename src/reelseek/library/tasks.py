@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reelseek.experts import available, load_expert
+from reelseek.experts.parts import WHOLE, Stretch
 from reelseek.library.catalog import Catalog, FileState, SidecarState
 from reelseek.library.damage import Damage
 from reelseek.library.records import Failure, TrackRow, Video
@@ -30,6 +31,11 @@ class Task:
         sidecars: the subtitle files beside those.
         numbers: state that the object has to have, where the path is an address.
         parts: a folder in which unfinished work on it is kept, if it is.
+        stretch: of the video, that this piece of the work is of.
+        starts: of all stretches, where the video is divided.
+        ends: where frames and samples end, once all stretches are worked on: what is left is to make tracks of them.
+        piece: tells the pieces of one content apart.
+        short_side: see `decode`.
     """
 
     content: str
@@ -42,6 +48,11 @@ class Task:
     sidecars: SidecarState
     numbers: FileState | None = None
     parts: Path | None = None
+    stretch: Stretch = WHOLE
+    starts: tuple[int, ...] = ()
+    ends: tuple[float, float] | None = None
+    piece: int = 0
+    short_side: int = 0
 
 
 def is_final(failure: Failure) -> bool:

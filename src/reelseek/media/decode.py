@@ -34,6 +34,7 @@ __all__ = ["Decoded", "decode", "read_frames", "read_sound"]
 
 Batch = FrameBatch | SoundBatch | list[Subtitle]
 Consumer = Callable[[Any], None]
+Needed = Callable[[float], bool]
 
 _FRAMES_PER_BATCH = 16
 _OUT_OF_ORDER = 0.5  # seconds by which a frame may lie behind the one before
@@ -63,12 +64,13 @@ class Decoded:
 
 
 class _Frames:
-    """Selects frames for one stream and passes them to its consumers in batches, `blank` of them without pictures."""
+    """Selects frames for one stream and passes them to its consumers in batches, black where no picture is needed."""
 
-    def __init__(self, stream: FrameStream, consumers: list[Consumer], blank: int) -> None:
+    def __init__(self, stream: FrameStream, consumers: list[Consumer], needed: Needed) -> None:
         self.stream = stream
         self.consumers = consumers
-        self.blank = blank
+        self.needed = needed
+        self.blank = False  # the batch that is being gathered
         self.reformatter = VideoReformatter()  # reused: a new one would build its tables again
         self.next_cell = -math.inf
         self.pixels: list[npt.NDArray[np.uint8]] = []
@@ -77,27 +79,37 @@ class _Frames:
     def wants(self, seconds: float) -> bool:
         return seconds >= self.next_cell
 
+    def wants_picture(self, seconds: float) -> bool:
+        """Whether the frame at a time, which is wanted, is needed with its picture."""
+        return not self.blank if self.pixels else self.needed(seconds)
+
+    def is_past(self, seconds: float) -> bool:
+        """Whether every batch that begins before a time was handed on."""
+        return self.next_cell > seconds and (not self.pixels or self.seconds[0] >= seconds)
+
     def take(self, frame: av.VideoFrame, shown: av.VideoFrame | None, seconds: float, upright: Upright) -> None:
         """Add a frame: `shown` is its picture for the screen, `frame` tells its orientation."""
         self.next_cell = (math.floor(seconds * self.stream.fps + 1e-6) + 1) / self.stream.fps - 1e-9
         laid, size = upright.orientation(frame), upright.display_size(frame)
-        if shown is None or self.blank:
-            pixels = self._without_picture(*size, transposed=laid.transposed)
-        else:
-            pixels = laid.apply(self._sized(shown, *size))
-        if self.pixels and pixels.shape != self.pixels[0].shape:
+        shape = self._shape(*size, transposed=laid.transposed)
+        if self.pixels and shape != self.pixels[0].shape:
             self.flush()  # the picture's size may change in mid-stream
+        if not self.pixels:
+            self.blank = not self.needed(seconds)
+        if self.blank:
+            pixels: npt.NDArray[np.uint8] = np.broadcast_to(np.uint8(0), shape)  # which takes no memory
+        else:
+            pixels = laid.apply(self._sized(upright.shown(frame) if shown is None else shown, *size))
         self.pixels.append(pixels)
         self.seconds.append(seconds)
         if len(self.pixels) == _FRAMES_PER_BATCH:
             self.flush()
 
-    def _without_picture(self, width: int, height: int, *, transposed: bool) -> npt.NDArray[np.uint8]:
-        """Zeros of the shape that the picture would have, which take no memory."""
+    def _shape(self, width: int, height: int, *, transposed: bool) -> tuple[int, int, int]:
+        """Shape of a picture as consumers get it, of a frame of that size."""
         width, height = self.stream.size(width, height)
         crop = self.stream.crop
-        shape = (crop, crop) if crop is not None else (width, height) if transposed else (height, width)
-        return np.broadcast_to(np.uint8(0), (*shape, 3))
+        return (crop, crop, 3) if crop is not None else (width, height, 3) if transposed else (height, width, 3)
 
     def _sized(self, shown: av.VideoFrame, width: int, height: int) -> npt.NDArray[np.uint8]:
         """RGB of a picture of that size, resized and cropped as the stream says."""
@@ -118,7 +130,6 @@ class _Frames:
             shape = (len(seconds), *self.pixels[0].shape)
             pixels = np.broadcast_to(np.uint8(0), shape) if self.blank else np.stack(self.pixels)
             batch = FrameBatch(pixels, seconds, cells)
-            self.blank = max(0, self.blank - 1)
             self.pixels, self.seconds = [], []
             for consumer in self.consumers:
                 consumer(batch)
@@ -133,11 +144,14 @@ class _Pass:
         clock: Clock,
         wants: Mapping[Stream, list[Consumer]],
         limits: Limits,
-        blank: Mapping[Stream, int],
+        needed: Mapping[Stream, Needed],
+        short_side: int,
     ) -> None:
         self.decoded = Decoded()
         self.limits, self.clock = limits, clock
-        self.frames = [_Frames(s, c, blank.get(s, 0)) for s, c in wants.items() if isinstance(s, FrameStream)]
+        self.frames = [
+            _Frames(s, c, needed.get(s, lambda _: True)) for s, c in wants.items() if isinstance(s, FrameStream)
+        ]
         self.sounds = [MonoSound(s, c) for s, c in wants.items() if isinstance(s, SoundStream)]
         self.cues: dict[int, list[Cue]] = {}  # of embedded subtitles, by stream
         self.out_of_order = 0
@@ -148,7 +162,7 @@ class _Pass:
         if video is not None and self.frames:
             self.streams.append(video)
             self.picture_time = StreamTime(clock, video)
-            self.upright = Upright(video, max(chooser.stream.short_side for chooser in self.frames))
+            self.upright = Upright(video, max(short_side, *(chooser.stream.short_side for chooser in self.frames)))
         if audio is not None and self.sounds:
             self.streams.append(audio)
             self.sound_time = StreamTime(clock, audio)
@@ -170,7 +184,8 @@ class _Pass:
             return
         takers = [chooser for chooser in self.frames if chooser.wants(seconds)]
         if takers:
-            shown = None if all(chooser.blank for chooser in takers) else self.upright.shown(frame)
+            needed = any(chooser.wants_picture(seconds) for chooser in takers)
+            shown = self.upright.shown(frame) if needed else None
             if shown is None:
                 self.upright.pass_over(frame)
             for chooser in takers:
@@ -196,6 +211,19 @@ class _Pass:
             self.decoded.notices.append(Notice("", message, lost=True))
         else:
             self.decoded.packet_errors += 1
+
+    def is_past(self, seconds: float) -> bool:
+        """Whether every batch that begins before a time was handed on."""
+        if math.isinf(seconds) or self.wants_subtitles:
+            return False
+        frames = self.frames if self.decoded.has_video else []
+        sounds = self.sounds if self.decoded.has_audio else []
+        return all(chooser.is_past(seconds) for chooser in frames) and all(sound.is_past(seconds) for sound in sounds)
+
+    def end_early(self) -> Decoded:
+        """Leave what remains, and what was noted so far, to a pass over the whole file."""
+        self.decoded.notices, self.decoded.packet_errors = [], 0
+        return self.decoded
 
     def finish(self) -> None:
         """Flush the batches, and note what was guessed, repaired or left out."""
@@ -262,7 +290,9 @@ def decode(
     limits: Limits | None = None,
     threads: int = 1,
     copies: Sequence[Path] = (),
-    blank: Mapping[Stream, int] | None = None,
+    needed: Mapping[Stream, Needed] | None = None,
+    short_side: int = 0,
+    until_seconds: float = math.inf,
 ) -> Decoded:
     """Decode a file once and feed its frames, sound and subtitles to the consumers of each stream.
 
@@ -274,7 +304,10 @@ def decode(
         limits: what the file may cost.
         threads: FFmpeg threads for video, 0 for one a core; one only where the system refuses more.
         copies: other files of the same bytes, beside which subtitles may lie too.
-        blank: of a stream of frames, how many batches at its beginning are black, since nobody will look at them.
+        needed: of a stream of frames, whether anybody looks at the batch that begins at a time; the others are black.
+        short_side: of the largest picture that any pass over this file asks for, by which colours of high dynamic range
+            are computed; by default of those that this one asks for.
+        until_seconds: where frames and samples are of no use any more. A pass that ends there notes nothing.
 
     Raises:
         DecodeError: it cannot be opened, or not a single frame or sample could be decoded.
@@ -282,7 +315,7 @@ def decode(
     """
     limits = limits or Limits()
     with open_media(path, limits) as container:
-        run = _Pass(container, clock_of(path, container), wants, limits, blank or {})
+        run = _Pass(container, clock_of(path, container), wants, limits, needed or {}, short_side)
         run.decoded.notices += passed_over(container)
         deadline = time.monotonic() + limits.wall_seconds(None)
         for stream in run.streams:
@@ -296,6 +329,8 @@ def decode(
                 run.packet(packet)
             except (av.error.FFmpegError, UnicodeDecodeError):
                 run.decoded.packet_errors += 1
+            if run.is_past(until_seconds):
+                return run.end_early()
         run.finish()
     requested = bool(run.frames and run.decoded.has_video) or bool(run.sounds and run.decoded.has_audio)
     if requested and run.decoded.frames == 0 and run.decoded.sound_seconds == 0:

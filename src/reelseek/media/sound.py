@@ -61,6 +61,10 @@ class MonoSound:
         if self.waiting >= _CHECKED_SECONDS:
             self._mix()
 
+    def is_past(self, seconds: float) -> bool:
+        """Whether every batch that begins before a time was handed on."""
+        return self.clock is not None and self.batch_start >= seconds
+
     def _leap(self, seconds: float) -> None:
         """Go on at a later time: over silence, or with a new batch if that would be long."""
         self._mix()

@@ -91,6 +91,11 @@ class FrameBatch:
         return len(self.seconds)
 
     @property
+    def start_seconds(self) -> float:
+        """The time of the first frame."""
+        return float(self.seconds[0])
+
+    @property
     def end_seconds(self) -> float:
         """The time of the last frame."""
         return float(self.seconds[-1])

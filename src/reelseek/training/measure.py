@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from reelseek.cluster import Cluster, Shared
-from reelseek.errors import UsageError
+from reelseek.errors import UsageError, suggest
 from reelseek.evaluation.block_ranks import ScoreBlocks, ranks_in_blocks
 from reelseek.evaluation.compare import write_query_texts, write_run
 from reelseek.evaluation.protocols import PROTOCOLS, Protocol
@@ -32,9 +32,10 @@ from reelseek.library.tokens import TokenReader
 from reelseek.models.device import device_of, resolve_device
 from reelseek.models.embed import embed_clips, embed_texts, reader_for, similarity_blocks, similarity_matrix
 from reelseek.models.model import Embedding, RetrievalModel, load_model
+from reelseek.models.text import caption_features_of
 from reelseek.training.caveats import seen_in_training
 from reelseek.training.combinations import combinations_of
-from reelseek.training.data import Split, read_split, split_names
+from reelseek.training.data import Split, read_features, read_split, split_names
 
 __all__ = [
     "Measured",
@@ -136,15 +137,21 @@ def evaluate(
     if device is not None:
         model.to(resolve_device(device))
     if protocol not in PROTOCOLS:
-        raise UsageError(f"no protocol is called {protocol!r}; there are {', '.join(PROTOCOLS)}")
+        raise UsageError(
+            f"no protocol is called {protocol!r}{suggest(protocol, PROTOCOLS)}; there are {', '.join(PROTOCOLS)}"
+        )
     rule = PROTOCOLS[protocol]
     if split is None:
         split = rule.split or ("test" if "test" in split_names(library) else None)
     data = read_split(library, split)
     if rule.needs:
         data = clips_with(TokenReader(library), data, rule.needs)
+    name = caption_features_of(model)
+    data, missing = read_features(data, library, name)
     data = data.under(rule)
     caveats = seen_in_training(model.record, library, data)
+    if missing:
+        caveats = [*caveats, f"{missing} captions of {data.name!r} have no features {name!r}, and were not asked with"]
     for caveat in caveats:
         _log.warning("%s", caveat)
 

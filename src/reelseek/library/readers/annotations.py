@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from reelseek.errors import CollectionError, UsageError
+from reelseek.errors import CollectionError, UsageError, suggest
 from reelseek.library.names import printable
 from reelseek.library.readers.collected import Annotations
 from reelseek.library.readers.pickles import read_pickle
@@ -106,7 +106,11 @@ def _msrvtt(annotations: Annotations, path: Path) -> None:
         kind = next((value for key, value in _MSRVTT.items() if key in name), "full")
         split = _split_of(path)
         # What CE calls the validation list of 1k-A is the test set of everyone else.
-        _list(annotations, path, f"{kind}/{'test' if kind != 'full' and split == 'val' else split}")
+        split = "test" if kind != "full" and split == "val" else split
+        _list(annotations, path, f"{kind}/{split}")
+        if "clean" in name:  # MDMMT's M_c: a split of its own too, which the full list cannot take the place of
+            for line in _lines(annotations, path):
+                annotations.member(f"{kind}-clean/{split}", line, rank=2, count=False)
 
 
 # One file, one shape
@@ -252,8 +256,8 @@ def _audioset(annotations: Annotations, path: Path) -> None:
         if len(parts) < 4:
             annotations.lose(line[:40], "wanted id, start, end, labels")
             continue
-        annotations.member(split, parts[0])
-        annotations.say(parts[0], ", ".join(parts[3].split(",")), float(parts[1]), float(parts[2]), split)
+        # Its labels are classes, which `reelseek probe --labels` reads, and no text.
+        annotations.member(split, parts[0], rank=1)
 
 
 def _kinetics(annotations: Annotations, path: Path) -> None:
@@ -318,7 +322,9 @@ def read_annotations(kind: str, paths: Sequence[Path]) -> Annotations:
         CollectionError: a file cannot be read, or is of another shape.
     """
     if kind not in ANNOTATIONS:
-        raise UsageError(f"no annotations are called {kind!r}; there are {', '.join(ANNOTATIONS)}")
+        raise UsageError(
+            f"no annotations are called {kind!r}{suggest(kind, ANNOTATIONS)}; there are {', '.join(ANNOTATIONS)}"
+        )
     annotations = Annotations()
     for path in _files(paths):
         try:

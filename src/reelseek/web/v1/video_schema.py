@@ -15,6 +15,7 @@ __all__ = [
     "ListPage",
     "ModelList",
     "ModelRow",
+    "MomentTag",
     "Peak",
     "PlacedStep",
     "StepsAnswer",
@@ -45,6 +46,7 @@ class VideoRow(Document):
     size: int | None = Field(description="bytes of its file when it was read")
     split: str | None
     failed: int = Field(description="how many of its failures there are")
+    tags: list[str] = Field(description="of the whole video")
     thumbnail: str = Field(description="address of a picture")
     play: str | None = Field(description="address of the video; null where no file is at hand")
 
@@ -98,6 +100,14 @@ class FailureRow(Document):
     attempts: int
 
 
+class MomentTag(Document):
+    """A tag of a moment."""
+
+    tag: str
+    start: Seconds
+    end: Seconds
+
+
 class Video(VideoRow):
     """All about a video."""
 
@@ -112,6 +122,7 @@ class Video(VideoRow):
     texts_left_out: int = Field(description="texts beyond those that are listed")
     shots: list[list[float]] = Field(description="start and end of each shot in seconds")
     captions: list[CaptionRow]
+    moment_tags: list[MomentTag] = Field(description="tags of moments of it, in order of time")
     failures: list[FailureRow]
     strip: str | None = Field(description="address of frames of the video side by side; null where no file is at hand")
 

@@ -43,6 +43,23 @@ export function forgetLibraries() {
   forgotten += 1;
   all = models = null;
   details.clear();
+  forgetTags();
+}
+
+/** @type {Map<string, Promise<string[]>>} */
+const tagged = new Map();
+
+/** The tags of a library. @param {string} [name] "" is the only one @returns {Promise<string[]>} */
+export async function tags(name = "") {
+  if (!(await offers("GET", "/v1/tags"))) return [];
+  if (!tagged.has(name)) tagged.set(name, get("/v1/tags", { library: name }).then(({ data }) => data.map((/** @type {any} */ row) => row.tag)).catch((error) => { tagged.delete(name); throw error; }));
+  return /** @type {Promise<string[]>} */ (tagged.get(name));
+}
+
+/** Tags were added or taken off. */
+export function forgetTags() {
+  tagged.clear();
+  window.dispatchEvent(new Event("tags"));
 }
 
 /** @type {Promise<any[]>|null} */
@@ -65,6 +82,6 @@ export async function searchableModels(name = "") {
  * @param {string} [name] "" is the only or first one @param {string} [model] "" is the server's own @returns {Promise<string[]>}
  */
 export async function modalities(name = "", model = "") {
-  const row = (await modelsOf(name)).find((one) => (model ? one.name === model : one.default));
+  const listed = await modelsOf(name), row = model ? listed.find((one) => one.name === model) : listed.find((one) => one.default) || listed[0];
   return row ? [...new Set(/** @type {string[]} */ (Object.values(row.modalities)))] : [];
 }

@@ -20,6 +20,7 @@ function trained(job, start) {
   const measured = validation && validation.recall_at_1 !== undefined ? ` Its best epoch is ${validation.epoch}: of ${percent(validation.recall_at_1)} of the captions of “${validation.split}” the right video comes first, of ${percent(validation.recall_at_10)} among the first ten.` : "";
   const body = { kind: "index", ...(job.library ? { library: job.library } : {}), arguments: { model } };
   return [h("p", {}, `The model “${model}” is trained.${measured}`), ...(warnings || []).map((/** @type {string} */ text) => h("p", { class: "soft" }, text)),
+    h("p", {}, link(write("reports", `training-${job.id}`), "Its epochs, and what was measured since")),
     start && h("p", {}, iconButton("search", "Make it searchable", () => start(body).catch((/** @type {Error} */ error) => toast(error.message))))];
 }
 
@@ -33,8 +34,9 @@ function indexed(job) {
 function evaluated(job) {
   const [report] = job.result.documents, ways = { "Captions that find their video": report.text_to_video, "Videos that find their caption": report.video_to_text };
   const row = (/** @type {string} */ name, /** @type {any} */ figures) => h("tr", {}, h("th", { scope: "row" }, name), ...[figures.recall_at_1, figures.recall_at_5, figures.recall_at_10].map((share) => h("td", {}, percent(share))), h("td", {}, String(figures.median_rank)));
-  return [h("table", { class: "figures" }, h("thead", {}, h("tr", {}, h("td", {}), ...["first", "in five", "in ten", "median rank"].map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, ...Object.entries(ways).filter(([, figures]) => figures).map(([name, figures]) => row(name, figures)))),
-    h("p", { class: "soft" }, `${count(report.queries, "caption")}, ${count(report.gallery, "video")}, protocol ${report.protocol}.`)];
+  const table = h("table", { class: "figures" }, h("thead", {}, h("tr", {}, h("td", {}), ...["first", "in five", "in ten", "median rank"].map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, ...Object.entries(ways).filter(([, figures]) => figures).map(([name, figures]) => row(name, figures))));
+  return [h("div", { class: "table-frame", tabindex: "0", role: "region", "aria-label": `Figures of ${report.split || "all captions"}, job ${job.id}` }, table),
+    h("p", { class: "soft" }, `${count(report.queries, "caption")}, ${count(report.gallery, "video")}, protocol ${report.protocol}. `, link(write("reports", `evaluation-${job.id}`), "The whole report"))];
 }
 
 /** @param {any} job */
@@ -42,6 +44,7 @@ function scanned(job) {
   const { pairs, best } = job.result;
   const film = (/** @type {string} */ id, /** @type {string} */ name, /** @type {number} */ start) => link(write("video", id, place(job, { t: String(start) })), `${name} at ${clock(start)}`);
   return [h("p", {}, pairs ? `${count(pairs, "pair")} of videos, those that look most alike first:` : "No pair of videos looks alike."),
+    pairs > 0 && h("p", {}, link(write("review", job.id), "Judge them side by side")),
     h("ol", {}, ...best.slice(0, SHOWN).map((/** @type {any} */ pair) => h("li", {}, film(pair.test_id, pair.test, pair.test_start), " and ", film(pair.train_id, pair.train, pair.train_start), ` (${pair.score.toFixed(2)})`)))];
 }
 

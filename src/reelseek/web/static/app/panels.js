@@ -38,6 +38,7 @@ export function filterPanel(question, change, values) {
     field("Name holds", input("name", { placeholder: "any" })),
     field("Taken from", input("after", { type: "date" })), field("Taken before", input("before", { type: "date" })),
     field("Longer than", select("longer", LENGTHS)), field("Shorter than", select("shorter", LENGTHS)),
+    (values.tag || []).length > 0 && [field("Tagged", input("tag", { list: "all-tags", placeholder: "any" })), h("datalist", { id: "all-tags" }, ...values.tag.map((name) => h("option", { value: name })))],
     (values.split || []).length > 0 && field("Split", select("split", values.split)), has);
 }
 

@@ -1,10 +1,10 @@
 // The search: what is asked stands in the address; the hits, the one that plays, and what can be done with each.
 import { get, offers, request, Unreachable } from "./api.js";
 import { card } from "./card.js";
-import { edition, library, modalities, searchableModels } from "./catalog.js";
+import { edition, library, modalities, searchableModels, tags } from "./catalog.js";
 import { chips, readMoment } from "./chips.js";
 import { by, fill, h, iconButton, toast } from "./dom.js";
-import { readTerms, withTerm } from "./filters.js";
+import { readTerms, withTerm, writeTerms } from "./filters.js";
 import { Grid } from "./grid.js";
 import { keeping } from "./keeping.js";
 import { promise } from "./modalities.js";
@@ -57,6 +57,7 @@ export class SearchView {
     this.root = h("section", { class: "search", "aria-label": "Search" }, h("h1", { class: "unseen" }, "Search"), h("div", { class: "tools" }, this._chips, this._panels.buttons), this._panels.root, h("div", { class: "stage" }, hits, this._viewer.root));
     this._addPanels();
     keeping.addEventListener("change", () => this._keptChanged());
+    window.addEventListener("tags", () => this._useTags());
     NARROW.addEventListener("change", () => this._cover());
   }
 
@@ -130,9 +131,10 @@ export class SearchView {
     const fitted = JSON.stringify([name, model, edition()]);
     if (fitted === this._fitted) return;
     this._fitted = fitted;
+    this._library = name;
     const detail = await library(name).catch(() => null);
     this._values = { has: ["speech", "text", "sound"], split: Object.keys(detail?.splits || {}).filter(Boolean) };
-    this._box.values = this._values;
+    await this._useTags();
     const perceived = await modalities(name, model).catch(() => []);
     this._models = await searchableModels(name).catch(() => []);
     this._modalities = [...perceived, "name", ...(detail?.captions ? ["captions"] : [])];
@@ -140,11 +142,18 @@ export class SearchView {
     if (this._panels.open && !this._panels.root.querySelector("input[type=text]:focus, input[type=number]:focus")) this._panels.draw(); // what is being typed stays
   }
 
+  async _useTags() {
+    const name = this._library || "", listed = await tags(name).catch(() => []);
+    if (name !== (this._library || "")) return;
+    this._values = { ...this._values, tag: listed };
+    this._box.values = this._values;
+  }
+
   async _showStart() {
     this._grid.show([], true);
     this._drawStatus();
     const key = this._key;
-    await showStart(this._start, this._question.library, {
+    await showStart(this._start, this._question.library, writeTerms(this._question.terms), {
       search: (query) => this.ask({ ...this._question, words: query }), open: (video) => go(write("video", video.id, this._question.library ? { library: this._question.library } : {})),
       add: (await may("write", "POST", "/v1/jobs")) ? () => go(write("library")) : undefined, current: () => this._key === key && isBlank(this._question),
     }).catch((error) => this._showTrouble(error, () => this._showStart()));
