@@ -141,6 +141,10 @@ class _Planner:
         for name in wanted:
             if name not in chosen:
                 self._stand_in(name, chosen, missing)
+        for own in dict.fromkeys(chosen.values()):
+            published = [name for name in chosen if chosen[name] == own]
+            if len(published) > 1:
+                missing.append(f"an expert each for {' and '.join(published)} of row {row.name!r}: {own} is one")
         for name, own in chosen.items():
             if name != own:
                 self._notes[f"{own} stands in for the expert {name}"] = None
