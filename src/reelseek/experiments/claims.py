@@ -1,6 +1,7 @@
 """Every claim of the texts, tried table by table, cheapest first; each table's record is written when it ends."""
 
 import json
+import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -175,4 +176,6 @@ def _command(options: TrialOptions, name: str) -> str:
 
 
 def _machine() -> str:
-    return f"{platform.machine()}, torch {torch.__version__}"
+    """The machine in words, and how busy it was, which times depend on."""
+    load = f", load {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores" if hasattr(os, "getloadavg") else ""
+    return f"{platform.machine()}, torch {torch.__version__}{load}"

@@ -163,7 +163,7 @@ def try_table(
             say(f"not tried further: {plan.claim.says}: {plan.reason}")
     planned = [plan for plan in plans if plan.seeds]
     seconds = _seconds_left(pilot, planned, workers)
-    say(f"{experiment.name}/{table.name}: about {seconds / 60:.0f} minutes of training are left")
+    say(f"{experiment.name}/{table.name}: at most about {seconds / 60:.0f} minutes of training are left")
     if time.monotonic() + seconds > deadline:
         return without(refused)
     results: dict[str, Sequence[Result]] = {}
