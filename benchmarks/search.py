@@ -19,7 +19,7 @@ from reelseek.library.catalog.texts import match_any
 from reelseek.models.systems.concepts import background_queries
 from reelseek.search import Searcher, parse_query
 from reelseek.search.fulltext import _words
-from reelseek.search.nearest import nearest
+from reelseek.search.nearest import search_parts
 from reelseek.search.neighbours import flat_vectors
 from reelseek.search.question import Selection, ask
 
@@ -74,7 +74,7 @@ def main(clips: int) -> None:
             searcher.search(query)
             ours.append(time.perf_counter() - started)
             started = time.perf_counter()
-            ((_, rows),) = nearest(parts, flat, 80)
+            (((_, rows),),) = search_parts([(parts, flat)], 80)
             sql = (
                 "SELECT t.owner, t.kind, t.text, t.start_seconds, t.end_seconds FROM texts_words f JOIN texts t"
                 " ON t.id = f.rowid WHERE texts_words MATCH ? AND t.kind != 'label' ORDER BY f.rank LIMIT 100"

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,11 @@ from reelseek.models.embed import embed_texts
 from reelseek.models.model import RetrievalModel
 from reelseek.models.systems.concepts import background_queries
 from reelseek.search import Searcher, parse_query, update_index
-from reelseek.search.build import put_index
 from reelseek.search.changes import Source, short_content
 from reelseek.search.columns import Block
 from reelseek.search.finish import finish
 from reelseek.search.fulltext import _words
-from reelseek.search.index import Index, index_folder
+from reelseek.search.index import Index, index_folder, put_index
 from reelseek.search.merge import write_segments
 from reelseek.search.nearest import search_parts
 from reelseek.search.neighbours import flat_vectors
@@ -91,7 +90,11 @@ class Generated:
         self.centres = sentence_encoder().encode(background_queries()).astype(np.float32)
         self.rng = np.random.default_rng(1)
 
-    def __call__(self, ids: Sequence[str]) -> Block:
+    def __call__(self, lists: Iterable[Sequence[str]]) -> Iterator[Block]:
+        return map(self.embed, lists)
+
+    def embed(self, ids: Sequence[str]) -> Block:
+        """One block of videos."""
         entries = self.source.entries({video: self.numbers[video] for video in ids})
         spans = [(clip.start_seconds, clip.end_seconds) for entry in entries for clip in entry.clips]
         near = self.rng.integers(len(self.centres), size=len(spans))
@@ -115,6 +118,7 @@ def build(folder: Path) -> dict[str, Any]:
         source = Source(library, model, RULE, None)
         texts = embed_texts(model, background_queries())
         home = index_folder(library, model)
+        home.mkdir(parents=True)
         index = Index(home, (), model.system, model.slots, RULE, library.revision(), source.experts, texts)
         fresh = ((video, CLIPS_A_VIDEO) for video in sorted(numbers))
         clips = len(numbers) * CLIPS_A_VIDEO

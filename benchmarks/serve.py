@@ -1,22 +1,25 @@
 """`reelseek serve` with 1, 8, 32 and 100 clients against the same searches without HTTP, on generated clips.
 
 Run: python benchmarks/serve.py [CLIPS] [SECONDS]   (default 50,000 clips, 10 s for each round)
+     python benchmarks/serve.py CLIPS SECONDS --requests 50000   (memory alone: so many searches, in SECONDS at most)
 
 Rounds with and without HTTP alternate, so that whatever else the machine does falls on both. Prints for each number of
 clients the searches per second, their share of those without HTTP, the median and the 99th percentile of a search, what
-the client that was answered least got of the mean, and the server's memory before and after.
+the client that was answered least got of the mean, and the server's memory before and after. With `--requests` eight
+clients ask, and the server's resident memory is printed after every thousand answers.
 """
 
+import argparse
 import asyncio
 import json
 import multiprocessing
 import os
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -107,8 +110,12 @@ def resident_bytes() -> int:
 # The clients
 
 
-async def ask_until(end: float, port: int, seed: int) -> list[float]:
-    """One client on one connection, which asks again as soon as it is answered."""
+async def ask_until(end: float, port: int, seed: int, answered: Callable[[], bool] = lambda: False) -> list[float]:
+    """One client on one connection, which asks again as soon as it is answered.
+
+    Args:
+        answered: called after each answer; True ends it.
+    """
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     took = []
     for query in queries(seed):
@@ -123,6 +130,8 @@ async def ask_until(end: float, port: int, seed: int) -> list[float]:
         length = next(line for line in answer.lower().split(b"\r\n") if line.startswith(b"content-length:"))
         await reader.readexactly(int(length.partition(b":")[2]))
         took.append(time.perf_counter() - started)
+        if answered():
+            break
     writer.close()
     return took
 
@@ -131,6 +140,35 @@ async def load(port: int, clients: int, seconds: float, seed: int) -> Round:
     begin = time.perf_counter()
     parts = await asyncio.gather(*(ask_until(begin + seconds, port, seed + number) for number in range(clients)))
     return Round([one for part in parts for one in part], [len(part) for part in parts], time.perf_counter() - begin)
+
+
+class MemoryLog:
+    """Prints the server's resident memory after every thousand answers, until there were enough."""
+
+    def __init__(self, pipe: Connection, requests: int) -> None:
+        self.pipe, self.requests, self.answers, self.begin = pipe, requests, 0, time.perf_counter()
+        self.megabytes: list[float] = []
+
+    def answered(self) -> bool:
+        self.answers += 1
+        if self.answers % 1000 == 0:
+            self.pipe.send(0)
+            self.megabytes.append(self.pipe.recv() / 1e6)
+            seconds = time.perf_counter() - self.begin
+            load = os.getloadavg()[0]
+            print(
+                f"{self.answers:7,d} searches: {self.megabytes[-1]:6.0f} MB, {self.answers / seconds:5.1f} searches/s, "
+                f"load {load:.1f}",
+                flush=True,
+            )
+        return self.answers >= self.requests
+
+
+async def watch_memory(port: int, pipe: Connection, requests: int, seconds: float) -> MemoryLog:
+    """Eight clients until there were so many answers, or the time is over."""
+    log, end = MemoryLog(pipe, requests), time.perf_counter() + seconds
+    await asyncio.gather(*(ask_until(end, port, number, log.answered) for number in range(8)))
+    return log
 
 
 def report(clients: int, rounds: list[Round], bare: list[Round]) -> None:
@@ -147,7 +185,9 @@ def report(clients: int, rounds: list[Round], bare: list[Round]) -> None:
     )
 
 
-def main(clips: int, seconds: float) -> None:
+@contextmanager
+def started_server(clips: int) -> Iterator[tuple[int, Connection]]:
+    """Its port and its pipe; the library is built first."""
     with tempfile.TemporaryDirectory() as folder:
         library = Path(os.environ.get("REELSEEK_BENCHMARK_LIBRARY", folder)) / "lib"
         if not library.is_dir():
@@ -157,7 +197,26 @@ def main(clips: int, seconds: float) -> None:
         ours, theirs = context.Pipe()
         process = context.Process(target=search_process, args=(library, theirs))
         process.start()
-        port = ours.recv()
+        yield ours.recv(), ours
+        ours.send(None)
+        process.join()
+
+
+def measure_memory(clips: int, seconds: float, requests: int) -> None:
+    """Print the server's memory over so many searches."""
+    with started_server(clips) as (port, pipe):
+        log = asyncio.run(watch_memory(port, pipe, requests, seconds))
+    if len(log.megabytes) > 1:
+        later = log.megabytes[len(log.megabytes) // 2 :]
+        print(
+            f"after 1,000: {log.megabytes[0]:.0f} MB; second half: {min(later):.0f} to {max(later):.0f} MB; "
+            f"after {log.answers:,}: {log.megabytes[-1]:.0f} MB"
+        )
+
+
+def measure_load(clips: int, seconds: float) -> None:
+    """Print searches per second by the number of clients, with and without HTTP."""
+    with started_server(clips) as (port, ours):
         asyncio.run(load(port, 8, seconds / 2, 0))
         ours.send(0)
         before = ours.recv()
@@ -172,9 +231,15 @@ def main(clips: int, seconds: float) -> None:
             report(clients, rounds, bare)
         ours.send(0)
         print(f"memory: {before / 1e6:.0f} MB before, {ours.recv() / 1e6:.0f} MB after {total} searches")
-        ours.send(None)
-        process.join()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 50_000, float(sys.argv[2]) if len(sys.argv) > 2 else 10.0)
+    parser = argparse.ArgumentParser(description="Load on `reelseek serve`.")
+    parser.add_argument("clips", type=int, nargs="?", default=50_000)
+    parser.add_argument("seconds", type=float, nargs="?", default=10.0)
+    parser.add_argument("--requests", type=int, help="measure memory over so many searches")
+    options = parser.parse_args()
+    if options.requests:
+        measure_memory(options.clips, options.seconds, options.requests)
+    else:
+        measure_load(options.clips, options.seconds)

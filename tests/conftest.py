@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["REELSEEK_HELPER"] = "0"  # no search leaves a process behind, unless a test is about that
 
 import av
 import numpy as np

@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoModel, AutoModelForVideoClassification
 
+from reelseek.cli.add import _named_experts
 from reelseek.errors import ExpertUnavailable
 from reelseek.experts import load_expert
 from reelseek.experts.expert import Expert
@@ -111,6 +112,34 @@ def test_windows_are_what_the_processor_of_videos_makes(models: Path, film: Path
     with torch.inference_mode():
         expected = model(**inputs, output_hidden_states=True).hidden_states[-1].mean(dim=1)[0].numpy()
     np.testing.assert_allclose(_values(film, f"video@{folder}")[0], expected, atol=2e-3)
+
+
+def test_windows_of_another_length_rate_and_crop(models: Path, film: Path, tmp_path: Path) -> None:
+    folder = _with(models, "videomae", {"size": {"shortest_edge": 40}, "crop_size": 32, **NORMAL}, tmp_path / "model")
+    side = 64
+    square = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
+    processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, **square)
+    model = AutoModelForVideoClassification.from_pretrained(
+        folder, local_files_only=True, num_frames=2, image_size=side
+    ).eval()
+    frames = _frames(film)
+    inputs = processor([frames[int(np.ceil(index / 4 * 10 - 1e-9))] for index in range(2)], return_tensors="pt")
+    with torch.inference_mode():
+        expected = model(**inputs, output_hidden_states=True).hidden_states[-1].mean(dim=1)[0].numpy()
+    spec = f"video@{folder}:fps=4,frames=2,crop={side}"
+    np.testing.assert_allclose(_values(film, spec)[0], expected, atol=2e-3)
+    plain: Any = load_expert(f"video@{folder}")
+    assert load_expert(spec).fingerprint != plain.fingerprint
+    assert load_expert(f"video@{folder}:fps=8").fingerprint == plain.fingerprint  # what it does anyway
+    for options, match in (
+        ("speed=3", "no speed"),
+        ("fps=0", "above 0"),
+        ("frames=2.5", "whole"),
+        ("fps=x", "numbers"),
+    ):
+        with pytest.raises(ExpertUnavailable, match=match):
+            load_expert(f"video@{folder}:{options}")
+    assert _named_experts(f"clip@a, {spec},object", None) == ["clip@a", spec, "object"]
 
 
 def test_a_detector_has_its_longest_edge_or_no_limit(models: Path, film: Path, tmp_path: Path) -> None:

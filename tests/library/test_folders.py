@@ -16,7 +16,8 @@ from reelseek.library import Library, add
 from reelseek.library.collection import read_collection
 from reelseek.library.folders import walk_folder
 from reelseek.library.names import same_name
-from reelseek.media.container import FORMATS, MEDIA_SUFFIXES, probe
+from reelseek.media.container import FORMATS, probe
+from reelseek.media.suffixes import MEDIA_SUFFIXES
 from reelseek.overlap.ids import matching
 from reelseek.overlap.sources import open_source
 

@@ -143,7 +143,7 @@ FILES: dict[str, tuple[dict[str, object], dict[str, int], int]] = {
     "audioset": (
         {"eval_segments.csv": '# a\n# b\n# YTID, start, end, labels\nab, 30.0, 40.0, "/m/1,/m/2"\n'},
         {"eval": 1},
-        1,
+        0,
     ),
     "kinetics": (
         {"kinetics_train.csv": "label,youtube_id,time_start,time_end,split\nrunning,ab,1,11,train\n"},
@@ -171,6 +171,26 @@ FILES: dict[str, tuple[dict[str, object], dict[str, int], int]] = {
     ),
     "umi": ({"audio+ocr.txt": "video1\nvideo2\n"}, {"audio+ocr": 2}, 0),
 }
+
+
+def test_a_clean_list_is_a_split_of_its_own_and_ids_of_no_video_are_counted(tmp_path: Path) -> None:
+    files = _write(tmp_path, {
+        "MSRVTT_data.json": FILES["msrvtt"][0]["MSRVTT_data.json"],
+        "train_list_full_clean.txt": "video1\nnobody\n",
+        "train_list_full.txt": "video0\nvideo1\n",
+    })  # fmt: skip
+    with Library.open(tmp_path / "lib", create=True) as library:
+        report = import_annotations(library, "msrvtt", files[:2])
+        notices = [(notice.place, notice.message) for notice in report.problems]
+        assert (
+            "full-clean/train",
+            "1 of 2 ids of the list have no caption and were no videos before: nobody",
+        ) in notices
+        import_annotations(library, "msrvtt", files[2:])  # both can be trained on, by their names
+        members = library.memberships()
+        assert members["full/train"] == ["video0", "video1"]
+        assert members["full-clean/train"] == ["video1", "nobody"]
+        assert len(read_split(library, "full-clean/train").texts) == 2
 
 
 def test_every_dataset_is_read_here() -> None:

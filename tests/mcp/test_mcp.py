@@ -22,6 +22,7 @@ from reelseek.library import Library
 from reelseek.mcp.server import create_server
 from reelseek.mcp.tools import LibraryTools
 from reelseek.search import Searcher
+from reelseek.web.accounts.audit import AuditLog
 from reelseek.web.jobs.roots import Roots
 from reelseek.web.jobs.service import Jobs
 from reelseek.web.media import opaque_id
@@ -45,12 +46,12 @@ def jobs(tmp_path: Path) -> Iterator[Jobs]:
     folder.close()
 
 
-def _run(searcher: Searcher, jobs: Jobs | None, steps: Callable[[Client], Any]) -> None:
+def _run(searcher: Searcher, jobs: Jobs | None, steps: Callable[[Client], Any], audit: AuditLog | None = None) -> None:
     """Steps of a client beside a server in this process."""
 
     async def run() -> None:
         served = serve_library(searcher, copies_gb=0)
-        server = create_server(LibraryTools(lambda: served, jobs), read_only=jobs is None)
+        server = create_server(LibraryTools(lambda: served, jobs, audit), read_only=jobs is None)
         async with Client(server) as client:
             await steps(client)
 
@@ -90,7 +91,9 @@ def test_search_look_read_and_see(searcher: Searcher, jobs: Jobs) -> None:
     _run(searcher, jobs, steps)
 
 
-def test_jobs_by_an_assistant(searcher: Searcher, jobs: Jobs) -> None:
+def test_jobs_by_an_assistant(searcher: Searcher, jobs: Jobs, tmp_path: Path) -> None:
+    audit = AuditLog(tmp_path / "audit.db")
+
     async def steps(client: Client) -> None:
         video = searcher.library.videos()[0]
         job = await _call(client, "add_job", kind="remove", arguments={"videos": [video.id]})
@@ -107,8 +110,15 @@ def test_jobs_by_an_assistant(searcher: Searcher, jobs: Jobs) -> None:
             answer = await client.call_tool("add_job", {"kind": kind, "arguments": arguments})
             assert answer.is_error
             assert words in answer.content[0].text
+        *refused, noted = audit.rows()
+        facts = {"job": job["id"], "kind": "remove", "library": "library"}
+        assert (noted["who"], noted["action"], noted["status"], noted["facts"]) == (
+            "assistant", "mcp add_job", 202, facts,
+        )  # fmt: skip
+        assert [row["status"] for row in refused] == [400] * 4
 
-    _run(searcher, jobs, steps)
+    _run(searcher, jobs, steps, audit)
+    audit.close()
 
 
 def test_what_cannot_be_answered_is_said_in_words(searcher: Searcher, jobs: Jobs) -> None:

@@ -1,6 +1,7 @@
 """Inside one video: curves, peaks, steps and parts, on tracks whose labels are known second by second."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,11 @@ from reelseek.experts.expert import Text, Track
 from reelseek.library import Library, add
 from reelseek.library.arrays import import_features
 from reelseek.library.imports import fingerprint_of
-from reelseek.library.readers.steps import read_crosstask, read_lines, read_truth
+from reelseek.library.readers.steps import read_crosstask, read_lines, read_segmented, read_truth
 from reelseek.models import load_model
 from reelseek.models.model import Embedding
 from reelseek.models.systems.concepts import Concepts, ConceptsConfig
-from reelseek.moments import localize, measure_steps, segment
+from reelseek.moments import localize, measure_segments, measure_steps, segment
 from reelseek.moments.curves import curves_of, peaks
 from reelseek.search import Searcher
 
@@ -211,6 +212,35 @@ def test_crosstasks_files_and_table(opened: Library, lib: Path, tmp_path: Path) 
     (mcn / "videos.csv").write_text("video_id,task\ncook,77\n")
     np.save(mcn / "77_cook.npy", data.truth("77", "cook", len(FILMS["cook"])).astype(np.int64))
     assert measure_steps(opened, read_crosstask(mcn)).recall.pooled["77"] == 1.0
+
+
+def test_a_data_set_is_segmented_and_scored(opened: Library, lib: Path, tmp_path: Path) -> None:
+    truth = tmp_path / "myt" / "groundTruth"
+    truth.mkdir(parents=True)
+    for film in ("cook", "nobody"):  # two frames a second
+        lines = [line for label in FILMS["cook"] for line in [label.replace(" ", "_")] * 2]
+        (truth / f"{film}.txt").write_text("\n".join(lines) + "\n")
+    videos = read_segmented(tmp_path / "myt")
+    assert [video.name for video in videos] == ["cook", "nobody"]
+    assert videos[0].at_seconds(len(FILMS["cook"])) == list(FILMS["cook"])
+    measured = measure_segments(opened, videos, radius=0.0)
+    assert list(measured.videos) == ["cook"]
+    assert [name for name, _ in measured.skipped] == ["nobody"]
+    assert measured.mean("mean_iou") > 0.9
+    assert measured.pooled.mean_iou == pytest.approx(measured.mean("mean_iou"))
+    wrong = tuple(replace(v, truth=tuple(reversed(v.truth)), transcript=v.transcript) for v in videos)
+    assert measure_segments(opened, wrong, radius=0.0).mean("mean_iou") < measured.mean("mean_iou")
+    done = CliRunner().invoke(app, ["segment", str(lib), "--mining-youtube", str(tmp_path / "myt")])
+    assert done.exit_code == 0, done.output
+    assert "32.7" in done.stdout
+    assert "left out: nobody" in done.stderr
+    done = CliRunner().invoke(
+        app, ["segment", str(lib), "--crosstask", str(_crosstask(tmp_path / "ct")), "--background", "--json"]
+    )
+    report = json.loads(done.stdout)
+    assert report["videos"] == 2
+    assert report["without_annotation"] == 2
+    assert 0.4 < report["mean_of_videos"]["mean_iod"] < 1  # one of the two shows its steps in another order
 
 
 def test_a_name_that_two_videos_share_is_measured_on_neither(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from reelseek.cli.main import app
 from reelseek.errors import UsageError
 from reelseek.experts import load_expert
-from reelseek.media.container import MEDIA_SUFFIXES
+from reelseek.media.suffixes import MEDIA_SUFFIXES
 from reelseek.overlap.curve import Augmentation, SearchCurve, augmented, estimate, search_curve
 from reelseek.overlap.match import best_windows, unit_rows
 

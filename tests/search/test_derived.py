@@ -196,6 +196,7 @@ def test_files_that_are_replaced_while_they_are_opened_belong_together(tmp_path:
     folder, stop = tmp_path / "index", threading.Event()
 
     def write(number: int) -> None:
+        folder.mkdir(exist_ok=True)
         files = {f"{number}-{name}.npy": array_file(np.full(1000, number)) for name in "abc"}
         write_manifest(folder, {"number": number}, write_files(folder, files))
 

@@ -12,8 +12,9 @@ from reelseek.errors import UsageError
 from reelseek.library import Library, add
 from reelseek.library.arrays import import_features
 from reelseek.library.tokens import Clip
+from reelseek.models import parallel
 from reelseek.training import Recipe, train
-from reelseek.training.data import Split, together, training_splits
+from reelseek.training.data import Split, read_split, together, training_splits
 from reelseek.training.recipe import DataRecipe, TrainRecipe
 from reelseek.training.sampler import BatchPlan, Sampler
 from reelseek.training.saturation import Saturation, saturation, saturation_report
@@ -119,10 +120,11 @@ def test_batches_of_several_clips_of_each_video(two: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("setting", [{"clips_per_video": 2}, {"batch_of": "videos"}])
-def test_a_mixture_takes_no_several_clips_of_a_video(setting: dict[str, object]) -> None:
-    given = {"model": SMALL, "data": {"mixture": {"a": 1.0, "b": 1.0}}, "train": setting}
-    with pytest.raises(ValidationError, match=next(iter(setting))):
-        TypeAdapter(Recipe).validate_python(given)
+def test_a_mixture_or_a_count_of_examples_takes_no_several_clips_of_a_video(setting: dict[str, object]) -> None:
+    for data in ({"mixture": {"a": 1.0, "b": 1.0}}, {"examples": 10}):
+        given = {"model": SMALL, "data": data, "train": setting}
+        with pytest.raises(ValidationError, match=next(iter(setting))):
+            TypeAdapter(Recipe).validate_python(given)
 
 
 def _sampler(data: DataRecipe, **settings: object) -> Sampler:
@@ -147,6 +149,21 @@ def test_a_batch_of_videos_has_all_of_their_clips() -> None:
     some = _sampler(DataRecipe(), batch=8, batch_of="videos", clips_per_video=3).batches(np.random.default_rng(0))
     assert [len({sampler.split.clips[clip].video for clip in batch}) for batch in some] == [8] * 5
     assert sum(map(len, some)) == 10 * 3 + 30
+
+
+def test_processes_share_a_batch_without_dividing_a_video(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = _sampler(DataRecipe(), batch=24)
+    sampler.whole_videos = True
+    monkeypatch.setattr(parallel, "world_size", lambda: 3)
+    for batch in sampler.batches(np.random.default_rng(0)):
+        shares = sampler._shares(batch)
+        assert sorted(row for share in shares for row in share) == list(range(len(batch)))
+        videos = [{sampler.split.clips[clip].video for clip in batch[share]} for share in shares]
+        assert all(videos)
+        assert sum(map(len, videos)) == len(set.union(*videos))
+    one_video = np.arange(12)  # all of v0
+    monkeypatch.setattr(sampler, "_by_clip", lambda _: [one_video])
+    assert sampler.batches(np.random.default_rng(0)) == []
 
 
 @pytest.mark.parametrize("examples", [10, 150, 400])
@@ -177,3 +194,13 @@ def test_a_dataset_is_saturated_where_more_examples_give_no_better_model(two: Pa
     table, figure = saturation_report(found, tmp_path / "sizes")
     assert [row[0] for row in table.rows] == names
     assert figure.png.is_file()
+
+
+def test_several_splits_are_asked_as_one(two: Path) -> None:
+    with Library.open(two) as library:
+        whole = read_split(library, "small+test")
+        parts = [read_split(library, name) for name in ("small", "test")]
+        assert whole.clips == parts[0].clips + parts[1].clips
+        assert whole.texts == parts[0].texts + parts[1].texts
+        with pytest.raises(UsageError, match=r"no caption in the split 'small\+nothing'"):
+            read_split(library, "small+nothing")

@@ -5,18 +5,24 @@ import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 from safetensors.torch import load_file
 from tests.models.worlds import SMALL, small
 from tests.training.shared_losses import batch_of_eight, gradients, ready
 from tests.training.test_training import world  # noqa: F401 - the fixture
 
+from reelseek.errors import RecipeError
 from reelseek.library import Library
-from reelseek.models import SYSTEMS
-from reelseek.training import train
+from reelseek.models import SYSTEMS, parallel
+from reelseek.models.model import Batch
+from reelseek.models.systems.late_fusion import LateFusion
+from reelseek.training import Recipe, train
+from reelseek.training.start import check_shared_loss
 
 RECIPE = """
 [model]
@@ -33,16 +39,12 @@ average = 0.9
 """
 SETTINGS = {
     "mmt": "width = 32\ndepth = 1\nheads = 2\ninner = 32\ndropout = 0.0\nlinear = true",
-    "dual_encoding": "width = 32",
+    "dual_encoding": "width = 16\nhidden = 8",
+    "coot": "width = 16\nheads = 2\ninner = 16\npool_inner = 16\ndropout = 0.0",
 }
-
-
-def _train_in_two(recipe: Path, library: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python", "--nproc-per-node=2"]
-    command += [str(Path(sys.executable).with_name("reelseek")), "train", str(recipe)]
-    command += ["--library", str(library), "--out", str(out)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "REELSEEK_DEVICE": "cpu"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=3000, env=environment)
+OWN = '[model]\nsystem = "vse"\nwidth = 16\nhidden = 16\n[train]\nepochs = 2\ncaption = "first"\n'
+OWN += 'rate = 0.05\noptimizer = "sgd"\n'
+SHARED = [name for name in SMALL if "+" not in name and SYSTEMS[name].trained]
 
 
 def _train_here(recipe: Path, library: Path, out: Path) -> None:
@@ -50,81 +52,90 @@ def _train_here(recipe: Path, library: Path, out: Path) -> None:
         train(recipe, opened, out, device="cpu")
 
 
+def _free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return str(server.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def shared(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
+    """What two processes together made of every system's loss and of the recipes here, in one start of both."""
+    out = tmp_path_factory.mktemp("shared")
+    recipes = {name: RECIPE.format(system=name, settings=settings) for name, settings in SETTINGS.items()}
+    for name, text in (recipes | {"own": OWN + "batch = 36\ngather = false"}).items():
+        (out / f"{name}.toml").write_text(text, "utf-8")
+    recipes_here = [str(path) for path in sorted(out.glob("*.toml"))]
+    port, running = _free_port(), []
+    for rank in ("0", "1"):
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2"}
+        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        command = [sys.executable, "-m", "tests.training.shared_losses", str(out), str(world), *SHARED, "--"]
+        running.append(subprocess.Popen([*command, *recipes_here], env=environment, stderr=subprocess.PIPE, text=True))
+    errors = [process.communicate(timeout=3000)[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0], errors
+    return out
+
+
 @pytest.mark.parametrize("name", SETTINGS)
-def test_two_processes_learn_what_one_learns(name: str, world: Path, tmp_path: Path) -> None:  # noqa: F811
-    recipe = tmp_path / "r.toml"
-    recipe.write_text(RECIPE.format(system=name, settings=SETTINGS[name]), "utf-8")
-    _train_here(recipe, world, tmp_path / "1")
-    ran = _train_in_two(recipe, world, tmp_path / "2")
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.split() == [str(tmp_path / "2")]
-    assert ran.stderr.count("epoch   1") == 1
-    one, two = (load_file(tmp_path / name / "state.safetensors") for name in ("1", "2"))
+def test_two_processes_learn_what_one_learns(name: str, shared: Path, world: Path, tmp_path: Path) -> None:  # noqa: F811
+    _train_here(shared / f"{name}.toml", world, tmp_path / "1")
+    one, two = (load_file(folder / "state.safetensors") for folder in (tmp_path / "1", shared / f"trained-{name}"))
     assert one.keys() == two.keys()
     for key in one:
         if one[key].dtype.is_floating_point:
             assert (one[key] - two[key]).abs().max() < 1e-4 * max(1.0, float(one[key].abs().max())), key
 
 
-def test_with_negatives_of_its_own_each_process_learns_from_its_part(world: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_apart_each_process_learns_from_its_part(shared: Path, world: Path, tmp_path: Path) -> None:  # noqa: F811
     """As MDMMT was trained: the same as one process that adds the gradients of both halves of a batch."""
-    shared = '[model]\nsystem = "vse"\nwidth = 16\nhidden = 16\n[train]\nepochs = 2\ncaption = "first"\n'
-    shared += 'rate = 0.05\noptimizer = "sgd"\n'
-    for name, more in (("own", "batch = 36\ngather = false"), ("halves", "batch = 18\naccumulate = 2")):
-        (tmp_path / f"{name}.toml").write_text(shared + more, "utf-8")
+    (tmp_path / "halves.toml").write_text(OWN + "batch = 18\naccumulate = 2", "utf-8")
     _train_here(tmp_path / "halves.toml", world, tmp_path / "halves")
-    ran = _train_in_two(tmp_path / "own.toml", world, tmp_path / "own")
-    assert ran.returncode == 0, ran.stderr
-    own, halves = (load_file(tmp_path / name / "state.safetensors") for name in ("own", "halves"))
+    own, halves = (load_file(folder / "state.safetensors") for folder in (shared / "trained-own", tmp_path / "halves"))
     for key in own:
         torch.testing.assert_close(own[key], halves[key], atol=1e-5, rtol=1e-4)
 
 
-SHARED = [name for name in SMALL if "+" not in name and SYSTEMS[name].trained and small(name).compares_only]
-
-
-def test_two_processes_have_the_gradients_of_one_for_every_loss(tmp_path: Path) -> None:
-    assert {"eao", "mmv", "umi", "avlnet", "zorro", "late_fusion", "anchored"} <= set(SHARED)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = str(server.getsockname()[1])
-    running = []
-    for rank in ("0", "1"):
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2"}
-        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        command = [sys.executable, "-m", "tests.training.shared_losses", str(tmp_path), *SHARED]
-        running.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
-    errors = [process.communicate(timeout=3000)[1] for process in running]
-    assert [process.returncode for process in running] == [0, 0], errors
-    wrong = []
-    for name in SHARED:
-        model = ready(name)
-        alone = gradients(model, batch_of_eight(model))
-        shared = load_file(tmp_path / f"{name}.safetensors")
-        largest = max(float(value.abs().max()) for value in alone.values())  # beside it some are zero but for rounding
-        for key, value in alone.items():
+@pytest.mark.parametrize("name", SHARED)
+def test_two_processes_have_the_gradients_of_one_for_every_loss(name: str, shared: Path) -> None:
+    model = ready(name)
+    assert model.compares_only
+    alone = gradients(model, batch_of_eight(model))
+    together = load_file(shared / f"{name}.safetensors")
+    assert alone.keys() == together.keys()
+    largest = max(float(v.abs().max()) for key, v in alone.items() if not key.startswith("remembered"))
+    for key, value in alone.items():
+        if value.numel():
+            # Beside the largest gradient some are zero but for rounding.
             allowed = 1e-4 * float(value.abs().max()) + 2e-5 * largest
-            if (shared[key] - value).abs().max() > allowed:
-                wrong.append((name, key, float((shared[key] - value).abs().max()), allowed))
-    assert not wrong
+            assert float((together[key] - value).abs().max()) <= allowed, key
 
 
-def test_a_loss_that_cannot_be_shared_is_refused(world: Path, tmp_path: Path) -> None:  # noqa: F811
-    recipe = tmp_path / "r.toml"
-    recipe.write_text(RECIPE.format(system="crossclr", settings="width = 32"), "utf-8")
-    ran = _train_in_two(recipe, world, tmp_path / "m")
-    assert ran.returncode != 0
-    assert "train it in one process" in " ".join(ran.stderr.split())
-    assert not (tmp_path / "m").exists()
+def test_a_loss_that_cannot_be_shared_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of another package that joins what it embeds in `terms`; and any loss that is taken in chunks."""
+
+    class Joined(LateFusion):
+        def terms(self, batch: Batch) -> dict[str, torch.Tensor]:
+            return super().terms(batch)
+
+    model = small("late_fusion")
+    recipe = TypeAdapter(Recipe).validate_python({"model": {"system": "late_fusion"}, "train": {"epochs": 1}})
+    monkeypatch.setattr(parallel, "world_size", lambda: 2)
+    check_shared_loss(recipe, model)
+    for refused, other in (
+        (recipe, Joined(model.config)),
+        (replace(recipe, train=replace(recipe.train, chunk=4)), model),
+    ):
+        with pytest.raises(RecipeError, match="train it in one process"):
+            check_shared_loss(refused, other)
 
 
-def _on_two_machines(folders: list[Path], *, launch: bool) -> list[str]:
-    """What docs/training.md has for two machines, each in a folder of its own; returns what they print.
+def _on_two_machines(folders: list[Path], *, launch: bool) -> list[tuple[str, str]]:
+    """What docs/training.md has for two machines, each in a folder of its own; returns what they print, and report.
 
     Args:
         launch: by `torchrun`; else by the variables that it sets, which takes half the time.
     """
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = str(server.getsockname()[1])
+    port = _free_port()
     command = [str(Path(sys.executable).with_name("reelseek")), "train", "r.toml", "--library", "lib", "--out", "model"]
     running = []
     for rank, folder in enumerate(folders):
@@ -141,7 +152,7 @@ def _on_two_machines(folders: list[Path], *, launch: bool) -> list[str]:
         running.append(subprocess.Popen(program, cwd=folder, text=True, env=environment, **pipes))
     outputs = [process.communicate(timeout=3000) for process in running]
     assert [process.returncode for process in running] == [0, 0], outputs
-    return [output for output, _ in outputs]
+    return outputs
 
 
 def test_two_machines_share_no_folder(world: Path, tmp_path: Path) -> None:  # noqa: F811
@@ -150,7 +161,9 @@ def test_two_machines_share_no_folder(world: Path, tmp_path: Path) -> None:  # n
     for folder in folders:
         shutil.copytree(world, folder / "lib")
         (folder / "r.toml").write_text(RECIPE.format(system="mmt", settings=SETTINGS["mmt"]), "utf-8")
-    assert _on_two_machines(folders, launch=True) == ["model\n", ""]
+    printed, reports = zip(*_on_two_machines(folders, launch=True), strict=True)
+    assert printed == ("model\n", "")
+    assert "".join(reports).count("epoch   1") == 1
     with Library.open(world) as library:
         train(folders[0] / "r.toml", library, tmp_path / "alone", device="cpu")
     state = folders[0] / "model" / "state.safetensors"
@@ -160,6 +173,6 @@ def test_two_machines_share_no_folder(world: Path, tmp_path: Path) -> None:  # n
             assert (alone[key] - together[key]).abs().max() < 1e-4 * max(1.0, float(alone[key].abs().max())), key
     (folders[0] / "model" / "model.safetensors").unlink()  # as if it was killed before it had written this
     shutil.rmtree(folders[1] / "model")
-    assert _on_two_machines(folders, launch=False) == ["model\n", ""]
+    assert [output for output, _ in _on_two_machines(folders, launch=False)] == ["model\n", ""]
     assert load_file(folders[0] / "model" / "model.safetensors")
     assert (folders[1] / "model" / "state.safetensors").read_bytes() == state.read_bytes()

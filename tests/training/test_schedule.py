@@ -11,6 +11,8 @@ from tests.training.test_training import world  # noqa: F401 - the fixture
 
 from reelseek.errors import RecipeError
 from reelseek.library import Library
+from reelseek.models.model import Batch
+from reelseek.models.systems.late_fusion import LateFusion
 from reelseek.training import train
 from reelseek.training.caching import cached_gradients
 from reelseek.training.recipe import TrainRecipe
@@ -32,14 +34,22 @@ def test_rates_rise_and_fall_as_each_schedule_says() -> None:
 
 
 def test_a_loss_that_is_no_function_of_embeddings_is_not_taken_in_chunks() -> None:
+    class Joined(LateFusion):
+        def terms(self, batch: Batch) -> dict[str, torch.Tensor]:
+            return super().terms(batch)
+
+    model = Joined(small("late_fusion").config)
     with pytest.raises(RecipeError, match="has a loss of its own"):
-        cached_gradients(small("crossclr"), batch_of(small("crossclr")), 2)
+        cached_gradients(model, batch_of(model), 2)
 
 
 _CHUNKED = ("mmt", "vse", "xpool", "late_fusion", "eao", "umi", "mmv", "zorro", "jpose", "w2vv", "avlnet")
+_CHUNKED += ("coot", "crossclr", "mcn", "token_fusion", "jsfusion", "drl", "gram", "vast", "binding", "ssb")
 
 
-@pytest.mark.parametrize(("name", "chunk"), [*((name, 3) for name in _CHUNKED), ("mmt", 1), ("eao", 1), ("xpool", 100)])
+@pytest.mark.parametrize(
+    ("name", "chunk"), [*((name, 3) for name in _CHUNKED), ("mmt", 1), ("eao", 1), ("coot", 1), ("xpool", 100)]
+)
 def test_gradients_in_chunks_are_those_of_the_whole_batch(name: str, chunk: int) -> None:
     settings: dict[str, dict[str, object]] = {
         "mmt": {"dropout": 0.0},

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from pydantic import TypeAdapter
 from tests.web.conftest import Team
 
 from reelseek.errors import LibraryError, UsageError
@@ -20,6 +21,7 @@ from reelseek.library import Library
 from reelseek.web.jobs.outcome import outcome
 from reelseek.web.jobs.process import CommandProcess, identity
 from reelseek.web.jobs.queue import Job, JobQueue
+from reelseek.web.jobs.requests import JobRequest
 from reelseek.web.jobs.roots import Roots, outermost
 from reelseek.web.jobs.service import Jobs
 from reelseek.web.media import opaque_id
@@ -437,3 +439,45 @@ def test_a_killed_server_goes_on_with_the_job(films: Path, tmp_path: Path) -> No
         assert len(opened.videos()) == 4
         assert opened.verify() == []
         assert len(opened.track_rows("object")) == 4
+
+
+_RECIPE = """
+[model]
+system = "mee"
+[train]
+epochs = 1
+batch = 16
+"""
+
+
+def test_jobs_say_what_they_made(library_path: Path, tmp_path: Path) -> None:
+    """Kinds that take captions, on films that have some."""
+    copy = shutil.copytree(library_path, tmp_path / "films")
+    folder = StateFolder(tmp_path / "state")
+    assert folder.claim()
+    with Library.open(copy) as library:
+        jobs = Jobs(folder, Roots())
+        videos = {opaque_id(video.id): video.id for video in library.videos()}
+        (opaque, name), *_ = videos.items()
+        identifiers = []
+        for kind, arguments in (
+            ("train", {"recipe": _RECIPE, "name": "mine"}), ("evaluate", {"split": "test"}),
+            ("scan", {"test": "test", "train": "val", "expert": "object"}), ("caption", {"videos": [opaque]}),
+        ):  # fmt: skip
+            body = TypeAdapter(JobRequest).validate_python({"kind": kind, "arguments": arguments})
+            identifiers.append(jobs.submit(kind, library, "films", body.arguments.model_dump(), by="me").id)
+        jobs.start({library.path: "films"})
+        ended = [_wait(lambda id=id: (job := jobs.queue.get(id)).is_over and job) for id in identifiers]
+        assert [(job.state, job.error) for job in ended] == [("succeeded", None)] * 4
+        trained, evaluated, scanned, captioned = [job.result for job in ended]
+        units = {(jobs.queue.get(id).progress or {}).get("unit") for id in identifiers}
+        jobs.close()
+        folder.close()
+    assert trained["model"] == "mine"
+    assert trained["validation"]["split"] == "val"
+    assert 0 <= evaluated["documents"][0]["text_to_video"]["recall_at_1"] <= 1
+    assert scanned["pairs"] >= 1
+    assert all(videos[pair["test_id"]] == pair["test"] for pair in scanned["best"])
+    (captions,) = captioned["documents"]
+    assert (captions["id"], captions["video"], bool(captions["lines"])) == (opaque, name, True)
+    assert {"epochs", "pairs", "videos"} <= units

@@ -14,7 +14,10 @@ TAKES = {
     "change_collection": "review", "remove_collection": "review", "keep_moments": "review", "drop_moments": "review",
     "share_collection": "review", "unshare_collection": "review", "export_collection": "read",
     "list_accounts": "admin", "add_account": "admin", "change_account": "admin", "remove_account": "admin",
-    "add_videos": "write", "remove_video": "write",
+    "list_reviews": "review", "get_review": "review", "list_pairs": "review", "get_agreement": "review",
+    "next_pairs": "review", "renew_leases": "review", "leave_review": "review", "judge_pairs": "review",
+    "judge_pairs_below": "review", "undo_verdict": "review", "change_review": "write",
+    "add_videos": "write", "remove_video": "write", "add_tags": "write", "remove_tags": "write",
     "list_tokens": "admin", "add_token": "admin", "remove_token": "admin", "read_audit": "admin",
 }  # fmt: skip
 PUBLIC = {"get_session", "sign_in", "sign_out", "get_shared", "get_shared_thumbnail", "get_shared_media"}
@@ -24,6 +27,8 @@ BODIES = {
     "begin_library": {"name": "new", "arguments": {"paths": ["/nowhere"]}},
     "watch_folders": {"folders": []},
     "add_videos": {"paths": ["/nowhere"]},
+    "add_tags": {"tags": ["x"]},
+    "remove_tags": {"tags": ["x"]},
     "add_collection": {"library": "library", "name": "cats"},
     "change_collection": {"name": "dogs"},
     "keep_moments": {"moments": [{"moment": "0" * 24 + "@0.000-1.000"}]},

@@ -169,11 +169,13 @@ def test_the_server_says_how_it_is_and_what_it_did(searcher: Searcher, monkeypat
         assert client.get("/readyz").json() == {"status": "ready"}
         for _ in range(3):
             client.get("/v1/models")
+        client.head("/v1/models")
         client.get(f"/v1/videos/{'0' * 24}")
         client.get("/v1/nothing/of/this/kind")
         text = client.get("/metrics").text
         assert 'reelseek_http_requests_total{method="GET",route="/v1/models",status="200"} 3.0' in text
         assert 'reelseek_http_requests_total{method="GET",route="/v1/videos/{id}",status="404"} 1.0' in text
+        assert 'reelseek_http_requests_total{method="HEAD",route="/v1/models",status="200"} 1.0' in text
         assert 'route="other",status="404"' in text
         assert "nothing" not in text
         assert f'reelseek_videos{{library="films"}} {len(searcher.library.videos())}.0' in text

@@ -75,13 +75,15 @@ def change(
     state: State = None,
 ) -> None:
     """Change an account; its browsers are signed out."""
+    named = names_in(libraries)
+    everywhere = named == ["all"]
     with _accounts(library, state, f"accounts change {name}") as accounts:
         account = accounts.change(
             name,
             password=_password(from_stdin=password_stdin) if password or password_stdin else None,
             scopes=names_in(scopes),
-            libraries=names_in(libraries) if libraries != ["all"] else None,
-            all_libraries=libraries == ["all"],
+            libraries=None if everywhere else named,
+            all_libraries=everywhere,
             disabled=disable,
         )
     print(f"{account.name} may {', '.join(sorted(account.scopes))}{', but is disabled' if account.disabled else ''}")

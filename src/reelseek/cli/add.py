@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from reelseek.library import AddReport, Library
     from reelseek.search import Index
 
-__all__ = ["register", "update_indexes"]
+__all__ = ["merge_indexes", "register", "update_indexes"]
 
 Within = Annotated[
     list[Path] | None, typer.Option(help="Refuse files outside of this folder, also where links lead there.")
@@ -75,19 +75,21 @@ def add(
     specs = _named_experts(names, preset)
     expand_paths([parse_path(path) for path in paths])  # before a library is begun for nothing
     started = time.monotonic()
-    with on_cluster(ray) as cluster, Library.open(library, create=True) as opened, opened.writing(), bars() as progress:
-        follow_library(opened)
-        try:
-            report = add_videos(
-                opened, paths, captions=captions, media=media, experts=specs, workers=workers,
-                retry_failed=retry_failed, device=device, progress=progress, cluster=cluster,
-                within=within,
-            )  # fmt: skip
-            index = update_indexes(opened, progress)
-        except KeyboardInterrupt:
-            say(_stopped(progress.latest))
-            raise typer.Exit(130) from None
-    _print_report(report, time.monotonic() - started)
+    with on_cluster(ray) as cluster, Library.open(library, create=True) as opened:
+        with opened.writing(), bars() as progress:
+            follow_library(opened)
+            try:
+                report = add_videos(
+                    opened, paths, captions=captions, media=media, experts=specs, workers=workers,
+                    retry_failed=retry_failed, device=device, progress=progress, cluster=cluster,
+                    within=within,
+                )  # fmt: skip
+                index = update_indexes(opened, progress)
+            except KeyboardInterrupt:
+                say(_stopped(progress.latest))
+                raise typer.Exit(130) from None
+        _print_report(report, time.monotonic() - started)
+        merge_indexes(opened, index)
     raise typer.Exit(1 if report.failed or (index is not None and index.left_out) else 0)
 
 
@@ -149,7 +151,8 @@ def _print_report(report: "AddReport", seconds: float) -> None:
 def update_indexes(library: "Library", progress: object = None) -> "Index | None":
     """Bring the index of `concepts` up to date; None if the library has no track that the model reads.
 
-    Videos whose damaged tracks kept them out of an older index are tried again.
+    Videos whose damaged tracks kept them out of an older index are tried again. A caller that is the writer merges
+    segments when it no longer is, see `merge_indexes`.
     """
     from reelseek.models.joint import load_for
     from reelseek.search import update_index
@@ -159,6 +162,20 @@ def update_indexes(library: "Library", progress: object = None) -> "Index | None
         return None
     report = progress if callable(progress) else (lambda *_: None)
     return update_index(library, model, progress=lambda done, total: report("indexing", done, total, ""))
+
+
+def merge_indexes(library: "Library", index: "Index | None") -> None:
+    """Merge what `update_indexes` left to be merged; another process may write meanwhile.
+
+    Args:
+        index: what it returned.
+    """
+    from reelseek.models.joint import load_for
+    from reelseek.search import merge_due
+    from reelseek.search.merge import due
+
+    if index is not None and due(index.segments):
+        merge_due(library, load_for(library, "concepts").model)
 
 
 def register(app: typer.Typer) -> None:

@@ -86,25 +86,31 @@ def train(
     ] = None,
     split: Annotated[str, typer.Option("--train", help="The split that is learnt from.")] = "train",
     validation: Annotated[str, typer.Option(help="The split that the best epoch is chosen on.")] = "val",
-    epochs: Annotated[int, typer.Option(min=1, help="At most.")] = 60,
-    rate: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
-    memory: Annotated[int, typer.Option(min=0, help="Cells that go from clip to clip; 0: none.")] = 1,
-    seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
+    recipe: Annotated[
+        str | None, typer.Option(help="A TOML file, or captions/mart for MART's published sizes; default: small.")
+    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Change the recipe: heads=12.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="At most; default 60.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Learning rate; default 1e-3.")] = None,
+    memory: Annotated[int | None, typer.Option(min=0, help="Cells that go from clip to clip; default 1.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of all that is drawn; default 0.")] = None,
     device: Device = None,
 ) -> None:
     """Learn to write captions (MART) from embeddings of a model, or from tracks."""
     from reelseek.library import Library
-    from reelseek.training.captions import CaptionRecipe, check_place, train_captions
+    from reelseek.training.captions import check_place, read_caption_recipe, train_captions
 
     if model is not None and experts is not None:
         raise UsageError("--model and --experts both name what is read; leave one out")
     check_place(out)
-    if not 0 < rate < 1:
+    if rate is not None and not 0 < rate < 1:
         raise UsageError(f"--rate is {rate:g}; it takes a number between 0 and 1")
-    recipe = CaptionRecipe(epochs=epochs, rate=rate, memory=memory, seed=seed)
+    options = {"epochs": epochs, "rate": rate, "memory": memory, "seed": seed}
+    named = {name: value for name, value in options.items() if value is not None}
+    settings = read_caption_recipe(recipe, set_ or (), named)
     with Library.open(library) as opened, bars() as progress:
         writer, summary = train_captions(
-            opened, recipe, model=model, experts=names_in(experts), train=split,
+            opened, settings, model=model, experts=names_in(experts), train=split,
             validation=validation, device=named_device(device),
             report=lambda epoch, total, loss, cider: progress("training", epoch, total, f"CIDEr-D {cider:.3f}"),
         )  # fmt: skip

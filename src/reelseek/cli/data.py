@@ -22,23 +22,39 @@ def import_(
     paths: Annotated[list[Path] | None, typer.Argument(help="Files, or folders of them.")] = None,
     library: Annotated[Path | None, typer.Option(help="Folder of the library; begun if it is not there.")] = None,
     dataset: Annotated[str | None, typer.Option(help="A name to put before ids and splits.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Of caption features: what recipes call them (features@NAME); default: the file's name."),
+    ] = None,
+    captions: Annotated[
+        Path | None,
+        typer.Option(help="Of caption features: the words they are of, in the same order, such as raw-captions.pkl."),
+    ] = None,
 ) -> None:
     """Annotations, split lists and features of published datasets, as their owners give them out."""
     from reelseek.errors import UsageError
     from reelseek.library import Library
     from reelseek.library.datasets import import_annotations, import_feature_files, is_features
     from reelseek.library.readers import ANNOTATIONS, FEATURES
+    from reelseek.library.readers.caption_vectors import CAPTION_FEATURES
 
     if format == "list":
         print_table(["format", "what"], [(n, "annotations and splits") for n in ANNOTATIONS])
         print_table(["format", "files"], [(n, " ".join(endings)) for n, (_, endings) in FEATURES.items()])
+        rows = [(n, " ".join(endings)) for n, (_, endings) in CAPTION_FEATURES.items()]
+        print_table(["format", "files of caption features"], rows)
         return
-    features = is_features(format)
+    features = format not in CAPTION_FEATURES and is_features(format)
     if not paths or library is None:
         raise UsageError("name PATH... and --library LIBRARY; see: reelseek data import --help")
     for path in paths:
         if not path.exists():
             raise UsageError(f"{path}: no such file or folder")
+    if format in CAPTION_FEATURES:
+        _import_caption_features(library, format, paths, name, captions, dataset)
+        return
+    if name is not None or captions is not None:
+        raise UsageError(f"--name and --captions are of caption features: {', '.join(CAPTION_FEATURES)}")
     with Library.open(library, create=not features) as opened, bars() as progress:
         if features:
             report = import_feature_files(opened, format, paths, dataset=dataset, progress=progress)
@@ -56,6 +72,30 @@ def import_(
         f"{imported.lost_rows} rows could not be used"
     )
     raise typer.Exit(1 if imported.lost_rows else 0)
+
+
+def _import_caption_features(
+    library: Path, format: str, paths: list[Path], name: str | None, captions: Path | None, dataset: str | None
+) -> None:
+    """Import caption features; exit 1 if captions of a video could not be matched."""
+    from reelseek.library import Library
+    from reelseek.library.caption_imports import import_caption_features
+
+    name = name or "".join(c if c.isalnum() or c in "-_." else "_" for c in paths[0].stem)
+    with Library.open(library) as opened, bars() as progress:
+        report = import_caption_features(
+            opened, format, paths, name, captions=captions, dataset=dataset, progress=progress
+        )
+    _say_first([f"not used: {label}: {reason}" for label, reason in report.failed])
+    if report.unmatched:
+        shown = ", ".join(report.unmatched[:5]) + (" ..." if len(report.unmatched) > 5 else "")
+        say(f"{len(report.unmatched)} videos of the files are not in the library: {shown}")
+    if report.empty:
+        say(f"{report.empty} captions have no vector, and none of their words was known to who made them")
+    print(f"{report.captions} captions of {report.videos} videos have features {name}, {len(report.failed)} failed")
+    if report.captions:
+        say(f"train on them with: --set model.text.encoder=features@{name}")
+    raise typer.Exit(0 if report.captions and not report.failed else 1)
 
 
 def _say_first(lines: list[str]) -> None:

@@ -39,7 +39,9 @@ def metric_cells(direction: "Direction") -> list[str]:
 def evaluate(
     model: Annotated[str | None, typer.Argument(help="A model's folder, or concepts.")] = None,
     library: Annotated[Path | None, typer.Option(help="Folder of the library.")] = None,
-    split: Annotated[str | None, typer.Option(help="Default: test if there is one, else every caption.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Several as one: val1+val2. Default: test, else every caption.")
+    ] = None,
     protocol: Annotated[str, typer.Option(help="How to ask; `--protocol list` names them.")] = "strict",
     modalities: Annotated[
         list[str] | None, typer.Option(help="Use only these experts or modalities; a,b or the option again.")

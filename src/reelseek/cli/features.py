@@ -35,13 +35,15 @@ def import_(
     ] = None,
 ) -> None:
     """Add an expert's tracks from arrays [step, dim] named after the videos, whose files need not be at hand."""
-    from reelseek.cli.add import update_indexes
+    from reelseek.cli.add import merge_indexes, update_indexes
     from reelseek.library import Library
     from reelseek.library.arrays import import_features
 
-    with Library.open(library) as opened, opened.writing(), bars() as progress:
-        report = import_features(opened, expert, paths, modality=modality, fps=fps, model=model, progress=progress)
-        index = update_indexes(opened, progress)
+    with Library.open(library) as opened:
+        with opened.writing(), bars() as progress:
+            report = import_features(opened, expert, paths, modality=modality, fps=fps, model=model, progress=progress)
+            index = update_indexes(opened, progress)
+        merge_indexes(opened, index)
     for name, reason in report.failed:
         say(f"failed: {name}: {reason}")
     say_unused(report)
@@ -78,12 +80,20 @@ def remove(
     expert: Annotated[str, typer.Argument(help="The expert whose features are erased.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be erased, and change nothing.")] = False,
 ) -> None:
-    """Erase the tracks and words of one expert, and what was derived from them."""
+    """Erase the tracks and words of one expert, or the features of captions, and what was derived from them."""
     from reelseek.cli.add import update_indexes
     from reelseek.library import Library
+    from reelseek.library.caption_sets import caption_feature_sets, remove_caption_features
     from reelseek.library.removal import count_removable
 
     with Library.open(library) as opened:
+        if expert in [features.name for features in caption_feature_sets(opened.path)]:
+            if dry_run:
+                print(f"would erase the features {expert} of captions")
+                return
+            with opened.writing():
+                print(f"erased features {expert} of {remove_caption_features(opened.path, expert)} captions")
+            return
         if dry_run:
             print(f"would erase {count_removable(opened, expert)} tracks of {expert}")
             return

@@ -33,10 +33,12 @@ from reelseek.cli import (
     probe,
     remove,
     report,
+    reproduce,
     score,
     search,
     segment,
     serve,
+    tag,
     train,
     tune,
 )
@@ -82,6 +84,7 @@ for module in (
     score,
     compare,
     experiment,
+    reproduce,
     search,
     localize,
     segment,
@@ -96,6 +99,7 @@ for module in (
 ):
     module.register(app)
 app.add_typer(accounts.app, name="accounts")
+app.add_typer(tag.app, name="tag")
 app.add_typer(features.app, name="features")
 app.add_typer(index.app, name="index")
 app.add_typer(models.app, name="models")
@@ -161,7 +165,7 @@ def _run(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
     if _COMPLETION in os.environ:
         command.main(arguments, prog_name="reelseek")  # answers the shell, and exits
-    with command.make_context("reelseek", with_library_first(command, arguments)) as context:
+    with command.make_context("reelseek", with_library_first(command, arguments), obj=arguments) as context:
         command.invoke(context)
     return 0
 

@@ -17,6 +17,7 @@ from reelseek.cli.state import Roots, State
 from reelseek.errors import UsageError
 
 if TYPE_CHECKING:
+    from reelseek.web.accounts.audit import AuditLog
     from reelseek.web.jobs.service import Jobs
     from reelseek.web.service import ServedLibrary
 
@@ -54,7 +55,7 @@ def mcp(
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(Library.open(library))
         follow_library(opened)
-        jobs = None if read_only else stack.enter_context(_jobs(library, state, roots))
+        jobs, audit = (None, None) if read_only else stack.enter_context(_jobs(library, state, roots))
         if jobs is not None:
             jobs.start({opened.path: opened.path.name})
 
@@ -65,7 +66,7 @@ def mcp(
 
         # Clients wait for a server's first answer for a few seconds only: models are loaded meanwhile.
         loading = stack.enter_context(ThreadPoolExecutor(1)).submit(load)
-        server = create_server(LibraryTools(loading.result, jobs), read_only=read_only)
+        server = create_server(LibraryTools(loading.result, jobs, audit), read_only=read_only)
         if http:
             serve_app(lambda: http_app(server, token=token, host=host), host=host, port=port, token=token, path="/mcp")
             return
@@ -73,20 +74,24 @@ def mcp(
 
 
 @contextlib.contextmanager
-def _jobs(library: Path, state: Path | None, roots: list[Path] | None) -> "Iterator[Jobs]":
-    """Jobs that run here, or that a server runs which has the state folder."""
+def _jobs(library: Path, state: Path | None, roots: list[Path] | None) -> "Iterator[tuple[Jobs, AuditLog]]":
+    """Jobs that run here, or that a server runs which has the state folder, and the log of who asked for them."""
+    from reelseek.web.accounts.audit import AuditLog
     from reelseek.web.jobs.roots import Roots as AllowedRoots
     from reelseek.web.jobs.service import Jobs
     from reelseek.web.state import StateFolder, default_state
+    from reelseek.web.state_services import AUDIT
 
     folder = StateFolder(state if state is not None else default_state(library))
     runs = folder.claim()
     if not runs:
         say(f"the server that uses {folder.path} runs the jobs")
     jobs = Jobs(folder, AllowedRoots(roots or ()), runs=runs)
+    audit = AuditLog(folder.path / AUDIT)
     try:
-        yield jobs
+        yield jobs, audit
     finally:
+        audit.close()
         jobs.close()
         folder.close()
 

@@ -137,7 +137,7 @@ def curves(
     models: Annotated[list[Path], typer.Argument(help="Folders of trained models.")],
     out: Annotated[Path, typer.Option(help="Where: OUT.png and OUT.svg.")],
 ) -> None:
-    """Loss, recall and mean rank over the epochs."""
+    """Loss, recall and mean rank over the epochs, and recall on splits that training watched (train --watch)."""
     from reelseek.training.reports import training_curves
 
     figure = training_curves(models, out)

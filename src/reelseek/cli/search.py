@@ -10,6 +10,7 @@ import typer
 from reelseek.cli.device import Device, Exact, named_device
 from reelseek.cli.lists import names_in
 from reelseek.cli.localize import check_figure, draw
+from reelseek.cli.resident import VARIABLE, answer_elsewhere
 from reelseek.cli.show import Bar, clock, print_json, print_table, say
 from reelseek.cli.spaces import follow_library, say_joint_model
 from reelseek.errors import QueryError, UsageError, suggest
@@ -32,7 +33,7 @@ _Weights = Annotated[
     typer.Option(help="Weigh modalities or experts: ocr=2,audio=0.5, or the option again; 0 leaves one out."),
 ]
 _Filter = Annotated[
-    str, typer.Option(help="Which videos count: folder:holiday before:2020 has:speech -name:old longer:90s.")
+    str, typer.Option(help="Which videos count: folder:holiday before:2020 has:speech -name:old longer:90s tag:beach.")
 ]
 _Like = Annotated[
     list[str] | None,
@@ -43,7 +44,18 @@ _Curve = Annotated[
 ]
 
 
+_NoHelper = Annotated[
+    bool,
+    typer.Option(
+        "--no-helper",
+        help=f"Search in this process, and leave none behind that answers the next search faster; {VARIABLE}=0 always "
+        "does.",
+    ),
+]
+
+
 def search(
+    context: typer.Context,
     library: Annotated[Path, typer.Argument(help="Folder of the library.")],
     query: Annotated[
         str | None, typer.Argument(help='What to look for: words, -without, word^2, "must occur".')
@@ -66,6 +78,7 @@ def search(
     run: Annotated[Path | None, typer.Option(help="Write a TREC run here.")] = None,
     device: Device = None,
     exact: Exact = False,
+    no_helper: _NoHelper = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON line a hit.")] = False,
 ) -> None:
     """Find moments. A query that begins with '-' comes after '--'."""
@@ -74,6 +87,8 @@ def search(
         raise UsageError("--within-seconds says how soon something follows; say what, with --then")
     _check_query(query, queries, group_by, examples=examples)
     _check_inside(query, video, why_not, curve, whole_library=examples or then is not None or offset > 0)
+    if not no_helper and context.obj is not None and (code := answer_elsewhere(context.obj)) is not None:
+        raise typer.Exit(code)
     from reelseek.library import Library
     from reelseek.search import Searcher, Then
     from reelseek.search.examples import parse_example

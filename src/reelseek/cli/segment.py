@@ -1,23 +1,27 @@
 """`reelseek segment`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from reelseek.cli.device import Device, named_device
 from reelseek.cli.localize import FIGURE, RADIUS, check_figure, draw
-from reelseek.cli.show import clock, print_json, print_table, say
+from reelseek.cli.show import bars, clock, print_json, print_table, say
 from reelseek.cli.spaces import follow_library
 from reelseek.errors import UsageError
+
+if TYPE_CHECKING:
+    from reelseek.library import Library
+    from reelseek.library.readers.steps import SegmentedVideo
 
 __all__ = ["register"]
 
 
 def segment(
     library: Annotated[Path, typer.Argument(help="Folder of the library.")],
-    video: Annotated[str, typer.Argument(help="A video of it.")],
-    transcript: Annotated[Path, typer.Option(help="A file: what happens, one label a line, in order.")],
+    video: Annotated[str | None, typer.Argument(help="A video of it.")] = None,
+    transcript: Annotated[Path | None, typer.Option(help="A file: what happens, one label a line, in order.")] = None,
     labels: Annotated[
         Path | None, typer.Option(help="A file of all labels, one a line; default: those of the transcript.")
     ] = None,
@@ -36,14 +40,31 @@ def segment(
     ] = None,
     radius: Annotated[float, RADIUS] = 1.0,
     figure: Annotated[Path | None, FIGURE] = None,
+    crosstask: Annotated[
+        Path | None, typer.Option(help="CrossTask's folder instead of a video: IoU and IoD on what is at hand.")
+    ] = None,
+    mining_youtube: Annotated[
+        Path | None, typer.Option(help="The same of a folder with groundTruth/VIDEO.txt, a label for every frame.")
+    ] = None,
     device: Device = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Say of every second of a video which part of a transcript it shows."""
+    """Say of every second of a video which part of a transcript it shows; or how well that is done on a data set."""
     from reelseek.library import Library
     from reelseek.library.readers.steps import read_lines
     from reelseek.moments import segment as decode
 
+    if crosstask is not None or mining_youtube is not None:
+        if video or transcript or labels or truth or figure or not ordered or (crosstask and mining_youtube):
+            raise UsageError("a data set is its own transcripts, labels and truth; name one folder, and no video")
+        _segment_data_set(
+            library, crosstask, mining_youtube, json=json, model=model, background=background,
+            mean_seconds=mean_seconds, temperature=temperature, public_decoder=public_decoder, radius=radius,
+            device=named_device(device),
+        )  # fmt: skip
+        return
+    if video is None or transcript is None:
+        raise UsageError("wanted LIBRARY VIDEO --transcript FILE, or LIBRARY --crosstask or --mining-youtube FOLDER")
     check_figure(figure)
     with Library.open(library) as opened:
         follow_library(opened)
@@ -69,6 +90,75 @@ def segment(
     print_table(["part", "from - to", "similarity"], rows)
     if true is not None:
         say(", ".join(f"{name.replace('_', ' ')} {100 * value:.1f} %" for name, value in report["scores"].items()))
+
+
+# Scores in per cent (EAO's supplement, table 2): recall of steps, IoD and IoU, by data set.
+_PUBLISHED: dict[str, dict[str, tuple[float | None, ...]]] = {
+    "crosstask": {"MCN": (35.1, 33.6, 22.2), "EAO": (39.3, 32.5, 18.5)},
+    "mining_youtube": {"Mining YouTube": (None, 19.2, 9.8), "MCN": (18.1, 32.0, 23.1), "EAO": (19.4, 32.7, 23.1)},
+}
+
+
+def _segment_data_set(
+    path: Path, crosstask: Path | None, mining_youtube: Path | None, *, json: bool, model: str, **options: Any
+) -> None:
+    """Segment the videos of a data set that a library has, and print the scores beside the published ones."""
+    from reelseek.library import Library
+    from reelseek.library.readers.steps import read_segmented
+    from reelseek.moments import measure_segments
+
+    with Library.open(path) as library, bars() as progress:
+        follow_library(library)
+        if mining_youtube is not None:
+            videos, lacking = read_segmented(mining_youtube), 0
+        else:
+            assert crosstask is not None
+            videos, lacking = _crosstask(library, crosstask, model)
+        measured = measure_segments(library, videos, model=model, progress=progress, **options)
+    kinds = ("mean_iod", "mean_iou", "frame_accuracy")
+    if json:
+        print_json({
+            "videos": len(measured.videos), "labels": measured.labels, "without_annotation": lacking,
+            "mean_of_videos": {kind: measured.mean(kind) for kind in kinds},
+            "pooled": {kind: getattr(measured.pooled, kind) for kind in kinds},
+            "skipped": [list(row) for row in measured.skipped],
+        })  # fmt: skip
+        return
+    rows: list[list[object]] = [
+        ["here, mean of videos", "", *(f"{100 * measured.mean(kind):.1f}" for kind in kinds)],
+        ["here, pooled by label", "", *(f"{100 * getattr(measured.pooled, kind):.1f}" for kind in kinds)],
+    ]
+    for name, numbers in _PUBLISHED["crosstask" if crosstask else "mining_youtube"].items():
+        rows.append([f"{name} (paper)", *("" if number is None else f"{number:.1f}" for number in numbers), ""])
+    print_table(["", "recall", "IoD", "IoU", "frames"], rows)
+    say(f"{len(measured.videos)} videos, each second among {measured.labels} labels; recall: reelseek localize")
+    if lacking:
+        say(f"{lacking} videos of the list are not in the library, or have no annotation")
+    for name, reason in measured.skipped[:5]:
+        say(f"left out: {name}: {reason}")
+    if len(measured.skipped) > 5:
+        say(f"and {len(measured.skipped) - 5} more were left out")
+
+
+def _crosstask(library: "Library", folder: Path, model: str) -> "tuple[tuple[SegmentedVideo, ...], int]":
+    """CrossTask's videos that the library has, and how many it lacks."""
+    from reelseek.library.readers.steps import crosstask_videos, read_crosstask
+    from reelseek.models.embed import reader_for
+    from reelseek.models.joint import load_for
+    from reelseek.moments.crosstask import identify
+    from reelseek.moments.curves import second_clips
+
+    reader, names = reader_for(load_for(library, model).model, library), library.names()
+
+    def seconds(video: str) -> int:
+        try:
+            return len(second_clips(library.video(identify(names, video)), reader)[1])
+        except UsageError:
+            return 0
+
+    data = read_crosstask(folder)
+    videos = crosstask_videos(data, seconds)
+    return videos, len(data.videos) - len(videos)
 
 
 def _read_truth(path: Path, labels: tuple[str, ...]) -> list[str | None]:

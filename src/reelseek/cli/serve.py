@@ -173,7 +173,8 @@ class _Serving:
         say("loading what the first search needs ...")
         searcher.search("a first search", k=1)
         threads = 1 if self.remote is not None else None  # replicas are asked one question at a time
-        return serve_library(searcher, name, copies_gb=self.copies_gb, threads=threads)
+        model = Path(self.model).absolute().name
+        return serve_library(searcher, name, model=model, copies_gb=self.copies_gb, threads=threads)
 
 
 def _replicas(

@@ -29,6 +29,9 @@ def train(
     tensorboard: Annotated[
         Path | None, typer.Option(help="Write the log for TensorBoard into this folder too.")
     ] = None,
+    watch: Annotated[
+        list[str] | None, typer.Option(help="Measure this split after every epoch; nothing is chosen on it.")
+    ] = None,
     device: Device = None,
 ) -> None:
     """Train a system on a library's captions; the best epoch is chosen on a validation split."""
@@ -38,6 +41,7 @@ def train(
     from reelseek.models.weights import write_errors
     from reelseek.training import read_recipe
     from reelseek.training import train as train_model
+    from reelseek.training.watch import Watcher
 
     settings = read_recipe(recipe, set_ or ())
     board = _Board(tensorboard) if tensorboard else None
@@ -57,7 +61,8 @@ def train(
                 board.write("/".join(part for part in (run, stage) if part), line)
 
         if not seeds:
-            train_model(settings, opened, out, report=report, device=device)
+            watcher = Watcher(opened, watch, out) if watch else None
+            train_model(settings, opened, out, report=report, after=watcher, device=device)
             if parallel.is_main_process():
                 print(out)
             return
@@ -66,7 +71,8 @@ def train(
             seeded = replace(settings, train=replace(settings.train, seed=number))
             say(f"seed {number}")
             run = f"seed-{number}"
-            train_model(seeded, opened, out / run, report=report, device=device)
+            watcher = Watcher(opened, watch, out / run) if watch else None
+            train_model(seeded, opened, out / run, report=report, after=watcher, device=device)
     if parallel.is_main_process():
         with write_errors(out / "seeds.json"):
             write_whole(out / "seeds.json", json.dumps(numbers) + "\n")

@@ -189,13 +189,14 @@ def operations_source(document: Schema) -> str:
     text = _class("SyncOperations", "SyncTransport", methods, asynchronous=False)
     text += _class("AsyncOperations", "AsyncTransport", methods, asynchronous=True)
     table = "".join(f'    "{m.name}": Operation("{m.method}", "{m.path}", "{m.content}"),\n' for m in methods)
+    schemas = sorted(map(_class_name, document["components"]["schemas"]), key=str.casefold)
     ours = ("AsyncTransport", "Body", "Event", "Operation", "SyncTransport")
     return (
         _WRITTEN
         + _import("collections.abc", ("AsyncIterator", "Iterator"), text)
         + _import("typing", ("Any", "Literal"), text)
         + "\n"
-        + _import("reelseek.client.schema", sorted(map(_class_name, document["components"]["schemas"])), text)
+        + _import("reelseek.client.schema", schemas, text)
         + _import("reelseek.client.transport", ours, f"{text} Operation")
         + '\n__all__ = ["OPERATIONS", "AsyncOperations", "SyncOperations"]\n\n'
         + f"OPERATIONS = {{\n{table}}}\n{text}"

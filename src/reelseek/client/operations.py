@@ -8,34 +8,46 @@ from reelseek.client.schema import (
     AccountList,
     AddArguments,
     AddJob,
+    AgreementList,
     AuditPage,
     CaptionJob,
     CaptionList,
     CollectionJSON,
     CollectionList,
+    Counts,
     CreatedToken,
     Curve,
     EvaluateJob,
     IndexJob,
     JobJSON,
     JobList,
+    JudgedBelow,
     LibraryJSON,
     LibraryList,
     ModelList,
     NewMoment,
+    PairList,
+    QueueAnswer,
     RemoveJob,
+    ReportJSON,
+    ReportList,
+    ReviewJSON,
+    ReviewList,
     ScanJob,
     SearchAnswer,
     SessionJSON,
     SharedCollection,
     ShareJSON,
     StepsAnswer,
+    TagList,
     ThenRequest,
     TokenList,
     TrainJob,
+    Undone,
     Upload,
     Video,
     VideoList,
+    VideoTags,
     WatchedJSON,
 )
 from reelseek.client.transport import AsyncTransport, Body, Event, Operation, SyncTransport
@@ -52,6 +64,9 @@ OPERATIONS = {
     "get_video": Operation("GET", "/v1/videos/{id}", "json"),
     "remove_video": Operation("DELETE", "/v1/videos/{id}", "json"),
     "get_captions": Operation("GET", "/v1/videos/{id}/captions", "json"),
+    "list_tags": Operation("GET", "/v1/tags", "json"),
+    "add_tags": Operation("POST", "/v1/videos/{id}/tags", "json"),
+    "remove_tags": Operation("DELETE", "/v1/videos/{id}/tags", "json"),
     "get_curve": Operation("GET", "/v1/videos/{id}/curve", "json"),
     "place_steps": Operation("POST", "/v1/videos/{id}/steps", "json"),
     "get_thumbnail": Operation("GET", "/v1/videos/{id}/thumbnail", "bytes"),
@@ -93,6 +108,20 @@ OPERATIONS = {
     "add_token": Operation("POST", "/v1/tokens", "json"),
     "remove_token": Operation("DELETE", "/v1/tokens/{id}", "nothing"),
     "read_audit": Operation("GET", "/v1/audit", "json"),
+    "list_reviews": Operation("GET", "/v1/reviews", "json"),
+    "get_review": Operation("GET", "/v1/reviews/{id}", "json"),
+    "change_review": Operation("PATCH", "/v1/reviews/{id}", "json"),
+    "list_pairs": Operation("GET", "/v1/reviews/{id}/pairs", "json"),
+    "get_agreement": Operation("GET", "/v1/reviews/{id}/agreement", "json"),
+    "next_pairs": Operation("POST", "/v1/reviews/{id}/queue", "json"),
+    "renew_leases": Operation("POST", "/v1/reviews/{id}/leases", "json"),
+    "leave_review": Operation("POST", "/v1/reviews/{id}/leave", "json"),
+    "judge_pairs": Operation("POST", "/v1/reviews/{id}/verdicts", "json"),
+    "judge_pairs_below": Operation("POST", "/v1/reviews/{id}/below", "json"),
+    "undo_verdict": Operation("POST", "/v1/reviews/{id}/undo", "json"),
+    "list_reports": Operation("GET", "/v1/reports", "json"),
+    "get_report": Operation("GET", "/v1/reports/{id}", "json"),
+    "get_report_file": Operation("GET", "/v1/reports/{id}/files/{name}", "bytes"),
 }
 
 
@@ -124,6 +153,7 @@ class SyncOperations:
         like: list[str] | None = None,
         unlike: list[str] | None = None,
         then: ThenRequest | None = None,
+        model: str | None = None,
         sources: list[str] | None = None,
         weights: dict[str, float] | None = None,
         without: list[str] | None = None,
@@ -143,6 +173,7 @@ class SyncOperations:
             moment: a moment to be like, as a hit names it
             like: moments or uploads to be like
             unlike: moments or uploads to be unlike
+            model: a searchable one of GET /v1/models; null is the one that the server was started with
             sources: modalities or experts that alone shall count
             weights: factors for modalities or experts; 0 leaves one out
             without: modalities or experts that shall not count
@@ -165,6 +196,7 @@ class SyncOperations:
                     "like": like,
                     "unlike": unlike,
                     "then": then,
+                    "model": model,
                     "sources": sources,
                     "weights": weights,
                     "without": without,
@@ -261,7 +293,58 @@ class SyncOperations:
         """
         return self._transport.call(OPERATIONS["get_captions"], {"id": id}, {"library": library}, None)
 
-    def get_curve(self, id: str, *, q: str, without: list[str] | None = None, library: str | None = None) -> Curve:
+    def list_tags(self, *, library: str | None = None) -> TagList:
+        """The tags of a library, which `tag:NAME` in a filter selects by.
+
+        Args:
+            library: which library; may be left out where there is one
+        """
+        return self._transport.call(OPERATIONS["list_tags"], {}, {"library": library}, None)
+
+    def add_tags(
+        self,
+        id: str,
+        *,
+        tags: list[str],
+        library: str | None = None,
+        start: float | None = None,
+        end: float | None = None,
+    ) -> VideoTags:
+        """Put tags on a video, or on a moment of it; one that it has already stays.
+
+        Args:
+            id: id of the video, as hits and lists name it
+            library: which library; may be left out where there is one
+        """
+        return self._transport.call(
+            OPERATIONS["add_tags"], {"id": id}, {"library": library}, Body({"tags": tags, "start": start, "end": end})
+        )
+
+    def remove_tags(
+        self,
+        id: str,
+        *,
+        tags: list[str],
+        library: str | None = None,
+        start: float | None = None,
+        end: float | None = None,
+    ) -> VideoTags:
+        """Take tags off a video, or off a moment of it, all or none.
+
+        Args:
+            id: id of the video, as hits and lists name it
+            library: which library; may be left out where there is one
+        """
+        return self._transport.call(
+            OPERATIONS["remove_tags"],
+            {"id": id},
+            {"library": library},
+            Body({"tags": tags, "start": start, "end": end}),
+        )
+
+    def get_curve(
+        self, id: str, *, q: str, without: list[str] | None = None, library: str | None = None, model: str | None = None
+    ) -> Curve:
         """How near each second of a video is to a query, and where that peaks.
 
         Args:
@@ -269,9 +352,10 @@ class SyncOperations:
             q: what to look for, as in a search
             without: modalities or experts that shall not count
             library: which library; may be left out where there is one
+            model: as in a search
         """
         return self._transport.call(
-            OPERATIONS["get_curve"], {"id": id}, {"q": q, "without": without, "library": library}, None
+            OPERATIONS["get_curve"], {"id": id}, {"q": q, "without": without, "library": library, "model": model}, None
         )
 
     def place_steps(
@@ -282,6 +366,7 @@ class SyncOperations:
         library: str | None = None,
         ordered: bool | None = None,
         missing: bool | None = None,
+        model: str | None = None,
     ) -> StepsAnswer:
         """Assign one second of a video to each step of a task, so that the sum of their similarities is maximal.
 
@@ -290,12 +375,13 @@ class SyncOperations:
             library: which library; may be left out where there is one
             ordered: false: they may happen in any order
             missing: true: they may happen nowhere
+            model: as in a search
         """
         return self._transport.call(
             OPERATIONS["place_steps"],
             {"id": id},
             {"library": library},
-            Body({"steps": steps, "ordered": ordered, "missing": missing}),
+            Body({"steps": steps, "ordered": ordered, "missing": missing, "model": model}),
         )
 
     def get_thumbnail(self, id: str, *, at: float | None = None, library: str | None = None) -> bytes:
@@ -315,6 +401,7 @@ class SyncOperations:
         start: float | None = None,
         end: float | None = None,
         frames: int | None = None,
+        height: int | None = None,
         library: str | None = None,
     ) -> bytes:
         """Frames at even distances from a span of a video, side by side in one picture.
@@ -324,12 +411,13 @@ class SyncOperations:
             start: seconds
             end: null: the video's end
             frames: how many frames stand side by side
+            height: of the picture in pixels
             library: which library; may be left out where there is one
         """
         return self._transport.call(
             OPERATIONS["get_strip"],
             {"id": id},
-            {"start": start, "end": end, "frames": frames, "library": library},
+            {"start": start, "end": end, "frames": frames, "height": height, "library": library},
             None,
         )
 
@@ -352,7 +440,7 @@ class SyncOperations:
         return self._transport.call(OPERATIONS["upload"], {}, {}, Body(content=content, content_type=content_type))
 
     def list_models(self) -> ModelList:
-        """The models that search the libraries, and what of these they compare with queries."""
+        """The models that search the libraries, with what they compare, and those that jobs trained."""
         return self._transport.call(OPERATIONS["list_models"], {}, {}, None)
 
     def add_job(self, body: AddJob | RemoveJob | IndexJob | ScanJob | CaptionJob | TrainJob | EvaluateJob) -> JobJSON:
@@ -665,6 +753,140 @@ class SyncOperations:
         """Who changed what, newest first."""
         return self._transport.call(OPERATIONS["read_audit"], {}, {"limit": limit, "page_token": page_token}, None)
 
+    def list_reviews(self, *, library: str | None = None) -> ReviewList:
+        """The scans of libraries that you may see.
+
+        Args:
+            library: only reviews of this library
+        """
+        return self._transport.call(OPERATIONS["list_reviews"], {}, {"library": library}, None)
+
+    def get_review(self, id: str) -> ReviewJSON:
+        """A review, how far it is, and who judged.
+
+        Args:
+            id: id of the scan
+        """
+        return self._transport.call(OPERATIONS["get_review"], {"id": id}, {}, None)
+
+    def change_review(self, id: str, *, opinions: int) -> ReviewJSON:
+        """Ask for so many opinions on each pair.
+
+        Args:
+            id: id of the scan
+            opinions: how many people judge each pair, blindly
+        """
+        return self._transport.call(OPERATIONS["change_review"], {"id": id}, {}, Body({"opinions": opinions}))
+
+    def list_pairs(
+        self,
+        id: str,
+        *,
+        view: Literal["looked-at", "mine", "disagreements"],
+        after: int | None = None,
+        count: int | None = None,
+    ) -> PairList:
+        """Pairs to look at again.
+
+        Args:
+            id: id of the scan
+            view: scrolled past and not judged, judged by you, or disputed
+        """
+        return self._transport.call(
+            OPERATIONS["list_pairs"], {"id": id}, {"view": view, "after": after, "count": count}, None
+        )
+
+    def get_agreement(self, id: str) -> AgreementList:
+        """How far every two reviewers agree.
+
+        Args:
+            id: id of the scan
+        """
+        return self._transport.call(OPERATIONS["get_agreement"], {"id": id}, {}, None)
+
+    def next_pairs(self, id: str, *, after: int | None = None, count: int | None = None) -> QueueAnswer:
+        """The next pairs that nobody else judges at the moment.
+
+        Args:
+            id: id of the scan
+            after: place of the last pair that is at hand
+        """
+        return self._transport.call(OPERATIONS["next_pairs"], {"id": id}, {}, Body({"after": after, "count": count}))
+
+    def renew_leases(self, id: str, *, places: list[int]) -> Counts:
+        """Keep pairs for five more minutes.
+
+        Args:
+            id: id of the scan
+        """
+        return self._transport.call(OPERATIONS["renew_leases"], {"id": id}, {}, Body({"places": places}))
+
+    def leave_review(self, id: str) -> Counts:
+        """Let others judge the pairs that were yours.
+
+        Args:
+            id: id of the scan
+        """
+        return self._transport.call(OPERATIONS["leave_review"], {"id": id}, {}, None)
+
+    def judge_pairs(
+        self,
+        id: str,
+        *,
+        places: list[int],
+        verdict: Literal["duplicate", "near-duplicate", "not", "unsure", "screensaver", "looked-at"],
+        settles: bool | None = None,
+    ) -> QueueAnswer:
+        """Judge pairs; no video is ever changed.
+
+        Args:
+            id: id of the scan
+            settles: ends a disagreement of others
+        """
+        return self._transport.call(
+            OPERATIONS["judge_pairs"], {"id": id}, {}, Body({"places": places, "verdict": verdict, "settles": settles})
+        )
+
+    def judge_pairs_below(
+        self, id: str, *, below: float, verdict: Literal["not", "looked-at", "unsure"] | None = None
+    ) -> JudgedBelow:
+        """Judge every pair below a score that nobody has judged, as `reelseek overlap judge` does.
+
+        Args:
+            id: id of the scan
+        """
+        return self._transport.call(
+            OPERATIONS["judge_pairs_below"], {"id": id}, {}, Body({"below": below, "verdict": verdict})
+        )
+
+    def undo_verdict(self, id: str) -> Undone:
+        """Take back your last verdict.
+
+        Args:
+            id: id of the scan
+        """
+        return self._transport.call(OPERATIONS["undo_verdict"], {"id": id}, {}, None)
+
+    def list_reports(self, *, library: str | None = None) -> ReportList:
+        """Evaluations and trainings of libraries that you may see, and pages where you may see all libraries."""
+        return self._transport.call(OPERATIONS["list_reports"], {}, {"library": library}, None)
+
+    def get_report(self, id: str) -> ReportJSON:
+        """A report with its tables, notes and files.
+
+        Args:
+            id: id of the report
+        """
+        return self._transport.call(OPERATIONS["get_report"], {"id": id}, {}, None)
+
+    def get_report_file(self, id: str, name: str) -> bytes:
+        """A file of a report. A page is shown as it is, without any program in it; nothing else of it runs either.
+
+        Args:
+            id: id of the report
+        """
+        return self._transport.call(OPERATIONS["get_report_file"], {"id": id, "name": name}, {}, None)
+
 
 class AsyncOperations:
     """A method for each operation of the interface."""
@@ -694,6 +916,7 @@ class AsyncOperations:
         like: list[str] | None = None,
         unlike: list[str] | None = None,
         then: ThenRequest | None = None,
+        model: str | None = None,
         sources: list[str] | None = None,
         weights: dict[str, float] | None = None,
         without: list[str] | None = None,
@@ -713,6 +936,7 @@ class AsyncOperations:
             moment: a moment to be like, as a hit names it
             like: moments or uploads to be like
             unlike: moments or uploads to be unlike
+            model: a searchable one of GET /v1/models; null is the one that the server was started with
             sources: modalities or experts that alone shall count
             weights: factors for modalities or experts; 0 leaves one out
             without: modalities or experts that shall not count
@@ -735,6 +959,7 @@ class AsyncOperations:
                     "like": like,
                     "unlike": unlike,
                     "then": then,
+                    "model": model,
                     "sources": sources,
                     "weights": weights,
                     "without": without,
@@ -831,8 +1056,57 @@ class AsyncOperations:
         """
         return await self._transport.call(OPERATIONS["get_captions"], {"id": id}, {"library": library}, None)
 
+    async def list_tags(self, *, library: str | None = None) -> TagList:
+        """The tags of a library, which `tag:NAME` in a filter selects by.
+
+        Args:
+            library: which library; may be left out where there is one
+        """
+        return await self._transport.call(OPERATIONS["list_tags"], {}, {"library": library}, None)
+
+    async def add_tags(
+        self,
+        id: str,
+        *,
+        tags: list[str],
+        library: str | None = None,
+        start: float | None = None,
+        end: float | None = None,
+    ) -> VideoTags:
+        """Put tags on a video, or on a moment of it; one that it has already stays.
+
+        Args:
+            id: id of the video, as hits and lists name it
+            library: which library; may be left out where there is one
+        """
+        return await self._transport.call(
+            OPERATIONS["add_tags"], {"id": id}, {"library": library}, Body({"tags": tags, "start": start, "end": end})
+        )
+
+    async def remove_tags(
+        self,
+        id: str,
+        *,
+        tags: list[str],
+        library: str | None = None,
+        start: float | None = None,
+        end: float | None = None,
+    ) -> VideoTags:
+        """Take tags off a video, or off a moment of it, all or none.
+
+        Args:
+            id: id of the video, as hits and lists name it
+            library: which library; may be left out where there is one
+        """
+        return await self._transport.call(
+            OPERATIONS["remove_tags"],
+            {"id": id},
+            {"library": library},
+            Body({"tags": tags, "start": start, "end": end}),
+        )
+
     async def get_curve(
-        self, id: str, *, q: str, without: list[str] | None = None, library: str | None = None
+        self, id: str, *, q: str, without: list[str] | None = None, library: str | None = None, model: str | None = None
     ) -> Curve:
         """How near each second of a video is to a query, and where that peaks.
 
@@ -841,9 +1115,10 @@ class AsyncOperations:
             q: what to look for, as in a search
             without: modalities or experts that shall not count
             library: which library; may be left out where there is one
+            model: as in a search
         """
         return await self._transport.call(
-            OPERATIONS["get_curve"], {"id": id}, {"q": q, "without": without, "library": library}, None
+            OPERATIONS["get_curve"], {"id": id}, {"q": q, "without": without, "library": library, "model": model}, None
         )
 
     async def place_steps(
@@ -854,6 +1129,7 @@ class AsyncOperations:
         library: str | None = None,
         ordered: bool | None = None,
         missing: bool | None = None,
+        model: str | None = None,
     ) -> StepsAnswer:
         """Assign one second of a video to each step of a task, so that the sum of their similarities is maximal.
 
@@ -862,12 +1138,13 @@ class AsyncOperations:
             library: which library; may be left out where there is one
             ordered: false: they may happen in any order
             missing: true: they may happen nowhere
+            model: as in a search
         """
         return await self._transport.call(
             OPERATIONS["place_steps"],
             {"id": id},
             {"library": library},
-            Body({"steps": steps, "ordered": ordered, "missing": missing}),
+            Body({"steps": steps, "ordered": ordered, "missing": missing, "model": model}),
         )
 
     async def get_thumbnail(self, id: str, *, at: float | None = None, library: str | None = None) -> bytes:
@@ -887,6 +1164,7 @@ class AsyncOperations:
         start: float | None = None,
         end: float | None = None,
         frames: int | None = None,
+        height: int | None = None,
         library: str | None = None,
     ) -> bytes:
         """Frames at even distances from a span of a video, side by side in one picture.
@@ -896,12 +1174,13 @@ class AsyncOperations:
             start: seconds
             end: null: the video's end
             frames: how many frames stand side by side
+            height: of the picture in pixels
             library: which library; may be left out where there is one
         """
         return await self._transport.call(
             OPERATIONS["get_strip"],
             {"id": id},
-            {"start": start, "end": end, "frames": frames, "library": library},
+            {"start": start, "end": end, "frames": frames, "height": height, "library": library},
             None,
         )
 
@@ -926,7 +1205,7 @@ class AsyncOperations:
         )
 
     async def list_models(self) -> ModelList:
-        """The models that search the libraries, and what of these they compare with queries."""
+        """The models that search the libraries, with what they compare, and those that jobs trained."""
         return await self._transport.call(OPERATIONS["list_models"], {}, {}, None)
 
     async def add_job(
@@ -1248,3 +1527,139 @@ class AsyncOperations:
         return await self._transport.call(
             OPERATIONS["read_audit"], {}, {"limit": limit, "page_token": page_token}, None
         )
+
+    async def list_reviews(self, *, library: str | None = None) -> ReviewList:
+        """The scans of libraries that you may see.
+
+        Args:
+            library: only reviews of this library
+        """
+        return await self._transport.call(OPERATIONS["list_reviews"], {}, {"library": library}, None)
+
+    async def get_review(self, id: str) -> ReviewJSON:
+        """A review, how far it is, and who judged.
+
+        Args:
+            id: id of the scan
+        """
+        return await self._transport.call(OPERATIONS["get_review"], {"id": id}, {}, None)
+
+    async def change_review(self, id: str, *, opinions: int) -> ReviewJSON:
+        """Ask for so many opinions on each pair.
+
+        Args:
+            id: id of the scan
+            opinions: how many people judge each pair, blindly
+        """
+        return await self._transport.call(OPERATIONS["change_review"], {"id": id}, {}, Body({"opinions": opinions}))
+
+    async def list_pairs(
+        self,
+        id: str,
+        *,
+        view: Literal["looked-at", "mine", "disagreements"],
+        after: int | None = None,
+        count: int | None = None,
+    ) -> PairList:
+        """Pairs to look at again.
+
+        Args:
+            id: id of the scan
+            view: scrolled past and not judged, judged by you, or disputed
+        """
+        return await self._transport.call(
+            OPERATIONS["list_pairs"], {"id": id}, {"view": view, "after": after, "count": count}, None
+        )
+
+    async def get_agreement(self, id: str) -> AgreementList:
+        """How far every two reviewers agree.
+
+        Args:
+            id: id of the scan
+        """
+        return await self._transport.call(OPERATIONS["get_agreement"], {"id": id}, {}, None)
+
+    async def next_pairs(self, id: str, *, after: int | None = None, count: int | None = None) -> QueueAnswer:
+        """The next pairs that nobody else judges at the moment.
+
+        Args:
+            id: id of the scan
+            after: place of the last pair that is at hand
+        """
+        return await self._transport.call(
+            OPERATIONS["next_pairs"], {"id": id}, {}, Body({"after": after, "count": count})
+        )
+
+    async def renew_leases(self, id: str, *, places: list[int]) -> Counts:
+        """Keep pairs for five more minutes.
+
+        Args:
+            id: id of the scan
+        """
+        return await self._transport.call(OPERATIONS["renew_leases"], {"id": id}, {}, Body({"places": places}))
+
+    async def leave_review(self, id: str) -> Counts:
+        """Let others judge the pairs that were yours.
+
+        Args:
+            id: id of the scan
+        """
+        return await self._transport.call(OPERATIONS["leave_review"], {"id": id}, {}, None)
+
+    async def judge_pairs(
+        self,
+        id: str,
+        *,
+        places: list[int],
+        verdict: Literal["duplicate", "near-duplicate", "not", "unsure", "screensaver", "looked-at"],
+        settles: bool | None = None,
+    ) -> QueueAnswer:
+        """Judge pairs; no video is ever changed.
+
+        Args:
+            id: id of the scan
+            settles: ends a disagreement of others
+        """
+        return await self._transport.call(
+            OPERATIONS["judge_pairs"], {"id": id}, {}, Body({"places": places, "verdict": verdict, "settles": settles})
+        )
+
+    async def judge_pairs_below(
+        self, id: str, *, below: float, verdict: Literal["not", "looked-at", "unsure"] | None = None
+    ) -> JudgedBelow:
+        """Judge every pair below a score that nobody has judged, as `reelseek overlap judge` does.
+
+        Args:
+            id: id of the scan
+        """
+        return await self._transport.call(
+            OPERATIONS["judge_pairs_below"], {"id": id}, {}, Body({"below": below, "verdict": verdict})
+        )
+
+    async def undo_verdict(self, id: str) -> Undone:
+        """Take back your last verdict.
+
+        Args:
+            id: id of the scan
+        """
+        return await self._transport.call(OPERATIONS["undo_verdict"], {"id": id}, {}, None)
+
+    async def list_reports(self, *, library: str | None = None) -> ReportList:
+        """Evaluations and trainings of libraries that you may see, and pages where you may see all libraries."""
+        return await self._transport.call(OPERATIONS["list_reports"], {}, {"library": library}, None)
+
+    async def get_report(self, id: str) -> ReportJSON:
+        """A report with its tables, notes and files.
+
+        Args:
+            id: id of the report
+        """
+        return await self._transport.call(OPERATIONS["get_report"], {"id": id}, {}, None)
+
+    async def get_report_file(self, id: str, name: str) -> bytes:
+        """A file of a report. A page is shown as it is, without any program in it; nothing else of it runs either.
+
+        Args:
+            id: id of the report
+        """
+        return await self._transport.call(OPERATIONS["get_report_file"], {"id": id, "name": name}, {}, None)

@@ -10,8 +10,11 @@ __all__ = [
     "AccountList",
     "AddArguments",
     "AddJob",
+    "AgreementJSON",
+    "AgreementList",
     "AuditPage",
     "AuditRow",
+    "BelowRequest",
     "CaptionArguments",
     "CaptionJob",
     "CaptionList",
@@ -20,6 +23,7 @@ __all__ = [
     "CollectionJSON",
     "CollectionList",
     "CollectionSummary",
+    "Counts",
     "CreatedToken",
     "Curve",
     "EvaluateArguments",
@@ -27,6 +31,7 @@ __all__ = [
     "ExpertJSON",
     "FailureJSON",
     "FailureRow",
+    "FileJSON",
     "Folders",
     "HitJSON",
     "IndexArguments",
@@ -34,6 +39,9 @@ __all__ = [
     "JobJSON",
     "JobList",
     "JobProgress",
+    "JudgeRequest",
+    "JudgedBelow",
+    "LeasesRequest",
     "LibraryJSON",
     "LibraryList",
     "LibrarySummary",
@@ -42,19 +50,33 @@ __all__ = [
     "ModelRow",
     "MomentJSON",
     "MomentNames",
+    "MomentTag",
     "NewAccount",
     "NewCollection",
     "NewLibrary",
     "NewMoment",
     "NewMoments",
     "NewToken",
+    "NextRequest",
+    "OpinionJSON",
     "Page",
+    "PairJSON",
+    "PairList",
     "Peak",
     "PlacedStep",
     "Problem",
+    "QueueAnswer",
     "Reason",
     "RemoveArguments",
     "RemoveJob",
+    "ReportJSON",
+    "ReportList",
+    "ReportSummary",
+    "ReviewChange",
+    "ReviewJSON",
+    "ReviewList",
+    "ReviewSummary",
+    "RowJSON",
     "ScanArguments",
     "ScanJob",
     "SearchAnswer",
@@ -63,9 +85,14 @@ __all__ = [
     "ShareJSON",
     "SharedCollection",
     "SharedMoment",
+    "Side",
     "SignIn",
     "StepsAnswer",
     "StepsRequest",
+    "TableJSON",
+    "TagCount",
+    "TagList",
+    "TagsRequest",
     "TextRow",
     "ThenRequest",
     "TokenJSON",
@@ -73,10 +100,12 @@ __all__ = [
     "TrackRow",
     "TrainArguments",
     "TrainJob",
+    "Undone",
     "Upload",
     "Video",
     "VideoList",
     "VideoRow",
+    "VideoTags",
     "WatchedJSON",
 ]
 
@@ -129,6 +158,24 @@ class AddJob(TypedDict):
     arguments: AddArguments
 
 
+class AgreementJSON(TypedDict):
+    """How far two reviewers agree on what both judged without seeing each other's opinions."""
+
+    one: str
+    two: str
+    pairs: int
+    equal: float
+    kappa: float
+
+
+class AgreementList(TypedDict):
+    """Every two reviewers."""
+
+    data: list[AgreementJSON]
+    more: NotRequired[int]
+    """beyond those that are listed"""
+
+
 class AuditPage(TypedDict):
     """Rows of the audit log, newest first."""
 
@@ -147,6 +194,13 @@ class AuditRow(TypedDict):
     action: str
     status: int | None
     facts: dict[str, Any]
+
+
+class BelowRequest(TypedDict):
+    """The same opinion on every pair below a score that nobody has judged."""
+
+    below: float
+    verdict: NotRequired[Literal["not", "looked-at", "unsure"]]
 
 
 class CaptionArguments(TypedDict):
@@ -231,6 +285,12 @@ class CollectionSummary(TypedDict):
     moments: int
 
 
+class Counts(TypedDict):
+    """How far the review is."""
+
+    counts: dict[str, int]
+
+
 class CreatedToken(TypedDict):
     """A new token with its secret, which is never shown again."""
 
@@ -308,6 +368,14 @@ class FailureRow(TypedDict):
     """null where the file itself could not be read"""
     reason: str
     attempts: int
+
+
+class FileJSON(TypedDict):
+    """A file of a report."""
+
+    name: str
+    url: str
+    bytes: int
 
 
 class Folders(TypedDict):
@@ -406,6 +474,30 @@ class JobProgress(TypedDict):
     seconds_left: float | None
 
 
+class JudgeRequest(TypedDict):
+    """An opinion on some pairs, recorded on all of them or on none."""
+
+    places: list[int]
+    verdict: Literal["duplicate", "near-duplicate", "not", "unsure", "screensaver", "looked-at"]
+    settles: NotRequired[bool]
+    """ends a disagreement of others"""
+
+
+class JudgedBelow(TypedDict):
+    """What became of the pairs below a score."""
+
+    judged: int
+    before: int
+    """of those below it, judged already and left as they were"""
+    counts: dict[str, int]
+
+
+class LeasesRequest(TypedDict):
+    """Pairs that one still looks at."""
+
+    places: list[int]
+
+
 class LibraryJSON(TypedDict):
     """One library."""
 
@@ -457,15 +549,21 @@ class ListPage(TypedDict):
 
 
 class ModelList(TypedDict):
-    """The models that searches use."""
+    """The models that searches use, and those that `train` jobs wrote."""
 
     data: list[ModelRow]
 
 
 class ModelRow(TypedDict):
-    """A model that searches a library."""
+    """A model that searches a library, or may do so once it is indexed."""
 
     library: str
+    name: str
+    """by which searches and jobs name it"""
+    default: bool
+    """whether searches that name none use it"""
+    searchable: bool
+    """whether the library is indexed by it; a job of the kind `index` does that"""
     system: str
     fingerprint: str
     experts: list[str]
@@ -477,7 +575,7 @@ class ModelRow(TypedDict):
     clips: int
     """that are searched"""
     note: str
-    """what of the library it does not search; '' where it searches all"""
+    """what of the library it does not search, or why it searches nothing; '' where it searches all"""
 
 
 class MomentJSON(TypedDict):
@@ -501,6 +599,16 @@ class MomentNames(TypedDict):
     """Moments that are taken out."""
 
     moments: list[str]
+
+
+class MomentTag(TypedDict):
+    """A tag of a moment."""
+
+    tag: str
+    start: float
+    """seconds"""
+    end: float
+    """seconds"""
 
 
 class NewAccount(TypedDict):
@@ -531,12 +639,13 @@ class NewLibrary(TypedDict):
 
 
 class NewMoment(TypedDict):
-    """A moment that is kept; of one that is kept already note and tags are replaced."""
+    """A moment that is kept; of one that is kept already the note is replaced."""
 
     moment: str
     """a moment as a hit names it: VIDEO@START-END"""
     note: NotRequired[str]
-    tags: NotRequired[list[str]]
+    tags: NotRequired[list[str] | None]
+    """all tags that the moment has in its library from now on; null leaves them"""
 
 
 class NewMoments(TypedDict):
@@ -555,6 +664,24 @@ class NewToken(TypedDict):
     days: NotRequired[float | None]
 
 
+class NextRequest(TypedDict):
+    """Which pairs come next."""
+
+    after: NotRequired[int]
+    """place of the last pair that is at hand"""
+    count: NotRequired[int]
+
+
+class OpinionJSON(TypedDict):
+    """What a reviewer said of a pair."""
+
+    who: str
+    verdict: Literal["duplicate", "near-duplicate", "not", "unsure", "screensaver", "looked-at"]
+    time: str
+    settles: bool
+    """said in sight of the others' opinions, to end a disagreement"""
+
+
 class Page(TypedDict):
     """Where the hits of an answer stand among all."""
 
@@ -564,6 +691,32 @@ class Page(TypedDict):
     """clips that were searched"""
     generation: str
     """names the state of the library that was searched"""
+
+
+class PairJSON(TypedDict):
+    """A pair of videos, and what may be seen of what was said of it."""
+
+    place: int
+    score: float
+    sound: float | None
+    """how alike it sounds; null where one of them is silent"""
+    window: float
+    """seconds that were compared"""
+    test: Side
+    train: Side
+    mine: Literal["duplicate", "near-duplicate", "not", "unsure", "screensaver", "looked-at"] | None
+    said: list[OpinionJSON]
+    """your own opinions; the others' once you or enough people have judged"""
+    opinions: int
+
+
+class PairList(TypedDict):
+    """Pairs in the order of the scan."""
+
+    data: list[PairJSON]
+    more: int
+    """how many follow these"""
+    counts: dict[str, int]
 
 
 class Peak(TypedDict):
@@ -603,6 +756,13 @@ class Problem(TypedDict):
     """each field that is wrong, by `field` (a path) and `detail`"""
 
 
+class QueueAnswer(TypedDict):
+    """The next pairs to judge; they are yours for five minutes."""
+
+    data: list[PairJSON]
+    counts: dict[str, int]
+
+
 class Reason(TypedDict):
     """Why a moment scores as it does."""
 
@@ -629,6 +789,103 @@ class RemoveJob(TypedDict):
     """which library; may be left out where there is one"""
     kind: Literal["remove"]
     arguments: RemoveArguments
+
+
+class ReportJSON(TypedDict):
+    """A report."""
+
+    id: str
+    kind: Literal["evaluation", "training", "page"]
+    title: str
+    library: str | None
+    """whose videos were measured; null of pages, which do not say"""
+    time: float
+    """when it was made, in seconds since 1970"""
+    summary: str
+    """the figure that matters most; '' where there is none"""
+    tables: list[TableJSON]
+    notes: list[str]
+    page: str | None
+    """address of the page that it is; it runs no program"""
+    files: list[FileJSON]
+
+
+class ReportList(TypedDict):
+    """What was measured on libraries that you may see, the newest first."""
+
+    data: list[ReportSummary]
+
+
+class ReportSummary(TypedDict):
+    """A report in a list."""
+
+    id: str
+    kind: Literal["evaluation", "training", "page"]
+    title: str
+    library: str | None
+    """whose videos were measured; null of pages, which do not say"""
+    time: float
+    """when it was made, in seconds since 1970"""
+    summary: str
+    """the figure that matters most; '' where there is none"""
+
+
+class ReviewChange(TypedDict):
+    """How a scan is reviewed."""
+
+    opinions: int
+    """how many people judge each pair, blindly"""
+
+
+class ReviewJSON(TypedDict):
+    """A review, and under which name you judge."""
+
+    id: str
+    library: str
+    title: str
+    time: float
+    """when the scan was written, in seconds since 1970"""
+    opinions: int
+    """how many people judge each pair"""
+    counts: dict[str, int]
+    """pairs, those that were seen, and pairs by what was decided"""
+    reviewers: dict[str, int]
+    """how many pairs each has judged"""
+    same: list[str]
+    """the verdicts that mean shared footage"""
+    who: str
+
+
+class ReviewList(TypedDict):
+    """The scans of the libraries that you may see, the newest first."""
+
+    data: list[ReviewSummary]
+
+
+class ReviewSummary(TypedDict):
+    """A scan whose pairs are judged."""
+
+    id: str
+    library: str
+    title: str
+    time: float
+    """when the scan was written, in seconds since 1970"""
+    opinions: int
+    """how many people judge each pair"""
+    counts: dict[str, int]
+    """pairs, those that were seen, and pairs by what was decided"""
+    reviewers: dict[str, int]
+    """how many pairs each has judged"""
+    same: list[str]
+    """the verdicts that mean shared footage"""
+
+
+class RowJSON(TypedDict):
+    """A row of a table."""
+
+    cells: list[str]
+    report: str | None
+    """id of the report that the row is about, if that is another one"""
 
 
 class ScanArguments(TypedDict):
@@ -680,6 +937,8 @@ class SearchRequest(TypedDict):
     unlike: NotRequired[list[str]]
     """moments or uploads to be unlike"""
     then: NotRequired[ThenRequest | None]
+    model: NotRequired[str | None]
+    """a searchable one of GET /v1/models; null is the one that the server was started with"""
     sources: NotRequired[list[str] | None]
     """modalities or experts that alone shall count"""
     weights: NotRequired[dict[str, float]]
@@ -735,6 +994,22 @@ class SharedMoment(TypedDict):
     play: str | None
 
 
+class Side(TypedDict):
+    """A video of a pair."""
+
+    name: str
+    video: str | None
+    """its id; null where its file is not at hand"""
+    start: float
+    """second at which the pair's window begins"""
+    duration: float | None
+    width: int | None
+    height: int | None
+    bytes: int | None
+    play: str | None
+    strip: str | None
+
+
 class SignIn(TypedDict):
     """A name and its password."""
 
@@ -756,6 +1031,41 @@ class StepsRequest(TypedDict):
     """false: they may happen in any order"""
     missing: NotRequired[bool]
     """true: they may happen nowhere"""
+    model: NotRequired[str | None]
+    """as in a search"""
+
+
+class TableJSON(TypedDict):
+    """A table; its first column names the rows."""
+
+    title: str
+    columns: list[str]
+    rows: list[RowJSON]
+    note: str
+
+
+class TagCount(TypedDict):
+    """A tag of a library."""
+
+    tag: str
+    videos: int
+    """that have it as a whole"""
+    moments: int
+    """of videos that have it"""
+
+
+class TagList(TypedDict):
+    """The tags of a library in order."""
+
+    data: list[TagCount]
+
+
+class TagsRequest(TypedDict):
+    """Tags of a video, or with `start` and `end` of a moment of it."""
+
+    tags: list[str]
+    start: NotRequired[float | None]
+    end: NotRequired[float | None]
 
 
 class TextRow(TypedDict):
@@ -826,6 +1136,15 @@ class TrainJob(TypedDict):
     arguments: TrainArguments
 
 
+class Undone(TypedDict):
+    """The verdict that was taken back; all null where there was none of yours."""
+
+    place: int | None
+    verdict: Literal["duplicate", "near-duplicate", "not", "unsure", "screensaver", "looked-at"] | None
+    card: PairJSON | None
+    counts: dict[str, int]
+
+
 class Upload(TypedDict):
     """A picture or a clip that searches may name for a while."""
 
@@ -849,6 +1168,8 @@ class Video(TypedDict):
     split: str | None
     failed: int
     """how many of its failures there are"""
+    tags: list[str]
+    """of the whole video"""
     thumbnail: str
     """address of a picture"""
     play: str | None
@@ -868,6 +1189,8 @@ class Video(TypedDict):
     shots: list[list[float]]
     """start and end of each shot in seconds"""
     captions: list[CaptionRow]
+    moment_tags: list[MomentTag]
+    """tags of moments of it, in order of time"""
     failures: list[FailureRow]
     strip: str | None
     """address of frames of the video side by side; null where no file is at hand"""
@@ -892,10 +1215,19 @@ class VideoRow(TypedDict):
     split: str | None
     failed: int
     """how many of its failures there are"""
+    tags: list[str]
+    """of the whole video"""
     thumbnail: str
     """address of a picture"""
     play: str | None
     """address of the video; null where no file is at hand"""
+
+
+class VideoTags(TypedDict):
+    """The tags of a video and of its moments."""
+
+    tags: list[str]
+    moments: list[MomentTag]
 
 
 class WatchedJSON(TypedDict):

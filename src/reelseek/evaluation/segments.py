@@ -3,12 +3,13 @@
 Source: EAO (Shvetsova et al. 2022), section A.2 of the supplement.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["SegmentScores", "score"]
+__all__ = ["SegmentScores", "pooled", "score"]
 
 Labels = npt.NDArray[np.int64]
 
@@ -41,6 +42,19 @@ class SegmentScores:
     def mean_iod(self) -> float:
         """Mean of `iod` over detected labels."""
         return float(np.mean(list(self.iod.values()))) if self.iod else 0.0
+
+
+def pooled(pairs: Sequence[tuple[Labels, Labels]], *, background: int | None = None) -> SegmentScores:
+    """Score several videos as one: by label, over the frames of all of them.
+
+    Args:
+        pairs: labels and true labels [frame] of each video.
+
+    Raises:
+        ValueError: see `score`.
+    """
+    labels, truth = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    return score(labels, truth, background=background)
 
 
 def score(labels: Labels, truth: Labels, *, background: int | None = None) -> SegmentScores:

@@ -8,6 +8,7 @@ on from there, and is never taken for a model.
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -29,6 +30,7 @@ __all__ = [
     "load_pretrained",
     "model_bytes",
     "model_method",
+    "model_options",
     "models_folder",
     "move_inputs",
     "pretrained_folder",
@@ -38,6 +40,7 @@ __all__ = [
 ]
 
 
+_OPTIONS = re.compile(r"(.+?):(\w+=[^,=]*(?:,\w+=[^,=]*)*)")
 _WANTED_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _UNUSED_FILES = ["*/*", "*.fp32-*"]  # other forms of the same weights
 
@@ -62,6 +65,28 @@ def pretrained_folder(model: str) -> Path:
             f"reelseek models pull {model}"
         )
     return folder
+
+
+def model_options(model: str) -> tuple[str, dict[str, float]]:
+    """A model and the numbers behind it, as `FOLDER:fps=30,frames=32` has them.
+
+    >>> model_options("/models/videomae:fps=30,frames=32")
+    ('/models/videomae', {'fps': 30.0, 'frames': 32.0})
+
+    Raises:
+        ExpertUnavailable: a number is none above zero.
+    """
+    match = _OPTIONS.fullmatch(model)
+    if match is None:
+        return model, {}
+    options = dict(pair.split("=") for pair in match[2].split(","))
+    try:
+        numbers = {name: float(value) for name, value in options.items()}
+    except ValueError as error:
+        raise ExpertUnavailable(f"{match[2]}: wanted numbers, such as fps=30,frames=32") from error
+    if not all(0 < number < math.inf for number in numbers.values()):
+        raise ExpertUnavailable(f"{match[2]}: wanted numbers above 0")
+    return match[1], numbers
 
 
 def is_pulled(model: str) -> bool:
@@ -108,6 +133,7 @@ def _pulled_folder(model: str) -> Path:
 
 def model_bytes(model: str) -> int:
     """Memory in bytes that a model's weights take in single precision; 0 where it is not on this machine."""
+    model, _ = model_options(model)
     if not is_pulled(model):
         return 0
     folder = pretrained_folder(model)
@@ -141,11 +167,14 @@ def weights_hash(folder: Path) -> str:
 
 
 @cache
-def load_pretrained(auto_class: str, folder: str) -> Any:
+def load_pretrained(auto_class: str, folder: str, **settings: Any) -> Any:
     """Load `transformers.<auto_class>` from local safetensors, in single precision, for evaluation; one per process.
 
+    Args:
+        settings: of its configuration, instead of what the folder says.
+
     Raises:
-        ExpertUnavailable: the folder does not hold such a model.
+        ExpertUnavailable: the folder does not hold such a model, or its weights do not fit other settings.
     """
     import torch
     import transformers
@@ -153,8 +182,13 @@ def load_pretrained(auto_class: str, folder: str) -> Any:
     quiet_transformers()
     try:
         model = getattr(transformers, auto_class).from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, **settings
         )
+    except RuntimeError as error:
+        if not settings:
+            raise
+        named = ", ".join(f"{name} {value}" for name, value in settings.items())
+        raise ExpertUnavailable(f"the weights of {folder} do not fit {named}: {error}") from error
     except (OSError, ValueError) as error:
         raise ExpertUnavailable(f"{folder} does not hold a model for {auto_class}: {error}") from error
     return model.eval()

@@ -28,6 +28,7 @@ class Preprocessing:
 
     Args:
         folder: holds preprocessor_config.json, or processor_config.json.
+        side: resize the shorter side to so many pixels and crop a square of it, instead of the processor's own sizes.
         has_longest_edge: the processor refuses a shortest edge alone; without a longest edge there is no limit to it.
 
     Attributes:
@@ -37,8 +38,9 @@ class Preprocessing:
         ExpertUnavailable: the folder does not say how pictures are prepared, or this machine lacks what that takes.
     """
 
-    def __init__(self, folder: Path, *, has_longest_edge: bool = False) -> None:
-        self._processor = _load(folder)
+    def __init__(self, folder: Path, *, side: int | None = None, has_longest_edge: bool = False) -> None:
+        square = {} if side is None else {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
+        self._processor = _load(folder, **square)
         size = self._size()
         if has_longest_edge and "shortest_edge" in size and "longest_edge" not in size:
             self._processor = _load(folder, size={**size, "longest_edge": 2**31})

@@ -110,6 +110,15 @@ class SentenceEncoder:
         model = load_pretrained("AutoModel", str(self.folder))  # the text side of models shares it
         return lambda ids, mask: model(input_ids=ids, attention_mask=mask).last_hidden_state
 
+    def load(self) -> None:
+        """Read its files now, and not when it is first used.
+
+        Raises:
+            ExpertUnavailable: the folder does not hold the weights of a BERT.
+        """
+        self._tokenizer()
+        self._network()
+
     def remember(self, texts: Sequence[str], vectors: npt.NDArray[np.float32]) -> None:
         """Take vectors [text, 384] of this encoder that were made before."""
         self._cache.update(zip(texts, vectors, strict=True))

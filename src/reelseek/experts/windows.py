@@ -1,5 +1,6 @@
 """Learned motion over windows of frames: a video classifier (VideoMAE-like) or X-CLIP (`video@/models/videomae`).
 
+`video@FOLDER:fps=30,frames=32,crop=256` sets how frames are taken (MDMMT, appendix A), or one or two of the three.
 Frames: eight a second, so that a window of 16 lasts two seconds (frames every 1/8 s, near the sampling VideoMAE was
 trained with), prepared by the model's own image processor. A step is the mean of the last hidden layer. X-CLIP, which
 was trained on few frames far apart, gets them so that a window lasts two seconds too; a step is the unit vector of the
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from reelseek.errors import ExpertUnavailable
 from reelseek.experts.encoder import Deferred, Encoder
 from reelseek.experts.expert import Session, Track, fingerprint, spans_of_cells
-from reelseek.experts.hub import load_pretrained, model_method, pretrained_folder, weights_hash
+from reelseek.experts.hub import load_pretrained, model_method, model_options, pretrained_folder, weights_hash
 from reelseek.experts.preprocessing import Preprocessing
 from reelseek.media.streams import FrameBatch, Stream
 
@@ -39,8 +40,14 @@ class _Video:
             raise ExpertUnavailable("video needs a model: --experts video@FOLDER (such as VideoMAE or X-CLIP)")
         from transformers import AutoConfig
 
-        self._folder = pretrained_folder(model)
-        self._preprocessing = Preprocessing(self._folder)
+        name, options = model_options(model)
+        if unknown := sorted(set(options) - {"fps", "frames", "crop"}):
+            raise ExpertUnavailable(f"video takes fps, frames and crop behind a model, and no {unknown[0]}")
+        if any(options.get(name, 1) % 1 for name in ("frames", "crop")):
+            raise ExpertUnavailable(f"{model}: frames and crop are whole numbers")
+        self._folder = pretrained_folder(name)
+        side = int(options["crop"]) if "crop" in options else None
+        self._preprocessing = Preprocessing(self._folder, side=side)
         config = AutoConfig.from_pretrained(self._folder, local_files_only=True)
         self._joint = config.model_type == "xclip"
         self._auto_class = "AutoModel" if self._joint else "AutoModelForVideoClassification"
@@ -48,7 +55,16 @@ class _Video:
             self.dim, self._frames = int(config.projection_dim), int(config.vision_config.num_frames)
         else:
             self.dim, self._frames = int(config.hidden_size), int(config.num_frames)
-        fps = self._frames / _WINDOW_SECONDS if self._joint else _FPS
+        # What the model is built with, where that is not what its folder says.
+        self._settings: dict[str, int] = {}
+        if "frames" in options and int(options["frames"]) != self._frames:
+            self._frames = self._settings["num_frames"] = int(options["frames"])
+        if side is not None and side != getattr(config, "image_size", side):
+            self._settings["image_size"] = side
+        if self._joint and self._settings:
+            raise ExpertUnavailable(f"{model}: X-CLIP has weights for its own numbers of frames and pixels alone")
+        fps = options.get("fps", self._frames / _WINDOW_SECONDS if self._joint else _FPS)
+        fps = int(fps) if "fps" in options and fps.is_integer() else fps  # 8.0 is 8, in the fingerprint too
         self.streams: Sequence[Stream] = (self._preprocessing.stream(fps),)
         self.fingerprint = fingerprint(
             "video",
@@ -56,6 +72,7 @@ class _Video:
             preprocessing=self._preprocessing.settings,
             fps=fps,
             dtype="float16",
+            **self._settings,
         )
         self.encoder = Encoder(
             f"video@{model}",
@@ -75,7 +92,7 @@ class _Video:
         self._model().to(device)
 
     def _model(self) -> Any:
-        return load_pretrained(self._auto_class, str(self._folder))
+        return load_pretrained(self._auto_class, str(self._folder), **self._settings)
 
     def open(self) -> Session:
         return _Windows(self)

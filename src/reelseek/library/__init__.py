@@ -2,14 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
-from reelseek.library.records import Caption, Video
+from reelseek.library.records import Caption, Tag, Video
 from reelseek.library.report import AddReport
 from reelseek.library.store import Library
 
 if TYPE_CHECKING:
     from reelseek.library.ingest import add
 
-__all__ = ["AddReport", "Caption", "Library", "Video", "add"]
+__all__ = ["AddReport", "Caption", "Library", "Tag", "Video", "add"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,13 +1,14 @@
 """Captions that come as vectors instead of words."""
 
 import hashlib
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["CaptionFeatures"]
+__all__ = ["CaptionFeatures", "first_words", "join_captions"]
 
 
 class CaptionFeatures(str):
@@ -38,3 +39,22 @@ class CaptionFeatures(str):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return CaptionFeatures, (str(self), self.vectors)
+
+
+def join_captions(captions: Sequence[str]) -> str:
+    """One caption of several, in their order: the words of texts, or the vectors of features.
+
+    >>> join_captions(["cut the onion", "fry it"])
+    'cut the onion fry it'
+    """
+    features = [caption for caption in captions if isinstance(caption, CaptionFeatures)]
+    text = " ".join(str(caption) for caption in captions)
+    if not features or len(features) < len(captions):
+        return text
+    return CaptionFeatures(text, np.concatenate([caption.vectors for caption in features]))
+
+
+def first_words(caption: str, count: int) -> str:
+    """The beginning of a caption: its first words, or the first vectors of features."""
+    text = " ".join(caption.split()[:count])
+    return CaptionFeatures(text, caption.vectors[:count]) if isinstance(caption, CaptionFeatures) else text

@@ -60,6 +60,7 @@ def import_annotations(library: Library, kind: str, paths: Sequence[Path], *, da
     videos = dict.fromkeys([video for members in splits.values() for video in members] + [c.video for c in captions])
     catalog = library.catalog
     with library.writing(), catalog.transaction():
+        report.problems += _unknown_ids(library, splits, annotations.listed, {c.video for c in captions}, prefix)
         report.videos = sum(catalog.videos.add(video) for video in videos)
         report.captions = catalog.captions.add(captions)
         for split, members in splits.items():
@@ -69,6 +70,24 @@ def import_annotations(library: Library, kind: str, paths: Sequence[Path], *, da
         kinds = _kinds(library) | {dataset or "": kind}
         catalog.set_meta(_DATASETS, json.dumps(kinds))
     return report
+
+
+def _unknown_ids(
+    library: Library, splits: dict[str, list[str]], listed: set[str], captioned: set[str], prefix: str
+) -> list[Notice]:
+    """Count the ids of lists that neither the library nor the annotations know: they are videos of which nothing is."""
+    if not captioned and not library.catalog.videos.totals()[0]:  # a list that begins a library has nothing to fit
+        return []
+    notices = []
+    for split, members in splits.items():
+        if split.removeprefix(prefix) not in listed:
+            continue
+        existing = library.catalog.videos.existing(members)
+        unknown = [video for video in members if video not in captioned and video not in existing]
+        if unknown:
+            message = f"{len(unknown)} of {len(members)} ids of the list have no caption and were no videos before"
+            notices.append(Notice(split, f"{message}: {name_some(unknown)}"))
+    return notices
 
 
 class _LibraryIds(dict[str, str]):

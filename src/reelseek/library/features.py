@@ -5,6 +5,7 @@ from typing import Any
 
 from reelseek.errors import UsageError
 from reelseek.experts import known_experts
+from reelseek.library.caption_sets import caption_feature_sets
 from reelseek.library.catalog import TrackGroup
 from reelseek.library.imports import TrackWriter, check_expert_name, is_imported, recall_import
 from reelseek.library.store import Library
@@ -36,12 +37,22 @@ class FeatureSet:
 
 
 def list_features(library: Library) -> list[FeatureSet]:
-    """List the features of a library, in order of expert; several of one expert cannot be searched together."""
+    """List the features of a library, in order of expert; several of one expert cannot be searched together.
+
+    Features of captions come last: their modality is `text`, and their tracks are captions.
+    """
     features = []
     for group in library.catalog.tracks.groups():
         note = _note(library, group) or {}
         origin = "imported" if is_imported(group.fingerprint) else "extracted"
         features.append(FeatureSet(origin=origin, fps=note.get("fps"), model=note.get("model"), **vars(group)))
+    for captions in caption_feature_sets(library.path):
+        count = len(captions)
+        features.append(
+            FeatureSet(
+                captions.name, "imported", "text", captions.width, "float32", count, count, None, captions.format, ""
+            )
+        )
     return features
 
 

@@ -2,13 +2,18 @@
 
 import contextlib
 import errno
+import glob
 import hashlib
 import os
+import secrets
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 __all__ = [
     "delete_files",
+    "delete_folder",
+    "deleted_name",
     "make_folder",
     "read_checked",
     "sync_file",
@@ -104,6 +109,29 @@ def delete_files(folder: Path, names: list[str]) -> None:
     if not any(folder.iterdir()):
         folder.rmdir()
         sync_folder(folder.parent)
+
+
+def delete_folder(folder: Path) -> None:
+    """Delete a folder with all that it holds, also while somebody writes files there: they fail, since its name goes
+    first. What a call that was killed left is deleted, too.
+
+    Raises:
+        OSError: it cannot be; then it has another name, by which the next call deletes it.
+    """
+    renamed = deleted_name(folder)
+    with contextlib.suppress(FileNotFoundError):
+        folder.rename(folder.with_name(renamed + secrets.token_hex(4)))
+    for remnant in folder.parent.glob(glob.escape(renamed) + "*"):
+        while remnant.exists():
+            with contextlib.suppress(FileNotFoundError):  # another process deletes it, too
+                shutil.rmtree(remnant)
+    if folder.parent.is_dir():
+        sync_folder(folder.parent)
+
+
+def deleted_name(folder: Path) -> str:
+    """What the name of a folder begins with while it is deleted."""
+    return f".{folder.name}-deleted-"
 
 
 def sync_file(path: Path) -> None:

@@ -23,6 +23,7 @@ FILTER_KEYS: dict[str, str] = {
     "shorter": "shorter:90s, shorter:5m or shorter:1h30m",
     "split": "split:test",
     "has": "has:speech",
+    "tag": "tag:holiday",
 }
 """The keys, each with examples."""
 

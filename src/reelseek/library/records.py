@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from reelseek.media.address import FilePath
 
-__all__ = ["GENERATED_CAPTIONS", "Caption", "Failure", "Place", "TrackRow", "Video"]
+__all__ = ["GENERATED_CAPTIONS", "Caption", "Failure", "Place", "Tag", "TrackRow", "Video"]
 
 GENERATED_CAPTIONS = "captions"
 """The expert whose texts are captions that a model wrote."""
@@ -37,6 +37,16 @@ class Caption:
     start_seconds: float | None = None
     end_seconds: float | None = None
     split: str | None = None
+
+
+@dataclass(frozen=True)
+class Tag:
+    """A word that somebody put on a video, or on a moment of it; without times it is of the whole video."""
+
+    video: str
+    text: str
+    start_seconds: float | None = None
+    end_seconds: float | None = None
 
 
 @dataclass(frozen=True)

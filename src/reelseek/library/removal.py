@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from reelseek.errors import LibraryError, UsageError
+from reelseek.library.caption_sets import erase_caption_features
 from reelseek.library.catalog.tracks import Tracks
-from reelseek.library.files import sync_folder
+from reelseek.library.files import delete_folder
 from reelseek.library.records import TrackRow, Video
 from reelseek.library.shards import Shards, folder_name
 from reelseek.library.storage import Storage
@@ -177,9 +178,10 @@ def _finish(
     for name in ("index", *(("texts",) if removal.words else ())):  # what is made anew from what remains
         if name == "index" and erase is not None and not removal.experts:
             erase(sorted({*removal.videos.values()}))
-        elif (storage.path / name).is_dir():
-            shutil.rmtree(storage.path / name)
-            sync_folder(storage.path)
+        else:
+            delete_folder(storage.path / name)
+    if removal.words:
+        erase_caption_features(storage)
     if (storage.path / "overlap" / "library.db").is_file():  # what an overlap search looked at besides
         with type(storage).open(storage.path / "overlap") as beside, beside.writing():
             copies = {video.id: video for video in beside.catalog.videos.of_contents(contents)}

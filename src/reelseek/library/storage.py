@@ -9,6 +9,7 @@ import fcntl
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,10 +26,16 @@ from reelseek.library.records import Place, TrackRow
 from reelseek.library.remedies import describe_damage, name_owner
 from reelseek.library.shards import Shards, folder_name, track_hash
 
-__all__ = ["Storage"]
+__all__ = ["BusyError", "Storage"]
 
 _DATABASE = "library.db"
 _BEGUN = frozenset((_DATABASE, "library.db-journal", "library.db-wal", "library.db-shm", "library.lock"))
+_BRIEF = b"brief"  # in the lock's file: whoever holds it will not do so for long
+_SHORTEST_MOMENT, _LONGEST_MOMENT = 0.3, 60.0  # seconds to wait for a writer that does not say so, or does
+
+
+class BusyError(LibraryError):
+    """Another process is writing to the library."""
 
 
 class Storage:
@@ -103,24 +110,29 @@ class Storage:
     # Writing
 
     @contextmanager
-    def writing(self, *, finish: bool = True) -> Iterator[None]:
+    def writing(self, *, finish: bool = True, brief: bool = False) -> Iterator[None]:
         """Be the one writer.
 
         Args:
             finish: first finish a removal that was interrupted.
+            brief: it takes a moment; who wants to write meanwhile waits instead of failing.
 
         Raises:
-            LibraryError: another process is; or the disk is full or the folder read-only. Nothing is lost by it.
+            BusyError: another process is.
+            LibraryError: the disk is full or the folder read-only. Nothing is lost by it.
         """
         if self._lock is not None:
             yield
             return
         try:
             self._lock = os.open(self.path / "library.lock", os.O_RDWR | os.O_CREAT, 0o644)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._wait_for_lock(self._lock)
+            os.ftruncate(self._lock, 0)
+            if brief:
+                os.write(self._lock, _BRIEF)
         except BlockingIOError as error:
             self._unlock()
-            raise LibraryError(f"another process is writing to {self.path}; wait for it to end") from error
+            raise BusyError(f"another process is writing to {self.path}; wait for it to end") from error
         except OSError as error:
             self._unlock()
             raise LibraryError(f"{self.path} cannot be written: {error.strerror}") from error
@@ -132,6 +144,28 @@ class Storage:
                 yield
         finally:
             self._unlock()
+
+    @property
+    def is_writer(self) -> bool:
+        """Whether this is the one writer now."""
+        return self._lock is not None
+
+    def _wait_for_lock(self, lock: int) -> None:
+        """Lock a file, as soon as a writer of a moment has ended.
+
+        Raises:
+            BlockingIOError: another process writes for longer.
+        """
+        started = time.monotonic()
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                waited = time.monotonic() - started  # the other one says that it is brief just after it got the lock
+                if waited > (_LONGEST_MOMENT if os.pread(lock, len(_BRIEF), 0) == _BRIEF else _SHORTEST_MOMENT):
+                    raise
+            time.sleep(0.01)
 
     def finish_interrupted(self) -> None:
         """Finish what an earlier writer left half done; `Library` says how."""

@@ -12,10 +12,11 @@ from reelseek.experts.expert import Text
 from reelseek.library.catalog import FORMAT_VERSION
 from reelseek.library.damage import check_storage, damaged_bytes
 from reelseek.library.names import name_some
-from reelseek.library.records import Caption, TrackRow, Video
+from reelseek.library.records import Caption, Tag, TrackRow, Video
 from reelseek.library.removal import compact, finish_interrupted, remove_expert, remove_videos
 from reelseek.library.report import AddReport, Progress
 from reelseek.library.storage import Storage
+from reelseek.library.tags import add_tags, remove_tags
 from reelseek.library.video_lookup import VideoLookup
 from reelseek.media.address import absolute, parse_path
 from reelseek.media.notice import Notice
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from reelseek.cluster import Cluster
     from reelseek.media.container import Limits
 
-__all__ = ["FORMAT_VERSION", "Caption", "Check", "Library", "TrackRow", "Video"]
+__all__ = ["FORMAT_VERSION", "Caption", "Check", "Library", "Tag", "TrackRow", "Video"]
 
 Check = Callable[["Library"], Iterable[tuple[str, str]]]
 """Finds what is wrong with derived files, as (name, problem)."""
@@ -85,6 +86,28 @@ class Library(Storage):
     def put_split(self, split: str, videos: Sequence[str]) -> None:
         """Add videos to a split; those that it has keep their places."""
         self.catalog.captions.add_members(split, videos)
+
+    def tags(self, video: str) -> list[Tag]:
+        """The tags of a video, then those of its moments in order of time."""
+        return self.catalog.tags.of_video(video)
+
+    def add_tags(self, tags: Iterable[Tag]) -> int:
+        """Put tags on videos and moments, all or none; no digest, index or file of a video depends on them.
+
+        Returns:
+            How many were new.
+
+        Raises:
+            UsageError: a text is no tag (`reelseek.library.tags.clean_tag`), or a video is not here.
+
+        Example:
+            library.add_tags([Tag("rome.mp4", "holiday"), Tag("rome.mp4", "fountain", 10.0, 14.5)])
+        """
+        return add_tags(self, tags)
+
+    def remove_tags(self, tags: Iterable[Tag]) -> int:
+        """Take tags off videos and moments, and return how many of them there were."""
+        return remove_tags(self, tags)
 
     # What was extracted
 

@@ -63,6 +63,10 @@ class TextStore:
         if available:
             self._rows = np.memmap(folder / "rows", np.float32, "r", shape=(available, self.width))
 
+    def __len__(self) -> int:
+        """How many texts have rows."""
+        return len(self._records) + len(self._memory)
+
     def __contains__(self, text: str) -> bool:
         return self._find(_key(text)) is not None
 

@@ -17,6 +17,7 @@ from reelseek.media.guard import stream
 from reelseek.media.picture import strip
 from reelseek.search import Searcher
 from reelseek.search.current import IndexPending
+from reelseek.web.accounts.audit import AuditLog
 from reelseek.web.jobs.queue import Job
 from reelseek.web.jobs.requests import JobRequest
 from reelseek.web.jobs.service import Jobs
@@ -35,6 +36,7 @@ _MOST_LINES = 500
 _MOST_FRAMES = 16
 _FRAME_SECONDS = 30.0
 _FRAME_LINES = 360
+_ASSISTANT = "assistant"  # by whom its jobs are
 _JOBS: TypeAdapter[Any] = TypeAdapter(JobRequest)
 
 
@@ -63,10 +65,13 @@ class LibraryTools:
     Args:
         serve: returns the library, what searches it, and its videos by opaque id; may wait until they are loaded.
         jobs: None where nothing may be changed.
+        audit: where each job that is asked for is noted first.
     """
 
-    def __init__(self, serve: Callable[[], ServedLibrary], jobs: Jobs | None) -> None:
-        self._serve, self._jobs = serve, jobs
+    def __init__(
+        self, serve: Callable[[], ServedLibrary], jobs: Jobs | None = None, audit: AuditLog | None = None
+    ) -> None:
+        self._serve, self._jobs, self._audit = serve, jobs, audit
         self._lock = threading.Lock()  # a searcher serves one thread at a time
 
     @property
@@ -185,9 +190,23 @@ class LibraryTools:
         }  # fmt: skip
 
     def add_job(self, kind: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Put a job into the queue."""
+        """Put a job into the queue, after a row in the audit log."""
         if self._jobs is None:
             raise UsageError("this server changes nothing; start it without --read-only")
+        row = self._audit.begin(_ASSISTANT, "", "mcp add_job", {"kind": str(kind)[:20]}) if self._audit else None
+        status, facts = 500, {"kind": str(kind)[:20]}
+        try:
+            job = self._submit(self._jobs, kind, arguments)
+            status, facts = 202, {"job": job.id, "kind": job.kind, "library": job.library}
+            return _job_json(job)
+        except (ReelseekError, Problem):
+            status = 400
+            raise
+        finally:
+            if self._audit is not None and row is not None:
+                self._audit.complete(row, status, facts)
+
+    def _submit(self, jobs: Jobs, kind: str, arguments: dict[str, Any]) -> Job:
         if isinstance(arguments.get("videos"), list):
             arguments = {**arguments, "videos": [opaque_id(self._video(str(name)).id) for name in arguments["videos"]]}
         try:
@@ -195,10 +214,9 @@ class LibraryTools:
         except ValidationError as error:
             reasons = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
             raise UsageError(f"no such job: {reasons}") from error
-        job = self._jobs.submit(
-            request.kind, self._library, self._served.name, request.arguments.model_dump(), by="assistant"
+        return jobs.submit(
+            request.kind, self._library, self._served.name, request.arguments.model_dump(), by=_ASSISTANT
         )
-        return _job_json(job)
 
     def _video(self, name: str) -> Video:
         """The video of an opaque id, an id or a name."""

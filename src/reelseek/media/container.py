@@ -16,10 +16,9 @@ from av.stream import Discard
 
 from reelseek.errors import DecodeError, LimitError
 from reelseek.media.selection import best_stream, candidates, undecodable
-from reelseek.media.suffixes import MEDIA_SUFFIXES, without_media_suffix
+from reelseek.media.suffixes import without_media_suffix
 
 __all__ = [
-    "MEDIA_SUFFIXES",
     "Limits",
     "MediaInfo",
     "best_stream",

@@ -3,15 +3,15 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import av
 import av.error
 
 from reelseek.errors import DecodeError, MediaError
-from reelseek.media.clock import Clock, clock_of, read_packets
+from reelseek.media.clock import clock_of
 from reelseek.media.container import Limits, best_stream, has_no_times, open_media
-from reelseek.media.proxy import RATE, TICKS, PictureWriter, SoundWriter, picture_size
+from reelseek.media.copying import Stretch
+from reelseek.media.proxy import RATE, TICKS, PictureWriter, SoundWriter, picture_size, write_frames
 from reelseek.media.sound import Samples
 
 __all__ = ["Cut", "CutTask", "cut"]
@@ -76,78 +76,14 @@ def cut(task: CutTask) -> Cut:
         return Cut(encoded.path, encoded.start, True, f"its packets cannot be copied: {error}")
 
 
-# Packets as they are
-
-
 def _copy(task: CutTask) -> Cut:
     """Copy packets from the key frame at or before the start to the end; picture and sound stay together."""
     with open_media(task.source, Limits()) as media:
-        clock = clock_of(task.source, media)
-        if clock.joined or has_no_times(media):
-            raise DecodeError("its times start again, or it has none")
-        video, audio = best_stream(media, "video"), best_stream(media, "audio")
-        streams = [stream for stream in (video, audio) if stream is not None]
-        if not streams:
-            raise DecodeError("it has neither pictures nor sound")
-        codecs = {stream.codec_context.name for stream in streams}
+        stretch = Stretch(media, task.source, task.start, task.end)
+        codecs = {stream.codec_context.name for stream in stretch.streams}
         path = task.target.with_name(task.target.name + (".mp4" if codecs <= _MP4_CODECS else ".mkv"))
-        media.seek(int(clock.container_seconds(task.start) * av.time_base), backward=True)
-        packets = _packets(media, streams, clock, task)
-        first = _first_seconds(packets, video, clock)
-        if max(_end_seconds(packet, clock) for packet in packets) <= task.start:
-            raise DecodeError(f"it ends before {task.start:g} s")
-        with av.open(str(path), "w") as out:
-            outputs = {stream.index: out.add_stream_from_template(stream) for stream in streams}
-            for packet in packets:
-                seconds = float(packet.pts * packet.time_base) - clock.start
-                if packet.stream_index != (video.index if video is not None else -1) and seconds < first:
-                    continue
-                shift = round((first + clock.start) / float(packet.time_base))
-                packet.pts -= shift
-                packet.dts = packet.dts - shift if packet.dts is not None else None
-                packet.stream = outputs[packet.stream_index]
-                out.mux(packet)
-    return Cut(path, max(0.0, first), False)
-
-
-def _packets(media: Any, streams: list[Any], clock: Clock, task: CutTask) -> list[av.Packet]:
-    """The packets of a moment: of pictures from the last key frame at or before its start."""
-    selected: dict[int, list[av.Packet]] = {stream.index: [] for stream in streams}
-    ended: set[int] = set()
-    for packet in read_packets(media, streams, clock, lambda _: None):
-        if packet.pts is None or not packet.time_base or packet.size == 0:
-            continue
-        decoded_at = float((packet.pts if packet.dts is None else packet.dts) * packet.time_base) - clock.start
-        if decoded_at >= task.end:
-            ended.add(packet.stream_index)
-            if len(ended) == len(streams):
-                break
-            continue
-        rows = selected[packet.stream_index]
-        shown_at = float(packet.pts * packet.time_base) - clock.start
-        if packet.is_keyframe and packet.stream.type == "video" and shown_at <= task.start + 1e-6:
-            rows.clear()
-        length = float((packet.duration or 0) * packet.time_base)
-        if packet.stream.type == "audio" and shown_at + length <= task.start - 30:
-            continue  # far before any key frame
-        rows.append(packet)
-    return sorted(
-        (packet for rows in selected.values() for packet in rows),
-        key=lambda packet: float((packet.pts if packet.dts is None else packet.dts) * packet.time_base),
-    )
-
-
-def _end_seconds(packet: av.Packet, clock: Clock) -> float:
-    return float(((packet.pts or 0) + (packet.duration or 0)) * packet.time_base) - clock.start
-
-
-def _first_seconds(packets: list[av.Packet], video: Any, clock: Clock) -> float:
-    """When the cut begins: at its first key frame, or at its first sound where it has no pictures."""
-    leading = [packet for packet in packets if video is not None and packet.stream_index == video.index] or packets
-    if not leading or (video is not None and leading[0].stream.type == "video" and not leading[0].is_keyframe):
-        raise DecodeError("there is no key frame before the moment")
-    times = [float(packet.pts * packet.time_base) - clock.start for packet in leading]
-    return times[0] if video is not None else min(times)
+        stretch.copy(path)
+    return Cut(path, max(0.0, stretch.begin), False)
 
 
 # The very frames
@@ -192,7 +128,7 @@ def _encode(task: CutTask) -> Cut:
         if not clock.joined and not has_no_times(media) and task.start > 1:
             media.seek(int(clock.container_seconds(task.start - 1) * av.time_base), backward=True)
         streams = [stream for stream, writer in ((video, pictures), (audio, sound)) if writer is not None]
-        _feed(media, streams, clock, pictures, sound, task.end)
+        write_frames(media, streams, clock, pictures, sound, task.end)
         for writer in writers:
             if writer.written:
                 out.mux(writer.encoder.encode(None))
@@ -200,25 +136,3 @@ def _encode(task: CutTask) -> Cut:
         path.unlink(missing_ok=True)
         raise DecodeError(f"{str(task.source)!r}: nothing could be decoded from {task.start:g} s to {task.end:g} s")
     return Cut(path, task.start, True)
-
-
-def _feed(
-    media: Any, streams: list[Any], clock: Clock, pictures: "_CutPictures | None", sound: "_CutSound | None", end: float
-) -> None:
-    """Decode until every stream is past the end."""
-    past: set[int] = set()
-    for packet in read_packets(media, streams, clock, lambda _: None):
-        try:
-            frames = packet.decode()
-        except av.error.FFmpegError:
-            continue
-        for frame in frames:
-            if isinstance(frame, av.VideoFrame) and pictures is not None:
-                pictures.add(frame)
-            elif isinstance(frame, av.AudioFrame) and sound is not None:
-                sound.add(frame)
-        decoded_at = packet.dts if packet.dts is not None else packet.pts
-        if decoded_at is not None and packet.time_base and float(decoded_at * packet.time_base) - clock.start > end + 1:
-            past.add(packet.stream_index)
-        if len(past) == len(streams):
-            return

@@ -1,6 +1,8 @@
 """A copy of a video that any browser plays: upright, from 0, each second where search has it."""
 
+import math
 import os
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ from reelseek.media.container import Limits, best_stream, open_media, open_with_
 from reelseek.media.sound import Samples, planes_of
 from reelseek.media.upright import Upright
 
-__all__ = ["PictureWriter", "SoundWriter", "browser_plays", "make_proxy", "picture_size", "played_start"]
+__all__ = ["PictureWriter", "SoundWriter", "browser_plays", "make_proxy", "picture_size", "played_start",
+           "write_frames"]  # fmt: skip
 
 _BROWSER_VIDEO = {"h264", "vp8", "vp9", "av1", "libdav1d", "libvpx", "libvpx-vp9"}
 _BROWSER_AUDIO = {None, "aac", "mp3", "mp3float", "opus", "vorbis", "flac"}
@@ -66,18 +69,7 @@ def make_proxy(task: tuple[Path, Path]) -> None:
         video, audio = best_stream(media, "video"), best_stream(media, "audio")
         pictures = PictureWriter(out, video, clock, size) if size is not None else None
         sound = SoundWriter(out, audio, clock) if audio is not None else None
-        for packet in read_packets(
-            media, [s for s in (video if pictures else None, audio) if s], clock, lambda _: None
-        ):
-            try:
-                frames = packet.decode()
-            except av.error.FFmpegError:
-                continue
-            for frame in frames:
-                if isinstance(frame, av.VideoFrame) and pictures is not None:
-                    pictures.add(frame)
-                elif isinstance(frame, av.AudioFrame) and sound is not None:
-                    sound.add(frame)
+        write_frames(media, [s for s in (video if pictures else None, audio) if s], clock, pictures, sound)
         written = [track for track in (pictures, sound) if track is not None and track.written]
         for track in written:
             out.mux(track.encoder.encode(None))
@@ -85,6 +77,37 @@ def make_proxy(task: tuple[Path, Path]) -> None:
         partial.unlink(missing_ok=True)
         raise DecodeError(f"{str(source)!r}: nothing could be decoded for a browser copy")
     os.replace(partial, target)
+
+
+def write_frames(
+    media: Any,
+    streams: Sequence[Any],
+    clock: Clock,
+    pictures: "PictureWriter | None",
+    sound: "SoundWriter | None",
+    end: float = math.inf,
+) -> None:
+    """Decode streams and encode their frames, until every stream is past the end; damaged packets are stepped over.
+
+    Args:
+        end: seconds of the presentation.
+    """
+    past: set[int] = set()
+    for packet in read_packets(media, streams, clock, lambda _: None):
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            continue
+        for frame in frames:
+            if isinstance(frame, av.VideoFrame) and pictures is not None:
+                pictures.add(frame)
+            elif isinstance(frame, av.AudioFrame) and sound is not None:
+                sound.add(frame)
+        decoded_at = packet.dts if packet.dts is not None else packet.pts
+        if decoded_at is not None and packet.time_base and float(decoded_at * packet.time_base) - clock.start > end + 1:
+            past.add(packet.stream_index)
+        if len(past) == len(streams):
+            return
 
 
 def picture_size(source: Path, lines: int = _LINES) -> tuple[int, int] | None:

@@ -35,6 +35,8 @@ __all__ = [
     "Rows",
     "SystemConfig",
     "all_rows",
+    "embedding_of",
+    "embedding_rows",
     "gather_parts",
     "load_model",
     "similarity",
@@ -105,6 +107,17 @@ def all_rows(values: Tensor) -> Rows:
     return values, Mask.on(values.device, torch.ones(len(values), dtype=torch.bool))
 
 
+def embedding_rows(name: str, embedding: Embedding) -> dict[str, Rows]:
+    """An embedding with even weights as parts: its values, and as numbers which of its slots are present."""
+    present = embedding.present.to(embedding.values.dtype)
+    return {name: all_rows(embedding.values), f"{name} present": all_rows(present)}
+
+
+def embedding_of(parts: Mapping[str, Rows], name: str) -> Embedding:
+    """The embedding that `embedding_rows` put among parts."""
+    return Embedding.even(parts[name][0], parts[f"{name} present"][0] > 0.5)
+
+
 @dataclass(frozen=True)
 class Batch:
     """Clips with a caption each.
@@ -113,6 +126,7 @@ class Batch:
         video: numbers the videos that they come from.
         clip: numbers the clips of the whole training split, the same in every epoch.
         pseudo: what another model would have predicted for each clip (UMI's second branch).
+        more_texts: further candidates for captions (MIL-NCE), a sequence [clip] for each; '' where a clip has fewer.
         apart: another clip of the same video is a negative too; by default it is none.
         local: compare with the clips of this process alone, where several train together.
         host_video: `video` on the host, where that is on a device.
@@ -124,6 +138,7 @@ class Batch:
     video: Int[Tensor, " clip"]
     clip: Int[Tensor, " clip"] | None = None
     pseudo: Float[Tensor, "clip dim"] | None = None
+    more_texts: Sequence[Sequence[str]] = ()
     apart: bool = False
     local: bool = False
     host_video: Int[Tensor, " clip"] | None = None
@@ -181,6 +196,10 @@ class Batch:
             first,
             tokens={name: Steps.concat([part.tokens[name] for part in parts]) for name in first.tokens},
             texts=[text for part in parts for text in part.texts],
+            more_texts=[
+                [text for texts in same for text in texts]
+                for same in zip(*(part.more_texts for part in parts), strict=True)
+            ],
             video=torch.cat([part.video for part in parts]),
             clip=torch.cat(clips) if first.clip is not None else None,
             pseudo=torch.cat(pseudo) if first.pseudo is not None else None,
@@ -197,11 +216,12 @@ class Batch:
         pseudo = self.pseudo
         if pseudo is not None:
             pseudo = pseudo.index_select(0, upload([selected], pseudo.device)[0])
-        texts = [self.texts[row] for row in selected.tolist()]
+        texts, *more_texts = ([texts[row] for row in selected.tolist()] for texts in (self.texts, *self.more_texts))
         numbers = self.video_numbers.index_select(0, selected)
         return replace(
-            self, tokens=tokens, texts=texts, video=video, clip=clip, pseudo=pseudo, host_video=numbers, plans=None
-        )
+            self, tokens=tokens, texts=texts, more_texts=more_texts, video=video, clip=clip, pseudo=pseudo,
+            host_video=numbers, plans=None,
+        )  # fmt: skip
 
     @property
     def alike(self) -> Int[Tensor, " clip"]:
@@ -219,7 +239,9 @@ class Batch:
         video = parallel.all_gather(self.video)
         clip, pseudo = (None if part is None else parallel.all_gather(part) for part in (self.clip, self.pseudo))
         texts = ("",) * len(video)
-        return replace(self, tokens={}, texts=texts, video=video, clip=clip, pseudo=pseudo, host_video=None)
+        return replace(
+            self, tokens={}, texts=texts, more_texts=(), video=video, clip=clip, pseudo=pseudo, host_video=None
+        )
 
     @property
     def negatives(self) -> Bool[Tensor, "text clip"]:
@@ -285,13 +307,17 @@ class RetrievalModel(nn.Module):
         renormalise: how `similarity` treats absent slots.
         text_side: what names of parameters of the text side begin with; they may learn at a rate of their own.
         unused: parameters that no loss reaches, by what their names begin with.
+        learns_uncaptioned: whether its loss has terms of clips without captions (sight with sound).
+        joins_clips: its loss reads the clips of a video together, so that they stay in one process and one chunk.
         record: what was written beside its weights of how it was trained; empty for one that was not loaded.
         embeds_sentences: whether it compares queries with a library's lines as they are, in one encoder's space.
     """
 
     embeds_sentences: bool = False
     slots_apart: bool = False
+    joins_clips: bool = False
     candidates: int | None = None
+    learns_uncaptioned: bool = False
     system: str = ""
     text_side: tuple[str, ...] = ("text", "caption", "words")
     unused: tuple[str, ...] = ()
@@ -305,6 +331,11 @@ class RetrievalModel(nn.Module):
         for name in ("encode_texts", "reads"):
             if name in vars(cls):
                 setattr(cls, name, takes_one_text(vars(cls)[name]))
+
+    @property
+    def takes_narrations(self) -> bool:
+        """Whether its loss takes several captions for one clip, of which one may be right (MIL-NCE)."""
+        return False
 
     @property
     def compares_only(self) -> bool:
@@ -373,8 +404,10 @@ class RetrievalModel(nn.Module):
         """State of one number each that is chosen on validation clips after every epoch, with what may be chosen."""
         return {}
 
-    def calibrate(self, texts: Sequence[str], videos: Embedding, owner: Int[Tensor, " text"]) -> Mapping[str, float]:
-        """State of one number each at the value under which validation clips rank best; taken after every epoch.
+    def calibrate(
+        self, texts: Sequence[str], videos: Embedding, owner: Int[Tensor, " text"]
+    ) -> Mapping[str, float | Tensor]:
+        """State, by name, at the values under which validation clips rank best; taken after every epoch.
 
         Args:
             texts: captions of the validation clips.
@@ -558,14 +591,35 @@ class LearnedModel(RetrievalModel):
             parts = self.parts(batch)
             if parallel.active() and self.training and not batch.local:
                 parts, batch = gather_parts(parts), batch.all_gather()
+                with parallel.replicated():
+                    return self.terms_of(parts, batch)
             return self.terms_of(parts, batch)
+        if batch.more_texts:
+            return {self.config.loss.name: self._narrated(batch)}
         texts, videos = self.encode_texts(batch.texts), self.encode_videos(batch.tokens)
         negatives = batch.negatives
         if parallel.active() and self.training and not batch.local:
             texts, videos = texts.all_gather(), videos.all_gather()
             alike = parallel.all_gather(batch.alike)
             negatives = alike[:, None] != alike[None, :]
+            with parallel.replicated():
+                return {self.config.loss.name: self.score_loss(self.similarity(texts, videos), negatives=negatives)}
         return {self.config.loss.name: self.score_loss(self.similarity(texts, videos), negatives=negatives)}
+
+    def _narrated(self, batch: Batch) -> Float[Tensor, ""]:
+        """The loss where several captions stand for a clip together."""
+        captions = [batch.texts, *batch.more_texts]
+        owners = torch.tensor([clip for texts in captions for clip, text in enumerate(texts) if text])
+        texts = self.encode_texts([text for same in captions for text in same if text])
+        owner = upload([owners], batch.video.device)[0]
+        similarity = self.similarity(texts, self.encode_videos(batch.tokens))
+        negatives = batch.negatives.index_select(0, owner)
+        loss: Tensor = self.score_loss(similarity, video_of_text=owner, negatives=negatives)
+        return loss
+
+    @property
+    def takes_narrations(self) -> bool:
+        return self.config.loss.name == "mil_nce" and type(self).terms is LearnedModel.terms and not self.has_parts
 
     @property
     def has_parts(self) -> bool:

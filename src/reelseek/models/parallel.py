@@ -6,6 +6,9 @@ times the number of processes; averaged over processes the gradients are those o
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import torch
@@ -27,6 +30,7 @@ __all__ = [
     "is_main_process",
     "join",
     "rank",
+    "replicated",
     "share_file",
     "total_count",
     "world_size",
@@ -60,9 +64,22 @@ def join(device: torch.device) -> torch.device:
     return device
 
 
+_replicated: ContextVar[bool] = ContextVar("replicated", default=False)
+
+
 def active() -> bool:
-    """Whether several processes train together."""
-    return world_size() > 1
+    """Whether several processes train together, and this is no part that all of them compute alike."""
+    return world_size() > 1 and not _replicated.get()
+
+
+@contextmanager
+def replicated() -> Iterator[None]:
+    """Compute what every process computes alike, from gathered rows: its batch statistics are of all clips already."""
+    token = _replicated.set(True)
+    try:
+        yield
+    finally:
+        _replicated.reset(token)
 
 
 def world_size() -> int:

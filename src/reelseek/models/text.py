@@ -7,6 +7,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from functools import cache, wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -30,9 +31,17 @@ from reelseek.library.text_store import TextStore
 from reelseek.library.tokens import Steps
 from reelseek.models.words import split_words, word_vectors
 
-__all__ = ["FEATURES", "TextConfig", "TextEncoder", "refuse_features", "takes_one_text"]
+__all__ = [
+    "FEATURES",
+    "TextConfig",
+    "TextEncoder",
+    "caption_features_of",
+    "named_features",
+    "refuse_features",
+    "takes_one_text",
+]
 
-FEATURES = "features"  # the encoder's name where captions come as vectors
+FEATURES = "features"  # the encoder's name where captions come as vectors; `features@NAME` where a library has those
 
 _log = logging.getLogger("reelseek")
 _VECTORS = (".txt", ".vec", ".bin")
@@ -77,15 +86,17 @@ class TextConfig:
     """Args:
     encoder: `sentence` (packaged), a folder or pulled hub name of a BERT-, CLIP- or SigLIP-like model, a file of word
         vectors (GloVe or word2vec, .txt .vec .bin), or `features`: captions come as vectors of width `dim`, and text
-        cannot be read.
+        cannot be read. `features@NAME` are those that a library has under this name (`reelseek data import ce-text`).
     trained: train its weights too; they are then part of the model.
     most_tokens: later tokens are left out, and counted in `TextEncoder.left_out`.
+    layers: of a BERT-like model, put the last so many layers of each token side by side (COOT, CrossCLR: 2).
     dim: width of its vectors; None reads it from the encoder, which must then be on this machine.
     """
 
     encoder: str = "sentence"
     trained: bool = False
     most_tokens: int = Field(default=64, ge=1)
+    layers: int = Field(default=1, ge=1)
     dim: int | None = Field(default=None, ge=1)
 
 
@@ -110,16 +121,18 @@ class TextEncoder(nn.Module):
         self.register_buffer("where", torch.zeros(()), persistent=False)
         self.where: Tensor
         if config.trained:
-            if config.encoder.endswith(_VECTORS) or config.encoder == FEATURES:
-                what = "caption features" if config.encoder == FEATURES else "word vectors"
+            if config.encoder.endswith(_VECTORS) or _takes_features(config.encoder):
+                what = "caption features" if _takes_features(config.encoder) else "word vectors"
                 raise ModelError(f"{what} are not trained; the projection after them is")
             self.encoder = _trainable_copy(config.encoder)
-        self.width = config.dim or _width(config.encoder)
+        self.width = config.dim or _width(config.encoder) * config.layers
+        if config.layers > 1 and not _stacks_layers(config.encoder):
+            raise ModelError(f"model.text.layers: {config.encoder!r} has no layers that could stand side by side")
 
     @_uncompiled
     @takes_one_text
     def pooled(self, texts: str | Sequence[str]) -> Float[Tensor, "text width"]:
-        """Encode each text as one vector: sentence mean, BERT's [CLS], CLIP's or SigLIP's projection, or mean word.
+        """Encode each text as one vector: sentence mean, BERT's [CLS], CLIP's or SigLIP's projection, or mean token.
 
         Raises:
             ModelError: a text is empty, is features and words are read or the reverse, or features have another width.
@@ -154,17 +167,37 @@ class TextEncoder(nn.Module):
         self._check(steps.values)
         return steps
 
+    def words_or_none(self, texts: Sequence[str]) -> Steps:
+        """As `words`, but an empty text is a clip in which nothing is said, and has no token."""
+        said = torch.tensor([bool(text) for text in texts], dtype=torch.bool)
+        if bool(said.all()):
+            return self.words(texts)
+        if not bool(said.any()):
+            silent = Mask.on(self._device, torch.zeros(len(texts), 1, dtype=torch.bool))
+            values = torch.zeros(len(texts), 1, self.width, device=self._device)
+            return Steps(values, silent.tensor, values.new_zeros(len(texts), 1, 2), host=silent.host)
+        spoken = self.words([text for text in texts if text])
+        steps = spoken.rows((said.cumsum(0) - 1).clamp(min=0))
+        present = Mask.on(self._device, steps.mask & said[:, None])
+        return replace(steps, present=present.tensor, host=present.host)
+
+    @property
+    def takes_features(self) -> bool:
+        """Whether captions come as vectors, and text cannot be read."""
+        return _takes_features(self.config.encoder)
+
     @property
     def is_frozen(self) -> bool:
         """Whether a text has the same vectors for good, and a network has to run for them."""
-        return not (self.config.trained or self.config.encoder == FEATURES or self.config.encoder.endswith(_VECTORS))
+        return not (self.config.trained or self.takes_features or self.config.encoder.endswith(_VECTORS))
 
     @property
     def fingerprint(self) -> str:
         """Names a frozen encoder and all that its vectors depend on."""
         sentence = self.config.encoder == "sentence"
         weights = packaged_encoder().fingerprint if sentence else weights_hash(_folder(self.config.encoder))
-        return hashlib.sha256(f"{weights}, {self.config.most_tokens} tokens, 1".encode()).hexdigest()[:16]
+        identity = f"{weights}, {self.config.most_tokens} tokens, {self.config.layers}"
+        return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
     def rows_of(self, kind: str, texts: Sequence[str]) -> dict[str, npt.NDArray[np.float32]]:
         """The vectors [row, width] of texts, to be stored: one for each token in `words`, one in `pooled`."""
@@ -193,7 +226,7 @@ class TextEncoder(nn.Module):
     @takes_one_text
     def reads(self, texts: str | Sequence[str]) -> Bool[Tensor, " text"]:
         """Which texts consist at least half of known words; a trained encoder may learn unknown scripts."""
-        if self.config.encoder == FEATURES:
+        if self.takes_features:
             self._refuse_foreign(texts)
             return torch.ones(len(texts), dtype=torch.bool, device=self._device)
         refuse_features(texts)
@@ -218,7 +251,7 @@ class TextEncoder(nn.Module):
         return torch.tensor(readable, dtype=torch.bool, device=self._device)
 
     def _refuse_unreadable(self, texts: Sequence[str]) -> None:
-        if self.config.encoder == FEATURES:
+        if self.takes_features:
             self._refuse_foreign(texts)
         else:
             refuse_features(texts)
@@ -247,7 +280,7 @@ class TextEncoder(nn.Module):
         return self.where.device
 
     def _encode(self, texts: Sequence[str]) -> tuple[Steps, Tensor | None]:
-        if self.config.encoder == FEATURES:
+        if self.takes_features:
             return self._features(texts), None
         if self.config.encoder.endswith(_VECTORS):
             return self._vectors(texts), None
@@ -260,7 +293,11 @@ class TextEncoder(nn.Module):
         ids, host = _padded(rows, _positions(model), tokenizer) if is_sigmoid(model.config) else _stacked(rows)
         ids, mask = upload([ids], self._device)[0], Mask.on(self._device, host)
         with torch.set_grad_enabled(self.config.trained and torch.is_grad_enabled()):
-            values, pooled = _run_encoder(model, ids, mask.tensor, sentence=self.config.encoder == "sentence")
+            sentence = self.config.encoder == "sentence"
+            summary = not _is_causal(self.config.encoder)
+            values, pooled = _run_encoder(
+                model, ids, mask.tensor, sentence=sentence, summary=summary, layers=self.config.layers
+            )
         if _is_clip(model):
             host = host.clone()
             host[:, 0] = False  # the first token is the same for every text; the last is used (EAO, section 4.1)
@@ -293,6 +330,25 @@ class TextEncoder(nn.Module):
         if tokens:
             self.left_out += tokens
             _log.warning("texts longer than %d tokens: %d tokens were left out", limit, tokens)
+
+
+def _takes_features(encoder: str) -> bool:
+    return encoder == FEATURES or encoder.startswith(f"{FEATURES}@")
+
+
+def named_features(encoder: str | None) -> str | None:
+    """The name of the caption features that an encoder's setting asks a library for.
+
+    >>> named_features("features@gpt")
+    'gpt'
+    """
+    return (encoder or "").removeprefix(f"{FEATURES}@") if (encoder or "").startswith(f"{FEATURES}@") else None
+
+
+def caption_features_of(model: nn.Module) -> str | None:
+    """The name of the caption features that a model reads instead of words."""
+    encoders = [part.config.encoder for part in model.modules() if isinstance(part, TextEncoder)]
+    return next((name for name in map(named_features, encoders) if name is not None), None)
 
 
 def refuse_features(texts: Sequence[str]) -> None:
@@ -386,10 +442,34 @@ def _positions(model: Any) -> int:
     return int(getattr(config, "max_position_embeddings", 512))
 
 
+@cache
+def _is_causal(name: str) -> bool:
+    """Whether a token sees none behind it, as GPT's do, so that the first of them says nothing of a text."""
+    if name == "sentence":
+        return False
+    model = _loaded(name)[1]
+    if _is_clip(model) or is_sigmoid(model.config):
+        return False
+    with torch.no_grad():
+        one, other = (model(input_ids=torch.tensor([[1, last]])).last_hidden_state[0, 0] for last in (2, 3))
+    return bool((one == other).all())
+
+
+def _stacks_layers(name: str) -> bool:
+    """Whether an encoder is a BERT-like model of a folder."""
+    if name == "sentence" or name.endswith(_VECTORS) or _takes_features(name):
+        return False
+    try:
+        model = _loaded(name)[1]
+    except ExpertUnavailable:
+        return True  # not on this machine, which is said when text is read
+    return not (_is_clip(model) or is_sigmoid(model.config))
+
+
 def _width(name: str) -> int:
     if name == "sentence":
         return SENTENCE_DIM
-    if name == FEATURES:
+    if _takes_features(name):
         raise ModelError("model.text.encoder = 'features' wants model.text.dim, the width of the caption features")
     if name.endswith(_VECTORS):
         return word_vectors(name).width
@@ -402,7 +482,10 @@ def _width(name: str) -> int:
     return int(model.config.projection_dim if _is_clip(model) else model.config.hidden_size)
 
 
-def _run_encoder(model: Any, ids: Tensor, present: Tensor, *, sentence: bool) -> tuple[Tensor, Tensor]:
+def _run_encoder(
+    model: Any, ids: Tensor, present: Tensor, *, sentence: bool, summary: bool, layers: int
+) -> tuple[Tensor, Tensor | None]:
+    """Vectors of tokens and of the whole text; None for the latter where no token stands for it (`summary`)."""
     attention_mask = present.long()
     if _is_clip(model):
         hidden = model.text_model(input_ids=ids, attention_mask=attention_mask).last_hidden_state
@@ -412,7 +495,13 @@ def _run_encoder(model: Any, ids: Tensor, present: Tensor, *, sentence: bool) ->
         hidden = model.text_model(input_ids=ids).last_hidden_state
         values = model.text_model.head(hidden)
         return values, values[:, -1]
-    hidden = model(input_ids=ids, attention_mask=attention_mask).last_hidden_state
+    if layers > 1:
+        states = model(input_ids=ids, attention_mask=attention_mask, output_hidden_states=True).hidden_states
+        hidden = torch.cat(states[-layers:], dim=-1)
+    else:
+        hidden = model(input_ids=ids, attention_mask=attention_mask).last_hidden_state
+    if not summary:
+        return hidden, None
     if sentence:
         mean = (hidden * attention_mask[..., None]).sum(1) / attention_mask.sum(1, keepdim=True)
         return hidden, functional.normalize(mean, dim=-1)

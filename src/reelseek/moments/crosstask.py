@@ -20,7 +20,7 @@ from reelseek.moments.curves import RADIUS
 from reelseek.moments.localization import localize
 from reelseek.moments.placement import evenly
 
-__all__ = ["MeasuredSteps", "measure_steps"]
+__all__ = ["MeasuredSteps", "identify", "measure_steps"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def measure_steps(
     for done, (task, video) in enumerate(crosstask.videos, 1):
         progress("placing steps", done, len(crosstask.videos), video)
         try:
-            identifier = _identify(names, video)
+            identifier = identify(names, video)
             localized = localize(library, identifier, crosstask.tasks[task].steps, model=loaded, radius=radius)
         except UsageError as error:
             skipped.append((video, str(error)))
@@ -83,8 +83,12 @@ def measure_steps(
     return MeasuredSteps(step_recall(placed, truth), step_recall(even, truth), counts, tuple(skipped))
 
 
-def _identify(names: VideoLookup, name: str) -> str:
-    """The id of the one video that a name means."""
+def identify(names: VideoLookup, name: str) -> str:
+    """The id of the one video that a name means.
+
+    Raises:
+        UsageError: it means none, or several.
+    """
     matches = [video.id for video in names.matches(name)]
     if not matches:
         raise UsageError("the library has no such video")

@@ -102,8 +102,8 @@ class Log:
                 sync_folder(self.path.parent)  # the file may be new
                 self._end_cut_line(file)
 
-                def write(row: dict[str, Any]) -> None:
-                    _append_line(file, json_line(row).encode())
+                def write(*rows: dict[str, Any]) -> None:
+                    _append_lines(file, "".join(map(json_line, rows)).encode())
 
                 yield write
         except OSError as error:
@@ -119,14 +119,14 @@ class Log:
                 file.write(b"\n")
 
 
-def _append_line(file: io.FileIO, line: bytes) -> None:
-    """Put a line on disk, complete or not at all.
+def _append_lines(file: io.FileIO, lines: bytes) -> None:
+    """Put lines on disk, all complete or none at all.
 
     The part that a full disk accepted is cut off again; no reader has it, since readers take complete lines only.
     """
     start = file.seek(0, os.SEEK_END)
     try:
-        rest = line
+        rest = lines
         while rest:
             rest = rest[file.write(rest) :]
     except OSError:

@@ -17,6 +17,7 @@ from reelseek.overlap.pairs import Pair
 __all__ = [
     "SAME",
     "Agreement",
+    "BulkVerdict",
     "Decision",
     "Opinion",
     "Review",
@@ -28,6 +29,8 @@ __all__ = [
 ]
 
 Verdict = Literal["duplicate", "near-duplicate", "not", "unsure", "screensaver", "looked-at"]
+BulkVerdict = Literal["not", "looked-at", "unsure"]
+"""What may be said of many pairs at once, unseen."""
 SAME: tuple[Verdict, ...] = ("duplicate", "near-duplicate")
 _VERDICTS = get_args(Verdict)
 _LEASE_SECONDS = 300.0
@@ -72,6 +75,12 @@ class Decision:
     def judged(self) -> bool:
         """Whether somebody judged it, rather than scrolling past."""
         return bool(_judges(self.opinions))
+
+
+def _row(pair: Pair, key: tuple[str, str], verdict: Verdict, who: str) -> dict[str, Any]:
+    """An opinion as the file has it."""
+    time = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"verdict": verdict, "who": who, "time": time, "key": list(key), **asdict(pair)}
 
 
 def count_open(decisions: Sequence[Decision | None], judges_per_pair: int = 1) -> dict[str, int]:
@@ -162,15 +171,20 @@ class Verdicts:
             raise UsageError(
                 f"{verdict!r} is no verdict{suggest(verdict, _VERDICTS)}; there are {', '.join(_VERDICTS)}"
             )
+        key = key or pair_key(pair.test, pair.train)
+        more = {**({"settles": True} if settles else {}), **({"bank": list(bank)} if bank else {})}
         with self._lock, self._log.appending() as write:
-            row = {
-                "verdict": verdict, "who": who, "time": datetime.now(UTC).isoformat(timespec="seconds"),
-                "key": list(key or pair_key(pair.test, pair.train)), **asdict(pair),
-                **({"settles": True} if settles else {}), **({"bank": list(bank)} if bank else {}),
-            }  # fmt: skip
-            write(row)
+            write(_row(pair, key, verdict, who) | more)
             self.refresh()
-            return self._by_key[pair_key(*row["key"])][-1]
+            return self._by_key[pair_key(*key)][-1]
+
+    def record_all(self, pairs: Sequence[tuple[Pair, tuple[str, str]]], verdict: BulkVerdict, who: str) -> None:
+        """Record the same opinion on some pairs with their keys, on the disk at once, all or none."""
+        if not pairs:
+            return
+        with self._lock, self._log.appending() as write:
+            write(*(_row(pair, key, verdict, who) for pair, key in pairs))
+            self.refresh()
 
     def undo(self, who: str) -> Opinion | None:
         """Undo a reviewer's last verdict; return it, or None if there is none.

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from reelseek.library.files import make_folder
 from reelseek.search.generation import ArrayWriter, Write, array_file, drop_files
 from reelseek.search.vectors import PLACES, Floats, Rows, expand
 
@@ -90,7 +89,7 @@ class SegmentWriter:
     """Writes the columns of a segment, block after block in order of id.
 
     Args:
-        folder: where its files will lie; it is made.
+        folder: where its files will lie; it exists.
         dtype: of the embeddings.
     """
 
@@ -176,7 +175,6 @@ class _SlotWriter:
             present: which these are [clip, slot].
         """
         if self._values is None:
-            make_folder(self._folder)
             self._values = ArrayWriter(self._folder / f"{self._prefix}values.npy", self._dtype, packed.shape[1:])
         patterns, which = np.unique(present, axis=0, return_inverse=True)
         numbers = np.array([self._number(pattern) for pattern in patterns], np.uint32)

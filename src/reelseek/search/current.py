@@ -21,7 +21,8 @@ from reelseek.search.changes import Source, find_stale
 from reelseek.search.check import BackgroundCheck
 from reelseek.search.generation import MANIFEST
 from reelseek.search.index import Index, index_folder, open_index
-from reelseek.search.merge import is_few
+from reelseek.search.merge import due, is_few
+from reelseek.search.merging import merge_due
 from reelseek.search.scoring import Owners
 from reelseek.search.vectors import Rows
 
@@ -92,6 +93,9 @@ class CurrentIndex:
         self._manifest = index_folder(library, model, experts) / MANIFEST
         self.lock, self.state = threading.RLock(), 0
         self._builder: ThreadPoolExecutor | None = None
+        self._merger: ThreadPoolExecutor | None = None
+        self._merging: Future[object] | None = None
+        self._stop = threading.Event()
         self._building: tuple[Index, Future[Index]] | None = None  # from which index, and what comes of it
         self._failed_at: tuple[object, ...] | None = None
         self._followed = self._stamp()
@@ -147,7 +151,7 @@ class CurrentIndex:
     def _bring_up_to_date(self, index: Index | None, rule: ClipRule, *, write: bool) -> Index:
         return update_index(
             self._library, self._model, rule, self._progress,
-            experts=self._experts, unrelated=self._unrelated, index=index, quiet=True, write=write,
+            experts=self._experts, unrelated=self._unrelated, index=index, quiet=True, write=write, merge=False,
         )  # fmt: skip
 
     def _usable(self, index: Index) -> bool:
@@ -165,14 +169,18 @@ class CurrentIndex:
         return self._hidden
 
     def build_in_background(self) -> None:
-        """From now on build in a thread of its own; until it is done the index as it was is searched."""
+        """From now on build and merge in threads of its own; until it is done the index as it was is searched."""
         self._builder = self._builder or ThreadPoolExecutor(1, "index")
+        self._merger = self._merger or ThreadPoolExecutor(1, "merge")
+        self._merge_if_due()
 
     def close(self) -> None:
-        """End building; what is being built is waited for and dropped."""
-        if self._builder is not None:
-            self._builder.shutdown(cancel_futures=True)
-        self._builder = self._building = None
+        """End building and merging; what is being made is waited for and dropped."""
+        self._stop.set()
+        for threads in (self._builder, self._merger):
+            if threads is not None:
+                threads.shutdown(cancel_futures=True)
+        self._builder = self._building = self._merger = None
 
     def has_changed(self) -> bool:
         """Whether the library or its index is another since `refresh`."""
@@ -210,6 +218,7 @@ class CurrentIndex:
             self._drop_damaged()
             if not said >= {segment.name for segment in self.index.damaged}:
                 self._say_what_is_damaged()
+            self._merge_if_due()
         self._is_usable = self._usable(self.index)
         if self._is_usable:
             self._read_library()
@@ -232,6 +241,21 @@ class CurrentIndex:
         elif self._building is None and self._failed_at != self._followed:
             future = self._builder.submit(self._build_apart, intact, self.index.rule)
             self._building = self.index, future
+
+    def _merge_if_due(self) -> None:
+        """Merge segments of the index on disk in the background; it is followed like any other change."""
+        if self._merger is None or not self._update or (self._merging is not None and not self._merging.done()):
+            return
+        if self._merging is not None and (error := self._merging.exception()) is not None:
+            _log.warning("segments of the index could not be merged: %s", error)
+            self._merging = None
+        if due([segment for segment in self.index.segments if segment.folder == self.index.folder]):
+            self._merging = self._merger.submit(self._merge_apart)
+
+    def _merge_apart(self) -> None:
+        """Merge with a connection to the database of its own."""
+        with type(self._library).open(self._library.path) as library:
+            merge_due(library, self._model, self._experts, stop=self._stop)
 
     def _build_apart(self, index: Index | None, rule: ClipRule) -> Index:
         """Build with a connection to the database of its own."""

@@ -2,19 +2,18 @@
 bytes are overwritten where they lie, so that a removal costs the same however large an index is."""
 
 import logging
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from reelseek.errors import LibraryError
-from reelseek.library.files import sync_folder
+from reelseek.library.files import delete_folder, sync_folder
 from reelseek.library.store import Library
-from reelseek.search.build import put_index
 from reelseek.search.columns import hash_ids
 from reelseek.search.generation import read_manifest
-from reelseek.search.index import index_folders, open_folder
+from reelseek.search.index import index_folders, open_folder, put_index
 from reelseek.search.merge import write_segments
+from reelseek.search.merging_folder import drop_merging
 from reelseek.search.overwrite import patches_of
 from reelseek.search.patches import Patch, patched_checksum, write_patches
 from reelseek.search.segment import Segment
@@ -28,7 +27,8 @@ _log = logging.getLogger("reelseek")
 def erase_videos(library: Library, videos: Sequence[str]) -> None:
     """Leave no byte of some videos in any index; call it as the writer. What they have of others is not embedded again.
 
-    Who has a segment open reads zeros where a video was erased in it, until the new manifest is followed.
+    Who has a segment open reads zeros where a video was erased in it, until the new manifest is followed. Merges that
+    are under way are lost, for they may have copied what is erased.
     An index that cannot be read is deleted, and is built again when it is next asked for.
 
     Raises:
@@ -39,10 +39,11 @@ def erase_videos(library: Library, videos: Sequence[str]) -> None:
             _erase(folder, videos)
         except LibraryError as error:
             _log.warning("%s is deleted, since removed videos cannot be erased from it alone: %s", folder, error)
-            shutil.rmtree(folder)
+            delete_folder(folder)
 
 
 def _erase(folder: Path, videos: Sequence[str]) -> None:
+    drop_merging(folder)  # it would be lost in the end, and takes room on the disk
     _overwrite_the_rest(folder)
     index = open_folder(folder)
     if index is None or index.damaged:
@@ -68,6 +69,7 @@ def _erase(folder: Path, videos: Sequence[str]) -> None:
     for name, several in patches.items():
         write_patches(folder / name, several)
     sync_folder(folder)  # the names of the old files are gone for good
+    drop_merging(folder)  # of a merge that began meanwhile, and read the manifest before it was replaced
 
 
 def _overwrite_the_rest(folder: Path) -> None:
@@ -94,7 +96,7 @@ def _copies(segment: Segment) -> list[Segment]:
     segment.check()  # a copy would have checksums of its own
     old = segment.record
     copies = []
-    for copy in write_segments(segment.folder, [segment], [], lambda _: None, old.live):
+    for copy in write_segments(segment.folder, [segment], [], lambda _: iter(()), old.live):
         copy.record = replace(
             copy.record, background=old.background, candidates=old.candidates, recall=old.recall, coarse=old.coarse
         )

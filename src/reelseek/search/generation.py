@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reelseek.errors import LibraryError
-from reelseek.library.files import make_folder, sync_file, sync_folder, write_whole_by
+from reelseek.library.files import sync_file, sync_folder, write_whole_by
 from reelseek.search.patches import Patch, Patches, overlay
 
 __all__ = ["MANIFEST", "ArrayWriter", "EarlierVersion", "Generation", "StoredFile", "Sums", "Write", "array_file",
@@ -221,12 +221,11 @@ class ArrayWriter:
 
 
 def write_files(folder: Path, files: Mapping[str, Write]) -> dict[str, Sums]:
-    """Write files whose names nobody uses yet; they are on disk when this returns.
+    """Write files whose names nobody uses yet into a folder that exists; they are on disk when this returns.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written; then there are none of them.
     """
-    make_folder(folder)
     sums: dict[str, Sums] = {}
     try:
         for name, write in files.items():

@@ -8,7 +8,9 @@ import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,24 @@ import torch
 
 from reelseek.errors import LibraryError
 from reelseek.library.clips import ClipRule
+from reelseek.library.files import make_folder
 from reelseek.library.store import Library
 from reelseek.models.model import Embedding, RetrievalModel
-from reelseek.search.generation import Generation, Sums, damaged_files, read_manifest
+from reelseek.search.generation import (
+    Generation,
+    array_file,
+    damaged_files,
+    read_manifest,
+    write_files,
+    write_manifest,
+)
+from reelseek.search.merging_folder import clean_merging
+from reelseek.search.patches import Patches
 from reelseek.search.segment import Record, Segment
 from reelseek.search.segments import DamagedSegment, Index, LeftOut
 
-__all__ = ["CHECKED_AT_ONCE", "Index", "LeftOut", "describe_indexes", "index_folder", "index_folders", "open_folder",
-           "open_index", "problem_of", "verify"]  # fmt: skip
+__all__ = ["CHECKED_AT_ONCE", "Index", "LeftOut", "describe_index", "describe_indexes", "index_folder", "index_folders",
+           "open_folder", "open_index", "problem_of", "put_index", "verify"]  # fmt: skip
 
 CHECKED_AT_ONCE = 2**26  # bytes; every byte of a smaller index is checked whenever it is opened
 _log = logging.getLogger("reelseek")
@@ -36,10 +48,14 @@ def index_folder(library: Library, model: RetrievalModel, experts: Sequence[str]
     Args:
         experts: of an index of clips embedded from these alone; None is the one of all that the library has.
     """
-    name = model.fingerprint.replace(":", "-")
+    name = _folder_name(model.fingerprint)
     if experts is not None:
         name += "+" + hashlib.sha256(json.dumps(sorted(experts)).encode()).hexdigest()[:12]
     return library.path / "index" / name
+
+
+def _folder_name(fingerprint: str) -> str:
+    return fingerprint.replace(":", "-")
 
 
 def open_index(
@@ -53,15 +69,18 @@ def open_index(
     """Open the index on disk; None where there is none that can be used, which is said.
 
     Every byte of an index of up to 64 MiB is checked. Of a larger one small files are, and of others the sizes:
-    `Segment.check` reads the rest. A damaged segment is named, and stands in `Index.damaged`.
+    `Segment.check` reads the rest. A damaged segment is named, and stands in `Index.damaged`. What a merge that was
+    killed left beside is deleted.
 
     Args:
         experts: see `index_folder`.
         previous: an open index, whose segments are taken over where they are the same.
         quiet: do not say why it cannot be used.
     """
+    folder = index_folder(library, model, experts)
+    clean_merging(folder)
     try:
-        return open_folder(index_folder(library, model, experts), previous)
+        return open_folder(folder, previous)
     except (LibraryError, OSError) as error:
         if not quiet:
             _log.warning("the index of %s cannot be used: %s", model.system, error)
@@ -124,13 +143,9 @@ def _as_it_is_now(segment: Segment) -> Segment:
         for entry in generation.description["segments"]:
             record = Record(**entry)
             present = _open_segment(generation, record, check=False) if record.name == segment.record.name else None
-            if present is not None and _sums_of_columns(present) != _sums_of_columns(segment):
+            if present is not None and not present.has_columns_of(segment):
                 return present
     return segment
-
-
-def _sums_of_columns(segment: Segment) -> dict[str, Sums]:
-    return {name: sums for name, sums in segment.sums.items() if name != segment.record.deletions}
 
 
 def _load(generation: Generation, previous: Index | None, *, gone_is_damage: bool) -> Index:
@@ -174,12 +189,29 @@ def _open_segment(generation: Generation, record: Record, *, check: bool) -> Seg
     return Segment(generation.folder, record, sums, check=check, patches=patches)
 
 
+def put_index(index: Index, patches: Patches | None = None) -> Index:
+    """Make an index the one that is read.
+
+    Args:
+        patches: what is overwritten in its files next, see `write_manifest`.
+    """
+    if not index.sums:
+        token = secrets.token_hex(4)
+        parts = (index.unrelated.values, index.unrelated.present, index.unrelated.weights)
+        make_folder(index.folder)
+        names = [f"{token}-unrelated.{name}.npy" for name in ("values", "present", "weights")]
+        files = {name: array_file(part.numpy()) for name, part in zip(names, parts, strict=True)}
+        index = replace(index, sums=write_files(index.folder, files))
+    write_manifest(index.folder, index.description(), index.files(), patches)
+    return index
+
+
 # All indexes of a library
 
 
 def index_folders(library: Library) -> list[Path]:
     """The folders of a library's indexes."""
-    return sorted(path for path in (library.path / "index").glob("*") if path.is_dir())
+    return sorted(path for path in (library.path / "index").glob("[!.]*") if path.is_dir())
 
 
 def describe_indexes(library: Library) -> list[dict[str, Any]]:
@@ -201,6 +233,19 @@ def describe_indexes(library: Library) -> list[dict[str, Any]]:
             segments = len(manifest.description["segments"])
             described.append({"model": folder.name.partition("+")[0], **summary, "segments": segments})
     return described
+
+
+def describe_index(library: Library, fingerprint: str) -> Mapping[str, Any] | None:
+    """What the index of a model says of itself, see `Index`; None where there is none that can be used.
+
+    Args:
+        fingerprint: of the model.
+    """
+    try:
+        manifest = read_manifest(library.path / "index" / _folder_name(fingerprint))
+    except LibraryError:
+        return None
+    return None if manifest is None else dict(manifest.description)
 
 
 def verify(library: Library) -> list[tuple[str, str]]:

@@ -142,6 +142,14 @@ class Segment:
         """Bytes of its files."""
         return sum(size for size, _ in self.sums.values())
 
+    def has_columns_of(self, other: "Segment") -> bool:
+        """Whether all its files but that of its deletions are those of another one: nothing was erased in between."""
+        columns, others = (
+            {name: sums for name, sums in segment.sums.items() if name != segment.record.deletions}
+            for segment in (self, other)
+        )
+        return columns == others
+
     # Videos and clips
 
     def ids(self, videos: Rows) -> list[str]:

@@ -95,6 +95,7 @@ class BatchReader:
             self.video_numbers[clips],
             clips,
             None if self.pseudo_labels is None else self.pseudo_labels[clips],
+            more_texts=plan.more_texts,
             apart=self.config.negatives == "clips",
             local=not self.config.gather,
             plans=plans,

@@ -37,7 +37,9 @@ def cached_gradients(model: RetrievalModel, batch: Batch, chunk: int, share: int
     batch = batch.with_evidence()
     if not len(batch.texts):
         return 0.0
-    parts = [batch.rows(rows) for rows in torch.arange(len(batch.texts)).split(chunk)]
+    if model.joins_clips:
+        batch = batch.rows(batch.video_numbers.argsort(stable=True))
+    parts = [batch.rows(rows) for rows in torch.arange(len(batch.texts)).split(_chunk_sizes(model, batch, chunk))]
     if model.has_parts:
         return _cached_parts(model, batch, parts, share)
     device = next(iter(batch.tokens.values())).device
@@ -56,6 +58,19 @@ def cached_gradients(model: RetrievalModel, batch: Batch, chunk: int, share: int
         _backward_chunk(model, part, gradients)
     _set_random_state(device, last_state)
     return float(loss.detach())
+
+
+def _chunk_sizes(model: RetrievalModel, batch: Batch, chunk: int) -> list[int]:
+    """How many clips each chunk takes: the same number, or whole videos of as many at most, and one at least."""
+    if not model.joins_clips:
+        return [len(rows) for rows in torch.arange(len(batch.texts)).split(chunk)]
+    sizes: list[int] = []
+    for count in torch.unique_consecutive(batch.video_numbers, return_counts=True)[1].tolist():
+        if sizes and sizes[-1] + count <= chunk:
+            sizes[-1] += count
+        else:
+            sizes.append(count)
+    return sizes
 
 
 def _cached_parts(model: LearnedModel, batch: Batch, chunks: Sequence[Batch], share: int) -> float:

@@ -22,7 +22,7 @@ from reelseek.training.recipe import Recipe
 __all__ = ["Checkpoints", "RunState", "run_identity"]
 
 # files of a run that was stopped before its first state was written
-_BEGUN = re.compile(r"pseudo|((best|state)\.safetensors|log\.csv)(\.\d+\.partial)?")
+_BEGUN = re.compile(r"pseudo|((best|state)\.safetensors|log\.csv|watched\.csv)(\.\d+\.partial)?")
 
 
 @dataclass
@@ -53,7 +53,10 @@ def run_identity(recipe: Recipe, splits: Sequence[Split], fingerprints: dict[str
         del settings["train"]["compile"]
     if settings["anchor"] is None:
         del settings["anchor"]
-    for name, default in (("second_beta", None), ("epsilon", None), ("text_dropout", None), ("batch_of", "clips")):
+    if not settings["data"]["uncaptioned"]:
+        del settings["data"]["uncaptioned"]
+    later = {"second_beta": None, "epsilon": None, "text_dropout": None, "batch_of": "clips", "narrations": None}
+    for name, default in later.items():
         if settings["train"][name] == default:
             del settings["train"][name]
     return json.dumps([settings, *(split.hash for split in splits), fingerprints], sort_keys=True, default=str)

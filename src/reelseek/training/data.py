@@ -10,8 +10,11 @@ import numpy as np
 
 from reelseek.errors import UsageError, suggest
 from reelseek.evaluation.protocols import Protocol
+from reelseek.library.caption_features import first_words, join_captions
+from reelseek.library.caption_sets import open_caption_features
 from reelseek.library.records import Caption
 from reelseek.library.source import FeatureSource
+from reelseek.library.storage import Storage
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.model import RetrievalModel
 from reelseek.overlap.clean import read_videos
@@ -19,9 +22,11 @@ from reelseek.overlap.ids import matching
 from reelseek.training.recipe import DataRecipe, GroupRecipe
 
 __all__ = [
+    "Narrations",
     "Split",
     "Windows",
     "hidden_experts",
+    "read_features",
     "read_split",
     "recipe_splits",
     "split_names",
@@ -65,11 +70,11 @@ class Split:
         if protocol.captions == "first":
             split = split._texts([rows[0] for rows in self.captions_by_clip() if rows])
         elif protocol.captions == "paragraph":
-            split = split._by_video(lambda rows: " ".join(self.texts[row] for row in rows))
+            split = split._by_video(lambda rows: join_captions([self.texts[row] for row in rows]))
         elif protocol.captions == "random":
             split = split._segment_of_each_video()
         if protocol.words is not None:
-            cut = tuple(" ".join(text.split()[: protocol.words]) for text in split.texts)
+            cut = tuple(first_words(text, protocol.words) for text in split.texts)
             split = replace(split, texts=cut)
         if not split.texts:
             raise UsageError(f"{self.name!r} has no caption to ask with under the protocol {protocol.name}")
@@ -153,19 +158,28 @@ def split_names(library: FeatureSource) -> list[str]:
     return sorted(named | {video.split for video in library.videos() if video.split})
 
 
-def read_split(library: FeatureSource, name: str | None) -> Split:
-    """A split by name; None takes every caption.
+def read_split(library: FeatureSource, name: str | None, *, uncaptioned: bool = False) -> Split:
+    """A split by name; None takes every caption, `val1+val2` several splits as one.
+
+    Args:
+        uncaptioned: it may be one of videos without captions; None then takes every video.
 
     Raises:
         UsageError: no caption is in it; says which splits there are.
     """
+    if name is not None and "+" in name and name not in (have := split_names(library)):
+        parts = name.split("+")
+        if all(part in have for part in parts):
+            return together(library, parts, uncaptioned=uncaptioned)
     of_video = {video.id: video.split for video in library.videos()}
     members = library.memberships().get(name, []) if name is not None else []
     if members:
         captions, of_video = _of_members(library, name, members), dict.fromkeys(members, name)
     else:
         captions = [c for c in library.captions() if name is None or (c.split or of_video.get(c.video)) == name]
-    if not captions:
+    if uncaptioned and name is None:
+        of_video = dict.fromkeys(of_video, None)
+    elif not captions and not (uncaptioned and name in of_video.values()):
         names = ", ".join(split_names(library)) or "none"
         if name is None:
             raise UsageError(f"{library.path} has no captions; add some with: reelseek add ... --captions TABLE")
@@ -178,7 +192,7 @@ def read_split(library: FeatureSource, name: str | None) -> Split:
         clips.setdefault(_clip(caption), len(clips))
     captioned = {clip.video for clip in clips}
     for video, split in sorted(of_video.items()):
-        if name is not None and split == name and video not in captioned:
+        if (name is not None or uncaptioned) and split == name and video not in captioned:
             clips.setdefault(Clip(video), len(clips))
     return Split(name or "all", tuple(clips), tuple(c.text for c in captions), tuple(clips[_clip(c)] for c in captions))
 
@@ -188,6 +202,38 @@ def _of_members(library: FeatureSource, name: str | None, members: Sequence[str]
     inside = set(members)
     every = [c for c in library.captions() if c.video in inside]
     return [c for c in every if c.split == name] or [c for c in every if c.split is None] or every
+
+
+def read_features(split: Split, library: FeatureSource, name: str | None) -> tuple[Split, int]:
+    """A split whose captions come as the features that were imported under a name, and how many have none.
+
+    Captions without features are left out.
+
+    Args:
+        name: None leaves captions as they are.
+
+    Raises:
+        UsageError: the library has no caption features of this name, or none of the split's captions.
+    """
+    if name is None:
+        return split, 0
+    if not isinstance(library, Storage):
+        raise UsageError(f"{library.path} is in memory, and its captions are as they were given; leave out @{name}")
+    features = open_caption_features(library.path, name)
+    clips = [split.clips[clip] for clip in split.clip_of_text]
+    encoded = [
+        features.read(Caption(clip.video, text, clip.start_seconds, clip.end_seconds))
+        for text, clip in zip(split.texts, clips, strict=True)
+    ]
+    rows = [row for row, caption in enumerate(encoded) if caption is not None]
+    missing = len(encoded) - len(rows)
+    if not rows:
+        raise UsageError(
+            f"none of the {missing} captions of {split.name!r} has features {name!r}, whose {len(features)} captions "
+            "are of other videos, or in other words; import those of this split: reelseek data import --help"
+        )
+    texts = tuple(caption for caption in encoded if caption is not None)
+    return replace(split, texts=texts, clip_of_text=tuple(split.clip_of_text[row] for row in rows)), missing
 
 
 def _refuse_test(library: FeatureSource, validation: Split) -> None:
@@ -207,13 +253,16 @@ def _clip(caption: Caption) -> Clip:
     return Clip(caption.video, caption.start_seconds, caption.end_seconds)
 
 
-def together(library: FeatureSource, names: Sequence[str]) -> Split:
+def together(library: FeatureSource, names: Sequence[str], *, uncaptioned: bool = False) -> Split:
     """Several splits as one; a clip that two of them hold is there once.
+
+    Args:
+        uncaptioned: see `read_split`.
 
     Raises:
         UsageError: a split is empty.
     """
-    parts = [read_split(library, name) for name in names]
+    parts = [read_split(library, name, uncaptioned=uncaptioned) for name in names]
     clips = list(dict.fromkeys(clip for part in parts for clip in part.clips))
     place = {clip: index for index, clip in enumerate(clips)}
     captions = dict.fromkeys(
@@ -227,7 +276,12 @@ def together(library: FeatureSource, names: Sequence[str]) -> Split:
 
 
 def training_splits(
-    library: FeatureSource, train: str | Sequence[str], validation: str | None, fraction: float
+    library: FeatureSource,
+    train: str | Sequence[str],
+    validation: str | None,
+    fraction: float,
+    *,
+    uncaptioned: bool = False,
 ) -> tuple[Split, Split]:
     """The split to learn from and the one to choose the best epoch on, which share no video.
 
@@ -235,6 +289,7 @@ def training_splits(
 
     Args:
         train: a split, or several that are learnt from together.
+        uncaptioned: learn from clips without captions too.
 
     Raises:
         UsageError: a split is empty, the two share videos, or the validation split is a test split.
@@ -242,9 +297,9 @@ def training_splits(
     names = split_names(library)
     validation = validation or next((name for name in _VALIDATION if name in names), None)
     if not isinstance(train, str):
-        learnt = together(library, train)
+        learnt = together(library, train, uncaptioned=uncaptioned)
     else:
-        learnt = read_split(library, train if names else None)
+        learnt = read_split(library, train if names else None, uncaptioned=uncaptioned)
     if validation is not None:
         validated = read_split(library, validation)
         _refuse_test(library, validated)
@@ -273,16 +328,19 @@ def recipe_splits(library: FeatureSource, recipe: DataRecipe) -> tuple[Split, Sp
         UsageError: as `training_splits`; or the list of what is excluded names none of these videos, or all.
     """
     names: str | list[str] = list(recipe.weights) if recipe.mixture else recipe.train
-    splits = training_splits(library, names, recipe.validation, recipe.validation_fraction)
+    splits = training_splits(
+        library, names, recipe.validation, recipe.validation_fraction, uncaptioned=recipe.uncaptioned
+    )
     return _without_excluded(splits[0], recipe, splits), _without_excluded(splits[1], recipe, splits)
 
 
 def whole_split(library: FeatureSource, recipe: DataRecipe) -> Split:
     """All that a recipe may learn from, what was set aside for choosing too."""
     if recipe.mixture:
-        split = together(library, list(recipe.weights))
+        split = together(library, list(recipe.weights), uncaptioned=recipe.uncaptioned)
     else:
-        split = read_split(library, recipe.train if split_names(library) else None)
+        name = recipe.train if split_names(library) else None
+        split = read_split(library, name, uncaptioned=recipe.uncaptioned)
     return _without_excluded(split, recipe, [split])
 
 
@@ -335,12 +393,15 @@ class Windows:
     """Windows of a length from videos whose captions follow each other, as narrations do.
 
     A caption takes in its nearest neighbours in time until together they span a window; the window is drawn within
-    them, and its text is all of theirs in order. Source: Shvetsova et al. 2022, section 4.1, who draw the window first
-    and leave its text empty where nothing is said; here every window has words.
+    them, and its text is all of theirs in order, so that every window has words. Source: Shvetsova et al. 2022, section
+    4.1, who draw the window first and leave its text empty where nothing is said.
+
+    Args:
+        silent: draw as they do, anywhere between a video's first caption and its last.
     """
 
-    def __init__(self, split: Split, seconds: float) -> None:
-        self._split, self._seconds = split, seconds
+    def __init__(self, split: Split, seconds: float, *, silent: bool = False) -> None:
+        self._split, self._seconds, self._silent = split, seconds, silent
         self._texts = split.captions_by_clip()
         self._of_video: dict[str, list[int]] = {}
         timed = [i for i, clip in enumerate(split.clips) if clip.start_seconds is not None and self._texts[i]]
@@ -352,9 +413,13 @@ class Windows:
     def draw(self, clip: int, rng: np.random.Generator) -> tuple[Clip, str]:
         """A window around a clip, and its words; a clip without times stays as it is."""
         center = self._split.clips[clip]
+        if not self._texts[clip]:
+            return center, ""
         if center.start_seconds is None:
             return center, self._split.texts[int(rng.choice(self._texts[clip]))]
         order = self._of_video[center.video]
+        if self._silent:
+            return self._draw_anywhere(order, rng)
         first = last = order.index(clip)
         begin, end = self._span(order, first, last)
         while end - begin < self._seconds and (first > 0 or last < len(order) - 1):
@@ -363,11 +428,56 @@ class Windows:
             first, last = (first - 1, last) if before <= after else (first, last + 1)
             begin, end = self._span(order, first, last)
         start = begin + rng.random() * max(0.0, end - begin - self._seconds)
-        words = " ".join(self._split.texts[int(rng.choice(self._texts[index]))] for index in order[first : last + 1])
-        return Clip(center.video, start, start + self._seconds), words
+        words = [self._split.texts[int(rng.choice(self._texts[index]))] for index in order[first : last + 1]]
+        return Clip(center.video, start, start + self._seconds), join_captions(words)
+
+    def _draw_anywhere(self, order: Sequence[int], rng: np.random.Generator) -> tuple[Clip, str]:
+        """A window of a video, and the words of the captions that overlap it; '' where none does."""
+        first, last = self._span(order, 0, len(order) - 1)
+        start = first + rng.random() * max(0.0, last - first - self._seconds)
+        spans = [(index, *self._span([index], 0, 0)) for index in order]
+        spoken = [index for index, begin, end in spans if begin < start + self._seconds and end > start]
+        words = [self._split.texts[int(rng.choice(self._texts[index]))] for index in spoken]
+        window = Clip(self._split.clips[order[0]].video, start, start + self._seconds)
+        return window, join_captions(words) if words else ""
 
     def _span(self, order: Sequence[int], first: int, last: int) -> tuple[float, float]:
         clips = [self._split.clips[index] for index in order[first : last + 1]]
         starts = [clip.start_seconds or 0.0 for clip in clips]
         ends = [clip.start_seconds or 0.0 if clip.end_seconds is None else clip.end_seconds for clip in clips]
         return min(starts), max(ends)
+
+
+class Narrations:
+    """Captions that may be of a clip as well: its others, then those of the nearest clips of its video in time.
+
+    Args:
+        count: how many of them.
+
+    Source: Miech et al. 2020 (MIL-NCE), section 3.1.
+    """
+
+    def __init__(self, split: Split, count: int) -> None:
+        self._split, self._count = split, count
+        self._texts = split.captions_by_clip()
+        self._of_video: dict[str, list[int]] = {}
+        for index, clip in enumerate(split.clips):
+            if self._texts[index]:
+                self._of_video.setdefault(clip.video, []).append(index)
+
+    def near(self, clip: int, caption: str) -> list[str]:
+        """As many candidates as wanted besides the clip's caption; '' where its video has no more."""
+        if not caption:
+            return [""] * self._count
+        others = self._of_video[self._split.clips[clip].video]
+        center = self._center(clip)
+        order = sorted(others, key=lambda index: (abs(self._center(index) - center), index != clip))
+        texts = [self._split.texts[row] for index in order for row in self._texts[index]]
+        if caption in texts:
+            texts.remove(caption)
+        return [*texts, *[""] * self._count][: self._count]
+
+    def _center(self, index: int) -> float:
+        clip = self._split.clips[index]
+        start = clip.start_seconds or 0.0
+        return start if clip.end_seconds is None else (start + clip.end_seconds) / 2

@@ -2,12 +2,14 @@
 
 import logging
 import os
+import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from math import isnan
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -24,11 +26,12 @@ from reelseek.models.device import device_of, matmul_precision, peak_memory, res
 from reelseek.models.model import Batch, RetrievalModel
 from reelseek.models.once import encode_once
 from reelseek.models.planning import AttentionPlanner
+from reelseek.models.text import named_features
 from reelseek.training.batches import BatchReader
 from reelseek.training.card import training_card, training_record
 from reelseek.training.caveats import pack_videos, training_caveats
 from reelseek.training.checkpoints import Checkpoints, RunState, run_identity
-from reelseek.training.data import Split, hidden_experts, recipe_splits, whole_split
+from reelseek.training.data import Split, hidden_experts, read_features, recipe_splits, whole_split
 from reelseek.training.log import Epoch
 from reelseek.training.measure import Measured, clips_with
 from reelseek.training.optimizer import build_optimizer, set_rate, update_average
@@ -40,7 +43,7 @@ from reelseek.training.start import build_model, check_shared_loss, fitting_samp
 from reelseek.training.step import BatchStep, broken_layers
 from reelseek.training.validation import Validator
 
-__all__ = ["Trainer", "train"]
+__all__ = ["Trainer", "predict_seconds", "train"]
 
 _log = logging.getLogger("reelseek")
 
@@ -85,6 +88,30 @@ def train(
     out = Path(out)
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     target = _join(recipe, device)
+    trainer = _begin(recipe, library, out, target)
+    model, reader, splits = trainer.model, trainer.reader, trainer.splits
+    if after is not None:
+        trainer.checkpoints.longer = ""  # what is made of its last epochs would be of others
+    if recipe.pseudo is not None:
+        labels = _pseudo_labels(recipe, recipe.pseudo, library, reader, splits[0], out, report, target)
+        trainer.batch_reader.pseudo_labels = labels
+    trainer.resume()
+    report = report or _default_report()
+    trainer.fit(report if parallel.is_main_process() else (lambda *_: None), after, stage)
+    parallel.share_file(trainer.checkpoints.folder / "best.safetensors")
+    trainer.checkpoints.load_best(model)
+    parallel.barrier()
+    if splits[1].set_aside_from == splits[0].name:  # set aside for validation only; closed forms may use them now
+        learnt = _encoded(recipe, library, whole_split(library, recipe.data))
+        model.cpu().refit(*fitting_sample(reader, learnt, recipe.train.seed))
+        model.to(target)
+    trainer.finish(library, out)
+    parallel.barrier()
+    return model.eval()
+
+
+def _begin(recipe: Recipe, library: FeatureSource, out: Path, target: torch.device) -> "Trainer":
+    """A run before its first step: data opened, model built and fitted, captions encoded."""
     torch.manual_seed(recipe.train.seed)
     reader, splits = _open_data(recipe, library)
     model = build_model(recipe, reader, splits[0])
@@ -98,24 +125,27 @@ def train(
         load_matching(model, recipe.train.start)
     model.to(target)
     _encode_texts_once(model, library, splits)
-    trainer = Trainer(recipe, model, reader, splits, library=library, out=out)
-    if after is not None:
-        trainer.checkpoints.longer = ""  # what is made of its last epochs would be of others
-    if recipe.pseudo is not None:
-        labels = _pseudo_labels(recipe, recipe.pseudo, library, reader, splits[0], out, report, target)
-        trainer.batch_reader.pseudo_labels = labels
-    trainer.resume()
-    report = report or _default_report()
-    trainer.fit(report if parallel.is_main_process() else (lambda *_: None), after, stage)
-    parallel.share_file(trainer.checkpoints.folder / "best.safetensors")
-    trainer.checkpoints.load_best(model)
-    parallel.barrier()
-    if splits[1].set_aside_from == splits[0].name:  # set aside for validation only; closed forms may use them now
-        model.cpu().refit(*fitting_sample(reader, whole_split(library, recipe.data), recipe.train.seed))
-        model.to(target)
-    trainer.finish(library, out)
-    parallel.barrier()
-    return model.eval()
+    return Trainer(recipe, model, reader, splits, library=library, out=out)
+
+
+def predict_seconds(
+    recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any],
+    library: FeatureSource,
+    *,
+    device: str | torch.device | None = None,
+) -> float:
+    """Predict how long `train` takes, from timed steps and a validation; only encoded captions are kept.
+
+    Raises:
+        RecipeError, UsageError: as `train`.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
+    target = _join(recipe, device)
+    with TemporaryDirectory() as folder:
+        trainer = _begin(recipe, library, Path(folder), target)
+        seconds = trainer.time_epoch()
+    stages = 0 if recipe.pseudo is None else recipe.pseudo.epochs * len(trainer.reader.dims)  # of UMI's first stage
+    return seconds * (recipe.train.epochs + stages)
 
 
 def _default_report() -> Report:
@@ -153,12 +183,22 @@ def _encode_texts_once(model: RetrievalModel, library: FeatureSource, splits: tu
 def _open_data(recipe: Recipe, library: FeatureSource) -> tuple[TokenReader, tuple[Split, Split]]:
     """Features, and the clips to learn from and to validate on."""
     reader = TokenReader(library, recipe.data.experts)
-    train_split, validation = recipe_splits(library, recipe.data)
+    train_split, validation = (_encoded(recipe, library, split) for split in recipe_splits(library, recipe.data))
     videos = [clip.video for split in (train_split, validation) for clip in split.clips]
     reader.hidden = hidden_experts(library, videos, recipe.data.groups)
     if recipe.data.validation_needs:
         validation = clips_with(TokenReader(library), validation, recipe.data.validation_needs)
     return reader, (train_split, validation)
+
+
+def _encoded(recipe: Recipe, library: FeatureSource, split: Split) -> Split:
+    """A split with the caption features that the recipe names, if it names some."""
+    name = named_features(recipe.model.get("text", {}).get("encoder"))
+    encoded, missing = read_features(split, library, name)
+    if missing:
+        count = len(encoded.texts) + missing
+        _log.warning("%d of %d captions of %r have no features %r, and are left out", missing, count, split.name, name)
+    return encoded
 
 
 def _pseudo_labels(
@@ -204,7 +244,7 @@ class Trainer:
         self.device = device_of(model)
         self.sampler = Sampler(
             splits[0], recipe.train, recipe.data, mixture=mixture_parts(library, recipe.data, splits[0]),
-            shifts=model.shifts, experts=len(reader.dims),
+            shifts=model.shifts, experts=len(reader.dims), whole_videos=model.joins_clips,
         )  # fmt: skip
         self.batch_reader = BatchReader(
             reader, splits[0], recipe.train, library=library, pseudo_labels=None, pin=self.device.type == "cuda",
@@ -271,6 +311,23 @@ class Trainer:
         if broken:
             raise ModelError(self._explain(broken[0], float(losses[broken[0]])))
         return float(np.mean(losses.numpy().astype(np.float64)))
+
+    def time_epoch(self, count: int = 3) -> float:
+        """Seconds of an epoch, by those of a few steps after one to warm up, and by one validation."""
+        self.state.epoch = 1
+        seconds = []
+        with closing(self.batch_reader):
+            steps = self._steps()
+            before = time.perf_counter()
+            for _, loss in islice(steps, count + 1):
+                loss.cpu()
+                seconds.append(time.perf_counter() - before)
+                before = time.perf_counter()
+            steps.close()
+        batches = len(self.sampler.batches(np.random.default_rng(0)))
+        before = time.perf_counter()
+        self.validator.measure(self.model, self.state.average)
+        return float(np.median(seconds[1:] or seconds)) * batches + time.perf_counter() - before
 
     def _steps(self) -> Generator[tuple[Batch, Tensor], None, None]:
         """Take the steps of the epoch, and yield each batch with its loss once its gradients are added."""

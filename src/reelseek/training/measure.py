@@ -32,9 +32,10 @@ from reelseek.library.tokens import TokenReader
 from reelseek.models.device import device_of, resolve_device
 from reelseek.models.embed import embed_clips, embed_texts, reader_for, similarity_blocks, similarity_matrix
 from reelseek.models.model import Embedding, RetrievalModel, load_model
+from reelseek.models.text import caption_features_of
 from reelseek.training.caveats import seen_in_training
 from reelseek.training.combinations import combinations_of
-from reelseek.training.data import Split, read_split, split_names
+from reelseek.training.data import Split, read_features, read_split, split_names
 
 __all__ = [
     "Measured",
@@ -145,8 +146,12 @@ def evaluate(
     data = read_split(library, split)
     if rule.needs:
         data = clips_with(TokenReader(library), data, rule.needs)
+    name = caption_features_of(model)
+    data, missing = read_features(data, library, name)
     data = data.under(rule)
     caveats = seen_in_training(model.record, library, data)
+    if missing:
+        caveats = [*caveats, f"{missing} captions of {data.name!r} have no features {name!r}, and were not asked with"]
     for caveat in caveats:
         _log.warning("%s", caveat)
 

@@ -68,6 +68,8 @@ class DataRecipe:
             `.lst` of an overlap review: one a line, or a table's column `train` or `video`, with or without endings.
         window_seconds: learn from windows of so many seconds instead of clips, as from narrated videos (HowTo100M, EAO:
             8): a caption and its nearest neighbours in time, until they span a window, and the window drawn among them.
+        uncaptioned: learn from clips without captions too, for systems whose loss compares sight with sound (EAO, MMV);
+            with `window_seconds` the window is drawn first, and has no words where nothing is said.
         groups: make the training and validation videos incomplete, so that a model can be asked later with
             combinations of experts that it never saw together (UMI; the rule of its MSR-VTT reproduction is
             recipes/umi-msrvtt.toml).
@@ -83,6 +85,7 @@ class DataRecipe:
     experts: tuple[str, ...] | None = None
     exclude: str | None = None
     window_seconds: float | None = Field(default=None, gt=0)
+    uncaptioned: bool = False
     groups: tuple[GroupRecipe, ...] = ()
     validation_needs: tuple[str, ...] = ()
 
@@ -134,6 +137,8 @@ class TrainRecipe:
         workers: processes that read batches of a library ahead of the step (threads for features in memory); the order
             and the numbers are the same for any number.
         caption: a `random` caption of a clip each epoch, or always the `first`.
+        narrations: captions that stand for a clip together, of which one may be right (MIL-NCE): its own, those nearest
+            in time after it or before; None takes one.
         batch_of: `batch` counts clips, or videos, which come with all of their clips (COOT and CrossCLR: 64 videos).
         clips_per_video: fill a batch with so many clips, drawn each epoch, of each of its videos (EAO: 10 of 224); by
             default clips come one by one, all of them in an epoch.
@@ -169,6 +174,7 @@ class TrainRecipe:
     device: str = "auto"
     workers: int = Field(default=0, ge=0, le=64)
     caption: Literal["random", "first"] = "random"
+    narrations: int | None = Field(default=None, ge=2)
     batch_of: Literal["clips", "videos"] = "clips"
     clips_per_video: int | None = Field(default=None, ge=1)
     text_dropout: float | None = Field(default=None, ge=0, lt=1)
@@ -223,9 +229,15 @@ class Recipe:
     anchor: AnchorRecipe | None = None
 
     def __post_init__(self) -> None:
+        if self.train.narrations and self.data.window_seconds:
+            raise ValueError("train.narrations: data.window_seconds joins the narrations of a window; leave one out")
         for name, value in (("clips_per_video", self.train.clips_per_video), ("batch_of", self.train.batch_of)):
-            if self.data.mixture and value not in (None, "clips"):
+            if value in (None, "clips"):
+                continue
+            if self.data.mixture:
                 raise ValueError(f"train.{name}: a mixture draws one clip of a video at a time; leave one of them out")
+            if self.data.examples is not None:
+                raise ValueError(f"train.{name}: data.examples counts clips one by one; leave one of them out")
 
 
 def read_recipe(recipe: str | os.PathLike[str] | Mapping[str, Any], changes: Sequence[str] = ()) -> Recipe:

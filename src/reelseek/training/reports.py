@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,10 @@ from reelseek.library.source import FeatureSource
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.embed import embed_clips, embed_texts, reader_for
 from reelseek.models.model import RetrievalModel, load_model
-from reelseek.training.data import Split, read_split, split_names
+from reelseek.models.text import caption_features_of
+from reelseek.training.data import Split, read_features, read_split, split_names
 from reelseek.training.measure import Measured, evaluate, write_measured
+from reelseek.training.watch import read_watched
 
 __all__ = [
     "Row",
@@ -105,6 +108,7 @@ def comparison_table(
         caveats += [f"{row.name}: {caveat}" for measured in runs_of_row for caveat in measured.warnings]
         cells_by_row.append([*cells, p, f"{row.parameters:,}", row.steps or "", len(runs_of_row), link])
     assert first is not None
+    cells_by_row.append(["chance", *_chance_cells(first), *[""] * 5])
     metrics = [f"{way} {name}" for way in ("t2v", "v2t") for name in ("R@1", "R@5", "R@10", "MdR", "MnR")]
     note = (
         f"Recalls in per cent. {first.protocol}: {first.says}. Split {first.split} ({first.split_hash}): "
@@ -115,6 +119,22 @@ def comparison_table(
         note += f" Not comparable with published figures, whose gallery has {first.published_gallery} videos."
     note += "".join(f" {caveat}." for caveat in dict.fromkeys(caveats))
     return ReportTable("Systems", ["", *metrics, "p", "parameters", "steps", "seeds", "run"], cells_by_row, note)
+
+
+def _chance_cells(measured: Measured) -> list[object]:
+    """What a random order gives in both directions; a video's rank is that of the best of its captions."""
+    assert measured.data is not None
+    texts, clips = measured.queries, measured.gallery
+    captions = np.array([len(rows) for rows in measured.data.captions_by_clip() if rows])
+    best = [
+        float(np.mean([1 - math.comb(texts - count, k) / math.comb(texts, k) for count in captions]))
+        for k in (1, 5, 10)
+        if k <= texts
+    ]
+    there = [f"{100 * min(1.0, k / clips):.1f}" for k in (1, 5, 10)] + [f"{(clips + 1) / 2:.1f}"] * 2
+    mean_rank = float(np.mean((texts + 1) / (captions + 1)))
+    back = [f"{100 * share:.1f}" for share in best] + [""] * (4 - len(best)) + [f"{mean_rank:.1f}"]
+    return [*there, *back]
 
 
 def combination_map(
@@ -213,6 +233,7 @@ def embedding_map(
     """t-SNE of the embeddings of clips, or of their captions (CrossCLR, supplement, figure 7), with thumbnails."""
     data = _sample(library, split, most)
     if of == "text":
+        data, _ = read_features(data, library, caption_features_of(model))
         rows = [rows[0] for rows in data.captions_by_clip() if rows]
         embedding = embed_texts(model, [data.texts[row] for row in rows])
         clips = [data.clips[data.clip_of_text[row]] for row in rows]
@@ -281,7 +302,7 @@ def _flat(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def training_curves(paths: Sequence[Path], path: Path) -> Figure:
-    """Loss, recall and mean rank on the validation split over the epochs of some models.
+    """Loss, recall and mean rank on the validation split over the epochs of some models, and R@5 on watched splits.
 
     Raises:
         UsageError: a folder has no log.
@@ -295,4 +316,6 @@ def training_curves(paths: Sequence[Path], path: Path) -> Figure:
         for title, key in (("loss", "loss"), ("R@5", "recall_at_5"), ("mean rank", "mean_rank")):
             points = [(float(line["epoch"]), float(line[key])) for line in log if np.isfinite(float(line[key]))]
             panels[title][str(folder)] = ([epoch for epoch, _ in points], [value for _, value in points])
+        for split, line in read_watched(folder).items():
+            panels.setdefault(f"R@5 on {split}", {})[str(folder)] = line
     return Figure("Training", curves(path, panels, "epoch"))

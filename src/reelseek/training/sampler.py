@@ -14,7 +14,7 @@ from reelseek.errors import UsageError
 from reelseek.library.source import FeatureSource
 from reelseek.library.tokens import Clip
 from reelseek.models import parallel
-from reelseek.training.data import Split, Windows, read_split
+from reelseek.training.data import Narrations, Split, Windows, read_split
 from reelseek.training.recipe import DataRecipe, TrainRecipe
 
 __all__ = ["BatchPlan", "MixturePart", "Sampler", "mixture_parts"]
@@ -26,16 +26,18 @@ class BatchPlan:
 
     Attributes:
         clips: their numbers in the training split.
-        examples: the span to read and the caption of each clip.
+        examples: the span to read and the caption of each clip, '' where there is none.
         shifts: by expert, how many seconds later each clip is read.
         drop_scores: [clip, expert], uniform in [0, 1); an expert whose score is below `train.drop` is dropped. None
             where nothing is dropped.
+        more_texts: further candidates for the captions, a sequence [clip] for each (`train.narrations`).
     """
 
     clips: npt.NDArray[np.int64]
     examples: Sequence[tuple[Clip, str]]
     shifts: dict[str, list[float]]
     drop_scores: npt.NDArray[np.float64] | None
+    more_texts: Sequence[Sequence[str]] = ()
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,12 @@ class MixturePart:
 
 def mixture_parts(library: FeatureSource, recipe: DataRecipe, split: Split) -> list[MixturePart]:
     """Return the parts of a recipe's mixture, with clips numbered as in the training split; none without a mixture."""
-    captioned = {clip for clip, rows in enumerate(split.captions_by_clip()) if rows}
+    captioned = {clip for clip, rows in enumerate(split.captions_by_clip()) if rows or recipe.uncaptioned}
     number = {clip: index for index, clip in enumerate(split.clips)}
     parts = []
     for name, weight in recipe.weights.items():
-        clips = [number[clip] for clip in read_split(library, name).clips if number.get(clip) in captioned]
+        members = read_split(library, name, uncaptioned=recipe.uncaptioned).clips
+        clips = [number[clip] for clip in members if number.get(clip) in captioned]
         if clips:
             parts.append(MixturePart(weight, clips))
     return parts
@@ -62,12 +65,13 @@ class Sampler:
     """Draws the batches of an epoch from a training split.
 
     Args:
-        split: what is learnt from; clips without captions are not drawn.
+        split: what is learnt from; clips without captions are drawn if the data's settings say so.
         config: batch size, captions, clips per video and dropping of experts.
         data: window length and examples per epoch.
         mixture: draw each example by weight from these parts, instead of every clip once.
         shifts: by expert, the seconds by which the model wants a clip shifted, earlier or later at random.
         experts: how many experts are read.
+        whole_videos: clips of a video are read by one process.
 
     Raises:
         UsageError: fewer than two clips have captions.
@@ -82,24 +86,33 @@ class Sampler:
         mixture: Sequence[MixturePart] = (),
         shifts: Mapping[str, float],
         experts: int,
+        whole_videos: bool = False,
     ) -> None:
         self.split, self.config, self.mixture, self.shifts, self.experts = split, config, mixture, shifts, experts
+        self.whole_videos = whole_videos
         self.examples_per_epoch = data.drawn
-        self.windows = None if data.window_seconds is None else Windows(split, data.window_seconds)
+        self.windows = None
+        if data.window_seconds is not None:
+            self.windows = Windows(split, data.window_seconds, silent=data.uncaptioned)
         self.captions = split.captions_by_clip()
-        self.captioned = [clip for clip, rows in enumerate(self.captions) if rows]
+        self.captioned = [clip for clip, rows in enumerate(self.captions) if rows or data.uncaptioned]
+        self.narrations = None if config.narrations is None else Narrations(split, config.narrations - 1)
         if len(self.captioned) < 2:
             raise UsageError(f"the split {split.name!r} has {len(self.captioned)} captioned clips; training needs two")
 
     def batches(self, rng: np.random.Generator) -> list[npt.NDArray[np.int64]]:
         """Return the clip numbers of every batch of an epoch, over all processes.
 
-        A batch of a single clip has no negatives, and one with fewer clips than processes cannot be shared; both are
-        left out.
+        A batch of a single clip has no negatives, and one with fewer clips than processes (or videos, where these stay
+        whole) cannot be shared; both are left out.
         """
         of_videos = self.config.clips_per_video is not None or self.config.batch_of == "videos"
         batches = self._by_video(rng) if of_videos else self._by_clip(rng)
-        return [clips for clips in batches if len(clips) >= max(2, parallel.world_size())]
+        processes = parallel.world_size()
+        batches = [clips for clips in batches if len(clips) >= max(2, processes)]
+        if not self.whole_videos or processes == 1:
+            return batches
+        return [clips for clips in batches if len({self.split.clips[clip].video for clip in clips}) >= processes]
 
     def plan(self, clips: npt.NDArray[np.int64], rng: np.random.Generator) -> BatchPlan:
         """Draw captions, shifts and drops for a batch, and return this process's part.
@@ -109,13 +122,31 @@ class Sampler:
         shifts = {expert: rng.choice([-1.0, 1.0], len(clips)) * seconds for expert, seconds in self.shifts.items()}
         scores = rng.random((len(clips), self.experts)) if self.config.drop else None
         examples = [self._example(int(clip), rng) for clip in clips]
-        local = np.array_split(np.arange(len(clips)), parallel.world_size())[parallel.rank()]
+        local = self._shares(clips)[parallel.rank()]
+        more_texts: Sequence[Sequence[str]] = ()
+        if self.narrations is not None:
+            others = [self.narrations.near(int(clips[row]), examples[row][1]) for row in local]
+            more_texts = list(zip(*others, strict=True))
         return BatchPlan(
             clips[local],
             [examples[row] for row in local],
             {expert: seconds[local].tolist() for expert, seconds in shifts.items()},
             None if scores is None else scores[local],
+            more_texts,
         )
+
+    def _shares(self, clips: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+        """The rows of a batch that each process reads, as even as whole videos allow where these stay together."""
+        processes = parallel.world_size()
+        if not self.whole_videos or processes == 1:
+            return np.array_split(np.arange(len(clips)), processes)
+        rows_of_video: dict[str, list[int]] = {}
+        for row, clip in enumerate(clips):
+            rows_of_video.setdefault(self.split.clips[clip].video, []).append(row)
+        shares: list[list[int]] = [[] for _ in range(processes)]
+        for rows in sorted(rows_of_video.values(), key=len, reverse=True):
+            min(shares, key=len).extend(rows)
+        return [np.array(sorted(share), np.int64) for share in shares]
 
     def _by_clip(self, rng: np.random.Generator) -> list[npt.NDArray[np.int64]]:
         order, size = self._order(rng), self.config.batch
@@ -149,4 +180,6 @@ class Sampler:
         if self.windows is not None:
             return self.windows.draw(clip, rng)
         rows = self.captions[clip]
+        if not rows:
+            return self.split.clips[clip], ""
         return self.split.clips[clip], self.split.texts[rows[0] if self.config.caption == "first" else rng.choice(rows)]

@@ -12,7 +12,7 @@ from reelseek.library.tokens import TokenReader, Tokens
 from reelseek.models import parallel
 from reelseek.models.model import RetrievalModel, load_model
 from reelseek.models.systems import SYSTEMS
-from reelseek.models.text import FEATURES, TextEncoder
+from reelseek.models.text import FEATURES, TextEncoder, named_features
 from reelseek.training.data import Split
 from reelseek.training.recipe import Recipe
 
@@ -37,12 +37,13 @@ def build_model(recipe: Recipe, reader: TokenReader, split: Split) -> RetrievalM
     first = split.texts[0] if split.texts else ""
     if isinstance(first, CaptionFeatures):
         config = settings.get("text", {})
-        if config.get("encoder", FEATURES) != FEATURES:
+        width = first.vectors.shape[1]
+        if config.get("encoder", FEATURES) != FEATURES and named_features(config["encoder"]) is None:
             raise RecipeError(
                 f"the captions of {split.name!r} come as features, which model.text.encoder = {config['encoder']!r} "
                 f"cannot read; leave it out, or set it to {FEATURES!r}"
             )
-        settings["text"] = {"encoder": FEATURES, "dim": first.vectors.shape[1], **config}
+        settings["text"] = {"encoder": FEATURES, "dim": width, **config}
     if recipe.anchor is None:
         return SYSTEMS[name].build(settings)
     experts, inner = settings.pop("experts"), {"system": name, **settings}
@@ -72,11 +73,25 @@ def set_text_dropout(model: RetrievalModel, rate: float) -> None:
 
 
 def check_shared_loss(recipe: Recipe, model: RetrievalModel) -> None:
-    """Refuse to train in several processes what only one process can.
+    """Refuse data that the system's loss has no term for, and to train in several processes what only one can.
 
     Raises:
-        RecipeError: the loss is more than a function of all similarities, or is taken in chunks.
+        RecipeError: clips without captions, or with several, say nothing to it; or the loss is more than a function of
+            all similarities, or is taken in chunks.
     """
+    if recipe.data.uncaptioned and not model.learns_uncaptioned:
+        raise RecipeError(
+            f"data.uncaptioned: the loss of {model.system} compares captions alone; eao and mmv have more"
+        )
+    if recipe.train.narrations and not model.takes_narrations:
+        raise RecipeError(
+            f"train.narrations = {recipe.train.narrations}: the loss of {model.system} takes one caption a clip; set "
+            "model.loss.name to mil_nce where a system takes other losses, or leave it out"
+        )
+    if recipe.train.narrations and (recipe.train.chunk or parallel.active()) and not getattr(model, "has_parts", False):
+        raise RecipeError(
+            f"train.narrations: {model.system} takes a batch whole, in one process; leave out train.chunk, or take mmv"
+        )
     if parallel.active() and (recipe.train.chunk or not model.compares_only):
         raise RecipeError(
             f"{parallel.world_size()} processes share a loss that is a function of all clips' embeddings, taken "

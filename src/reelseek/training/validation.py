@@ -38,7 +38,7 @@ class Validator:
         for name, value in model.calibrate(self.split.texts, videos, owner).items():
             for state in (model.state_dict(), weights, average):
                 if name in state:
-                    state[name].fill_(value)
+                    state[name].copy_(torch.as_tensor(value))
         measured = self._measure(model, videos)
         for name, values in model.choices().items():
             value, measured = self._best_value(model, videos, model.state_dict()[name], values)

@@ -20,9 +20,12 @@ from reelseek.web.v1 import (
     libraries,
     models,
     pictures,
+    reports,
+    reviews,
     search,
     session,
     shared,
+    tags,
     uploads,
     video_jobs,
     videos,
@@ -32,8 +35,9 @@ from reelseek.web.v1.answers import describe, problems
 __all__ = ["create_app"]
 
 _ROUTERS = (
-    search.router, videos.router, inside.router, pictures.router, uploads.router, models.router, jobs.router,
-    video_jobs.router, libraries.router, collections.router, shared.router, session.router, accounts.router,
+    search.router, videos.router, tags.router, inside.router, pictures.router, uploads.router, models.router,
+    jobs.router, video_jobs.router, libraries.router, collections.router, shared.router, session.router,
+    accounts.router, reviews.router, reports.router,
 )  # fmt: skip
 
 _log = logging.getLogger("reelseek.web")

@@ -23,4 +23,9 @@ class HeadAsGet:
                 message = {"type": "http.response.body", "body": b"", "more_body": message.get("more_body", False)}
             await send(message)
 
-        await self._app({**scope, "method": "GET", HEAD_ONLY: True}, receive, send_head)
+        inner = {**scope, "method": "GET", HEAD_ONLY: True}
+        try:
+            await self._app(inner, receive, send_head)
+        finally:
+            if "route" in inner:
+                scope["route"] = inner["route"]  # for who counts requests by their route

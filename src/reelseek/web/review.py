@@ -1,31 +1,22 @@
 """The review page: pairs of videos that may share footage, side by side, and the verdicts on them."""
 
-import threading
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from reelseek.errors import UsageError
 from reelseek.library import Library, Video
-from reelseek.media.store import file_numbers, is_file
-from reelseek.overlap.verdicts import SAME, Opinion, Review, Verdict
+from reelseek.overlap.verdicts import BulkVerdict, Review, Verdict
 from reelseek.web import DEFAULT_COPIES_GB
-from reelseek.web.media import Media, library_media, opaque_id
+from reelseek.web.media import Media, library_media
+from reelseek.web.reviewing import Drop, Keep, ReviewDesk, View
 from reelseek.web.shell import STATIC, VideoFile, add_static, add_videos, new_app, video_file
 
 __all__ = ["create_review"]
 
-Keep = Callable[[int, str], Sequence[int]]
-Drop = Callable[[Sequence[int], str], None]
-
-
 Place = Annotated[int, Field(ge=0, le=10**9)]
-_MOST_OPINIONS = 50  # of one pair that are shown
-_MOST_AGREEMENTS = 200
 
 
 class _Reviewer(BaseModel):
@@ -40,6 +31,11 @@ class _Judgement(_Reviewer):
     settles: bool = False
 
 
+class _Below(_Reviewer):
+    below: float = Field(ge=-1e6, le=1e6, allow_inf_nan=False)
+    verdict: BulkVerdict = "not"
+
+
 class _Leases(_Reviewer):
     places: list[Place] = Field(max_length=500)
 
@@ -50,7 +46,7 @@ class _Next(_Reviewer):
 
 
 class _View(_Next):
-    view: Literal["looked-at", "mine", "disagreements"]
+    view: View
 
 
 def create_review(
@@ -80,10 +76,9 @@ def create_review(
     add_videos(app, media)
     if video is None:
         video = {row.id: row for row in (library.videos() if library is not None else ())}.get
-    cards = _Cards(review, library, video)
-    _add_reviewers(app, review, title)
-    _add_lists(app, review, cards)
-    _add_verdicts(app, review, cards, keep, drop)
+    desk = ReviewDesk(review, library, title=title, video=video, keep=keep, drop=drop)
+    _add_reviewers(app, desk)
+    _add_pairs(app, desk)
     _add_strip(app, media)
 
     @app.get("/")
@@ -94,18 +89,19 @@ def create_review(
     return app
 
 
-def _add_reviewers(app: FastAPI, review: Review, title: str) -> None:
+def _address(opaque: str, part: str) -> str:
+    return f"/api/videos/{opaque}/{part}"
+
+
+def _add_reviewers(app: FastAPI, desk: ReviewDesk) -> None:
     """What is reviewed, and who is reviewing."""
-
-    def summary() -> dict[str, Any]:
-        return {"title": title, "opinions": review.judges_per_pair, "counts": review.counts(), "same": list(SAME)}
-
-    app.get("/api/review")(summary)
+    review = desk.review
+    app.get("/api/review")(desk.summary)
 
     @app.post("/api/enter")
     def enter(body: _Reviewer) -> dict[str, Any]:
         review.enter(body.who, body.token)
-        return summary()
+        return desk.summary()
 
     @app.post("/api/leave")
     def leave(body: _Reviewer) -> dict[str, bool]:
@@ -118,57 +114,37 @@ def _add_reviewers(app: FastAPI, review: Review, title: str) -> None:
         review.renew_leases(body.who, body.places)
         return {"counts": review.counts()}
 
-    @app.get("/api/agreement")
-    def agreement() -> dict[str, Any]:
-        rows = review.verdicts.agreement()
-        more = {"more": len(rows) - _MOST_AGREEMENTS} if len(rows) > _MOST_AGREEMENTS else {}
-        return {"data": [asdict(row) for row in rows[:_MOST_AGREEMENTS]], **more}
+    app.get("/api/agreement")(desk.agreement)
 
 
-def _add_lists(app: FastAPI, review: Review, cards: "_Cards") -> None:
-    """Pairs to judge, and pairs to look at again."""
+def _add_pairs(app: FastAPI, desk: ReviewDesk) -> None:
+    """Pairs to judge, pairs to look at again, and the verdicts on them."""
+    review = desk.review
 
     @app.post("/api/queue")
     def queue(body: _Next) -> dict[str, Any]:
         review.enter(body.who, body.token)
-        places = review.queue(body.who, body.count, body.after)
-        return {"data": [cards.card(place, body.who) for place in places], "counts": review.counts()}
+        return desk.queue(body.who, body.count, body.after, _address)
 
     @app.post("/api/pairs")
     def pairs(body: _View) -> dict[str, Any]:
         review.enter(body.who, body.token)
-        places = [place for place in review.places(body.view, body.who) if place > body.after]
-        open_ = body.view == "disagreements"
-        page = [cards.card(place, body.who, open_=open_) for place in places[: body.count]]
-        return {"data": page, "more": max(0, len(places) - body.count), "counts": review.counts()}
-
-
-def _add_verdicts(app: FastAPI, review: Review, cards: "_Cards", keep: Keep, drop: Drop) -> None:
-    """Recording and undoing of verdicts."""
+        return desk.listing(body.view, body.who, body.count, body.after, _address)
 
     @app.post("/api/verdicts")
     def record(body: _Judgement) -> dict[str, Any]:
         review.enter(body.who, body.token)
-        review.check_can_judge(body.places, body.who, settles=body.settles)  # all of them, or none is recorded
-        for place in body.places:
-            bank = keep(place, body.who) if body.verdict == "screensaver" else ()
-            try:
-                review.record(place, body.verdict, body.who, settles=body.settles, bank=bank)
-            except UsageError:
-                drop(bank, body.who)
-                raise
-        return {"data": [cards.card(place, body.who) for place in body.places], "counts": review.counts()}
+        return desk.record(body.places, body.verdict, body.who, _address, settles=body.settles)
+
+    @app.post("/api/below")
+    def below(body: _Below) -> dict[str, Any]:
+        review.enter(body.who, body.token)
+        return desk.judge_below(body.below, body.verdict, body.who)
 
     @app.post("/api/undo")
     def undo(body: _Reviewer) -> dict[str, Any]:
         review.enter(body.who, body.token)
-        undone = review.verdicts.undo(body.who)
-        if undone is None:
-            return {"place": None, "counts": review.counts()}
-        drop(undone.bank, body.who)
-        place = review.place_of(undone.key)
-        card = None if place is None else cards.card(place, body.who)
-        return {"place": place, "verdict": undone.verdict, "card": card, "counts": review.counts()}
+        return desk.undo(body.who, _address)
 
 
 def _add_strip(app: FastAPI, media: Media) -> None:
@@ -186,47 +162,3 @@ def _add_strip(app: FastAPI, media: Media) -> None:
         times = [start + (place + 0.5) * seconds / frames for place in range(frames)]
         picture = await media.strip(request, *file, times, height)
         return Response(picture, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=86400"})
-
-
-class _Cards:
-    """The JSON of a pair on the page."""
-
-    def __init__(self, review: Review, library: Library | None, video: Callable[[str], Video | None]) -> None:
-        self._review, self._library, self._video = review, library, video
-        self._lock = threading.Lock()
-        self._sides: dict[str, dict[str, Any]] = {}
-
-    def card(self, place: int, who: str, *, open_: bool = False) -> dict[str, Any]:
-        """Build it. Args: open_ includes the others' opinions although this reviewer has yet to settle the pair."""
-        pair = self._review.pairs[place]
-        opinions = self._review.verdicts.opinions_on(self._review.keys[place])
-        visible = opinions if open_ else self._review.visible_opinions(place, who)
-        mine = [opinion.verdict for opinion in opinions if opinion.who == who]
-        return {
-            "place": place, "score": pair.score, "sound": pair.sound, "window": pair.window,
-            "test": {**self._side(pair.test), "start": pair.test_start},
-            "train": {**self._side(pair.train), "start": pair.train_start},
-            "mine": mine[-1] if mine else None, "said": [_opinion_json(o) for o in visible[-_MOST_OPINIONS:]],
-            "opinions": len(visible),
-        }  # fmt: skip
-
-    def _side(self, name: str) -> dict[str, Any]:
-        if name not in self._sides:
-            with self._lock:
-                self._sides[name] = self._facts(name)
-        return self._sides[name]
-
-    def _facts(self, name: str) -> dict[str, Any]:
-        video = self._video(name)
-        if video is None or self._library is None or video.path is None or not is_file(video.path):
-            return {"name": name, "play": None, "strip": None}
-        info = self._library.media_info(video.content or "")
-        address = f"/api/videos/{opaque_id(video.id)}"
-        return {
-            "name": name, "play": f"{address}/media", "strip": f"{address}/strip", "duration": video.duration,
-            "width": info.get("width"), "height": info.get("height"), "bytes": max(0, file_numbers(video.path)[0]),
-        }  # fmt: skip
-
-
-def _opinion_json(opinion: Opinion) -> dict[str, Any]:
-    return {"who": opinion.who, "verdict": opinion.verdict, "time": opinion.time, "settles": opinion.settles}

@@ -92,7 +92,10 @@ class SideBySide:
     async def _turn(
         self, request: Request, function: Callable[[Searcher], Result], threads: ThreadPoolExecutor
     ) -> Result:
-        future = threads.submit(lambda: function(self._local.searcher))
+        try:
+            future = threads.submit(lambda: function(self._local.searcher))
+        except RuntimeError as error:  # closed in the meantime
+            raise busy("what searches by this model has just been closed") from error
         turn = _wrap(future)
         try:
             while not (await asyncio.wait({turn}, timeout=_LOOK_SECONDS))[0]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from fastapi import Depends, Request
+from starlette.concurrency import run_in_threadpool
 
 from reelseek.library import Library
 from reelseek.media.picture import browser_plays
@@ -22,6 +23,7 @@ from reelseek.search import Searcher
 from reelseek.web import DEFAULT_COPIES_GB
 from reelseek.web.decoding import DecodeQueue
 from reelseek.web.media import Media, library_media
+from reelseek.web.models import ModelNames, OtherModels
 from reelseek.web.problems import Problem
 from reelseek.web.searching import SideBySide
 from reelseek.web.uploads import Uploads
@@ -78,6 +80,7 @@ class ServedLibrary:
 
     Args:
         name: by which requests name it.
+        model: by which they name what it is searched by.
     """
 
     name: str
@@ -85,6 +88,7 @@ class ServedLibrary:
     searcher: Searcher
     media: Media
     turns: SideBySide
+    model: str = "concepts"
 
     def generation(self, searcher: Searcher) -> str:
         """Names the state of the library and of its index that a searcher answered from; another one may differ."""
@@ -132,6 +136,7 @@ def serve_library(
     searcher: Searcher,
     name: str | None = None,
     *,
+    model: str = "concepts",
     copies_gb: float = DEFAULT_COPIES_GB,
     threads: int | None = None,
 ) -> ServedLibrary:
@@ -139,13 +144,14 @@ def serve_library(
 
     Args:
         name: by which requests name it; None is the name of its folder.
+        model: by which they name the searcher's model.
         copies_gb: disk space for copies that browsers can play, in 10^9 bytes.
         threads: how many searches run at a time; None is one for each core, up to four.
     """
     library = searcher.library
     media = library_media(library, copies_gb=copies_gb)
     return ServedLibrary(
-        name or library.path.name, library, searcher, media, SideBySide(searcher, _WAITING_SEARCHES, threads)
+        name or library.path.name, library, searcher, media, SideBySide(searcher, _WAITING_SEARCHES, threads), model
     )
 
 
@@ -160,13 +166,18 @@ class Service:
     def __init__(
         self, libraries: Iterable[ServedLibrary], *, state: Path | None = None, who: Who = this_machines_user
     ) -> None:
-        self.state, self.who = state, who
+        self.who = who
+        self.keep_in(state)
         self.uploads = Uploads(state)
         self.decoding = DecodeQueue()
         self._libraries: dict[str, ServedLibrary] = {}
         self._lock = threading.Lock()
         for served in libraries:
             self.add_library(served)
+
+    def keep_in(self, state: Path | None) -> None:
+        """Take a folder for what outlives the server."""
+        self.state, self.models = state, OtherModels(ModelNames(state))
 
     def add_library(self, served: ServedLibrary) -> None:
         """Serve one more library from now on.
@@ -189,6 +200,7 @@ class Service:
     def close(self) -> None:
         """End all work on media files, and delete uploads."""
         self.decoding.close()
+        self.models.close()
         for served in self.libraries():
             served.close()
         self.uploads.close()
@@ -215,6 +227,16 @@ class Service:
         if not visible:
             raise Problem(404, "no such library", "there is no library that you may see")
         raise Problem(422, "which library?", f"name one with `library`: {', '.join(sorted(visible))}")
+
+    async def by_model(self, served: ServedLibrary, model: str | None) -> ServedLibrary:
+        """A library as it is searched by a model; None is the one that the server was started with.
+
+        Raises:
+            ModelError, Problem: see `OtherModels.library`.
+        """
+        if model is None or model == served.model:
+            return served
+        return await run_in_threadpool(self.models.library, served, model)
 
 
 async def _service_of(request: Request) -> Service:

@@ -20,12 +20,14 @@ from reelseek.web.collections.store import Collections
 from reelseek.web.jobs.roots import Roots
 from reelseek.web.jobs.service import Jobs
 from reelseek.web.problems import Problem
+from reelseek.web.reports import Reports
+from reelseek.web.reviews import Reviews
 from reelseek.web.service import Caller, ServedLibrary, Service
 from reelseek.web.state import StateFolder
 
 __all__ = [
-    "AccountsOf", "AuditOf", "CollectionsOf", "JobsOf", "Opener", "StateServices", "open_accounts", "opened_library",
-    "still_admitted",
+    "AccountsOf", "AuditOf", "CollectionsOf", "JobsOf", "Opener", "ReportsOf", "ReviewsOf", "StateServices",
+    "open_accounts", "opened_library", "still_admitted",
 ]  # fmt: skip
 
 Opener = Callable[[Path, str], ServedLibrary]
@@ -52,12 +54,16 @@ class StateServices:
     user_header: str = ""
     guard: Guard = field(init=False)
     cuts: CutStore = field(init=False)
+    reviews: Reviews = field(init=False)
+    reports: Reports = field(init=False)
     _service: Service | None = field(init=False, default=None)
     _opener: Opener | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.guard = Guard(self.identities, self.audit)
         self.cuts = CutStore(self.folder.subfolder("cuts"))
+        self.reviews = Reviews(self.folder.path / "scans")
+        self.reports = Reports(self.folder.path, self.jobs.queue)
 
     @classmethod
     def open(
@@ -88,7 +94,7 @@ class StateServices:
         Args:
             opener: opens a library that was begun while the server ran, once it holds something to search.
         """
-        service.state = self.folder.path
+        service.keep_in(self.folder.path)
         if self.identities is not None:
             service.who = self.guard.who
 
@@ -144,6 +150,14 @@ async def _collections(request: Request) -> Collections:
     return _services(request).collections
 
 
+async def _reviews(request: Request) -> Reviews:
+    return _services(request).reviews
+
+
+async def _reports(request: Request) -> Reports:
+    return _services(request).reports
+
+
 async def _identities(request: Request) -> Identities:
     identities = _services(request).identities
     if identities is None:
@@ -186,3 +200,5 @@ AccountsOf = Annotated[Identities, Depends(_identities)]
 AuditOf = Annotated[AuditLog, Depends(_audit)]
 CollectionsOf = Annotated[Collections, Depends(_collections)]
 JobsOf = Annotated[Jobs, Depends(_jobs)]
+ReportsOf = Annotated[Reports, Depends(_reports)]
+ReviewsOf = Annotated[Reviews, Depends(_reviews)]

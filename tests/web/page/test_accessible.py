@@ -53,4 +53,4 @@ def test_a_video_and_the_help(films: str, visit, width: int, scheme: str) -> Non
     page.get_by_role("dialog").wait_for()
     check(page)
     page.keyboard.press("Escape")
-    assert page.get_by_role("dialog").count() == 0
+    page.get_by_role("dialog").wait_for(state="detached")

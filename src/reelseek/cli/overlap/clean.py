@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from reelseek.overlap.clean import Overlap
     from reelseek.overlap.pairs import Pair
     from reelseek.overlap.scan import Scan
-    from reelseek.overlap.verdicts import Decision, Verdict
+    from reelseek.overlap.verdicts import Decision
 
 __all__ = ["register"]
 
@@ -125,21 +125,19 @@ def judge(
     verdicts: VerdictsFile = None,
 ) -> None:
     """Judge every pair below a score at once; one that somebody has judged is left as it is."""
+    from reelseek.overlap.reviewing import judge_below
     from reelseek.overlap.scan import log_path, pair_keys
+    from reelseek.overlap.verdicts import BulkVerdict
 
-    if verdict not in ("not", "looked-at", "unsure"):
+    if verdict not in get_args(BulkVerdict):
         raise UsageError(f"--verdict is {verdict!r}; many at once take not, looked-at or unsure")
     if not who.strip():
         raise UsageError("--who names nobody; a verdict needs its reviewer")
     scan = read_scan(pairs)
     log = open_verdicts(verdicts or log_path(Path(scan.source), pairs, "decisions"))
-    judged = lower = 0
-    for pair, key in zip(scan.pairs, pair_keys(scan.pairs, scan.content), strict=True):
-        if pair.score < below:
-            lower += 1
-            if log.decision(key) is None:
-                log.record(pair, cast("Verdict", verdict), who, key=key)
-                judged += 1
+    keys = pair_keys(scan.pairs, scan.content)
+    bulk = cast("BulkVerdict", verdict)
+    judged, lower = judge_below(scan.pairs, keys, log, below=below, verdict=bulk, who=who)
     print(f"{judged} pairs below {below:g} are now {verdict}, by {who}")
     say(f"{lower - judged} below it had been judged before; {len(scan.pairs) - lower} are not below it ({log.path})")
 

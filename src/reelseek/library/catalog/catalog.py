@@ -15,6 +15,7 @@ from reelseek.library.catalog.exchange import Exchange
 from reelseek.library.catalog.failures import Failures
 from reelseek.library.catalog.schema import carry_forward
 from reelseek.library.catalog.selection import Selection
+from reelseek.library.catalog.tags import Tags
 from reelseek.library.catalog.texts import Texts
 from reelseek.library.catalog.tracks import Tracks
 from reelseek.library.catalog.videos import Videos
@@ -34,7 +35,7 @@ class Catalog:
     bytes of tracks are written too.
 
     Attributes:
-        videos, captions, contents, tracks, texts, failures, changes: the tables, by subject.
+        videos, captions, tags, contents, tracks, texts, failures, changes: the tables, by subject.
         exchange: whole tables, for exports.
         selection: videos by filter.
     """
@@ -43,6 +44,7 @@ class Catalog:
         self.connection = connection
         self.videos = Videos(connection)
         self.captions = Captions(connection)
+        self.tags = Tags(connection)
         self.contents = Contents(connection)
         self.tracks = Tracks(connection)
         self.texts = Texts(connection)
@@ -71,6 +73,11 @@ class Catalog:
     def transaction(self) -> AbstractContextManager[object]:
         """Commit what is written inside, or nothing of it where something is raised."""
         return self.connection
+
+    def begin(self) -> None:
+        """Begin the transaction at hand as its one writer, so that what it reads is what it changes."""
+        if not self.connection.in_transaction:
+            self.connection.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
         """End the transaction at hand; it is on disk when this returns."""

@@ -16,6 +16,9 @@ EXCHANGED: dict[str, tuple[tuple[str, str], ...]] = {
         ("video", "text"), ("position", "integer"), ("text", "text"), ("start_seconds", "real"),
         ("end_seconds", "real"), ("split", "text"),
     ),
+    "tags": (
+        ("video", "text"), ("text", "text"), ("folded", "text"), ("start_seconds", "real"), ("end_seconds", "real"),
+    ),
     "memberships": (("split", "text"), ("video", "text"), ("position", "integer")),
     "contents": (("hash", "text"), ("info", "text"), ("end_seconds", "real"), ("cuts", "text")),
     "texts": (
@@ -32,7 +35,12 @@ EXCHANGED: dict[str, tuple[tuple[str, str], ...]] = {
 }  # fmt: skip
 """Columns of the tables that are exchanged, in the order in which they are written, and the kind of each."""
 
-_ORDER = {"texts": "owner, expert, id", "videos": "id", "contents": "hash"}
+_ORDER = {
+    "texts": "owner, expert, id",
+    "videos": "id",
+    "contents": "hash",
+    "tags": "video, start_seconds, end_seconds, folded",
+}
 _ROWS_A_BLOCK = 2000
 
 

@@ -10,7 +10,7 @@ from reelseek.library.catalog.words import create_words, has_words
 
 __all__ = ["FORMAT_VERSION", "carry_forward", "create_tables", "has_tables"]
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 _APPLICATION = 0x5265656C  # "Reel"
 _WORDS_VERSION = 3  # the first with `texts_words`
 
@@ -39,8 +39,8 @@ def create_tables(connection: sqlite3.Connection) -> None:
     """Lay out the tables of the present version in an empty database, unless another process just did."""
     try:
         connection.executescript(
-            f"BEGIN IMMEDIATE; {_script('schema.sql')} {_script('changes.sql')} PRAGMA application_id = {_APPLICATION};"
-            f" PRAGMA user_version = {FORMAT_VERSION}; COMMIT;"
+            f"BEGIN IMMEDIATE; {_script('schema.sql')} {_script('changes.sql')} {_script('tags.sql')}"
+            f" PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {FORMAT_VERSION}; COMMIT;"
         )
     except sqlite3.OperationalError:
         connection.rollback()
@@ -125,12 +125,7 @@ def _count_changes_of_version_4(connection: sqlite3.Connection) -> None:
     """Numbers of videos, the revision at which each last changed (all with this step), names, and counts of tracks."""
     if connection.execute("SELECT 1 FROM main.sqlite_master WHERE name = 'changes'").fetchone():
         return  # only its full text was lacking
-    statement = ""
-    for line in _script("changes.sql").splitlines(keepends=True):  # `executescript` would commit
-        statement += line
-        if sqlite3.complete_statement(statement):
-            connection.execute(statement)
-            statement = ""
+    _execute_script(connection, "changes.sql")
     connection.execute(
         "INSERT INTO changes(video, features, words) SELECT id, number, number FROM videos, next_revision ORDER BY id"
     )
@@ -148,9 +143,25 @@ def _count_changes_of_version_4(connection: sqlite3.Connection) -> None:
     )
 
 
+def _add_tags_of_version_5(connection: sqlite3.Connection) -> None:
+    """Tags of videos and moments."""
+    _execute_script(connection, "tags.sql")
+
+
+def _execute_script(connection: sqlite3.Connection, name: str) -> None:
+    """Run a script inside the transaction at hand, which `executescript` would commit."""
+    statement = ""
+    for line in _script(name).splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            connection.execute(statement)
+            statement = ""
+
+
 _STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = {
     2: _add_tables_of_version_2,
     _WORDS_VERSION: _fold_words_of_version_3,
     4: _count_changes_of_version_4,
+    5: _add_tags_of_version_5,
 }
 """What makes a library of the version before one of this number."""

@@ -7,7 +7,9 @@ from reelseek.experts.expert import MODALITIES
 from reelseek.library.catalog.changes import Changes
 from reelseek.library.catalog.connection import Connection
 from reelseek.library.catalog.spelling import folders_of
+from reelseek.library.catalog.tags import Tags
 from reelseek.library.filters import Condition, Filter
+from reelseek.library.names import name_some
 from reelseek.library.words import fold
 
 __all__ = ["Selection"]
@@ -26,6 +28,7 @@ _SOUND = (
 _CAPTIONS = "EXISTS (SELECT 1 FROM captions c WHERE c.video = v.id)"
 _SPLIT = "v.split = ? OR EXISTS (SELECT 1 FROM captions c WHERE c.video = v.id AND c.split = ?)"
 _MEMBER = " OR EXISTS (SELECT 1 FROM memberships m WHERE m.video = v.id AND m.split = ?)"
+_TAGGED = "EXISTS (SELECT 1 FROM tags g WHERE g.video = v.id AND g.folded = ?)"  # itself, or a moment of it
 Sql = tuple[str, tuple[object, ...]]
 
 
@@ -85,6 +88,8 @@ class Selection:
         value = condition.value
         if condition.key in ("split", "has"):
             self._check_known(condition)
+        if condition.key == "tag":
+            self._check_tag(condition)
         by_key: dict[str, Callable[[], Sql]] = {
             "folder": lambda: self._folder(condition),
             "name": lambda: ("is_named(v.id, v.path, ?)", (fold(value),)),
@@ -94,6 +99,7 @@ class Selection:
             "shorter": lambda: ("v.duration < ?", (condition.seconds,)),
             "split": lambda: self._split(value),
             "has": lambda: _has(value),
+            "tag": lambda: (_TAGGED, (_folded(value),)),
         }
         sql, values = by_key[condition.key]()
         return f"{'NOT ' if condition.negated else ''}coalesce(({sql}), 0)", values
@@ -116,6 +122,14 @@ class Selection:
                 f"{condition.text!r}: there is no {'split' if condition.key == 'split' else 'evidence'} "
                 f"{condition.value!r}{suggest(condition.value, names)}; there are {', '.join(names) or 'none'}"
             )
+
+    def _check_tag(self, condition: Condition) -> None:
+        """Refuse a tag that nothing in the library has."""
+        names = Tags(self._connection).names()
+        if _folded(condition.value) not in names:
+            listed = name_some(list(names.values())) or "none"
+            hint = suggest(_folded(condition.value), names)
+            raise QueryError(f"{condition.text!r}: there is no tag {condition.value!r}{hint}; there are {listed}")
 
     def _split(self, name: str) -> Sql:
         lists = self._connection.has_table("memberships")
@@ -143,3 +157,7 @@ _EVIDENCE: dict[str, Sql] = {
 
 def _has(name: str) -> Sql:
     return _EVIDENCE.get(name, (_TRACKS, (name,)))
+
+
+def _folded(tag: str) -> str:
+    return " ".join(fold(tag).split())

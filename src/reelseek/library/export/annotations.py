@@ -189,6 +189,8 @@ def _write_label_studio(library: Library, folder: Path, report: ExportReport, pr
             regions += _regions(f"caption{number}", caption.text, _frames(span, fps))
             count += 1
         data = {"video": _served_address(video), "name": video.id, "fps": fps}
+        if tags := [tag.text for tag in library.tags(video.id) if tag.start_seconds is None]:
+            data["tags"] = ", ".join(tags)
         tasks.append({"data": data, "annotations": [{"result": regions}] if regions else []})
     _write_json(folder / "tasks.json", tasks)
     write_whole(folder / "interface.xml", _INTERFACE)
@@ -270,6 +272,8 @@ def _add_sample(
 ) -> None:
     captions = [vars(caption) for caption in library.catalog.captions.of_video(video.id)]
     about = {"id": video.id, "duration": video.duration, "split": video.split, "splits": splits, "captions": captions}
+    if tags := library.tags(video.id):
+        about["tags"] = [{key: value for key, value in vars(tag).items() if key != "video"} for tag in tags]
     _add_bytes(shard, f"{key}.json", json.dumps(about, ensure_ascii=False).encode())
     if video.path is None:
         report.damaged.append((video.id, _NO_FILE))

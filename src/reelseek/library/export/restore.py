@@ -22,6 +22,7 @@ __all__ = ["import_library"]
 
 _TRACKS_A_TRANSACTION = 256
 _AFTER_TRACKS = ("texts", "failures")  # a track that is stored replaces the words and failures of its expert
+_LATER = ("tags",)  # exports of earlier releases lack them
 Progress = Callable[[str, int, int, str], None]
 
 
@@ -44,6 +45,8 @@ def import_library(library: Path, folder: Path, *, progress: Progress | None = N
     with whole_folder(library) as partial, Library.open(partial, create=True) as opened, opened.writing():
         rows: dict[str, int] = {}
         for number, table in enumerate(EXCHANGED, 1):
+            if table in _LATER and table not in manifest["rows"]:
+                continue
             if table not in _AFTER_TRACKS:
                 rows[table] = _put_table(opened, lake, folder, table)
             progress("importing", number, len(EXCHANGED), table)

@@ -106,7 +106,11 @@ def _msrvtt(annotations: Annotations, path: Path) -> None:
         kind = next((value for key, value in _MSRVTT.items() if key in name), "full")
         split = _split_of(path)
         # What CE calls the validation list of 1k-A is the test set of everyone else.
-        _list(annotations, path, f"{kind}/{'test' if kind != 'full' and split == 'val' else split}")
+        split = "test" if kind != "full" and split == "val" else split
+        _list(annotations, path, f"{kind}/{split}")
+        if "clean" in name:  # MDMMT's M_c: a split of its own too, which the full list cannot take the place of
+            for line in _lines(annotations, path):
+                annotations.member(f"{kind}-clean/{split}", line, rank=2, count=False)
 
 
 # One file, one shape
@@ -252,8 +256,8 @@ def _audioset(annotations: Annotations, path: Path) -> None:
         if len(parts) < 4:
             annotations.lose(line[:40], "wanted id, start, end, labels")
             continue
-        annotations.member(split, parts[0])
-        annotations.say(parts[0], ", ".join(parts[3].split(",")), float(parts[1]), float(parts[2]), split)
+        # Its labels are classes, which `reelseek probe --labels` reads, and no text.
+        annotations.member(split, parts[0], rank=1)
 
 
 def _kinetics(annotations: Annotations, path: Path) -> None:

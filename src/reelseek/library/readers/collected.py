@@ -48,14 +48,15 @@ class Annotations:
             self.rows += 1
             self.captions.append(Caption(video, words, start, end, split))
 
-    def member(self, split: str, video: str, rank: int = 0) -> None:
+    def member(self, split: str, video: str, rank: int = 0, *, count: bool = True) -> None:
         """One video of a split.
 
         Args:
             rank: of its file: 0 for annotations, more for lists; of one split the highest counts.
+            count: whether this line of a list was not counted yet.
         """
         if self._is_name(video):
-            self.rows += rank > 0
+            self.rows += count and rank > 0
             self._members.setdefault(split, {}).setdefault((rank, self._file), {})[video] = None
 
     def lose(self, place: str, message: str) -> None:

@@ -46,7 +46,7 @@ def _rows(value: Any) -> Array:
     try:
         return np.zeros(0) if value is None else np.asarray(value)
     except (ValueError, TypeError) as error:  # lists of several lengths, or of other things
-        raise FeatureError(f"holds no array [step, dim]: {error}") from error
+        raise FeatureError(f"holds no array [step, dim] (vectors of captions are ce-text): {error}") from error
 
 
 # What names of experts and of their files say about the modality.

@@ -1,7 +1,7 @@
 """Steps of tasks and where they happen, in the files of CrossTask and of those who followed it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,16 @@ from reelseek.library import texts
 from reelseek.library.readers.containers import read_npy
 from reelseek.library.tables import read_json, split_cells
 
-__all__ = ["CrossTask", "Task", "read_crosstask", "read_lines", "read_truth"]
+__all__ = [
+    "CrossTask",
+    "SegmentedVideo",
+    "Task",
+    "crosstask_videos",
+    "read_crosstask",
+    "read_lines",
+    "read_segmented",
+    "read_truth",
+]
 
 
 @dataclass(frozen=True)
@@ -140,3 +149,84 @@ def _tasks(folder: Path) -> dict[str, Task]:
 
 def _is_texts(value: object) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(text, str) for text in value)
+
+
+@dataclass(frozen=True)
+class SegmentedVideo:
+    """A video to be segmented.
+
+    Attributes:
+        transcript: its labels in order.
+        truth: the true label at even distances over the whole video; None is background.
+    """
+
+    name: str
+    transcript: tuple[str, ...]
+    truth: tuple[str | None, ...]
+
+    def at_seconds(self, seconds: int) -> list[str | None]:
+        """The true label in the middle of every second."""
+        places = ((second + 0.5) * len(self.truth) / seconds for second in range(seconds))
+        return [self.truth[min(int(place), len(self.truth) - 1)] for place in places]
+
+
+_BACKGROUND = ("bg", "background", "sil", "none", "")
+
+
+def read_segmented(folder: Path) -> tuple[SegmentedVideo, ...]:
+    """Videos with a label for every frame, as Mining YouTube and Breakfast have them for weak segmentation.
+
+    `groundTruth/VIDEO.txt` holds a label a line; `transcripts/VIDEO.txt`, where it is there, the order of labels, which
+    is else that of the frames. `mapping.txt` (number, label) names numbers. Background is `bg`, `background` or `SIL`.
+
+    Raises:
+        CollectionError: there is no ground truth, or it cannot be read.
+    """
+    files = sorted((folder / "groundTruth").glob("*.txt"))
+    if not files:
+        raise CollectionError(f"{folder} has no groundTruth/VIDEO.txt with a label for every frame")
+    mapping = folder / "mapping.txt"
+    names = dict(line.split(None, 1) for line in read_lines(mapping) if " " in line) if mapping.is_file() else {}
+    videos = []
+    for file in files:
+        lines = texts.split_lines(texts.read_text(file))
+        truth = [_label(line, names) for line in (lines if lines[-1].strip() else lines[:-1])]
+        beside = folder / "transcripts" / file.name
+        order = [_label(line, names) for line in read_lines(beside)] if beside.is_file() else _runs(truth)
+        transcript = tuple(label for label in order if label is not None)
+        if transcript and truth:
+            videos.append(SegmentedVideo(file.stem, transcript, tuple(truth)))
+    if not videos:
+        raise CollectionError(f"{folder / 'groundTruth'} names no label but background")
+    return tuple(videos)
+
+
+def _label(line: str, names: dict[str, str]) -> str | None:
+    """A label as words; None for background."""
+    name = names.get(line.strip(), line.strip())
+    return None if name.lower() in _BACKGROUND else " ".join(name.replace("_", " ").split())
+
+
+def _runs(labels: Sequence[str | None]) -> list[str | None]:
+    """Labels in order, each run of equal ones once."""
+    return [label for place, label in enumerate(labels) if place == 0 or labels[place - 1] != label]
+
+
+def crosstask_videos(crosstask: CrossTask, seconds: Callable[[str], int]) -> tuple[SegmentedVideo, ...]:
+    """CrossTask's videos to be segmented along the steps of their tasks, where each second shows one step or none.
+
+    Args:
+        seconds: how long a video is; 0 leaves it out.
+
+    Raises:
+        CollectionError: as `read_truth`.
+    """
+    videos = []
+    for task, video in crosstask.videos:
+        length = seconds(video)
+        truth = crosstask.truth(task, video, length) if length else None
+        if truth is not None and truth.any():
+            steps = crosstask.tasks[task].steps
+            labels = [steps[int(row.argmax())] if row.any() else None for row in truth]
+            videos.append(SegmentedVideo(video, steps, tuple(labels)))
+    return tuple(videos)

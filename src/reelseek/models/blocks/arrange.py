@@ -18,6 +18,7 @@ __all__ = [
     "TokenSequence",
     "align_experts",
     "concat_groups",
+    "concat_parts",
     "everything",
     "exactly",
     "expand_views",
@@ -26,6 +27,7 @@ __all__ = [
     "own",
     "pack_left",
     "reads",
+    "split_runs",
     "subsample",
 ]
 
@@ -226,3 +228,38 @@ def pack_left(steps: Steps) -> Steps:
     """Move the present steps to the left, in their order."""
     order = steps.mask.int().argsort(dim=1, descending=True, stable=True)
     return steps.gather(order, steps.mask.gather(1, order))
+
+
+def split_runs(steps: Steps, length: int) -> tuple[Steps, Tensor]:
+    """Split each video's steps into runs, each a clip; also the video of each clip."""
+    steps = pack_left(steps)
+    videos, places = steps.mask.shape
+    runs = -(-places // length)
+    present = functional.pad(steps.mask, (0, -places % length)).unflatten(1, (runs, length)).flatten(0, 1)
+    owner = torch.arange(videos).repeat_interleave(runs)
+    # Keep each video's first run even if it is empty, so that every video has a row.
+    selected = (present.any(1) | (torch.arange(len(present)) % runs == 0)).nonzero()[:, 0]
+    place = torch.arange(runs * length).clamp(max=places - 1).view(runs, length)
+    index = (torch.arange(videos) * places).repeat_interleave(runs)[:, None] + place.repeat(videos, 1)
+    return _gather_steps(steps, index[selected], present[selected]), owner[selected]
+
+
+def concat_parts(parts: Steps, owner: Tensor) -> Steps:
+    """Concatenate the parts of each whole, without gaps."""
+    places = parts.mask.shape[1]
+    whole_of_step = owner[:, None].expand(-1, places)[parts.mask]  # of every present step, in order
+    counts = torch.bincount(whole_of_step, minlength=int(owner.max()) + 1)
+    longest = max(1, int(counts.max()))
+    present = torch.arange(longest)[None, :] < counts[:, None]
+    index = torch.zeros(present.shape, dtype=torch.long)
+    index[present] = parts.mask.flatten().nonzero()[:, 0]
+    return _gather_steps(parts, index, present)
+
+
+def _gather_steps(steps: Steps, index: Tensor, present: Tensor) -> Steps:
+    """Gather steps by flat index; `index` and `present` are on the host."""
+    flat = upload([index.flatten()], steps.device)[0]
+    values = steps.clean.flatten(0, 1).index_select(0, flat).unflatten(0, index.shape)
+    spans = steps.spans.flatten(0, 1).index_select(0, flat).unflatten(0, index.shape)
+    mask = Mask.on(steps.device, present)
+    return Steps(values, mask.tensor, zero_absent(mask.tensor[..., None], spans), host=present)

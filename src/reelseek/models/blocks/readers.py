@@ -110,13 +110,16 @@ class Residual(Reader):
 
     def forward(self, steps: Steps) -> Float[Tensor, "item dim"]:
         steps = pack_left(steps)
+        return masked_mean(functional.normalize(self.mixed(steps), dim=-1), steps.present)
+
+    def mixed(self, steps: Steps) -> Float[Tensor, "item step dim"]:
+        """Frames plus the transformer's output; present steps must be packed to the left."""
         values = steps.clean
         length = values.shape[1]
         position = torch.arange(length, device=values.device).clamp(max=self.position.num_embeddings - 1)
         group = torch.zeros(length, dtype=torch.long)
         sequence = TokenSequence(values + self.position(position), steps.present, group, host=steps.mask)
-        mixed = functional.normalize(values + self.mix(sequence, everything(1)), dim=-1)
-        return masked_mean(mixed, steps.present)
+        return values + self.mix(sequence, everything(1))
 
 
 READERS: dict[str, Callable[[int, int], Reader]] = {

@@ -100,6 +100,10 @@ class LossConfig:
         settings: dict[str, Any] = dict(self.settings)
         return partial(loss, **settings)
 
+    def build_learned(self) -> Callable[..., Tensor]:
+        """Build the loss with a learned temperature that begins where its settings say, if they name one."""
+        return LearnedTemperature(self) if "temperature" in self.settings else self.build()
+
 
 class LearnedTemperature(nn.Module):
     """A loss whose temperature is a parameter: scores are multiplied by `exp(logit_scale)`, at most 100.

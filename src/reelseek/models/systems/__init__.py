@@ -17,11 +17,14 @@ from reelseek.models.settings import describe_problems
 from reelseek.models.systems import (
     anchored,
     avlnet,
+    binding,
     ce,
     clip_mean,
     concepts,
     coot,
+    drl,
     eao,
+    gram,
     joint,
     jpose,
     jsfusion,
@@ -31,8 +34,11 @@ from reelseek.models.systems import (
     mee,
     mmt,
     mmv,
+    perceiver_io,
+    ssb,
     token_fusion,
     umi,
+    vast,
     xpool,
     zorro,
 )
@@ -237,9 +243,10 @@ _PACKAGED: dict[str, System] = {
         composition="as coot; CrossCLR with a queue on clips, without one on videos times .6",
         missing="as coot",
         schedule={
-            "optimizer": "radam", "rate": 0.0007, "weight_decay": 0.0, "momentum": 0.56, "schedule": "plateau",
-            "warmup": 4, "plateau_patience": 6, "cooldown": 4, "epochs": 100, "patience": 16, "batch": 64,
-            "batch_of": "videos", "negatives": "clips", "metric": "recall_at_1",
+            "optimizer": "radam", "rate": 0.0007, "weight_decay": 0.0, "momentum": 0.56, "second_beta": 0.98,
+            "epsilon": 1.5e-09, "schedule": "plateau", "warmup": 4, "plateau_patience": 6, "cooldown": 4,
+            "epochs": 100, "patience": 16, "batch": 64, "batch_of": "videos", "negatives": "clips", "metric":
+            "recall_at_1",
         },
         published="published/crossclr-youcook2",
     ),
@@ -255,9 +262,10 @@ _PACKAGED: dict[str, System] = {
             "everywhere": {"sharpness": 0.0055, "intra": 0.65},
         },
         schedule={
-            "optimizer": "radam", "rate": 0.0007, "weight_decay": 0.0, "momentum": 0.56, "schedule": "plateau",
-            "warmup": 4, "plateau_patience": 6, "cooldown": 4, "epochs": 100, "patience": 16, "batch": 64,
-            "batch_of": "videos", "negatives": "clips", "metric": "recall_at_1",
+            "optimizer": "radam", "rate": 0.0007, "weight_decay": 0.0, "momentum": 0.56, "second_beta": 0.98,
+            "epsilon": 1.5e-09, "schedule": "plateau", "warmup": 4, "plateau_patience": 6, "cooldown": 4,
+            "epochs": 100, "patience": 16, "batch": 64, "batch_of": "videos", "negatives": "clips", "metric":
+            "recall_at_1",
         },
         published="published/crossclr-lsmdc",
     ),
@@ -442,6 +450,58 @@ _PACKAGED: dict[str, System] = {
         experts={"appearance": 2048, "audio": 128},
         schedule={"optimizer": "adam", "rate": 1e-4, "decay": 0.933, "batch": 10, "epochs": 100},
     ),
+    "ssb": System(
+        ssb.SSBConfig,
+        ssb.SSB,
+        paper="Patrick et al. Support-set Bottlenecks for Video-Text Representation Learning. ICLR 2021; on features",
+        composition="linear -> transformer, full -> mean; hardest margin; a small decoder captions from other clips",
+        missing="mask: key mask; refuse",
+        schedule={"optimizer": "adamw", "rate": 1e-4, "batch": 64, "epochs": 50},
+    ),
+    "drl": System(
+        drl.DRLConfig,
+        drl.DRL,
+        paper="Wang et al. Disentangled Representation Learning for Text-Video Retrieval. 2022",
+        composition="frames + transformer of four layers; words and frames: best matches, weighted; decorrelation",
+        missing="mask: no word looks at what is absent; refuse",
+        experts={"clip": 512},
+        schedule={
+            "optimizer": "adamw", "rate": 1e-4, "weight_decay": 0.2, "schedule": "cosine", "epochs": 5, "batch": 128,
+        },
+        published="published/drl-msrvtt",
+    ),
+    "binding": System(
+        binding.BindingConfig,
+        binding.Binding,
+        paper="Girdhar et al. ImageBind. CVPR 2023; Zhu et al. LanguageBind. ICLR 2024; on features",
+        composition="a tower per modality, all in one space; mean of cosines; InfoNCE of each with one anchor",
+        missing="mask: the mean of what is present; refuse",
+        schedule={"optimizer": "adamw", "rate": 1e-4, "batch": 256, "epochs": 20, "schedule": "cosine"},
+    ),
+    "gram": System(
+        gram.GramConfig,
+        gram.Gram,
+        paper="Cicchetti et al. Gramian Multimodal Representation Learning and Alignment. ICLR 2025; on features",
+        composition="a tower per modality, all in one space; 1 - volume of text and modalities; InfoNCE both ways",
+        missing="mask: the volume of what is present, to a power (ours) that makes subsets comparable; refuse",
+        schedule={"optimizer": "adamw", "rate": 1e-4, "batch": 256, "epochs": 20, "schedule": "cosine"},
+    ),
+    "vast": System(
+        vast.VASTConfig,
+        vast.VAST,
+        paper="Chen et al. VAST: A Vision-Audio-Subtitle-Text Omni-Modality Foundation Model. NeurIPS 2023",
+        composition="transformers of sight, sound, subtitles -> a linear layer for every subset; InfoNCE of each",
+        missing="mask: the fusion of exactly the streams that are present; refuse",
+        schedule={"optimizer": "adamw", "rate": 1e-4, "batch": 256, "epochs": 20, "schedule": "cosine"},
+    ),
+    "perceiver_io": System(
+        perceiver_io.PerceiverIOConfig,
+        perceiver_io.PerceiverIO,
+        paper="Jaegle et al. Perceiver IO. ICLR 2022 (retrieval side ours)",
+        composition="latents read all modalities' steps -> transformer over latents -> a query reads them; InfoNCE",
+        missing="mask: key mask; refuse",
+        schedule={"optimizer": "adamw", "rate": 1e-4, "batch": 256, "epochs": 20, "schedule": "cosine"},
+    ),
     "anchored": System(
         anchored.AnchoredConfig,
         anchored.create,
@@ -455,6 +515,5 @@ _PACKAGED: dict[str, System] = {
 SYSTEMS: Systems[System] = Systems(_PACKAGED, System)
 
 NOT_OFFERED: dict[str, str] = {
-    "ssb": "needs a T5 decoder that captions a video from other videos' embeddings (Patrick et al. 2021)",
     "ct_san": "traces concepts over spatial feature maps (Yu et al. 2017), which pooled features no longer have",
 }

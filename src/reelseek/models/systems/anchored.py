@@ -100,7 +100,7 @@ class Anchored(RetrievalModel):
             raise ModelError(f"{inner.system} has no text encoder whose features could be its anchors")
         self.config, self.inner = config, inner
         self.slots = (*inner.slots, "anchor")
-        self.renormalise, self.candidates = inner.renormalise, inner.candidates
+        self.renormalise, self.candidates, self.joins_clips = inner.renormalise, inner.candidates, inner.joins_clips
         self.text_side = ("anchor.text_map", *(f"inner.{name}" for name in inner.text_side))
         self.unused = tuple(f"inner.{name}" for name in inner.unused)
         self.text = TextEncoder(replace(inner.config.text, trained=False))
@@ -195,7 +195,9 @@ class Anchored(RetrievalModel):
     # What is chosen on validation clips
 
     @torch.no_grad()
-    def calibrate(self, texts: Sequence[str], videos: Embedding, owner: Int[Tensor, " text"]) -> Mapping[str, float]:
+    def calibrate(
+        self, texts: Sequence[str], videos: Embedding, owner: Int[Tensor, " text"]
+    ) -> Mapping[str, float | Tensor]:
         """The shares and the hubness under which the clips of captions rank best, by the mean logarithm of the rank."""
         self.share.fill_(0.5)
         self.anchor.learnt.fill_(0.5)

@@ -23,7 +23,7 @@ from reelseek.models.blocks.pool import masked_max, masked_mean
 from reelseek.models.blocks.project import GatedUnit
 from reelseek.models.blocks.readers import WordMax
 from reelseek.models.losses import LossConfig
-from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, SystemConfig
+from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, SystemConfig, all_rows
 from reelseek.models.systems.eao import BANDS, AudioConfig
 
 __all__ = ["MCN", "AVLnet", "AVLnetConfig", "MCNConfig"]
@@ -189,9 +189,21 @@ class MCN(HostState, AVLnet):
         if config.video_experts:
             self.rebuild = nn.Linear(config.width, sum(config.experts[name] for name in config.video_experts))
 
-    def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+    def parts(self, batch: Batch) -> dict[str, Rows]:
+        """The towers, and the pooled inputs that are rebuilt, with 1 where their expert is present."""
         steps = self.inputs(batch.tokens)
         parts = {**self.towers(steps), "text": self.read(self.text.words(batch.texts))}
+        if self.config.video_experts and self.config.reconstruction:
+            tracks = [steps[name] for name in self.config.video_experts]
+            pooled = torch.cat([masked_max(track.values, track.present) for track in tracks], 1)
+            observed = [track.present.any(1, keepdim=True).expand(-1, track.values.shape[2]) for track in tracks]
+            parts |= {"pooled": all_rows(pooled), "observed": all_rows(torch.cat(observed, 1).to(pooled.dtype))}
+        return parts
+
+    def terms_of(self, parts: Mapping[str, Rows], batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """Pairs of modalities, each with its centroid, and reconstruction, over the present experts alone."""
+        inputs = {name: rows for name, (rows, _) in parts.items() if name in ("pooled", "observed")}
+        parts = {name: rows for name, rows in parts.items() if name not in inputs}
         losses = self.pairs(parts, batch)
         present = torch.stack([mask.tensor for _, mask in parts.values()], 1)[..., None]
         unit = torch.stack([functional.normalize(row, dim=-1) for row, _ in parts.values()], 1)
@@ -205,18 +217,11 @@ class MCN(HostState, AVLnet):
                     rows = unit[:, index].index_select(0, mask.rows)
                     logits = rows @ self.centroids.T / self.config.temperature
                     losses[f"cluster.{name}"] = functional.cross_entropy(logits, nearest.index_select(0, mask.rows))
-        if self.config.video_experts and self.config.reconstruction:
-            # The error of present experts only.
-            target = torch.cat([masked_max(steps[n].values, steps[n].present) for n in self.config.video_experts], 1)
-            observed = torch.cat(
-                [s.present.any(1, keepdim=True).expand(-1, s.values.shape[2]) for s in self._video_tracks(steps)], 1
-            )
-            error = zero_absent(observed, self.rebuild(parts["video"][0]) - target).square()
+        if inputs:
+            observed = inputs["observed"] > 0.5
+            error = zero_absent(observed, self.rebuild(parts["video"][0]) - inputs["pooled"]).square()
             losses["reconstruction"] = self.config.reconstruction * error.sum() / observed.sum().clamp(min=1)
         return losses
-
-    def _video_tracks(self, steps: Mapping[str, Steps]) -> list[Steps]:
-        return [steps[name] for name in self.config.video_experts]
 
     @torch.no_grad()
     def _cluster(self, means: Tensor) -> None:

@@ -16,13 +16,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelseek.errors import ModelError
-from reelseek.library.mask import Mask, upload, zero_absent
+from reelseek.library.mask import Mask, upload
 from reelseek.library.tokens import Steps
-from reelseek.models.blocks.arrange import TokenSequence, align_experts, everything, pack_left
+from reelseek.models.blocks.arrange import TokenSequence, align_experts, concat_parts, everything, pack_left, split_runs
 from reelseek.models.blocks.mix import Layer, Transformer, UnbiasedLayerNorm
 from reelseek.models.blocks.pool import WeightedPool, masked_max, masked_mean
 from reelseek.models.losses import CrossCLR, CrossCLRConfig, LossConfig, cycle_consistency, max_margin
-from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, SystemConfig
+from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, Rows, SystemConfig, all_rows
+
+_SIDES = ("video", "text")
 
 __all__ = ["COOT", "COOTConfig", "CrossCLRModel", "CrossCLRModelConfig", "Level", "hierarchy_loss"]
 
@@ -165,13 +167,20 @@ class _Side(nn.Module):
         owner: the whole that each part belongs to, in order, on the host.
         """
         rows, contexts = self.local_reader(parts), self.local_reader(wholes)
-        counts = torch.bincount(owner, minlength=len(contexts))
-        longest = max(1, int(counts.max()))
-        present = Mask.on(rows.device, torch.arange(longest)[None, :] < counts[:, None])
-        place = upload([owner * longest + _index_in_whole(owner)], rows.device)[0]
-        grouped = rows.new_zeros(len(contexts) * longest, rows.shape[1]).index_copy(0, place, rows)
-        grouped = grouped.unflatten(0, (len(contexts), longest))
+        grouped, present = _group_by_whole(rows, owner, len(contexts))
         return Level(rows, self.global_reader(grouped, present, contexts), contexts, grouped, present.tensor)
+
+
+def _group_by_whole(
+    rows: Float[Tensor, "part dim"], owner: Int[Tensor, " part"], wholes: int
+) -> tuple[Float[Tensor, "whole place dim"], Mask]:
+    """The parts of each whole side by side, and which places hold one."""
+    counts = torch.bincount(owner, minlength=wholes)
+    longest = max(1, int(counts.max()))
+    present = Mask.on(rows.device, torch.arange(longest)[None, :] < counts[:, None])
+    place = upload([owner * longest + _index_in_whole(owner)], rows.device)[0]
+    grouped = rows.new_zeros(wholes * longest, rows.shape[1]).index_copy(0, place, rows)
+    return grouped.unflatten(0, (wholes, longest)), present
 
 
 def _index_in_whole(owner: Tensor) -> Tensor:
@@ -184,6 +193,7 @@ class COOT(LearnedModel):
     """project (LayerNorm, MLP) -> mix (own clip) -> pool (attention) -> mix (full, context) -> pool (mean)."""
 
     system = "coot"
+    joins_clips = True
     config: COOTConfig
 
     def __init__(self, config: COOTConfig) -> None:
@@ -202,7 +212,7 @@ class COOT(LearnedModel):
         values, present = [], []
         for side, group in zip(self.video, self.config.groups, strict=True):
             tracks = align_experts(steps, group)
-            values.append(self._embed(side, tracks, *_split_runs(tracks, self.config.clip_steps)))
+            values.append(self._embed(side, tracks, *split_runs(tracks, self.config.clip_steps)))
             present.append(tracks.videos.tensor)
         stacked = torch.stack(values, 1)
         return Embedding.even(stacked, torch.stack(present, 1))
@@ -241,16 +251,63 @@ class COOT(LearnedModel):
         levels = []
         for index, group in enumerate(self.config.groups):
             clips = align_experts(steps, group)
-            video = self.video[index](_concat_parts(clips, owner), clips, owner)
-            text = self.caption[index](_concat_parts(words, owner), words, owner)
+            video = self.video[index](concat_parts(clips, owner), clips, owner)
+            text = self.caption[index](concat_parts(words, owner), words, owner)
             levels.append((video, text))
         return levels
 
-    def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        batch = batch.rows(batch.video_numbers.argsort(stable=True))
+    def parts(self, batch: Batch) -> dict[str, Rows]:
+        """Rows of clips and sentences; those of a video and its paragraph stand at its first clip."""
+        order = batch.video_numbers.argsort(stable=True)
+        batch = batch.rows(order)
+        parts = self.ordered_parts(batch, self.text.words(batch.texts))
+        back = order.argsort()
+        index = upload([back], batch.video.device)[0]
+        return {
+            name: (values.index_select(0, index), Mask.on(values.device, mask.host.index_select(0, back)))
+            for name, (values, mask) in parts.items()
+        }
+
+    def ordered_parts(self, batch: Batch, words: Steps) -> dict[str, Rows]:
+        """The parts of a batch whose clips are in order of their videos.
+
+        Args:
+            words: of the batch's texts.
+        """
+        numbers = batch.video_numbers
+        first = torch.cat([torch.ones(1, dtype=torch.bool), numbers[1:] != numbers[:-1]])
+        mask = Mask.on(batch.video.device, first)
+        parts: dict[str, Rows] = {}
+        for slot, sides in zip(self.slots, self.levels(batch, words), strict=True):
+            for side, level in zip(_SIDES, sides, strict=True):
+                parts[f"{slot} {side} parts"] = all_rows(level.parts)
+                for name, rows in (("wholes", level.wholes), ("contexts", level.contexts)):
+                    spread = rows.new_zeros(len(first), rows.shape[1]).index_copy(0, mask.rows, rows)
+                    parts[f"{slot} {side} {name}"] = (spread, mask)
+        return parts
+
+    def ordered_levels(
+        self, parts: Mapping[str, Rows], batch: Batch
+    ) -> tuple[dict[str, Rows], Int[Tensor, " clip"], list[tuple[Level, Level]]]:
+        """Parts in order of their videos, the video of each clip on the host, and both sides of each hierarchy."""
+        order = batch.video_numbers.argsort(stable=True)
+        index = upload([order], batch.video.device)[0]
+        ordered = {
+            name: (values.index_select(0, index), Mask.on(values.device, mask.host.index_select(0, order)))
+            for name, (values, mask) in parts.items()
+        }
+        owner = torch.unique(batch.video_numbers.index_select(0, order), return_inverse=True)[1]
+        levels = []
+        for slot in self.slots:
+            video, text = (_level_of(ordered, f"{slot} {side}", owner) for side in _SIDES)
+            levels.append((video, text))
+        return ordered, owner, levels
+
+    def terms_of(self, parts: Mapping[str, Rows], batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """The hierarchy's margins and its cycles, for each group of experts."""
         margin = float(self.config.loss.settings.get("margin", 0.2))
         losses: dict[str, Tensor] = {}
-        for slot, (video, text) in zip(self.slots, self.levels(batch, self.text.words(batch.texts)), strict=True):
+        for slot, (video, text) in zip(self.slots, self.ordered_levels(parts, batch)[2], strict=True):
             terms = hierarchy_loss(video, text, margin=margin)
             if self.config.cycle:
                 one = cycle_consistency(video.grouped, video.present, text.grouped, text.present)
@@ -258,6 +315,15 @@ class COOT(LearnedModel):
                 terms["cycle"] = self.config.cycle * (one + two)
             losses |= {f"{slot}.{name}": value for name, value in terms.items()}
         return losses
+
+
+def _level_of(parts: Mapping[str, Rows], side: str, owner: Int[Tensor, " clip"]) -> Level:
+    """One side of a hierarchy, of parts in order of their videos."""
+    rows = parts[f"{side} parts"][0]
+    sparse = (parts[f"{side} {name}"] for name in ("wholes", "contexts"))
+    wholes, contexts = (values.index_select(0, mask.rows) for values, mask in sparse)
+    grouped, present = _group_by_whole(rows, owner, len(wholes))
+    return Level(rows, wholes, contexts, grouped, present.tensor)
 
 
 def hierarchy_loss(video: Level, text: Level, *, margin: float) -> dict[str, Float[Tensor, ""]]:
@@ -309,18 +375,28 @@ class CrossCLRModel(COOT):
             CrossCLR(config.everywhere, (2 * config.width, dim, self.text.width)) for dim in inputs
         )
 
-    def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        batch = batch.rows(batch.video_numbers.argsort(stable=True))
-        words = self.text.words(batch.texts)
-        text_input = functional.normalize(masked_mean(words.values, words.present), dim=-1)
-        # Connectivity is measured on raw features: standardised ones have mean zero, to which nothing is near.
+    def ordered_parts(self, batch: Batch, words: Steps) -> dict[str, Rows]:
+        """The hierarchy's parts, and the pooled inputs of each side, on which connectivity is measured."""
+        parts = super().ordered_parts(batch, words)
+        parts["text input"] = all_rows(functional.normalize(masked_mean(words.values, words.present), dim=-1).detach())
+        # Of raw features: standardised ones have mean zero, to which nothing is near.
         raw = {name: masked_mean(s.values, s.present) for name, s in self.inputs.filled(batch.tokens).items()}
+        for slot, group in zip(self.slots, self.config.groups, strict=True):
+            parts[f"{slot} input"] = all_rows(functional.normalize(torch.cat([raw[e] for e in group], 1), dim=-1))
+        return parts
+
+    def terms_of(self, parts: Mapping[str, Rows], batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """CrossCLR of clips and sentences, and of videos and paragraphs where there are several."""
+        ordered, owner, levels = self.ordered_levels(parts, batch)
+        clip = batch.clip
+        if clip is not None:
+            clip = clip.index_select(0, upload([batch.video_numbers.argsort(stable=True)], clip.device)[0])
+        text_input = ordered["text input"][0]
         losses: dict[str, Tensor] = {}
-        owner = torch.unique(batch.video_numbers, return_inverse=True)[1]
-        for index, (video, text) in enumerate(self.levels(batch, words)):
+        for index, (video, text) in enumerate(levels):
             slot = self.slots[index]
-            clip_input = functional.normalize(torch.cat([raw[e] for e in self.config.groups[index]], 1), dim=-1)
-            local = self.local_loss[index](video.parts, text.parts, clip_input, text_input, batch.clip)
+            clip_input = ordered[f"{slot} input"][0]
+            local = self.local_loss[index](video.parts, text.parts, clip_input, text_input, clip)
             losses[f"{slot}.local"] = local
             if len(video.wholes) > 1:
                 mean = [_mean_by(owner, rows, len(video.wholes)) for rows in (clip_input, text_input)]
@@ -332,38 +408,3 @@ class CrossCLRModel(COOT):
 def _mean_by(owner: Tensor, rows: Tensor, wholes: int) -> Tensor:
     index, counts = upload([owner, torch.bincount(owner, minlength=wholes).clamp(min=1)], rows.device)
     return rows.new_zeros(wholes, rows.shape[1]).index_add(0, index, rows) / counts[:, None]
-
-
-def _split_runs(steps: Steps, length: int) -> tuple[Steps, Tensor]:
-    """Split each video's steps into runs, each a clip; also the video of each clip."""
-    steps = pack_left(steps)
-    videos, places = steps.mask.shape
-    runs = -(-places // length)
-    present = functional.pad(steps.mask, (0, -places % length)).unflatten(1, (runs, length)).flatten(0, 1)
-    owner = torch.arange(videos).repeat_interleave(runs)
-    # Keep each video's first run even if it is empty, so that every video has a row.
-    selected = (present.any(1) | (torch.arange(len(present)) % runs == 0)).nonzero()[:, 0]
-    place = torch.arange(runs * length).clamp(max=places - 1).view(runs, length)
-    index = (torch.arange(videos) * places).repeat_interleave(runs)[:, None] + place.repeat(videos, 1)
-    return _gather_steps(steps, index[selected], present[selected]), owner[selected]
-
-
-def _concat_parts(parts: Steps, owner: Tensor) -> Steps:
-    """Concatenate the parts of each whole, without gaps."""
-    places = parts.mask.shape[1]
-    whole_of_step = owner[:, None].expand(-1, places)[parts.mask]  # of every present step, in order
-    counts = torch.bincount(whole_of_step, minlength=int(owner.max()) + 1)
-    longest = max(1, int(counts.max()))
-    present = torch.arange(longest)[None, :] < counts[:, None]
-    index = torch.zeros(present.shape, dtype=torch.long)
-    index[present] = parts.mask.flatten().nonzero()[:, 0]
-    return _gather_steps(parts, index, present)
-
-
-def _gather_steps(steps: Steps, index: Tensor, present: Tensor) -> Steps:
-    """Gather steps by flat index; `index` and `present` are on the host."""
-    flat = upload([index.flatten()], steps.device)[0]
-    values = steps.clean.flatten(0, 1).index_select(0, flat).unflatten(0, index.shape)
-    spans = steps.spans.flatten(0, 1).index_select(0, flat).unflatten(0, index.shape)
-    mask = Mask.on(steps.device, present)
-    return Steps(values, mask.tensor, zero_absent(mask.tensor[..., None], spans), host=present)

@@ -116,6 +116,7 @@ class EAO(LearnedModel):
 
     system = "eao"
     config: EAOConfig
+    learns_uncaptioned = True
 
     def __init__(self, config: EAOConfig) -> None:
         super().__init__(config)
@@ -302,7 +303,7 @@ class EAO(LearnedModel):
     def parts(self, batch: Batch) -> dict[str, Rows]:
         """Every view that the loss compares; the mask of one of several modalities is that of the first of them."""
         steps = self.inputs(batch.tokens)
-        words = self.text.words(batch.texts)
+        words = self.text.words_or_none(batch.texts)
         tokens = {TEXT: self.project_tokens(TEXT, words), **self.tokens(steps)}
         masks = {TEXT: words.videos} | {name: tracks.videos for name, tracks in steps.items()}
         views = self._views()

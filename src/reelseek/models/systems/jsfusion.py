@@ -23,7 +23,17 @@ from reelseek.models.blocks.arrange import align_experts, exactly
 from reelseek.models.blocks.pool import masked_mean, recurrent_states
 from reelseek.models.blocks.project import RowNorm, apply_to_present
 from reelseek.models.losses import LossConfig, info_nce
-from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, SystemConfig, similarity
+from reelseek.models.model import (
+    STRICT,
+    Batch,
+    Embedding,
+    LearnedModel,
+    Rows,
+    SystemConfig,
+    embedding_of,
+    embedding_rows,
+    similarity,
+)
 from reelseek.models.text import TextConfig
 
 __all__ = ["Decoder", "JSFusion", "JSFusionConfig", "JointTensor"]
@@ -261,8 +271,13 @@ class JSFusion(LearnedModel):
     def coarse_videos(self, videos: Embedding) -> Embedding:
         return _coarse(self.coarse_frames, videos)
 
-    def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+    def parts(self, batch: Batch) -> dict[str, Rows]:
         texts, videos = self.encode_texts(batch.texts), self.encode_videos(batch.tokens)
+        return {**embedding_rows("text", texts), **embedding_rows("video", videos)}
+
+    def terms_of(self, parts: Mapping[str, Rows], batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """The loss of the network's scores, and that of the coarse heads, which learns from detached embeddings."""
+        texts, videos = embedding_of(parts, "text"), embedding_of(parts, "video")
         scores = self.similarity(texts, videos)
         coarse = similarity(self.coarse_texts(_detached(texts)), self.coarse_videos(_detached(videos)))
         return {

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
@@ -18,11 +18,13 @@ from torch.nn import functional
 from reelseek.library.mask import Mask, upload
 from reelseek.library.tokens import Steps, Tokens
 from reelseek.models.blocks.arrange import Subsampling, TokenSequence, concat_groups, everything, subsample
+from reelseek.models.blocks.expert_factors import select_factors
 from reelseek.models.blocks.heads import ExpertText, stack_padded
 from reelseek.models.blocks.linear import LinearSlot
 from reelseek.models.blocks.mix import Transformer
 from reelseek.models.blocks.pool import masked_max, masked_mean
 from reelseek.models.blocks.project import GatedUnit, key, per_expert
+from reelseek.models.embed import embed_texts
 from reelseek.models.losses import LossConfig
 from reelseek.models.model import STRICT, Embedding, LearnedModel, SystemConfig
 
@@ -41,6 +43,8 @@ class MMTConfig(SystemConfig):
         linear: add a slot beside the experts': a ridge regression from mean features to the text encoder's space, in
             closed form, see `blocks.linear`. It is not in the paper; a few hundred clips suffice for it, a transformer
             needs thousands.
+        expert_factors: after every epoch select on validation clips how much each expert counts, see
+            `blocks.expert_factors`. It is not in the paper; a mixture that learns from few clips cannot tell.
         text_start: `isometry` starts the text side as a rotation of the encoder's space, which also generalises to
             captions outside the training set; `random` as the released code.
     """
@@ -57,6 +61,7 @@ class MMTConfig(SystemConfig):
     aggregate: Literal["all", "kept"] = "all"
     text_start: Literal["isometry", "random"] = "isometry"
     linear: bool = False
+    expert_factors: bool = False
     loss: LossConfig = Field(default_factory=lambda: LossConfig("max_margin", {"margin": 0.05}))
 
 
@@ -81,6 +86,9 @@ class MMT(LearnedModel):
         self.captions = ExpertText(self.text.width, dict.fromkeys(self.names, config.width))
         if config.linear:
             self.linear = LinearSlot(config.experts, self.text.width)
+        if config.expert_factors:
+            self.register_buffer("factors", torch.ones(len(self.names)))
+            self.factors: Tensor
         for table in (self.position, self.expert):
             nn.init.normal_(table.weight, std=0.02)
         if config.text_start == "isometry":
@@ -161,6 +169,21 @@ class MMT(LearnedModel):
     def choices(self) -> Mapping[str, Sequence[float]]:
         return {"linear.share": (0.0, 0.25, 0.5, 0.75, 1.0)} if self.config.linear else {}
 
+    def calibrate(
+        self, texts: Sequence[str], videos: Embedding, owner: Int[Tensor, " text"]
+    ) -> Mapping[str, float | Tensor]:
+        if not self.config.expert_factors:
+            return {}
+        self.factors.fill_(1)
+        if self.config.linear:
+            self.linear.share.fill_(0)
+        count = len(self.names)
+        captions, clips = (
+            Embedding(part.values[:, :count], part.present[:, :count], part.weights[:, :count])
+            for part in (embed_texts(self, texts), videos)
+        )
+        return {"factors": select_factors(captions, clips, owner)}
+
     # Text side
 
     def encode_texts(self, texts: Sequence[str]) -> Embedding:
@@ -170,6 +193,9 @@ class MMT(LearnedModel):
         """The text side after its encoder."""
         dropped = functional.dropout(features, self.config.dropout, self.training)
         values, weights = self.captions(dropped)
+        if self.config.expert_factors and not self.training:  # while it learns, every expert does
+            weights = weights * self.factors
+            weights = weights / weights.sum(1, keepdim=True).clamp(min=1e-12)
         if self.config.linear:
             values = stack_padded([*values.unbind(1), self.linear.encode_text(features)])
             # In training the transformer's slots learn alone: the closed form fits its own training clips so well

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelseek.errors import ModelError
-from reelseek.library.mask import Mask
+from reelseek.library.mask import Mask, upload
 from reelseek.library.tokens import Steps, with_any
 from reelseek.models.blocks.pool import masked_mean
 from reelseek.models.blocks.project import RowNorm, apply_to_present
@@ -77,6 +77,7 @@ class MMV(LearnedModel):
 
     system = "mmv"
     config: MMVConfig
+    learns_uncaptioned = True
 
     def __init__(self, config: MMVConfig) -> None:
         super().__init__(config)
@@ -101,6 +102,10 @@ class MMV(LearnedModel):
                 self.vision = _vision_head(vision_width, fine)
         if config.audio_expert:
             self.hear = nn.Linear(audio_width, fine)
+
+    @property
+    def takes_narrations(self) -> bool:
+        return True
 
     def fine_space(self, steps: Mapping[str, Steps]) -> dict[str, Rows]:
         """Vision and audio in the fine space, not normalised."""
@@ -155,7 +160,9 @@ class MMV(LearnedModel):
         fine = self.fine_space(steps)
         coarse = self.text_space(steps, fine)
         fine_parts = {f"fine {name}": rows for name, rows in fine.items()}
-        return {**fine_parts, "coarse vision": coarse["vision"], "text": self.read(self.text.words(batch.texts))}
+        captions = (batch.texts, *batch.more_texts)
+        texts = {f"text {number}": self.read(self.text.words_or_none(same)) for number, same in enumerate(captions)}
+        return {**fine_parts, "coarse vision": coarse["vision"], **texts}
 
     def terms_of(self, parts: Mapping[str, Rows], batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """NCE of vision with audio and MIL-NCE of vision with text, each over the clips that have both."""
@@ -165,11 +172,27 @@ class MMV(LearnedModel):
             if pair is not None:
                 nce = info_nce(pair[0], temperature=self.config.temperature, negatives=pair[1])
                 losses["vision|audio"] = self.config.audio_weight * nce
-        pair = _scores(parts["text"], parts["coarse vision"], batch)
-        if pair is not None:
-            nce = mil_nce(pair[0], temperature=self.config.temperature, negatives=pair[1])
-            losses["vision|text"] = self.config.text_weight * nce
+        texts = [rows for name, rows in parts.items() if name.startswith("text ")]
+        narrated = self._narrations(texts, parts["coarse vision"], batch)
+        if narrated is not None:
+            losses["vision|text"] = self.config.text_weight * narrated
         return losses
+
+    def _narrations(self, texts: Sequence[Rows], vision: Rows, batch: Batch) -> Float[Tensor, ""] | None:
+        """MIL-NCE of the clips that have sight and a caption; None for fewer than two."""
+        both = texts[0][1] & vision[1]
+        if both.count < 2:
+            return None
+        video = functional.normalize(vision[0].index_select(0, both.rows), dim=-1)
+        # Every caption that there is of these clips, and which of them it is of.
+        present = Mask.on(video.device, torch.cat([(mask.host & both.host) for _, mask in texts]))
+        owner = (both.host.cumsum(0) - 1).repeat(len(texts))[present.host]
+        owners = upload([owner], video.device)[0]
+        words = functional.normalize(torch.cat([values for values, _ in texts]).index_select(0, present.rows), dim=-1)
+        return mil_nce(
+            words @ video.T, video_of_text=owners, temperature=self.config.temperature,
+            negatives=batch.negatives_among(both.rows).index_select(0, owners),
+        )  # fmt: skip
 
 
 def _scores(one: Rows, two: Rows, batch: Batch) -> tuple[Tensor, Tensor] | None:

@@ -21,7 +21,17 @@ from reelseek.models.blocks.arrange import TokenSequence, everything, pack_left
 from reelseek.models.blocks.mix import Attention, FeedForward, Plan, plan_attention
 from reelseek.models.blocks.project import key, per_expert
 from reelseek.models.losses import LossConfig
-from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, SystemConfig
+from reelseek.models.model import (
+    STRICT,
+    Batch,
+    Embedding,
+    LearnedModel,
+    Rows,
+    SystemConfig,
+    all_rows,
+    embedding_of,
+    embedding_rows,
+)
 
 __all__ = ["TokenFusion", "TokenFusionConfig", "partners"]
 
@@ -99,14 +109,16 @@ class TokenFusion(LearnedModel):
         self.heads = per_expert({name: nn.Linear(config.width, config.embedding) for name in config.experts})
         self.text_heads = per_expert({name: nn.Linear(self.text.width, config.embedding) for name in config.experts})
 
-    def streams(self, steps: Mapping[str, Steps]) -> tuple[Float[Tensor, "stream video token dim"], Tensor, Tensor]:
-        """Tokens of every stream after all blocks, which streams a video has, and the mean score."""
+    def streams(
+        self, steps: Mapping[str, Steps]
+    ) -> tuple[Float[Tensor, "stream video token dim"], Tensor, Float[Tensor, " video"]]:
+        """Tokens of every stream after all blocks, which streams a video has, and the sum over them of mean scores."""
         names = list(steps)
         present = torch.stack([tracks.videos.tensor for tracks in steps.values()])
         plans = [self._plan(tracks) for tracks in steps.values()]
         rows = [self.project[key(n)](resample(s, self.config.tokens)) + self.place for n, s in steps.items()]
         values = zero_absent(present[..., None, None], torch.stack(rows))
-        total, count = torch.zeros(()), 0
+        total = values.new_zeros(values.shape[1])
         for block in self.blocks:
             assert isinstance(block, _Block)
             reads, scores = [], []
@@ -120,8 +132,8 @@ class TokenFusion(LearnedModel):
                 [row + block.feed(block.norm2[key(name)](row)) for name, row in zip(names, values, strict=True)]
             )
             inside = zero_absent(present[..., None], torch.stack(scores))
-            total, count = total + inside.sum() / (present.sum() * self.config.tokens).clamp(min=1), count + 1
-        return values, present, total / count
+            total = total + inside.mean(2).sum(0)
+        return values, present, total / len(self.blocks)
 
     def _plan(self, steps: Steps) -> Plan:
         """Every stream reads itself, in videos that have it; one plan serves all blocks."""
@@ -155,12 +167,19 @@ class TokenFusion(LearnedModel):
         values = functional.normalize(torch.stack([head(pooled) for head in self.text_heads.values()], 1), dim=-1)
         return Embedding.even(values)
 
-    def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        videos, score = self._embed(self.inputs(batch.tokens))
-        scores = self.similarity(self.encode_texts(batch.texts), videos)
+    def parts(self, batch: Batch) -> dict[str, Rows]:
+        videos, importance = self._embed(self.inputs(batch.tokens))
+        texts = self.encode_texts(batch.texts)
+        return {**embedding_rows("text", texts), **embedding_rows("video", videos), "importance": all_rows(importance)}
+
+    def terms_of(self, parts: Mapping[str, Rows], batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """The loss of the scores, and the mean importance of a token, over blocks and present streams."""
+        videos = embedding_of(parts, "video")
+        scores = self.similarity(embedding_of(parts, "text"), videos)
+        mean = parts["importance"][0].sum() / videos.present.sum().clamp(min=1)
         return {
             self.config.loss.name: self.score_loss(scores, negatives=batch.negatives),
-            "sparsity": self.config.sparsity * score,
+            "sparsity": self.config.sparsity * mean,
         }
 
 

@@ -20,7 +20,7 @@ from reelseek.library.tokens import Steps, Tokens
 from reelseek.models.blocks.arrange import exactly
 from reelseek.models.blocks.pool import masked_mean
 from reelseek.models.blocks.project import key, per_expert
-from reelseek.models.losses import LearnedTemperature, LossConfig
+from reelseek.models.losses import LossConfig
 from reelseek.models.model import STRICT, Embedding, LearnedModel, SystemConfig
 
 __all__ = ["TextConditionedPool", "XPool", "XPoolConfig"]
@@ -107,8 +107,7 @@ class XPool(LearnedModel):
         self.project = per_expert({name: _projection(dim, config.width) for name, dim in config.experts.items()})
         self.project_text = _projection(self.text.width, config.width)
         self.pool = TextConditionedPool(config.width, config.heads, config.dropout)
-        if "temperature" in config.loss.settings:
-            self.score_loss = LearnedTemperature(config.loss)
+        self.score_loss = config.loss.build_learned()
 
     def fit_inputs(self, tokens: Tokens, texts: Sequence[Sequence[str]]) -> None:
         width = self.config.width

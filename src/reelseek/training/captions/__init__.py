@@ -5,7 +5,7 @@ Source: Lei et al. 2020 (MART), on embeddings as Ging et al. 2020 (COOT) and Zol
 
 from reelseek.training.captions.scores import MeasuredCaptions, measure_captions, nearest_captions
 from reelseek.training.captions.stories import Story, stories_of
-from reelseek.training.captions.train import CaptionRecipe, train_captions
+from reelseek.training.captions.train import CaptionRecipe, read_caption_recipe, train_captions
 from reelseek.training.captions.writer import Writer, check_place, load_writer
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "load_writer",
     "measure_captions",
     "nearest_captions",
+    "read_caption_recipe",
     "stories_of",
     "train_captions",
 ]

@@ -1,8 +1,9 @@
 """Learning to write captions."""
 
 import logging
+import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,26 +11,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reelseek.errors import UsageError
+from reelseek.errors import RecipeError, UsageError
 from reelseek.evaluation.captions import words_of
 from reelseek.library.store import Library
 from reelseek.library.tokens import TokenReader
 from reelseek.models.captioner import Captioner, CaptionerConfig, Memory
 from reelseek.models.device import load_on_device, resolve_device
 from reelseek.models.model import STRICT, RetrievalModel
+from reelseek.models.settings import describe_problems
 from reelseek.training.captions.scores import score_stories
 from reelseek.training.captions.stories import Story, read_features, stories_of
 from reelseek.training.captions.writer import Writer, write_clips
 from reelseek.training.caveats import selection_caveats
 from reelseek.training.data import read_split
 from reelseek.training.optimizer import update_average
+from reelseek.training.recipe import changed, find_recipe, read_toml
 
-__all__ = ["CaptionRecipe", "train_captions"]
+__all__ = ["CaptionRecipe", "read_caption_recipe", "train_captions"]
 
 _log = logging.getLogger("reelseek")
 Report = Callable[[int, int, float, float], None]
@@ -65,6 +68,29 @@ class CaptionRecipe:
     patience: int = Field(default=15, ge=1)
     rare: int = Field(default=1, ge=1)
     seed: int = 0
+
+
+def read_caption_recipe(
+    recipe: str | os.PathLike[str] | None, changes: Sequence[str] = (), options: Mapping[str, Any] | None = None
+) -> CaptionRecipe:
+    """Read a captioner's recipe: a TOML file, or a packaged one such as `captions/mart`; None is the small default.
+
+    Args:
+        changes: `key=value` each, over the recipe.
+        options: further settings, over both.
+
+    >>> read_caption_recipe("captions/mart", ["epochs=3"]).width
+    768
+
+    Raises:
+        RecipeError: it cannot be read, or a key or value is wrong; says which.
+    """
+    table = read_toml(find_recipe(recipe)) if recipe is not None else {}
+    settings = {**changed(table, changes), **(options or {})}
+    try:
+        return TypeAdapter(CaptionRecipe).validate_python(settings)
+    except ValidationError as error:
+        raise RecipeError(f"{recipe or 'the recipe'}: {describe_problems(error, CaptionRecipe)}") from error
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _PROTECTED = ("/v1/", "/metrics")
 _UNSCOPED = ("/metrics",)
 _PUBLIC = re.compile(r"/v1/session|/v1/shared/[^/]+(/.*)?")
-_READING_POSTS = re.compile(r"/v1/search|/v1/uploads|/v1/videos/[^/]+/steps")
+_READING_POSTS = re.compile(r"/v1/search|/v1/uploads|/v1/videos/[^/]+/steps|/v1/reviews/[^/]+/(queue|leases|leave)")
 _IDENTITY, _FACTS = "reelseek.identity", "reelseek.audit"
 _log = logging.getLogger("reelseek.web")
 

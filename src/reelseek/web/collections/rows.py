@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from reelseek.library import Library
@@ -11,7 +11,7 @@ from reelseek.library.names import printable
 from reelseek.web.collections.store import SavedMoment
 from reelseek.web.media import opaque_id
 
-__all__ = ["ExportRow", "export_rows", "one_line", "safe_file_name"]
+__all__ = ["ExportRow", "export_rows", "one_line", "safe_file_name", "tagged"]
 
 _RESERVED = frozenset(("con", "prn", "aux", "nul", *(f"com{n}" for n in range(10)), *(f"lpt{n}" for n in range(10))))
 _LONGEST_NAME_BYTES = 120
@@ -45,7 +45,7 @@ class ExportRow:
 def export_rows(library: Library, moments: Sequence[SavedMoment]) -> list[ExportRow]:
     """Moments with what the library knows of their videos."""
     rows = []
-    for moment in moments:
+    for moment in tagged(library, moments):
         video = library.get(moment.video)
         content = video.content if video is not None else None
         fps = library.media_info(content).get("fps") if content else None
@@ -53,6 +53,14 @@ def export_rows(library: Library, moments: Sequence[SavedMoment]) -> list[Export
         duration = video.duration if video is not None else None
         rows.append(ExportRow(moment, printable(moment.video), path, content, duration, fps))
     return rows
+
+
+def tagged(library: Library, moments: Sequence[SavedMoment]) -> list[SavedMoment]:
+    """Moments with the tags that they have in their library."""
+    tags: dict[tuple[str, float | None, float | None], list[str]] = {}
+    for tag in library.catalog.tags.of_videos(dict.fromkeys(moment.video for moment in moments)):
+        tags.setdefault((tag.video, tag.start_seconds, tag.end_seconds), []).append(tag.text)
+    return [replace(row, tags=tuple(tags.get((row.video, row.start, row.end), ()))) for row in moments]
 
 
 def one_line(text: str) -> str:

@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS collections (
 CREATE TABLE IF NOT EXISTS moments (
   collection INTEGER NOT NULL REFERENCES collections(number) ON DELETE CASCADE,
   video TEXT NOT NULL, start REAL NOT NULL, end REAL NOT NULL,
-  position INTEGER NOT NULL, note TEXT NOT NULL, tags TEXT NOT NULL, by TEXT NOT NULL, added REAL NOT NULL,
+  position INTEGER NOT NULL, note TEXT NOT NULL, by TEXT NOT NULL, added REAL NOT NULL,
   PRIMARY KEY (collection, video, start, end)
 ) WITHOUT ROWID;
 """
@@ -37,6 +37,7 @@ class SavedMoment:
     Args:
         video: the library's id.
         start, end: seconds, `start < end`.
+        tags: of the moment in its library (`reelseek.web.collections.rows.tagged`), which alone keeps them.
     """
 
     video: str
@@ -69,6 +70,9 @@ class Collections:
 
     def __init__(self, path: Path) -> None:
         self._database = Database(path, _SCHEMA)
+        if any(row["name"] == "tags" for row in self._database.rows("PRAGMA table_info(moments)")):
+            with self._database.transaction() as connection:  # of before the first release that has collections
+                connection.execute("ALTER TABLE moments DROP COLUMN tags")
 
     def close(self) -> None:
         self._database.close()
@@ -87,8 +91,7 @@ class Collections:
         query = "SELECT moments.* FROM moments JOIN collections ON number = collection WHERE id = ? ORDER BY position"
         return [
             SavedMoment(
-                row["video"], row["start"], row["end"], row["note"], tuple(json.loads(row["tags"])), row["by"],
-                row["added"],
+                row["video"], row["start"], row["end"], row["note"], by=row["by"], added=row["added"]
             )
             for row in self._database.rows(query, (identifier,))
         ]  # fmt: skip
@@ -144,7 +147,7 @@ class Collections:
             return connection.execute("DELETE FROM collections WHERE id = ?", (identifier,)).rowcount > 0
 
     def put_moments(self, identifier: str, moments: Sequence[SavedMoment], by: str) -> Collection | None:
-        """Add moments at the end; of one that is in it already note and tags are replaced.
+        """Add moments at the end; of one that is in it already the note is replaced.
 
         Raises:
             UsageError: the collection would be too large.
@@ -159,11 +162,10 @@ class Collections:
             ).fetchone()[0]
             for position, moment in enumerate(moments, last + 1):
                 connection.execute(
-                    "INSERT INTO moments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-                    " note = excluded.note, tags = excluded.tags",
-                    (number, moment.video, moment.start, moment.end, position, moment.note,
-                     json.dumps(list(moment.tags)), by, now()),
-                )  # fmt: skip
+                    "INSERT INTO moments(collection, video, start, end, position, note, by, added)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET note = excluded.note",
+                    (number, moment.video, moment.start, moment.end, position, moment.note, by, now()),
+                )
             total = connection.execute("SELECT count(*) FROM moments WHERE collection = ?", (number,)).fetchone()[0]
             if total > MOST_MOMENTS:
                 raise UsageError(f"a collection holds at most {MOST_MOMENTS} moments; begin another one")

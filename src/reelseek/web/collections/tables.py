@@ -22,7 +22,7 @@ def to_csv(rows: Sequence[ExportRow]) -> str:
     writer.writerow(_COLUMNS)
     for row in rows:
         moment = row.moment
-        cells = (row.id, row.name, moment.note, " ".join(moment.tags), moment.by)
+        cells = (row.id, row.name, moment.note, ", ".join(moment.tags), moment.by)
         identifier, name, note, tags, by = map(_plain_cell, cells)
         writer.writerow([identifier, name, f"{moment.start:.3f}", f"{moment.end:.3f}", note, tags, by, moment.added])
     return text.getvalue()

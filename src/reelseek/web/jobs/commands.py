@@ -1,24 +1,23 @@
 """From a job to the command that a user would type, after the checks that can be made before it begins."""
 
 import os
-import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from reelseek.errors import ModelError, UsageError, suggest
+from reelseek.errors import UsageError, suggest
 from reelseek.library import Library
 from reelseek.models.systems import SYSTEMS
 from reelseek.training import read_recipe
+from reelseek.web.jobs.made import scan_file
 from reelseek.web.jobs.queue import Job, Kind
 from reelseek.web.jobs.roots import Roots, outermost
 from reelseek.web.media import opaque_id
+from reelseek.web.models import ModelNames
 
 __all__ = ["Commands", "NothingToDo"]
-
-_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class NothingToDo(Exception):
@@ -35,6 +34,7 @@ class Commands:
 
     def __init__(self, state: Path, roots: Roots) -> None:
         self.state, self.roots = state, roots
+        self._names = ModelNames(state)
 
     def check(self, kind: Kind, arguments: Mapping[str, Any], library: Library) -> None:
         """Refuse a job that cannot succeed, before it waits for its turn.
@@ -59,7 +59,7 @@ class Commands:
         if arguments.get("expert") and kind == "remove" and arguments["expert"] not in library.experts():
             raise UsageError(f"the library has nothing of the expert {arguments['expert']}")
         if arguments.get("model"):
-            self.model(arguments["model"], kind)
+            self._model(arguments, kind)
 
     def command(self, job: Job, library: Library) -> list[str]:
         """The arguments after `reelseek`; checked again, as the world may have changed while the job waited.
@@ -77,17 +77,17 @@ class Commands:
         if job.kind == "index":
             return self._index(arguments, folder)
         if job.kind == "scan":
-            out = self._subfolder("scans") / f"{job.id}.jsonl"
+            out = scan_file(self._subfolder("scans").parent, job.id)
             options = _options(arguments, "test", "train", "expert", "window", "top", "device")
             return ["overlap", "scan", f"--out={out}", *options, "--", folder]
         if job.kind == "caption":
             ids = list(_video_names(library, arguments["videos"]).values())
-            options = [f"--model={self.model(arguments['model'], job.kind)}", *_options(arguments, "beam", "device")]
+            options = [f"--model={self._model(arguments, job.kind)}", *_options(arguments, "beam", "device")]
             options.append("--index" if arguments["index"] else "--no-index")
             return ["caption", "--json", *options, "--", folder, *ids]
         if job.kind == "train":
             return self._train(job, library)
-        model = self.model(arguments["model"], job.kind)
+        model = self._model(arguments, job.kind)
         options = _options(arguments, "split", "protocol", "device")
         return ["evaluate", "--json", f"--library={folder}", *options, "--", model]
 
@@ -96,7 +96,7 @@ class Commands:
         if action == "verify":
             return ["index", action, "--", folder]
         device = _options(arguments, "device") if action in ("build", "rebuild") else []
-        return ["index", action, *device, "--", folder, self.model(arguments["model"], "index")]
+        return ["index", action, *device, "--", folder, self._model(arguments, "index")]
 
     # Adding and removing
 
@@ -137,30 +137,13 @@ class Commands:
 
     # Models
 
+    def _model(self, arguments: Mapping[str, Any], kind: str) -> str:
+        return self._names.path(str(arguments["model"]), kind, captioners=kind == "caption")
+
     def _subfolder(self, name: str) -> Path:
         folder = self.state / name
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
-
-    def trained(self) -> list[Path]:
-        """Folders of the models that were trained here, in order of their names."""
-        folder = self.state / "models"
-        return sorted(path.parent for path in folder.glob("*/config.json")) if folder.is_dir() else []
-
-    def model(self, name: str, kind: str) -> str:
-        """What the command line calls a model of a name.
-
-        Raises:
-            ModelError: there is none.
-        """
-        if name == "concepts" or (name in SYSTEMS and not SYSTEMS[name].trained):
-            return name
-        if _MODEL_NAME.fullmatch(name):
-            for file in ("config.json", "writer.json"):
-                if (self.state / "models" / name / file).is_file():
-                    return str(self.state / "models" / name)
-        names = ["concepts", *(path.name for path in self.trained())]
-        raise ModelError(f"there is no model {name!r} to {kind} with; models are: {', '.join(names)}")
 
     def _check_training(self, arguments: Mapping[str, Any], library: Library) -> None:
         """Read the recipe and see whether there is something to learn from, before anything is trained."""

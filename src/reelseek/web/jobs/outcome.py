@@ -5,6 +5,7 @@ import signal
 from collections.abc import Sequence
 from typing import Any
 
+from reelseek.web.jobs.made import linked_captions
 from reelseek.web.jobs.queue import Job, JobState
 
 __all__ = ["outcome"]
@@ -48,14 +49,13 @@ def _result(job: Job, output: Sequence[str]) -> dict[str, Any]:
     if job.kind in ("evaluate", "caption"):
         for line in output:
             try:
-                documents.append(json.loads(line))
-            except ValueError:
+                document = json.loads(line)
+                documents.append(linked_captions(document) if job.kind == "caption" else document)
+            except (ValueError, KeyError, TypeError):
                 continue
     result: dict[str, Any] = {"output": "\n".join(output)[-20_000:]} if not documents else {"documents": documents}
     if len(json.dumps(result)) > _MOST_RESULT_BYTES:
         result = {"output": f"{len(documents)} documents are too large to be kept; run the command itself for them"}
-    if job.kind == "train":
-        result["model"] = job.arguments.get("name")
     return result
 
 

@@ -14,6 +14,7 @@ __all__ = [
     "JobJSON",
     "JobList",
     "JobRequest",
+    "ModelName",
     "RemoveArguments",
     "ScanArguments",
     "TrainArguments",

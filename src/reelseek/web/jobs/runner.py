@@ -10,6 +10,7 @@ from typing import Any
 from reelseek.errors import LibraryError, ReelseekError
 from reelseek.library import Library
 from reelseek.web.jobs.commands import Commands, NothingToDo
+from reelseek.web.jobs.made import made_by
 from reelseek.web.jobs.outcome import outcome
 from reelseek.web.jobs.process import CommandProcess, Line, end_process
 from reelseek.web.jobs.queue import Job, JobQueue
@@ -19,8 +20,9 @@ __all__ = ["JobRunner"]
 _LOOK_SECONDS = 0.5  # between two looks at the queue, into which other processes put jobs too
 _FLUSH_SECONDS = 0.5
 _UNITS = {
-    "examining": "files", "extracting": "files", "indexing": "clips", "embedding": "clips", "training": "epochs",
-    "comparing": "videos", "writing": "videos",
+    "examining": "files", "extracting": "seconds of video",
+    "indexing": "clips", "embedding": "clips", "training": "epochs",
+    "comparing": "pairs", "writing": "videos",
 }  # fmt: skip
 _log = logging.getLogger("reelseek.web")
 
@@ -153,7 +155,7 @@ class JobRunner:
         if self._closing and not cancelled and code != 0:
             return  # it stays marked as running, and the next server goes on with it
         state, error, result = outcome(job, code, list(process.output), list(process.messages), cancelled=cancelled)
-        self._finish(job, state, error=error, result=result)
+        self._finish(job, state, error=error, result={**result, **made_by(job, self._commands.state)})
 
     def _finish(self, job: Job, state: Any, **facts: Any) -> None:
         """Note the end of a job, again and again while the disk is full; nothing else of it is lost."""

@@ -39,6 +39,8 @@ _TAGS = {
     "libraries": "The libraries that are served, and the models that search them.",
     "jobs": "What changes or measures a library, as it runs.",
     "collections": "Moments that are kept, and their files.",
+    "reviews": "Pairs of videos that may share footage, judged by people.",
+    "reports": "Evaluations, trainings and pages of reports.",
     "shared": "What somebody shared by a link.",
     "session": "Signing in on a page.",
     "accounts": "Who may come in, and what they changed.",

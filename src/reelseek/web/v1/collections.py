@@ -1,13 +1,17 @@
 """`/v1/collections`: moments that are kept, with notes and tags, shared by a link and exported as files."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
+from reelseek.library import Library
+from reelseek.library.tags import clean_tag, set_moment_tags
 from reelseek.web.accounts.guard import note
+from reelseek.web.collections.rows import tagged
 from reelseek.web.collections.store import Collection, Collections, SavedMoment
 from reelseek.web.problems import AnyJSON, Problem
 from reelseek.web.service import Caller, Reader, ServedLibrary, Service, ServiceOf, require
@@ -51,11 +55,13 @@ class CollectionChange(_Request):
 
 
 class NewMoment(_Request):
-    """A moment that is kept; of one that is kept already note and tags are replaced."""
+    """A moment that is kept; of one that is kept already the note is replaced."""
 
     moment: Moment
     note: Note = ""
-    tags: Tags = []
+    tags: Tags | None = Field(
+        default=None, description="all tags that the moment has in its library from now on; null leaves them"
+    )
 
 
 class NewMoments(_Request):
@@ -198,13 +204,17 @@ async def keep_moments(
 
     def keep() -> dict[str, Any]:
         served = service.library(_visible(collections, id, caller).library, caller)
-        moments = []
-        for entry in body.moments:
-            moment = parse_moment(served, entry.moment)
-            moments.append(
-                SavedMoment(moment.video, moment.start, moment.end, entry.note, tuple(entry.tags), caller.name)
-            )
+        moments = [replace(parse_moment(served, entry.moment), note=entry.note) for entry in body.moments]
+        tags = {
+            moment: [clean_tag(tag) for tag in entry.tags]
+            for moment, entry in zip(moments, body.moments, strict=True)
+            if entry.tags is not None
+        }
         collections.put_moments(id, moments, caller.name)
+        if tags:
+            with Library.open(served.library.path) as opened:  # the one that is served is read by all threads
+                for moment, texts in tags.items():
+                    set_moment_tags(opened, moment.video, moment.start, moment.end, texts)
         return _whole(request, id, service, collections, caller)
 
     note(request, collection=id, moments=len(body.moments))
@@ -291,8 +301,10 @@ def _whole(
 ) -> dict[str, Any]:
     row = _visible(collections, identifier, caller)
     served = next((library for library in service.libraries(caller) if library.name == row.library), None)
-    moments = [_moment_json(request, served, moment) for moment in collections.moments(identifier)]
-    return {**_summary(row), "data": moments}
+    moments = collections.moments(identifier)
+    if served is not None:
+        moments = tagged(served.library, moments)
+    return {**_summary(row), "data": [_moment_json(request, served, moment) for moment in moments]}
 
 
 def _moment_json(request: Request, served: ServedLibrary | None, moment: SavedMoment) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from reelseek.errors import UsageError
 from reelseek.moments import Localized, localize
 from reelseek.search import Searcher
 from reelseek.search.hit import Within
+from reelseek.web.jobs.requests import ModelName
 from reelseek.web.problems import AnyJSON
 from reelseek.web.service import Reader, ServiceOf
 from reelseek.web.v1.answers import problems
@@ -18,7 +19,7 @@ from reelseek.web.v1.videos import LibraryName, Opaque
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=problems(410))
+router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=problems(409, 410))
 _MOST_VALUES = 7200
 _PEAKS = 5
 Names = Annotated[list[Annotated[str, Query(max_length=200)]] | None, Query(max_length=100)]
@@ -33,9 +34,10 @@ async def get_curve(
     q: Annotated[str, Query(max_length=2000, description="what to look for, as in a search", examples=["a dog"])],
     without: Annotated[Names, Query(description="modalities or experts that shall not count")] = None,
     library: LibraryName = None,
+    model: Annotated[ModelName | None, Query(description="as in a search")] = None,
 ) -> AnyJSON:
     """How near each second of a video is to a query, and where that peaks."""
-    served = service.library(library, caller)
+    served = await service.by_model(service.library(library, caller), model)
 
     def look(searcher: Searcher) -> Within:
         video = served.media.video(id)
@@ -77,7 +79,7 @@ async def place_steps(
     request: Request, id: Opaque, body: StepsRequest, service: ServiceOf, caller: Reader, library: LibraryName = None
 ) -> AnyJSON:
     """Assign one second of a video to each step of a task, so that the sum of their similarities is maximal."""
-    served = service.library(library, caller)
+    served = await service.by_model(service.library(library, caller), body.model)
 
     def place(searcher: Searcher) -> Localized:
         video = served.media.video(id)

@@ -15,7 +15,6 @@ from reelseek.web.v1.videos import LibraryName, Opaque
 __all__ = ["router"]
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=problems(410))
-_STRIP_HEIGHT = 120
 _CACHED = {"Cache-Control": "private, max-age=86400"}
 Seconds = Annotated[float, Query(ge=0, le=1e7, allow_inf_nan=False, description="seconds")]
 
@@ -46,6 +45,7 @@ async def get_strip(
     start: Seconds = 0,
     end: Annotated[float | None, Query(ge=0, le=1e7, allow_inf_nan=False, description="null: the video's end")] = None,
     frames: Annotated[int, Query(ge=1, le=30, description="how many frames stand side by side")] = 10,
+    height: Annotated[int, Query(ge=24, le=360, description="of the picture in pixels")] = 120,
     library: LibraryName = None,
 ) -> Response:
     """Frames at even distances from a span of a video, side by side in one picture."""
@@ -55,7 +55,7 @@ async def get_strip(
     if last < start:
         raise Problem(422, "a parameter is wrong", f"end is {last:g} s, before start, which is {start:g} s")
     times = [start + (number + 0.5) * (last - start) / frames for number in range(frames)]
-    jpeg = await served.media.strip(request, file.video, file.path, times, _STRIP_HEIGHT)
+    jpeg = await served.media.strip(request, file.video, file.path, times, height)
     return Response(jpeg, media_type="image/jpeg", headers=_CACHED)
 
 

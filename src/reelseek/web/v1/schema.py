@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from reelseek.search.hit import Strength
+from reelseek.web.jobs.requests import ModelName
 
 __all__ = [
     "Document",
@@ -64,6 +65,9 @@ class SearchRequest(Request):
     like: list[Identifier] = Field(default=[], max_length=20, description="moments or uploads to be like")
     unlike: list[Identifier] = Field(default=[], max_length=20, description="moments or uploads to be unlike")
     then: ThenRequest | None = None
+    model: ModelName | None = Field(
+        default=None, description="a searchable one of GET /v1/models; null is the one that the server was started with"
+    )
     sources: list[Name] | None = Field(
         default=None, max_length=100, description="modalities or experts that alone shall count"
     )

@@ -36,7 +36,7 @@ async def search(
     caller: Reader,
 ) -> AnyJSON:
     """Find moments by words, by examples, or by both."""
-    served = service.library(body.library, caller)
+    served = await service.by_model(service.library(body.library, caller), body.model)
     examples = await run_in_threadpool(read_examples, service, served, caller, body)
     parsed = parse_query(body.query, filter=body.filter, words_required=not examples.like)
     answer = await served.ask(

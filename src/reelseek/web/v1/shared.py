@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from reelseek.web.accounts.identity import client_address
+from reelseek.web.collections.rows import tagged
 from reelseek.web.collections.store import Collection, Collections, SavedMoment
 from reelseek.web.guesses import Guesses
 from reelseek.web.problems import AnyJSON, Problem
@@ -59,13 +60,14 @@ async def get_shared(request: Request, secret: Secret, service: ServiceOf, colle
 
     def collection() -> dict[str, Any]:
         served = _library(service, row)
+        saved = collections.moments(row.id)
         moments = [
             {
                 "name": video_name(moment.video), "start": moment.start, "end": moment.end, "note": moment.note,
                 "tags": list(moment.tags), "thumbnail": f"{root}/{number}/thumbnail",
                 "play": f"{root}/{number}/media" if _playable(served, moment) else None,
             }
-            for number, moment in enumerate(collections.moments(row.id))
+            for number, moment in enumerate(tagged(served.library, saved) if served is not None else saved)
         ]  # fmt: skip
         return collection_json(row, moments)
 

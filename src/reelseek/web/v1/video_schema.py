@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from reelseek.web.jobs.requests import ModelName
 from reelseek.web.v1.schema import Document, Request
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "ListPage",
     "ModelList",
     "ModelRow",
+    "MomentTag",
     "Peak",
     "PlacedStep",
     "StepsAnswer",
@@ -44,6 +46,7 @@ class VideoRow(Document):
     size: int | None = Field(description="bytes of its file when it was read")
     split: str | None
     failed: int = Field(description="how many of its failures there are")
+    tags: list[str] = Field(description="of the whole video")
     thumbnail: str = Field(description="address of a picture")
     play: str | None = Field(description="address of the video; null where no file is at hand")
 
@@ -97,6 +100,14 @@ class FailureRow(Document):
     attempts: int
 
 
+class MomentTag(Document):
+    """A tag of a moment."""
+
+    tag: str
+    start: Seconds
+    end: Seconds
+
+
 class Video(VideoRow):
     """All about a video."""
 
@@ -111,6 +122,7 @@ class Video(VideoRow):
     texts_left_out: int = Field(description="texts beyond those that are listed")
     shots: list[list[float]] = Field(description="start and end of each shot in seconds")
     captions: list[CaptionRow]
+    moment_tags: list[MomentTag] = Field(description="tags of moments of it, in order of time")
     failures: list[FailureRow]
     strip: str | None = Field(description="address of frames of the video side by side; null where no file is at hand")
 
@@ -142,6 +154,7 @@ class StepsRequest(Request):
     )
     ordered: bool = Field(default=True, description="false: they may happen in any order")
     missing: bool = Field(default=False, description="true: they may happen nowhere")
+    model: ModelName | None = Field(default=None, description="as in a search")
 
 
 class PlacedStep(Document):
@@ -171,19 +184,24 @@ class Upload(Document):
 
 
 class ModelRow(Document):
-    """A model that searches a library."""
+    """A model that searches a library, or may do so once it is indexed."""
 
     library: str
+    name: str = Field(description="by which searches and jobs name it")
+    default: bool = Field(description="whether searches that name none use it")
+    searchable: bool = Field(description="whether the library is indexed by it; a job of the kind `index` does that")
     system: str
     fingerprint: str
     experts: list[str] = Field(description="whose features it compares with queries")
     modalities: dict[str, str] = Field(description="of each of these experts")
     slots: list[str] = Field(description="what can be weighed; empty where it fuses its modalities")
     clips: int = Field(description="that are searched")
-    note: str = Field(description="what of the library it does not search; '' where it searches all")
+    note: str = Field(
+        description="what of the library it does not search, or why it searches nothing; '' where it searches all"
+    )
 
 
 class ModelList(Document):
-    """The models that searches use."""
+    """The models that searches use, and those that `train` jobs wrote."""
 
     data: list[ModelRow]

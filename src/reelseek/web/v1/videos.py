@@ -1,6 +1,7 @@
 """`/v1/videos` and `/v1/videos/{id}`: what is in a library, and what was extracted from a video."""
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,7 @@ from fastapi import Path as PathParameter
 from starlette.concurrency import run_in_threadpool
 
 from reelseek.errors import MediaError
-from reelseek.library import Video
+from reelseek.library import Tag, Video
 from reelseek.library.filters import parse_filter
 from reelseek.library.names import printable
 from reelseek.web.media import opaque_id
@@ -20,9 +21,9 @@ from reelseek.web.v1 import video_schema
 from reelseek.web.v1.answers import problems
 from reelseek.web.v1.hits import STRIP_FRAMES, shown, video_address
 from reelseek.web.v1.pages import encode_token, name_after
-from reelseek.web.v1.video_schema import CaptionList, CaptionRow, VideoList, VideoRow
+from reelseek.web.v1.video_schema import CaptionList, CaptionRow, MomentTag, VideoList, VideoRow
 
-__all__ = ["LibraryName", "Opaque", "router"]
+__all__ = ["LibraryName", "Opaque", "moment_tags", "router"]
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
 _MOST_TEXTS = 20_000
@@ -67,13 +68,16 @@ def _list(request: Request, served: ServedLibrary, after: str, limit: int, filte
         videos = catalog.videos.after(after, limit + 1, *catalog.selection.where(conditions))
     rows = videos[:limit]
     counts = Counter(failure.video for failure in catalog.failures.of_videos(video.id for video in rows))
+    tags: dict[str, list[Tag]] = {}
+    for tag in catalog.tags.of_videos(video.id for video in rows):
+        tags.setdefault(tag.video, []).append(tag)
     return VideoList(
-        data=[_row(request, served, video, counts[video.id]) for video in rows],
+        data=[_row(request, served, video, counts[video.id], tags.get(video.id, [])) for video in rows],
         page=video_schema.ListPage(next_token=encode_token(rows[-1].id) if len(videos) > limit else None),
     )
 
 
-def _row(request: Request, served: ServedLibrary, video: Video, failed: int) -> VideoRow:
+def _row(request: Request, served: ServedLibrary, video: Video, failed: int, tags: list[Tag]) -> VideoRow:
     """What a list and the video itself have in common."""
     opaque = opaque_id(video.id)
     state = served.library.catalog.videos.file_state(video.id)
@@ -84,6 +88,7 @@ def _row(request: Request, served: ServedLibrary, video: Video, failed: int) -> 
         size=state[0] if state else None,
         split=video.split,
         failed=failed,
+        tags=[tag.text for tag in tags if tag.start_seconds is None],
         thumbnail=video_address(request, served, opaque, "/thumbnail", at=0),
         play=video_address(request, served, opaque, "/media") if video.path is not None else None,
     )
@@ -120,9 +125,10 @@ def _video(request: Request, served: ServedLibrary, opaque: str) -> video_schema
     info = library.media_info(video.content) if video.content else {}
     failures = catalog.failures.of_videos([video.id])
     texts = [text for owner in video.owners for text in library.texts(owner)]
+    tags = library.tags(video.id)
     strip = {"start": 0, "end": video.duration or 0, "frames": STRIP_FRAMES}
     return video_schema.Video(
-        **_row(request, served, video, len(failures)).model_dump(),
+        **_row(request, served, video, len(failures), tags).model_dump(),
         taken=info.get("taken"),
         format=info.get("format"),
         width=info.get("width"),
@@ -140,6 +146,7 @@ def _video(request: Request, served: ServedLibrary, opaque: str) -> video_schema
         texts_left_out=max(0, len(texts) - _MOST_TEXTS),
         shots=_shots(library.cuts(video.content) if video.content else [], video.duration),
         captions=_captions(served, video),
+        moment_tags=moment_tags(tags),
         failures=[
             video_schema.FailureRow(
                 expert=f.expert or None, reason=served.media.nameless(f.reason, video), attempts=f.attempts
@@ -156,6 +163,15 @@ def _shots(cuts: list[float], duration: float | None) -> list[list[float]]:
         return []
     edges = [0.0, *(cut for cut in cuts if 0 < cut < duration), duration]
     return [[start, end] for start, end in pairwise(edges)]
+
+
+def moment_tags(tags: Sequence[Tag]) -> list[MomentTag]:
+    """Those of some tags that moments have."""
+    return [
+        MomentTag(tag=tag.text, start=tag.start_seconds, end=tag.end_seconds)
+        for tag in tags
+        if tag.start_seconds is not None and tag.end_seconds is not None
+    ]
 
 
 def _captions(served: ServedLibrary, video: Video) -> list[CaptionRow]:

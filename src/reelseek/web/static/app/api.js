@@ -5,12 +5,10 @@ const BASE = new URL("./", document.baseURI.split("#")[0]);
 
 /** What the server answered instead: a problem document. */
 export class Refusal extends Error {
-  /** @param {number} status @param {{title?: string, detail?: string}} problem @param {number} retry seconds */
-  constructor(status, problem, retry) {
+  /** @param {number} status @param {{title?: string, detail?: string}} problem */
+  constructor(status, problem) {
     super(problem.detail || problem.title || `the server answers ${status}`);
     this.status = status;
-    this.title = problem.title || "";
-    this.retry = retry;
   }
 }
 
@@ -48,7 +46,7 @@ export async function request(method, path, { parameters, body, type, signal } =
   }
   const content = response.status === 204 ? null : await response.json().catch(() => null);
   if (response.ok) return content;
-  const refusal = new Refusal(response.status, content || {}, Number(response.headers.get("Retry-After")) || 0);
+  const refusal = new Refusal(response.status, content || {});
   if (refusal.status === 401) window.dispatchEvent(new CustomEvent("signed-out", { detail: refusal }));
   throw refusal;
 }
@@ -76,15 +74,3 @@ export async function offers(method, path) {
 
 const shape = (/** @type {string} */ path) => path.replace(/\{[^}]*\}/g, "{}");
 const shaped = (/** @type {Record<string, any>} */ listed) => Object.fromEntries(Object.entries(listed || {}).map(([path, operations]) => [shape(path), operations]));
-
-/** All rows of a list that comes in pages, at most so many. @param {string} path @param {Record<string, any>} parameters @param {number} most */
-export async function pages(path, parameters, most) {
-  const rows = [];
-  let token = undefined;
-  do {
-    const answer = await get(path, { ...parameters, page_token: token });
-    rows.push(...answer.data);
-    token = answer.page?.next_token;
-  } while (token && rows.length < most);
-  return { rows, more: Boolean(token) };
-}

@@ -36,10 +36,6 @@ export class Box {
     this._close();
   }
 
-  get text() {
-    return this._input.value;
-  }
-
   /** @param {string} words */
   set placeholder(words) {
     this._input.placeholder = words;

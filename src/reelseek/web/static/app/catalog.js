@@ -33,21 +33,55 @@ export async function library(name = "") {
   return details.get(chosen);
 }
 
+let forgotten = 0;
+
+/** Another number whenever what was asked is no longer so. */
+export const edition = () => forgotten;
+
 /** What was asked is no longer so. */
 export function forgetLibraries() {
+  forgotten += 1;
   all = models = null;
   details.clear();
+  forgetTags();
+}
+
+/** @type {Map<string, Promise<string[]>>} */
+const tagged = new Map();
+
+/** The tags of a library. @param {string} [name] "" is the only one @returns {Promise<string[]>} */
+export async function tags(name = "") {
+  if (!(await offers("GET", "/v1/tags"))) return [];
+  if (!tagged.has(name)) tagged.set(name, get("/v1/tags", { library: name }).then(({ data }) => data.map((/** @type {any} */ row) => row.tag)).catch((error) => { tagged.delete(name); throw error; }));
+  return /** @type {Promise<string[]>} */ (tagged.get(name));
+}
+
+/** Tags were added or taken off. */
+export function forgetTags() {
+  tagged.clear();
+  window.dispatchEvent(new Event("tags"));
 }
 
 /** @type {Promise<any[]>|null} */
 let models = null;
 
+/** What searches a library, and what may once it is indexed. @param {string} [name] "" is the only or first one @returns {Promise<any[]>} */
+async function modelsOf(name = "") {
+  models ??= offers("GET", "/v1/models").then((offered) => (offered ? get("/v1/models") : { data: [] })).then((answer) => answer.data);
+  const listed = await models.catch((error) => { models = null; throw error; });
+  return listed.filter((row) => row.library === (name || listed[0].library));
+}
+
+/** Names of the models that a library can be searched by, the server's own first. @param {string} [name] "" is the only or first one @returns {Promise<string[]>} */
+export async function searchableModels(name = "") {
+  return (await modelsOf(name)).filter((row) => row.searchable).map((row) => row.name);
+}
+
 /**
  * The kinds of evidence that searches of a library compare with words.
- * @param {string} [name] "" is the only or first one @returns {Promise<string[]>}
+ * @param {string} [name] "" is the only or first one @param {string} [model] "" is the server's own @returns {Promise<string[]>}
  */
-export async function modalities(name = "") {
-  models ??= offers("GET", "/v1/models").then((offered) => (offered ? get("/v1/models") : { data: [] })).then((answer) => answer.data);
-  const listed = await models.catch((error) => { models = null; throw error; }), model = listed.find((row) => !name || row.library === name);
-  return model ? [...new Set(/** @type {string[]} */ (Object.values(model.modalities)))] : [];
+export async function modalities(name = "", model = "") {
+  const listed = await modelsOf(name), row = model ? listed.find((one) => one.name === model) : listed.find((one) => one.default) || listed[0];
+  return row ? [...new Set(/** @type {string[]} */ (Object.values(row.modalities)))] : [];
 }

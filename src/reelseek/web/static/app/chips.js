@@ -42,6 +42,7 @@ export function chips(question, change) {
     ...question.without.map((name) => chip(`without ${modalityWords(name).toLowerCase()}`, () => change({ without: without(question.without, name) }), { kind: "against" })),
     ...weighted.map(([name, weight]) => chip(`${modalityWords(name).toLowerCase()} × ${weight}`, () => { const { [name]: _, ...rest } = question.weights; change({ weights: rest }); })),
     question.sources.length > 0 && chip(`only ${question.sources.map(modalityWords).join(", ").toLowerCase()}`, () => change({ sources: [] })),
+    question.model && chip(`by the model ${question.model}`, () => change({ model: "", weights: {}, without: [] })),
     question.then && chip(`then ${question.then.query} within ${question.then.within} s`, () => change({ then: null })),
   ].filter(Boolean);
 }

@@ -1,4 +1,4 @@
-// Collections of moments: notes, tags, a link to share, and files for other programs.
+// Collections of moments: notes, a link to share, and files for other programs.
 import { address, get, post, request } from "./api.js";
 import { askText, confirm, openDialog } from "./dialog.js";
 import { fill, h, icon, iconButton, toast } from "./dom.js";
@@ -6,6 +6,7 @@ import { keeping } from "./keeping.js";
 import { momentCard } from "./moment_card.js";
 import { go, write } from "./route.js";
 import { may } from "./session.js";
+import { TagField } from "./tags.js";
 import { clock, count, split, when } from "./words.js";
 
 const FORMATS = [["csv", "CSV, for tables"], ["jsonl", "JSON lines, for programs"], ["edl", "EDL, for video editors"], ["otio", "OpenTimelineIO, for video editors"], ["srt", "SRT, the notes as subtitles"], ["zip", "ZIP, the moments as files, cut without loss"], ["zip&mode=exact", "ZIP, the moments as files, cut at the very frames"]];
@@ -61,15 +62,17 @@ class CollectionsPage {
   /** @param {any} row a moment that is kept */
   _card(row) {
     const label = `${split(row.name)[1]} ${clock(row.start)}`, library = this._collection.library;
-    const note = h("input", { type: "text", value: row.note, placeholder: "Note", maxlength: "4000", readonly: !this._writes, "aria-label": `Note on ${label}`, onchange: () => this._put(row, { note: note.value }) });
-    const tags = h("input", { type: "text", value: row.tags.join(", "), placeholder: "Tags, with commas between", maxlength: "500", readonly: !this._writes, "aria-label": `Tags of ${label}`, onchange: () => this._put(row, { tags: [...new Set(tags.value.split(",").map((/** @type {string} */ tag) => tag.trim()).filter(Boolean))] }) });
+    const note = h("input", { type: "text", value: row.note, placeholder: "Note", maxlength: "4000", readonly: !this._writes, "aria-label": `Note on ${label}`, onchange: () => this._put(row, { note: note.value }).then(() => toast("Noted."), (error) => toast(error.message)) });
+    const put = async (/** @type {string[]} */ tags) => (await this._put(row, { tags })).tags;
+    const writes = this._writes && { add: (/** @type {string[]} */ added) => put([...new Set([...row.tags, ...added])]), remove: (/** @type {string} */ tag) => put(row.tags.filter((/** @type {string} */ other) => other !== tag)) };
+    const tags = row.thumbnail ? new TagField(label, { library, tags: row.tags, ...writes }).root : null;
     return momentCard(row, row.thumbnail ? { href: write("video", row.video, { library, t: row.start.toFixed(1) }) } : {}, note, tags, this._writes && iconButton("close", "Take out", () => keeping.remove(this._collection.id, row.moment).then((collection) => this._draw(collection), (error) => toast(error.message))));
   }
 
-  /** @param {any} row @param {any} changed */
+  /** Change a kept moment. @param {any} row @param {any} changed @returns {Promise<any>} it as it is then */
   async _put(row, changed) {
-    Object.assign(row, changed);
-    await post(`/v1/collections/${this._collection.id}/moments`, { moments: [{ moment: row.moment, note: row.note, tags: row.tags }] }).then(() => toast("Noted."), (error) => toast(error.message));
+    const { data } = await post(`/v1/collections/${this._collection.id}/moments`, { moments: [{ moment: row.moment, note: row.note, ...changed }] });
+    return Object.assign(row, data.find((/** @type {any} */ other) => other.moment === row.moment));
   }
 
   /** @param {any} changed */
@@ -83,7 +86,7 @@ class CollectionsPage {
   }
 
   async _delete() {
-    if (!(await confirm(`Delete “${this._collection.name}”?`, "The collection, its notes and its tags are deleted; no video is.", "Delete"))) return;
+    if (!(await confirm(`Delete “${this._collection.name}”?`, "The collection and its notes are deleted; no video is, and no tag.", "Delete"))) return;
     await request("DELETE", `/v1/collections/${this._collection.id}`).then(() => go(write("collections")), (error) => toast(error.message));
   }
 

@@ -31,7 +31,6 @@ const ICONS = {
   retry: "M19 12a7 7 0 1 1-2-5M19 4v4h-4",
   previous: "M15 5l-7 7 7 7",
   next: "M9 5l7 7-7 7",
-  warning: "M12 4 2.8 20h18.4zM12 10v4.5M12 17.3h.01",
   review: "M3 6h8v12H3zM13 6h8v12h-8M6 12l1.5 1.5L10 10.5",
   report: "M5 20V4M5 20h15M9 16v-5M13 16V8M17 16v-3",
 };

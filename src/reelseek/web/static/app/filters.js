@@ -13,6 +13,7 @@ export const KEYS = {
   shorter: { chip: "shorter than", example: "10m", explain: "videos shorter than" },
   has: { chip: "has", example: "speech", explain: "videos with speech, text or sound" },
   split: { chip: "split", example: "test", explain: "one split of a dataset" },
+  tag: { chip: "tagged", example: "holiday", explain: "videos that have a tag, or a moment that has it" },
 };
 
 const TERM = /(?<!\S)(-?)([A-Za-z]{2,}):(?!\/\/|:)(?:"([^"]*)"|([^\s"]+))(?!\S)/g;
@@ -38,7 +39,7 @@ function phrases(text) {
 }
 
 /** @param {Term} term */
-export const writeTerm = ({ key, value, negated }) => `${negated ? "-" : ""}${key}:${/\s/.test(value) ? `"${value}"` : value}`;
+export const writeTerm = ({ key, value, negated }) => `${negated ? "-" : ""}${key}:${/\s|^:|^\/\//.test(value) ? `"${value}"` : value}`;
 
 /** @param {Term[]} terms */
 export const writeTerms = (terms) => terms.map(writeTerm).join(" ");
@@ -59,9 +60,9 @@ export function withTerm(terms, added) {
  * @returns {{text: string, label: string, explain: string}[]}
  */
 export function completions(text, values) {
-  const match = /(?:^|\s)(-?)([A-Za-z]*)(:?)("?)([^\s"]*)$/.exec(text);
+  const match = /(?:^|\s)(-?)([A-Za-z]*)(:?)(?:"([^"]*)|([^\s"]*))$/.exec(text);
   if (!match || (!match[2] && !match[3])) return [];
-  const [, minus, word, colon, , part] = match, head = text.slice(0, text.length - match[0].trimStart().length);
+  const [, minus, word, colon, quoted, plain] = match, part = quoted ?? plain, head = text.slice(0, text.length - match[0].trimStart().length);
   if (!colon) {
     if (word.length < 2) return [];
     return Object.keys(KEYS).filter((key) => key.startsWith(word.toLowerCase())).map((key) => ({ text: `${head}${minus}${key}:`, label: `${minus}${key}:`, explain: `${KEYS[key].explain}, as ${key}:${KEYS[key].example}` }));

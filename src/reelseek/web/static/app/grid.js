@@ -25,18 +25,10 @@ export class Grid {
     this._placeAll = false;
     this._frame = 0;
     this._ready = () => { if (!this._frame) this._frame = requestAnimationFrame(() => { this._frame = 0; this._render(); }); };
-    this._observer = new ResizeObserver(() => this.layout());
-    this._observer.observe(this.list);
+    new ResizeObserver(() => this.layout()).observe(this.list);
     window.addEventListener("scroll", this._ready, { passive: true });
     this.list.addEventListener("keydown", (event) => this._key(event));
     this.list.addEventListener("focusin", (event) => this._focused(event));
-  }
-
-  /** Let go of the window: the grid is not shown again. */
-  close() {
-    this._observer.disconnect();
-    window.removeEventListener("scroll", this._ready);
-    cancelAnimationFrame(this._frame);
   }
 
   /** Show items; those that stand where they stood keep their cards. @param {Item[]} items @param {boolean} ended no more will come */

@@ -7,10 +7,10 @@ export const isOver = (job) => ["succeeded", "failed", "cancelled"].includes(job
 /**
  * Follow a job.
  * @param {string} id
- * @param {{progress?: (progress: any) => void, log?: (line: any) => void, end?: (job: any) => void, broken?: () => void}} on
+ * @param {{progress?: (progress: any) => void, log?: (line: any) => void, end?: (job: any) => void}} on
  * @returns {() => void} stops following
  */
-export function followJob(id, { progress, log, end, broken }) {
+export function followJob(id, { progress, log, end }) {
   const source = new EventSource(address(`/v1/jobs/${id}/events`));
   const read = (/** @type {any} */ event) => JSON.parse(event.data);
   source.addEventListener("progress", (event) => progress?.(read(event)));
@@ -21,6 +21,5 @@ export function followJob(id, { progress, log, end, broken }) {
     source.close();
     end?.(job);
   });
-  source.addEventListener("error", () => broken?.()); // the browser connects again by itself
-  return () => source.close();
+  return () => source.close(); // until then the browser connects again by itself
 }

@@ -3,6 +3,7 @@ import { get, post } from "./api.js";
 import { forgetLibraries } from "./catalog.js";
 import { fill, h, iconButton, toast } from "./dom.js";
 import { followJob, isOver } from "./job_feed.js";
+import { jobResult } from "./job_result.js";
 import { forgetResults } from "./results.js";
 import { go, write } from "./route.js";
 import { may } from "./session.js";
@@ -108,7 +109,7 @@ class JobsPage {
       h("div", { class: "job-head" }, h("h2", {}, KINDS[job.kind] || job.kind), h("span", { class: `state ${job.state}` }, STATES[job.state] || job.state), h("span", { class: "space" }), actions),
       h("p", { class: "job-subject" }, [job.library, subject(job)].filter(Boolean).join(": ")),
       !isOver(job) && progressBar(job.progress, job.state), job.error && h("p", { class: "refused" }, job.error),
-      job.result?.output && isOver(job) && h("p", { class: "soft job-output" }, job.result.output.trim().split("\n").slice(-2).join(" ")), h("p", { class: "soft" }, times), log);
+      isOver(job) && jobResult(job, this._writes ? startJob : null), h("p", { class: "soft" }, times), log);
   }
 
   /** @param {any} job @param {boolean} open */

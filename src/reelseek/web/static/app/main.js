@@ -1,5 +1,5 @@
 // The application: its places, what is on the keyboard everywhere, and who is using it.
-import { offers, Unreachable } from "./api.js";
+import { Unreachable } from "./api.js";
 import { Box } from "./box.js";
 import { searched, usualLibrary } from "./catalog.js";
 import { closeDialog, dialogOpen } from "./dialog.js";
@@ -7,7 +7,7 @@ import { by, fill, h, icon, iconButton } from "./dom.js";
 import { showHelp, shortcutsOn } from "./help.js";
 import { keeping } from "./keeping.js";
 import { go, onRoute, read, write } from "./route.js";
-import { loadSession } from "./session.js";
+import { loadSession, may } from "./session.js";
 import { SearchView, searchedBy } from "./search.js";
 import { account, showSignIn } from "./account.js";
 import { switchTheme } from "./theme.js";
@@ -22,9 +22,11 @@ const PLACES = [
   { view: "search", words: "Search", icon: "search", needs: ["POST", "/v1/search"] },
   { view: "collections", words: "Collections", icon: "keep", needs: ["GET", "/v1/collections"] },
   { view: "library", words: "Library", icon: "library", needs: ["GET", "/v1/libraries"] },
+  { view: "review", words: "Review", icon: "review", needs: ["GET", "/v1/reviews"], scope: "review" },
+  { view: "reports", words: "Reports", icon: "report", needs: ["GET", "/v1/reports"] },
   { view: "jobs", words: "Jobs", icon: "jobs", needs: ["GET", "/v1/jobs"] },
 ];
-const MODULES = new Map([["video", "./video.js"], ["collections", "./collections.js"], ["library", "./library.js"], ["jobs", "./jobs.js"]]);
+const MODULES = new Map([["video", "./video.js"], ["collections", "./collections.js"], ["library", "./library.js"], ["jobs", "./jobs.js"], ["review", "./review.js"], ["reports", "./reports.js"]]);
 
 const LIBRARY_VIEWS = ["search", "library", "video"];
 
@@ -80,7 +82,7 @@ async function libraryNamed(place, view) {
   }
   if (named) localStorage.setItem("library", named);
   const current = named || (await usualLibrary().catch(() => ""));
-  search.useLibrary(current);
+  search.useLibrary(current, place.parameters.get("model") || "");
   await keeping.use(current).catch(() => {});
   if (LIBRARY_VIEWS.includes(view)) {
     const select = by("corner").querySelector("select");
@@ -118,10 +120,11 @@ function key(event) {
   }
   if (typing || dialogOpen() || !shortcutsOn()) return;
   if (event.key === " " && target.matches("button, a, summary, [role=slider], input") && !target.closest("[data-place].current")) return;
+  if (shown?.key?.(event)) { event.preventDefault(); return; }
   if (event.key === "/") search.focusBox();
   else if (event.key === "?") showHelp(offered);
   else if (event.key === "t") switchTheme();
-  else if (!shown?.key?.(event)) return;
+  else return;
   event.preventDefault();
 }
 
@@ -146,7 +149,7 @@ async function open() {
   if (read().view === "shared") { await openShared(); return; }
   await loadSession();
   const can = await searchedBy();
-  const answers = await Promise.all(PLACES.map((place) => offers(place.needs[0], place.needs[1])));
+  const answers = await Promise.all(PLACES.map((place) => may(place.scope || "read", place.needs[0], place.needs[1])));
   offered = new Set(PLACES.filter((_, place) => answers[place]).map((place) => place.view));
   await keeping.load().catch(() => {});
   const box = new Box({ search: (text) => search.askWords(text), upload: (file) => search.upload(file) });

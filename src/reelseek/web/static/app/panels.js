@@ -38,11 +38,15 @@ export function filterPanel(question, change, values) {
     field("Name holds", input("name", { placeholder: "any" })),
     field("Taken from", input("after", { type: "date" })), field("Taken before", input("before", { type: "date" })),
     field("Longer than", select("longer", LENGTHS)), field("Shorter than", select("shorter", LENGTHS)),
+    (values.tag || []).length > 0 && [field("Tagged", input("tag", { list: "all-tags", placeholder: "any" })), h("datalist", { id: "all-tags" }, ...values.tag.map((name) => h("option", { value: name })))],
     (values.split || []).length > 0 && field("Split", select("split", values.split)), has);
 }
 
-/** A slider for each kind of evidence, and a box to leave it out. @param {Question} question @param {Change} change @param {string[]} modalities */
-export function weightPanel(question, change, modalities) {
+/**
+ * A slider for each kind of evidence, and a box to leave it out; above them which model compares.
+ * @param {Question} question @param {Change} change @param {string[]} modalities @param {string[]} models that the library is indexed by, the server's own first
+ */
+export function weightPanel(question, change, modalities, models) {
   const rows = modalities.map((name) => {
     const on = !question.without.includes(name), weight = question.weights[name] ?? 1, output = h("output", {}, `× ${weight}`);
     const slider = h("input", { type: "range", min: "0", max: "3", step: "0.1", value: String(weight), disabled: !on, "aria-label": `Weight: ${modalityWords(name)}`, oninput: () => { output.textContent = `× ${slider.value}`; }, onchange: () => change({ weights: { ...question.weights, [name]: Number(slider.value) } }) });
@@ -53,7 +57,8 @@ export function weightPanel(question, change, modalities) {
     return h("li", {}, h("label", {}, box, ` ${modalityWords(name)}`), slider, output);
   });
   const plain = !question.without.length && !Object.keys(question.weights).length;
-  return h("div", {}, h("ul", { class: "weights" }, ...rows), h("button", { type: "button", class: "quiet", disabled: plain, onclick: () => change({ weights: {}, without: [] }) }, "Reset"));
+  const model = models.length > 1 && field("Model", h("select", { onchange: (/** @type {any} */ event) => change({ model: event.target.value, weights: {}, without: [] }) }, ...models.map((name, place) => h("option", { value: place ? name : "", selected: place ? question.model === name : !question.model }, name))));
+  return h("div", {}, model, h("ul", { class: "weights" }, ...rows), h("button", { type: "button", class: "quiet", disabled: plain, onclick: () => change({ weights: {}, without: [] }) }, "Reset"));
 }
 
 /** @param {Question} question @param {Change} change */

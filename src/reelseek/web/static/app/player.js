@@ -50,7 +50,11 @@ export class Player {
   async open(play, start, { poster = "", autoplay = true, detail = Promise.resolve(null) } = {}) {
     this._start = start;
     this._autoplay = autoplay;
-    if (play && play === this._source && this.video.readyState > 0) { this.seek(start); if (autoplay) this.play(); return; }
+    if (play && play === this._source && !this.video.error) {
+      this.seek(start); // also of a film that is still being opened: it begins there
+      if (autoplay && this.video.readyState > 0) this.play();
+      return;
+    }
     this.stop();
     const mine = this._loads, waiting = () => mine === this._loads && this.root.isConnected;
     this.scrubber.setTime(start);
@@ -61,13 +65,15 @@ export class Player {
     const file = address(play);
     this.say("Opening the video…", true);
     try {
-      if (!(await whenPlayable(file, waiting, (reason) => this.say(reason, true)))) return;
-      const about = await detail.catch(() => null);
-      if (!waiting()) return;
+      const playable = await whenPlayable(file, waiting, (reason) => this.say(reason, true));
+      const about = playable && (await detail.catch(() => null));
+      if (!playable || !waiting()) { if (mine === this._loads) this._source = ""; return; } // it is opened anew when somebody is back
       this._offset = about?.start_offset || 0;
       this.video.src = file;
     } catch (error) {
-      if (waiting()) this.say(`The video cannot be played: ${/** @type {Error} */ (error).message}`);
+      if (!waiting()) return;
+      this._source = ""; // it may be opened again
+      this.say(`The video cannot be played: ${/** @type {Error} */ (error).message}`);
     }
   }
 

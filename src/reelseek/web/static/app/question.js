@@ -16,11 +16,12 @@ import { readTerms, writeTerms } from "./filters.js";
  * @property {string[]} without experts or modalities that do not count
  * @property {Record<string, number>} weights of experts or modalities, where they are not 1
  * @property {{query: string, within: number}|null} then what must follow, within seconds
+ * @property {string} model name, "" is the server's own
  * @property {"moment"|"video"} group
  */
 
 /** @returns {Question} */
-export const blank = (library = "") => ({ library, words: "", terms: [], image: "", clip: "", label: "", moment: "", like: [], unlike: [], sources: [], without: [], weights: {}, then: null, group: "moment" });
+export const blank = (library = "") => ({ library, words: "", terms: [], image: "", clip: "", label: "", moment: "", like: [], unlike: [], sources: [], without: [], weights: {}, then: null, model: "", group: "moment" });
 
 /** Whether there is nothing to search by. @param {Question} question */
 export const isBlank = ({ words, image, clip, moment, like }) => !words && !image && !clip && !moment && !like.length;
@@ -39,14 +40,14 @@ export function fromAddress(parameters) {
     image: parameters.get("image") || "", clip: parameters.get("clip") || "", label: parameters.get("file") || "", moment: parameters.get("of") || "",
     like: parameters.getAll("like"), unlike: parameters.getAll("unlike"), sources: parameters.getAll("by"), without: parameters.getAll("without"), weights,
     then: then ? { query: then, within: Number(parameters.get("within")) || 30 } : null,
-    group: parameters.get("group") === "video" ? "video" : "moment",
+    model: parameters.get("model") || "", group: parameters.get("group") === "video" ? "video" : "moment",
   };
 }
 
 /** @param {Question} question @returns {URLSearchParams} what differs from a blank one */
 export function toAddress(question) {
   const parameters = new URLSearchParams();
-  const plain = { library: question.library, q: question.words, filter: writeTerms(question.terms), image: question.image, clip: question.clip, file: question.label, of: question.moment };
+  const plain = { library: question.library, q: question.words, filter: writeTerms(question.terms), image: question.image, clip: question.clip, file: question.label, of: question.moment, model: question.model };
   for (const [name, value] of Object.entries(plain)) if (value) parameters.set(name, value);
   for (const [name, values] of Object.entries({ like: question.like, unlike: question.unlike, by: question.sources, without: question.without })) for (const value of values) parameters.append(name, value);
   for (const [name, weight] of Object.entries(question.weights)) if (weight !== 1) parameters.append("weight", `${name}:${weight}`);
@@ -61,7 +62,7 @@ export function toBody(question) {
     library: question.library, query: question.words, filter: writeTerms(question.terms), image: question.image, clip: question.clip, moment: question.moment,
     like: question.like, unlike: question.unlike, sources: question.sources, without: question.without,
     weights: Object.fromEntries(Object.entries(question.weights).filter(([, weight]) => weight !== 1)),
-    then: question.then, group_by: question.group, explain: true,
+    then: question.then, model: question.model, group_by: question.group, explain: true,
   };
   return Object.fromEntries(Object.entries(body).filter(([, value]) => (Array.isArray(value) ? value.length : value && typeof value === "object" ? Object.keys(value).length : value)));
 }

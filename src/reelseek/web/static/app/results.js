@@ -25,6 +25,7 @@ export class Results {
     this.clips = 0;
     this.seconds = 0; // until the first hits were here
     this.ended = false;
+    this.changed = false; // whether the library has, so that there are no further pages of these
     this.scroll = 0;
     /** @type {Error|null} */
     this.failure = null;
@@ -64,8 +65,7 @@ export class Results {
     this.failure = error;
     if (!(error instanceof Refusal) || error.status !== 409 || !this._token) return;
     this.failure = null; // the library changed since: what is shown stays, and the rest would be of another order
-    this.ended = true;
-    this.notes = [...this.notes, "The library changed while you were looking. Search again to see all of it."];
+    this.ended = this.changed = true;
   }
 }
 

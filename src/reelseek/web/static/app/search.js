@@ -1,10 +1,10 @@
 // The search: what is asked stands in the address; the hits, the one that plays, and what can be done with each.
 import { get, offers, request, Unreachable } from "./api.js";
 import { card } from "./card.js";
-import { library, modalities } from "./catalog.js";
+import { edition, library, modalities, searchableModels, tags } from "./catalog.js";
 import { chips, readMoment } from "./chips.js";
 import { by, fill, h, iconButton, toast } from "./dom.js";
-import { readTerms, withTerm } from "./filters.js";
+import { readTerms, withTerm, writeTerms } from "./filters.js";
 import { Grid } from "./grid.js";
 import { keeping } from "./keeping.js";
 import { promise } from "./modalities.js";
@@ -21,6 +21,7 @@ import { count } from "./words.js";
 /** @typedef {import("./question.js").Question} Question */
 
 const SLOW_MS = 2500;
+const LIBRARY_CHANGED = "The library changed while you were looking, so these are not all hits that there are now.";
 const NARROW = matchMedia("(max-width: 899px)");
 
 export class SearchView {
@@ -32,17 +33,19 @@ export class SearchView {
     /** @type {string|null} */
     this._key = null; // the question that is shown
     this._showing = 0; // counts what was asked to be shown, so that the last of it wins
-    /** @type {string|null} */
-    this._library = null;
+    this._fitted = ""; // to which library and model the box and the panels are
     this._results = resultsOf(this._question);
     /** @type {string[]} */
     this._modalities = [];
+    /** @type {string[]} */
+    this._models = [];
     /** @type {Record<string, string[]>} */
     this._values = {};
     this._chips = h("ul", { class: "chips", "aria-label": "What narrows the search" });
     this._status = h("p", { class: "status", role: "status", "aria-live": "polite" });
     this._trouble = h("div", { class: "trouble", role: "alert", hidden: true });
     this._start = h("div", { class: "start" });
+    this._changed = h("div", { class: "trouble", hidden: true }, h("p", {}, LIBRARY_CHANGED), iconButton("retry", "Search again", () => this.ask(this._question)));
     this._panels = new Panels();
     this._grid = new Grid({ label: "Hits", card: (/** @type {Hit} */ hit, /** @type {number} */ place) => this._card(hit, place), nearEnd: () => this._load() });
     this._viewer = new Viewer({
@@ -50,17 +53,18 @@ export class SearchView {
       keep: keeping.offered ? (hit) => this._keep(hit) : undefined, sounds: this._can.has("moment") ? (hit) => this._sounds(hit) : undefined,
       link: () => this._copyLink(), whole: (hit, seconds) => this._whole(hit, seconds),
     });
-    const hits = h("div", { class: "hits" }, this._status, this._trouble, this._start, this._grid.list);
+    const hits = h("div", { class: "hits" }, this._status, this._trouble, this._start, this._grid.list, this._changed);
     this.root = h("section", { class: "search", "aria-label": "Search" }, h("h1", { class: "unseen" }, "Search"), h("div", { class: "tools" }, this._chips, this._panels.buttons), this._panels.root, h("div", { class: "stage" }, hits, this._viewer.root));
     this._addPanels();
     keeping.addEventListener("change", () => this._keptChanged());
+    window.addEventListener("tags", () => this._useTags());
     NARROW.addEventListener("change", () => this._cover());
   }
 
   _addPanels() {
     const change = (/** @type {Partial<Question>} */ changed) => this.ask({ ...this._question, ...changed });
     if (this._can.has("filter")) this._panels.add("filters", iconButton("filter", "Filters", null), () => filterPanel(this._question, change, this._values));
-    this._panels.add("weights", iconButton("sliders", "Weights", null), () => weightPanel(this._question, change, this._modalities));
+    this._panels.add("weights", iconButton("sliders", "Weights", null), () => weightPanel(this._question, change, this._modalities, this._models));
     if (this._can.has("then")) this._panels.add("then", iconButton("then", "Then", null), () => thenPanel(this._question, change));
     this._group = iconButton("film", "Best per video", () => change({ group: this._question.group === "video" ? "moment" : "video" }));
     this._panels.buttons.append(this._group);
@@ -122,24 +126,34 @@ export class SearchView {
     document.title = this._question.words ? `${this._question.words} · Reelseek` : "Reelseek";
   }
 
-  /** Fit the box and the panels to a library. @param {string} name "" where there is one only */
-  async useLibrary(name) {
-    if (name === this._library) return;
+  /** Fit the box and the panels to a library and a model. @param {string} name "" where there is one only @param {string} model "" is the server's own */
+  async useLibrary(name, model) {
+    const fitted = JSON.stringify([name, model, edition()]);
+    if (fitted === this._fitted) return;
+    this._fitted = fitted;
     this._library = name;
     const detail = await library(name).catch(() => null);
     this._values = { has: ["speech", "text", "sound"], split: Object.keys(detail?.splits || {}).filter(Boolean) };
-    this._box.values = this._values;
-    const perceived = await modalities(name).catch(() => []);
+    await this._useTags();
+    const perceived = await modalities(name, model).catch(() => []);
+    this._models = await searchableModels(name).catch(() => []);
     this._modalities = [...perceived, "name", ...(detail?.captions ? ["captions"] : [])];
     this._box.placeholder = promise(perceived);
     if (this._panels.open && !this._panels.root.querySelector("input[type=text]:focus, input[type=number]:focus")) this._panels.draw(); // what is being typed stays
+  }
+
+  async _useTags() {
+    const name = this._library || "", listed = await tags(name).catch(() => []);
+    if (name !== (this._library || "")) return;
+    this._values = { ...this._values, tag: listed };
+    this._box.values = this._values;
   }
 
   async _showStart() {
     this._grid.show([], true);
     this._drawStatus();
     const key = this._key;
-    await showStart(this._start, this._question.library, {
+    await showStart(this._start, this._question.library, writeTerms(this._question.terms), {
       search: (query) => this.ask({ ...this._question, words: query }), open: (video) => go(write("video", video.id, this._question.library ? { library: this._question.library } : {})),
       add: (await may("write", "POST", "/v1/jobs")) ? () => go(write("library")) : undefined, current: () => this._key === key && isBlank(this._question),
     }).catch((error) => this._showTrouble(error, () => this._showStart()));
@@ -161,13 +175,14 @@ export class SearchView {
   }
 
   _drawStatus() {
-    const { hits, failure, ended, clips, unread, notes, seconds } = this._results;
+    const { hits, failure, ended, clips, unread, notes, seconds, changed } = this._results;
     this._trouble.hidden = true;
+    this._changed.hidden = !changed;
     if (failure) { this._status.textContent = ""; this._showTrouble(failure, () => this._load()); return; }
     if (isBlank(this._question)) { this._status.textContent = ""; return; }
-    const parts = hits.length ? [`${ended ? count(hits.length, "hit") : "The best"} of ${count(clips, "clip")}${seconds ? ` in ${seconds.toFixed(1)} s` : ""}`] : ["Nothing fits. Take filters away; quoted words must occur in speech or on screen, so try without quotes."];
+    const parts = hits.length ? [`${ended && !changed ? count(hits.length, "hit") : "The best"} of ${count(clips, "clip")}${seconds ? ` in ${seconds.toFixed(1)} s` : ""}`] : ["Nothing fits. Take filters away; quoted words must occur in speech or on screen, so try without quotes."];
     if (unread) parts.push(`Not understood, and looked for letter by letter only: ${unread}`);
-    this._status.textContent = [...parts, ...notes].join(" · ");
+    this._status.textContent = [...parts, ...notes, changed && LIBRARY_CHANGED].filter(Boolean).join(" · ");
   }
 
   /** @param {Error} error @param {() => void} retry */

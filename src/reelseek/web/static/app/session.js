@@ -10,7 +10,7 @@ export async function loadSession() {
   if (!(await offers("GET", "/v1/jobs"))) return;
   await get("/v1/jobs", { limit: 1 }).catch((error) => {
     if (!(error instanceof Refusal) || ![404, 503].includes(error.status)) throw error;
-    withdraw("/v1/jobs", "/v1/collections", "/v1/libraries/{name}/folders"); // they need a folder that outlives the server
+    withdraw("/v1/jobs", "/v1/collections", "/v1/reviews", "/v1/reports", "/v1/libraries/{name}/folders"); // they need a folder that outlives the server
   });
 }
 

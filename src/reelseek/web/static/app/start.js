@@ -57,20 +57,21 @@ function tile(video, open) {
 }
 
 /**
- * @param {HTMLElement} root @param {string} library
+ * @param {HTMLElement} root @param {string} library @param {string} filter
  * @param {{search: (query: string) => void, open: (video: any) => void, add?: () => void, current: () => boolean}} actions
  */
-export async function showStart(root, library, { search, open, add, current }) {
+export async function showStart(root, library, filter, { search, open, add, current }) {
   fill(root);
   if (!(await offers("GET", "/v1/videos"))) return;
-  const { data } = await get("/v1/videos", { library, limit: VIDEOS });
+  const { data } = await get("/v1/videos", { library, filter, limit: VIDEOS });
   if (!current()) return;
+  if (!data.length && filter) { fill(root, h("div", { class: "empty" }, h("p", {}, "No video is like that. Take a filter away."))); return; }
   if (!data.length) {
     fill(root, h("div", { class: "empty" }, h("h2", {}, "This library is empty"), h("p", {}, "Add a folder of videos; what is seen, heard and written in them is searchable as soon as it is read."), add && h("button", { type: "button", onclick: add }, "Add a folder")));
     return;
   }
   const list = h("ul", { class: "examples" });
-  fill(root, h("h2", { class: "quiet-head" }, "Try"), list, h("h2", { class: "quiet-head" }, "In this library"), h("ul", { class: "tiles" }, ...data.map((/** @type {any} */ video) => tile(video, open))));
+  fill(root, h("h2", { class: "quiet-head" }, "Try"), list, h("h2", { class: "quiet-head" }, filter ? "Videos that are searched" : "In this library"), h("ul", { class: "tiles" }, ...data.map((/** @type {any} */ video) => tile(video, open))));
   const readable = data.filter((/** @type {any} */ video) => video.duration), step = Math.max(1, Math.floor(readable.length / LOOKED_INTO));
   const picked = readable.filter((/** @type {any} */ _, /** @type {number} */ place) => place % step === 0).slice(0, LOOKED_INTO);
   const videos = await Promise.all(picked.map((/** @type {any} */ video) => get(`/v1/videos/${video.id}`, { library }).catch(() => video)));

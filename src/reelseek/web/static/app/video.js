@@ -1,5 +1,5 @@
 // Inside a video: the film, and its shots, words, captions and steps, each of which one can go to.
-import { get, offers, post } from "./api.js";
+import { get, offers, post, request } from "./api.js";
 import { modalities } from "./catalog.js";
 import { fill, h, iconButton, toast } from "./dom.js";
 import { keeping } from "./keeping.js";
@@ -10,6 +10,7 @@ import { Player } from "./player.js";
 import { go, write } from "./route.js";
 import { may } from "./session.js";
 import { Tabs } from "./tabs.js";
+import { TagField } from "./tags.js";
 import { removeVideo } from "./video_list.js";
 import { clock, count, size, spell, split, when } from "./words.js";
 
@@ -32,7 +33,8 @@ class VideoPage {
     this._peaks = h("div", { class: "row peaks", role: "status" });
     const find = h("form", { class: "find", role: "search", onsubmit: (/** @type {Event} */ event) => { event.preventDefault(); this._ask(this._input.value.trim()); } }, this._input, h("button", {}, "Find"));
     this._row = h("div", { class: "row" });
-    this.root = h("section", { class: "video-page", "aria-label": "Video" }, h("div", { class: "video-head" }, h("div", {}, this._name, this._folder), this._row), h("div", { class: "video-film" }, this.player.root, find, this._peaks), this._tabs.root);
+    this._tags = h("div", {});
+    this.root = h("section", { class: "video-page", "aria-label": "Video" }, h("div", { class: "video-head" }, h("div", {}, this._name, this._folder, this._tags), this._row), h("div", { class: "video-film" }, this.player.root, find, this._peaks), this._tabs.root);
     this._id = "";
     this._library = "";
     /** @type {Lines[]} */
@@ -84,8 +86,55 @@ class VideoPage {
     modalities(this._library).then((kinds) => { this._input.placeholder = promise(kinds).replace("?", " here?"); }, () => {});
     fill(this._row, keeping.offered && iconButton("keep", "Keep this second", () => this._keep()),
       (await may("write", "POST", "/v1/jobs")) && iconButton("trash", "Remove", () => this._remove(), { bare: true }));
+    this._writesTags = await may("write", "POST", "/v1/videos/{id}/tags");
+    fill(this._tags, (this._writesTags || video.tags?.length > 0) && this._tagField(video));
     this._lines = [];
-    this._tabs.set([this._chapters(video), ...this._texts(video), ...this._captions(video), ...(await this._steps()), this._facts(video)]);
+    this._tabs.set([this._chapters(video), ...this._texts(video), ...this._captions(video), ...this._taggedMoments(video), ...(await this._steps()), this._facts(video)]);
+  }
+
+  /** @param {string} method @param {any} body @returns {Promise<{tags: string[], moments: any[]}>} */
+  _changeTags(method, body) {
+    return request(method, `/v1/videos/${this._id}/tags`, { parameters: { library: this._library }, body });
+  }
+
+  /** @param {any} video */
+  _tagField(video) {
+    const change = (/** @type {string} */ method) => async (/** @type {string[]} */ tags) => (await this._changeTags(method, { tags })).tags;
+    const writes = this._writesTags && { add: change("POST"), remove: (/** @type {string} */ tag) => change("DELETE")([tag]) };
+    return new TagField("this video", { library: this._library, tags: video.tags || [], ...writes }).root;
+  }
+
+  /** Moments that have tags, and a field for the one that is at hand. @param {any} video */
+  _taggedMoments(video) {
+    if (!this._writesTags && !video.moment_tags?.length) return [];
+    const list = h("div", {}), id = this._id;
+    const draw = (/** @type {any[]} */ moments) => {
+      const spans = Map.groupBy(moments, ({ start, end }) => `${start}-${end}`);
+      fill(list, ...[...spans.values()].map((rows) => this._taggedMoment(rows)));
+      video.moment_tags = moments;
+    };
+    draw(video.moment_tags || []);
+    const add = async (/** @type {string[]} */ tags) => {
+      const { start, end } = this._moment(), { moments } = await this._changeTags("POST", { tags, start, end });
+      if (id === this._id) draw(moments);
+      return [];
+    };
+    const field = this._writesTags && h("div", { class: "tag-moment" }, h("p", { class: "soft" }, "Pause where it happens and name it: the tag is put on the four seconds around it."), new TagField("this moment", { library: this._library, tags: [], add }).root);
+    return [{ name: "tagged", words: video.moment_tags?.length ? `Tagged ${video.moment_tags.length}` : "Tagged", content: h("div", {}, field, list) }];
+  }
+
+  /** @param {any[]} rows the tags of one moment */
+  _taggedMoment(rows) {
+    const [{ start, end }] = rows, label = `${clock(start)}–${clock(end)}`;
+    const change = (/** @type {string} */ method) => async (/** @type {string[]} */ tags) => (await this._changeTags(method, { tags, start, end })).moments.filter((moment) => moment.start === start && moment.end === end).map((moment) => moment.tag);
+    const remove = this._writesTags && { remove: (/** @type {string} */ tag) => change("DELETE")([tag]) };
+    return h("div", { class: "tagged-moment" }, h("button", { type: "button", class: "quiet", onclick: () => this._go(start) }, label), new TagField(`the moment ${label}`, { library: this._library, tags: rows.map(({ tag }) => tag), ...remove }).root);
+  }
+
+  /** The four seconds around the one that is shown, to the millisecond as ids of moments have it. */
+  _moment() {
+    const start = Math.max(0, this.player.time - 1), end = Math.min(this._video.duration || start + 4, start + 4);
+    return { start: Number(start.toFixed(3)), end: Number(end.toFixed(3)) };
   }
 
   /** @param {string} name @param {string} words @param {import("./lines.js").Line[]} lines @param {any} [look] */
@@ -173,7 +222,7 @@ class VideoPage {
   }
 
   _keep() {
-    const start = Math.max(0, this.player.time - 1), end = Math.min(this._video.duration || start + 4, start + 4);
+    const { start, end } = this._moment();
     keeping.toggle(`${this._id}@${start.toFixed(3)}-${end.toFixed(3)}`).catch((error) => toast(error.message));
   }
 

@@ -6,6 +6,7 @@ import { startJob } from "./jobs.js";
 import { thumbnail } from "./pictures.js";
 import { go, read, write } from "./route.js";
 import { may } from "./session.js";
+import { tagList } from "./tags.js";
 import { clock, count, size } from "./words.js";
 
 const PAGE = 50;
@@ -55,7 +56,7 @@ export class VideoList {
   _row(video, removes) {
     const address = write("video", video.id, this._library ? { library: this._library } : {});
     const facts = [video.duration ? clock(video.duration) : "", video.size ? size(video.size) : "", video.split || "", video.failed ? count(video.failed, "failure") : "", video.play ? "" : "file not at hand"].filter(Boolean).join(" · ");
-    return h("li", {}, h("span", { class: "small-picture" }, thumbnail(video.thumbnail)), h("div", { class: "grow" }, h("p", {}, h("a", { href: address }, video.name)), h("p", { class: "soft" }, facts)),
+    return h("li", {}, h("span", { class: "small-picture" }, thumbnail(video.thumbnail)), h("div", { class: "grow" }, h("p", {}, h("a", { href: address }, video.name)), h("p", { class: "soft" }, facts), tagList(video.tags || [], this._library)),
       removes && iconButton("trash", `Remove ${video.name}`, () => removeVideo(video, this._library), { bare: true }));
   }
 }

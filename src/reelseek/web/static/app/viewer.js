@@ -4,6 +4,7 @@ import { reasonLine, span, sureness } from "./card.js";
 import { fill, h, iconButton } from "./dom.js";
 import { modalityWords } from "./modalities.js";
 import { Player } from "./player.js";
+import { tagList } from "./tags.js";
 
 /** @typedef {import("./results.js").Hit} Hit */
 /** @typedef {{close: () => void, step: (by: number) => void, keep?: (hit: Hit) => void, more?: (hit: Hit) => void, less?: (hit: Hit) => void, sounds?: (hit: Hit) => void, link: (hit: Hit) => void, whole: (hit: Hit, seconds: number) => void}} Actions */
@@ -17,12 +18,16 @@ export class Viewer {
     this._facts = h("p", { class: "facts" });
     this._buttons = h("div", { class: "row" });
     this._reasons = h("ul", { class: "reasons" });
+    this._tags = h("div", {});
     const head = h("div", { class: "viewer-head" }, this._title,
       iconButton("previous", "Previous (p)", () => actions.step(-1), { bare: true }), iconButton("next", "Next (n)", () => actions.step(1), { bare: true }), iconButton("close", "Close (Esc)", actions.close, { bare: true }));
-    this.root = h("aside", { id: "viewer", "aria-label": "Moment", hidden: true }, head, this.player.root, this._facts, this._buttons, h("h3", {}, "Why it was found"), this._reasons);
+    this.root = h("aside", { id: "viewer", "aria-label": "Moment", hidden: true }, head, this.player.root, this._facts, this._tags, this._buttons, h("h3", {}, "Why it was found"), this._reasons);
     /** @type {Hit|null} */
     this.hit = null;
     this._curve = "";
+    this._aboutKey = "";
+    /** @type {Promise<any>|null} */
+    this._detail = null;
     this._kept = false;
     this._heard = false; // whether its video has sound to find the like of
     /** @type {import("./scrubber.js").Span[]} */
@@ -49,9 +54,20 @@ export class Viewer {
     fill(this._reasons, ...hit.why.map((reason) => this._reason(reason, most)));
     this.root.querySelector("h3").hidden = !hit.why.length;
     if (same) return;
-    const detail = get(`/v1/videos/${hit.video}`, { library: question.library });
+    const detail = this._about(hit.video, question.library);
     this.player.open(hit.play, hit.start, { poster: hit.thumbnail, detail });
     this._showCurve(hit, question, detail);
+  }
+
+  /** What the server tells of a video; asked for once as long as its moments are looked at. @param {string} video @param {string} library */
+  _about(video, library) {
+    const key = `${library} ${video}`;
+    if (this._aboutKey !== key) {
+      this._aboutKey = key;
+      this._detail = get(`/v1/videos/${video}`, { library });
+      this._detail.catch(() => { if (this._aboutKey === key) this._aboutKey = ""; });
+    }
+    return /** @type {Promise<any>} */ (this._detail);
   }
 
   /** @param {Hit} hit @param {boolean} kept */
@@ -74,13 +90,14 @@ export class Viewer {
   /** @param {Hit} hit @param {import("./question.js").Question} question @param {Promise<any>} detail */
   async _showCurve(hit, question, detail) {
     const { scrubber } = this.player, key = JSON.stringify([hit.video, question]), again = this._curve === key;
-    if (!again) { this._heard = false; this._curve = key; this._peaks = []; this._cuts = []; scrubber.clear(); }
+    if (!again) { this._heard = false; this._curve = key; this._peaks = []; this._cuts = []; scrubber.clear(); fill(this._tags); }
     const mark = () => scrubber.setMarks(this._peaks, this.hit, this._cuts);
     mark();
     if (again) return;
-    const words = question.words ? get(`/v1/videos/${hit.video}/curve`, { q: question.words, without: question.without, library: question.library }) : Promise.resolve(null);
+    const words = question.words ? get(`/v1/videos/${hit.video}/curve`, { q: question.words, without: question.without, library: question.library, model: question.model }) : Promise.resolve(null);
     const [about, inside] = await Promise.all([detail.catch(() => null), words.catch(() => null)]);
     if (this._curve !== key) return;
+    fill(this._tags, tagList(about?.tags || [], question.library));
     if (about?.duration) scrubber.setLength(about.duration);
     this._heard = (about?.tracks || []).some((/** @type {any} */ track) => track.modality === "audio" && track.steps > 0);
     if (this._heard && this.hit) this._showButtons(this.hit, this._kept);
@@ -93,6 +110,7 @@ export class Viewer {
     this.player.stop();
     this.root.hidden = true;
     this.hit = null;
+    this._aboutKey = "";
   }
 
   /** For people who came by the keyboard on a page where it covers all else. */

@@ -1,0 +1,51 @@
+"""docs/coverage.md names commands, recipes and files that are there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+from typer.main import get_command
+
+from reelseek.cli.main import app
+from reelseek.training.recipe import packaged_recipes
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "docs" / "coverage.md").read_text("utf-8")
+ROWS = [[cell.strip() for cell in line.split("|")[1:-1]] for line in TEXT.splitlines() if line.startswith("| ")]
+PROGRAM: click.Command = get_command(app)
+COMMANDS = sorted({quoted for quoted in re.findall(r"`([^`]+)`", TEXT) if "reelseek " in quoted})
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_is_one_that_the_program_reads(command: str) -> None:
+    words = shlex.split(command.partition("reelseek ")[2])
+    program: click.Command = PROGRAM
+    context = click.Context(program, info_name="reelseek")
+    while isinstance(program, click.Group):
+        assert words, command
+        name, words = words[0], words[1:]
+        child = program.get_command(context, name)
+        assert child is not None, f"{command}: there is no {name}"
+        program, context = child, click.Context(child, info_name=name, parent=context)
+    if "import" not in command or len(words) > 1:  # `reelseek data import ce` names a format in running text
+        program.make_context(program.name, words, resilient_parsing=False)
+
+
+def test_recipes_and_files_that_rows_name_exist() -> None:
+    recipes = set(packaged_recipes())
+    for name in re.findall(r"(?<![\w/])(?:published|small|ranges|captions)/[\w-]+(?!\.py)\b(?!\.py)", TEXT):
+        assert name in recipes, name
+    for row in ROWS:
+        for path in re.findall(r"`([\w/-]+\.(?:py|toml))`", row[1]):
+            where = ROOT if path.startswith("recipes/") else ROOT / "src" / "reelseek"
+            assert (where / path).is_file(), path
+
+
+def test_every_row_has_a_verdict() -> None:
+    rows = [row for row in ROWS if row[0] != "text"]
+    assert len(rows) > 60
+    for row in rows:
+        assert len(row) == 4, row
+        assert re.match(r"(\*\*)?[WPMD]\b|out of scope", row[3].strip("* ")), row
