@@ -24,7 +24,9 @@ def reproduce(
     out: Annotated[Path, typer.Option(help="Folder for models and the table; a stopped run goes on.")] = Path(
         "reproduced"
     ),
-    seeds: Annotated[str, typer.Option(help="A model of each row for each, such as 1,2,3.")] = "1",
+    seeds: Annotated[
+        list[str] | None, typer.Option(help="A model of each row for each; 1,2 or the option again. Default: 1.")
+    ] = None,
     rows: Annotated[list[str] | None, typer.Option("--row", help="Only this row; several may be named.")] = None,
     train: Annotated[str | None, typer.Option(help="Learn from this split instead of the paper's.")] = None,
     validation: Annotated[str | None, typer.Option(help="Choose on this split instead of the paper's.")] = None,
@@ -55,7 +57,7 @@ def reproduce(
     published = find_table(table)
     if features is None:
         raise UsageError(f"--features names the library that {table} is trained on; see: reelseek reproduce --help")
-    numbers = seed_numbers(seeds)
+    numbers = seed_numbers(seeds or ["1"])
     options = Substitutes(train, validation, test, _experts(expert or []), tuple(set_ or ()), start)
     with Library.open(features) as library:
         plan = plan_table(published, library, options, rows or ())

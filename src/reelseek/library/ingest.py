@@ -30,6 +30,7 @@ from reelseek.experts.parts import Parts
 from reelseek.experts.presets import expand_presets
 from reelseek.experts.sentence import use_sentence_encoder
 from reelseek.experts.server import ModelServer
+from reelseek.library.absent import note_absent
 from reelseek.library.catalog import Catalog
 from reelseek.library.cluster_ingest import StartPool, workers_on
 from reelseek.library.collection import Collection, Entry, read_collection
@@ -133,6 +134,8 @@ def add(
             outdated = outdated_tracks(library, specs)
             tasks = add_outdated(library, tasks, outdated, specs, retry_failed)
             _extract_contents(library, tasks, plan, place, limits, report, progress, start)
+            with library.write_errors(), library.catalog.transaction():
+                note_absent(library.catalog, paths, files, report)
             failed = {video for video, _, _ in report.failed}
             notices, failures = describe_outdated(library, outdated, specs, failed)
             report.notices += notices
