@@ -49,6 +49,7 @@ def reproduce(
     from reelseek.experiments.reproduction.plan import Substitutes, plan_table
     from reelseek.experiments.reproduction.tables import find_table
     from reelseek.library import Library
+    from reelseek.training.data import split_names
 
     if table is None:
         _list_tables(json=json)
@@ -63,6 +64,8 @@ def reproduce(
         ready = [row for row in plan.rows if row.recipe is not None]
         for problem in plan.missing:
             say(f"missing: {problem}")
+        if any(problem.startswith("the split") for problem in plan.missing):
+            say(f"the splits of {features} are: {', '.join(split_names(library)) or 'none'}")
         if not ready or (plan.missing and not partly):
             say(f"{len(ready)} of {len(plan.rows)} rows of {table} lack nothing" + (_PARTLY if ready else ""))
             if json:
@@ -78,10 +81,10 @@ _PARTLY = "; --partly trains these"
 def _experts(pairs: list[str]) -> dict[str, str]:
     experts = {}
     for pair in pairs:
-        name, equals, own = pair.partition("=")
-        if not (name and equals and own):
+        name, equals, local = pair.partition("=")
+        if not (name and equals and local):
             raise UsageError(f"--expert {pair!r}: wanted PUBLISHED=OURS, such as rgb=appearance")
-        experts[name] = own
+        experts[name] = local
     return experts
 
 

@@ -4,7 +4,7 @@ import hashlib
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from reelseek.media.store import file_numbers
 __all__ = ["Estimate", "estimate_ingest"]
 
 _SAMPLES = 10
+_PROBED = 100  # files whose length is read; that of more is their share of all bytes
 _SAMPLE_SECONDS = 8.0  # one window of the text reader, which reads at most so many pictures of each
 _HASHED_BYTES = 2**25
 _MOST_SECONDS = 600.0  # that one sample may take
@@ -96,17 +97,23 @@ def estimate_ingest(
         arguments=(specs, plan.threads),
     )
     durations: dict[FilePath, float] = {}
-    spent = hashing = 0.0
+    hashing: dict[FilePath, float] = {}
+    spent = 0.0
+    near = [file for file in files if isinstance(file, Path)]  # others would be fetched for it
+    probed = rng.sample(near, min(_PROBED, len(near)))
     with pool:
+        for (file, _), sample in pool.map([(file, None) for file in probed], lambda _: _MOST_SECONDS):
+            if not isinstance(sample, Exception):
+                estimate.start_seconds = estimate.start_seconds or sample.began - begun
+                durations[file] = sample.duration
         for (file, _), sample in pool.map(_places(estimate, selected, rng, budget_seconds), lambda _: _MOST_SECONDS):
             if isinstance(sample, Exception):
                 if file.name not in dict(estimate.failed):
                     estimate.failed.append((file.name, str(sample)))
                 continue
-            estimate.start_seconds = estimate.start_seconds or sample.began - begun
-            if file not in durations:
-                hashing += sample.hashing
-            durations[file] = sample.duration
+            if durations.get(file, 0.0) <= 0:  # which some files do not say
+                durations[file] = sample.duration
+            hashing[file] = sample.hashing
             spent += sample.spent
             estimate.samples += 1
             estimate.sampled_seconds += sample.seconds
@@ -120,11 +127,11 @@ def estimate_ingest(
 
 def _places(
     estimate: Estimate, files: Sequence[FilePath], rng: random.Random, budget_seconds: float
-) -> Iterator[tuple[FilePath, float]]:
+) -> Iterator[tuple[FilePath, float | None]]:
     """What to sample, as long as there is time: a file, and where in it, as a share of its length."""
     started = time.monotonic()
     for number in range(_SAMPLES):
-        if number and time.monotonic() - started >= budget_seconds + estimate.start_seconds:
+        if number and time.monotonic() - started >= budget_seconds:
             return
         file = files[number % len(files)]
         if file.name not in dict(estimate.failed):
@@ -137,19 +144,18 @@ def _extrapolate(
     durations: Mapping[FilePath, float],
     specs: Sequence[str],
     spent: float,
-    hashing: float,
+    hashing: Mapping[FilePath, float],
 ) -> None:
     """From what samples took to what all files take."""
     if not estimate.sampled_seconds:
         return
-    bytes_seen = sum(map(_size, durations))
-    share = sum(map(_size, files)) / bytes_seen if bytes_seen else 1.0
-    estimate.video_seconds = sum(durations.values()) * share
+    total = sum(map(_size, files))
+    estimate.video_seconds = sum(durations.values()) * _share(durations, total)
     rest = max(0.0, spent - sum(estimate.expert_seconds.values()))
     estimate.expert_seconds = {
         name: cost / estimate.sampled_seconds for name, cost in {**estimate.expert_seconds, "decoding": rest}.items()
     }
-    work = estimate.video_seconds * spent / estimate.sampled_seconds + hashing * share
+    work = estimate.video_seconds * spent / estimate.sampled_seconds + sum(hashing.values()) * _share(hashing, total)
     if len(durations) == len(files):  # few, so that the last of them may leave workers idle
         work *= _longest_share(list(durations.values()), specs, estimate.workers) * estimate.workers
     # Processes that examine start before those that extract, and the index is made at last, which takes as long.
@@ -169,17 +175,24 @@ def _longest_share(durations: Sequence[float], specs: Sequence[str], workers: in
     return max(loads) / sum(map(work_of, tasks))
 
 
+def _share(files: Iterable[FilePath], total_bytes: int) -> float:
+    """How often the bytes of some files go into those of all."""
+    return total_bytes / max(1, sum(map(_size, files)))
+
+
 def _prepare(specs: Sequence[str], threads: int) -> None:
     """Load experts in a new worker, and run each once, since some load more at first use."""
     prepare_worker(specs, threads=threads)
     extract(SAMPLE_CLIP, specs, Limits())
 
 
-def _measure(specs: Sequence[str], place: tuple[FilePath, float]) -> _Sample:
-    """Extract from a sample of a file, in a worker."""
+def _measure(specs: Sequence[str], place: tuple[FilePath, float | None]) -> _Sample:
+    """Extract from a sample of a file, in a worker; without a place in it, read how long it lasts."""
     began, (path, share) = time.monotonic(), place
     with local_copy(path) as copy, tempfile.TemporaryDirectory() as folder:
         duration = probe(copy).duration or 0.0
+        if share is None:
+            return _Sample(began, duration, 0.0, 0.0, {}, 0.0)
         sample, excerpt = copy, Path(folder) / "excerpt.mkv"
         if duration > 1.5 * _SAMPLE_SECONDS:
             start = share * (duration - _SAMPLE_SECONDS)

@@ -35,6 +35,7 @@ from reelseek.library.catalog import Catalog
 from reelseek.library.cluster_ingest import StartPool, workers_on
 from reelseek.library.collection import Collection, Entry, read_collection
 from reelseek.library.damage import Damage, damaged_tracks, note_damage
+from reelseek.library.notebook import default_progress
 from reelseek.library.outcomes import Examined, record_examined, record_extracted
 from reelseek.library.pieces import PieceQueue, close_divided, divide_tasks, join_pieces, work_of
 from reelseek.library.renew import describe_outdated, outdated_tracks, renew_treatments
@@ -107,13 +108,14 @@ def add(
         retry_failed: try files and experts again that failed before.
         device: where experts compute that run a PyTorch model, `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; None takes
             REELSEEK_DEVICE, else an accelerator if there is one.
+        progress: see `Progress`; None shows bars in a notebook, and nothing elsewhere.
         cluster: whose nodes examine and extract, see `reelseek.cluster`; this process alone writes.
         within: folders that every file must lie in, wherever links lead; None allows any.
 
     Raises:
         ClusterError, CollectionError, LibraryError, UsageError: nothing, or only finished work, was written.
     """
-    progress = progress or (lambda *_: None)
+    progress = progress or default_progress()
     limits, report = limits or Limits(), AddReport()
     collection = _collect(paths, captions, media, within)
     with library.writing():

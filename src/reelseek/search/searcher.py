@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -11,6 +12,7 @@ import torch
 from reelseek.errors import LibraryError, QueryError, ReelseekError, UsageError
 from reelseek.library.absent import absent_videos
 from reelseek.library.clips import ClipRule
+from reelseek.library.notebook import NotebookProgress, in_notebook
 from reelseek.library.store import Library
 from reelseek.models.device import device_of, resolve_device
 from reelseek.models.joint import load_for
@@ -60,7 +62,8 @@ class Searcher:
             if nothing is named.
         exact: score every clip on that device instead of searching nearest neighbours; on an accelerator the
             embeddings of all clips have to fit into its memory.
-        progress: called with how many clips are embedded, and of how many, whenever an index is built.
+        progress: called with how many clips are embedded, and of how many, whenever an index is built; None shows a
+            bar in a notebook, and nothing elsewhere.
         run: reads the segments for `search`: this process, or replicas on a cluster, see `replicas.Replicas`.
 
     Attributes:
@@ -85,6 +88,8 @@ class Searcher:
         self.library = library
         loaded = load_for(library, model, device)
         self.model, self.left_out = loaded.model, loaded.left_out
+        if progress is None and in_notebook():
+            progress = partial(NotebookProgress(), "embedding")
         self._update, self._progress, self._run = update, progress, run
         self._exact_on = (device_of(self.model) if device is None else resolve_device(device)) if exact else None
         self._current = CurrentIndex(library, self.model, rule, update=update, progress=progress)
