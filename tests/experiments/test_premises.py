@@ -45,6 +45,7 @@ def test_what_is_explained_is_the_share_of_variance_of_unseen_rows() -> None:
 def test_bounds_are_inclusive_and_said() -> None:
     assert CheckedPremise("", 0.5, 0.0, 0.5).holds
     assert not CheckedPremise("", 0.51, 0.0, 0.5).holds
+    assert not CheckedPremise("", -0.01, 0.0, 0.5).holds
     assert not CheckedPremise("", float("nan"), 0.0, 0.5).holds
     said = [CheckedPremise("", 0, low, high).wanted for low, high in ((0.1, np.inf), (-np.inf, 2), (-np.inf, np.inf))]
     assert said == ["at least 0.1", "at most 2", "any"]
