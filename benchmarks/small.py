@@ -88,7 +88,7 @@ def labels(seed: int, noise: float = 1.5) -> Collection:
     return Collection(captions, {"wide": ("appearance", seen["wide"]), "narrow": ("motion", seen["narrow"])})
 
 
-def tags(seed: int, noise: float = 1.0) -> Collection:
+def tags(seed: int, noise: float = 2.0) -> Collection:
     """Probabilities of 300 tags, of which single ones are large, beside 128 numbers of sound that a third lacks.
 
     Half of the steps of a clip show something else. One caption a clip.

@@ -76,8 +76,8 @@ def test_factors_weigh_captions_in_evaluation_and_leave_learning_alone() -> None
 @pytest.mark.parametrize("linear", [False, True])
 def test_one_expert_alone_is_compared_whatever_its_factor(linear: bool) -> None:
     model = small("mmt", expert_factors=True, linear=linear)
-    model.factors.fill_(0.02)
+    model.factors.fill_(min(FACTORS))
     tokens = {name: steps for name, steps in tokens_of(model).items() if name == "speech"}
     with torch.no_grad():
         scores = model.similarity(model.encode_texts(TEXTS), model.encode_videos(tokens))
-    assert bool((scores.std(1) > 0).all())
+    assert bool((scores.std(1) > 1e-4).all())
