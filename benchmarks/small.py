@@ -354,7 +354,8 @@ def _against(rows: Sequence[Row], ridge: Row) -> tuple[list[str], str, str]:
         cells.append(f"{np.mean(values):.3f} ± {deviation:.3f}")
         above.append(bool(np.mean(values) - float(ridge[key]) > deviation))
         below += [key] if np.mean(values) < float(ridge[key]) else []
-    return cells, "yes" if all(above) else "no", ", ".join(below) or "none"
+    verdict = "one seed cannot tell" if len(rows) < 2 else "yes" if all(above) else "no"
+    return cells, verdict, ", ".join(below) or "none"
 
 
 def _selected(group: Sequence[Row], ridge: Row) -> str:
