@@ -1,7 +1,9 @@
 """Kills workers, nodes and drivers at random moments of an ingest and a scan on a cluster of nodes on this machine.
 
 A killed driver is started again with the same command; lost nodes are replaced. After each trial the library's digest,
-or the file of pairs, has to be that of an undisturbed run on this machine alone. Run with the number of trials:
+or the file of pairs, has to be that of an undisturbed run on this machine alone. Nodes may take ten times as long to
+start as Ray allows, and are tried again, which is said. Run with the number of trials; a run that was stopped goes on
+with --first and the number of trials that it did:
 
     python benchmarks/faults.py 20 faults.json
 """
@@ -22,9 +24,11 @@ from typing import Any
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray's own spelling; else all other work comes first
+os.environ["RAY_gcs_server_port_wait_time_s"] = "300"  # noqa: SIM112
 
 import av
 import numpy as np
+from ray._private import services
 from ray.cluster_utils import Cluster
 
 from reelseek.errors import ReelseekError
@@ -34,6 +38,9 @@ NODE = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
 NODES = 2
 FILMS = 16
 _MOST_VAIN = 5  # runs of a trial that end before anything is killed
+_START_SECONDS = 300  # of a node; Ray's own 30 are too few for a busy machine
+_START_TRIES = 4
+_MOST_STARTS = 10  # of a command whose cluster was too busy to answer it
 
 
 def write_films(folder: Path) -> None:
@@ -113,15 +120,34 @@ def disturb(what: str, cluster: Any, process: subprocess.Popen[str]) -> bool:
     return True
 
 
-def add_node(cluster: Any) -> None:
-    """Add a node, trying again where a busy machine takes longer for it than the 30 s that Ray waits."""
-    for last in (False, False, False, True):
+def wait_patiently() -> None:
+    """Let Ray wait for a node that starts; how long it does is no setting of it."""
+    get_node = services.get_node
+
+    def get_started_node(*arguments: Any) -> Any:
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                return get_node(*arguments)
+            except RuntimeError:  # it is not up yet
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.5)
+
+    services.get_node = get_started_node
+
+
+def add_node(cluster: Any, cpus: int = 1) -> None:
+    """Add a node, the first of which is the head, trying again where it does not start in time."""
+    for attempt in range(1, _START_TRIES + 1):
         try:
-            cluster.add_node(num_cpus=1, **NODE)
+            node = cluster.add_node(wait=False, num_cpus=cpus, **NODE)
+            services.wait_for_node(node.gcs_address, node.plasma_store_socket_name, _START_SECONDS)
             return
-        except Exception as error:
-            if last or "timed out during startup" not in str(error):
+        except Exception as error:  # Ray raises nearly everything here
+            if attempt == _START_TRIES:
                 raise
+            print(f"a node did not start, try {attempt}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
 
 
 def working_seconds(process: subprocess.Popen[str], cluster: Any) -> float:
@@ -162,7 +188,9 @@ def run_disturbed(command: list[str], what: str, cluster: Any, working: float) -
             outputs.append(process.communicate(timeout=0.1)[0])
         except subprocess.TimeoutExpired:
             continue
-        if process.returncode >= 0:
+        if process.returncode > 0 and "cannot be reached" in outputs[-1] and starts < _MOST_STARTS:
+            print(f"started again: {outputs[-1].strip()}", file=sys.stderr, flush=True)
+        elif process.returncode >= 0:
             return kills, starts, process.returncode, "".join(outputs)
         process = start(command, cluster.address)
         starts += 1
@@ -212,9 +240,10 @@ def main() -> None:
         root = Path(name)
         write_films(root / "films")
         write_frames(root / "frames")
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **NODE})
-        for _ in range(NODES):
-            add_node(cluster)
+        wait_patiently()
+        cluster = Cluster()
+        for cpus in (0, *[1] * NODES):
+            add_node(cluster, cpus)
         expected, seconds = {}, {}
         for kind, command in (("add", ingest), ("scan", scan)):
             start(command(root, root / "here"), None).communicate()

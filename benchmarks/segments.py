@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,11 @@ class Generated:
         self.centres = sentence_encoder().encode(background_queries()).astype(np.float32)
         self.rng = np.random.default_rng(1)
 
-    def __call__(self, ids: Sequence[str]) -> Block:
+    def __call__(self, lists: Iterable[Sequence[str]]) -> Iterator[Block]:
+        return map(self.embed, lists)
+
+    def embed(self, ids: Sequence[str]) -> Block:
+        """One block of videos."""
         entries = self.source.entries({video: self.numbers[video] for video in ids})
         spans = [(clip.start_seconds, clip.end_seconds) for entry in entries for clip in entry.clips]
         near = self.rng.integers(len(self.centres), size=len(spans))

@@ -33,7 +33,7 @@ def test_the_list_has_every_system_and_says_what_is_not_offered() -> None:
     table = _run("list").stdout
     assert "eao" in table
     assert "xpool" in table
-    assert "not offered: ssb" in table
+    assert "not offered: ct_san" in table
 
 
 def test_a_system_is_shown_in_words_in_json_and_as_a_recipe() -> None:
@@ -48,7 +48,7 @@ def test_a_system_is_shown_in_words_in_json_and_as_a_recipe() -> None:
 
 
 def test_what_is_not_there_is_said() -> None:
-    for name, said in (("ssb", "not offered: needs a T5 decoder"), ("mtm", "no system is called 'mtm'")):
+    for name, said in (("ct_san", "not offered: traces concepts"), ("mtm", "no system is called 'mtm'")):
         done = _run("show", name)
         assert done.returncode == 2
         assert said in done.stderr

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -20,9 +21,16 @@ from reelseek.errors import ClusterError, UsageError
 from reelseek.experiments.run import home_of, run_experiment, source_of
 from reelseek.library import Library, add
 from reelseek.models import load_model
+from reelseek.search import Index, update_index
+from reelseek.search import build as build_module
+from reelseek.search import embedding as embedding_module
+from reelseek.search import merge as merge_module
+from reelseek.search import scoring as scoring_module
 from reelseek.training import evaluate
 from reelseek.training.tune import Range, tune
 from tests.experiments.test_experiments import TINY, _tiny
+from tests.models.worlds import small
+from tests.search.talks import add_talk, make_talks
 from tests.training.test_training import world  # noqa: F401 - the fixture
 
 RECIPE = {
@@ -101,6 +109,43 @@ def test_a_search_over_ranges_and_combinations_are_those_of_one_machine(
         alone = evaluate(model, library, combinations="all").as_json()
         assert len(alone["combinations"]) == 3
         assert evaluate(model, library, combinations="all", cluster=cluster).as_json() == alone
+
+
+def test_an_index_is_that_of_one_machine(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Embedded in many parts, among copies of what it has; one video is damaged."""
+    for module in (build_module, scoring_module):
+        monkeypatch.setattr(module, "background_queries", lambda: ["a man walks", "music plays", "a car drives by"])
+    monkeypatch.setattr(merge_module, "_CLIPS_A_BLOCK", 4)
+    monkeypatch.setattr(embedding_module, "_BLOCKS_A_SLOT", 2)
+    model, rng = small("late_fusion"), np.random.default_rng(1)
+    with make_talks(tmp_path / "library", 10) as library:
+        update_index(library, model)
+        with library.saving():
+            for number in range(20):
+                add_talk(library, f"v{number:03d}-and-a-half", rng)
+        shard = next((tmp_path / "library" / "tracks").rglob("*.values"))
+        content = bytearray(shard.read_bytes())
+        content[-1] ^= 1
+        shard.write_bytes(content)
+        shutil.copytree(library.path, tmp_path / "copy")
+        there = update_index(library, model, cluster=cluster)
+        assert (there.live, len(there.left_out)) == (29, 1)
+    with Library.open(tmp_path / "copy") as library:
+        here = update_index(library, model)
+        for one, other in zip(_contents_of(here), _contents_of(there), strict=True):
+            assert str(one).replace(str(tmp_path / "copy"), str(tmp_path / "library")) == str(other)
+
+
+def _contents_of(index: Index) -> list[object]:
+    """All that an index is but for the names that its files draw."""
+    records = [replace(segment.record, name="", deletions="") for segment in index.segments]
+    files = [
+        (name, segment.file(name).array().tobytes())
+        for segment in index.segments
+        for name in sorted(segment.sums)
+        if name.endswith(".npy") and name != segment.record.deletions
+    ]
+    return [records, files, index.left_out, index.experts, index.candidates]
 
 
 def test_an_experiment_has_the_values_of_one_machine(cluster: Cluster, tmp_path: Path) -> None:

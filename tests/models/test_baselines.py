@@ -1,6 +1,9 @@
 """Binding, GRAM, VAST, Perceiver IO and DRL against their papers as loops, video by video and token by token."""
 
 import math
+import re
+import zlib
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -17,6 +20,7 @@ from tests.models.test_oracles import (
     pooled_texts,
     pre_norm,
     rows_of,
+    sigmoid,
     unit,
 )
 from tests.models.worlds import TEXTS, batch_of, small, tokens_of
@@ -26,7 +30,7 @@ from reelseek.library.tokens import Steps
 from reelseek.models.blocks.interact import channel_decorrelation, match_tokens, weighted_interaction
 from reelseek.models.blocks.shift import TokenSelection, _PerturbedTop, shift_steps
 from reelseek.models.blocks.volume import gramian_volume
-from reelseek.models.losses import info_nce
+from reelseek.models.losses import info_nce, max_margin
 from reelseek.models.systems.drl import DRL
 from reelseek.models.systems.vast import VAST
 
@@ -219,14 +223,10 @@ def test_channels_are_decorrelated_over_matched_tokens() -> None:
     words, steps = torch.randn(3, 4, 5, dtype=torch.float64), torch.randn(3, 6, 5, dtype=torch.float64)
     words_present, steps_present = torch.rand(3, 4) > 0.3, torch.rand(3, 6) > 0.3
     steps_present[2] = False  # nothing to match: its words count for nothing
-    sides = (
-        match_tokens(words, words_present, steps, steps_present),
-        match_tokens(steps, steps_present, words, words_present),
-    )
+    text, video = (words, words_present), (steps, steps_present)
+    sides = (match_tokens(*text, *video), match_tokens(*video, *text))
     correlation = np.zeros((5, 5))
-    for one, one_present, two, two_present in (
-        (words, words_present, steps, steps_present), (steps, steps_present, words, words_present),
-    ):  # fmt: skip
+    for (one, one_present), (two, two_present) in ((text, video), (video, text)):
         pairs = []
         for item in range(3):
             others = [unit(row.numpy()) for row in two[item][two_present[item]]]
@@ -239,8 +239,10 @@ def test_channels_are_decorrelated_over_matched_tokens() -> None:
     on = np.diagonal(correlation)
     expected = 0.5 * ((1 - on) ** 2).sum() + 0.1 * ((correlation**2).sum() - (on**2).sum())
     assert float(channel_decorrelation(sides, diagonal=0.5, off_diagonal=0.1)) == pytest.approx(expected, rel=1e-4)
-    nothing = channel_decorrelation((tuple(rows[:1] for rows in sides[0]), sides[1]))
-    assert float(nothing) == 0
+    first = torch.arange(12).view(3, 4) == words_present.flatten().int().argmax()
+    single = match_tokens(words, words_present & first, *video)
+    assert int(single.used.sum()) == 1
+    assert float(channel_decorrelation((single, sides[1]))) == 0
 
 
 def test_an_interaction_with_nothing_is_zero_and_moves_nothing() -> None:
@@ -298,3 +300,67 @@ def test_the_gradient_of_a_selection_is_that_of_its_expectation() -> None:
     slope = math.exp(-0.5 * (0.03 / reach) ** 2) / (reach * math.sqrt(2 * math.pi))
     assert scores.grad is not None
     torch.testing.assert_close(scores.grad, torch.tensor([[slope, -slope]]), rtol=0.03, atol=0)
+
+
+def _gru(s: dict[str, np.ndarray], inputs: list[np.ndarray], state: np.ndarray) -> list[np.ndarray]:
+    """States of a GRU, one input after the other."""
+    states, hidden = [], len(state)
+    for row in inputs:
+        gates = s["decoder.gru.weight_ih_l0"] @ row + s["decoder.gru.bias_ih_l0"]
+        kept = s["decoder.gru.weight_hh_l0"] @ state + s["decoder.gru.bias_hh_l0"]
+        reset, update = (sigmoid(gates[part] + kept[part]) for part in (slice(hidden), slice(hidden, 2 * hidden)))
+        new = np.tanh(gates[2 * hidden :] + reset * kept[2 * hidden :])
+        state = (1 - update) * new + update * state
+        states.append(state)
+    return states
+
+
+def test_ssb_tells_each_caption_from_other_clips() -> None:
+    model = small("ssb").train()
+    batch = batch_of(model)  # the first two clips are of one video
+    s = _state(model)
+    with torch.no_grad():
+        losses = model.loss(batch)
+        videos = model.encode_videos(batch.tokens).values[:, 0].double().numpy()
+    texts = [unit(linear(s, "text_head", p)) for p in pooled_texts(model)]
+    owner, expected = batch.video.tolist(), []
+    for t, text in enumerate(texts):
+        others = [v for v in range(4) if owner[v] != owner[t]]
+        shares = np.exp(np.array([text @ videos[v] for v in others]) / 0.1)
+        support = sum(share / shares.sum() * videos[v] for share, v in zip(shares, others, strict=True))
+        words = [3 + zlib.crc32(word.encode()) % 40 for word in re.findall(r"\w+", TEXTS[t].lower())[:6]]
+        inputs = [np.concatenate([s["decoder.words.weight"][word], support]) for word in [1, *words]]
+        losses_of_words = []
+        states = _gru(s, inputs, np.tanh(linear(s, "decoder.begin", support)))
+        for state, word in zip(states, [*words, 2], strict=True):
+            logits = s["decoder.words.weight"] @ state + s["decoder.bias"]
+            losses_of_words.append(np.log(np.exp(logits).sum()) - logits[word])
+        expected.append(np.mean(losses_of_words))
+    assert list(losses) == ["max_margin", "caption"]
+    assert float(losses["caption"]) == pytest.approx(np.mean(expected), rel=1e-4)
+    scores = torch.tensor(np.array(texts) @ videos.T)
+    margin = max_margin(scores, margin=0.2, hardest=True, negatives=batch.negatives)
+    assert float(losses["max_margin"]) == pytest.approx(float(margin), rel=1e-3)
+
+
+def test_ssb_fuses_the_steps_of_all_modalities() -> None:
+    model = small("ssb")
+    s, tokens = _state(model), tokens_of(model)
+    videos = []
+    for v in range(4):
+        sequence = [
+            linear(s, f"project.{name}", row) + s["kind"][list(model.experts).index(name)]
+            for name, rows in rows_of(tokens, v).items()
+            for row in rows
+        ]
+        for depth in range(2):
+            sequence = pre_norm(s, f"mix.layers.{depth}", sequence, 2)
+        videos.append({0: unit(linear(s, "head", sum(sequence) / len(sequence)))} if sequence else {})
+    texts = [[unit(linear(s, "text_head", p))] for p in pooled_texts(model)]
+    _agree(model, videos, texts, mean_cosine(videos, texts))
+
+
+def test_ssb_without_other_clips_has_nothing_to_caption_from() -> None:
+    model = small("ssb").train()
+    batch = replace(batch_of(model), video=torch.zeros(4, dtype=torch.long))
+    assert float(model.loss(batch)["caption"].detach()) == 0

@@ -192,8 +192,12 @@ def test_mil_nce_of_several_candidates() -> None:
 def _crossclr_loop(
     x: Tensor, y: Tensor, given: tuple[Tensor, Tensor], how: CrossCLRConfig, queues: tuple | None = None, ids=None
 ) -> Tensor:
-    """The equation of the paper, term by term; queues are (embeddings, inputs, ids) of each modality."""
+    """The paper's equation or its algorithm 1, term by term; queues are (embeddings, inputs, ids) of each modality."""
     unit = torch.nn.functional.normalize
+
+    def within(logit: Tensor) -> Tensor:
+        return (how.intra * logit).exp() if how.form == "algorithm" else how.intra * logit.exp()
+
     total = 0.0
     for a, b, inputs, queue in (
         (unit(x, dim=-1), unit(y, dim=-1), given[0], None if queues is None else queues[0]),
@@ -220,11 +224,11 @@ def _crossclr_loop(
             if queue is None:
                 for k in range(n):
                     if k != i and not influential[k]:
-                        below = below + how.intra * (a[i] @ a[k] / how.temperature).exp()
+                        below = below + within(a[i] @ a[k] / how.temperature)
             else:
                 for k, row in enumerate(queue[0]):
                     if kept[k] and ids[i] != queue[2][k]:
-                        below = below + how.intra * (a[i] @ row / how.temperature).exp()
+                        below = below + within(a[i] @ row / how.temperature)
             above = own
             if how.positives:
                 near = sorted(
@@ -237,16 +241,17 @@ def _crossclr_loop(
     return total / 2
 
 
-@pytest.mark.parametrize("positives", [0, 2])
-def test_crossclr_is_the_papers_equation(positives: int) -> None:
-    how = CrossCLRConfig(temperature=0.3, intra=0.8, prune=0.7, sharpness=0.1, positives=positives)
+@pytest.mark.parametrize(("positives", "form"), [(0, "paper"), (2, "paper"), (0, "algorithm"), (2, "algorithm")])
+def test_crossclr_is_the_papers_equation_or_algorithm(positives: int, form: str) -> None:
+    how = CrossCLRConfig(temperature=0.3, intra=0.8, prune=0.7, sharpness=0.1, positives=positives, form=form)
     y, given = _scores(6, 4, seed=1), (_scores(6, 3, seed=2).abs(), _scores(6, 5, seed=3).abs())
     loss = CrossCLR(how, (4, 3, 5))
     _same(lambda x: loss(x, y, *given), lambda x: _crossclr_loop(x, y, given, how), _scores(6, 4))
 
 
-def test_crossclr_with_a_queue_leaves_out_own_copies_now_and_from_before() -> None:
-    how = CrossCLRConfig(temperature=0.3, intra=0.8, prune=0.9, sharpness=0.1, queue=10)
+@pytest.mark.parametrize("form", ["paper", "algorithm"])
+def test_crossclr_with_a_queue_leaves_out_own_copies_now_and_from_before(form: str) -> None:
+    how = CrossCLRConfig(temperature=0.3, intra=0.8, prune=0.9, sharpness=0.1, queue=10, form=form)
     loss = CrossCLR(how, (4, 3, 5)).double()
     y, given = _scores(4, 4, seed=1), (_scores(4, 3, seed=2).abs(), _scores(4, 5, seed=3).abs())
     earlier = [_scores(4, d, seed=s) for d, s in ((4, 7), (4, 8), (3, 9), (5, 10))]

@@ -1,6 +1,7 @@
 """Text sides: packaged, from a folder, word vectors; frozen and trained; every system with every one of them."""
 
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,35 @@ def test_bert_gives_its_first_token_and_all_of_them(bert: Path) -> None:
     torch.testing.assert_close(text.pooled(TEXTS), words.values[:, 0])
     alone = text.words([TEXTS[2]])
     torch.testing.assert_close(alone.values[0], words.values[2][words.present[2]], atol=1e-5, rtol=0)
+
+
+def test_the_last_layers_stand_side_by_side(bert: Path) -> None:
+    from transformers import AutoTokenizer, BertModel
+
+    text = _encoder(bert, layers=2)
+    assert text.width == 48
+    tokens = AutoTokenizer.from_pretrained(bert)(TEXTS[2], return_tensors="pt")
+    with torch.inference_mode():
+        states = BertModel.from_pretrained(bert).eval()(**tokens, output_hidden_states=True).hidden_states
+    expected = torch.cat([states[-2], states[-1]], -1)
+    torch.testing.assert_close(text.words([TEXTS[2]]).values, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(text.pooled([TEXTS[2]]), expected[:, 0], atol=1e-5, rtol=0)
+    assert text.fingerprint != _encoder(bert).fingerprint
+    with pytest.raises(ModelError, match="no layers that could stand side by side"):
+        _encoder("sentence", layers=2)
+
+
+def test_a_gpt_is_pooled_by_the_mean_of_its_tokens(bert: Path, tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2Model
+
+    torch.manual_seed(0)
+    GPT2Model(GPT2Config(vocab_size=40, n_embd=24, n_layer=2, n_head=2, n_positions=16)).save_pretrained(tmp_path)
+    for file in bert.glob("*token*"):
+        shutil.copy(file, tmp_path)
+    text = _encoder(tmp_path)
+    words = text.words(TEXTS)
+    mean = (words.values * words.present[..., None]).sum(1) / words.present.sum(1, keepdim=True)
+    torch.testing.assert_close(text.pooled(TEXTS), mean, atol=1e-5, rtol=0)
 
 
 def test_clip_gives_projected_tokens_without_the_first_and_its_own_embedding(clip: Path) -> None:

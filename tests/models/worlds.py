@@ -67,6 +67,7 @@ SMALL: dict[str, dict[str, object]] = {
     "xpool": {"width": 32, "most_steps": 4},
     "xpool+heads": {"width": 384, "heads": 2, "most_steps": 8, "candidates": 3},
     "jsfusion": _JSFUSION,
+    "ssb": {**_SMALL, "embedding": 16, "decoder": 12, "buckets": 40, "most_words": 6},
     "drl": {"width": 32, "depth": 1, "most_steps": 4},
     "drl+ts2": {"width": 32, "depth": 1, "most_steps": 5, "shift": 0.25, "select": 3},
     "binding": {**_SMALL, "embedding": 16},

@@ -44,10 +44,12 @@ def test_a_loss_that_is_no_function_of_embeddings_is_not_taken_in_chunks() -> No
 
 
 _CHUNKED = ("mmt", "vse", "xpool", "late_fusion", "eao", "umi", "mmv", "zorro", "jpose", "w2vv", "avlnet")
-_CHUNKED += ("coot", "crossclr", "mcn", "token_fusion", "jsfusion", "drl", "gram", "vast", "binding")
+_CHUNKED += ("coot", "crossclr", "mcn", "token_fusion", "jsfusion", "drl", "gram", "vast", "binding", "ssb")
 
 
-@pytest.mark.parametrize(("name", "chunk"), [*((name, 3) for name in _CHUNKED), ("mmt", 1), ("eao", 1), ("xpool", 100)])
+@pytest.mark.parametrize(
+    ("name", "chunk"), [*((name, 3) for name in _CHUNKED), ("mmt", 1), ("eao", 1), ("coot", 1), ("xpool", 100)]
+)
 def test_gradients_in_chunks_are_those_of_the_whole_batch(name: str, chunk: int) -> None:
     settings: dict[str, dict[str, object]] = {
         "mmt": {"dropout": 0.0},

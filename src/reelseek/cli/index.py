@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reelseek.cli.cluster import OnRay, Ray, on_cluster
 from reelseek.cli.device import Device, named_device
 from reelseek.cli.show import Bar, say
 from reelseek.cli.spaces import follow_library
@@ -25,23 +26,30 @@ Model = Annotated[str, typer.Argument(help="A model: its folder, or a system tha
 Make = Callable[["Library", "RetrievalModel", Bar], "Index | None"]
 
 
-@app.command(epilog="Example: reelseek index build my.library models/eao")
-def build(library: LibraryFolder, model: Model = "concepts", device: Device = None) -> None:
+@app.command(cls=OnRay, epilog="Example: reelseek index build my.library models/eao")
+def build(library: LibraryFolder, model: Model = "concepts", device: Device = None, ray: Ray = None) -> None:
     """Bring an index up to date: embed what is new, delete what is gone, mend damaged segments."""
     from reelseek.search import update_index
 
-    _make(library, model, device, lambda opened, loaded, bar: update_index(opened, loaded, progress=bar))
+    with on_cluster(ray) as cluster:
+
+        def make(opened: "Library", loaded: "RetrievalModel", bar: Bar) -> "Index":
+            return update_index(opened, loaded, progress=bar, cluster=cluster)
+
+        _make(library, model, device, make)
 
 
-@app.command(epilog="Example: reelseek index rebuild my.library")
-def rebuild(library: LibraryFolder, model: Model = "concepts", device: Device = None) -> None:
+@app.command(cls=OnRay, epilog="Example: reelseek index rebuild my.library")
+def rebuild(library: LibraryFolder, model: Model = "concepts", device: Device = None, ray: Ray = None) -> None:
     """Embed every clip again, and take nothing over from the index that is there."""
     from reelseek.search import build_index
 
-    def make(opened: "Library", loaded: "RetrievalModel", bar: Bar) -> "Index":
-        return build_index(opened, loaded, progress=bar, embed_again=True)
+    with on_cluster(ray) as cluster:
 
-    _make(library, model, device, make)
+        def make(opened: "Library", loaded: "RetrievalModel", bar: Bar) -> "Index":
+            return build_index(opened, loaded, progress=bar, embed_again=True, cluster=cluster)
+
+        _make(library, model, device, make)
 
 
 @app.command(epilog="Example: reelseek index merge my.library")

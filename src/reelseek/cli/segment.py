@@ -93,7 +93,7 @@ def segment(
 
 
 # Scores in per cent (EAO's supplement, table 2): recall of steps, IoD and IoU, by data set.
-_PUBLISHED = {
+_PUBLISHED: dict[str, dict[str, tuple[float | None, ...]]] = {
     "crosstask": {"MCN": (35.1, 33.6, 22.2), "EAO": (39.3, 32.5, 18.5)},
     "mining_youtube": {"Mining YouTube": (None, 19.2, 9.8), "MCN": (18.1, 32.0, 23.1), "EAO": (19.4, 32.7, 23.1)},
 }

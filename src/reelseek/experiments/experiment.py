@@ -10,11 +10,17 @@ from typing import Any, Literal
 import numpy as np
 from scipy import stats
 
-from reelseek.errors import UsageError
+from reelseek.errors import UsageError, suggest
+from reelseek.experiments.power import deviation_of, smallest_effect
+from reelseek.experiments.premises import Premise
+from reelseek.studio.redundant_worlds import RedundantConfig
 from reelseek.studio.worlds import WorldConfig
 
 __all__ = [
+    "LARGE_EFFECT",
     "LOWER_IS_BETTER",
+    "NOT_CLAIMED",
+    "SATURATED",
     "Arm",
     "Claim",
     "Column",
@@ -23,7 +29,9 @@ __all__ = [
     "Pair",
     "Result",
     "Table",
+    "Verdict",
     "View",
+    "differences",
     "enlarged",
     "judge",
     "narrowed",
@@ -31,7 +39,11 @@ __all__ = [
 ]
 
 Result = Mapping[str, Any]  # of one arm and seed: values by view in `views`, and how the model was trained
-LOWER_IS_BETTER = ("mean_rank", "median_rank", "seconds", "loss")
+LOWER_IS_BETTER = ("mean_rank", "median_rank", "seconds", "loss", "distance", "time")
+LARGE_EFFECT = 0.08  # eight points: what is looked for where the text prints no figure
+SATURATED: dict[str, Any] = {"epochs": 60}  # of all arms alike; a trial checks that it is enough
+Verdict = Literal["reproduced", "contradicted", "not decidable here", "not claimed by the text"]
+NOT_CLAIMED: Verdict = "not claimed by the text"
 
 
 @dataclass(frozen=True)
@@ -57,9 +69,9 @@ class Arm:
 
     name: str
     recipe: Mapping[str, Any] = field(default_factory=dict)
-    world: WorldConfig = field(default_factory=WorldConfig)
+    world: WorldConfig | RedundantConfig = field(default_factory=WorldConfig)
     views: tuple[View, ...] = (View(),)
-    rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
+    rates: tuple[float, ...] = (1e-4, 4e-4, 1.6e-3, 6.4e-3)
     start: "Arm | None" = None
     measure: Callable[[Path, int], dict[str, dict[str, Any]]] | None = None
 
@@ -90,30 +102,49 @@ class Column:
 
 @dataclass(frozen=True)
 class Pair:
-    """A comparison of the first arm's column with the second's; without a second arm, of a recall with chance."""
+    """A comparison of the first arm's column with the second's; without a second arm, of a recall with chance.
+
+    Attributes:
+        published: the text's own difference in favour of the first, in points of a recall, or of mean ranks in per
+            cent of its gallery; None where it prints none.
+    """
 
     first: str
     second: str | None
     column: Column
     second_column: Column | None = None
+    published: float | None = None
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement of a paper, as comparisons all of which have to hold.
+    """A statement of a text, as comparisons all of which have to hold.
 
     Attributes:
         says: the statement.
-        source: paper and table.
+        source: the text, and where in it: section or table, and line of the extracted text.
+        quote: the words that state it; empty where the text does not state it, and `why` says so.
         helps: False if the claim is that the first is *not* better than the second by `margin` or more.
         margin: see `helps`; in the unit of the metric.
+        why: why it is not tried: the text does not claim it, or its own figures say the opposite.
+        premises: what a world must be like for the claim to be tried there.
     """
 
     says: str
     source: str
-    pairs: tuple[Pair, ...]
+    pairs: tuple[Pair, ...] = ()
     helps: bool = True
     margin: float = 0.02
+    quote: str = ""
+    why: str = ""
+    premises: tuple[Premise, ...] = ()
+
+    @property
+    def effects(self) -> tuple[float, ...]:
+        """The difference that each comparison has to tell, as a fraction: the published one, else a large one."""
+        if not self.helps:
+            return (self.margin,) * len(self.pairs)
+        return tuple(LARGE_EFFECT if pair.published is None else pair.published / 100 for pair in self.pairs)
 
 
 @dataclass(frozen=True)
@@ -123,6 +154,7 @@ class Table:
     Attributes:
         published: the paper's figures by row and column; on other data, so shown next to ours but not comparable.
         world_only: it needs what only a synthetic world has (domains, a stronger twin of an expert, copies).
+        premises: what is measured of its world and printed beside it, besides the premises of its claims.
     """
 
     name: str
@@ -133,6 +165,7 @@ class Table:
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     note: str = ""
     world_only: bool = False
+    premises: tuple[Premise, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -170,7 +203,8 @@ def narrowed(experiment: Experiment, names: Sequence[str] | None) -> Experiment:
     tables = {table.name: table for table in experiment.tables}
     for name in names or ():
         if name not in tables:
-            raise UsageError(f"{experiment.name} has no table {name!r}; it has {', '.join(tables)}")
+            guess = suggest(name, tables)
+            raise UsageError(f"{experiment.name} has no table {name!r}{guess}; it has {', '.join(tables)}")
     return replace(experiment, tables=tuple(tables[name] for name in names or tables))
 
 
@@ -209,50 +243,73 @@ class Judged:
     """A claim with its verdict.
 
     Attributes:
-        verdict: `reproduced` if every interval lies on the claimed side, `not reproduced` if one lies on the other
-            side, else `undecided`.
+        verdict: `reproduced` if every interval lies on the claimed side, `contradicted` if one lies on the other side,
+            `not claimed by the text` if it is not, else `not decidable here`.
         rows: for each pair the first, the second, the mean difference in favour of the first, and its interval.
+        detectable: for each pair the smallest difference that these seeds tell with a power of 80 %.
+        reason: why it was not decided.
     """
 
     claim: Claim
-    verdict: Literal["reproduced", "not reproduced", "undecided"]
-    rows: tuple[tuple[str, str, float, float, float], ...]
+    verdict: Verdict
+    rows: tuple[tuple[str, str, float, float, float], ...] = ()
+    detectable: tuple[float, ...] = ()
+    reason: str = ""
 
 
 def judge(claim: Claim, results: Mapping[str, Sequence[Result]]) -> Judged:
     """Test a claim on runs that are paired by their seeds.
 
-    Differences are positive where the first is better. Their intervals are Student's, at 95 % for all pairs of the
-    claim together (Bonferroni).
+    Differences are positive where the first is better; those of mean ranks are shares of the gallery. Their intervals
+    are Student's, at 95 % for all pairs of the claim together (Bonferroni).
 
     Args:
         results: by the name of the arm, in the order of the seeds.
     """
-    rows, sides = [], []
+    if claim.why:
+        return Judged(claim, "not decidable here" if claim.quote else NOT_CLAIMED, reason=claim.why)
+    rows, sides, detectable = [], [], []
     for pair in claim.pairs:
-        first = np.array([value(result, pair.column) for result in results[pair.first]])
-        if isinstance(pair.second, str):
-            column = pair.second_column or pair.column
-            second = np.array([value(result, column) for result in results[pair.second]])
-            other = pair.second if column.view == pair.column.view else f"{pair.second} ({column.view})"
-        else:
-            second = np.array([_chance(result, pair.column) for result in results[pair.first]])
-            other = f"chance ({second.mean():.3g})"
-        gain = first - second
-        if pair.column.metric in LOWER_IS_BETTER:
-            gain = -gain
+        gain, other = differences(pair, results)
         mean, low, high = _interval(gain, len(claim.pairs))
         rows.append((f"{pair.first}, {pair.column.title}", other, mean, low, high))
+        detectable.append(smallest_effect(deviation_of(gain.tolist()), len(gain), significance=0.05 / len(claim.pairs)))
         if claim.helps:
             sides.append(1 if low > 0 else -1 if high < 0 else 0)
         else:
             sides.append(1 if high < claim.margin else -1 if low >= claim.margin else 0)
-    verdict: Literal["reproduced", "not reproduced", "undecided"] = "undecided"
+    verdict: Verdict = "not decidable here"
     if min(sides) < 0:
-        verdict = "not reproduced"
+        verdict = "contradicted"
     elif min(sides) > 0:
         verdict = "reproduced"
-    return Judged(claim, verdict, tuple(rows))
+    reason = "an interval holds the border" if verdict == "not decidable here" else ""
+    return Judged(claim, verdict, tuple(rows), tuple(detectable), reason)
+
+
+def differences(
+    pair: Pair, results: Mapping[str, Sequence[Result]]
+) -> tuple[np.ndarray[Any, np.dtype[np.float64]], str]:
+    """Return by how much the first was better with each seed, and what it is compared with, in words."""
+    first = np.array([_share(result, pair.column) for result in results[pair.first]])
+    if isinstance(pair.second, str):
+        column = pair.second_column or pair.column
+        second = np.array([_share(result, column) for result in results[pair.second]])
+        other = pair.second if column.view == pair.column.view else f"{pair.second} ({column.view})"
+    else:
+        second = np.array([_chance(result, pair.column) for result in results[pair.first]])
+        other = f"chance ({second.mean():.3g})"
+    gain = first - second
+    return (-gain if pair.column.metric in LOWER_IS_BETTER else gain), other
+
+
+def _share(result: Result, column: Column) -> float:
+    """The number of one run; mean ranks as a share of the gallery."""
+    number = value(result, column)
+    if column.metric == "mean_rank":
+        view = column.view if isinstance(column.view, str) else column.view[0]
+        return number / float(result["views"][view]["gallery"])
+    return number
 
 
 def _chance(result: Result, column: Column) -> float:

@@ -9,21 +9,25 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from reelseek.experiments.experiment import Arm, Claim, Column, Experiment, Pair, Table, View
+from reelseek.experiments.experiment import SATURATED, Arm, Claim, Column, Experiment, Pair, Table, View
+from reelseek.experiments.premises import redundant
 from reelseek.models.backbones import TSMResNet50, deflate, relearn_norms
-from reelseek.studio.worlds import WorldConfig
+from reelseek.studio.redundant_worlds import RedundantConfig
 
 __all__ = ["MMV"]
 
-_WORLD = WorldConfig(train=480, test=200, told=("person", "action", "object", "place", "sound"), named=(3, 4))
+_WORLD = RedundantConfig(told=("person", "action", "object", "place", "sound"), named=(3, 4))
 _VIEWS = (View(), View("sight", ("appearance",)), View("sound", ("audio",)))
+_REDUNDANT = redundant("appearance", "audio")
+_TEXT = "Review of MMV"
 _R5 = Column("R@5", "recall_at_5", "sight")
 _SOUND = Column("text to sound R@10", "recall_at_10", "sound")
 
 
 def _graph(name: str, graph: str) -> Arm:
     model = {"system": "mmv", "graph": graph, "fine": 64, "coarse": 32, "words": 128}
-    return Arm(name, {"model": model, "data": {"experts": ["appearance", "audio"]}}, _WORLD, _VIEWS)
+    recipe = {"model": model, "data": {"experts": ["appearance", "audio"]}, "train": SATURATED}
+    return Arm(name, recipe, _WORLD, _VIEWS)
 
 
 _FAC, _SHARED, _DISJOINT = (
@@ -37,16 +41,23 @@ _GRAPHS = Table(
     (
         Claim(
             "Fine and coarse spaces are better than a shared one and than disjoint ones",
-            "MMV review, on the paper's section 3.1",
+            f"{_TEXT}, lines 49 to 52; its table 1 is a picture",
             (Pair(_FAC.name, _SHARED.name, _R5), Pair(_FAC.name, _DISJOINT.name, _R5)),
+            quote="Between the different embedding graphs proposed in Fig. 1, the authors settle on the Fine And "
+            "Coarse spaces (FAC)",
+            premises=_REDUNDANT,
         ),
         Claim(
             "Text and sound can be compared though no loss ever compared them: better than chance",
-            "MMV review, on the paper's section 3.1",
+            f"{_TEXT}, lines 25 and 52",
             (Pair(_FAC.name, None, _SOUND),),
+            quote="Enable the different modalities to be easily compared even when they are never seen together during "
+            "training",
+            premises=_REDUNDANT,
         ),
     ),
     note="Disjoint spaces have no way from text to sound.",
+    premises=_REDUNDANT,
 )
 
 _SIDE, _FRAMES, _CLASSES, _STEPS, _RATE = 32, 8, 8, 240, 3e-3
@@ -80,7 +91,8 @@ def deflation(folder: Path, seed: int) -> dict[str, dict[str, Any]]:
     """Train a small TSM-ResNet50 to classify drifting shapes, and probe it on still images in three ways.
 
     A logistic regression takes its features of each image repeated as a film, those of its deflation, and those of the
-    deflation with normalisation statistics learnt again.
+    deflation with normalisation statistics learnt again. Times are shares of that of repeated images, and distances
+    from its features (L1) shares of that of the plain deflation.
 
     Args:
         folder: not used; only the numbers are stored.
@@ -107,7 +119,15 @@ def deflation(folder: Path, seed: int) -> dict[str, dict[str, Any]]:
         return network(images[:, :, None].expand(-1, -1, _FRAMES, -1, -1))
 
     ways = {"repeated": repeated, "deflated": plain, "norms learnt again": learnt}
-    return {name: _probe(way, training, test) for name, way in ways.items()}
+    values = {name: _probe(way, training, test) for name, way in ways.items()}
+    images = test[0][:, :, 0]
+    with torch.inference_mode():
+        aim = repeated(images)
+        before, after = (float((way(images) - aim).abs().mean()) for way in (plain, learnt))
+    values["deflated"]["distance"], values["norms learnt again"]["distance"] = 1.0, after / before
+    for measured in values.values():
+        measured["time"] = measured["seconds"] / values["repeated"]["seconds"]
+    return values
 
 
 def _probe(
@@ -136,27 +156,32 @@ _ACCURACY = {
     name: Column(f"accuracy, {name}", "accuracy", name) for name in ("repeated", "deflated", "norms learnt again")
 }
 _SECONDS = {name: Column(f"seconds, {name}", "seconds", name) for name in ("repeated", "norms learnt again")}
+_FASTER = {name: Column(f"time, {name}", "time", name) for name in _SECONDS}
+_DISTANCE = {name: Column(f"L1 distance, {name}", "distance", name) for name in ("deflated", "norms learnt again")}
 _DEFLATION = Table(
     "deflation",
     "A video network on images: frames repeated, or deflated (MMV, section 3.3)",
     (_TSM,),
-    (*_ACCURACY.values(), *_SECONDS.values()),
+    (*_ACCURACY.values(), *_DISTANCE.values(), *_SECONDS.values()),
     (
         Claim(
-            "Deflated, with its norms learnt again, it is as accurate as on repeated frames (within two points)",
-            "MMV review, on the paper's section 3.3",
-            (Pair(_TSM.name, _TSM.name, _ACCURACY["repeated"], _ACCURACY["norms learnt again"]),),
-            helps=False,
-        ),
-        Claim(
-            "Learning the norms again makes deflation more accurate",
-            "MMV review, on the paper's section 3.3",
-            (Pair(_TSM.name, _TSM.name, _ACCURACY["norms learnt again"], _ACCURACY["deflated"]),),
+            "Learning the norms again brings the deflated network nearer to what it gives of a still film",
+            f"{_TEXT}, lines 75 to 78; no figures",
+            (Pair(_TSM.name, _TSM.name, _DISTANCE["norms learnt again"], _DISTANCE["deflated"]),),
+            quote="the solution proposed by the authors is to learn new parameters gamma and beta in batch "
+            "normalization layers to correct this boundary effect",
         ),
         Claim(
             "Deflated it is faster",
-            "MMV review, on the paper's section 3.3",
-            (Pair(_TSM.name, _TSM.name, _SECONDS["norms learnt again"], _SECONDS["repeated"]),),
+            f"{_TEXT}, lines 70 and 71; no figures",
+            (Pair(_TSM.name, _TSM.name, _FASTER["norms learnt again"], _FASTER["repeated"]),),
+            quote="A standard trick is to repeat the image to obtain a static video, but the authors claim that there "
+            "is a more efficient way of doing things.",
+        ),
+        Claim(
+            "Deflated, with its norms learnt again, it is as accurate as on repeated frames",
+            _TEXT,
+            why="the review speaks of the output and of efficiency, not of accuracy",
         ),
     ),
     note="On drifting striped shapes of 32 x 32 pixels in eight classes, eight frames a film; no world's features.",

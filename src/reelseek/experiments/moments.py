@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
-from reelseek.experiments.crossclr import COOT_ARM, CROSSCLR_ARM, WORLD
 from reelseek.experiments.experiment import Arm, Claim, Column, Experiment, Pair, Table
 from reelseek.experiments.run import COMMON, recipe_of
 from reelseek.experiments.worlds import WORDS, world_library
@@ -16,6 +15,7 @@ from reelseek.models.model import RetrievalModel
 from reelseek.moments import localize, segment
 from reelseek.moments.placement import evenly
 from reelseek.studio.tasks import TaskFilm, plan_task_films, shoot_tasks
+from reelseek.studio.worlds import WorldConfig
 from reelseek.training import Recipe, train
 from reelseek.training.captions import (
     CaptionRecipe,
@@ -26,6 +26,28 @@ from reelseek.training.captions import (
 )
 
 __all__ = ["MOMENTS"]
+
+_WORLD = WorldConfig(
+    train=240, validation=60, test=100, clips=3, twins=0.3, told=("person", "action", "object", "place", "sound")
+)
+_READ_EXPERTS = ("appearance", "object", "scene")
+
+
+def _embedder(name: str, system: str, **model: Any) -> Arm:
+    """A system whose embeddings captions are written from."""
+    size = {"width": 64, "heads": 4, "inner": 64, "pool_inner": 64, "clip_steps": 4, "dropout": 0.0}
+    recipe = {
+        "model": {"system": system, **size, **model},
+        "data": {"experts": list(_READ_EXPERTS)},
+        "train": {"clips_per_video": 3, "batch": 63, "negatives": "clips"},
+    }
+    return Arm(name, recipe, _WORLD)
+
+
+_EMBEDDERS = (
+    _embedder("COOT", "coot"),
+    _embedder("CrossCLR", "crossclr", local={"queue": 0, "prune": 0.9, "sharpness": 0.0035, "intra": 0.8}),
+)
 
 _FILMS, _TRAINING_FILMS, _VALIDATION_FILMS = 6, 12, 4
 _SEEN = ("appearance", "object")
@@ -199,16 +221,17 @@ def caption_worlds(folder: Path, seed: int) -> dict[str, dict[str, Any]]:
     Args:
         folder: for the world and the models.
     """
-    path = world_library(WORLD, seed, folder / "world")
+    path = world_library(_WORLD, seed, folder / "world")
     values: dict[str, dict[str, Any]] = {}
     with Library.open(path) as library:
         models: dict[str, RetrievalModel | None] = {"raw tracks": None}
-        for name, arm in (("COOT", COOT_ARM), ("CrossCLR", CROSSCLR_ARM)):
+        for arm in _EMBEDDERS:
+            name = arm.name
             recipe = recipe_of(arm, seed, 0.01, str(path.with_name(WORDS)), library, None)
             done = (folder / name / "config.json").is_file()
             saved = folder / name
             models[name] = load_on_device(saved) if done else train(recipe, library, saved)
-        experts = list(COOT_ARM.recipe["data"]["experts"])
+        experts = list(_READ_EXPERTS)
         for name, model in models.items():
             reads = {"model": model} if model else {"experts": experts}
             writer, _ = train_captions(library, CaptionRecipe(updates=1), **reads)

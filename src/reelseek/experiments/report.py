@@ -1,6 +1,5 @@
 """Reports of an experiment: its tables next to the papers' figures, verdicts with intervals, files and pictures."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from reelseek.errors import UsageError
 from reelseek.evaluation.figures import heat_map
 from reelseek.evaluation.report import Figure, Part, Prose, ReportTable, mean_and_spread, write_tables
 from reelseek.experiments.experiment import (
@@ -23,9 +21,10 @@ from reelseek.experiments.experiment import (
     value,
 )
 from reelseek.experiments.run import home_of
+from reelseek.studio.redundant_worlds import RedundantConfig, redundant_generator_hash
 from reelseek.studio.worlds import generator_hash
 
-__all__ = ["TableReport", "as_json", "claims", "report_tables", "write_report"]
+__all__ = ["TableReport", "as_json", "generator_of", "report_tables", "write_report"]
 
 _PER_CENT = (
     "recall_at_1",
@@ -50,6 +49,12 @@ class TableReport:
     table: Table
     shown: ReportTable
     judged: tuple[Judged, ...]
+
+
+def generator_of(experiment: Experiment) -> str:
+    """Return the hash of the generator of an experiment's worlds."""
+    redundant = any(isinstance(arm.world, RedundantConfig) for arm in experiment.arms)
+    return redundant_generator_hash() if redundant else generator_hash()
 
 
 def report_tables(
@@ -139,7 +144,9 @@ def _draw_heat_map(table: Table, results: Mapping[str, Sequence[Result]], stem: 
 
 
 def _in_words(judged: Judged) -> str:
-    """A claim with its comparisons in words."""
+    """A claim with its comparisons, or why it was not tried, in words."""
+    if not judged.rows:
+        return f"{judged.claim.says} ({judged.claim.source}). {judged.reason.capitalize()}."
     rows = "; ".join(
         f"{first} against {second}: {mean:+.3g} in its favour [{low:+.3g}, {high:+.3g}]"
         for first, second, mean, low, high in judged.rows
@@ -164,7 +171,7 @@ def as_json(
         "command": command,
         "paper": experiment.paper,
         "seeds": list(seeds),
-        "generator": generator_hash(),
+        "generator": generator_of(experiment),
         "tables": [
             {
                 "name": report.table.name,
@@ -183,7 +190,9 @@ def _judged_as_json(judged: Judged) -> dict[str, Any]:
     return {
         "says": judged.claim.says,
         "source": judged.claim.source,
+        "quote": judged.claim.quote,
         "verdict": judged.verdict,
+        "reason": judged.reason,
         "helps": judged.claim.helps,
         "comparisons": [dict(zip(names, _finite(row), strict=True)) for row in judged.rows],
     }
@@ -192,56 +201,3 @@ def _judged_as_json(judged: Judged) -> dict[str, Any]:
 def _finite(row: tuple[str, str, float, float, float]) -> list[object]:
     """Replace infinity, which JSON cannot hold: an interval of one seed has no ends."""
     return [None if isinstance(cell, float) and not np.isfinite(cell) else cell for cell in row]
-
-
-_ORDER = {"not reproduced": 0, "undecided": 1, "reproduced": 2}
-
-
-def _ends(row: Mapping[str, float | None]) -> str:
-    return "none, one seed" if row["low"] is None else f"[{row['low']:+.3g}, {row['high']:+.3g}]"
-
-
-def claims(folder: Path) -> str:
-    """List every tested claim as Markdown, those that did not reproduce first.
-
-    Args:
-        folder: with the NAME.json files of experiments.
-
-    Raises:
-        UsageError: it has none.
-    """
-    experiments = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))]
-    if not experiments:
-        raise UsageError(f"{folder} holds no NAME.json of an experiment; run `reelseek experiment NAME --out {folder}`")
-    rows = [
-        (experiment, table, claim)
-        for experiment in experiments
-        for table in experiment["tables"]
-        for claim in table["claims"]
-    ]
-    rows.sort(key=lambda row: _ORDER[row[2]["verdict"]])
-    counts = {verdict: sum(claim["verdict"] == verdict for *_, claim in rows) for verdict in _ORDER}
-    lines = [f"{len(rows)} claims: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + ".", ""]
-    heading = ""
-    for experiment, table, claim in rows:
-        if claim["verdict"] != heading:
-            heading = claim["verdict"]
-            lines += [f"## {heading.capitalize()}", ""]
-        lines += _claim_lines(experiment, table, claim)
-    return "\n".join(lines)
-
-
-def _claim_lines(experiment: Mapping[str, Any], table: Mapping[str, Any], claim: Mapping[str, Any]) -> list[str]:
-    return [
-        f"**{claim['says']}.** {claim['source']}. Table `{table['name']}` of `{experiment['command']}`, generator "
-        f"{experiment['generator']}.",
-        "",
-        "| first | against | in its favour | interval |",
-        "| --- | --- | --: | --: |",
-        *(
-            f"| {row['first']} | {row['second']} | {row['difference']:+.3g} | {_ends(row)} |"
-            for row in claim["comparisons"]
-        ),
-        "",
-        *([f"{table['note']}", ""] if table["note"] else []),
-    ]

@@ -30,14 +30,16 @@ from pydantic import TypeAdapter
 from reelseek.cluster import Cluster, Resources
 from reelseek.errors import UsageError
 from reelseek.experiments.experiment import Arm, Experiment, Result, View
-from reelseek.experiments.worlds import WORDS, world_library
+from reelseek.experiments.worlds import WORDS, WorldSource, cached_world, world_library
 from reelseek.library import Library
 from reelseek.library.cluster_work import Files, read_files, require_library, run_in_folder, write_files
 from reelseek.library.files import write_whole
+from reelseek.library.source import FeatureSource
 from reelseek.library.tokens import TokenReader
 from reelseek.models.device import device_of, load_on_device, resolve_device
 from reelseek.models.model import Batch, RetrievalModel
-from reelseek.studio.worlds import generator_hash
+from reelseek.studio.redundant_worlds import RedundantConfig, redundant_generator_hash
+from reelseek.studio.worlds import WorldConfig, generator_hash
 from reelseek.training import Recipe, evaluate, train
 from reelseek.training.data import hidden_experts, recipe_splits
 from reelseek.training.measure import write_measured
@@ -89,6 +91,7 @@ def run_experiment(
         for level in _levels(arms):
             for kind in ("tune", "seeds"):
                 jobs = [job for arm in level for job in _jobs(arm, kind, seeds, where)]
+                jobs.sort(key=lambda job: job[2])  # arms of a seed one after the other: they share their world
                 is_stored = list(map(_is_stored, jobs))
                 stored = map(_describe, compress(jobs, is_stored))
                 for message in chain(stored, run(list(compress(jobs, map(not_, is_stored))))):
@@ -135,7 +138,7 @@ class _Where:
 def source_of(features: Path | None) -> str:
     """Identify the training data and the common recipe, so that results of others are never reused."""
     if features is None:
-        identity = generator_hash()
+        identity = f"{generator_hash()} {redundant_generator_hash()}"
     else:
         with Library.open(features) as library:
             identity = library.digest()
@@ -205,11 +208,8 @@ def _job(arm: Arm, where: _Where, seed: int, rate: float, name: str) -> str:
         origin: dict[str, Any] = {}
         values = arm.measure(folder, seed)
     else:
-        world = where.out / "worlds" / f"{_digest([asdict(arm.world), generator_hash()])}-{seed}"
-        path = where.features or world_library(arm.world, seed, world)
-        words = None if where.features else str(path.with_name(WORDS))
         start = None if arm.start is None else _start(arm.start, where, name)
-        with Library.open(path) as library:
+        with _training_data(arm.world, where, seed) as (library, words):
             recipe = recipe_of(arm, seed, rate, words, library, start)
             trained = (folder / "model" / "config.json").is_file()
             saved = folder / "model"
@@ -221,6 +221,24 @@ def _job(arm: Arm, where: _Where, seed: int, rate: float, name: str) -> str:
     result = {**origin, "views": {**stored["views"], **values}}
     write_whole(folder / "result.json", json.dumps(result, indent=1) + "\n")
     return message
+
+
+@contextmanager
+def _training_data(
+    world: WorldConfig | RedundantConfig, where: _Where, seed: int
+) -> Iterator[tuple[FeatureSource, str | None]]:
+    """Open the library of real features, or a world; and the file of its word vectors, if its captions are words."""
+    if where.features is None and isinstance(world, RedundantConfig):
+        yield WorldSource(cached_world(world, seed)), None
+        return
+    path, words = where.features, None
+    if path is None:
+        assert isinstance(world, WorldConfig)
+        folder = where.out / "worlds" / f"{_digest([asdict(world), generator_hash()])}-{seed}"
+        path = world_library(world, seed, folder)
+        words = str(path.with_name(WORDS))
+    with Library.open(path) as library:
+        yield library, words
 
 
 def _describe(job: _Job) -> str:
@@ -302,10 +320,12 @@ def _digest(plain: Any) -> str:
     return sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:10]
 
 
-def recipe_of(arm: Arm, seed: int, rate: float, words: str | None, library: Library, start: str | None) -> Recipe:
+def recipe_of(arm: Arm, seed: int, rate: float, words: str | None, library: FeatureSource, start: str | None) -> Recipe:
     """Build the recipe of an arm: the common one with the arm's changes, the seed and the rate."""
     settings = _merged(deepcopy(COMMON), arm.recipe)
     model = settings["model"]
+    if isinstance(library, WorldSource):
+        model["text"] = {**model.get("text", {}), "encoder": "features", "dim": library.text_width}
     if words is not None and model.get("text", {}).get("encoder") is None:
         model["text"] = {**model.get("text", {}), "encoder": words}
     settings["train"] |= {"seed": seed, "rate": rate}
@@ -325,7 +345,7 @@ def _merged(base: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     return base
 
 
-def _experts_of(names: Sequence[str], library: Library) -> list[str]:
+def _experts_of(names: Sequence[str], library: FeatureSource) -> list[str]:
     """Experts by name; a name that is not an expert's stands for all experts of that modality.
 
     Raises:
@@ -349,7 +369,7 @@ _STORED = ("text_to_video", "video_to_text", "gallery", "queries", "split_hash")
 
 
 def _evaluate_views(
-    model: RetrievalModel, recipe: Recipe, library: Library, views: Sequence[View], folder: Path
+    model: RetrievalModel, recipe: Recipe, library: FeatureSource, views: Sequence[View], folder: Path
 ) -> dict[str, Any]:
     values: dict[str, Any] = {"validation": {"loss": _validation_loss(model, recipe, library)}}
     for view in views:
@@ -362,7 +382,7 @@ def _evaluate_views(
     return values
 
 
-def _validation_loss(model: RetrievalModel, recipe: Recipe, library: Library) -> float:
+def _validation_loss(model: RetrievalModel, recipe: Recipe, library: FeatureSource) -> float:
     """Loss of the validation clips with their first captions, as one batch, without experts that the recipe hides."""
     reader = TokenReader(library, list(model.experts), step_by_step=model.step_by_step)
     data = recipe_splits(library, recipe.data)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any
 
@@ -38,6 +39,7 @@ _TRIES = 3
 _PAUSE_SECONDS = 0.5
 _CHUNK = 2**20
 _ASKED_AT_ONCE = 16
+_GOOGLE_SECONDS = 60  # of tries, where credentials are missing too; the driver's default is a quarter of an hour
 _DRIVERS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 
 
@@ -68,7 +70,13 @@ def _arrow_system(scheme: str) -> Any:
     if scheme in ("s3", "s3a") and hasattr(arrow, "S3FileSystem"):
         return arrow.S3FileSystem(endpoint_override=address, allow_bucket_creation=False)
     if scheme in ("gs", "gcs") and hasattr(arrow, "GcsFileSystem"):
-        return arrow.GcsFileSystem()
+        patience = timedelta(seconds=_GOOGLE_SECONDS)
+        protocol, _, host = os.environ.get("STORAGE_EMULATOR_HOST", "").rpartition("://")
+        if host:  # as gcsfs and Google's own libraries read it
+            return arrow.GcsFileSystem(
+                anonymous=True, scheme=protocol or "http", endpoint_override=host.rstrip("/"), retry_time_limit=patience
+            )
+        return arrow.GcsFileSystem(retry_time_limit=patience)
     return None
 
 

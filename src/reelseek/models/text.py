@@ -89,12 +89,14 @@ class TextConfig:
         cannot be read. `features@NAME` are those that a library has under this name (`reelseek data import ce-text`).
     trained: train its weights too; they are then part of the model.
     most_tokens: later tokens are left out, and counted in `TextEncoder.left_out`.
+    layers: of a BERT-like model, put the last so many layers of each token side by side (COOT, CrossCLR: 2).
     dim: width of its vectors; None reads it from the encoder, which must then be on this machine.
     """
 
     encoder: str = "sentence"
     trained: bool = False
     most_tokens: int = Field(default=64, ge=1)
+    layers: int = Field(default=1, ge=1)
     dim: int | None = Field(default=None, ge=1)
 
 
@@ -123,7 +125,9 @@ class TextEncoder(nn.Module):
                 what = "caption features" if _takes_features(config.encoder) else "word vectors"
                 raise ModelError(f"{what} are not trained; the projection after them is")
             self.encoder = _trainable_copy(config.encoder)
-        self.width = config.dim or _width(config.encoder)
+        self.width = config.dim or _width(config.encoder) * config.layers
+        if config.layers > 1 and not _stacks_layers(config.encoder):
+            raise ModelError(f"model.text.layers: {config.encoder!r} has no layers that could stand side by side")
 
     @_uncompiled
     @takes_one_text
@@ -165,16 +169,16 @@ class TextEncoder(nn.Module):
 
     def words_or_none(self, texts: Sequence[str]) -> Steps:
         """As `words`, but an empty text is a clip in which nothing is said, and has no token."""
-        said = torch.tensor([bool(text) for text in texts], dtype=torch.bool)
-        if bool(said.all()):
+        has_words = torch.tensor([bool(text) for text in texts], dtype=torch.bool)
+        if bool(has_words.all()):
             return self.words(texts)
-        if not bool(said.any()):
+        if not bool(has_words.any()):
             silent = Mask.on(self._device, torch.zeros(len(texts), 1, dtype=torch.bool))
             values = torch.zeros(len(texts), 1, self.width, device=self._device)
             return Steps(values, silent.tensor, values.new_zeros(len(texts), 1, 2), host=silent.host)
         spoken = self.words([text for text in texts if text])
-        steps = spoken.rows((said.cumsum(0) - 1).clamp(min=0))
-        present = Mask.on(self._device, steps.mask & said[:, None])
+        steps = spoken.rows((has_words.cumsum(0) - 1).clamp(min=0))
+        present = Mask.on(self._device, steps.mask & has_words[:, None])
         return replace(steps, present=present.tensor, host=present.host)
 
     @property
@@ -192,7 +196,8 @@ class TextEncoder(nn.Module):
         """Names a frozen encoder and all that its vectors depend on."""
         sentence = self.config.encoder == "sentence"
         weights = packaged_encoder().fingerprint if sentence else weights_hash(_folder(self.config.encoder))
-        return hashlib.sha256(f"{weights}, {self.config.most_tokens} tokens, 1".encode()).hexdigest()[:16]
+        identity = f"{weights}, {self.config.most_tokens} tokens, {self.config.layers}"
+        return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
     def rows_of(self, kind: str, texts: Sequence[str]) -> dict[str, npt.NDArray[np.float32]]:
         """The vectors [row, width] of texts, to be stored: one for each token in `words`, one in `pooled`."""
@@ -289,10 +294,10 @@ class TextEncoder(nn.Module):
         ids, mask = upload([ids], self._device)[0], Mask.on(self._device, host)
         with torch.set_grad_enabled(self.config.trained and torch.is_grad_enabled()):
             sentence = self.config.encoder == "sentence"
-            summary = (
-                sentence or tokenizer.cls_token_id is not None
-            )  # GPT has no [CLS], and its first token sees itself
-            values, pooled = _run_encoder(model, ids, mask.tensor, sentence=sentence, summary=summary)
+            summary = not _is_causal(self.config.encoder)
+            values, pooled = _run_encoder(
+                model, ids, mask.tensor, sentence=sentence, summary=summary, layers=self.config.layers
+            )
         if _is_clip(model):
             host = host.clone()
             host[:, 0] = False  # the first token is the same for every text; the last is used (EAO, section 4.1)
@@ -437,6 +442,30 @@ def _positions(model: Any) -> int:
     return int(getattr(config, "max_position_embeddings", 512))
 
 
+@cache
+def _is_causal(name: str) -> bool:
+    """Whether a token sees none behind it, as GPT's do, so that the first of them says nothing of a text."""
+    if name == "sentence":
+        return False
+    model = _loaded(name)[1]
+    if _is_clip(model) or is_sigmoid(model.config):
+        return False
+    with torch.no_grad():
+        one, other = (model(input_ids=torch.tensor([[1, last]])).last_hidden_state[0, 0] for last in (2, 3))
+    return bool((one == other).all())
+
+
+def _stacks_layers(name: str) -> bool:
+    """Whether an encoder is a BERT-like model of a folder."""
+    if name == "sentence" or name.endswith(_VECTORS) or _takes_features(name):
+        return False
+    try:
+        model = _loaded(name)[1]
+    except ExpertUnavailable:
+        return True  # not on this machine, which is said when text is read
+    return not (_is_clip(model) or is_sigmoid(model.config))
+
+
 def _width(name: str) -> int:
     if name == "sentence":
         return SENTENCE_DIM
@@ -454,7 +483,7 @@ def _width(name: str) -> int:
 
 
 def _run_encoder(
-    model: Any, ids: Tensor, present: Tensor, *, sentence: bool, summary: bool
+    model: Any, ids: Tensor, present: Tensor, *, sentence: bool, summary: bool, layers: int
 ) -> tuple[Tensor, Tensor | None]:
     """Vectors of tokens and of the whole text; None for the latter where no token stands for it (`summary`)."""
     attention_mask = present.long()
@@ -466,7 +495,11 @@ def _run_encoder(
         hidden = model.text_model(input_ids=ids).last_hidden_state
         values = model.text_model.head(hidden)
         return values, values[:, -1]
-    hidden = model(input_ids=ids, attention_mask=attention_mask).last_hidden_state
+    if layers > 1:
+        states = model(input_ids=ids, attention_mask=attention_mask, output_hidden_states=True).hidden_states
+        hidden = torch.cat(states[-layers:], dim=-1)
+    else:
+        hidden = model(input_ids=ids, attention_mask=attention_mask).last_hidden_state
     if not summary:
         return hidden, None
     if sentence:

@@ -53,9 +53,9 @@ class PairScreensavers:
         """Put both windows of a pair into the bank; returns the numbers of their entries."""
         pair, numbers = self._pairs[place], []
         with self._source() as source:
-            for name, start in ((pair.test, pair.test_start), (pair.train, pair.train_start)) if source else ():
-                frames = source.read(name)
-                if frames is not None:
+            for name, start in ((pair.test, pair.test_start), (pair.train, pair.train_start)):
+                frames = source.read(name) if source is not None else None
+                if source is not None and frames is not None:
                     window = frames[int(start) : int(start + pair.window)]
                     numbers.append(self._bank.add(name, start, source.space, window, who))
         return numbers

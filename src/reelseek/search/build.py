@@ -9,19 +9,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from reelseek.errors import LibraryError, ModelError
+from reelseek.cluster import Cluster
+from reelseek.errors import LibraryError
 from reelseek.library.clips import ClipRule
+from reelseek.library.cluster_work import require_library
 from reelseek.library.damage import Damage, note_damage
 from reelseek.library.files import make_folder
 from reelseek.library.store import Library
-from reelseek.library.tokens import TokenReader
-from reelseek.models.embed import embed_batches, embed_texts
+from reelseek.models.embed import embed_texts
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.models.systems.concepts import background_queries
-from reelseek.search.changes import Entry, Source, Stale, find_stale, short_content
+from reelseek.search.changes import Source, Stale, find_stale
 from reelseek.search.columns import Block
+from reelseek.search.embedding import EmbeddedVideos, embed_on, embed_videos
 from reelseek.search.finish import candidates_of, finish
 from reelseek.search.generation import Sums, drop_files
 from reelseek.search.index import Index, LeftOut, index_folder, open_index, put_index
@@ -48,6 +49,7 @@ def update_index(
     quiet: bool = False,
     write: bool = True,
     merge: bool = True,
+    cluster: Cluster | None = None,
 ) -> Index:
     """Bring an index up to date with its library, or build it where there is none.
 
@@ -64,20 +66,25 @@ def update_index(
         quiet: what is wrong with an index that cannot be used was said already.
         write: False leaves the library as it is: what is new is this process's alone.
         merge: False leaves segments to a later merge; so does a caller that is the writer itself, and goes on being it.
+        cluster: whose nodes embed, each of which reads the library at its path; the index is the same.
 
     Raises:
+        ClusterError: a node reads another library, or none.
         LibraryError: another process is writing, or the disk is full; the old index stays.
         UsageError: the library has none of the model's experts.
         ModelError: the model makes NaN or infinity of a clip.
     """
+    if cluster is not None:
+        require_library(cluster, library.path)
     merge = merge and write and not library.is_writer
     with _place(library, index_folder(library, model, experts), write=write) as folder:
         if write:  # another process may have replaced it before this one became the writer
             index = open_index(library, model, experts, previous=index, quiet=quiet)
         rule = rule or (index.rule if index else ClipRule())
         updated = _bring_up_to_date(
-            Source(library, model, rule, experts), folder, index, unrelated, progress, write=write, anew=False
-        )
+            Source(library, model, rule, experts), folder, index, unrelated, progress, write=write, anew=False,
+            cluster=cluster,
+        )  # fmt: skip
     return (merge_due(library, model, experts) if merge and due(updated.segments) else None) or updated
 
 
@@ -88,21 +95,24 @@ def build_index(
     progress: Progress | None = None,
     *,
     embed_again: bool = False,
+    cluster: Cluster | None = None,
 ) -> Index:
     """Build an index anew: as few segments as there can be. Clips that are embedded already are taken over.
 
     Args, errors: as for `update_index`; clips are embedded from all of the model's experts that the library has.
         embed_again: take nothing over.
     """
+    if cluster is not None:
+        require_library(cluster, library.path)
     with _place(library, index_folder(library, model), write=True) as folder:
         index = None if embed_again else open_index(library, model)
         source = Source(library, model, rule or ClipRule(), None)
-        return _bring_up_to_date(source, folder, index, None, progress, write=True, anew=True)
+        return _bring_up_to_date(source, folder, index, None, progress, write=True, anew=True, cluster=cluster)
 
 
 def _bring_up_to_date(
     source: Source, folder: Path, index: Index | None, unrelated: Embedding | None, progress: Progress | None, *,
-    write: bool, anew: bool,
+    write: bool, anew: bool, cluster: Cluster | None = None,
 ) -> Index:  # fmt: skip
     """The index as its library is now; again, where another process changed what was being read."""
     library = source.library
@@ -121,7 +131,7 @@ def _bring_up_to_date(
             for segment in index.damaged if index is not None else ():
                 _log.info("%d clips of a damaged segment are embedded again: %s", segment.clips, segment.reason)
             texts = texts or embed_texts(source.model, background_queries())
-            update = _Update(source, home, folder, write, texts, sums, stale, progress)
+            update = _Update(source, home, folder, write, texts, sums, stale, progress, cluster)
             updated = update.run(index, anew=anew)
         except LibraryError:
             if write or attempt == _ATTEMPTS or library.revision() == revision:
@@ -164,6 +174,7 @@ class _Update:
         home: where the library's index lies.
         folder: where segments are written.
         write: name them in the manifest of the library's index.
+        cluster: whose nodes embed.
 
     Attributes:
         damage: tracks that could not be read, by video.
@@ -178,6 +189,7 @@ class _Update:
     sums: Mapping[str, Sums]
     stale: Stale
     progress: Progress | None = None
+    cluster: Cluster | None = None
     damage: dict[str, Damage] = field(default_factory=dict)
     left_out: list[LeftOut] = field(default_factory=list)
     _embedded: int = 0
@@ -222,48 +234,21 @@ class _Update:
             self.source.experts, self.texts, candidates_of(model, segments), tuple(self.left_out), (), self.sums,
         )  # fmt: skip
 
-    # Embedding
+    def _embed(self, lists: Iterable[Sequence[str]]) -> Iterator[Block | None]:
+        """Embed videos, list by list; see `embed_videos`."""
+        parts = ({video: self.stale.lacking[video][1] for video in ids} for ids in lists)
+        for embedded in self._embed_parts(parts):
+            self.damage |= embedded.damage
+            self.left_out += embedded.left_out
+            self._embedded += embedded.clips
+            if self.cluster is not None and embedded.clips:
+                self._report(0, 0)
+            yield embedded.block
 
-    def _embed(self, ids: Sequence[str]) -> Block | None:
-        """Embed videos, without those whose tracks are damaged.
-
-        Raises:
-            ModelError: a value is NaN, or too large for half precision; or a video's slots have weights.
-        """
-        entries = self.source.entries({video: self.stale.lacking[video][1] for video in ids})
-        damage = _damaged(self.source.library, self.source.reader, entries)
-        self.damage |= damage
-        counts = {entry.video.id: len(entry.clips) for entry in entries}
-        self.left_out += [LeftOut(video, counts[video], pairs[0][1]) for video, pairs in damage.items()]
-        entries = [entry for entry in entries if entry.video.id not in damage]
-        return self._block(entries) if entries else None
-
-    def _block(self, entries: Sequence[Entry]) -> Block:
-        model, reader = self.source.model, self.source.reader
-        clips = [clip for entry in entries for clip in entry.clips]
-        parts = []
-        for part in embed_batches(model, reader, clips, self._report):
-            _check_part(model, part)
-            parts.append(part)
-        self._embedded += len(clips)
-        embedding = Embedding.concat(parts)
-        coarse = None
-        if model.pairwise:
-            with torch.inference_mode():
-                videos = model.coarse_videos(embedding)
-            coarse = videos.present.numpy(), videos.values[videos.present].float().numpy()
-        spans = [(clip.start_seconds, clip.end_seconds) for clip in clips]
-        return Block(
-            [entry.video.id for entry in entries],
-            np.array([entry.number for entry in entries], np.int64),
-            np.array([short_content(entry.video.content) for entry in entries], "S16"),
-            np.array([entry.signature for entry in entries], "S32"),
-            np.array([len(entry.clips) for entry in entries], np.int64),
-            np.array(spans, np.float64).reshape(-1, 2),
-            embedding.present.numpy(),
-            embedding.values[embedding.present].float().numpy(),
-            coarse,
-        )
+    def _embed_parts(self, parts: Iterable[dict[str, int]]) -> Iterator[EmbeddedVideos]:
+        if self.cluster is not None:
+            return embed_on(self.cluster, self.source, parts)
+        return (embed_videos(self.source, part, self._report) for part in parts)
 
     def _report(self, done: int, total: int) -> None:
         if self.progress is not None:
@@ -279,30 +264,3 @@ def _without_damage(index: Index, segments: Iterable[Segment]) -> Index:
         except (LibraryError, OSError) as error:
             index = index.without(segment, str(error))
     return index
-
-
-def _damaged(library: Library, reader: TokenReader, entries: Sequence[Entry]) -> dict[str, Damage]:
-    """Those of some videos that have tracks which are not what was written, or are gone; every byte is read."""
-    damage: dict[str, Damage] = {}
-    for entry in entries:
-        for expert in reader.dims:
-            row = reader.row(entry.video.id, expert)
-            problem = library.damage(row) if row is not None else None
-            if row is not None and problem is not None:
-                damage.setdefault(entry.video.id, []).append((row, problem))
-    return damage
-
-
-def _check_part(model: RetrievalModel, part: Embedding) -> None:
-    """Refuse what an index cannot keep, also where it has few clips and keeps them in single precision."""
-    largest = float(part.values.masked_fill(~part.present[..., None], 0).abs().max())
-    if largest > float(np.finfo(np.float16).max):
-        raise ModelError(
-            f"{model.system} gives values of up to {largest:.3g}, and an index keeps none above 65504; "
-            "a model whose embeddings are normalised can be searched with"
-        )
-    if not bool((part.weights[part.present] == 1).all()):
-        raise ModelError(
-            f"{model.system} gives the slots of a video weights of their own, by which no index can order clips; "
-            "captions may weigh slots, videos leave them at 1"
-        )

@@ -96,7 +96,7 @@ def _copies(segment: Segment) -> list[Segment]:
     segment.check()  # a copy would have checksums of its own
     old = segment.record
     copies = []
-    for copy in write_segments(segment.folder, [segment], [], lambda _: None, old.live):
+    for copy in write_segments(segment.folder, [segment], [], lambda _: iter(()), old.live):
         copy.record = replace(
             copy.record, background=old.background, candidates=old.candidates, recall=old.recall, coarse=old.coarse
         )

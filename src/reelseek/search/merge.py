@@ -24,8 +24,8 @@ _LARGEST = 2**20  # clips; so that writing, checking and erasing one segment sta
 _SMALL = 1024  # clips; a smaller segment is written anew together with what is added
 _SEVERAL = 4  # segments of one size that are merged
 _GROWTH = 4  # how much larger the next size is
-Embed = Callable[[Sequence[str]], Block | None]
-"""Embeds videos by their ids, which come in order, without those that cannot be; None where none can."""
+Embed = Callable[[Iterable[Sequence[str]]], Iterator[Block | None]]
+"""Embeds lists of videos by their ids, list by list, without those that cannot be; None where none of a list can."""
 _Video = tuple[str, int, int, int]
 """Id, number of the source, number in the source, and clips."""
 
@@ -72,14 +72,17 @@ def _blocks(segments: Sequence[Segment], fresh: Iterable[tuple[str, int]], embed
     """Videos of all sources in order of id, some thousand clips at a time."""
     streams: list[Iterable[_Video]] = [_videos(segment, source) for source, segment in enumerate(segments)]
     streams.append((video, len(segments), place, clips) for place, (video, clips) in enumerate(fresh))
-    for rows in _cut(heapq.merge(*streams)):
+    here, ahead = itertools.tee(_cut(heapq.merge(*streams)))  # what is embedded may be read before it is written
+    lists = ([video for video, source, *_ in rows if source == len(segments)] for rows in ahead)
+    embedded = embed(ids for ids in lists if ids)
+    for rows in here:
         by_source: dict[int, list[_Video]] = {}
         for row in rows:
             by_source.setdefault(row[1], []).append(row)
         blocks: list[Block | None] = [
             segments[source].block(np.array([number for _, _, number, _ in videos], np.int64))
             if source < len(segments)
-            else embed([video for video, *_ in videos])
+            else next(embedded)
             for source, videos in by_source.items()
         ]
         present = [block for block in blocks if block is not None]

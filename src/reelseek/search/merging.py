@@ -173,7 +173,7 @@ class _Merge:
         clips = sum(segment.record.live for segment in self.sources)
         _log.info("merging %d segments of the index of %s: %d clips", len(self.sources), self.index.system, clips)
         merged = []
-        for segment in write_segments(self.place.path, self.sources, [], lambda _: None, clips):
+        for segment in write_segments(self.place.path, self.sources, [], lambda _: iter(()), clips):
             self._refuse_if_stopped()
             empty = replace(self.index, segments=())
             merged.append(finish(self.library, self.model, segment, empty, self.index.live))

@@ -22,7 +22,7 @@ from reelseek.training.recipe import Recipe
 __all__ = ["Checkpoints", "RunState", "run_identity"]
 
 # files of a run that was stopped before its first state was written
-_BEGUN = re.compile(r"pseudo|((best|state)\.safetensors|log\.csv)(\.\d+\.partial)?")
+_BEGUN = re.compile(r"pseudo|((best|state)\.safetensors|log\.csv|watched\.csv)(\.\d+\.partial)?")
 
 
 @dataclass

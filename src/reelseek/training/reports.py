@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from reelseek.models.model import RetrievalModel, load_model
 from reelseek.models.text import caption_features_of
 from reelseek.training.data import Split, read_features, read_split, split_names
 from reelseek.training.measure import Measured, evaluate, write_measured
+from reelseek.training.watch import read_watched
 
 __all__ = [
     "Row",
@@ -28,6 +30,7 @@ __all__ = [
     "embedding_map",
     "examples",
     "influence_graph",
+    "read_log",
     "read_rows",
     "training_curves",
 ]
@@ -106,6 +109,7 @@ def comparison_table(
         caveats += [f"{row.name}: {caveat}" for measured in runs_of_row for caveat in measured.warnings]
         cells_by_row.append([*cells, p, f"{row.parameters:,}", row.steps or "", len(runs_of_row), link])
     assert first is not None
+    cells_by_row.append(["chance", *_chance_cells(first), *[""] * 5])
     metrics = [f"{way} {name}" for way in ("t2v", "v2t") for name in ("R@1", "R@5", "R@10", "MdR", "MnR")]
     note = (
         f"Recalls in per cent. {first.protocol}: {first.says}. Split {first.split} ({first.split_hash}): "
@@ -116,6 +120,22 @@ def comparison_table(
         note += f" Not comparable with published figures, whose gallery has {first.published_gallery} videos."
     note += "".join(f" {caveat}." for caveat in dict.fromkeys(caveats))
     return ReportTable("Systems", ["", *metrics, "p", "parameters", "steps", "seeds", "run"], cells_by_row, note)
+
+
+def _chance_cells(measured: Measured) -> list[object]:
+    """What a random order gives in both directions; a video's rank is that of the best of its captions."""
+    assert measured.data is not None
+    texts, clips = measured.queries, measured.gallery
+    captions = np.array([len(rows) for rows in measured.data.captions_by_clip() if rows])
+    best = [
+        float(np.mean([1 - math.comb(texts - count, k) / math.comb(texts, k) for count in captions]))
+        for k in (1, 5, 10)
+        if k <= texts
+    ]
+    there = [f"{100 * min(1.0, k / clips):.1f}" for k in (1, 5, 10)] + [f"{(clips + 1) / 2:.1f}"] * 2
+    mean_rank = float(np.mean((texts + 1) / (captions + 1)))
+    back = [f"{100 * share:.1f}" for share in best] + [""] * (4 - len(best)) + [f"{mean_rank:.1f}"]
+    return [*there, *back]
 
 
 def combination_map(
@@ -282,19 +302,30 @@ def _flat(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return points
 
 
+def read_log(folder: Path) -> list[dict[str, str]]:
+    """The epochs of a model's training, as its log has them.
+
+    Raises:
+        UsageError: there is no log.
+    """
+    if not (folder / "log.csv").is_file():
+        raise UsageError(f"{folder} has no log.csv: nothing was trained there")
+    with (folder / "log.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def training_curves(paths: Sequence[Path], path: Path) -> Figure:
-    """Loss, recall and mean rank on the validation split over the epochs of some models.
+    """Loss, recall and mean rank on the validation split over the epochs of some models, and R@5 on watched splits.
 
     Raises:
         UsageError: a folder has no log.
     """
     panels: dict[str, dict[str, tuple[Sequence[float], Sequence[float]]]] = {"loss": {}, "R@5": {}, "mean rank": {}}
     for folder in (part for path in paths for part in _seed_folders(path)):
-        if not (folder / "log.csv").is_file():
-            raise UsageError(f"{folder} has no log.csv: nothing was trained there")
-        with (folder / "log.csv").open(newline="", encoding="utf-8") as file:
-            log = list(csv.DictReader(file))
+        log = read_log(folder)
         for title, key in (("loss", "loss"), ("R@5", "recall_at_5"), ("mean rank", "mean_rank")):
             points = [(float(line["epoch"]), float(line[key])) for line in log if np.isfinite(float(line[key]))]
             panels[title][str(folder)] = ([epoch for epoch, _ in points], [value for _, value in points])
+        for split, line in read_watched(folder).items():
+            panels.setdefault(f"R@5 on {split}", {})[str(folder)] = line
     return Figure("Training", curves(path, panels, "epoch"))

@@ -43,8 +43,6 @@ def build_model(recipe: Recipe, reader: TokenReader, split: Split) -> RetrievalM
                 f"the captions of {split.name!r} come as features, which model.text.encoder = {config['encoder']!r} "
                 f"cannot read; leave it out, or set it to {FEATURES!r}"
             )
-        if config.get("dim", width) != width:
-            raise RecipeError(f"model.text.dim is {config['dim']}, and the captions of {split.name!r} are {width} wide")
         settings["text"] = {"encoder": FEATURES, "dim": width, **config}
     if recipe.anchor is None:
         return SYSTEMS[name].build(settings)

@@ -1,7 +1,10 @@
 """Words of a text against steps of a video, token by token."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -9,7 +12,17 @@ from reelseek.library.mask import zero_absent
 
 __all__ = ["TokenMatches", "channel_decorrelation", "match_tokens", "weighted_interaction"]
 
-TokenMatches = tuple[Tensor, Tensor]  # tokens [token, dim], and beside each the other side's token that is nearest
+
+@dataclass(frozen=True)
+class TokenMatches:
+    """Tokens of all items, the nearest token of the other side beside each, and which of them are real.
+
+    What stands beside a token that is not used may be anything.
+    """
+
+    tokens: Float[Tensor, "token dim"]
+    best: Float[Tensor, "token dim"]
+    used: Bool[Tensor, " token"]
 
 
 def weighted_interaction(
@@ -51,40 +64,44 @@ def match_tokens(
     two: Float[Tensor, "item other dim"],
     two_present: Bool[Tensor, "item other"],
 ) -> TokenMatches:
-    """Every present token of `one`, and beside it the token of `two`'s same item with the highest cosine.
-
-    Items of which either has no token are left out.
-    """
+    """Every token of `one`, and beside it the token of `two`'s same item with the highest cosine."""
     one, two = (functional.normalize(values.float(), dim=-1) for values in (one, two))
     cosines = torch.einsum("nad,nbd->nab", one, two).masked_fill(~two_present[:, None], -torch.inf)
     best = two.gather(1, cosines.argmax(2)[..., None].expand(-1, -1, two.shape[2]))
-    used = (one_present & two_present.any(1, keepdim=True)).flatten().nonzero()[:, 0]
-    return one.flatten(0, 1).index_select(0, used), best.flatten(0, 1).index_select(0, used)
+    used = one_present & two_present.any(1, keepdim=True)
+    return TokenMatches(one.flatten(0, 1), best.flatten(0, 1), used.flatten())
 
 
 def channel_decorrelation(
-    sides: tuple[TokenMatches, TokenMatches], *, diagonal: float = 1.0, off_diagonal: float = 0.06
+    sides: Sequence[TokenMatches], *, diagonal: float = 1.0, off_diagonal: float = 0.06
 ) -> Float[Tensor, ""]:
     """Make a channel of a text's tokens correlate with the same channel of their matches, and with no other.
 
     `diagonal sum_i (1 - C_ii)^2 + off_diagonal sum_(i != j) C_ij^2`, where C is the mean of the correlation matrices of
-    words with their best steps and of steps with their best words.
+    words with their best steps and of steps with their best words. Fewer than two tokens on a side cost nothing.
 
     Args:
-        sides: words and their steps, and steps and their words; see `match_tokens`. Fewer than two tokens cost nothing.
+        sides: words and their steps, and steps and their words.
 
     Source: Wang et al. 2022, section 3.3, equation 9; the weights are the released code's defaults.
     """
-    if min(len(one) for one, _ in sides) < 2:
-        return torch.stack([rows.sum() * 0 for side in sides for rows in side]).sum()
-    correlation = torch.stack([_standard(one).T @ _standard(two) / len(one) for one, two in sides]).mean(0)
+    correlation = torch.stack([_correlation(side) for side in sides]).mean(0)
     on = correlation.diagonal()
     off = correlation.square().sum() - on.square().sum()
-    return diagonal * (1 - on).square().sum() + off_diagonal * off
+    enough = torch.stack([side.used.sum() for side in sides]).amin() > 1
+    return zero_absent(enough, diagonal * (1 - on).square().sum() + off_diagonal * off)
 
 
-def _standard(rows: Float[Tensor, "token dim"]) -> Float[Tensor, "token dim"]:
-    """Zero mean and unit deviation of every channel; a constant channel stays near zero."""
-    centred = rows - rows.mean(0)
-    deviation = (centred.square().sum(0) / (len(rows) - 1)).clamp(min=1e-12).sqrt()
+def _correlation(matches: TokenMatches) -> Float[Tensor, "channel channel"]:
+    used, count = matches.used[:, None], matches.used.sum()
+    one, two = (_standard(rows, used, count) for rows in (matches.tokens, matches.best))
+    return one.T @ two / count.clamp(min=1)
+
+
+def _standard(
+    rows: Float[Tensor, "token dim"], used: Bool[Tensor, "token 1"], count: Int[Tensor, ""]
+) -> Float[Tensor, "token dim"]:
+    """Zero mean and unit deviation of every channel over the used tokens; a constant channel stays near zero."""
+    centred = zero_absent(used, rows - zero_absent(used, rows).sum(0) / count.clamp(min=1))
+    deviation = (centred.square().sum(0) / (count - 1).clamp(min=1)).clamp(min=1e-12).sqrt()
     return centred / deviation

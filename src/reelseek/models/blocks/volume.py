@@ -1,5 +1,7 @@
 """The volume that an anchor and any subset of other vectors span."""
 
+from contextlib import nullcontext
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -28,7 +30,10 @@ def gramian_volume(
 
     Source: Cicchetti et al. 2025 (GRAM), equations 2 to 4; the power is ours.
     """
-    with torch.autocast(vectors.device.type, enabled=False):  # cosines near 1 would be rounded to 1
+    device = vectors.device.type
+    autocast = torch.amp.is_autocast_available(device)
+    # It would round cosines near 1 to 1.
+    with torch.autocast(device, enabled=False) if autocast else nullcontext():
         anchors, vectors = anchors.float(), zero_absent(present[..., None], vectors.float())
         count = present.shape[1]
         unit = torch.eye(count, device=vectors.device)

@@ -41,8 +41,10 @@ class CrossCLRConfig:
     queue: number of earlier samples kept as negatives within a modality; 0 takes those of the batch.
     positives, positive_weight: K and beta of the supplement's equation 1: the K most similar influential samples of
         the batch are positives too, times beta.
-    form: `paper`, or `released`: the authors' working copy, whose own-copy mask stands at the advanced pointer, whose
-        pruned columns become logit 0 and whose lambda multiplies logits; only for comparing with it.
+    form: `paper`, whose lambda multiplies exponentials (equation 4); `algorithm`, whose lambda multiplies logits
+        (algorithm 1 of the supplement); or `released`: the authors' working copy, whose own-copy mask stands at the
+        advanced pointer, whose pruned columns become logit 0 and whose lambda multiplies logits; only for comparing
+        with it.
     """
 
     temperature: float = Field(default=0.03, gt=0)
@@ -52,7 +54,7 @@ class CrossCLRConfig:
     queue: int = Field(default=0, ge=0)
     positives: int = Field(default=0, ge=0)
     positive_weight: float = 0.15
-    form: Literal["paper", "released"] = "paper"
+    form: Literal["paper", "algorithm", "released"] = "paper"
 
 
 class CrossCLR(HostState):
@@ -135,7 +137,10 @@ class CrossCLR(HostState):
         intra = intra.masked_fill(same_sample | self._influential(queue_connectivity)[None, :], -torch.inf)
         pruned = self._influential(connectivity)[None, :] & ~diagonal
         negatives = inter.masked_fill(pruned, -torch.inf)
-        weighted_intra = intra + torch.tensor(config.intra, dtype=intra.dtype).log()
+        if config.form == "algorithm":
+            weighted_intra = config.intra * intra
+        else:
+            weighted_intra = intra + torch.tensor(config.intra, dtype=intra.dtype).log()
         log_denominator = torch.cat([negatives, weighted_intra], 1).logsumexp(1)
         log_numerator = inter.diagonal()
         if config.positives:

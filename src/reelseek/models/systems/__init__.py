@@ -35,6 +35,7 @@ from reelseek.models.systems import (
     mmt,
     mmv,
     perceiver_io,
+    ssb,
     token_fusion,
     umi,
     vast,
@@ -242,9 +243,10 @@ _PACKAGED: dict[str, System] = {
         composition="as coot; CrossCLR with a queue on clips, without one on videos times .6",
         missing="as coot",
         schedule={
-            "optimizer": "radam", "rate": 0.0007, "weight_decay": 0.0, "momentum": 0.56, "schedule": "plateau",
-            "warmup": 4, "plateau_patience": 6, "cooldown": 4, "epochs": 100, "patience": 16, "batch": 64,
-            "batch_of": "videos", "negatives": "clips", "metric": "recall_at_1",
+            "optimizer": "radam", "rate": 0.0007, "weight_decay": 0.0, "momentum": 0.56, "second_beta": 0.98,
+            "epsilon": 1.5e-09, "schedule": "plateau", "warmup": 4, "plateau_patience": 6, "cooldown": 4,
+            "epochs": 100, "patience": 16, "batch": 64, "batch_of": "videos", "negatives": "clips", "metric":
+            "recall_at_1",
         },
         published="published/crossclr-youcook2",
     ),
@@ -260,9 +262,10 @@ _PACKAGED: dict[str, System] = {
             "everywhere": {"sharpness": 0.0055, "intra": 0.65},
         },
         schedule={
-            "optimizer": "radam", "rate": 0.0007, "weight_decay": 0.0, "momentum": 0.56, "schedule": "plateau",
-            "warmup": 4, "plateau_patience": 6, "cooldown": 4, "epochs": 100, "patience": 16, "batch": 64,
-            "batch_of": "videos", "negatives": "clips", "metric": "recall_at_1",
+            "optimizer": "radam", "rate": 0.0007, "weight_decay": 0.0, "momentum": 0.56, "second_beta": 0.98,
+            "epsilon": 1.5e-09, "schedule": "plateau", "warmup": 4, "plateau_patience": 6, "cooldown": 4,
+            "epochs": 100, "patience": 16, "batch": 64, "batch_of": "videos", "negatives": "clips", "metric":
+            "recall_at_1",
         },
         published="published/crossclr-lsmdc",
     ),
@@ -447,6 +450,14 @@ _PACKAGED: dict[str, System] = {
         experts={"appearance": 2048, "audio": 128},
         schedule={"optimizer": "adam", "rate": 1e-4, "decay": 0.933, "batch": 10, "epochs": 100},
     ),
+    "ssb": System(
+        ssb.SSBConfig,
+        ssb.SSB,
+        paper="Patrick et al. Support-set Bottlenecks for Video-Text Representation Learning. ICLR 2021; on features",
+        composition="linear -> transformer, full -> mean; hardest margin; a small decoder captions from other clips",
+        missing="mask: key mask; refuse",
+        schedule={"optimizer": "adamw", "rate": 1e-4, "batch": 64, "epochs": 50},
+    ),
     "drl": System(
         drl.DRLConfig,
         drl.DRL,
@@ -504,6 +515,5 @@ _PACKAGED: dict[str, System] = {
 SYSTEMS: Systems[System] = Systems(_PACKAGED, System)
 
 NOT_OFFERED: dict[str, str] = {
-    "ssb": "needs a T5 decoder that captions a video from other videos' embeddings (Patrick et al. 2021)",
     "ct_san": "traces concepts over spatial feature maps (Yu et al. 2017), which pooled features no longer have",
 }

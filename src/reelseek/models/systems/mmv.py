@@ -173,9 +173,9 @@ class MMV(LearnedModel):
                 nce = info_nce(pair[0], temperature=self.config.temperature, negatives=pair[1])
                 losses["vision|audio"] = self.config.audio_weight * nce
         texts = [rows for name, rows in parts.items() if name.startswith("text ")]
-        nce = self._narrations(texts, parts["coarse vision"], batch)
-        if nce is not None:
-            losses["vision|text"] = self.config.text_weight * nce
+        narrated = self._narrations(texts, parts["coarse vision"], batch)
+        if narrated is not None:
+            losses["vision|text"] = self.config.text_weight * narrated
         return losses
 
     def _narrations(self, texts: Sequence[Rows], vision: Rows, batch: Batch) -> Float[Tensor, ""] | None:

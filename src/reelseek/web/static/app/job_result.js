@@ -34,7 +34,8 @@ function indexed(job) {
 function evaluated(job) {
   const [report] = job.result.documents, ways = { "Captions that find their video": report.text_to_video, "Videos that find their caption": report.video_to_text };
   const row = (/** @type {string} */ name, /** @type {any} */ figures) => h("tr", {}, h("th", { scope: "row" }, name), ...[figures.recall_at_1, figures.recall_at_5, figures.recall_at_10].map((share) => h("td", {}, percent(share))), h("td", {}, String(figures.median_rank)));
-  return [h("table", { class: "figures" }, h("thead", {}, h("tr", {}, h("td", {}), ...["first", "in five", "in ten", "median rank"].map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, ...Object.entries(ways).filter(([, figures]) => figures).map(([name, figures]) => row(name, figures)))),
+  const table = h("table", { class: "figures" }, h("thead", {}, h("tr", {}, h("td", {}), ...["first", "in five", "in ten", "median rank"].map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, ...Object.entries(ways).filter(([, figures]) => figures).map(([name, figures]) => row(name, figures))));
+  return [h("div", { class: "table-frame", tabindex: "0", role: "region", "aria-label": `Figures of ${report.split || "all captions"}, job ${job.id}` }, table),
     h("p", { class: "soft" }, `${count(report.queries, "caption")}, ${count(report.gallery, "video")}, protocol ${report.protocol}. `, link(write("reports", `evaluation-${job.id}`), "The whole report"))];
 }
 

@@ -1,0 +1,361 @@
+"""A fair trial of claims: premises first, then a pilot and what it says of power, then only what can be decided.
+
+OUT/runs-SOURCE/ARM/seed-101..104/  the pilot, whose differences enter no verdict
+OUT/runs-SOURCE/ARM/seed-1..20/     as many as the pilot says that the claims need
+"""
+
+import csv
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from reelseek.cluster import Cluster
+from reelseek.errors import UsageError
+from reelseek.experiments.experiment import (
+    NOT_CLAIMED,
+    Arm,
+    Claim,
+    Experiment,
+    Judged,
+    Result,
+    Table,
+    differences,
+    judge,
+    value,
+)
+from reelseek.experiments.power import deviation_of, power_of, seeds_needed, smallest_effect
+from reelseek.experiments.premises import CheckedPremise, check
+from reelseek.experiments.run import home_of, run_experiment, source_of
+from reelseek.experiments.worlds import cached_world
+from reelseek.studio.redundant_worlds import RedundantConfig
+
+__all__ = [
+    "PILOT_SEEDS",
+    "SEED_CHOICES",
+    "ClaimPlan",
+    "PairPlan",
+    "Trial",
+    "as_plain",
+    "check_premises",
+    "plan_claim",
+    "require_enough_seeds",
+    "rise_of",
+    "try_table",
+]
+
+PILOT_SEEDS = (101, 102, 103, 104)
+SEED_CHOICES = (5, 8, 12, 15, 20)
+MOST_RISE = 0.02
+Say = Callable[[str], None]
+Progress = Callable[[str, int, int, str], None]
+
+
+@dataclass(frozen=True)
+class PairPlan:
+    """What the pilot says of one comparison.
+
+    Attributes:
+        deviation: standard deviation of the difference of one seed.
+        effect: the difference that has to be told, a fraction.
+        detectable: the smallest difference that the planned seeds tell with a power of 80 %.
+        power: the chance that the planned seeds tell `effect`.
+    """
+
+    deviation: float
+    effect: float
+    detectable: float
+    power: float
+
+
+@dataclass(frozen=True)
+class ClaimPlan:
+    """Whether a claim is tried, and with how many seeds.
+
+    Attributes:
+        seeds: None if it is not tried; `reason` says why.
+    """
+
+    claim: Claim
+    seeds: int | None
+    pairs: tuple[PairPlan, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A table that was tried.
+
+    Attributes:
+        judged: every claim of the table, in its order; of one that was left out those alone that are not tried.
+        plans: of the same claims.
+        results: of the arms that were trained, by name, in the order of the seeds of the verdicts.
+        left_out: the rest would have ended after the deadline.
+    """
+
+    experiment: Experiment
+    table: Table
+    premises: tuple[CheckedPremise, ...]
+    plans: tuple[ClaimPlan, ...]
+    judged: tuple[Judged, ...]
+    results: Mapping[str, Sequence[Result]]
+    left_out: bool = False
+
+
+def try_table(
+    experiment: Experiment,
+    table: Table,
+    out: Path,
+    *,
+    choices: Sequence[int] = SEED_CHOICES,
+    seeds: Sequence[int] = range(1, max(SEED_CHOICES) + 1),
+    earlier: Mapping[str, Sequence[float]] | None = None,
+    workers: int | None = None,
+    device: str | torch.device | None = None,
+    cluster: Cluster | None = None,
+    progress: Progress = lambda *_: None,
+    say: Say = lambda _: None,
+    deadline: float = float("inf"),
+) -> Trial:
+    """Try the claims of one table, or of one that would pass the deadline its premises alone.
+
+    Args:
+        choices: numbers of seeds to choose from; the smallest that tells the published difference is taken.
+        seeds: as many of them as are needed are run, in this order.
+        earlier: standard deviations that an earlier pilot found, by what a claim says; what they cannot decide is
+            refused before any training.
+        say: called with what is not tried and why, before anything of it is trained.
+        deadline: in seconds of `time.monotonic`.
+    """
+
+    def run(claims: Sequence[Claim], seeds: Sequence[int]) -> dict[str, Sequence[Result]]:
+        arms = _arms_of(table, claims)
+        part = replace(experiment, tables=(replace(table, arms=arms, claims=tuple(claims)),))
+        results = run_experiment(part, out, seeds, workers=workers, device=device, cluster=cluster, progress=progress)
+        return {arm.name: results[arm.key] for arm in arms}
+
+    premises = check_premises(table)
+    plans = [_before_pilot(claim, premises, (earlier or {}).get(claim.says, ()), choices) for claim in table.claims]
+    for plan in plans:
+        if plan.reason:
+            say(f"not tried: {plan.claim.says}: {plan.reason}")
+    tried = [plan.claim for plan in plans if not plan.reason]
+    refused = [plan for plan in plans if plan.reason]
+
+    def without(plans: Sequence[ClaimPlan]) -> Trial:
+        judged = tuple(_judged(plan, {}) for plan in plans)
+        return Trial(experiment, table, tuple(premises), tuple(plans), judged, {}, left_out=True)
+
+    if not tried:
+        return replace(without(refused), left_out=False)
+    if time.monotonic() >= deadline:
+        return without(refused)
+    pilot = run(tried, PILOT_SEEDS)
+    rise = rise_of(_arms_of(table, tried), out)
+    premises = [*premises, *([rise] if rise is not None else [])]
+    plans = [plan if plan.reason else plan_claim(plan.claim, pilot, choices, rise) for plan in plans]
+    for plan in plans:
+        if plan.claim in tried and plan.reason:
+            say(f"not tried further: {plan.claim.says}: {plan.reason}")
+    planned = [plan for plan in plans if plan.seeds]
+    seconds = _seconds_left(pilot, planned, workers)
+    say(f"{experiment.name}/{table.name}: about {seconds / 60:.0f} minutes of training are left")
+    if time.monotonic() + seconds > deadline:
+        return without(refused)
+    results: dict[str, Sequence[Result]] = {}
+    for count in sorted({plan.seeds or 0 for plan in planned}, reverse=True):
+        part = run([plan.claim for plan in planned if plan.seeds == count], seeds[:count])
+        results = {**part, **results}
+    judged = tuple(_judged(plan, results) for plan in plans)
+    return Trial(experiment, table, tuple(premises), tuple(plans), judged, results)
+
+
+def check_premises(table: Table) -> list[CheckedPremise]:
+    """Measure the premises of a table and of its claims in the world of the first pilot seed."""
+    premises = {p.says: p for p in (*table.premises, *(p for claim in table.claims for p in claim.premises))}
+    worlds = [arm.world for arm in table.arms if isinstance(arm.world, RedundantConfig)]
+    if not premises or not worlds:
+        return []
+    return check(list(premises.values()), cached_world(worlds[0], PILOT_SEEDS[0]))
+
+
+def _before_pilot(
+    claim: Claim, premises: Sequence[CheckedPremise], deviations: Sequence[float], choices: Sequence[int]
+) -> ClaimPlan:
+    """Refuse what needs no training to be refused."""
+    if claim.why:
+        return ClaimPlan(claim, None, reason=claim.why)
+    needed = {premise.says for premise in claim.premises}
+    failed = [premise for premise in premises if premise.says in needed and not premise.holds]
+    if failed:
+        reasons = [f"a premise fails: {p.says} is {p.value:.3g}, wanted {p.wanted}" for p in failed]
+        return ClaimPlan(claim, None, reason="; ".join(reasons))
+    if len(deviations) == len(claim.pairs):
+        plan = _plan(claim, deviations, choices)
+        return plan if plan.reason else ClaimPlan(claim, None)
+    return ClaimPlan(claim, None)
+
+
+def plan_claim(
+    claim: Claim, pilot: Mapping[str, Sequence[Result]], choices: Sequence[int], rise: CheckedPremise | None = None
+) -> ClaimPlan:
+    """Choose how many seeds a claim needs by the pilot's standard deviations; none if no choice is enough.
+
+    Args:
+        pilot: results by the name of the arm.
+        rise: of the validation score at the end of training, see `rise_of`.
+    """
+    plan = _plan(claim, [deviation_of(differences(pair, pilot)[0].tolist()) for pair in claim.pairs], choices)
+    if rise is not None and not rise.holds:
+        reason = f"the arms are not saturated: {rise.says} is {rise.value:.3g}, wanted {rise.wanted}"
+        return replace(plan, seeds=None, reason=reason)
+    return plan
+
+
+def _plan(claim: Claim, deviations: Sequence[float], choices: Sequence[int]) -> ClaimPlan:
+    significance = 0.05 / len(claim.pairs)
+    needed = [
+        seeds_needed(effect, deviation, choices, significance=significance) if effect > 0 else None
+        for effect, deviation in zip(claim.effects, deviations, strict=True)
+    ]
+    seeds = None if None in needed else max(count for count in needed if count is not None)
+    count = max(choices) if seeds is None else seeds
+    pairs = tuple(
+        PairPlan(
+            deviation,
+            effect,
+            smallest_effect(deviation, count, significance=significance),
+            power_of(effect, deviation, count, significance=significance),
+        )
+        for effect, deviation in zip(claim.effects, deviations, strict=True)
+    )
+    reason = ""
+    if seeds is None:
+        worst = min(pairs, key=lambda pair: pair.power)
+        reason = (
+            f"{count} seeds tell {100 * worst.detectable:.2g} points, and the text's difference is "
+            f"{100 * worst.effect:.2g} (power {100 * worst.power:.0f} %)"
+        )
+    return ClaimPlan(claim, seeds, pairs, reason)
+
+
+def rise_of(arms: Sequence[Arm], out: Path) -> CheckedPremise | None:
+    """Return by how much the best validation score of the pilot still rose in the last quarter of its epochs."""
+    rises = []
+    for arm in arms:
+        for seed in PILOT_SEEDS:
+            log = home_of(out, source_of(None), arm) / f"seed-{seed}" / "model" / "log.csv"
+            if log.is_file():
+                with log.open(newline="", encoding="utf-8") as file:
+                    scores = [float(row["score"]) for row in csv.DictReader(file)]
+                rises.append(max(scores) - max(scores[: max(1, 3 * len(scores) // 4)]))
+    if not rises:
+        return None
+    says = "rise of the best validation score in the last quarter of training"
+    return CheckedPremise(says, float(np.mean(rises)), -np.inf, MOST_RISE)
+
+
+def _arms_of(table: Table, claims: Sequence[Claim]) -> tuple[Arm, ...]:
+    """The arms that some claims compare."""
+    named = {name for claim in claims for pair in claim.pairs for name in (pair.first, pair.second)}
+    return tuple(arm for arm in table.arms if arm.name in named)
+
+
+def _seconds_left(pilot: Mapping[str, Sequence[Result]], planned: Sequence[ClaimPlan], workers: int | None) -> float:
+    seeds: dict[str, int] = {}
+    for plan in planned:
+        for pair in plan.claim.pairs:
+            for name in (pair.first, pair.second):
+                if name is not None:
+                    seeds[name] = max(seeds.get(name, 0), plan.seeds or 0)
+    return sum(count * float(np.mean([r["seconds"] for r in pilot[name]])) for name, count in seeds.items()) / (
+        workers or 2
+    )
+
+
+def _judged(plan: ClaimPlan, results: Mapping[str, Sequence[Result]]) -> Judged:
+    if plan.seeds is None:
+        verdict = NOT_CLAIMED if plan.claim.why and not plan.claim.quote else "not decidable here"
+        return Judged(plan.claim, verdict, reason=plan.reason)
+    return judge(plan.claim, {name: runs[: plan.seeds] for name, runs in results.items()})
+
+
+def require_enough_seeds(seeds: Sequence[int]) -> None:
+    """Refuse seeds with which nothing is decided.
+
+    Raises:
+        UsageError: one is of the pilot, or there are fewer than three: a paired t test of two tells only what is ten
+            times its own deviation.
+    """
+    count = len(seeds)
+    if set(seeds) & set(PILOT_SEEDS):
+        raise UsageError(
+            f"seeds {', '.join(map(str, PILOT_SEEDS))} are the pilot's, which enter no verdict; give others"
+        )
+    if count == 1:
+        raise UsageError("one seed decides no claim: its difference has no interval; give three seeds or more")
+    if count < 3:
+        raise UsageError(
+            f"{count} seeds decide no claim: a paired t test of so few tells only a difference of "
+            f"{smallest_effect(1.0, count):.0f} standard deviations; give three seeds or more"
+        )
+
+
+def as_plain(trial: Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a trial as plain values, as the page of claims reads them.
+
+    Args:
+        settings: what else is recorded: the generator, the command, the machine.
+    """
+    return {
+        "experiment": trial.experiment.name,
+        "table": trial.table.name,
+        **settings,
+        "premises": [{"says": p.says, "value": p.value, "wanted": p.wanted, "holds": p.holds} for p in trial.premises],
+        "arms": [_plain_arm(trial.table, name, runs) for name, runs in trial.results.items()],
+        "claims": [_plain_claim(plan, judged) for plan, judged in zip(trial.plans, trial.judged, strict=True)],
+    }
+
+
+def _plain_arm(table: Table, name: str, runs: Sequence[Result]) -> dict[str, Any]:
+    columns = {column.title: [value(run, column) for run in runs] for column in table.columns}
+    return {
+        "name": name,
+        "seeds": len(runs),
+        "rate": runs[0]["rate"],
+        "steps": runs[0].get("steps"),
+        "columns": {
+            title: {"mean": float(np.mean(numbers)), "deviation": deviation_of(numbers)}
+            for title, numbers in columns.items()
+        },
+    }
+
+
+def _plain_claim(plan: ClaimPlan, judged: Judged) -> dict[str, Any]:
+    untried = ((pair.first, pair.second or "chance", None, None, None) for pair in plan.claim.pairs)
+    rows: tuple[tuple[Any, ...], ...] = judged.rows or tuple(untried)
+    detectable = judged.detectable or (None,) * len(rows)
+    pilots = plan.pairs or (None,) * len(rows)
+    return {
+        "says": plan.claim.says,
+        "verdict": judged.verdict,
+        "reason": judged.reason,
+        "seeds": plan.seeds,
+        "comparisons": [
+            {
+                "first": row[0],
+                "second": row[1],
+                "published": pair.published,
+                "difference": row[2],
+                "low": row[3],
+                "high": row[4],
+                "detectable": smallest,
+                "pilot": None if pilot is None else asdict(pilot),
+            }
+            for pair, row, smallest, pilot in zip(plan.claim.pairs, rows, detectable, pilots, strict=True)
+        ],
+    }
