@@ -34,7 +34,7 @@ class _Running:
 
     pid: int
     pid_file: int
-    connection: socket.socket
+    caller: socket.socket
 
 
 class _Request:
@@ -182,7 +182,7 @@ class _Server:
             self._listener.close()
             for running in self._running:
                 os.close(running.pid_file)
-                running.connection.close()
+                running.caller.close()
             self._selector.close()
             connection.close()
             return request
@@ -197,19 +197,19 @@ class _Server:
         """Hand the exit status on when a fork has ended; interrupt it when nobody waits for it any more."""
         if running not in self._running:
             return
-        if source is running.connection:
-            self._selector.unregister(running.connection)
+        if source is running.caller:
+            self._selector.unregister(running.caller)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(running.pid, signal.SIGINT)
             return
         status = os.waitstatus_to_exitcode(os.waitpid(running.pid, 0)[1])
         with contextlib.suppress(OSError):
-            send(running.connection, {"code": status} if status >= 0 else {})
+            send(running.caller, {"code": status} if status >= 0 else {})
         with contextlib.suppress(KeyError):
-            self._selector.unregister(running.connection)
+            self._selector.unregister(running.caller)
         self._selector.unregister(running.pid_file)
         os.close(running.pid_file)
-        running.connection.close()
+        running.caller.close()
         self._running.remove(running)
 
 

@@ -4,7 +4,6 @@ OUT/runs-SOURCE/ARM/seed-101..104/  the pilot, whose differences enter no verdic
 OUT/runs-SOURCE/ARM/seed-1..20/     as many as the pilot says that the claims need
 """
 
-import csv
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -33,6 +32,7 @@ from reelseek.experiments.premises import CheckedPremise, check
 from reelseek.experiments.run import home_of, run_experiment, source_of
 from reelseek.experiments.worlds import cached_world
 from reelseek.studio.redundant_worlds import RedundantConfig
+from reelseek.training.reports import read_log
 
 __all__ = [
     "PILOT_SEEDS",
@@ -248,10 +248,9 @@ def rise_of(arms: Sequence[Arm], out: Path) -> CheckedPremise | None:
     rises = []
     for arm in arms:
         for seed in PILOT_SEEDS:
-            log = home_of(out, source_of(None), arm) / f"seed-{seed}" / "model" / "log.csv"
-            if log.is_file():
-                with log.open(newline="", encoding="utf-8") as file:
-                    scores = [float(row["score"]) for row in csv.DictReader(file)]
+            model = home_of(out, source_of(None), arm) / f"seed-{seed}" / "model"
+            if (model / "log.csv").is_file():
+                scores = [float(row["score"]) for row in read_log(model)]
                 rises.append(max(scores) - max(scores[: max(1, 3 * len(scores) // 4)]))
     if not rises:
         return None
