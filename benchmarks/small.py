@@ -48,8 +48,8 @@ class Collection:
 
 def facts(seed: int, noise: float = 2.4) -> Collection:
     """Clips of a studio world seen by its experts of appearance and of sound; two captions each."""
-    told = ("person", "action", "object", "place", "sound")
-    config = WorldConfig(train=TRAIN, validation=0, test=TEST, captions=2, named=(3, 5), told=told, noise=noise)
+    captioned = ("person", "action", "object", "place", "sound")
+    config = WorldConfig(train=TRAIN, validation=0, test=TEST, captions=2, named=(3, 5), told=captioned, noise=noise)
     world = make_world(config, 7_000 + seed)
     clips = [*world.splits["train"], *world.splits["test"]]
     captions: dict[str, list[str]] = {clip: [] for clip in clips}
@@ -72,7 +72,7 @@ def labels(seed: int, noise: float = 1.5) -> Collection:
     looks = {kind: _looks(rng, words, 96) for kind, words in (("thing", things), ("place", places), ("verb", verbs))}
     wide, narrow = _network(rng, 96, 512), _network(rng, 96, 256)
     captions: list[list[str]] = []
-    seen: dict[str, list[Array | None]] = {"wide": [], "narrow": []}
+    tracks: dict[str, list[Array | None]] = {"wide": [], "narrow": []}
     for clip in range(TRAIN + TEST):
         thing, other = _zipf(rng, len(things)), _zipf(rng, len(things))
         place, verb = _zipf(rng, len(places)), _zipf(rng, len(verbs))
@@ -82,10 +82,10 @@ def labels(seed: int, noise: float = 1.5) -> Collection:
             steps = int(rng.integers(4, 12))
             shaken = latent + noise * rng.normal(size=(steps, 96)) / np.sqrt(96) * 2
             shaken = shaken + 0.8 * noise * rng.normal(size=96) / np.sqrt(96)  # the same in all steps of a clip
-            seen[name].append(network(shaken))
+            tracks[name].append(network(shaken))
         words = [things[thing], things[other], places[place], verbs[verb]]
         captions.append([_label_caption(rng, words) for _ in range(3 if clip < TRAIN else 1)])
-    return Collection(captions, {"wide": ("appearance", seen["wide"]), "narrow": ("motion", seen["narrow"])})
+    return Collection(captions, {"wide": ("appearance", tracks["wide"]), "narrow": ("motion", tracks["narrow"])})
 
 
 def tags(seed: int, noise: float = 2.0) -> Collection:
