@@ -7,7 +7,7 @@ VIDEOS ?=
 # A person sees what is fetched; a log does not need it.
 PIP := $(BIN)/python -m pip install --disable-pip-version-check $(if $(CI),--quiet) -c constraints.txt
 
-.PHONY: help setup demo test lint docs bench clean
+.PHONY: help setup demo test lint docs screenshots bench clean
 help:
 	@echo "make setup           a virtual environment in $(VENV) with everything pinned by constraints.txt"
 	@echo "make demo            films a small archive, ingests, trains, measures and searches it"
@@ -15,6 +15,7 @@ help:
 	@echo "make test            the tests; with LONG=1 also those that compute for long"
 	@echo "make lint            style, types and import contracts"
 	@echo "make docs            the documentation as a site, in build/site"
+	@echo "make screenshots     pictures of the page for that site; needs Chromium, and make test makes them too"
 	@echo "make bench           what is measured against a peer"
 
 setup: $(STAMP)
@@ -46,6 +47,9 @@ lint: $(STAMP)
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "open build/site/index.html"
+
+screenshots: $(STAMP)
+	$(BIN)/python -m pytest -q -n 0 tests/web/page/test_screenshots.py
 
 bench: $(STAMP)
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

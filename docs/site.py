@@ -14,6 +14,8 @@ import reelseek
 
 ROOT = Path(__file__).parents[1]
 RESULTS = "benchmarks/results"
+SCREENSHOTS = ROOT / "build" / "screenshots"  # tests of the page make them where there is a browser
+_SCREENSHOT = re.compile(r"<!-- screenshot (\w+): (.+?) -->\n?")
 ELSEWHERE = {"SYSTEMS", "Direction", "Embedding", "RetrievalModel", "load_model"}  # stand among models and metrics
 REFERENCES = {
     "python.md": ("Python", [f"reelseek.{name}" for name in reelseek.__all__ if name not in ELSEWHERE]),
@@ -34,6 +36,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     files.append(File.generated(config, "index.md", abs_src_path=str(ROOT / "README.md")))
     files.append(File.generated(config, "recipes.md", abs_src_path=str(ROOT / "recipes" / "README.md")))
     files.append(File.generated(config, "commands.md", content=_commands()))
+    for picture in sorted(SCREENSHOTS.glob("*.webp")):
+        files.append(File.generated(config, f"screenshots/{picture.name}", abs_src_path=str(picture)))
     for result in sorted((ROOT / RESULTS).iterdir()):
         files.append(File.generated(config, f"{RESULTS}/{result.name}", abs_src_path=str(result)))
     return files
@@ -43,7 +47,13 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Point links at where the site has the files: the README names pages as `docs/...`, pages results as `../...`."""
     if page.file.src_uri == "index.md":
         return re.sub(r"\]\(docs/", "](", markdown).replace("](recipes/README.md)", "](recipes.md)")
-    return markdown.replace("](../benchmarks/", "](benchmarks/")
+    return _SCREENSHOT.sub(_picture, markdown.replace("](../benchmarks/", "](benchmarks/"))
+
+
+def _picture(mark: re.Match[str]) -> str:
+    """The picture that a mark names, where it was made, so that the site can be built without a browser."""
+    name, words = mark.groups()
+    return f"![{words}](screenshots/{name}.webp)\n" if (SCREENSHOTS / f"{name}.webp").is_file() else ""
 
 
 def _commands() -> str:

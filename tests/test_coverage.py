@@ -14,13 +14,14 @@ from reelseek.training.recipe import packaged_recipes
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "coverage.md").read_text("utf-8")
 ROWS = [[cell.strip() for cell in line.split("|")[1:-1]] for line in TEXT.splitlines() if line.startswith("| ")]
+PROGRAM: click.Command = get_command(app)
 COMMANDS = sorted({quoted for quoted in re.findall(r"`([^`]+)`", TEXT) if "reelseek " in quoted})
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_is_one_that_the_program_reads(command: str) -> None:
     words = shlex.split(command.partition("reelseek ")[2])
-    program: click.Command = get_command(app)
+    program: click.Command = PROGRAM
     context = click.Context(program, info_name="reelseek")
     while isinstance(program, click.Group):
         assert words, command
@@ -34,8 +35,8 @@ def test_a_command_is_one_that_the_program_reads(command: str) -> None:
 
 def test_recipes_and_files_that_rows_name_exist() -> None:
     recipes = set(packaged_recipes())
-    for name in re.findall(r"`?\b(?:published|small|ranges|captions)/[\w-]+", TEXT):
-        assert name.strip("`") in recipes, name
+    for name in re.findall(r"(?<![\w/])(?:published|small|ranges|captions)/[\w-]+(?!\.py)\b(?!\.py)", TEXT):
+        assert name in recipes, name
     for row in ROWS:
         for path in re.findall(r"`([\w/-]+\.(?:py|toml))`", row[1]):
             where = ROOT if path.startswith("recipes/") else ROOT / "src" / "reelseek"

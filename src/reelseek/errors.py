@@ -15,6 +15,9 @@ ReelseekError
 └── QueryError            a query cannot be understood
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 __all__ = [
     "ClusterError",
     "CollectionError",
@@ -29,7 +32,19 @@ __all__ = [
     "RecipeError",
     "ReelseekError",
     "UsageError",
+    "suggest",
 ]
+
+
+def suggest(name: str, names: Iterable[str]) -> str:
+    """Name the nearest of some names, for the end of a sentence that refuses one; '' where none is near.
+
+    >>> suggest("audoi", ["audio", "motion"])
+    "; did you mean 'audio'?"
+    """
+    by_lower = {other.lower(): other for other in names}
+    near = get_close_matches(name.lower(), list(by_lower), 1, 0.6)
+    return f"; did you mean {by_lower[near[0]]!r}?" if near else ""
 
 
 class ReelseekError(Exception):

@@ -41,6 +41,8 @@ def test_accounts_from_the_first_to_the_last(folder: Path) -> None:
         assert _run("change", folder, "ada", "--scopes", "read", "--libraries", "a,b") == "ada may read\n"
         listed = json.loads(_run("list", folder, "--json"))
         assert (listed["scopes"], listed["libraries"]) == (["read"], ["a", "b"])
+        _run("change", folder, "ada", "--libraries", "all")
+        assert json.loads(_run("list", folder, "--json"))["libraries"] is None
         assert _run("revoke", folder, listed["tokens"][0]["id"]).startswith("revoked")
         assert accounts.token_caller(secret) is None
         assert _run("remove", folder, "ada") == "removed ada\n"
@@ -48,7 +50,7 @@ def test_accounts_from_the_first_to_the_last(folder: Path) -> None:
     finally:
         accounts.close()
     actions = [json.loads(line)["action"] for line in _run("audit", folder, "--json").splitlines()]
-    assert [action.split()[1] for action in actions] == ["remove", "revoke", "change", "token", "add"]
+    assert [action.split()[1] for action in actions] == ["remove", "revoke", "change", "change", "token", "add"]
     assert secret not in _run("audit", folder, "--json")
     assert state.stat().st_mode & 0o077 == 0
 

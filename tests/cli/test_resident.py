@@ -46,9 +46,9 @@ def _resident_processes(folder: Path) -> list[int]:
     return numbers
 
 
-def _search(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+def _search(*arguments: str, cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "reelseek", "search", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANGS, **options)  # type: ignore[call-overload,no-any-return]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANGS, cwd=cwd, env=env)
 
 
 def test_the_same_answers_come_from_one_process_which_goes_with_its_socket(
@@ -112,11 +112,10 @@ def test_an_interrupted_search_stops_there_too(library_path: Path, settings: dic
     assert client.returncode == 130, errors
     assert errors.count("stopped; what was finished is kept") == 1
     (process,) = _resident_processes(tmp_path)  # without its fork
-    client = subprocess.Popen(command, stdout=subprocess.PIPE, env=settings)
-    assert client.stdout is not None
-    assert client.stdout.readline()
-    client.kill()  # what was asked for stops with whoever asked
-    client.communicate(timeout=HANGS)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=settings) as killed:
+        assert killed.stdout is not None
+        assert killed.stdout.readline()
+        killed.kill()  # what was asked for stops with whoever asked
     deadline = time.monotonic() + HANGS
     while _resident_processes(tmp_path) != [process]:
         assert time.monotonic() < deadline

@@ -156,10 +156,10 @@ def test_a_table_is_tried_recorded_and_written_and_the_rest_waits(
     monkeypatch.setattr(claims_module, "TEXTS", (experiment, other))
     monkeypatch.setattr(claims_module, "_CHEAPEST", ("paper/t", "other/u"))
     page = tmp_path / "docs" / "claims.md"
-    options = TrialOptions(tables=["paper/t"], seeds=(1, 2, 3))
+    options = TrialOptions(tables=["paper/t"], seeds=(4, 2, 3))
     outcome = try_claims(options, tmp_path / "out", page, workers=1)
     trained = sorted(path.parent.name for path in (tmp_path / "out").rglob("result.json"))
-    assert trained == sorted([f"seed-{seed}" for seed in (101, 102, 1, 2, 3)] * 2)
+    assert trained == sorted([f"seed-{seed}" for seed in (101, 102, 2, 3, 4)] * 2)
     assert [row.verdict for row in outcome.claims][1] == WAITING
     assert outcome.claims[0].verdict in ("reproduced", "contradicted", "not decidable here")
     record = json.loads((page.with_suffix("") / "paper-t.json").read_text())
@@ -174,11 +174,21 @@ def test_a_table_is_tried_recorded_and_written_and_the_rest_waits(
         patch.setattr(run_module, "_job", lambda *_: pytest.fail("every job is stored"))
         try_claims(options, tmp_path / "out", page, workers=1)
     assert page.read_text() == text
+    record["claims"][0]["comparisons"][0]["pilot"]["deviation"] = 0.05  # two tiny arms may be the same to all digits
+    (page.with_suffix("") / "paper-t.json").write_text(json.dumps(record))
+    small = replace(large, pairs=(Pair("a", "b", R5, published=1e-3),))
+    with monkeypatch.context() as patch:  # what the recorded pilot cannot decide is refused before any training
+        patch.setattr(claims_module, "TEXTS", (_table(small)[0], other))
+        patch.setattr(trial_module, "run_experiment", lambda *_, **__: pytest.fail("something was trained"))
+        told: list[str] = []
+        try_claims(options, tmp_path / "new", page, say=told.append)
+        assert any("3 seeds tell" in line for line in told)
+        assert any("what an earlier trial recorded stays" in line for line in told)
     late = try_claims(replace(options, hours=0.0), tmp_path / "out", page, workers=1)
     assert late.left_out == ["paper/t"]
-    assert page.read_text() == text  # what was recorded stays
+    assert "| one | 1 | at least 0 | holds |" in page.read_text()  # what was recorded stays
+    assert "Mean ± standard deviation" in page.read_text()
     (page.with_suffix("") / "paper-t.json").write_text(json.dumps({**record, "generator": "another"}))
-    told: list[str] = []
     again = try_claims(replace(options, hours=0.0), tmp_path / "out", page, workers=1, say=told.append)
     assert again.claims[0].verdict == WAITING
     assert "| one | 1 | at least 0 | holds |" in page.read_text()  # premises are measured without training
@@ -210,6 +220,8 @@ def test_without_records_every_claim_waits_or_is_not_claimed() -> None:
 def test_the_command_refuses_before_anything_is_trained(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"2 seeds decide no claim: .* 1\d standard deviations"):
         try_claims(TrialOptions(seeds=(1, 2)), tmp_path, tmp_path / "claims.md")
+    with pytest.raises(UsageError, match="are the pilot's"):
+        try_claims(TrialOptions(seeds=(1, 2, 101)), tmp_path, tmp_path / "claims.md")
     with pytest.raises(UsageError, match="one seed decides no claim"):
         try_claims(TrialOptions(seeds=(1,)), tmp_path, tmp_path / "claims.md")
     with pytest.raises(UsageError, match="no table 'x'; there are mmv/deflation"):

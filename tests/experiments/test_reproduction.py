@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
 from reelseek.cli.main import app
@@ -18,6 +19,7 @@ from reelseek.experts.expert import Track
 from reelseek.library import Library
 from reelseek.library.imports import fingerprint_of
 from reelseek.library.records import Caption
+from reelseek.models import SYSTEMS
 from reelseek.training.recipe import packaged_recipes
 
 EXPERTS = {"appearance": "appearance", "object": "object", "scene": "scene", "face": "face", "audio": "audio",
@@ -46,13 +48,14 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 OPTIONS = Substitutes(
     "train", "val", "test",
-    {"rgb": "appearance", "video": "appearance", "action": "flow", "howto100m": "scene"},
+    {"rgb": "appearance", "video": "appearance", "action": "flow", "howto100m": "face"},
     ("model.text.encoder=sentence", "model.text.trained=false"), start="some.model",
 )  # fmt: skip
 
 
-def test_every_trained_row_of_every_table_is_a_recipe(library: Path) -> None:
+def test_every_trained_row_of_every_table_is_a_recipe_and_a_model(library: Path) -> None:
     recipes = set(packaged_recipes())
+    models: dict[str, Any] = {}
     with Library.open(library) as opened:
         for table in published_tables().values():
             options = OPTIONS
@@ -68,6 +71,12 @@ def test_every_trained_row_of_every_table_is_a_recipe(library: Path) -> None:
                 assert set(row.recipe.data.experts or ()) <= set(EXPERTS)
                 assert row.recipe.data.train == "train"
                 assert {test.split for test in row.tests.values()} == {"test"}
+                settings = {**row.recipe.model, "experts": dict.fromkeys(row.recipe.data.experts or (), 40)}
+                models[json.dumps(settings, sort_keys=True)] = settings
+    with torch.device("meta"):
+        for settings in models.values():
+            system = settings.pop("system")
+            SYSTEMS[system].build({**settings, "text": {"encoder": "features", "dim": 300}})
 
 
 def test_printed_numbers_are_the_printed_ones() -> None:

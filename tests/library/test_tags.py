@@ -106,11 +106,14 @@ def test_tags_of_no_video_and_of_no_moment_are_refused(path: Path) -> None:
         assert [tag.text for tag in library.tags("v000")] == ["Summer Holiday"]
 
 
-def test_many_writers_lose_no_tag(path: Path) -> None:
+def test_many_writers_lose_no_tag_and_agree_on_its_spelling(path: Path) -> None:
+    together = threading.Barrier(4)
+
     def work(number: int) -> None:
         with Library.open(path) as library:
             for place in range(10):
-                library.add_tags([Tag(f"v00{place % 4}", f"tag {number} {place}")])
+                together.wait(60)
+                library.add_tags([Tag(f"v00{number}", f"tag {place}".upper() if number % 2 else f"tag {place}")])
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -118,7 +121,10 @@ def test_many_writers_lose_no_tag(path: Path) -> None:
     for thread in threads:
         thread.join()
     with Library.open(path) as library:
-        assert sum(row.videos for row in library.catalog.tags.counts() if row.text.startswith("tag ")) == 40
+        counts = [row.videos for row in library.catalog.tags.counts() if row.text.lower().startswith("tag ")]
+        assert counts == [4] * 10
+        spellings = library.db.execute("SELECT count(DISTINCT text) FROM tags GROUP BY folded").fetchall()
+        assert {number for (number,) in spellings} == {1}
 
 
 def test_exports_take_tags_along_and_older_exports_have_none(path: Path, tmp_path: Path) -> None:

@@ -233,9 +233,9 @@ def test_channels_are_decorrelated_over_matched_tokens() -> None:
             for row in one[item][one_present[item]] if others else ():
                 token = unit(row.numpy())
                 pairs.append((token, max(others, key=lambda other, token=token: float(other @ token))))
-        left, right = (np.array(column) for column in zip(*pairs, strict=True))
-        left, right = ((rows - rows.mean(0)) / rows.std(0, ddof=1) for rows in (left, right))
-        correlation += left.T @ right / len(pairs) / 2
+        one_side, other_side = (np.array(column) for column in zip(*pairs, strict=True))
+        one_side, other_side = ((rows - rows.mean(0)) / rows.std(0, ddof=1) for rows in (one_side, other_side))
+        correlation += one_side.T @ other_side / len(pairs) / 2
     on = np.diagonal(correlation)
     expected = 0.5 * ((1 - on) ** 2).sum() + 0.1 * ((correlation**2).sum() - (on**2).sum())
     assert float(channel_decorrelation(sides, diagonal=0.5, off_diagonal=0.1)) == pytest.approx(expected, rel=1e-4)
@@ -307,9 +307,9 @@ def _gru(s: dict[str, np.ndarray], inputs: list[np.ndarray], state: np.ndarray) 
     states, hidden = [], len(state)
     for row in inputs:
         gates = s["decoder.gru.weight_ih_l0"] @ row + s["decoder.gru.bias_ih_l0"]
-        kept = s["decoder.gru.weight_hh_l0"] @ state + s["decoder.gru.bias_hh_l0"]
-        reset, update = (sigmoid(gates[part] + kept[part]) for part in (slice(hidden), slice(hidden, 2 * hidden)))
-        new = np.tanh(gates[2 * hidden :] + reset * kept[2 * hidden :])
+        memory = s["decoder.gru.weight_hh_l0"] @ state + s["decoder.gru.bias_hh_l0"]
+        reset, update = (sigmoid(gates[part] + memory[part]) for part in (slice(hidden), slice(hidden, 2 * hidden)))
+        new = np.tanh(gates[2 * hidden :] + reset * memory[2 * hidden :])
         state = (1 - update) * new + update * state
         states.append(state)
     return states

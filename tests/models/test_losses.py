@@ -192,7 +192,7 @@ def test_mil_nce_of_several_candidates() -> None:
 def _crossclr_loop(
     x: Tensor, y: Tensor, given: tuple[Tensor, Tensor], how: CrossCLRConfig, queues: tuple | None = None, ids=None
 ) -> Tensor:
-    """The equation of the paper or of its algorithm 1, term by term; queues are (embeddings, inputs, ids) of each modality."""
+    """The paper's equation or its algorithm 1, term by term; queues are (embeddings, inputs, ids) of each modality."""
     unit = torch.nn.functional.normalize
 
     def within(logit: Tensor) -> Tensor:

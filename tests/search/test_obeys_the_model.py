@@ -121,8 +121,11 @@ def test_leaving_out_changes_what_a_fused_system_answers(name: str, library: Lib
         searcher.search(QUERY, weights={"face": 2})
 
 
-def test_reasons_of_a_fused_system_are_what_its_score_loses(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = small("eao+mask")
+@pytest.mark.parametrize("name", ["eao+mask", "mmt+linear"])  # the second has one slot that sums its experts
+def test_reasons_of_a_fused_system_are_what_its_score_loses(
+    name: str, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = small(name)
     searcher = Searcher(library, model)
     (hit,) = searcher.search(QUERY, k=1)
     present = [name for name in model.experts if len(reader_for(model, library).steps(Clip(hit.video), name)[0])]

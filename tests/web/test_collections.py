@@ -1,12 +1,14 @@
 """Collections: what is kept, shared by a link, and exported so that editors and tables read it right."""
 
+import asyncio
 import csv
+import errno
 import io
 import json
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,8 +20,9 @@ import pytest
 from tests.web.conftest import Team
 
 from reelseek.errors import UsageError
-from reelseek.media.cut import CutTask, cut
-from reelseek.web.collections.rows import ExportRow, safe_file_name
+from reelseek.media.cut import Cut, CutTask, cut
+from reelseek.web.collections.archive import Archive
+from reelseek.web.collections.rows import ExportRow, export_rows, safe_file_name
 from reelseek.web.collections.store import SavedMoment
 from reelseek.web.collections.tables import to_csv, to_srt
 from reelseek.web.collections.timeline import edit_rate, to_edl, to_otio
@@ -298,6 +301,29 @@ def test_an_archive_of_cuts(kept: Kept, mode: str) -> None:
     assert not list(team.services.folder.path.glob("scratch/*"))
 
 
+def test_an_archive_on_a_full_disk_says_what_it_lacks_or_breaks_off(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    team, *_ = kept
+    moment = SavedMoment(team.libraries["library"].videos()[0].id, 0.0, 1.0)
+    rows = export_rows(team.libraries["library"], [moment])
+
+    async def read(archive: Archive) -> bytes:
+        async with asyncio.timeout(60):
+            return b"".join([chunk async for chunk in archive.chunks()])
+
+    monkeypatch.setattr("reelseek.web.collections.archive._cuts", _no_space)
+    with zipfile.ZipFile(io.BytesIO(asyncio.run(read(Archive(rows, exact=False, scratch=tmp_path))))) as archive:
+        assert "No space left on device" in archive.read("LEFT OUT.txt").decode()
+    with pytest.raises(OSError, match="No such file"):  # not even a folder can be made
+        asyncio.run(read(Archive(rows, exact=False, scratch=tmp_path / "none")))
+
+
+def _no_space(task: CutTask) -> Iterator[Cut]:
+    raise OSError(errno.ENOSPC, "No space left on device")
+    yield
+
+
 @pytest.mark.parametrize("format", ["csv", "jsonl", "edl", "otio", "srt"])
 def test_exports_by_http(kept: Kept, format: str) -> None:
     team, header, identifier = kept
@@ -316,7 +342,7 @@ import resource, sys
 from fractions import Fraction
 from pathlib import Path
 import av, numpy as np
-from reelseek.media.cut import CutTask, cut
+from reelseek.media.cut import Cut, CutTask, cut
 folder = Path(sys.argv[1])
 with av.open(str(folder / "film.mkv"), "w") as out:
     stream = out.add_stream("ffv1", rate=10)

@@ -173,7 +173,8 @@ def test_keys_two_reviewers_undo_and_a_killed_server(
     kept = tmp_path / "said.jsonl"
     how = ("--source", str(library_path), "--verdicts", str(kept))
     server = _Server(tmp_path / "pairs.jsonl", *how)
-    ann, bo = _enter(browser, server.address, "Ann"), _enter(browser, server.address, "Bo")
+    ann, bo = _enter(browser, server.address, "Ann"), _enter(browser, server.address, "<b>Bo")
+    assert bo.inner_text("#who") == "<b>Bo"  # a name is no part of the page
     ann.wait_for_function("document.querySelectorAll('.pair.current video').length == 2")
     head = "document.querySelector('.pair.current .head b')?.textContent"
     assert (ann.evaluate(head), bo.evaluate(head)) == ("#1", "#11")  # ten are Ann's
@@ -194,7 +195,7 @@ def test_keys_two_reviewers_undo_and_a_killed_server(
     ann.wait_for_function("document.getElementById('message').textContent.includes('does not answer')")
     said = [json.loads(line) for line in kept.read_text().splitlines()]
     assert [(row["who"], row["verdict"]) for row in said] == [
-        ("Ann", "duplicate"), ("Ann", "near-duplicate"), ("Bo", "not"),
+        ("Ann", "duplicate"), ("Ann", "near-duplicate"), ("<b>Bo", "not"),
     ]  # fmt: skip
     server = _Server(tmp_path / "pairs.jsonl", *how)
     again = _enter(browser, server.address, "Ann")

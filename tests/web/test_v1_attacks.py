@@ -1,6 +1,8 @@
 """What strangers try: other names of this machine, pages of other sites, paths, ids and bytes that are not theirs."""
 
 import asyncio
+import errno
+import io
 import json
 import shutil
 import socket
@@ -9,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import httpx
 import pytest
 import uvicorn
@@ -169,6 +172,48 @@ def test_bodies_are_bounded_and_read_in_parts(client: TestClient, monkeypatch: p
     _is_problem(client.post("/v1/uploads", content=b"x" * (2**20 + 1), headers=image), 413)
     folder = client.app.state.service.uploads._folder
     assert [path.stat().st_size for path in folder.iterdir() if path.stat().st_size > 2**20] == []
+
+
+def test_a_full_disk_is_said_and_nothing_of_an_upload_stays(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FullFile(io.BytesIO):
+        def write(self, part: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    image = {"Content-Type": "image/png"}
+    _is_problem(client.post("/v1/uploads", content=b"no picture", headers=image), 422)
+    folder = client.app.state.service.uploads._folder
+    before = set(folder.iterdir())
+    monkeypatch.setattr(Path, "open", lambda path, mode: FullFile())
+    answer = client.post("/v1/uploads", content=b"x" * 1000, headers=image)
+    monkeypatch.undo()
+    _is_problem(answer, 507)
+    assert "No space left on device" in answer.json()["detail"]
+    assert set(folder.iterdir()) == before
+
+
+def test_clips_of_no_length_and_filters_that_contradict(client: TestClient) -> None:
+    clip = io.BytesIO()
+    with av.open(clip, "w", format="mpegts") as out:
+        stream = out.add_stream("mpeg2video", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for frame in (av.VideoFrame(64, 48, "yuv420p"), None):
+            out.mux(stream.encode(frame))
+    still = client.post("/v1/uploads", content=clip.getvalue(), headers={"Content-Type": "video/mp2t"})
+    _is_problem(still, 422)
+    assert "lasts 0 s" in still.json()["detail"]
+    contrary = client.post("/v1/search", json={**SEARCH, "library": "one", "filter": "before:2020 after:2021"})
+    _is_problem(contrary, 400, 422)
+    assert "contradict" in contrary.json()["detail"]
+
+
+@pytest.mark.parametrize("model", ["../models", "..", "/etc", "mine/../..", "none", "", "-x", "a\0", "a" * 65])
+def test_a_model_is_a_name_and_never_a_path(client: TestClient, model: str) -> None:
+    answer = client.post("/v1/search", json={**SEARCH, "library": "one", "model": model})
+    _is_problem(answer, 400, 422)
+    curve = client.get(f"/v1/videos/{opaque_id('x')}/curve", params={"q": "cat", "library": "one", "model": model})
+    _is_problem(curve, 400, 404, 422)
 
 
 @pytest.mark.parametrize(

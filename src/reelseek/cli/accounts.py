@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reelseek.cli.lists import names_in
 from reelseek.cli.show import print_json, print_table, say
 from reelseek.cli.state import State
 from reelseek.errors import UsageError
@@ -23,9 +24,13 @@ __all__ = ["app"]
 app = typer.Typer(name="accounts", help="Accounts and tokens of a server.", no_args_is_help=True, rich_markup_mode=None)
 LibraryFolder = Annotated[Path, typer.Argument(help="Folder of the first library that the server serves.")]
 Name = Annotated[str, typer.Argument(help="Name of the account.")]
-Scopes = Annotated[str, typer.Option(help="Comma-separated: read, review, write, admin.")]
+Scopes = Annotated[
+    list[str] | None,
+    typer.Option(help="Of read, review, write and admin; a,b or the option again. Default: read."),
+]
 OnlyLibraries = Annotated[
-    str | None, typer.Option("--libraries", help="Comma-separated names of libraries; default: all, later ones too.")
+    list[str] | None,
+    typer.Option("--libraries", help="Names of libraries; a,b or the option again. Default: all, later ones too."),
 ]
 FromStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input.")]
 
@@ -34,7 +39,7 @@ FromStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the pass
 def add(
     library: LibraryFolder,
     name: Name,
-    scopes: Scopes = "read",
+    scopes: Scopes = None,
     libraries: OnlyLibraries = None,
     password_stdin: FromStdin = False,
     no_password: Annotated[
@@ -47,7 +52,9 @@ def add(
         raise UsageError("--no-password and --password-stdin contradict each other; leave one out")
     with _accounts(library, state, f"accounts add {name}") as accounts:
         password = None if no_password else _password(from_stdin=password_stdin)
-        account = accounts.add(name, password=password, scopes=_names(scopes) or [], libraries=_names(libraries))
+        account = accounts.add(
+            name, password=password, scopes=names_in(scopes or ["read"]) or [], libraries=names_in(libraries)
+        )
     print(f"{account.name} may {', '.join(sorted(account.scopes))}")
 
 
@@ -55,9 +62,12 @@ def add(
 def change(
     library: LibraryFolder,
     name: Name,
-    scopes: Annotated[str | None, typer.Option(help="Comma-separated: read, review, write, admin.")] = None,
+    scopes: Annotated[
+        list[str] | None, typer.Option(help="Of read, review, write and admin; a,b or the option again.")
+    ] = None,
     libraries: Annotated[
-        str | None, typer.Option("--libraries", help="Comma-separated names of libraries, or: all.")
+        list[str] | None,
+        typer.Option("--libraries", help="Names of libraries, or: all; a,b or the option again."),
     ] = None,
     password: Annotated[bool, typer.Option("--password", help="Ask for a new password.")] = False,
     password_stdin: FromStdin = False,
@@ -65,13 +75,15 @@ def change(
     state: State = None,
 ) -> None:
     """Change an account; its browsers are signed out."""
+    named = names_in(libraries)
+    everywhere = named == ["all"]
     with _accounts(library, state, f"accounts change {name}") as accounts:
         account = accounts.change(
             name,
             password=_password(from_stdin=password_stdin) if password or password_stdin else None,
-            scopes=_names(scopes),
-            libraries=_names(libraries) if libraries != "all" else None,
-            all_libraries=libraries == "all",
+            scopes=names_in(scopes),
+            libraries=None if everywhere else named,
+            all_libraries=everywhere,
             disabled=disable,
         )
     print(f"{account.name} may {', '.join(sorted(account.scopes))}{', but is disabled' if account.disabled else ''}")
@@ -123,13 +135,15 @@ def token(
     library: LibraryFolder,
     name: Name,
     label: Annotated[str, typer.Option(help="What it is for.")] = "",
-    scopes: Annotated[str | None, typer.Option(help="Comma-separated; default: those of the account.")] = None,
+    scopes: Annotated[
+        list[str] | None, typer.Option(help="a,b or the option again. Default: those of the account.")
+    ] = None,
     days: Annotated[float | None, typer.Option(help="After which it ends; default: never.")] = None,
     state: State = None,
 ) -> None:
     """Begin a token for a program and print it; it cannot be shown again."""
     with _accounts(library, state, f"accounts token {name}") as accounts:
-        created, secret = accounts.add_token(name, label, _names(scopes), days=days)
+        created, secret = accounts.add_token(name, label, names_in(scopes), days=days)
     ends = "" if created.expires is None else time.strftime(", until %Y-%m-%d", time.localtime(created.expires))
     say(f"token {created.id} of {created.account}: {', '.join(sorted(created.scopes))}{ends}; it is shown this once")
     print(secret)
@@ -224,7 +238,3 @@ def _password(*, from_stdin: bool) -> str:
     if getpass.getpass("again: ") != password:
         raise UsageError("the two passwords differ; try again")
     return password
-
-
-def _names(text: str | None) -> list[str] | None:
-    return [name.strip() for name in text.split(",") if name.strip()] if text is not None else None

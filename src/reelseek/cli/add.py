@@ -1,6 +1,5 @@
 """`reelseek add`."""
 
-import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +8,7 @@ import typer
 
 from reelseek.cli.cluster import OnRay, Ray, on_cluster
 from reelseek.cli.device import Device
+from reelseek.cli.lists import names_in
 from reelseek.cli.show import bars, clock, say
 from reelseek.cli.spaces import follow_library
 from reelseek.errors import UsageError
@@ -40,7 +40,8 @@ def add(
         bool, typer.Option("--media/--no-media", help="Rows only, from a table; look for no files.")
     ] = True,
     experts: Annotated[
-        str | None, typer.Option(help="Comma-separated, name, name@model or preset:NAME. Default: all that run here.")
+        list[str] | None,
+        typer.Option(help="NAME, NAME@MODEL or preset:NAME; a,b or the option again. Default: all that run here."),
     ] = None,
     preset: Annotated[
         str | None, typer.Option(help="offline, standard or best: experts as people choose them; --experts adds more.")
@@ -61,7 +62,8 @@ def add(
     paths = paths or []
     if not paths and captions is None:
         raise UsageError("name at least one folder, file, list or table to add")
-    if experts is not None and not experts.strip(" ,"):
+    names = names_in(experts)
+    if names == []:
         raise UsageError("--experts names no expert; name at least one, or leave the option out for all that run here")
     if not media and captions is None and all(is_directory(parse_path(path)) for path in paths):
         raise UsageError("--no-media takes rows from a table; name one (CSV, TSV, JSONL or Parquet)")
@@ -70,7 +72,7 @@ def add(
     if not media and (device is not None or ray is not None):
         option = "--ray" if device is None else "--device"
         raise UsageError(f"--no-media extracts nothing, so {option} has no effect; leave one out")
-    specs = _named_experts(experts, preset)
+    specs = _named_experts(names, preset)
     expand_paths([parse_path(path) for path in paths])  # before a library is begun for nothing
     started = time.monotonic()
     with on_cluster(ray) as cluster, Library.open(library, create=True) as opened:
@@ -106,7 +108,7 @@ def _stopped(latest: tuple[str, int, int, str] | None) -> str:
     )
 
 
-def _named_experts(experts: str | None, preset: str | None) -> list[str] | None:
+def _named_experts(experts: list[str] | None, preset: str | None) -> list[str] | None:
     """The experts that are named, presets among them; None where nothing is named.
 
     Raises:
@@ -115,9 +117,7 @@ def _named_experts(experts: str | None, preset: str | None) -> list[str] | None:
     """
     from reelseek.experts.presets import expand_presets
 
-    # A comma before `fps=` goes on with the options of an expert, as in video@FOLDER:frames=16,fps=8.
-    specs = [name.strip() for name in re.split(r",(?!\s*\w+=)", experts or "") if name.strip()]
-    specs = [f"preset:{preset}", *specs] if preset is not None else specs
+    specs = [*([f"preset:{preset}"] if preset is not None else []), *(experts or [])]
     expand_presets(specs)
     return specs or None
 

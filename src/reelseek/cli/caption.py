@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reelseek.cli.device import Device, named_device
+from reelseek.cli.lists import names_in
 from reelseek.cli.show import bars, clock, print_json, print_table, say
 from reelseek.cli.spaces import follow_library
 from reelseek.errors import CollectionError, UsageError
@@ -80,7 +81,9 @@ def train(
     model: Annotated[
         str | None, typer.Option(help="A retrieval model whose embeddings are read; default: tracks as they are.")
     ] = None,
-    experts: Annotated[str | None, typer.Option(help="Without --model: whose tracks, comma-separated.")] = None,
+    experts: Annotated[
+        list[str] | None, typer.Option(help="Without --model: whose tracks; a,b or the option again.")
+    ] = None,
     split: Annotated[str, typer.Option("--train", help="The split that is learnt from.")] = "train",
     validation: Annotated[str, typer.Option(help="The split that the best epoch is chosen on.")] = "val",
     recipe: Annotated[
@@ -107,7 +110,7 @@ def train(
     settings = read_caption_recipe(recipe, set_ or (), named)
     with Library.open(library) as opened, bars() as progress:
         writer, summary = train_captions(
-            opened, settings, model=model, experts=experts.split(",") if experts else None, train=split,
+            opened, settings, model=model, experts=names_in(experts), train=split,
             validation=validation, device=named_device(device),
             report=lambda epoch, total, loss, cider: progress("training", epoch, total, f"CIDEr-D {cider:.3f}"),
         )  # fmt: skip

@@ -8,6 +8,7 @@ import typer
 
 from reelseek.cli.cluster import OnRay, Ray, on_cluster
 from reelseek.cli.device import Device, named_device
+from reelseek.cli.lists import names_in
 from reelseek.cli.show import print_json, print_table, say
 from reelseek.cli.spaces import follow_library
 
@@ -43,7 +44,7 @@ def evaluate(
     ] = None,
     protocol: Annotated[str, typer.Option(help="How to ask; `--protocol list` names them.")] = "strict",
     modalities: Annotated[
-        str | None, typer.Option(help="Use only these experts or modalities, comma-separated.")
+        list[str] | None, typer.Option(help="Use only these experts or modalities; a,b or the option again.")
     ] = None,
     combinations: Annotated[
         str | None, typer.Option(help="`all`, or combinations such as object,audio/speech: one line each.")
@@ -87,7 +88,8 @@ def evaluate(
             return
         follow_library(opened)
         loaded = load_for(opened, model, named_device(device)).model
-        selected = experts_of(modalities.split(","), loaded.experts, opened) if modalities else None
+        names = names_in(modalities)
+        selected = experts_of(names, loaded.experts, opened) if names else None
         measured = measure(
             loaded, opened, split=split, experts=selected, protocol=protocol, combinations=combinations or None,
             cluster=cluster,

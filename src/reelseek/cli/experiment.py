@@ -9,9 +9,10 @@ import typer
 
 from reelseek.cli.cluster import OnRay, Ray, on_cluster
 from reelseek.cli.device import Device, named_device
+from reelseek.cli.lists import names_in
 from reelseek.cli.show import bars, print_json, print_table, say
 from reelseek.cli.train import seed_numbers
-from reelseek.errors import UsageError
+from reelseek.errors import UsageError, suggest
 
 if TYPE_CHECKING:
     from reelseek.experiments.claims import TrialOptions
@@ -24,9 +25,10 @@ __all__ = ["register"]
 def experiment(
     name: Annotated[str, typer.Argument(help="`list` names them; `claims` tries every claim of the papers.")],
     seeds: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="Worlds and weights are drawn anew for each (default: 1,2,3,4,5; for claims as many as each needs)."
+            help="Worlds and weights are drawn anew for each; 1,2 or the option again (default: 1,2,3,4,5; for "
+            "claims as many as each needs)."
         ),
     ] = None,
     features: Annotated[Path | None, typer.Option(help="A library of real features instead of the worlds.")] = None,
@@ -34,7 +36,8 @@ def experiment(
         "experiments"
     ),
     tables: Annotated[
-        str | None, typer.Option(help="Only these tables, comma-separated; of claims named PAPER/TABLE.")
+        list[str] | None,
+        typer.Option(help="Only these tables; a,b or the option again; of claims named PAPER/TABLE."),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Four times as many videos and as wide models.")] = False,
     workers: Annotated[
@@ -57,23 +60,22 @@ def experiment(
     if name == "list":
         _print_experiments()
         return
-    parts = [part.strip() for part in tables.split(",")] if tables else None
+    parts = names_in(tables)
     if name == "claims":
         if features is not None or full:
             raise UsageError("claims are tried in the worlds of their tables; leave out --features and --full")
         from reelseek.experiments.claims import TrialOptions
 
-        options = TrialOptions(parts, None if seeds is None else seed_numbers(seeds), quick, hours)
+        options = TrialOptions(parts, seed_numbers(seeds) if seeds else None, quick, hours)
         _try_claims(options, out, page, workers=workers, device=device, ray=ray, json=json)
         return
-    _run(
-        name, seeds or "1,2,3,4,5", out, parts, features, full=full, workers=workers, device=device, ray=ray, json=json
-    )
+    numbers = seed_numbers(seeds or ["1,2,3,4,5"])
+    _run(name, numbers, out, parts, features, full=full, workers=workers, device=device, ray=ray, json=json)
 
 
 def _run(
     name: str,
-    seeds: str,
+    numbers: list[int],
     out: Path,
     parts: list[str] | None,
     features: Path | None,
@@ -89,7 +91,6 @@ def _run(
     from reelseek.experiments.run import run_experiment, source_of
 
     selected = _select(name, parts, on_features=features is not None, full=full)
-    numbers = seed_numbers(seeds)
     if len(numbers) < 3:
         say(f"{len(numbers)} seeds decide no claim; the tables are filled all the same (three or more decide)")
     with on_cluster(ray) as cluster, bars() as progress:
@@ -108,7 +109,7 @@ def _run(
         f"--features {features}" if features else "",
         "--full" if full else "",
     ]
-    command = " ".join(["reelseek experiment", name, f"--seeds {seeds}", *filter(None, options)])
+    command = " ".join(["reelseek experiment", name, f"--seeds {','.join(map(str, numbers))}", *filter(None, options)])
     report = as_json(selected, reports, results, numbers, command)
     stem.with_name(f"{stem.name}.json").write_text(json_module.dumps(report, indent=1) + "\n", "utf-8")
     if json:
@@ -160,7 +161,9 @@ def _select(name: str, tables: list[str] | None, *, on_features: bool, full: boo
     from reelseek.experiments.experiment import enlarged, narrowed
 
     if name not in EXPERIMENTS:
-        raise UsageError(f"no experiment is called {name!r}; there are {', '.join(EXPERIMENTS)}")
+        raise UsageError(
+            f"no experiment is called {name!r}{suggest(name, EXPERIMENTS)}; there are {', '.join(EXPERIMENTS)}"
+        )
     selected = narrowed(EXPERIMENTS[name], tables)
     if on_features:
         excluded = [table.name for table in selected.tables if table.world_only]

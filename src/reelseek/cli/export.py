@@ -25,12 +25,14 @@ def export(
     ] = None,
 ) -> None:
     """Write a library as tables for a lake, of which `import` makes a library again, or in the form of another tool."""
-    from reelseek.errors import UsageError
+    from reelseek.errors import UsageError, suggest
     from reelseek.library import Library
     from reelseek.library.export import ANNOTATIONS, FORMATS, export_annotations, export_library
 
     if to not in FORMATS and to not in ANNOTATIONS:
-        raise UsageError(f"--to is {to!r}; wanted {', '.join([*FORMATS, *ANNOTATIONS])}")
+        raise UsageError(
+            f"--to is {to!r}{suggest(to, [*FORMATS, *ANNOTATIONS])}; wanted {', '.join([*FORMATS, *ANNOTATIONS])}"
+        )
     if embeddings is not None and to not in FORMATS:
         raise UsageError(f"--embeddings has no effect with --to {to}; wanted --to {' or '.join(FORMATS)}")
     with Library.open(library) as opened, bars() as progress:

@@ -103,14 +103,14 @@ def show(
     recipe: Annotated[bool, typer.Option("--recipe", help="A TOML recipe with every setting, to train from.")] = False,
 ) -> None:
     """What a system is made of, what it does without a modality, and every setting with its default."""
-    from reelseek.errors import UsageError
+    from reelseek.errors import UsageError, suggest
     from reelseek.models import SYSTEMS
     from reelseek.models.systems import NOT_OFFERED
 
     if system in NOT_OFFERED:
         raise UsageError(f"{system} is not offered: {NOT_OFFERED[system]}")
     if system not in SYSTEMS:
-        raise UsageError(f"no system is called {system!r}; there are {', '.join(SYSTEMS)}")
+        raise UsageError(f"no system is called {system!r}{suggest(system, SYSTEMS)}; there are {', '.join(SYSTEMS)}")
     if recipe:
         print(_recipe(system), end="")
         return

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reelseek.cli.device import Device, named_device
+from reelseek.cli.lists import names_in
 from reelseek.cli.show import bars, print_json, print_table, say
 from reelseek.cli.spaces import follow_library
 from reelseek.errors import UsageError
@@ -25,7 +26,9 @@ def probe(
             help="Table video,label(,split), or a folder of UCF101's, HMDB51's, ESC-50's or AudioSet's lists."
         ),
     ] = None,
-    experts: Annotated[str | None, typer.Option(help="Use only these of the model's experts, comma-separated.")] = None,
+    experts: Annotated[
+        list[str] | None, typer.Option(help="Use only these of the model's experts; a,b or the option again.")
+    ] = None,
     classifier: Annotated[str, typer.Option(help="logistic or svm.")] = "logistic",
     windows: Annotated[int, typer.Option(help="Windows of a video, whose decisions are averaged.", min=1)] = 10,
     window_seconds: Annotated[float, typer.Option(help="Length of a window.", min=0.1)] = 2.56,
@@ -59,7 +62,7 @@ def probe(
     with Library.open(library) as opened, bars() as progress:
         follow_library(opened)
         probed = measure(
-            model, opened, read_labels(labels, split=split), experts=experts.split(",") if experts else None,
+            model, opened, read_labels(labels, split=split), experts=names_in(experts),
             classifier="svm" if classifier == "svm" else "logistic", windows=windows, window_seconds=window_seconds,
             tune=tune, shuffle=shuffle, seed=seed, progress=progress, device=named_device(device),
         )  # fmt: skip

@@ -151,7 +151,9 @@ def curves(
 def saturation(
     recipe: Annotated[Path, typer.Argument(help="A TOML recipe; it is trained once for each number of examples.")],
     splits: Annotated[list[str], typer.Argument(help="Splits to learn from, each by itself.")],
-    examples: Annotated[str, typer.Option(help="Rising numbers of examples an epoch.")],
+    examples: Annotated[
+        list[str], typer.Option(help="Rising numbers of examples an epoch; 500,1000 or the option again.")
+    ],
     library: LibraryFolder,
     out: Annotated[Path, typer.Option(help="Folder for models; OUT.png, OUT.svg, OUT.md, OUT.tex and OUT.html.")],
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change the recipe: section.key=value.")] = None,
@@ -164,9 +166,11 @@ def saturation(
     from reelseek.training.saturation import saturation as saturate
     from reelseek.training.saturation import saturation_report
 
-    if not all(part.strip().isdigit() for part in examples.split(",")):
-        raise UsageError(f"--examples {examples!r}: it takes numbers separated by commas, such as 500,1000,2000")
-    counts = [int(part) for part in examples.split(",")]
+    numbers = ",".join(examples).split(",")
+    if not all(part.strip().isdigit() for part in numbers):
+        message = f"--examples {','.join(numbers)!r}: it takes numbers separated by commas, such as 500,1000,2000"
+        raise UsageError(message)
+    counts = [int(part) for part in numbers]
     settings = read_recipe(recipe, set_ or ())
     with Library.open(library) as opened, bars() as progress:
         by_split = [saturate(settings, opened, split, counts, out, progress=progress) for split in splits]

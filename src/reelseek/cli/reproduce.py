@@ -24,7 +24,9 @@ def reproduce(
     out: Annotated[Path, typer.Option(help="Folder for models and the table; a stopped run goes on.")] = Path(
         "reproduced"
     ),
-    seeds: Annotated[str, typer.Option(help="A model of each row for each, such as 1,2,3.")] = "1",
+    seeds: Annotated[
+        list[str] | None, typer.Option(help="A model of each row for each; 1,2 or the option again. Default: 1.")
+    ] = None,
     rows: Annotated[list[str] | None, typer.Option("--row", help="Only this row; several may be named.")] = None,
     train: Annotated[str | None, typer.Option(help="Learn from this split instead of the paper's.")] = None,
     validation: Annotated[str | None, typer.Option(help="Choose on this split instead of the paper's.")] = None,
@@ -47,6 +49,7 @@ def reproduce(
     from reelseek.experiments.reproduction.plan import Substitutes, plan_table
     from reelseek.experiments.reproduction.tables import find_table
     from reelseek.library import Library
+    from reelseek.training.data import split_names
 
     if table is None:
         _list_tables(json=json)
@@ -54,13 +57,15 @@ def reproduce(
     published = find_table(table)
     if features is None:
         raise UsageError(f"--features names the library that {table} is trained on; see: reelseek reproduce --help")
-    numbers = seed_numbers(seeds)
+    numbers = seed_numbers(seeds or ["1"])
     options = Substitutes(train, validation, test, _experts(expert or []), tuple(set_ or ()), start)
     with Library.open(features) as library:
         plan = plan_table(published, library, options, rows or ())
         ready = [row for row in plan.rows if row.recipe is not None]
         for problem in plan.missing:
             say(f"missing: {problem}")
+        if any(problem.startswith("the split") for problem in plan.missing):
+            say(f"the splits of {features} are: {', '.join(split_names(library)) or 'none'}")
         if not ready or (plan.missing and not partly):
             say(f"{len(ready)} of {len(plan.rows)} rows of {table} lack nothing" + (_PARTLY if ready else ""))
             if json:
@@ -76,10 +81,10 @@ _PARTLY = "; --partly trains these"
 def _experts(pairs: list[str]) -> dict[str, str]:
     experts = {}
     for pair in pairs:
-        name, equals, own = pair.partition("=")
-        if not (name and equals and own):
+        name, equals, local = pair.partition("=")
+        if not (name and equals and local):
             raise UsageError(f"--expert {pair!r}: wanted PUBLISHED=OURS, such as rgb=appearance")
-        experts[name] = own
+        experts[name] = local
     return experts
 
 

@@ -8,11 +8,12 @@ from urllib.parse import quote
 import typer
 
 from reelseek.cli.device import Device, Exact, named_device
+from reelseek.cli.lists import names_in
 from reelseek.cli.localize import check_figure, draw
 from reelseek.cli.resident import VARIABLE, answer_elsewhere
 from reelseek.cli.show import Bar, clock, print_json, print_table, say
 from reelseek.cli.spaces import follow_library, say_joint_model
-from reelseek.errors import QueryError, UsageError
+from reelseek.errors import QueryError, UsageError, suggest
 
 if TYPE_CHECKING:
     from reelseek.library import Library
@@ -24,9 +25,13 @@ __all__ = ["register"]
 
 
 _Without = Annotated[
-    list[str] | None, typer.Option(help="Leave out a modality or expert: videos are embedded without it.")
+    list[str] | None,
+    typer.Option(help="Leave out modalities or experts: videos are embedded without them. a,b or the option again."),
 ]
-_Weights = Annotated[list[str] | None, typer.Option(help="Weigh a modality or expert: ocr=2; 0 leaves it out.")]
+_Weights = Annotated[
+    list[str] | None,
+    typer.Option(help="Weigh modalities or experts: ocr=2,audio=0.5, or the option again; 0 leaves one out."),
+]
 _Filter = Annotated[
     str, typer.Option(help="Which videos count: folder:holiday before:2020 has:speech -name:old longer:90s tag:beach.")
 ]
@@ -88,9 +93,9 @@ def search(
     from reelseek.search import Searcher, Then
     from reelseek.search.examples import parse_example
 
-    weighed = _weights(weights or [])
-    unmeasured = _unmeasured(run, without or [], weighed)
-    options: dict[str, Any] = {"without": [*(without or []), *unmeasured], "weights": weighed, "filter": filter}
+    weighed, absent = _weights(weights or []), names_in(without) or []
+    absent += _unmeasured(run, absent, weighed)
+    options: dict[str, Any] = {"without": absent, "weights": weighed, "filter": filter}
     with Library.open(library) as opened, Bar("embedding") as bar:
         follow_library(opened)
         searcher = Searcher(opened, model, device=named_device(device), exact=exact, progress=bar)
@@ -122,7 +127,7 @@ def _check_query(query: str | None, queries: Path | None, group_by: str, *, exam
     if (query is not None and queries is not None) or (query is None and queries is None and not examples):
         raise UsageError("give one query, or a file of them with --queries, or an example with --like")
     if group_by not in ("moment", "video"):
-        raise UsageError(f"--group-by is {group_by!r}; wanted moment or video")
+        raise UsageError(f"--group-by is {group_by!r}{suggest(group_by, ('moment', 'video'))}; wanted moment or video")
 
 
 def _check_inside(
@@ -262,12 +267,23 @@ def _write_run(path: Path, hits: "list[Hit]", group_by: str, model: str) -> None
 
 
 def _show(hits: "list[Hit]", *, several: bool) -> None:
+    from reelseek.library.names import shown_name
+
     rows = []
     for hit in hits:
         why = "; ".join(f"{w.modality} {w.gave:+.2f}{f': {w.matched[:48]}' if w.matched else ''}" for w in hit.why[:3])
         sure = "" if hit.confidence is None else f"{hit.confidence:.0%} {hit.strength}"
         first = [f"{hit.query_id} {hit.query}"] if several else []
-        rows.append([*first, hit.video, f"{clock(hit.start)}-{clock(hit.end)}", f"{hit.similarity:.3f}", sure, why])
+        rows.append(
+            [
+                *first,
+                shown_name(hit.video, hit.path),
+                f"{clock(hit.start)}-{clock(hit.end)}",
+                f"{hit.similarity:.3f}",
+                sure,
+                why,
+            ]
+        )
     print_table([*(["query"] if several else []), "video", "moment", "similarity", "confidence", "why"], rows)
     if hits and not several and hits[0].confidence is not None and hits[0].confidence < 0.5:
         say("weak matches: unrelated queries score as high as these on this library")

@@ -1,6 +1,7 @@
 """`reelseek train`."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from math import isnan
 from pathlib import Path
@@ -22,7 +23,9 @@ def train(
     library: Annotated[Path, typer.Option(help="Folder of the library to learn from.")],
     out: Annotated[Path, typer.Option(help="Folder for the model; a run that was stopped there goes on.")],
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change the recipe: section.key=value.")] = None,
-    seeds: Annotated[str | None, typer.Option(help="Several runs, such as 1,2,3, each in OUT/seed-N.")] = None,
+    seeds: Annotated[
+        list[str] | None, typer.Option(help="Several runs, each in OUT/seed-N: 1,2,3 or the option again.")
+    ] = None,
     tensorboard: Annotated[
         Path | None, typer.Option(help="Write the log for TensorBoard into this folder too.")
     ] = None,
@@ -57,7 +60,7 @@ def train(
             if board is not None:
                 board.write("/".join(part for part in (run, stage) if part), line)
 
-        if seeds is None:
+        if not seeds:
             watcher = Watcher(opened, watch, out) if watch else None
             train_model(settings, opened, out, report=report, after=watcher, device=device)
             if parallel.is_main_process():
@@ -99,22 +102,23 @@ class _Board:
         self._writers[run].flush()
 
 
-def seed_numbers(seeds: str) -> list[int]:
-    """Parse `1,2,3` to different numbers.
+def seed_numbers(seeds: Sequence[str]) -> list[int]:
+    """Parse the uses of an option that takes `1,2,3` to different numbers.
 
     Raises:
         UsageError: it holds something else, a number below 0, or one twice.
     """
     from reelseek.errors import UsageError
 
+    text = ",".join(seeds)
     try:
-        numbers = [int(part) for part in seeds.split(",")]
+        numbers = [int(part) for part in text.split(",")]
     except ValueError as error:
-        raise UsageError(f"--seeds {seeds!r}: it takes numbers separated by commas, such as 1,2,3") from error
+        raise UsageError(f"--seeds {text!r}: it takes numbers separated by commas, such as 1,2,3") from error
     if min(numbers) < 0:
-        raise UsageError(f"--seeds {seeds!r}: seeds are not below 0")
+        raise UsageError(f"--seeds {text!r}: seeds are not below 0")
     if len(set(numbers)) < len(numbers):
-        raise UsageError(f"--seeds {seeds!r} names a seed twice")
+        raise UsageError(f"--seeds {text!r} names a seed twice")
     return numbers
 
 

@@ -1,9 +1,10 @@
 """Every claim of the texts, tried table by table, cheapest first; each table's record is written when it ends."""
 
 import json
+import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ class TrialOptions:
 
     Args:
         tables: `PAPER/TABLE`; None takes all.
-        seeds: exactly these numbers of seeds are counted, instead of as many as each claim needs.
+        seeds: exactly these are run, instead of as many as each claim needs.
         quick: one table, with eight seeds at most.
         hours: no table is begun that would end later.
     """
@@ -128,23 +129,35 @@ def try_claims(
             raise UsageError(f"there is no table {name!r}; there are {', '.join(tables)}")
     names = names[:1] if options.quick else names
     if options.seeds is not None:
-        require_enough_seeds(len(options.seeds))
+        require_enough_seeds(options.seeds)
     records, generator = page.parent / page.stem, redundant_generator_hash()
     begun, left_out = time.monotonic(), []
     for name in names:
+        earlier = read_records(records, generator)[0].get((tables[name][0].name, tables[name][1].name))
         trial = try_table(
-            *tables[name], out, choices=options.choices, workers=workers, device=device, cluster=cluster,
-            progress=progress, say=say, deadline=begun + 3600 * options.hours,
+            *tables[name], out, choices=options.choices, seeds=options.seeds or range(1, max(SEED_CHOICES) + 1),
+            earlier=_deviations(earlier), workers=workers, device=device, cluster=cluster, progress=progress, say=say,
+            deadline=begun + 3600 * options.hours,
         )  # fmt: skip
-        if trial.left_out:
-            left_out.append(name)
-            if tuple(name.split("/")) in read_records(records, generator)[0]:
-                continue  # what an earlier trial recorded stays
+        left_out += [name] if trial.left_out else []
+        if earlier is not None and earlier["arms"] and not trial.results:
+            say(f"{name}: nothing was trained; what an earlier trial recorded stays")
+            continue
         plain = as_plain(trial, {"generator": generator, "command": _command(options, name), "machine": _machine()})
         records.mkdir(parents=True, exist_ok=True)
         write_whole(records / f"{name.replace('/', '-')}.json", json.dumps(plain, indent=1) + "\n")
         _write_page(page, records, generator, say)
     return Outcome(claim_rows(TEXTS, _write_page(page, records, generator, say)), left_out)
+
+
+def _deviations(record: Mapping[str, Any] | None) -> dict[str, list[float]]:
+    """Standard deviations that the pilot of a recorded trial found, by what a claim says."""
+    claims = [] if record is None else record["claims"]
+    return {
+        claim["says"]: [pair["pilot"]["deviation"] for pair in claim["comparisons"]]
+        for claim in claims
+        if claim["comparisons"] and all(pair["pilot"] for pair in claim["comparisons"])
+    }
 
 
 def _write_page(page: Path, records: Path, generator: str, say: Callable[[str], None]) -> Any:
@@ -163,4 +176,6 @@ def _command(options: TrialOptions, name: str) -> str:
 
 
 def _machine() -> str:
-    return f"{platform.machine()}, torch {torch.__version__}"
+    """The machine in words, and how busy it was, which times depend on."""
+    load = f", load {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores" if hasattr(os, "getloadavg") else ""
+    return f"{platform.machine()}, torch {torch.__version__}{load}"

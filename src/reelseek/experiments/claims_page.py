@@ -218,14 +218,17 @@ def _table(experiment: Experiment, table: Table, record: Record) -> list[str]:
         "",
         f"{experiment.paper}. `{record['command']}`, {record['machine']}.",
         "",
-        "| premise | value | wanted | |",
-        "| --- | --: | --- | --- |",
-        *(
-            f"| {p['says']} | {p['value']:.3g} | {p['wanted']} | {'holds' if p['holds'] else '**fails**'} |"
-            for p in record["premises"]
-        ),
-        "",
     ]
+    if record["premises"]:
+        lines += [
+            "| premise | value | wanted | |",
+            "| --- | --: | --- | --- |",
+            *(
+                f"| {p['says']} | {p['value']:.3g} | {p['wanted']} | {'holds' if p['holds'] else '**fails**'} |"
+                for p in record["premises"]
+            ),
+            "",
+        ]
     if record["arms"]:
         titles = list(record["arms"][0]["columns"])
         lines += [

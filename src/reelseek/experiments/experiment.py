@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import stats
 
-from reelseek.errors import UsageError
+from reelseek.errors import UsageError, suggest
 from reelseek.experiments.power import deviation_of, smallest_effect
 from reelseek.experiments.premises import Premise
 from reelseek.studio.redundant_worlds import RedundantConfig
@@ -203,7 +203,8 @@ def narrowed(experiment: Experiment, names: Sequence[str] | None) -> Experiment:
     tables = {table.name: table for table in experiment.tables}
     for name in names or ():
         if name not in tables:
-            raise UsageError(f"{experiment.name} has no table {name!r}; it has {', '.join(tables)}")
+            guess = suggest(name, tables)
+            raise UsageError(f"{experiment.name} has no table {name!r}{guess}; it has {', '.join(tables)}")
     return replace(experiment, tables=tuple(tables[name] for name in names or tables))
 
 

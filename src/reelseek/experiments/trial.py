@@ -112,6 +112,8 @@ def try_table(
     out: Path,
     *,
     choices: Sequence[int] = SEED_CHOICES,
+    seeds: Sequence[int] = range(1, max(SEED_CHOICES) + 1),
+    earlier: Mapping[str, Sequence[float]] | None = None,
     workers: int | None = None,
     device: str | torch.device | None = None,
     cluster: Cluster | None = None,
@@ -123,6 +125,9 @@ def try_table(
 
     Args:
         choices: numbers of seeds to choose from; the smallest that tells the published difference is taken.
+        seeds: as many of them as are needed are run, in this order.
+        earlier: standard deviations that an earlier pilot found, by what a claim says; what they cannot decide is
+            refused before any training.
         say: called with what is not tried and why, before anything of it is trained.
         deadline: in seconds of `time.monotonic`.
     """
@@ -134,7 +139,7 @@ def try_table(
         return {arm.name: results[arm.key] for arm in arms}
 
     premises = check_premises(table)
-    plans = [_before_pilot(claim, premises) for claim in table.claims]
+    plans = [_before_pilot(claim, premises, (earlier or {}).get(claim.says, ()), choices) for claim in table.claims]
     for plan in plans:
         if plan.reason:
             say(f"not tried: {plan.claim.says}: {plan.reason}")
@@ -158,12 +163,12 @@ def try_table(
             say(f"not tried further: {plan.claim.says}: {plan.reason}")
     planned = [plan for plan in plans if plan.seeds]
     seconds = _seconds_left(pilot, planned, workers)
-    say(f"{experiment.name}/{table.name}: about {seconds / 60:.0f} minutes of training are left")
+    say(f"{experiment.name}/{table.name}: at most about {seconds / 60:.0f} minutes of training are left")
     if time.monotonic() + seconds > deadline:
         return without(refused)
     results: dict[str, Sequence[Result]] = {}
     for count in sorted({plan.seeds or 0 for plan in planned}, reverse=True):
-        part = run([plan.claim for plan in planned if plan.seeds == count], range(1, count + 1))
+        part = run([plan.claim for plan in planned if plan.seeds == count], seeds[:count])
         results = {**part, **results}
     judged = tuple(_judged(plan, results) for plan in plans)
     return Trial(experiment, table, tuple(premises), tuple(plans), judged, results)
@@ -178,16 +183,21 @@ def check_premises(table: Table) -> list[CheckedPremise]:
     return check(list(premises.values()), cached_world(worlds[0], PILOT_SEEDS[0]))
 
 
-def _before_pilot(claim: Claim, premises: Sequence[CheckedPremise]) -> ClaimPlan:
+def _before_pilot(
+    claim: Claim, premises: Sequence[CheckedPremise], deviations: Sequence[float], choices: Sequence[int]
+) -> ClaimPlan:
+    """Refuse what needs no training to be refused."""
     if claim.why:
         return ClaimPlan(claim, None, reason=claim.why)
     needed = {premise.says for premise in claim.premises}
     failed = [premise for premise in premises if premise.says in needed and not premise.holds]
-    return ClaimPlan(
-        claim,
-        None,
-        reason="; ".join(f"a premise fails: {p.says} is {p.value:.3g}, wanted {p.wanted}" for p in failed),
-    )
+    if failed:
+        reasons = [f"a premise fails: {p.says} is {p.value:.3g}, wanted {p.wanted}" for p in failed]
+        return ClaimPlan(claim, None, reason="; ".join(reasons))
+    if len(deviations) == len(claim.pairs):
+        plan = _plan(claim, deviations, choices)
+        return plan if plan.reason else ClaimPlan(claim, None)
+    return ClaimPlan(claim, None)
 
 
 def plan_claim(
@@ -199,9 +209,15 @@ def plan_claim(
         pilot: results by the name of the arm.
         rise: of the validation score at the end of training, see `rise_of`.
     """
+    plan = _plan(claim, [deviation_of(differences(pair, pilot)[0].tolist()) for pair in claim.pairs], choices)
+    if rise is not None and not rise.holds:
+        reason = f"the arms are not saturated: {rise.says} is {rise.value:.3g}, wanted {rise.wanted}"
+        return replace(plan, seeds=None, reason=reason)
+    return plan
+
+
+def _plan(claim: Claim, deviations: Sequence[float], choices: Sequence[int]) -> ClaimPlan:
     significance = 0.05 / len(claim.pairs)
-    gains = [differences(pair, pilot)[0] for pair in claim.pairs]
-    deviations = [deviation_of(gain.tolist()) for gain in gains]
     needed = [
         seeds_needed(effect, deviation, choices, significance=significance) if effect > 0 else None
         for effect, deviation in zip(claim.effects, deviations, strict=True)
@@ -224,8 +240,6 @@ def plan_claim(
             f"{count} seeds tell {100 * worst.detectable:.2g} points, and the text's difference is "
             f"{100 * worst.effect:.2g} (power {100 * worst.power:.0f} %)"
         )
-    if rise is not None and not rise.holds:
-        seeds, reason = None, f"the arms are not saturated: {rise.says} is {rise.value:.3g}, wanted {rise.wanted}"
     return ClaimPlan(claim, seeds, pairs, reason)
 
 
@@ -270,12 +284,18 @@ def _judged(plan: ClaimPlan, results: Mapping[str, Sequence[Result]]) -> Judged:
     return judge(plan.claim, {name: runs[: plan.seeds] for name, runs in results.items()})
 
 
-def require_enough_seeds(count: int) -> None:
-    """Refuse numbers of seeds with which nothing is decided.
+def require_enough_seeds(seeds: Sequence[int]) -> None:
+    """Refuse seeds with which nothing is decided.
 
     Raises:
-        UsageError: fewer than three: a paired t test of two tells only what is ten times its own deviation.
+        UsageError: one is of the pilot, or there are fewer than three: a paired t test of two tells only what is ten
+            times its own deviation.
     """
+    count = len(seeds)
+    if set(seeds) & set(PILOT_SEEDS):
+        raise UsageError(
+            f"seeds {', '.join(map(str, PILOT_SEEDS))} are the pilot's, which enter no verdict; give others"
+        )
     if count == 1:
         raise UsageError("one seed decides no claim: its difference has no interval; give three seeds or more")
     if count < 3:

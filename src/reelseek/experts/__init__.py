@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import import_module
 
-from reelseek.errors import ExpertUnavailable, ReelseekError, UsageError
+from reelseek.errors import ExpertUnavailable, ReelseekError, UsageError, suggest
 from reelseek.experts.expert import (
     MODALITIES,
     Expert,
@@ -96,7 +96,9 @@ def load_expert(spec: str) -> Expert:
     if name in _plugins().faults:
         raise ExpertUnavailable(_plugins().faults[name])
     if name not in known_experts():
-        raise UsageError(f"no expert named {name!r}; there are {', '.join(sorted(known_experts()))}")
+        raise UsageError(
+            f"no expert named {name!r}{suggest(name, known_experts())}; there are {', '.join(sorted(known_experts()))}"
+        )
     module, _, function = known_experts()[name].partition(":")
     try:
         create: Callable[[str | None], Expert] = getattr(import_module(module), function)

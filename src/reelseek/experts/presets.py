@@ -7,7 +7,7 @@ safetensors, without which none is loaded; a revision is named where they lie in
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from reelseek.errors import ExpertUnavailable, UsageError
+from reelseek.errors import ExpertUnavailable, UsageError, suggest
 from reelseek.experts.hub import is_pulled
 
 __all__ = ["PRESETS", "Expansion", "Member", "Preset", "expand_presets", "find_preset", "missing_models"]
@@ -175,7 +175,7 @@ def find_preset(name: str) -> Preset:
         UsageError: there is none of that name; names those there are.
     """
     if name not in PRESETS:
-        raise UsageError(f"no preset named {name!r}; there are {', '.join(PRESETS)}")
+        raise UsageError(f"no preset named {name!r}{suggest(name, PRESETS)}; there are {', '.join(PRESETS)}")
     return PRESETS[name]
 
 

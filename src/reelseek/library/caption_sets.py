@@ -51,9 +51,9 @@ class CaptionFeatureSet:
     """
 
     def __init__(self, folder: Path) -> None:
-        about = _About(**json.loads((folder / "about.json").read_text("utf-8")))
-        self.name, self.width, self.format = folder.name, about.width, about.format
-        self._store = TextStore(folder, about.width)
+        description = _About(**json.loads((folder / "about.json").read_text("utf-8")))
+        self.name, self.width, self.format = folder.name, description.width, description.format
+        self._store = TextStore(folder, description.width)
 
     def __len__(self) -> int:
         """How many captions have vectors."""

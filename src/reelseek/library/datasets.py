@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from reelseek.errors import FeatureError, UsageError
+from reelseek.errors import FeatureError, UsageError, suggest
 from reelseek.library.imports import ImportReport, TrackWriter, track_of
 from reelseek.library.names import name_some
 from reelseek.library.readers import ANNOTATIONS, FEATURES, read_annotations, read_feature_files
@@ -251,6 +251,7 @@ def is_features(kind: str) -> bool:
     """
     if kind not in ANNOTATIONS and kind not in FEATURES:
         raise UsageError(
-            f"no format is called {kind!r}; annotations: {', '.join(ANNOTATIONS)}; features: {', '.join(FEATURES)}"
+            f"no format is called {kind!r}{suggest(kind, [*ANNOTATIONS, *FEATURES])}; annotations: "
+            f"{', '.join(ANNOTATIONS)}; features: {', '.join(FEATURES)}"
         )
     return kind in FEATURES

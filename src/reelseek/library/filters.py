@@ -4,17 +4,15 @@ A filter is terms such as `folder:holiday before:2020 -has:speech`, all of which
 it, and a value with blanks stands in double quotes.
 """
 
-import difflib
 import math
 import re
 import unicodedata
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
 
-from reelseek.errors import QueryError
+from reelseek.errors import QueryError, suggest
 
-__all__ = ["FILTER_KEYS", "NO_FILTER", "TYPED", "Condition", "Filter", "parse_filter", "split_filter", "suggest"]
+__all__ = ["FILTER_KEYS", "NO_FILTER", "TYPED", "Condition", "Filter", "parse_filter", "split_filter"]
 
 FILTER_KEYS: dict[str, str] = {
     "folder": "folder:holiday",
@@ -155,12 +153,6 @@ def _condition(match: re.Match[str]) -> Condition:
     elif key in ("longer", "shorter"):
         value = repr(_seconds(value, text, key))
     return Condition(key, value, bool(match["minus"]), text)
-
-
-def suggest(name: str, names: Iterable[str]) -> str:
-    """The nearest of some names as `; did you mean ...`; '' where none is near."""
-    near = difflib.get_close_matches(name.lower(), list(names), 1, 0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _iso_date(value: str, text: str, key: str) -> str:

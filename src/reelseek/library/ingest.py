@@ -30,10 +30,12 @@ from reelseek.experts.parts import Parts
 from reelseek.experts.presets import expand_presets
 from reelseek.experts.sentence import use_sentence_encoder
 from reelseek.experts.server import ModelServer
+from reelseek.library.absent import note_absent
 from reelseek.library.catalog import Catalog
 from reelseek.library.cluster_ingest import StartPool, workers_on
 from reelseek.library.collection import Collection, Entry, read_collection
 from reelseek.library.damage import Damage, damaged_tracks, note_damage
+from reelseek.library.notebook import default_progress
 from reelseek.library.outcomes import Examined, record_examined, record_extracted
 from reelseek.library.pieces import PieceQueue, close_divided, divide_tasks, join_pieces, work_of
 from reelseek.library.renew import describe_outdated, outdated_tracks, renew_treatments
@@ -106,13 +108,14 @@ def add(
         retry_failed: try files and experts again that failed before.
         device: where experts compute that run a PyTorch model, `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; None takes
             REELSEEK_DEVICE, else an accelerator if there is one.
+        progress: see `Progress`; None shows bars in a notebook, and nothing elsewhere.
         cluster: whose nodes examine and extract, see `reelseek.cluster`; this process alone writes.
         within: folders that every file must lie in, wherever links lead; None allows any.
 
     Raises:
         ClusterError, CollectionError, LibraryError, UsageError: nothing, or only finished work, was written.
     """
-    progress = progress or (lambda *_: None)
+    progress = progress or default_progress()
     limits, report = limits or Limits(), AddReport()
     collection = _collect(paths, captions, media, within)
     with library.writing():
@@ -133,6 +136,8 @@ def add(
             outdated = outdated_tracks(library, specs)
             tasks = add_outdated(library, tasks, outdated, specs, retry_failed)
             _extract_contents(library, tasks, plan, place, limits, report, progress, start)
+            with library.write_errors(), library.catalog.transaction():
+                note_absent(library.catalog, paths, files, report)
             failed = {video for video, _, _ in report.failed}
             notices, failures = describe_outdated(library, outdated, specs, failed)
             report.notices += notices

@@ -5,7 +5,7 @@ import os
 import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import cached_property
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Generic, TypeVar
 
 from reelseek.library.records import Video
@@ -21,6 +21,7 @@ __all__ = [
     "name_some",
     "printable",
     "same_name",
+    "shown_name",
     "video_names",
 ]
 
@@ -49,6 +50,17 @@ def free_name(identifier: str, path: FilePath, is_free: Callable[[str], bool]) -
         except StopIteration:
             break
     return name
+
+
+def shown_name(video: str, path: str | None) -> str:
+    """Return what a video is called now: its id, or the name of its file where that was renamed since.
+
+    >>> shown_name("day1/a.mp4", "/films/day1/a.mp4"), shown_name("day1/a.mp4", "/films/day1/beach.mp4")
+    ('day1/a.mp4', 'beach.mp4')
+    """
+    name = printable(Path(path).name) if path is not None else ""
+    is_file_name = without_media_suffix(video) != video
+    return name if name and is_file_name and same_name(name) != same_name(video).rpartition("/")[2] else video
 
 
 def same_name(name: str) -> str:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from reelseek.errors import FeatureError, UsageError
+from reelseek.errors import FeatureError, UsageError, suggest
 from reelseek.library.batch_memory import BatchLayout, Memory, StepArrays
 from reelseek.library.mask import Mask, upload, zero_absent
 from reelseek.library.records import TrackRow
@@ -225,7 +225,10 @@ class TokenReader:
         names = list(experts) if experts is not None else [name for name in existing if existing[name]["present"]]
         for name in names:
             if name not in existing:
-                raise UsageError(f"{library.path} has no tracks of {name!r}; it has {', '.join(existing) or 'none'}")
+                raise UsageError(
+                    f"{library.path} has "
+                    f"no tracks of {name!r}{suggest(name, existing)}; it has {', '.join(existing) or 'none'}"
+                )
             if (ways := len(existing[name]["fingerprints"])) > 1:
                 raise UsageError(
                     f"{library.path} has tracks of {name!r} made in {ways} different ways, "

@@ -7,7 +7,7 @@ parts then follow one another, and all streams of a part are shifted by the same
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
@@ -145,7 +145,7 @@ class StreamTime:
 
 def read_packets(
     container: av.container.InputContainer,
-    streams: list[Any],
+    streams: Sequence[Any],
     clock: Clock,
     damaged: Callable[[str], None],
 ) -> Iterator[av.Packet]:

@@ -2,7 +2,6 @@
 
 import math
 import os
-from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -81,7 +80,7 @@ def make_proxy(task: tuple[Path, Path]) -> None:
 
 def write_frames(
     media: Any,
-    streams: Sequence[Any],
+    streams: list[Any],
     clock: Clock,
     pictures: "PictureWriter | None",
     sound: "SoundWriter | None",

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reelseek.errors import ModelError
+from reelseek.errors import ModelError, suggest
 from reelseek.library.files import write_whole
 from reelseek.library.mask import Mask, upload, zero_absent
 from reelseek.library.tokens import Steps, Tokens
@@ -660,6 +660,7 @@ def load_model(path: "RetrievalModel | str | os.PathLike[str]", **settings: Any)
         names = ", ".join(name for name, system in SYSTEMS.items() if not system.trained)
         raise ModelError(
             f"{folder} is not a model: no config.json there, nor a system that needs no training ({names})"
+            f"{suggest(str(path), SYSTEMS)}"
         )
     try:
         config, weights = read_saved(folder)

@@ -169,16 +169,16 @@ class TextEncoder(nn.Module):
 
     def words_or_none(self, texts: Sequence[str]) -> Steps:
         """As `words`, but an empty text is a clip in which nothing is said, and has no token."""
-        said = torch.tensor([bool(text) for text in texts], dtype=torch.bool)
-        if bool(said.all()):
+        has_words = torch.tensor([bool(text) for text in texts], dtype=torch.bool)
+        if bool(has_words.all()):
             return self.words(texts)
-        if not bool(said.any()):
+        if not bool(has_words.any()):
             silent = Mask.on(self._device, torch.zeros(len(texts), 1, dtype=torch.bool))
             values = torch.zeros(len(texts), 1, self.width, device=self._device)
             return Steps(values, silent.tensor, values.new_zeros(len(texts), 1, 2), host=silent.host)
         spoken = self.words([text for text in texts if text])
-        steps = spoken.rows((said.cumsum(0) - 1).clamp(min=0))
-        present = Mask.on(self._device, steps.mask & said[:, None])
+        steps = spoken.rows((has_words.cumsum(0) - 1).clamp(min=0))
+        present = Mask.on(self._device, steps.mask & has_words[:, None])
         return replace(steps, present=present.tensor, host=present.host)
 
     @property

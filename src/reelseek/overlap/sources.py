@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reelseek.cluster import Cluster
-from reelseek.errors import CollectionError, FeatureError, UsageError
+from reelseek.errors import CollectionError, FeatureError, UsageError, suggest
 from reelseek.library import Library, Video, add
 from reelseek.library.folders import walk_folder
 from reelseek.library.readers.containers import read_npy
@@ -289,7 +289,9 @@ def _comparable_expert(library: Library, spec: str | None) -> tuple[str, str]:
         name = next((key for key in (DEFAULT_EXPERT, "appearance", *candidates) if key in candidates), None)
     if name not in experts:
         available = ", ".join(f"{key} ({facts['modality']})" for key, facts in experts.items()) or "none"
-        raise UsageError(f"{library.path} has no tracks of {spec or 'appearance'}; it has {available}")
+        raise UsageError(
+            f"{library.path} has no tracks of {spec or 'appearance'}{suggest(name or '', experts)}; it has {available}"
+        )
     if len(experts[name]["fingerprints"]) > 1:
         raise UsageError(f"{library.path} has tracks of {name!r} made in different ways, which cannot be compared")
     return name, str(experts[name]["fingerprints"][0])

@@ -10,7 +10,7 @@ from itertools import combinations, product
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from reelseek.errors import CollectionError, UsageError
+from reelseek.errors import CollectionError, UsageError, suggest
 from reelseek.overlap.log import Log
 from reelseek.overlap.pairs import Pair
 
@@ -168,7 +168,9 @@ class Verdicts:
     ) -> Opinion:
         """Record an opinion; when this returns it is on the disk."""
         if verdict not in _VERDICTS:
-            raise UsageError(f"{verdict!r} is no verdict; there are {', '.join(_VERDICTS)}")
+            raise UsageError(
+                f"{verdict!r} is no verdict{suggest(verdict, _VERDICTS)}; there are {', '.join(_VERDICTS)}"
+            )
         key = key or pair_key(pair.test, pair.train)
         more = {**({"settles": True} if settles else {}), **({"bank": list(bank)} if bank else {})}
         with self._lock, self._log.appending() as write:

@@ -165,8 +165,11 @@ def _labeller(spec: str, dim: int) -> Callable[[npt.NDArray[np.float32]], list[t
 
 
 def explains_by_slot(model: RetrievalModel) -> bool:
-    """Whether what slots give to a score explains it; else clips have to be embedded again."""
-    return not model.pairwise and any(name in model.experts for name in model.slots)
+    """Whether what slots give to a score explains it; else clips have to be embedded again.
+
+    A slot that several experts are summed in, such as a closed form, does not say which of them it was.
+    """
+    return not model.pairwise and all(name in model.experts for name in model.slots)
 
 
 def contributions(

@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -235,7 +235,7 @@ def describe_indexes(library: Library) -> list[dict[str, Any]]:
     return described
 
 
-def describe_index(library: Library, fingerprint: str) -> dict[str, Any] | None:
+def describe_index(library: Library, fingerprint: str) -> Mapping[str, Any] | None:
     """What the index of a model says of itself, see `Index`; None where there is none that can be used.
 
     Args:

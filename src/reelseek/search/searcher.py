@@ -2,13 +2,17 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import torch
 
 from reelseek.errors import LibraryError, QueryError, ReelseekError, UsageError
+from reelseek.library.absent import absent_videos
 from reelseek.library.clips import ClipRule
+from reelseek.library.notebook import NotebookProgress, in_notebook
 from reelseek.library.store import Library
 from reelseek.models.device import device_of, resolve_device
 from reelseek.models.joint import load_for
@@ -58,7 +62,8 @@ class Searcher:
             if nothing is named.
         exact: score every clip on that device instead of searching nearest neighbours; on an accelerator the
             embeddings of all clips have to fit into its memory.
-        progress: called with how many clips are embedded, and of how many, whenever an index is built.
+        progress: called with how many clips are embedded, and of how many, whenever an index is built; None shows a
+            bar in a notebook, and nothing elsewhere.
         run: reads the segments for `search`: this process, or replicas on a cluster, see `replicas.Replicas`.
 
     Attributes:
@@ -83,6 +88,8 @@ class Searcher:
         self.library = library
         loaded = load_for(library, model, device)
         self.model, self.left_out = loaded.model, loaded.left_out
+        if progress is None and in_notebook():
+            progress = partial(NotebookProgress(), "embedding")
         self._update, self._progress, self._run = update, progress, run
         self._exact_on = (device_of(self.model) if device is None else resolve_device(device)) if exact else None
         self._current = CurrentIndex(library, self.model, rule, update=update, progress=progress)
@@ -294,11 +301,26 @@ class Searcher:
         def answer() -> list[Hit]:
             question, gallery = self._ask(parsed, without, weights or {}, examples, more_words=then is not None)
             if then is None or after is None:
-                return best_hits(gallery, question, page)
+                return self._with_files(lambda page: best_hits(gallery, question, page), page)
             second, _ = self._ask(after, without, weights or {})
-            return following_hits(gallery, question, second, then.within, page)
+            return self._with_files(lambda page: following_hits(gallery, question, second, then.within, page), page)
 
         return self._answer(answer)
+
+    def _with_files(self, hits_of: Callable[[Page], list[Hit]], page: Page) -> list[Hit]:
+        """The hits of a page, without videos whose files were gone when their folder was last added."""
+        absent = absent_videos(self.library.catalog)
+        if not absent:
+            return hits_of(page)
+        end = page.offset + page.k
+        count = end + len(absent)
+        while True:
+            hits = hits_of(replace(page, k=count, offset=0))
+            present = [hit for hit in hits if hit.video not in absent]
+            if len(present) >= end or len(hits) < count:
+                break
+            count *= 2
+        return [replace(hit, rank=rank) for rank, hit in enumerate(present[:end], 1)][page.offset :]
 
     # Inside one video
 

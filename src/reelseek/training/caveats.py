@@ -33,7 +33,7 @@ def training_caveats(validation: Split, log: Sequence[Epoch]) -> list[str]:
     if best == 0 and len(log) > 1:
         caveats.append(
             f"epoch 0 is best: no epoch of training did better on {validation.name!r} than the model before its first "
-            "step; nothing was learnt"
+            "step; nothing was learnt but what is fitted before that"
         )
     return caveats
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reelseek.errors import UsageError
+from reelseek.errors import UsageError, suggest
 from reelseek.evaluation.protocols import Protocol
 from reelseek.library.caption_features import first_words, join_captions
 from reelseek.library.caption_sets import open_caption_features
@@ -183,7 +183,10 @@ def read_split(library: FeatureSource, name: str | None, *, uncaptioned: bool = 
         names = ", ".join(split_names(library)) or "none"
         if name is None:
             raise UsageError(f"{library.path} has no captions; add some with: reelseek add ... --captions TABLE")
-        raise UsageError(f"{library.path} has no caption in the split {name!r}; its splits are: {names}")
+        raise UsageError(
+            f"{library.path} has no caption "
+            f"in the split {name!r}{suggest(name, split_names(library))}; its splits are: {names}"
+        )
     clips: dict[Clip, int] = {}
     for caption in captions:
         clips.setdefault(_clip(caption), len(clips))

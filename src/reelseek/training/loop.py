@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
+from math import isnan
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from reelseek.errors import ModelError, RecipeError
+from reelseek.library.notebook import NotebookProgress, in_notebook
 from reelseek.library.source import FeatureSource
 from reelseek.library.store import Library
 from reelseek.library.tokens import TokenReader
@@ -69,7 +71,8 @@ def train(
         recipe: one that was read, or what `read_recipe` reads.
         library: a library, or a data set in memory.
         out: folder for the model (best epoch), the log and the state to resume from.
-        report: called after every epoch with its line, the number of epochs and `stage`.
+        report: called after every epoch with its line, the number of epochs and `stage`; None shows a bar in a
+            notebook, and nothing elsewhere.
         after: called with the model before an epoch's state is written; called again if that was not reached.
         device: where to train instead of where the recipe says, see `resolve_device`. A run that was stopped resumes
             on another device as well.
@@ -93,7 +96,8 @@ def train(
         labels = _pseudo_labels(recipe, recipe.pseudo, library, reader, splits[0], out, report, target)
         trainer.batch_reader.pseudo_labels = labels
     trainer.resume()
-    trainer.fit(report if report and parallel.is_main_process() else (lambda *_: None), after, stage)
+    report = report or _default_report()
+    trainer.fit(report if parallel.is_main_process() else (lambda *_: None), after, stage)
     parallel.share_file(trainer.checkpoints.folder / "best.safetensors")
     trainer.checkpoints.load_best(model)
     parallel.barrier()
@@ -142,6 +146,19 @@ def predict_seconds(
         seconds = trainer.time_epoch()
     stages = 0 if recipe.pseudo is None else recipe.pseudo.epochs * len(trainer.reader.dims)  # of UMI's first stage
     return seconds * (recipe.train.epochs + stages)
+
+
+def _default_report() -> Report:
+    """A notebook's bar with the loss and the recall of each epoch; elsewhere nothing."""
+    if not in_notebook():
+        return lambda *_: None
+    progress = NotebookProgress()
+
+    def report(line: Epoch, total: int, stage: str) -> None:
+        loss = "" if isnan(line.loss) else f"loss {line.loss:.4f}, "
+        progress(stage or "training", line.epoch, total, f"{loss}validation R@1 {line.recall_at_1:.1%}")
+
+    return report
 
 
 def _join(recipe: Recipe, device: str | torch.device | None) -> torch.device:

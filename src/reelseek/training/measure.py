@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from reelseek.cluster import Cluster, Shared
-from reelseek.errors import UsageError
+from reelseek.errors import UsageError, suggest
 from reelseek.evaluation.block_ranks import ScoreBlocks, ranks_in_blocks
 from reelseek.evaluation.compare import write_query_texts, write_run
 from reelseek.evaluation.protocols import PROTOCOLS, Protocol
@@ -137,7 +137,9 @@ def evaluate(
     if device is not None:
         model.to(resolve_device(device))
     if protocol not in PROTOCOLS:
-        raise UsageError(f"no protocol is called {protocol!r}; there are {', '.join(PROTOCOLS)}")
+        raise UsageError(
+            f"no protocol is called {protocol!r}{suggest(protocol, PROTOCOLS)}; there are {', '.join(PROTOCOLS)}"
+        )
     rule = PROTOCOLS[protocol]
     if split is None:
         split = rule.split or ("test" if "test" in split_names(library) else None)

@@ -30,6 +30,7 @@ __all__ = [
     "embedding_map",
     "examples",
     "influence_graph",
+    "read_log",
     "read_rows",
     "training_curves",
 ]
@@ -301,6 +302,18 @@ def _flat(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return points
 
 
+def read_log(folder: Path) -> list[dict[str, str]]:
+    """The epochs of a model's training, as its log has them.
+
+    Raises:
+        UsageError: there is no log.
+    """
+    if not (folder / "log.csv").is_file():
+        raise UsageError(f"{folder} has no log.csv: nothing was trained there")
+    with (folder / "log.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def training_curves(paths: Sequence[Path], path: Path) -> Figure:
     """Loss, recall and mean rank on the validation split over the epochs of some models, and R@5 on watched splits.
 
@@ -309,10 +322,7 @@ def training_curves(paths: Sequence[Path], path: Path) -> Figure:
     """
     panels: dict[str, dict[str, tuple[Sequence[float], Sequence[float]]]] = {"loss": {}, "R@5": {}, "mean rank": {}}
     for folder in (part for path in paths for part in _seed_folders(path)):
-        if not (folder / "log.csv").is_file():
-            raise UsageError(f"{folder} has no log.csv: nothing was trained there")
-        with (folder / "log.csv").open(newline="", encoding="utf-8") as file:
-            log = list(csv.DictReader(file))
+        log = read_log(folder)
         for title, key in (("loss", "loss"), ("R@5", "recall_at_5"), ("mean rank", "mean_rank")):
             points = [(float(line["epoch"]), float(line[key])) for line in log if np.isfinite(float(line[key]))]
             panels[title][str(folder)] = ([epoch for epoch, _ in points], [value for _, value in points])

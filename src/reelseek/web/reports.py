@@ -1,7 +1,6 @@
 """What a server's state folder holds of measurements: evaluations and trainings that jobs made, and pages that
 `reelseek report` wrote, as tables and files."""
 
-import csv
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,6 +10,8 @@ from typing import Any, Literal
 
 from scipy.stats import binomtest
 
+from reelseek.errors import UsageError
+from reelseek.training.reports import read_log
 from reelseek.web.jobs.queue import Job, JobQueue
 from reelseek.web.service import Caller
 
@@ -242,14 +243,13 @@ def _training_tables(folder: Path, job: Job, jobs: Iterable[Job]) -> tuple[list[
     name = folder.name
     tables, notes = [], []
     try:
-        with (folder / "log.csv").open(newline="", encoding="utf-8") as file:
-            epochs = list(csv.DictReader(file))
+        epochs = read_log(folder)
         config = json.loads((folder / "config.json").read_text("utf-8"))
         notes += [f"System {config.get('system')}, {config.get('steps')} steps.", *map(str, config.get("warnings", ()))]
         rows = [TableRow(_epoch_cells(epoch)) for epoch in epochs]
         columns = ("epoch", "loss", "R@1", "R@5", "R@10", "median rank", "mean rank", "")
         tables.append(ReportTable("Epochs", columns, rows, "On the validation split, text to video."))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, UsageError):
         notes.append(f"The model {name} is no longer in the state folder, or its log cannot be read.")
     evaluations = [
         _metric_row(str(measured.get("split")), measured["text_to_video"], f"evaluation-{other.id}")

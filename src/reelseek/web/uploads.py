@@ -122,6 +122,10 @@ class Uploads:
                         raise Problem(413, "the body is too large", f"such a file has at most {most // 2**20} MiB here")
                     self._check_room()
                     await run_in_threadpool(file.write, part)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            message = f"the file cannot be kept: {error.strerror}; nothing of it stays"
+            raise Problem(507, "no room", message) from error
         except BaseException:
             path.unlink(missing_ok=True)
             raise

@@ -1,5 +1,6 @@
 """Names of files, subtitles and messages are shown as they are written, and never become part of the page."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,10 +8,12 @@ from pathlib import Path
 import pytest
 from tests.web.page.serving import served
 
-from reelseek.library import Library, add
+from reelseek.experts.expert import Text
+from reelseek.library import Caption, Library, add
 from reelseek.search import Searcher
 from reelseek.web.app import create_app
 from reelseek.web.service import Service, serve_library
+from reelseek.web.shell import STATIC
 
 pytestmark = pytest.mark.browser
 SCRIPT = "<img src=x onerror=hacked()>"
@@ -27,6 +30,10 @@ def hostile(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with Library.open(folder / "library", create=True) as library:
         report = add(library, [folder], experts=["speech"], workers=1)
         assert not report.failed
+        (video,) = library.videos()
+        with library.saving():
+            library.put_texts(video.owners[-1], "ocr", [Text(f"{SCRIPT} on screen", 0.0, 1.0, "written")])
+            library.catalog.captions.add([Caption(video.id, f"{SCRIPT} described")])
     with (
         Library.open(folder / "library") as library,
         served(create_app(Service([serve_library(Searcher(library))]))) as address,
@@ -58,6 +65,17 @@ def test_names_and_subtitles_of_a_library(hostile: str, visit) -> None:
     assert SAID in page.locator(".lines").inner_text()
     page.locator("h1", has_text=SCRIPT).wait_for()
     _unharmed(page)
+    for tab, text in (("On screen", f"{SCRIPT} on screen"), ("Captions", f"{SCRIPT} described")):
+        page.get_by_role("tab", name=tab).click()
+        page.get_by_role("tabpanel").get_by_text(text).first.wait_for()
+        _unharmed(page)
+
+
+def test_no_script_of_the_page_makes_html_of_text() -> None:
+    scripts = sorted(STATIC.rglob("*.js"))
+    assert len(scripts) > 30
+    makes_html = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|createContextualFragment|\beval\(")
+    assert [path.name for path in scripts if makes_html.search(path.read_text("utf-8"))] == []
 
 
 def test_what_is_typed_and_what_the_server_says(hostile: str, visit) -> None:

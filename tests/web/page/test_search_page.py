@@ -194,7 +194,7 @@ def test_dark_and_light_can_be_switched_and_stay(films: str, visit) -> None:
     ],
 )
 def test_the_box_promises_what_the_experts_perceive(films: str, visit, modalities: list[str], promise: str) -> None:
-    models = {"data": [{"library": "x", "modalities": {name: name for name in modalities}}]}
+    models = {"data": [{"library": "x", "default": True, "modalities": {name: name for name in modalities}}]}
     page = visit(films, before=lambda page: page.route("**/v1/models", lambda route: route.fulfill(json=models)))
     page.locator(f'#query[placeholder="{promise}"]').wait_for()
     page.unroute_all(behavior="wait")

@@ -128,35 +128,43 @@ class _Planner:
 
     def _experts(self, row: TableRow, missing: list[str]) -> dict[str, str]:
         """The library's expert for each published one that a row reads."""
-        wanted = [name for name in row.experts or tuple(self.table.experts) if name not in row.without]
-        chosen: dict[str, str] = {}
-        for name in wanted:
+        published_names = [name for name in row.experts or tuple(self.table.experts) if name not in row.without]
+        stand_ins: dict[str, str] = {}
+        for name in published_names:
             if name in self.options.experts:
-                chosen[name] = self.options.experts[name]
-                if chosen[name] not in self.modality:
+                stand_ins[name] = self.options.experts[name]
+                if stand_ins[name] not in self.modality:
                     have = ", ".join(self.modality) or "none"
-                    raise UsageError(f"--expert {name}={chosen[name]}: the library has no such expert; it has {have}")
+                    raise UsageError(
+                        f"--expert {name}={stand_ins[name]}: the library has no such expert; it has {have}"
+                    )
             elif name in self.modality:
-                chosen[name] = name
-        for name in wanted:
-            if name not in chosen:
-                self._stand_in(name, chosen, missing)
-        for name, own in chosen.items():
-            if name != own:
-                self._notes[f"{own} stands in for the expert {name}"] = None
-        return chosen
+                stand_ins[name] = name
+        for name in published_names:
+            if name not in stand_ins:
+                self._stand_in(name, stand_ins, missing)
+        for local in dict.fromkeys(stand_ins.values()):
+            published = [name for name in stand_ins if stand_ins[name] == local]
+            if len(published) > 1:
+                missing.append(f"an expert each for {' and '.join(published)} of row {row.name!r}: {local} is one")
+        for name, local in stand_ins.items():
+            if name != local:
+                self._notes[f"{local} stands in for the expert {name}"] = None
+        return stand_ins
 
-    def _stand_in(self, name: str, chosen: dict[str, str], missing: list[str]) -> None:
+    def _stand_in(self, name: str, stand_ins: dict[str, str], missing: list[str]) -> None:
         """An expert of the same modality where there is just one that no other published expert takes."""
         modality = self.table.experts.get(name)
-        rivals = [own for own, kind in self.modality.items() if kind == modality and own not in chosen.values()]
+        rivals = [
+            local for local, kind in self.modality.items() if kind == modality and local not in stand_ins.values()
+        ]
         if len(rivals) == 1 and modality is not None:
-            chosen[name] = rivals[0]
+            stand_ins[name] = rivals[0]
             return
-        how = f"reelseek features import {self.library.path} {name} FEATURES --modality {modality or 'MODALITY'}"
+        remedy = f"reelseek features import {self.library.path} {name} FEATURES --modality {modality or 'MODALITY'}"
         if rivals:
-            how = f"which of {', '.join(rivals)} stands in for it? --expert {name}={rivals[0]}"
-        missing.append(f"the expert {name}: {how}")
+            remedy = f"which of {', '.join(rivals)} stands in for it? --expert {name}={rivals[0]}"
+        missing.append(f"the expert {name}: {remedy}")
 
     # Recipes
 
@@ -198,8 +206,8 @@ class _Planner:
             return {"model": {"system": row.system}, "train": dict(SYSTEMS[row.system].schedule)}
         settings = read_settings(row.recipe)
         if row.system is not None:
-            kept = {key: settings["model"][key] for key in ("loss", "text") if key in settings["model"]}
-            settings["model"] = {"system": row.system, **kept}
+            shared = {key: settings["model"][key] for key in ("loss", "text") if key in settings["model"]}
+            settings["model"] = {"system": row.system, **shared}
             settings.pop("pseudo", None)
         return settings
 
@@ -228,12 +236,21 @@ class _Planner:
                 if candidate != published:
                     self._notes[f"{candidate} is taken for {published}"] = None
                 return candidate
-        have = ", ".join(self.splits) or "none"
         if getattr(self.options, part):
+            have = ", ".join(self.splits) or "none"
             raise UsageError(f"--{part} {published}: the library has no such split; it has {have}")
-        how = " and ".join(self.table.data[:-1] or self.table.data) or "reelseek data import"
-        missing.append(f"the split {published} (import it: {how}; or name another with --{part}; there are {have})")
+        missing.append(
+            f"the split {published} (import it: {self._import_command(published)}; or name another: --{part})"
+        )
         return published
+
+    def _import_command(self, split: str) -> str:
+        """The command that brings a published split."""
+        dataset = split.partition("/")[0]
+        commands = [command for command in self.table.data if f" {dataset} " in f"{command} "]
+        if not commands and dataset in ANNOTATIONS:
+            commands = [f"reelseek data import {dataset} FILES --dataset {dataset}"]
+        return [*commands, *self.table.data, "reelseek data import --help"][0]
 
     def _spellings(self, name: str) -> list[str]:
         """What a published split may be called: as it is, with its data set before it, or without one."""

@@ -27,7 +27,10 @@ def report_table(plan: Plan, results: Results, seeds: Sequence[int]) -> ReportTa
     table = plan.table
     columns = table.parsed_columns
     cells: list[list[object]] = []
+    planned = {row.row.name for row in plan.rows}
     for row in table.rows:
+        if row.is_trained and row.name not in planned:  # others were asked for by name
+            continue
         here = ["not trained here" if row.is_trained else row.why or "computed"]
         if row.chance:
             here = [_number(_chance(column, results), column) for column in columns]

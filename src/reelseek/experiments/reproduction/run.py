@@ -70,7 +70,7 @@ def predict_table(
     plan: Plan, library: Library, out: Path, seeds: Sequence[int], device: str | None = None
 ) -> list[tuple[str, float]]:
     """Predict the seconds that each row takes that is not trained yet, by timed steps of each recipe."""
-    known: dict[str, float] = {}
+    seconds_by_recipe: dict[str, float] = {}
     rows = []
     for row in plan.rows:
         recipes = [recipe for recipe in (row.recipe, row.start) if recipe is not None]
@@ -81,10 +81,10 @@ def predict_table(
         for recipe in recipes:
             plain = replace(recipe, train=replace(recipe.train, start=None))
             key = json.dumps(asdict(plain), sort_keys=True, default=str)
-            if key not in known:
+            if key not in seconds_by_recipe:
                 with _named(row):
-                    known[key] = predict_seconds(plain, library, device=device)
-            seconds += known[key]
+                    seconds_by_recipe[key] = predict_seconds(plain, library, device=device)
+            seconds += seconds_by_recipe[key]
         rows.append((row.row.name, seconds * len(todo)))
     return rows
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 
-from reelseek.errors import QueryError
+from reelseek.errors import QueryError, suggest
 from reelseek.experts.expert import MODALITIES
 from reelseek.library.catalog.changes import Changes
 from reelseek.library.catalog.connection import Connection
 from reelseek.library.catalog.spelling import folders_of
 from reelseek.library.catalog.tags import Tags
-from reelseek.library.filters import Condition, Filter, suggest
+from reelseek.library.filters import Condition, Filter
 from reelseek.library.names import name_some
 from reelseek.library.words import fold
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from reelseek.library.catalog.connection import Connection
@@ -111,6 +112,12 @@ class Videos:
         """Whether any video has these bytes."""
         query = "SELECT 1 FROM videos WHERE content = ?"
         return self._connection.execute(query, (content,)).fetchone() is not None
+
+    def in_folder(self, folder: Path) -> list[Video]:
+        """The videos whose files are under an absolute path, in order of id."""
+        first, end = path_bytes(folder) + b"/", path_bytes(folder) + b"0"  # the byte behind that of "/"
+        rows = self._connection.execute(f"{_VIDEOS} WHERE path >= ? AND path < ? ORDER BY id", (first, end))
+        return [_video(row) for row in rows]
 
     def file_states(self, paths: Iterable[FilePath]) -> dict[FilePath, FileState]:
         """Size and time of change of those of some files that were read, as they were then."""

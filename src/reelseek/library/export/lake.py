@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import pyarrow as arrow
 import pyarrow.parquet as parquet
 
-from reelseek.errors import LibraryError, UsageError
+from reelseek.errors import LibraryError, UsageError, suggest
 from reelseek.library.files import make_folder, sync_file
 
 __all__ = ["FORMATS", "Lake", "open_lake"]
@@ -74,7 +74,7 @@ def open_lake(name: str) -> Lake:
         UsageError: there is none, or its package is not installed.
     """
     if name not in FORMATS:
-        raise UsageError(f"no format {name!r}; there are {', '.join(FORMATS)}")
+        raise UsageError(f"no format {name!r}{suggest(name, FORMATS)}; there are {', '.join(FORMATS)}")
     return FORMATS[name]()
 
 

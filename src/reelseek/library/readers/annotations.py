@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from reelseek.errors import CollectionError, UsageError
+from reelseek.errors import CollectionError, UsageError, suggest
 from reelseek.library.names import printable
 from reelseek.library.readers.collected import Annotations
 from reelseek.library.readers.pickles import read_pickle
@@ -322,7 +322,9 @@ def read_annotations(kind: str, paths: Sequence[Path]) -> Annotations:
         CollectionError: a file cannot be read, or is of another shape.
     """
     if kind not in ANNOTATIONS:
-        raise UsageError(f"no annotations are called {kind!r}; there are {', '.join(ANNOTATIONS)}")
+        raise UsageError(
+            f"no annotations are called {kind!r}{suggest(kind, ANNOTATIONS)}; there are {', '.join(ANNOTATIONS)}"
+        )
     annotations = Annotations()
     for path in _files(paths):
         try:

@@ -19,7 +19,7 @@ from typing import get_args
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from reelseek.errors import LibraryError, UsageError
+from reelseek.errors import LibraryError, UsageError, suggest
 from reelseek.web.service import SCOPES, Caller, Scope
 from reelseek.web.state import Database, now
 
@@ -314,7 +314,8 @@ def check_scopes(names: Iterable[str]) -> frozenset[Scope]:
     selected = frozenset(scope for scope in SCOPES if scope in set(names))
     unknown = sorted(set(names) - SCOPES)
     if unknown or not selected:
-        raise UsageError(f"scopes are {', '.join(get_args(Scope))}; got: {', '.join(unknown) or 'none'}")
+        guess = suggest(unknown[0], SCOPES) if unknown else ""
+        raise UsageError(f"scopes are {', '.join(get_args(Scope))}; got: {', '.join(unknown) or 'none'}{guess}")
     return selected
 
 

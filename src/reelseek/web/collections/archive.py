@@ -3,7 +3,6 @@
 import contextlib
 import io
 import queue
-import shutil
 import tempfile
 import threading
 import zipfile
@@ -100,25 +99,27 @@ class Archive:
             self._closed.set()
 
     def _write(self) -> None:
-        pipe = _Pipe(self._chunks, self._closed)
-        folder = Path(tempfile.mkdtemp(dir=self._scratch, prefix="cut-"))
         try:
-            with zipfile.ZipFile(cast(IO[bytes], pipe), "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-                notes = list(self._add_cuts(archive, folder))
-                archive.writestr("moments.csv", to_csv(self._rows))
-                if notes:
-                    archive.writestr("LEFT OUT.txt", "".join(f"{note}\n" for note in notes))
-            pipe.flush_chunk()
+            with tempfile.TemporaryDirectory(dir=self._scratch, prefix="cut-", ignore_cleanup_errors=True) as folder:
+                self._write_archive(Path(folder))
         except BrokenPipeError:
             pass
         except Exception as error:
             self._error = error
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
             while not self._closed.is_set():
                 with contextlib.suppress(queue.Full):
                     self._chunks.put(None, timeout=0.5)
                     break
+
+    def _write_archive(self, folder: Path) -> None:
+        pipe = _Pipe(self._chunks, self._closed)
+        with zipfile.ZipFile(cast(IO[bytes], pipe), "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+            notes = list(self._add_cuts(archive, folder))
+            archive.writestr("moments.csv", to_csv(self._rows))
+            if notes:
+                archive.writestr("LEFT OUT.txt", "".join(f"{note}\n" for note in notes))
+        pipe.flush_chunk()
 
     def _add_cuts(self, archive: zipfile.ZipFile, folder: Path) -> Iterator[str]:
         """Put every cut in, and yield a line on each that is missing or is not what was asked for."""

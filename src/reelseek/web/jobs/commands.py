@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from reelseek.errors import UsageError
+from reelseek.errors import UsageError, suggest
 from reelseek.library import Library
 from reelseek.models.systems import SYSTEMS
 from reelseek.training import read_recipe
@@ -200,7 +200,10 @@ def _video_names(library: Library, opaque: Sequence[str]) -> dict[str, str]:
 def _check_split(library: Library, name: str) -> None:
     names = sorted({*library.splits(), *library.memberships(), *(v.split for v in library.videos() if v.split)})
     if name not in names and name != "all":
-        raise UsageError(f"the library has no split {name!r}; splits are: {', '.join(map(str, names)) or 'none'}")
+        raise UsageError(
+            f"the library has no split {name!r}{suggest(name, names)}; "
+            f"splits are: {', '.join(map(str, names)) or 'none'}"
+        )
 
 
 def _failed_files(library: Library) -> list[Path]:

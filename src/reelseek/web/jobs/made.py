@@ -38,12 +38,12 @@ def made_by(job: Job, state: Path) -> dict[str, Any]:
 
 
 def _trained(folder: Path) -> dict[str, Any]:
-    about = json.loads((folder / "config.json").read_text("utf-8"))
-    validation = about.get("validation") or {}
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    validation = config.get("validation") or {}
     return {
         "model": folder.name,
         "validation": {name: validation[name] for name in _MEASURES if name in validation},
-        "warnings": list(about.get("warnings", ())),
+        "warnings": list(config.get("warnings", ())),
     }
 
 

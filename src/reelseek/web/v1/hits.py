@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from fastapi import Request
 
-from reelseek.library.names import printable
+from reelseek.library.names import printable, shown_name
 from reelseek.search import Hit
 from reelseek.search.hit import Why
 from reelseek.web.media import opaque_id
@@ -61,7 +61,7 @@ def hit_json(request: Request, served: ServedLibrary, hit: Hit, *, explain: bool
     return HitJSON(
         moment=replace(hit, video=opaque).moment,
         video=opaque,
-        name=printable(hit.video),
+        name=printable(shown_name(hit.video, hit.path)),
         start=hit.start,
         end=hit.end,
         score=hit.similarity,

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Request
 from starlette.concurrency import run_in_threadpool
 
-from reelseek.errors import UsageError
+from reelseek.errors import UsageError, suggest
 from reelseek.search import Moment, Searcher, Then, parse_query
 from reelseek.web.problems import AnyJSON
 from reelseek.web.service import Reader, ServedLibrary, ServiceOf
@@ -87,5 +87,7 @@ def _other_experts(served: ServedLibrary, searcher: Searcher, body: SearchReques
     names = {name for expert in experts for name in (expert, served.modality(expert))}
     for name in body.sources:
         if name not in names:
-            raise UsageError(f"unknown modality or expert {name!r}; there are {', '.join(sorted(names))}")
+            raise UsageError(
+                f"unknown modality or expert {name!r}{suggest(name, names)}; there are {', '.join(sorted(names))}"
+            )
     return [expert for expert in experts if not {expert, served.modality(expert)} & set(body.sources)]

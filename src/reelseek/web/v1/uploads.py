@@ -15,7 +15,7 @@ from reelseek.web.v1.video_schema import Upload
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1", tags=["uploads"], responses=problems(415))
+router = APIRouter(prefix="/v1", tags=["uploads"], responses=problems(415, 507))
 _CHECK_SECONDS = 20
 _BODY = {"schema": {"type": "string", "format": "binary"}}
 _DOCUMENTED = {"requestBody": {"required": True, "content": {"image/*": _BODY, "video/*": _BODY}}}

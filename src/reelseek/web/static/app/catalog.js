@@ -82,6 +82,6 @@ export async function searchableModels(name = "") {
  * @param {string} [name] "" is the only or first one @param {string} [model] "" is the server's own @returns {Promise<string[]>}
  */
 export async function modalities(name = "", model = "") {
-  const row = (await modelsOf(name)).find((one) => (model ? one.name === model : one.default));
+  const listed = await modelsOf(name), row = model ? listed.find((one) => one.name === model) : listed.find((one) => one.default) || listed[0];
   return row ? [...new Set(/** @type {string[]} */ (Object.values(row.modalities)))] : [];
 }

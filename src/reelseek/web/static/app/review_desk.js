@@ -267,7 +267,7 @@ export class ReviewDesk {
     if (at < 0) await this.show("queue");
     this._message.textContent = message;
     if (at < 0) return;
-    Object.assign(this._pairs[at], card, { asked: false });
+    Object.assign(this._pairs[at], card, { asked: false, seen: false }); // it is not scrolled past while one scrolls back to it
     this._redraw(at);
     this._go(at);
   }

@@ -1,0 +1,22 @@
+"""Options that take several names: with commas between them, or the option once for each."""
+
+import re
+from collections.abc import Sequence
+
+__all__ = ["names_in"]
+
+
+def names_in(values: Sequence[str] | None) -> list[str] | None:
+    """Return the names that the uses of an option hold; None where it was not used.
+
+    >>> names_in(["ocr,speech", "audio"])
+    ['ocr', 'speech', 'audio']
+
+    A comma before `NAME=` goes on with the options of an expert:
+
+    >>> names_in(["video@folder:frames=16,fps=8,audio"])
+    ['video@folder:frames=16,fps=8', 'audio']
+    """
+    if not values:
+        return None
+    return [name for value in values for part in re.split(r",(?!\s*\w+=)", value) if (name := part.strip())]
