@@ -56,6 +56,12 @@ def app(library_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         service.close()
 
 
+@pytest.fixture(autouse=True)
+def busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that checks uploads may take long to start."""
+    monkeypatch.setattr("reelseek.web.v1.uploads._CHECK_SECONDS", 300)
+
+
 @pytest.fixture
 def client(app: FastAPI) -> TestClient:
     return TestClient(app, base_url="http://127.0.0.1")

@@ -31,6 +31,9 @@ def test_the_documentation_has_its_pictures(films: str, visit) -> None:
     page.get_by_role("button", name="Weights").click()
     page.locator(".grid .open").first.click()
     page.locator("#viewer .marks .peak").first.wait_for(state="attached")
+    page.locator("#viewer video[src]").evaluate(
+        "(video) => video.readyState > 1 || new Promise((done) => video.addEventListener('loadeddata', done))"
+    )
     _take(page, "moment")
     page.get_by_role("button", name="Open the video").click()
     page.get_by_role("tab").first.wait_for()

@@ -27,8 +27,12 @@ _GIVE = """async ([event, name]) => {
 }"""  # noqa: E501
 
 
-def test_pictures_are_dropped_and_pasted_and_clips_are_sent(films: str, visit, make_video) -> None:
+def test_pictures_are_dropped_and_pasted_and_clips_are_sent(
+    films: str, visit, make_video, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reelseek.web.v1.uploads._CHECK_SECONDS", 300)
     page = visit(films)
+    page.set_default_timeout(300_000)  # for hangs: the first upload waits for the process that checks it
     page.locator(".tiles .card").first.wait_for()
     assert page.evaluate(_GIVE, ["dragover", "x.png"]) == [True, True]
     assert page.evaluate(_GIVE, ["drop", "dropped.png"]) == [True, False]
@@ -38,7 +42,7 @@ def test_pictures_are_dropped_and_pasted_and_clips_are_sent(films: str, visit, m
     page.locator(".chip.example", has_text="like the picture pasted.png").wait_for()
     page.locator(".grid:not(.waiting) .card").first.wait_for()
     page.set_input_files("#file", make_video("short.mp4", times=[0.0, 0.25, 0.5, 0.75]))
-    page.locator(".chip.example", has_text="like the clip short.mp4").wait_for(timeout=300_000)  # for hangs
+    page.locator(".chip.example", has_text="like the clip short.mp4").wait_for()
     page.locator(".grid:not(.waiting) .card").first.wait_for()
     assert page.locator(".chip.example").count() == 1  # the clip in place of the picture
 
