@@ -3,32 +3,34 @@
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
+import typer
 from typer.main import get_command
 
 from reelseek.cli.main import app
+from reelseek.cli.place import with_library_first
 from reelseek.training.recipe import packaged_recipes
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "coverage.md").read_text("utf-8")
 ROWS = [[cell.strip() for cell in line.split("|")[1:-1]] for line in TEXT.splitlines() if line.startswith("| ")]
-PROGRAM: click.Command = get_command(app)
+PROGRAM: Any = get_command(app)
 COMMANDS = sorted({quoted for quoted in re.findall(r"`([^`]+)`", TEXT) if "reelseek " in quoted})
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_is_one_that_the_program_reads(command: str) -> None:
-    words = shlex.split(command.partition("reelseek ")[2])
-    program: click.Command = PROGRAM
-    context = click.Context(program, info_name="reelseek")
-    while isinstance(program, click.Group):
+    words = with_library_first(PROGRAM, shlex.split(command.partition("reelseek ")[2]))
+    program: Any = PROGRAM
+    context = typer.Context(program, info_name="reelseek")
+    while hasattr(program, "get_command"):  # a group
         assert words, command
         name, words = words[0], words[1:]
         child = program.get_command(context, name)
         assert child is not None, f"{command}: there is no {name}"
-        program, context = child, click.Context(child, info_name=name, parent=context)
+        program, context = child, typer.Context(child, info_name=name, parent=context)
     if "import" not in command or len(words) > 1:  # `reelseek data import ce` names a format in running text
         program.make_context(program.name, words, resilient_parsing=False)
 

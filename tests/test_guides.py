@@ -71,6 +71,7 @@ def folder(tmp_path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch) -> It
     load_expert.cache_clear()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("guide", GUIDES)
 def test_a_guide_runs_as_it_stands(guide: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names: dict[str, object] = {"__name__": "__guide__"}

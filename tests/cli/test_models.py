@@ -7,6 +7,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from reelseek.models import SYSTEMS, load_model
 from reelseek.models.systems import NOT_OFFERED
 
@@ -36,6 +38,7 @@ def test_the_list_has_every_system_and_says_what_is_not_offered() -> None:
     assert "not offered: ct_san" in table
 
 
+@pytest.mark.long
 def test_a_system_is_shown_in_words_in_json_and_as_a_recipe() -> None:
     words = _run("show", "zorro").stdout
     for said in ("Recasens", "fusion reads all", "without a modality: mask", "parameters: 34,356,224", "fusion_tokens"):
@@ -47,6 +50,7 @@ def test_a_system_is_shown_in_words_in_json_and_as_a_recipe() -> None:
     assert recipe["train"]["optimizer"] == "sgd"
 
 
+@pytest.mark.long
 def test_what_is_not_there_is_said() -> None:
     for name, said in (("ct_san", "not offered: traces concepts"), ("mtm", "no system is called 'mtm'")):
         done = _run("show", name)
@@ -57,6 +61,7 @@ def test_what_is_not_there_is_said() -> None:
     assert "has no recipe" in done.stderr
 
 
+@pytest.mark.long
 def test_a_released_checkpoint_becomes_a_model(tmp_path: Path) -> None:
     shutil.copy(DATA / "coot" / "weights.safetensors", tmp_path / "coot.safetensors")
     given = str(tmp_path / "coot.safetensors")

@@ -87,6 +87,7 @@ def test_combinations_are_drawn_and_told(world: Path, models: Path, tmp_path: Pa
     assert "data:image/png" in (tmp_path / "c.html").read_text()
 
 
+@pytest.mark.long
 def test_examples_and_maps_of_real_films(library_path: Path, tmp_path: Path) -> None:
     _run("report", "examples", "concepts", "--library", library_path, "--out", tmp_path / "e.html", "--count", 2)
     page = (tmp_path / "e.html").read_text()

@@ -51,6 +51,7 @@ def _search(*arguments: str, cwd: Path, env: dict[str, str]) -> subprocess.Compl
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANGS, cwd=cwd, env=env)
 
 
+@pytest.mark.long
 def test_the_same_answers_come_from_one_process_which_goes_with_its_socket(
     library_path: Path, settings: dict[str, str], tmp_path: Path
 ) -> None:
@@ -100,6 +101,7 @@ def _ask_as_another(folder: Path, process: int) -> dict[str, object]:
     return reply
 
 
+@pytest.mark.long
 def test_an_interrupted_search_stops_there_too(library_path: Path, settings: dict[str, str], tmp_path: Path) -> None:
     queries = tmp_path / "queries"
     queries.write_text("a red ball\n" * 20_000)  # which would take minutes

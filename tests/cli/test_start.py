@@ -81,6 +81,7 @@ def test_a_shell_completes_commands() -> None:
         (["search", "--library", "lib", "a dog", "-k", "3"], ["search", "lib", "a dog", "-k", "3"]),
         (["search", "a dog", "--library=lib"], ["search", "lib", "a dog"]),
         (["overlap", "check", "--test", "a", "--library", "lib"], ["overlap", "check", "lib", "--test", "a"]),
+        (["overlap", "scan", "--test", "a", "--library", "lib"], ["overlap", "scan", "lib", "--test", "a"]),
         (["search", "lib", "--", "--library", "x"], ["search", "lib", "--", "--library", "x"]),
         (["train", "mmt", "--library", "lib"], ["train", "mmt", "--library", "lib"]),
         (["evaluate", "m", "--library=lib"], ["evaluate", "m", "--library=lib"]),

@@ -113,6 +113,7 @@ def test_a_search_page_by_page_and_a_look_inside(client: Client, library_path: P
     assert "reelseek_http_requests_total" in client.get_metrics()
 
 
+@pytest.mark.long
 def test_an_upload_is_searched_by(client: Client) -> None:
     (first, *_) = client.search(query="a cat", limit=1)["data"]
     upload = client.upload(content=client.get_thumbnail(first["video"]), content_type="image/jpeg")

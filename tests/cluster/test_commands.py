@@ -89,6 +89,7 @@ def test_a_scan_lists_the_pairs_of_one_machine(
     assert len((tmp_path / "here").read_text().splitlines()) == 10
 
 
+@pytest.mark.long
 def test_a_search_over_ranges_and_combinations_are_those_of_one_machine(
     cluster: Cluster,
     world: Path,  # noqa: F811
@@ -111,6 +112,7 @@ def test_a_search_over_ranges_and_combinations_are_those_of_one_machine(
         assert evaluate(model, library, combinations="all", cluster=cluster).as_json() == alone
 
 
+@pytest.mark.long
 def test_an_index_is_that_of_one_machine(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Embedded in many parts, among copies of what it has; one video is damaged."""
     for module in (build_module, scoring_module):
@@ -148,6 +150,7 @@ def _contents_of(index: Index) -> list[object]:
     return [records, files, index.left_out, index.experts, index.candidates]
 
 
+@pytest.mark.long
 def test_an_experiment_has_the_values_of_one_machine(cluster: Cluster, tmp_path: Path) -> None:
     """Also where an arm starts from another one's model, and a later run asks for more of what nodes trained."""
     experiment = _tiny(epochs=1, world=replace(TINY, train=24, validation=6, test=6))
@@ -168,6 +171,7 @@ def test_an_experiment_has_the_values_of_one_machine(cluster: Cluster, tmp_path:
     assert added["again"] == added[late.views[0].name]
 
 
+@pytest.mark.long
 def test_a_library_that_a_node_does_not_have_is_named(cluster: Cluster, tmp_path: Path) -> None:
     from reelseek.library import cluster_work
 

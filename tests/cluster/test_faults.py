@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from reelseek.cluster import Cluster, connect
 from reelseek.library import Library, add
 from tests.cluster.conftest import NODE
@@ -18,6 +20,7 @@ def _slow(item: int) -> tuple[int, str]:
     return item, os.environ.get("EXTRA", "no")
 
 
+@pytest.mark.long
 def test_a_node_that_goes_loses_nothing(machines: Any) -> None:
     extra = machines.add_node(num_cpus=1, env_vars={"EXTRA": "yes"}, **NODE)
     places = []
@@ -35,6 +38,7 @@ def test_a_node_that_goes_loses_nothing(machines: Any) -> None:
     assert sorted(numbers) == list(range(30))
 
 
+@pytest.mark.long
 def test_a_killed_driver_is_followed_by_the_same_command(
     machines: Any, cluster: Cluster, make_video, tmp_path: Path
 ) -> None:

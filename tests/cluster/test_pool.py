@@ -35,6 +35,7 @@ def _seconds(item: str) -> float:
     return 2.0 if item == "hang" else 600.0
 
 
+@pytest.mark.long
 def test_each_item_has_its_outcome_and_a_poisonous_one_costs_no_node(cluster: Cluster) -> None:
     items = ["a", "die", "b", "hang", "c", "wrong", "full here", "full", *(f"more {n}" for n in range(20))]
     with cluster.workers(_behave, memory_bytes=MEMORY) as pool:

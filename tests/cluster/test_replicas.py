@@ -105,6 +105,7 @@ def _searchers(library: Library, model: RetrievalModel, replicas: Replicas) -> t
     return Searcher(library, model, update=False), Searcher(library, model, update=False, run=replicas)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_hits_are_those_of_one_machine(
     replicas: Replicas, library: Library, models: dict[str, RetrievalModel], system: str, nothing_here: None
@@ -156,6 +157,7 @@ def _until_replaced(replicas: Replicas, old: set[str]) -> None:
         time.sleep(0.2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("victims", [1, 4])
 def test_a_replica_that_dies_fails_no_query_and_is_replaced(
     replicas: Replicas,
@@ -191,6 +193,7 @@ def test_a_replica_that_dies_fails_no_query_and_is_replaced(
     assert [remote.search(query) for query in QUERIES] == expected
 
 
+@pytest.mark.long
 def test_a_node_that_dies_fails_no_query_and_its_replicas_come_back(
     machines: Any, replicas: Replicas, library: Library, models: dict[str, RetrievalModel]
 ) -> None:
@@ -251,6 +254,7 @@ def test_what_a_replica_cannot_read_is_read_here_and_said(
     assert all(group._up.is_set() for group in replicas._groups)
 
 
+@pytest.mark.long
 def test_a_node_that_does_not_see_the_library_is_named(
     cluster: Cluster, library: Library, models: dict[str, RetrievalModel], tmp_path: Path, monkeypatch: Any
 ) -> None:

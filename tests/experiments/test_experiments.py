@@ -147,6 +147,7 @@ def _tiny(epochs: int = 2, world: WorldConfig = TINY) -> Experiment:
     )
 
 
+@pytest.mark.long
 def test_a_small_experiment_runs_whole_goes_on_and_can_be_scored_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +196,7 @@ def test_a_small_experiment_runs_whole_goes_on_and_can_be_scored_again(
     assert plain["generator"] == generator_hash()
 
 
+@pytest.mark.long
 def test_real_features_stand_for_their_modalities(tmp_path: Path) -> None:
     """Experts are taken by name, else by modality; a library that lacks one says so."""
     path = world_library(TINY, 7, tmp_path / "w")

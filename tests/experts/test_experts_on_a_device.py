@@ -70,6 +70,7 @@ def test_a_model_that_cannot_be_moved_fails_with_every_video_and_alone(tmp_path:
     assert "use fewer --workers, or --device cpu" in done.errors[spec]
 
 
+@pytest.mark.long
 def test_a_library_is_extracted_on_the_device_that_is_named(tmp_path: Path) -> None:
     """The worker processes get the name; one that a worker cannot use fails there, and is not extracted elsewhere."""
     save_tiny("clip", tmp_path / "clip")

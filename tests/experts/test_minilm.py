@@ -57,6 +57,7 @@ def test_an_encoder_of_another_form_is_still_computed(tmp_path: Path) -> None:
     assert np.abs(other - packaged_encoder().encode(["a dog"])).max() > 1e-3
 
 
+@pytest.mark.long
 def test_the_shipped_vectors_are_those_of_the_encoder() -> None:
     encoder = SentenceEncoder(packaged_encoder().folder, by_the_letter=True)
     queries, labels = concepts.background_queries(), imagenet_labels()

@@ -268,6 +268,7 @@ def test_tracks_are_the_same_with_a_server_as_without(folder: Path, tmp_path: Pa
         np.testing.assert_allclose(values, rows, atol=1e-3)
 
 
+@pytest.mark.long
 def test_a_library_is_the_same_with_a_server_as_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     film = write_film(tmp_path / "film.mp4")
     digests = []
@@ -311,6 +312,7 @@ def _kill(server: ModelServer) -> None:
     _wait(lambda: server.process_id != process or not server._monitor.is_alive())
 
 
+@pytest.mark.long
 def test_what_a_server_computed_when_it_died_is_tried_once_more_and_then_has_failed() -> None:
     encoder, slow, quick = _encoder("appearance"), _frames(60), _frames(1)
     expected = encoder.compute(quick)
@@ -358,6 +360,7 @@ def _send_and_wait(address: ServerAddress, inputs: npt.NDArray[np.uint8]) -> Non
         rows()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="what a process maps is read from /proc")
 def test_a_worker_that_is_killed_while_it_waits_holds_up_nobody_and_leaves_nothing() -> None:
     encoder, inputs = _encoder("appearance"), _frames(8)
@@ -395,6 +398,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="the processes of a process are read from /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_no_server_outlives_the_process_that_started_it(tmp_path: Path, number: int) -> None:

@@ -55,6 +55,7 @@ def _fed(monkeypatch: pytest.MonkeyPatch, path: Path, specs: tuple[str, ...], pa
         return extract(path, specs, Limits(), parts=parts), len(shown)
 
 
+@pytest.mark.long
 def test_every_state_in_which_a_pass_can_end_leads_to_the_same_tracks(
     film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,6 +199,7 @@ def _divided(film: Path, specs: tuple[str, ...], folder: Path, starts: tuple[int
     return closed
 
 
+@pytest.mark.long
 def test_stretches_give_the_tracks_of_one_pass(make_video, tmp_path: Path) -> None:
     for name in ("xclip", "ast"):
         save_tiny(name, tmp_path / name)

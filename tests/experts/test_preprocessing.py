@@ -12,6 +12,7 @@ import torch
 from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoModel, AutoModelForVideoClassification
 
 from reelseek.cli.add import _named_experts
+from reelseek.cli.lists import names_in
 from reelseek.errors import ExpertUnavailable
 from reelseek.experts import load_expert
 from reelseek.experts.expert import Expert
@@ -139,7 +140,7 @@ def test_windows_of_another_length_rate_and_crop(models: Path, film: Path, tmp_p
     ):
         with pytest.raises(ExpertUnavailable, match=match):
             load_expert(f"video@{folder}:{options}")
-    assert _named_experts(f"clip@a, {spec},object", None) == ["clip@a", spec, "object"]
+    assert _named_experts(names_in([f"clip@a, {spec},object"]), None) == ["clip@a", spec, "object"]
 
 
 def test_a_detector_has_its_longest_edge_or_no_limit(models: Path, film: Path, tmp_path: Path) -> None:

@@ -127,6 +127,7 @@ def test_every_architecture_runs_on_an_encoded_video(model: str, archive: Path, 
         assert {name for name, _ in expert.labels(np.eye(3, dtype=np.float32))} == {"LABEL_0", "LABEL_1", "LABEL_2"}
 
 
+@pytest.mark.long
 def test_a_preset_from_the_command_to_a_ranked_answer(pulled: Path, make_video, tmp_path: Path) -> None:
     film = make_video("film.mp4", sound_seconds=2.0)
     film.with_suffix(".srt").write_text("1\n00:00:00,200 --> 00:00:01,000\nзебра спит\n", "utf-8")
@@ -148,6 +149,7 @@ def test_a_preset_from_the_command_to_a_ranked_answer(pulled: Path, make_video, 
     assert "models pull" in away.stderr
 
 
+@pytest.mark.long
 def test_doctor_says_what_is_missing_and_measures_what_is_here(tmp_path: Path, make_video) -> None:
     for name, model in (("siglip", "google/siglip2-base-patch16-224"), ("xclip", "microsoft/xclip-base-patch32")):
         save_tiny(name, tmp_path / "models" / model.replace("/", "__"))

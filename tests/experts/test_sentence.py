@@ -59,6 +59,7 @@ def _run(encoder: Path, *words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
+@pytest.mark.long
 def test_a_library_keeps_to_the_encoder_that_embedded_its_lines(make_video, tmp_path: Path) -> None:
     encoder, library = _write_encoder(tmp_path / "multi"), tmp_path / "library"
     film = make_video("film.mp4")

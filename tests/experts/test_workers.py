@@ -81,6 +81,7 @@ def test_a_model_adds_to_the_time_that_a_file_may_take() -> None:
     assert limits.with_models(2).wall_seconds(10.0) == limits.wall_seconds(10.0) + 2 * limits.seconds_per_model * 10.0
 
 
+@pytest.mark.long
 def test_fewer_processes_than_cores_are_said(
     folder: Path, make_video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,6 +67,7 @@ def library(tmp_path: Path, make_video: Callable[..., Path]) -> Iterator[Library
         yield opened
 
 
+@pytest.mark.long
 def test_no_change_reads_a_table_from_end_to_end(library: Library, tmp_path: Path) -> None:
     films = tmp_path / "films"
     np.save(tmp_path / "two.npy", np.ones((2, 4), np.float32))

@@ -32,6 +32,7 @@ def videos(make_video, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_a_second_run_does_nothing_and_one_new_file_costs_one_file(videos: Path, tmp_path: Path, make_video) -> None:
     with Library.open(tmp_path / "lib", create=True) as library:
         first = _add(library, videos)
@@ -45,6 +46,7 @@ def test_a_second_run_does_nothing_and_one_new_file_costs_one_file(videos: Path,
         assert (third.videos_new, third.extracted) == (1, 1)
 
 
+@pytest.mark.long
 def test_copies_share_a_decode_moves_keep_the_id_changes_redo(videos: Path, tmp_path: Path, make_video) -> None:
     with Library.open(tmp_path / "lib", create=True) as library:
         shutil.copy(videos / "one.mp4", videos / "copy.mp4")
@@ -61,6 +63,7 @@ def test_copies_share_a_decode_moves_keep_the_id_changes_redo(videos: Path, tmp_
         assert not [row for row in library.track_rows() if row.owner == old]
 
 
+@pytest.mark.long
 def test_the_digest_does_not_depend_on_order_or_runs(videos: Path, tmp_path: Path) -> None:
     with Library.open(tmp_path / "a", create=True) as once, Library.open(tmp_path / "b", create=True) as twice:
         _add(once, videos)
@@ -188,6 +191,7 @@ def test_one_writer_and_another_version(videos: Path, tmp_path: Path) -> None:
         Library.open(videos, create=True)
 
 
+@pytest.mark.long
 def test_a_full_disk_loses_nothing(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from reelseek.library.shards import Shards
 
@@ -219,6 +223,7 @@ def _track_count(path: Path) -> int:
         return 0
 
 
+@pytest.mark.long
 def test_killed_at_any_moment_it_ends_with_the_same_tables(archive: Path, tmp_path: Path) -> None:
     script = (
         "import sys\nfrom reelseek.library import Library, add\n"

@@ -143,6 +143,7 @@ def _add_here(
         return opened.digest(), told
 
 
+@pytest.mark.long
 def test_a_long_film_stopped_in_the_middle_is_taken_up(
     make_video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,6 +44,7 @@ def _facts(path: Path) -> dict[str, object]:
         return {"digest": library.digest(verify=True), "texts": texts}
 
 
+@pytest.mark.long
 def test_a_folder_in_a_store_gives_the_library_that_the_folder_gives(
     tmp_path: Path, make_video: Callable[..., Path]
 ) -> None:

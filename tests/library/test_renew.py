@@ -31,6 +31,7 @@ def videos(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_only_what_is_treated_differently_is_extracted_anew_and_only_once(videos: Path, tmp_path: Path) -> None:
     with Library.open(tmp_path / "library", create=True) as library:
         assert add(library, [videos], experts=["plain"], workers=1).extracted == 2
@@ -81,6 +82,7 @@ def test_the_version_of_the_detector_of_speech_is_in_its_fingerprint(monkeypatch
     assert speech().fingerprint != current
 
 
+@pytest.mark.long
 def test_tracks_of_an_earlier_version_of_an_expert_are_renewed_and_that_is_said(
     films: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,8 @@ import os
 import shutil
 from pathlib import Path
 
+import pytest
+
 from reelseek.library import Library, add
 
 
@@ -21,6 +23,7 @@ def _said(library: Library, video: str) -> list[str]:
     return [text.text for _, text in library.texts(library.video(video).content) if text.kind == "said"]
 
 
+@pytest.mark.long
 def test_subtitle_files_come_change_and_go(make_video, tmp_path: Path) -> None:
     folder = tmp_path / "films"
     folder.mkdir()
@@ -45,6 +48,7 @@ def test_subtitle_files_come_change_and_go(make_video, tmp_path: Path) -> None:
         assert _add(library, folder).nothing_new
 
 
+@pytest.mark.long
 def test_what_was_noted_of_a_subtitle_file_is_replaced_when_it_is_read_again(make_video, tmp_path: Path) -> None:
     folder = tmp_path / "films"
     folder.mkdir()
@@ -70,6 +74,7 @@ def test_what_was_noted_of_a_subtitle_file_is_replaced_when_it_is_read_again(mak
         assert _said(library, "film.mp4") == ["found"]
 
 
+@pytest.mark.long
 def test_copies_of_a_film_share_what_lies_beside_any_of_them(make_video, tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()

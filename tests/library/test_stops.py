@@ -130,6 +130,7 @@ def _damage(library: Library, owner: str, *, lost: bool) -> None:
         file.write(b"\x13\x37")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lost", [True, False])
 def test_a_damaged_track_is_named_and_made_again(lost: bool, make_video, tmp_path: Path, capsys) -> None:
     film = make_video("film.mp4", sound_seconds=1.0)

@@ -112,6 +112,7 @@ def test_an_error_comes_where_its_batch_would_and_the_next_pass_is_whole(reader:
         assert len(list(loader.load(requests[:5]))) == 5
 
 
+@pytest.mark.long
 def test_a_worker_that_dies_is_an_error_that_names_batch_and_reason(reader: TokenReader) -> None:
     with closing(TokenLoader(reader, 2)) as loader:
         batches = loader.load(_requests(40))

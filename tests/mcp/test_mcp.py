@@ -146,6 +146,7 @@ def test_read_only_has_no_tool_that_changes(searcher: Searcher) -> None:
     _run(searcher, None, steps)
 
 
+@pytest.mark.long
 def test_over_standard_input_and_output(library_path: Path, tmp_path: Path) -> None:
     async def run() -> None:
         arguments = ["-m", "reelseek.cli.main", "mcp", str(library_path), "--state", str(tmp_path / "state")]
@@ -174,6 +175,7 @@ async def _served(library: Path, *options: str) -> AsyncIterator[str]:
             process.kill()
 
 
+@pytest.mark.long
 def test_over_http_with_a_token(library_path: Path) -> None:
     async def run() -> None:
         async with _served(library_path, "--token", "a-secret-word") as address:

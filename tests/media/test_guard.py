@@ -27,6 +27,7 @@ def _behave(item: str) -> str:
     return item.upper()
 
 
+@pytest.mark.long
 def test_one_bad_item_ends_at_most_its_own_worker() -> None:
     items = ["a", "die", "b", "hang", "c", "eat", "d", "raise", "e"]
     started = time.monotonic()

@@ -89,6 +89,7 @@ def test_eight_orientations_and_pixels_that_are_not_square(tmp_path: Path, name:
     assert ("mirrored" in probe(path).treatment, "aspect" in probe(path).treatment) == (mirrored, aspect is not None)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
 def test_high_dynamic_range_is_seen_as_on_a_screen(tmp_path: Path, transfer: int, name: str) -> None:
     """A grey ramp in PQ or HLG: white at 203 nits comes out white, contrast is that of the ramp, and it is said."""

@@ -77,6 +77,7 @@ def test_far_from_the_ends_a_shifted_network_is_its_deflation() -> None:
     assert (maps[:, :, :1] - single).abs().max() > 1e-3  # padding is seen at the ends
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("which", [0, 1])
 def test_learning_the_norms_again_brings_image_features_near_video_features(which: int) -> None:
     network, frames = _networks()[which]

@@ -117,6 +117,7 @@ def _run(*arguments: object) -> tuple[int, str]:
     return result.exit_code, result.stdout
 
 
+@pytest.mark.long
 def test_a_system_of_another_package_goes_the_whole_way(
     acme: Path,
     world: Path,  # noqa: F811

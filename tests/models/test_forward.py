@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 _SHARED = """
@@ -61,6 +63,7 @@ def _run(*command: str) -> None:
     assert ran.returncode == 0, ran.stderr[-4000:]
 
 
+@pytest.mark.long
 def test_gradients_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
     for name, source in (("shared.py", _SHARED), ("compare.py", _COMPARE)):
         (tmp_path / name).write_text(source)
@@ -69,5 +72,6 @@ def test_gradients_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
     _run(sys.executable, str(tmp_path / "compare.py"), str(tmp_path / "gradients.pt"))
 
 
+@pytest.mark.long
 def test_a_compiled_model_has_the_same_loss_and_gradients() -> None:
     _run(sys.executable, "-c", _COMPILED)

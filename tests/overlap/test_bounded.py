@@ -57,6 +57,7 @@ def _near(videos: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> tuple[l
         return near_matches(one, two, window=3, most=15, names=names)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("exact", [True, False])
 @pytest.mark.parametrize("windows", [1, 10, 60])
 def test_near_pairs_are_the_same_in_any_blocks(windows: int, exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,6 +84,7 @@ def _peak(work) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "_FRAMES_A_BLOCK", 100)
     monkeypatch.setattr(nearest, "_WINDOWS_A_BLOCK", 100)

@@ -85,6 +85,7 @@ def test_an_augmented_video_is_like_itself_and_starts_later(archive: Path) -> No
     assert load_expert("copy").dim == whole.shape[1]
 
 
+@pytest.mark.long
 def test_curve_from_the_command_line(archive: Path, tmp_path: Path) -> None:
     films = sorted(path.name for path in archive.iterdir() if path.suffix in MEDIA_SUFFIXES)
     (tmp_path / "test.txt").write_text("\n".join(films[:2]))

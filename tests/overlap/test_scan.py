@@ -337,6 +337,7 @@ def test_neighbours_of_window_means_find_what_the_whole_search_finds(tmp_path: P
     assert "it missed 0.0 %" in done.stderr
 
 
+@pytest.mark.long
 def test_black_frames_are_no_candidates(tmp_path: Path) -> None:
     """Two films that share nothing but four seconds of black."""
     folder = tmp_path / "films"
@@ -359,6 +360,7 @@ def test_black_frames_are_no_candidates(tmp_path: Path) -> None:
     assert _rows(tmp_path / "pairs.jsonl")[0]["score"] < 0.8
 
 
+@pytest.mark.long
 def test_a_library_keeps_its_witnesses_beside_it_and_forgets_them_with_a_video(
     archive: Path, library_path: Path, tmp_path: Path
 ) -> None:
@@ -387,6 +389,7 @@ def test_a_library_keeps_its_witnesses_beside_it_and_forgets_them_with_a_video(
         _scan(*how)  # the list names what was removed
 
 
+@pytest.mark.long
 def test_a_video_deleted_from_a_folder_is_no_longer_compared(archive: Path, tmp_path: Path) -> None:
     folder = tmp_path / "films"
     for part, name in (("a", "film0001.mp4"), ("b", "film0004.mov"), ("b", "film0006.mov")):

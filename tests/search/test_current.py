@@ -52,6 +52,7 @@ def test_what_another_process_removes_is_no_hit_at_once(searcher: Searcher) -> N
         searcher.within(_QUERY, "v003")
 
 
+@pytest.mark.long
 def test_what_the_command_removes_is_gone_and_its_index_is_opened(searcher: Searcher) -> None:
     folder = searcher.index.folder
     command = [sys.executable, "-m", "reelseek.cli.main", "remove", str(searcher.library.path), "v001"]

@@ -114,6 +114,7 @@ def _lengthen(path: Path) -> None:
         file.write(b"\0")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("damage", [_empty, _halve, _lengthen, Path.unlink, lambda path: _flip(path, 4001)])
 def test_damage_is_said_and_mended(
     talks: Library,
@@ -247,6 +248,7 @@ def _damage_track(library: Library, video: str) -> None:
     _flip(shard, 8 * (row.place[1] * row.dim * 4 + 100) + 3)
 
 
+@pytest.mark.long
 def test_a_video_with_a_damaged_track_is_named_counted_and_left_out(
     tmp_path: Path, model: object, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -399,6 +401,7 @@ def as_nobody(original: Path) -> Iterator[tuple[Path, Callable[[], subprocess.Co
         yield path, lambda: subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
 
 
+@pytest.mark.long
 def test_a_library_that_cannot_be_written_is_searched_all_the_same(
     model: object, as_nobody: tuple[Path, Callable[[], subprocess.CompletedProcess[str]]]
 ) -> None:

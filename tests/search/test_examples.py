@@ -192,6 +192,7 @@ def test_a_system_that_fuses_compares_one_modality_by_itself(library: Library) -
         searcher.search("a dog", like=[Moment(video, 0.0, None, name)])
 
 
+@pytest.mark.long
 def test_files_are_extracted_as_the_library_was(tmp_path: Path, make_video: Callable[..., Path]) -> None:
     film = make_video("film.mp4", times=[number / 10 for number in range(20)], size=(128, 96))
     with Library.open(tmp_path / "library", create=True) as made:

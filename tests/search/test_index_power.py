@@ -24,6 +24,7 @@ def _answers(library: Library, model: RetrievalModel) -> str:
     return json.dumps([hit.as_json() for hit in hits])
 
 
+@pytest.mark.long
 def test_after_a_cut_at_any_step_the_index_is_whole_and_can_be_built_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -36,6 +36,7 @@ def library_path(joint: Path, archive: Path, tmp_path_factory: pytest.TempPathFa
     return path
 
 
+@pytest.mark.long
 def test_concepts_takes_the_joint_model_of_the_library(library_path: Path, joint: Path) -> None:
     with Library.open(library_path) as library:
         searcher = Searcher(library)

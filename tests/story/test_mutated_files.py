@@ -188,6 +188,7 @@ def test_every_seed_is_read(seeds: list[tuple[str, Path]]) -> None:
     assert [path.name for kind, path in seeds if _read((kind, path))] == []
 
 
+@pytest.mark.long
 def test_damaged_files_of_every_kind_end_in_words(seeds: list[tuple[str, Path]], tmp_path: Path) -> None:
     rng = random.Random(int(os.environ.get("REELSEEK_FUZZ_SEED", "11")))
     items: list[tuple[str, Path]] = []

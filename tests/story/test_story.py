@@ -99,6 +99,7 @@ def test_from_videos_to_a_ranked_moment(films: Path, tmp_path: Path, run: Run) -
     assert hits[0]["video"] not in {hit["video"] for hit in remaining}
 
 
+@pytest.mark.long
 def test_wrong_usage_is_two_and_failures_are_one(tmp_path: Path, archive: Path, run: Run) -> None:
     bad = tmp_path / "bad"
     bad.mkdir()
@@ -129,6 +130,7 @@ def test_a_misspelt_command_line_is_two_without_a_traceback(words: tuple[str, ..
     assert run(*words, code=2).stderr
 
 
+@pytest.mark.long
 def test_what_was_lost_is_made_again(archive: Path, tmp_path: Path, run: Run) -> None:
     library, videos = tmp_path / "lib", tmp_path / "videos"
     videos.mkdir()

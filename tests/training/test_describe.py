@@ -62,6 +62,7 @@ def captioner(lib: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_it_writes_better_than_copying_and_is_the_same_after_loading(lib: Path, captioner: Path) -> None:
     with Library.open(lib) as library:
         greedy = measure_captions(load_writer(captioner), library)
@@ -169,6 +170,7 @@ def test_a_retrieval_model_is_not_overwritten(lib: Path, tmp_path: Path) -> None
     assert (tmp_path / "config.json").read_text() == '{"system": "mmt"}'
 
 
+@pytest.mark.long
 def test_from_the_command_line(lib: Path, captioner: Path, tmp_path: Path) -> None:
     run = CliRunner()
     learnt = ["captioner", "train", str(lib), "--out", str(tmp_path / "c"), "--experts", "see", "--epochs", "2"]

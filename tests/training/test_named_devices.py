@@ -66,6 +66,7 @@ def test_steps_are_placed_and_videos_segmented_as_on_the_host(lib: Path) -> None
     np.testing.assert_allclose(moved.curves.similarity, expected.curves.similarity, atol=1e-5)
 
 
+@pytest.mark.long
 def test_a_captioner_learns_and_writes_on_the_device(lib: Path) -> None:
     recipe = CaptionRecipe(width=16, heads=2, layers=1, inner=16, epochs=2, updates=1, dropout=0.0)
     with Library.open(lib) as library:
@@ -128,6 +129,7 @@ def _named_device(folder: Path, seed: int) -> dict[str, dict[str, object]]:
     return {"all": {"device": os.environ["REELSEEK_DEVICE"]}}
 
 
+@pytest.mark.long
 def test_every_process_of_an_experiment_has_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REELSEEK_DEVICE", "cpu")
     arm = Arm("where", measure=_named_device)

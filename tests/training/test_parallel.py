@@ -76,6 +76,7 @@ def shared(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # no
     return out
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SETTINGS)
 def test_two_processes_learn_what_one_learns(name: str, shared: Path, world: Path, tmp_path: Path) -> None:  # noqa: F811
     _train_here(shared / f"{name}.toml", world, tmp_path / "1")
@@ -155,6 +156,7 @@ def _on_two_machines(folders: list[Path], *, launch: bool) -> list[tuple[str, st
     return outputs
 
 
+@pytest.mark.long
 def test_two_machines_share_no_folder(world: Path, tmp_path: Path) -> None:  # noqa: F811
     """Each reads its own copy of the library; what a stopped run needs is sent to the machine that lost it."""
     folders = [tmp_path / "one", tmp_path / "two"]

@@ -165,6 +165,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_pictures_through_a_video_network_in_both_ways(pictures: Path, tmp_path: Path) -> None:
     torch.manual_seed(1)
     sizes = {"scale": 1 / 8, "blocks": [1, 1, 1, 1]}

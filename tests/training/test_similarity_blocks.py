@@ -137,6 +137,7 @@ print(measured.scores.shape == (1000, 1000), (resource.getrusage(resource.RUSAGE
 """
 
 
+@pytest.mark.long
 def test_evaluating_a_thousand_by_a_thousand_takes_less_than_a_gigabyte() -> None:
     """All pairs at once would be two gigabytes of 512 numbers each, three times over."""
     ran = subprocess.run([sys.executable, "-c", _EVALUATION], capture_output=True, text=True, timeout=900, check=False)

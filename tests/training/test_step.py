@@ -72,6 +72,7 @@ except RecipeError as error:
 """
 
 
+@pytest.mark.long
 def test_a_compiled_step_is_the_same_step_and_a_failure_is_said_once(tmp_path: Path) -> None:
     """In a process without the checks of shapes that tests have, which cannot be traced."""
     process = subprocess.run(

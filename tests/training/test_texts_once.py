@@ -136,6 +136,7 @@ def _add_some(folder: Path, first: int) -> None:
         TextStore(folder, 8).add({f"text {number}": _rows(number)})
 
 
+@pytest.mark.long
 def test_several_processes_may_add_at_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=_add_some, args=(tmp_path / "s", first)) for first in (0, 20, 40)]

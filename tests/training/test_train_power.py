@@ -147,6 +147,7 @@ for limit in limits:
 """
 
 
+@pytest.mark.long
 def test_a_full_disk_is_one_line_of_the_command(lib: Path, library: Library, tmp_path: Path) -> None:
     calm = _calm(library, tmp_path / "calm")
     limit = (tmp_path / "calm" / "state.safetensors").stat().st_size - 1

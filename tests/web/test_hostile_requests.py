@@ -97,6 +97,7 @@ def _client(page: FastAPI) -> TestClient:
     return TestClient(page, base_url="http://127.0.0.1")
 
 
+@pytest.mark.long
 def test_hostile_values_in_every_query(
     pages: list[FastAPI], library: Library, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -126,6 +127,7 @@ def test_hostile_bodies_of_every_post(pages: list[FastAPI], caplog: pytest.LogCa
     client = _client(pages[1])
     right = {
         "/api/held": {"places": [0]},
+        "/api/below": {"below": 0.0},
         "/api/pairs": {"view": "mine"},
         "/api/verdicts": {"places": [0], "verdict": "not"},
     }

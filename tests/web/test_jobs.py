@@ -397,6 +397,7 @@ def test_a_folder_that_vanished_and_a_second_writer_are_failures_in_words(films:
     assert "another process is writing" in reasons[1]
 
 
+@pytest.mark.long
 def test_a_killed_server_goes_on_with_the_job(films: Path, tmp_path: Path) -> None:
     """The server is ended by kill -9 in the middle of an ingest; the next one ends up with the same library."""
     library, state = tmp_path / "made", tmp_path / "state"
@@ -450,6 +451,7 @@ batch = 16
 """
 
 
+@pytest.mark.long
 def test_jobs_say_what_they_made(library_path: Path, tmp_path: Path) -> None:
     """Kinds that take captions, on films that have some."""
     copy = shutil.copytree(library_path, tmp_path / "films")

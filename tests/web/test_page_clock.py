@@ -71,6 +71,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     thread.join(10)
 
 
+@pytest.mark.long
 @pytest.mark.browser
 def test_the_colour_at_a_second_is_the_one_that_the_experts_saw(served: tuple[str, Path]) -> None:
     playwright = pytest.importorskip("playwright.sync_api")

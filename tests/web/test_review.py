@@ -165,6 +165,7 @@ def _enter(browser: object, address: str, name: str, **how: object) -> object:
     return page
 
 
+@pytest.mark.long
 @pytest.mark.browser
 def test_keys_two_reviewers_undo_and_a_killed_server(
     browser, library_path: Path, pairs: list[Pair], tmp_path: Path
@@ -206,6 +207,7 @@ def test_keys_two_reviewers_undo_and_a_killed_server(
     server.kill()
 
 
+@pytest.mark.long
 @pytest.mark.browser
 def test_fifty_thousand_pairs_scroll_on_a_phone(browser, tmp_path: Path) -> None:
     rows = (Pair(f"test{i:05}", f"train{i:05}", 1 - i / 1e5, 0, 0, 4) for i in range(50_000))

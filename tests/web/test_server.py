@@ -95,6 +95,7 @@ def _copy(films: Path, number: int) -> Path:
         return films / "copies" / f"{library.video(f'film{number}.avi').content}.mp4"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", [["serve", "{library}"], ["overlap", "review", "{pairs}"]])
 def test_a_port_in_use_is_said_before_any_address(command: list[str], films: Path, tmp_path: Path) -> None:
     pairs = tmp_path / "pairs.jsonl"
@@ -109,6 +110,7 @@ def test_a_port_in_use_is_said_before_any_address(command: list[str], films: Pat
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)  # three servers, one after the other
 def test_load_abandoned_copies_kills_and_two_servers(films: Path, serve: Callable[[], _Serve]) -> None:
     one = serve()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import av
 import httpx
+import numpy as np
 import pytest
 import uvicorn
 from fastapi import FastAPI, Request
@@ -114,6 +115,7 @@ def test_libraries_and_ids_of_others_are_not_there(client: TestClient, app: Fast
     assert hit["video"]
 
 
+@pytest.mark.long
 def test_an_upload_is_its_senders_alone(client: TestClient) -> None:
     hit, *_ = client.post("/v1/search", json={**SEARCH, "library": "one"}).json()["data"]
     jpeg = client.get(hit["thumbnail"]).content
@@ -204,7 +206,8 @@ def test_clips_of_no_length_and_filters_that_contradict(client: TestClient) -> N
     with av.open(clip, "w", format="mpegts") as out:
         stream = out.add_stream("mpeg2video", rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for frame in (av.VideoFrame(64, 48, "yuv420p"), None):
+        black = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "rgb24").reformat(format="yuv420p")
+        for frame in (black, None):
             out.mux(stream.encode(frame))
     still = client.post("/v1/uploads", content=clip.getvalue(), headers={"Content-Type": "video/mp2t"})
     _is_problem(still, 422)
@@ -269,6 +272,7 @@ def test_a_body_that_trickles_is_given_up_and_nothing_of_it_stays(
         time.sleep(0.05)
 
 
+@pytest.mark.long
 def test_an_upload_may_take_long_as_long_as_it_moves(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "_REQUEST_SECONDS", 3.0)
     monkeypatch.setattr(server, "_REQUEST_BYTES", 1000)

@@ -31,6 +31,7 @@ def _rows(client: TestClient) -> dict[str, dict[str, object]]:
     return {row["name"]: row for row in client.get("/v1/models").json()["data"]}
 
 
+@pytest.mark.long
 def test_a_trained_model_searches_once_it_is_indexed(client: TestClient, tmp_path: Path) -> None:
     mine = tmp_path / "state" / "models" / "mine"
     body = {"query": "a cat", "limit": 5, "model": "mine"}
@@ -62,6 +63,7 @@ def test_a_trained_model_searches_once_it_is_indexed(client: TestClient, tmp_pat
     assert client.post("/v1/search", json=body).status_code in (400, 409, 422)
 
 
+@pytest.mark.long
 def test_models_that_are_idle_make_room(client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "_MOST_OPEN", 1)
     folder = tmp_path / "state" / "models"

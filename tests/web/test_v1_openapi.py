@@ -68,6 +68,7 @@ def _without_lifespan(app: FastAPI) -> Callable[..., Awaitable[None]]:
     return answer
 
 
+@pytest.mark.long
 def test_every_answer_is_described(app: FastAPI, library_path: Path) -> None:
     with Library.open(library_path) as library:
         identifier = opaque_id(library.videos()[0].id)

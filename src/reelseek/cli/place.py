@@ -6,6 +6,7 @@ from typing import Any
 __all__ = ["with_library_first"]
 
 _OPTION = "--library"
+_NAMES = ("library", "source")  # of the first argument; a source may be a library
 
 
 def with_library_first(command: Any, arguments: Sequence[str]) -> list[str]:
@@ -22,7 +23,7 @@ def with_library_first(command: Any, arguments: Sequence[str]) -> list[str]:
         command = command.commands[rest[0]]
         before.append(rest.pop(0))
     parameters = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
-    if not parameters or parameters[0].name != "library":
+    if not parameters or parameters[0].name not in _NAMES:
         return list(arguments)
     end = rest.index("--") if "--" in rest else len(rest)
     for place, argument in enumerate(rest[:end]):

@@ -51,6 +51,7 @@ def _unharmed(page: object) -> None:
     assert page.locator("main b b, main img[src=x], main svg[onload]").count() == 0
 
 
+@pytest.mark.long
 def test_names_and_subtitles_of_a_library(hostile: str, visit) -> None:
     page = visit(f"{hostile}/#/search?q=cat", before=_watch)
     page.locator(".grid .card").first.wait_for()
@@ -108,6 +109,7 @@ def test_what_is_typed_and_what_the_server_says(hostile: str, visit) -> None:
     _unharmed(page)
 
 
+@pytest.mark.long
 def test_an_address_of_the_page_is_no_way_in(hostile: str, visit) -> None:
     page = visit(f"{hostile}/#{SCRIPT}", before=_watch)
     for hash_ in (f"#/search?q=cat&like={SCRIPT}&by={SCRIPT}&file={SCRIPT}&image=x", f"#/video/{SCRIPT}", f"#/{SCRIPT}",

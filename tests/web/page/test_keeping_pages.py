@@ -41,6 +41,7 @@ def workshop(library_path: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         yield address, folder / "new"
 
 
+@pytest.mark.long
 def test_a_moment_is_kept_annotated_exported_and_shared(workshop, visit, tmp_path: Path) -> None:
     address, _ = workshop
     page = visit(f"{address}/#/search?library=films&q=a+cat")
@@ -86,6 +87,7 @@ def test_a_kept_moment_is_let_go_with_the_same_key(workshop, visit) -> None:
         kept.wait_for(state=state)
 
 
+@pytest.mark.long
 def test_a_folder_is_added_cancelled_and_added_again(workshop, visit) -> None:
     address, new = workshop
     page = visit(f"{address}/#/library?library=small")

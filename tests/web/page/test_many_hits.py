@@ -24,6 +24,7 @@ def _answer(route: object) -> None:
     route.fulfill(json={"data": hits, "page": page, "unread": "", "notes": []})
 
 
+@pytest.mark.long
 def test_ten_thousand_hits_scroll(films: str, visit) -> None:
     page = visit(f"{films}/#/search?q=cat", before=lambda page: page.route("**/v1/search", _answer))
     page.locator(".grid .card").first.wait_for()

@@ -39,6 +39,7 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     library.close()
 
 
+@pytest.mark.long
 def test_pairs_are_judged_by_keys_and_many_at_once(office, visit) -> None:
     address, library = office
     page = visit(f"{address}/#/review")

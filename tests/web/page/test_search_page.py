@@ -16,6 +16,7 @@ def _names(page: object) -> list[str]:
     return page.locator(".grid .name").all_inner_texts()
 
 
+@pytest.mark.long
 def test_a_moment_is_searched_played_and_left_by_keyboard_alone(films: str, visit) -> None:
     page = visit(films)
     page.locator(".tiles .card").first.wait_for()  # the library itself stands where nothing is asked
@@ -200,6 +201,7 @@ def test_the_box_promises_what_the_experts_perceive(films: str, visit, modalitie
     page.unroute_all(behavior="wait")
 
 
+@pytest.mark.long
 def test_a_picture_is_searched_by_and_its_search_narrowed(films: str, visit, tmp_path: Path) -> None:
     Image.new("RGB", (320, 180), (200, 120, 40)).save(tmp_path / "<b>orange.png")
     page = visit(f"{films}/#/search?q=a+cat")

@@ -27,6 +27,7 @@ _GIVE = """async ([event, name]) => {
 }"""  # noqa: E501
 
 
+@pytest.mark.long
 def test_pictures_are_dropped_and_pasted_and_clips_are_sent(
     films: str, visit, make_video, monkeypatch: pytest.MonkeyPatch
 ) -> None:
