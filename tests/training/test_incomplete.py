@@ -15,8 +15,9 @@ from reelseek.library.arrays import import_features
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models import load_model
 from reelseek.training import Recipe, evaluate, train
-from reelseek.training.data import Split, Windows, hidden_experts, read_split
+from reelseek.training.data import Split, hidden_experts, read_split
 from reelseek.training.measure import clips_with
+from reelseek.training.narrations import Windows
 from reelseek.training.recipe import GroupRecipe
 
 SMALL = {"system": "mmt", "width": 32, "depth": 1, "heads": 2, "inner": 32}
