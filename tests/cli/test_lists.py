@@ -9,14 +9,15 @@ from typer.testing import CliRunner
 from reelseek.cli.lists import names_in
 from reelseek.cli.main import app
 from reelseek.cli.train import seed_numbers
-from reelseek.errors import ReelseekError, suggest
+from reelseek.errors import ReelseekError, UsageError, suggest
 from reelseek.library import Library
 
 
 def test_names_stand_between_commas_or_in_an_option_each() -> None:
     assert names_in(["a,b"]) == names_in(["a", "b"]) == names_in([" a , ", "b,"]) == ["a", "b"]
     assert names_in(None) is names_in([]) is None
-    assert names_in([","]) == []
+    with pytest.raises(UsageError, match="names nothing"):
+        names_in([","])
     assert seed_numbers(["1,2", "3"]) == [1, 2, 3]
 
 

@@ -1,15 +1,14 @@
 """Files that are deleted leave the hits, renamed ones are shown by their new names."""
 
+import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from reelseek.library import Library, add
 from reelseek.library.absent import absent_videos
 from reelseek.library.names import shown_name
-from reelseek.search.hit import Hit
-from reelseek.search.moments import Page
+from reelseek.models.model import load_model
 from reelseek.search.searcher import Searcher
 from tests.library.test_long_files import _Pool
 
@@ -49,17 +48,22 @@ def test_videos_without_their_files_are_absent_until_they_are_back(
         assert away.is_dir()
 
 
-@pytest.mark.parametrize(("k", "offset"), [(2, 0), (3, 2), (10, 0), (10, 5)])
-def test_hits_are_counted_without_absent_videos(monkeypatch: pytest.MonkeyPatch, k: int, offset: int) -> None:
-    videos = ["a", "gone", "gone", "b", "gone", "c", "a", "gone", "d", "e", "gone", "f"]
-    hits = [Hit("1", "q", rank, video, None, 0.0, 1.0, 1.0 / rank, None) for rank, video in enumerate(videos, 1)]
-    monkeypatch.setattr("reelseek.search.searcher.absent_videos", lambda catalog: frozenset({"gone"}))
-    searcher: object = SimpleNamespace(library=SimpleNamespace(catalog=None))
-    page = Page(k, offset, "moment", "1")
-    shown = Searcher._with_files(searcher, lambda page: hits[page.offset :][: page.k], page)
-    present = [video for video in videos if video != "gone"]
-    assert [hit.video for hit in shown] == present[offset : offset + k]
-    assert [hit.rank for hit in shown] == list(range(offset + 1, offset + 1 + len(shown)))
+def test_absent_videos_are_no_hits_and_their_miss_says_why(library: Library) -> None:
+    model = load_model("concepts")
+    with library.writing():
+        searcher = Searcher(library, model, update=False)
+        best, *others = searcher.search("a bouncing ball", k=8, group_by="video")
+        assert others
+        try:
+            library.catalog.set_meta("absent", json.dumps([best.video]))
+            hits = searcher.search("a bouncing ball", k=8, group_by="video")
+            assert [hit.video for hit in hits][: len(others)] == [hit.video for hit in others]
+            assert [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
+            assert "its file was gone" in searcher.why_not("a bouncing ball", best.video).note
+            assert "its file was gone" not in searcher.why_not("a bouncing ball", others[0].video).note
+        finally:
+            library.catalog.remove_meta("absent")
+        assert searcher.search("a bouncing ball", k=1)[0].video == best.video
 
 
 def test_names_that_are_no_file_names_stay() -> None:

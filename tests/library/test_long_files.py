@@ -19,7 +19,7 @@ import pytest
 from reelseek.errors import MediaError
 from reelseek.experts import load_expert
 from reelseek.experts.expert import Track
-from reelseek.experts.extract import Extracted
+from reelseek.experts.extract import Extracted, close_stretches
 from reelseek.experts.parts import Parts, Stretch
 from reelseek.library import Library, add
 from reelseek.library.pieces import PieceQueue, close_divided, divide_tasks, join_pieces, split_tasks
@@ -191,7 +191,7 @@ def test_long_files_are_divided_by_time_where_their_experts_allow_it(tmp_path: P
 
 
 def test_what_is_left_of_a_stretch_is_divided_again(tmp_path: Path) -> None:
-    task = replace(_task("long", 2000.0, tmp_path), specs=("motion",))
+    task = replace(_task("long", 3000.0, tmp_path), specs=("motion",))
     fingerprint = load_expert("motion").fingerprint
     Parts(tmp_path).save(fingerprint, [9], {}, until=400.0)
     Parts(tmp_path, Stretch(1000)).save(fingerprint, [9], {}, until=1100.0)
@@ -204,6 +204,28 @@ def test_what_is_left_of_a_stretch_is_divided_again(tmp_path: Path) -> None:
     first.load(fingerprint)
     first.save(fingerprint, [9], {}, until=1000.0, ended=True)
     assert [piece.stretch.start for piece in divide_tasks([task], 1)] == [1000], "what is complete is passed over"
+
+
+def test_a_stretch_of_which_nothing_was_kept_is_worked_on_again(tmp_path: Path) -> None:
+    task = replace(_task("long", 2000.0, tmp_path), specs=("motion",))
+    fingerprint = load_expert("motion").fingerprint
+    Parts(tmp_path, Stretch(0, 700)).save(fingerprint, [9], {}, until=700.0, ended=True)
+    last = Parts(tmp_path, Stretch(1400))
+    last.save(fingerprint, [9], {}, until=2000.0, ended=True)  # its worker died between before it kept a part
+    between = divide_tasks([task], 1)[0].stretch
+    assert (between.start, between.end) == (700, 1400)
+    lost = close_stretches(tmp_path, ["motion"], (0, 1400), picture_end=2000.0, sound_end=0.0)
+    assert "is lost" in lost.errors["motion"], "a stretch ends where the next one begins"
+
+
+def test_no_second_is_worked_on_twice_where_experts_were_divided_differently(tmp_path: Path) -> None:
+    task = replace(_task("long", 3000.0, tmp_path), specs=("plain", "motion"))
+    plain, motion = (load_expert(spec).fingerprint for spec in task.specs)
+    Parts(tmp_path).save(plain, [9], {}, until=600.0)
+    Parts(tmp_path, Stretch(1000)).save(plain, [9], {}, until=2000.0)
+    Parts(tmp_path).save(motion, [9], {}, until=60.0)
+    Parts(tmp_path, Stretch(1500)).save(motion, [9], {}, until=1560.0)
+    assert [piece.stretch.start for piece in divide_tasks([task], 1)] == [0, 1000]
 
 
 class _Outcomes:

@@ -96,7 +96,7 @@ def test_a_name_is_one_persons(tmp_path: Path) -> None:
         review.enter("Ann", "2" * 8)
     clock.now = 301  # the other window is gone
     review.enter("Ann", "2" * 8)
-    with pytest.raises(UsageError, match="1 to 60 letters"):
+    with pytest.raises(UsageError, match="1 to 64 letters"):
         review.enter("  ", "3" * 8)
 
 

@@ -126,7 +126,7 @@ def test_hostile_values_in_every_query(
 def test_hostile_bodies_of_every_post(pages: list[FastAPI], caplog: pytest.LogCaptureFixture) -> None:
     client = _client(pages[1])
     right = {
-        "/api/held": {"places": [0]},
+        "/api/leases": {"places": [0]},
         "/api/below": {"below": 0.0},
         "/api/pairs": {"view": "mine"},
         "/api/verdicts": {"places": [0], "verdict": "not"},

@@ -68,7 +68,7 @@ def test_two_reviewers_through_the_interface(library: Library, pairs: list[Pair]
     assert [card["place"] for card in view["data"]] == [2, 3]
     assert client.post("/api/verdicts", json={**ANN, "places": [999], "verdict": "not"}).status_code == 400
     assert client.post("/api/verdicts", json={**ANN, "places": [1], "verdict": "perhaps"}).status_code == 400
-    assert client.get("/api/agreement").json() == {"data": []}
+    assert client.get("/api/agreement").json() == {"data": [], "more": 0}
     assert "review.js" in client.get("/").text
 
 

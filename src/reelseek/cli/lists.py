@@ -3,11 +3,16 @@
 import re
 from collections.abc import Sequence
 
+from reelseek.errors import UsageError
+
 __all__ = ["names_in"]
 
 
 def names_in(values: Sequence[str] | None) -> list[str] | None:
     """Return the names that the uses of an option hold; None where it was not used.
+
+    Raises:
+        UsageError: it was used, and names nothing.
 
     >>> names_in(["ocr,speech", "audio"])
     ['ocr', 'speech', 'audio']
@@ -19,4 +24,7 @@ def names_in(values: Sequence[str] | None) -> list[str] | None:
     """
     if not values:
         return None
-    return [name for value in values for part in re.split(r",(?!\s*\w+=)", value) if (name := part.strip())]
+    names = [name for value in values for part in re.split(r",(?!\s*\w+=)", value) if (name := part.strip())]
+    if not names:
+        raise UsageError(f"{','.join(values)!r} names nothing; leave the option out, or name something")
+    return names

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from reelseek.cli.lists import names_in
 from reelseek.cli.show import bars, print_table, say
 from reelseek.cli.spaces import follow_library
 
@@ -166,8 +167,8 @@ def saturation(
     from reelseek.training.saturation import saturation as saturate
     from reelseek.training.saturation import saturation_report
 
-    numbers = ",".join(examples).split(",")
-    if not all(part.strip().isdigit() for part in numbers):
+    numbers = names_in(examples) or []
+    if not all(part.isdigit() for part in numbers):
         message = f"--examples {','.join(numbers)!r}: it takes numbers separated by commas, such as 500,1000,2000"
         raise UsageError(message)
     counts = [int(part) for part in numbers]

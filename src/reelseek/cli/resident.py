@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import resource
 import socket
 import stat
 import subprocess
@@ -28,7 +29,10 @@ __all__ = ["VARIABLE", "answer_elsewhere", "private_folder", "receive", "send", 
 
 VARIABLE = "REELSEEK_HELPER"
 _SECONDS_TO_START = 10.0  # until it listens, which it does before it imports
-_READ_AT_IMPORT = ("OMP_", "MKL_", "OPENBLAS_", "GOMP_", "KMP_", "TORCH", "PYTHON", "LD_", "MALLOC_", "HF_", "ORT_")
+_READ_AT_IMPORT = (
+    "ATEN_", "DNNL_", "FAISS_", "GOMP_", "HF_", "KMP_", "LD_", "MALLOC_", "MKL_", "NPY_", "OMP_", "ONEDNN_",
+    "OPENBLAS_", "ORT_", "PYTHON", "PYTORCH", "TORCH",
+)  # fmt: skip
 
 
 def answer_elsewhere(arguments: Sequence[str]) -> int | None:
@@ -53,7 +57,8 @@ def answer_elsewhere(arguments: Sequence[str]) -> int | None:
 
 def _is_wanted() -> bool:
     """Not on systems where a process that has loaded these libraries must not fork, nor where torch is loaded here."""
-    return sys.platform == "linux" and os.environ.get(VARIABLE, "") != "0" and "torch" not in sys.modules
+    is_on = sys.platform == "linux" and os.environ.get(VARIABLE, "") != "0"
+    return is_on and "torch" not in sys.modules and None not in (sys.stdin, sys.stdout, sys.stderr)
 
 
 def private_folder() -> Path:
@@ -81,15 +86,17 @@ def short_address(folder: Path) -> Iterator[str]:
 
 
 def state_of_process() -> str:
-    """A digest of all that a fork cannot take over from whoever asks: code, installed packages, what libraries read
-    when they are loaded, priority, processors and name spaces. Two processes of one digest would answer alike."""
+    """A digest of what a fork cannot take over from whoever asks: code, installed packages, what libraries read when
+    they are loaded, priority, processors, groups, limits and name spaces. Two processes of one digest answer alike."""
     package = Path(reelseek.__file__).parent
     files = sorted((str(path), *_changed(path)) for path in package.rglob("*.py"))
     torch = find_spec("torch")
     installed = _changed(Path(torch.origin).parents[1]) if torch is not None and torch.origin else ()
     read = {name: value for name, value in os.environ.items() if name.startswith(_READ_AT_IMPORT)}
     spaces = [os.readlink(f"/proc/self/ns/{name}") for name in ("mnt", "net", "user")]
-    place = [os.getpriority(os.PRIO_PROCESS, 0), sorted(os.sched_getaffinity(0)), spaces]
+    limits = [resource.getrlimit(number) for name, number in vars(resource).items() if name.startswith("RLIMIT_")]
+    groups = [os.getgid(), *sorted(os.getgroups())]
+    place = [os.getpriority(os.PRIO_PROCESS, 0), sorted(os.sched_getaffinity(0)), spaces, groups, limits]
     facts = [sys.executable, sys.version, reelseek.__version__, files, installed, sorted(read.items()), place]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 

@@ -204,7 +204,7 @@ class _Server:
             return
         status = os.waitstatus_to_exitcode(os.waitpid(running.pid, 0)[1])
         with contextlib.suppress(OSError):
-            send(running.caller, {"code": status} if status >= 0 else {})
+            send(running.caller, {"code": status if status >= 0 else 128 - status})  # as a shell says it
         with contextlib.suppress(KeyError):
             self._selector.unregister(running.caller)
         self._selector.unregister(running.pid_file)

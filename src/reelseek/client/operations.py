@@ -579,7 +579,7 @@ class SyncOperations:
         return self._transport.call(OPERATIONS["remove_collection"], {"id": id}, {}, None)
 
     def keep_moments(self, id: str, *, moments: list[NewMoment]) -> CollectionJSON:
-        """Keep moments, all or none of them.
+        """Keep moments, all or none of them; their tags are written afterwards.
 
         Args:
             id: id of the collection
@@ -1348,7 +1348,7 @@ class AsyncOperations:
         return await self._transport.call(OPERATIONS["remove_collection"], {"id": id}, {}, None)
 
     async def keep_moments(self, id: str, *, moments: list[NewMoment]) -> CollectionJSON:
-        """Keep moments, all or none of them.
+        """Keep moments, all or none of them; their tags are written afterwards.
 
         Args:
             id: id of the collection

@@ -475,7 +475,7 @@ class JobProgress(TypedDict):
 
 
 class JudgeRequest(TypedDict):
-    """An opinion on some pairs, recorded on all of them or on none."""
+    """An opinion on some pairs, which is refused as a whole if one of them may not be judged."""
 
     places: list[int]
     verdict: Literal["duplicate", "near-duplicate", "not", "unsure", "screensaver", "looked-at"]

@@ -265,7 +265,8 @@ def close_stretches(
     for spec in specs:
         fingerprint = load_expert(spec).fingerprint
         stretches = kept_stretches(folder, fingerprint)
-        if not all(stretches.get(start, (0.0, False))[1] for start in starts):
+        ends = [*starts[1:], math.inf]
+        if not all(stretches.get(start, (0.0, 0.0))[1] >= end for start, end in zip(starts, ends, strict=True)):
             result.errors[spec] = "some of the work that was kept on it is lost; add it again"
             continue
         states = [state for start in starts for state in Parts(folder, Stretch(start)).load(fingerprint)[1]]

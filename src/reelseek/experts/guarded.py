@@ -53,6 +53,8 @@ class GuardedSession:
         self._saved_at = time.perf_counter()
         try:
             self.session = open_session()
+            if not stretch.is_whole and not isinstance(self.session, Divisible):
+                raise TypeError("its sessions cannot share a video (reelseek.experts.parts.Divisible)")
             if not self._restore():
                 self.session = open_session()
         except MemoryError:
@@ -129,6 +131,7 @@ class GuardedSession:
         session: Any = self.session
         if self._parts is not None and isinstance(session, Resumable) and not self.error:
             batches = list(self._passed.values())
+            until = min(until, self._stretch.end)  # the last batch of a stretch may end behind it
             self._parts.save(self.expert.fingerprint, batches, session.save_part(), until=until, ended=ended)
             self._saved_until = until
 
@@ -142,8 +145,6 @@ class GuardedSession:
 
     def end_stretch(self) -> None:
         """Keep what was made of a stretch that others go on from."""
-        if not isinstance(self.session, Divisible):
-            self.error = self.error or "its sessions cannot share a video"
         started = time.perf_counter()
         try:
             self._save(min(self._stretch.end, max([self._saved_until, *self._until.values()])), ended=True)

@@ -121,7 +121,7 @@ class Parts:
         while (state := _read(self._file(fingerprint, len(states)))) is not None:
             batches = tuple(np.atleast_1d(state.pop("_batches")).tolist())
             self._kept[fingerprint] = float(state.pop("_until"))
-            state.pop("_ended")
+            state.pop("_end")
             states.append(state)
         self._counts[fingerprint] = len(states)
         for number, file in _parts_of(self.folder, fingerprint, self.stretch.start):
@@ -151,9 +151,10 @@ class Parts:
             ended: whether it is the last of the stretch.
         """
         number = self._counts.get(fingerprint, 0)
+        end = self.stretch.end if ended else 0.0
         path = self._file(fingerprint, number)
         content = BytesIO()
-        place = {"_batches": np.array(batches, np.int64), "_until": np.array(until), "_ended": np.array(ended)}
+        place = {"_batches": np.array(batches, np.int64), "_until": np.array(until), "_end": np.array(end)}
         arrays: dict[str, Any] = {**state, **place}
         np.savez(content, **arrays)
         partial = path.with_suffix(f".{os.getpid()}.partial")
@@ -207,18 +208,19 @@ def _read(file: Path) -> dict[str, npt.NDArray[Any]] | None:
             state = dict(arrays)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    return state if {"_batches", "_until", "_ended"} <= set(state) else None
+    return state if {"_batches", "_until", "_end"} <= set(state) else None
 
 
-def kept_stretches(folder: Path, fingerprint: str) -> dict[int, tuple[float, bool]]:
-    """Find the stretches of which parts of one expert are kept: to which second, and whether they are all, by start."""
-    stretches: dict[int, tuple[float, bool]] = {}
+def kept_stretches(folder: Path, fingerprint: str) -> dict[int, tuple[float, float]]:
+    """Find the stretches of which parts of one expert are kept: to which second each has come, and where it ends if its
+    parts are complete (else 0), by start."""
+    stretches: dict[int, tuple[float, float]] = {}
     next_number: dict[int, int] = {}
     for number, file in _parts_of(folder, fingerprint):
         start = int(file.stem.split("-")[-2])
         state = _read(file) if next_number.setdefault(start, 0) == number else None
         if state is not None:
-            stretches[start] = float(state["_until"]), bool(state["_ended"])
+            stretches[start] = float(state["_until"]), float(state["_end"])
             next_number[start] += 1
     return stretches
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from reelseek.errors import CollectionError, UsageError
-from reelseek.library.caption_sets import CaptionFeatureSet, Rows, begin_caption_features
+from reelseek.library.caption_sets import CAPTIONS_AT_ONCE, CaptionFeatureSet, Rows, begin_caption_features
 from reelseek.library.imports import check_expert_name
 from reelseek.library.names import name_some
 from reelseek.library.readers.caption_vectors import CAPTION_FEATURES, VideoCaptions, read_caption_words
@@ -18,8 +18,6 @@ from reelseek.library.words import tokens
 from reelseek.media.guard import stream
 
 __all__ = ["CaptionReport", "import_caption_features"]
-
-_AT_ONCE = 4096  # captions that are written together
 
 
 @dataclass
@@ -142,7 +140,7 @@ class _Writer:
         report.captions += len(filled)
         report.videos += bool(filled)
         self._waiting.update(filled)
-        if len(self._waiting) >= _AT_ONCE:
+        if len(self._waiting) >= CAPTIONS_AT_ONCE:
             self.flush()
 
     def flush(self) -> None:

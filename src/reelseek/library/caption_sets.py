@@ -5,7 +5,6 @@ known by its video, its span and its words.
 """
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,12 +14,13 @@ import numpy.typing as npt
 
 from reelseek.errors import UsageError
 from reelseek.library.caption_features import CaptionFeatures
-from reelseek.library.files import make_folder, sync_folder, write_whole
+from reelseek.library.files import delete_folder, make_folder, sync_folder, write_whole
 from reelseek.library.records import Caption
 from reelseek.library.storage import Storage
 from reelseek.library.text_store import TextStore
 
 __all__ = [
+    "CAPTIONS_AT_ONCE",
     "CaptionFeatureSet",
     "begin_caption_features",
     "caption_feature_sets",
@@ -31,7 +31,8 @@ __all__ = [
 
 _FOLDER = "caption-features"
 _PARTIAL = ".partial"
-_AT_ONCE = 4096  # captions that are written together
+CAPTIONS_AT_ONCE = 4096
+"""Captions that are written together."""
 Rows = npt.NDArray[np.float32]
 
 
@@ -71,8 +72,8 @@ class CaptionFeatureSet:
             UsageError: the folder cannot be written.
         """
         captions = list(vectors)
-        for start in range(0, len(captions), _AT_ONCE):
-            part = captions[start : start + _AT_ONCE]
+        for start in range(0, len(captions), CAPTIONS_AT_ONCE):
+            part = captions[start : start + CAPTIONS_AT_ONCE]
             self._store.add({_key(caption): vectors[caption] for caption in part})
         if self._store.problem:
             raise UsageError(self._store.problem)
@@ -84,8 +85,13 @@ def _key(caption: Caption) -> str:
 
 def caption_feature_sets(library: Path) -> list[CaptionFeatureSet]:
     """The caption features of a library, in order of name."""
-    folders = sorted((library / _FOLDER).glob("*/about.json"))
-    return [CaptionFeatureSet(file.parent) for file in folders if not file.parent.name.endswith(_PARTIAL)]
+    folders = sorted(file.parent for file in (library / _FOLDER).glob("*/about.json"))
+    return [CaptionFeatureSet(folder) for folder in folders if _is_name(folder.name)]
+
+
+def _is_name(name: str) -> bool:
+    """Whether a set may have this name, which is that of its folder."""
+    return not name.startswith(".") and not name.endswith(_PARTIAL)
 
 
 def open_caption_features(library: Path, name: str) -> CaptionFeatureSet:
@@ -106,15 +112,20 @@ def begin_caption_features(library: Path, name: str, width: int, kind: str) -> C
     """The caption features of one name, which are begun if there are none.
 
     Raises:
-        UsageError: there are some of another width.
+        UsageError: there are some of another width, or the name is none.
     """
-    folder = library / _FOLDER / name
+    if not _is_name(name):
+        raise UsageError(f"{name!r} cannot name caption features; take another --name")
+    return _begin(library / _FOLDER / name, library, width, kind)
+
+
+def _begin(folder: Path, library: Path, width: int, kind: str) -> CaptionFeatureSet:
     if (folder / "about.json").is_file():
         existing = CaptionFeatureSet(folder)
         if existing.width != width:
             raise UsageError(
-                f"the caption features {name!r} are {existing.width} wide, and these {width}; choose another --name "
-                f"or erase those: reelseek features remove {library} {name}"
+                f"the caption features {folder.name!r} are {existing.width} wide, and these {width}; choose another "
+                f"--name or erase those: reelseek features remove {library} {folder.name}"
             )
         return existing
     make_folder(folder)
@@ -129,13 +140,18 @@ def remove_caption_features(library: Path, name: str) -> int:
         UsageError: there are none.
     """
     count = len(open_caption_features(library, name))
-    shutil.rmtree(library / _FOLDER / name)
-    sync_folder(library / _FOLDER)
+    delete_folder(library / _FOLDER / name)
     return count
 
 
 def erase_caption_features(storage: Storage) -> None:
     """Leave no vectors of captions that the library no longer has; call it as the writer."""
+    for partial in (storage.path / _FOLDER).glob(f"*{_PARTIAL}"):
+        folder = partial.with_suffix("")
+        if folder.exists():  # or it was complete when the process was killed that had just deleted the other one
+            delete_folder(partial)
+        else:
+            partial.rename(folder)
     for features in caption_feature_sets(storage.path):
         remaining: dict[Caption, Rows] = {}
         for caption in storage.catalog.captions.pages():
@@ -146,9 +162,8 @@ def erase_caption_features(storage: Storage) -> None:
         if len(remaining) == len(features):
             continue
         folder = storage.path / _FOLDER / features.name
-        shutil.rmtree(folder.with_name(features.name + _PARTIAL), ignore_errors=True)
-        partial = begin_caption_features(storage.path, features.name + _PARTIAL, features.width, features.format)
-        partial.add(remaining)
-        shutil.rmtree(folder)
-        folder.with_name(features.name + _PARTIAL).rename(folder)
+        partial = folder.with_name(features.name + _PARTIAL)
+        _begin(partial, storage.path, features.width, features.format).add(remaining)
+        delete_folder(folder)
+        partial.rename(folder)
         sync_folder(folder.parent)

@@ -1,5 +1,6 @@
 """Long videos that are extracted side by side: stretches and groups of experts in processes, one record at the end."""
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -58,7 +59,7 @@ def divide_tasks(tasks: Sequence[Task], workers: int) -> list[Task]:
         if divided:
             pieces[place] = divided
         elif free > 0:
-            pieces[place] = split_tasks([task], free + 1)
+            pieces[place] = split_tasks([replace(task, short_side=_short_side(task))], free + 1)
     return [replace(piece, piece=number) for group in pieces for number, piece in enumerate(group)]
 
 
@@ -79,7 +80,7 @@ def _divide(task: Task, count: int) -> list[Task]:
     pieces = [
         replace(task, specs=specs, has_tracks=task.has_tracks or stretch != last, stretch=stretch, starts=starts)
         for stretch in stretches
-        if stretch == last or not all(expert.get(stretch.start, (0.0, False))[1] for expert in saved)
+        if stretch == last or not all(expert.get(stretch.start, (0.0, 0.0))[1] >= stretch.end for expert in saved)
     ]
     rest = tuple(spec for spec in task.specs if spec not in specs)
     if rest:
@@ -89,22 +90,26 @@ def _divide(task: Task, count: int) -> list[Task]:
 
 
 def _starts(
-    saved: Sequence[dict[int, tuple[float, bool]]], duration: float, count: int, passing: float
+    saved: Sequence[dict[int, tuple[float, float]]], duration: float, count: int, passing: float
 ) -> tuple[int, ...]:
     """Where stretches start, so that each costs about the same: those that were begun, and the longest of them again.
 
     Args:
-        saved: of each expert, to which second the parts of each stretch are kept, and whether they are all.
+        saved: of each expert, to which second the parts of each stretch are kept, and where it ends if they are all.
         count: of stretches that are worked on side by side.
         passing: see `Stretch`.
     """
     if not saved:
         return (0,)
-    starts = sorted({0, *(start for expert in saved for start in expert)})
+    kept = [(start, *ends) for expert in saved for start, ends in expert.items()]
+    # Where a stretch ended another one began, of which perhaps nothing is kept.
+    begun = {0, *(start for start, _, _ in kept), *(int(end) for _, _, end in kept if math.isfinite(end))}
+    # What one expert has worked on across a start of another's must not be worked on again behind it.
+    starts = sorted(place for place in begun if not any(start < place < until for start, until, _ in kept))
     gaps = []  # where work is left
     for start, end in zip(starts, [*starts[1:], duration], strict=True):
-        stretches = [expert.get(start, (float(start), False)) for expert in saved]
-        if not all(ended for _, ended in stretches):
+        stretches = [expert.get(start, (float(start), 0.0)) for expert in saved]
+        if not all(covered >= end for _, covered in stretches):
             gaps.append((min(end, max(until for until, _ in stretches)), end))
     if not gaps or len(gaps) >= count:
         return tuple(starts)
@@ -115,7 +120,8 @@ def _starts(
 def _cuts(begin: float, end: float, count: int, passing: float) -> list[int]:
     """Whole seconds that divide a stretch in pieces of one cost, where each passes over what is before it."""
     length, ratio = end - begin, 1.0 - passing  # of the length of a piece to that of the one before
-    count = max(1, min(count, int(length / _SHORTEST_STRETCH)))
+    while count > 1 and length * passing * ratio ** (count - 1) / (1 - ratio**count) < _SHORTEST_STRETCH:
+        count -= 1  # the last piece is the shortest
     return [round(begin + length * (1 - ratio**number) / (1 - ratio**count)) for number in range(1, count)]
 
 

@@ -2,7 +2,7 @@
 
 import math
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from reelseek.errors import UsageError
@@ -53,32 +53,37 @@ def add_tags(storage: Storage, tags: Iterable[Tag]) -> int:
     cleaned = [_checked(tag) for tag in tags]
     with storage.write_errors(), storage.catalog.transaction():
         storage.catalog.begin()
-        _check_videos(storage, cleaned)
-        added = sum(storage.catalog.tags.add(tag) for tag in cleaned)
-        for video in {tag.video for tag in cleaned}:
-            if storage.catalog.tags.count(video) > _MOST_TAGS:
-                raise UsageError(f"{video!r} and its moments would have more than {_MOST_TAGS} tags; remove some first")
+        return _add(storage, cleaned)
+
+
+def _add(storage: Storage, tags: Sequence[Tag]) -> int:
+    _check_videos(storage, tags)
+    added = sum(storage.catalog.tags.add(tag) for tag in tags)
+    for video in {tag.video for tag in tags}:
+        if storage.catalog.tags.count(video) > _MOST_TAGS:
+            raise UsageError(f"{video!r} and its moments would have more than {_MOST_TAGS} tags; remove some first")
     return added
 
 
 def remove_tags(storage: Storage, tags: Iterable[Tag]) -> int:
     """Take tags off videos and moments; see `Library.remove_tags`."""
-    tags = list(tags)
+    cleaned = [_checked(tag) for tag in tags]
     with storage.write_errors(), storage.catalog.transaction():
         storage.catalog.begin()
-        _check_videos(storage, tags)
-        return sum(storage.catalog.tags.remove(tag) for tag in tags)
+        _check_videos(storage, cleaned)
+        return sum(storage.catalog.tags.remove(tag) for tag in cleaned)
 
 
 def set_moment_tags(storage: Storage, video: str, start: float, end: float, texts: Iterable[str]) -> None:
     """Let a moment have these tags and no others; see `add_tags`."""
-    tags = [Tag(video, text, start, end) for text in texts]
-    names = {fold(_checked(tag).text) for tag in tags}
-    others = [text for text in storage.catalog.tags.of_moment(video, start, end) if fold(text) not in names]
-    if others:
-        remove_tags(storage, [Tag(video, text, start, end) for text in others])
-    if tags:
-        add_tags(storage, tags)
+    tags = [_checked(Tag(video, text, start, end)) for text in texts]
+    names = {fold(tag.text) for tag in tags}
+    with storage.write_errors(), storage.catalog.transaction():
+        storage.catalog.begin()
+        for text in storage.catalog.tags.of_moment(video, start, end):
+            if fold(text) not in names:
+                storage.catalog.tags.remove(Tag(video, text, start, end))
+        _add(storage, tags)
 
 
 def _checked(tag: Tag) -> Tag:
@@ -92,6 +97,7 @@ def _checked(tag: Tag) -> Tag:
 
 def _check_videos(storage: Storage, tags: Iterable[Tag]) -> None:
     videos = dict.fromkeys(tag.video for tag in tags)
-    missing = [video for video in videos if video not in storage.catalog.videos.existing(videos)]
+    existing = storage.catalog.videos.existing(videos)
+    missing = [video for video in videos if video not in existing]
     if missing:
         raise UsageError(f"{storage.path} has no video {missing[0]!r}; list them with: reelseek info --videos")

@@ -1,4 +1,4 @@
-"""Packets of a stretch of a file, copied as they are into another file; each is written before the next is read."""
+"""Packets of a file from a moment on, copied as they are into another file; each is written before the next is read."""
 
 import math
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from reelseek.errors import DecodeError
 from reelseek.media.clock import Clock, clock_of, read_packets
 from reelseek.media.container import best_stream, has_no_times
 
-__all__ = ["Stretch"]
+__all__ = ["PacketCopy"]
 
 _BEFORE_SECONDS = 30.0  # of a file without pictures; where a format cannot be entered in the middle
 
 
-class Stretch:
+class PacketCopy:
     """The pictures and the sound of a file from a moment on, from the last key frame at or before it.
 
     Args:
@@ -47,11 +47,11 @@ class Stretch:
         """Write the packets into a file, whose times begin at 0.
 
         Args:
-            end: seconds of the presentation; None is that of the stretch.
+            end: seconds of the presentation; None is that of the whole copy.
             container: format of the file; None goes by its ending.
 
         Raises:
-            DecodeError: the source ends before the start of the stretch; there is no file then.
+            DecodeError: the source ends before the start; there is no file then.
             av.error.FFmpegError, ValueError: the format does not take these streams.
         """
         try:
@@ -84,7 +84,8 @@ class Stretch:
             else:
                 earliest = min(earliest, shown_at)
             first.setdefault(packet.stream_index, packet)
-            if len(first) == len(self.streams) and _decoded_at(packet, self._clock) > self._start + 1:
+            leads = self._video is None or packet.stream.type == "video"  # sound may lie far ahead of pictures
+            if leads and len(first) == len(self.streams) and _decoded_at(packet, self._clock) > self._start + 1:
                 break  # what is shown at the start has been decoded by now
         if key_frame is not None:
             return key_frame
@@ -98,7 +99,7 @@ class Stretch:
         return earliest
 
     def _packets(self, end: float) -> Iterator[av.Packet]:
-        """Those of the stretch: of pictures from its key frame on, of sound from its first second on."""
+        """Those that are copied: of pictures from its key frame on, of sound from its first second on."""
         begun = False
         for packet in self._read(end):
             shown_at = _shown_at(packet, self._clock)

@@ -10,7 +10,7 @@ import av.error
 from reelseek.errors import DecodeError, MediaError
 from reelseek.media.clock import clock_of
 from reelseek.media.container import Limits, best_stream, has_no_times, open_media
-from reelseek.media.copying import Stretch
+from reelseek.media.copying import PacketCopy
 from reelseek.media.proxy import RATE, TICKS, PictureWriter, SoundWriter, picture_size, write_frames
 from reelseek.media.sound import Samples
 
@@ -79,11 +79,11 @@ def cut(task: CutTask) -> Cut:
 def _copy(task: CutTask) -> Cut:
     """Copy packets from the key frame at or before the start to the end; picture and sound stay together."""
     with open_media(task.source, Limits()) as media:
-        stretch = Stretch(media, task.source, task.start, task.end)
-        codecs = {stream.codec_context.name for stream in stretch.streams}
+        packets = PacketCopy(media, task.source, task.start, task.end)
+        codecs = {stream.codec_context.name for stream in packets.streams}
         path = task.target.with_name(task.target.name + (".mp4" if codecs <= _MP4_CODECS else ".mkv"))
-        stretch.copy(path)
-    return Cut(path, max(0.0, stretch.begin), False)
+        packets.copy(path)
+    return Cut(path, max(0.0, packets.begin), False)
 
 
 # The very frames

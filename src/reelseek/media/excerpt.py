@@ -1,4 +1,4 @@
-"""A stretch of a file as a file of its own, its packets copied as they are."""
+"""A packets of a file as a file of its own, its packets copied as they are."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import av.error
 
 from reelseek.errors import DecodeError
 from reelseek.media.container import Limits, open_media
-from reelseek.media.copying import Stretch
+from reelseek.media.copying import PacketCopy
 
 __all__ = ["write_excerpt"]
 
@@ -21,8 +21,8 @@ def write_excerpt(path: Path, start_seconds: float, seconds: float, out: Path, l
     """
     with open_media(path, limits) as media:
         try:
-            stretch = Stretch(media, path, start_seconds)
-            stretch.copy(out, stretch.begin + seconds, "matroska")
+            packets = PacketCopy(media, path, start_seconds)
+            packets.copy(out, packets.begin + seconds, "matroska")
         except (DecodeError, av.error.FFmpegError, ValueError, OverflowError):
             return False
         return True

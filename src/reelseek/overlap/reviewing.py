@@ -4,9 +4,7 @@ verdicts fill, and verdicts on many pairs at once."""
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import get_args
 
-from reelseek.errors import UsageError
 from reelseek.overlap.pairs import Pair
 from reelseek.overlap.scan import Scan
 from reelseek.overlap.sources import LibrarySource, Source, open_source
@@ -81,14 +79,7 @@ def judge_below(
 
     Returns:
         How many were judged now, and how many are below the score.
-
-    Raises:
-        UsageError: the verdict is none that many pairs may get unseen, or nobody is named.
     """
-    if verdict not in get_args(BulkVerdict):
-        raise UsageError(f"{verdict!r} cannot be said of many pairs at once; take {', '.join(get_args(BulkVerdict))}")
-    if not who.strip():
-        raise UsageError("a verdict needs its reviewer; name one")
     verdicts.refresh()
     lower = [(pair, key) for pair, key in zip(pairs, keys, strict=True) if pair.score < below]
     fresh = {key: pair for pair, key in lower if verdicts.decision(key) is None}

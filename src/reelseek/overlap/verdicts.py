@@ -322,8 +322,8 @@ class Review:
         Raises:
             UsageError: the name is empty or too long, or somebody else uses it at the moment.
         """
-        if not who.strip() or len(who) > 60 or who[0] in "=+-@" or any(ord(sign) < 32 for sign in who):
-            raise UsageError("a reviewer needs a name of 1 to 60 letters that begins with none of = + - @")
+        if not who.strip() or len(who) > 64 or who[0] in "=+-@" or any(ord(sign) < 32 for sign in who):
+            raise UsageError("a reviewer needs a name of 1 to 64 letters that begins with none of = + - @")
         with self._lock:
             session = self._sessions.get(who)
             if session is not None and session.token != token and self.clock() - session.last_active < _LEASE_SECONDS:
@@ -354,13 +354,13 @@ class Review:
             return leased
 
     def renew_leases(self, who: str, places: Iterable[int]) -> None:
-        """Renew the leases of this reviewer for five minutes; those that ran out only if nobody else took the pair."""
+        """Renew the leases of this reviewer for five minutes; those that ran out, or that another window of theirs gave
+        back, only if nobody else took the pair."""
         with self._lock:
             now = self.clock()
             for place in places:
-                leases = self._leases.get(self.keys[place], {}) if 0 <= place < len(self.keys) else {}
-                if who in leases and (leases[who] > now or self._is_open(place, who, now)):
-                    leases[who] = now + _LEASE_SECONDS
+                if 0 <= place < len(self.keys) and self._is_open(place, who, now):
+                    self._leases.setdefault(self.keys[place], {})[who] = now + _LEASE_SECONDS
 
     def _is_open(self, place: int, who: str, now: float) -> bool:
         opinions = self.verdicts.opinions_on(self.keys[place])

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from reelseek.errors import QueryError
+from reelseek.library.absent import absent_videos
 from reelseek.library.filters import Filter
 from reelseek.library.store import Library, Video
 from reelseek.library.tokens import Clip, TokenReader
@@ -57,6 +58,7 @@ class Gallery:
     def __post_init__(self) -> None:
         self._backgrounds: dict[bytes, npt.NDArray[np.float64]] = {}
         self._selections: dict[Filter, _Members] = {}
+        self._absent: tuple[frozenset[str], npt.NDArray[np.int64]] = frozenset(), np.zeros(0, np.int64)
         self._wrong: dict[bytes, npt.NDArray[np.float64]] = {}
         self._likenesses: dict[tuple[object, ...], Likeness] = {}
 
@@ -128,7 +130,8 @@ class Gallery:
         return self._selections[conditions]
 
     def selected_for(self, question: Question) -> npt.NDArray[np.bool_] | None:
-        """Rows that can be hits [row], None for all: not those of the moments that are examples of what is looked for.
+        """Rows that can be hits [row], None for all: not those of the moments that are examples of what is looked for,
+        nor of videos whose files were gone when their folder was last added.
 
         Raises:
             QueryError: a term of the filter names what the library has nothing of.
@@ -136,14 +139,23 @@ class Gallery:
         members, index = self._members(question.query.filter), self.current.index
         selected = None if members is None else members.rows
         clips = [example.clip for example in question.examples if example.clip is not None and example.weight > 0]
-        if not clips:
+        absent = self._absent_rows()
+        if not clips and not len(absent):
             return selected
         starts = np.array([clip.start_seconds or 0.0 for clip in clips])
         ends = np.array([np.inf if clip.end_seconds is None else clip.end_seconds for clip in clips])
         _, rows = index.rows_during([clip.video for clip in clips], starts, ends)
         rest = np.ones(len(index), bool) if selected is None else selected.copy()
         rest[rows] = False
+        rest[absent] = False
         return rest
+
+    def _absent_rows(self) -> npt.NDArray[np.int64]:
+        videos, index = absent_videos(self.library.catalog), self.current.index
+        if videos != self._absent[0]:
+            rows = [index.rows_of(video) for video in sorted(videos)]
+            self._absent = videos, np.concatenate([np.zeros(0, np.int64), *rows])
+        return self._absent[1]
 
     def likenesses(self, examples: Examples) -> list[Likeness]:
         """Examples as embeddings, like the clips that they are compared with; those of the last are remembered."""

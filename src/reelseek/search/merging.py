@@ -22,9 +22,11 @@ from reelseek.library.store import Library
 from reelseek.models.model import RetrievalModel
 from reelseek.search.columns import hash_ids
 from reelseek.search.finish import candidates_of, finish
+from reelseek.search.generation import read_manifest
 from reelseek.search.index import Index, index_folder, open_folder, open_index, problem_of, put_index
 from reelseek.search.merge import due, write_segments
 from reelseek.search.merging_folder import MergingFolder, claim_merging_folder
+from reelseek.search.patches import Patch
 from reelseek.search.segment import Segment
 
 __all__ = ["merge_due", "merge_index"]
@@ -114,6 +116,9 @@ def _merge_selected(
         if index is None or not select(index):
             return None
         with claim_merging_folder(folder) as place:
+            if place is None and attempt < _ATTEMPTS:  # perhaps a reader, which looks for what a killed merge left
+                time.sleep(0.2)
+                continue
             if place is None:
                 raise _Busy("another process merges them")
             # Opened when the folder exists: who erases a video of what is read here deletes the folder afterwards.
@@ -223,6 +228,12 @@ class _Merge:
             self._refuse_if_stopped()
             time.sleep(0.2)
 
+    def _pending_patches(self, index: Index) -> dict[str, Sequence[Patch]]:
+        """What an erasure that was killed has yet to overwrite in files that stay."""
+        generation = read_manifest(self.index.folder)
+        patches = generation.patches if generation is not None else {}
+        return {name: several for name, several in patches.items() if name in index.files()}
+
     def _swap(self, merged: Sequence[Segment]) -> Index:
         """Put the merged segments in place of their sources, without what was deleted meanwhile."""
         folder = self.index.folder
@@ -239,7 +250,7 @@ class _Merge:
                 segment = _without(Segment(folder, old.record, old.sums, check=False), deleted)
                 segments += [segment] if segment.record.live else []
             index = replace(current, segments=tuple(segments), candidates=candidates_of(self.model, segments))
-            return put_index(index)
+            return put_index(index, self._pending_patches(index))
         except BaseException:
             self.place.delete_moved()
             raise

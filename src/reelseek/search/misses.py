@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from reelseek.library.absent import absent_videos
 from reelseek.library.filters import NO_FILTER, Condition, Filter
 from reelseek.library.store import Library, Video
 from reelseek.search.explain import contributions
@@ -59,6 +60,8 @@ def _notes(gallery: Gallery, question: Question, video: Video) -> list[str]:
             notes.append(f"none of its lines holds the phrase {' and '.join(query.phrases)!r}")
     if terms := refusing_terms(gallery.library, video, query.filter):
         notes.append(f"it is left out by {' and '.join(terms)}")
+    if video.id in absent_videos(gallery.library.catalog):
+        notes.append("its file was gone when its folder was last added")
     return notes
 
 

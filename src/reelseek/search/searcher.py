@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -10,7 +9,6 @@ from typing import Literal, TypeVar
 import torch
 
 from reelseek.errors import LibraryError, QueryError, ReelseekError, UsageError
-from reelseek.library.absent import absent_videos
 from reelseek.library.clips import ClipRule
 from reelseek.library.notebook import NotebookProgress, in_notebook
 from reelseek.library.store import Library
@@ -301,26 +299,11 @@ class Searcher:
         def answer() -> list[Hit]:
             question, gallery = self._ask(parsed, without, weights or {}, examples, more_words=then is not None)
             if then is None or after is None:
-                return self._with_files(lambda page: best_hits(gallery, question, page), page)
+                return best_hits(gallery, question, page)
             second, _ = self._ask(after, without, weights or {})
-            return self._with_files(lambda page: following_hits(gallery, question, second, then.within, page), page)
+            return following_hits(gallery, question, second, then.within, page)
 
         return self._answer(answer)
-
-    def _with_files(self, hits_of: Callable[[Page], list[Hit]], page: Page) -> list[Hit]:
-        """The hits of a page, without videos whose files were gone when their folder was last added."""
-        absent = absent_videos(self.library.catalog)
-        if not absent:
-            return hits_of(page)
-        end = page.offset + page.k
-        count = end + len(absent)
-        while True:
-            hits = hits_of(replace(page, k=count, offset=0))
-            present = [hit for hit in hits if hit.video not in absent]
-            if len(present) >= end or len(hits) < count:
-                break
-            count *= 2
-        return [replace(hit, rank=rank) for rank, hit in enumerate(present[:end], 1)][page.offset :]
 
     # Inside one video
 

@@ -11,11 +11,10 @@ from reelseek.errors import ModelError, ReelseekError
 from reelseek.library import Library
 from reelseek.models.device import device_of
 from reelseek.models.joint import load_for
-from reelseek.models.model import RetrievalModel, load_model
+from reelseek.models.model import load_model
 from reelseek.models.systems import SYSTEMS
 from reelseek.search import Searcher
-from reelseek.search.generation import MANIFEST
-from reelseek.search.index import index_folder
+from reelseek.search.index import describe_index
 from reelseek.web.decoding import busy
 from reelseek.web.problems import Problem
 from reelseek.web.searching import SideBySide
@@ -23,7 +22,7 @@ from reelseek.web.searching import SideBySide
 if TYPE_CHECKING:
     from reelseek.web.service import ServedLibrary
 
-__all__ = ["ModelFacts", "ModelNames", "OtherModels", "has_index"]
+__all__ = ["ModelFacts", "ModelNames", "OtherModels"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MOST_OPEN = 4  # models beside the server's own that are held for all libraries together
@@ -177,7 +176,7 @@ def _searched_by(served: "ServedLibrary", name: str, path: str) -> "ServedLibrar
     library = Library.open(served.library.path)
     try:
         model = load_for(library, path, device_of(served.searcher.model)).model
-        if not has_index(library, model):
+        if describe_index(library, model.fingerprint) is None:
             message = (
                 f"{served.name} has no index of the model {name!r}; start a job of the kind `index` with it, and "
                 "search then"
@@ -189,8 +188,3 @@ def _searched_by(served: "ServedLibrary", name: str, path: str) -> "ServedLibrar
         library.close()
         raise
     return replace(served, searcher=searcher, turns=turns, model=name)
-
-
-def has_index(library: Library, model: RetrievalModel) -> bool:
-    """Whether a library has an index of a model on disk."""
-    return (index_folder(library, model) / MANIFEST).is_file()

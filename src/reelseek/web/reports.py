@@ -1,10 +1,11 @@
 """What a server's state folder holds of measurements: evaluations and trainings that jobs made, and pages that
 `reelseek report` wrote, as tables and files."""
 
+import html
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,7 +73,7 @@ class Report:
     summary: str = ""
     tables: Sequence[ReportTable] = ()
     notes: Sequence[str] = ()
-    files: Sequence[ReportFile] = field(default=())
+    files: Sequence[ReportFile] = ()
     page: str | None = None
 
 
@@ -97,7 +98,7 @@ class Reports:
         """The report of an id with all its tables; None where there is none that the caller may see."""
         kind, _, name = identifier.partition("-")
         if kind == "page":
-            return next((page for page in self._pages(caller) if page.id == identifier), None)
+            return next(self._pages(caller, name), None)
         jobs = list(self._jobs(caller))
         job = next((job for job in jobs if job.id == name), None)
         report = _of_job(job) if job is not None else None
@@ -114,14 +115,18 @@ class Reports:
                 if job.kind in ("evaluate", "train") and job.state == "succeeded" and caller.may_see(job.library):
                     yield job
 
-    def _pages(self, caller: Caller) -> Iterator[Report]:
-        """Pages do not say of which library they are, so they are for who may see all."""
+    def _pages(self, caller: Caller, only: str | None = None) -> Iterator[Report]:
+        """Pages, or one of them with its files; they do not say of which library they are, and are for who may see all.
+
+        Args:
+            only: name of the page without its ending.
+        """
         folder = self._state / "reports"
         if caller.libraries is not None or not folder.is_dir():
             return
         for path in folder.glob("*.html"):
-            if path.is_file() and not path.is_symlink():
-                files = _files(path)
+            if path.is_file() and not path.is_symlink() and only in (None, path.stem):
+                files = () if only is None else _files(path)
                 yield Report(
                     f"page-{path.stem}", "page", _title(path), None, path.stat().st_mtime, files=files, page=path.name
                 )
@@ -139,7 +144,7 @@ def _files(page: Path) -> list[ReportFile]:
 def _title(page: Path) -> str:
     with page.open(encoding="utf-8", errors="replace") as file:
         match = _TITLE.search(file.read(4000))
-    return match[1].strip() if match else page.stem
+    return html.unescape(match[1]).strip() if match else page.stem
 
 
 def _of_job(job: Job) -> Report | None:
@@ -171,8 +176,7 @@ def _with_tables(report: Report, job: Job, jobs: Iterable[Job], state: Path) -> 
         tables, notes = _training_tables(state / "models" / str(job.arguments.get("name")), job, jobs)
     else:
         tables, notes = _evaluation_tables(job, jobs)
-    shared = {name: getattr(report, name) for name in ("id", "kind", "title", "library", "time", "summary")}
-    return Report(**shared, tables=tables, notes=notes)
+    return replace(report, tables=tables, notes=notes)
 
 
 def _recall(direction: Mapping[str, Any], name: str) -> str:

@@ -11,7 +11,7 @@ from reelseek.library import Library, Video
 from reelseek.overlap.verdicts import BulkVerdict, Review, Verdict
 from reelseek.web import DEFAULT_COPIES_GB
 from reelseek.web.media import Media, library_media
-from reelseek.web.reviewing import Drop, Keep, ReviewDesk, View
+from reelseek.web.review_desk import Drop, Keep, ReviewDesk, View
 from reelseek.web.shell import STATIC, VideoFile, add_static, add_videos, new_app, video_file
 
 __all__ = ["create_review"]
@@ -21,7 +21,7 @@ Place = Annotated[int, Field(ge=0, le=10**9)]
 
 class _Reviewer(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    who: str = Field(max_length=60)
+    who: str = Field(max_length=64)
     token: str = Field(min_length=8, max_length=80)
 
 
@@ -108,7 +108,7 @@ def _add_reviewers(app: FastAPI, desk: ReviewDesk) -> None:
         review.leave(body.who, body.token)
         return {"left": True}
 
-    @app.post("/api/held")
+    @app.post("/api/leases")
     def renew(body: _Leases) -> dict[str, Any]:
         review.enter(body.who, body.token)
         review.renew_leases(body.who, body.places)

@@ -5,11 +5,10 @@ import logging
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from reelseek.errors import ReelseekError
 from reelseek.library.files import write_whole
@@ -19,7 +18,7 @@ from reelseek.overlap.sources import Source
 from reelseek.overlap.verdicts import Review, Verdicts
 from reelseek.overlap.weights import ScreensaverBank
 from reelseek.web.problems import Problem
-from reelseek.web.reviewing import ReviewDesk
+from reelseek.web.review_desk import ReviewDesk
 from reelseek.web.service import ServedLibrary
 
 __all__ = ["OpenReview", "Reviews"]
@@ -58,6 +57,7 @@ class Reviews:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._open: dict[tuple[str, str], tuple[FileState, OpenReview]] = {}
+        self._sources: dict[str, tuple[FileState, Path | None]] = {}
         self._lock = threading.Lock()
 
     def of_library(self, served: ServedLibrary) -> Iterator[OpenReview]:
@@ -66,7 +66,7 @@ class Reviews:
             if self._source(path) != served.library.path:
                 continue
             try:
-                yield self._opened(path, served)
+                yield self._opened(path, served, keep=False)
             except ReelseekError as error:
                 _log.error("the scan %s cannot be reviewed: %s", path.stem, error)
 
@@ -75,7 +75,7 @@ class Reviews:
         path = self._folder / f"{identifier}.jsonl"
         if not _ID.fullmatch(identifier) or self._source(path) != served.library.path:
             return None
-        return self._opened(path, served)
+        return self._opened(path, served, keep=True)
 
     def set_opinions(self, review: OpenReview, count: int) -> None:
         """Let so many people judge each pair of a scan, now and after a restart."""
@@ -86,14 +86,26 @@ class Reviews:
         return [path for path in self._folder.glob("*.jsonl") if _ID.fullmatch(path.stem) and scan_path(path).is_file()]
 
     def _source(self, pairs: Path) -> Path | None:
-        """The library that a scan compared."""
+        """The library that a scan compared; its file, which names every video, is read once."""
         try:
-            return Path(json.loads(scan_path(pairs).read_text("utf-8"))["source"]).absolute()
-        except (OSError, ValueError, KeyError, TypeError):
+            status = scan_path(pairs).stat()
+        except OSError:
             return None
+        state, known = (status.st_mtime_ns, status.st_size), self._sources.get(pairs.stem)
+        if known is None or known[0] != state:
+            try:
+                source = Path(json.loads(scan_path(pairs).read_text("utf-8"))["source"]).absolute()
+            except (OSError, ValueError, KeyError, TypeError):
+                source = None
+            known = self._sources[pairs.stem] = (state, source)
+        return known[1]
 
-    def _opened(self, path: Path, served: ServedLibrary) -> OpenReview:
-        """A review, opened once; again after the scan was made anew."""
+    def _opened(self, path: Path, served: ServedLibrary, *, keep: bool) -> OpenReview:
+        """A review, opened once; again after the scan was made anew.
+
+        Args:
+            keep: keep it open; who only looks does not close others, whose leases would end.
+        """
         status = scan_path(path).stat()
         state, key = (status.st_mtime_ns, status.st_size), (path.stem, served.name)
         with self._lock:
@@ -105,9 +117,10 @@ class Reviews:
             if scan is None:
                 raise Problem(404, "no such review", "the scan is being made anew; ask again when its job is done")
             review = OpenReview(path.stem, served.name, status.st_mtime, _desk(path, scan, served))
-            self._open[key] = (state, review)
-            while len(self._open) > _MOST_OPEN:
-                del self._open[next(iter(self._open))]
+            if keep:
+                self._open[key] = (state, review)
+                while len(self._open) > _MOST_OPEN:
+                    del self._open[next(iter(self._open))]
             return review
 
 
@@ -136,6 +149,6 @@ def _desk(path: Path, scan: Scan, served: ServedLibrary) -> ReviewDesk:
     )  # fmt: skip
 
 
-def _source_of(folder: Path, path: Path, scan: Scan) -> Source | Any:
+def _source_of(folder: Path, path: Path, scan: Scan) -> AbstractContextManager[Source | None]:
     """What a scan compared, for as long as frames of it are read."""
     return reopen_source(folder, path, scan) or nullcontext()

@@ -155,7 +155,9 @@ class JobRunner:
         if self._closing and not cancelled and code != 0:
             return  # it stays marked as running, and the next server goes on with it
         state, error, result = outcome(job, code, list(process.output), list(process.messages), cancelled=cancelled)
-        self._finish(job, state, error=error, result={**result, **made_by(job, self._commands.state)})
+        # The folder of a model is named by the user, and may be an earlier training's.
+        made = made_by(job, self._commands.state) if state == "succeeded" or job.kind != "train" else {}
+        self._finish(job, state, error=error, result={**result, **made})
 
     def _finish(self, job: Job, state: Any, **facts: Any) -> None:
         """Note the end of a job, again and again while the disk is full; nothing else of it is lost."""

@@ -2,7 +2,6 @@
 import { by } from "./app/dom.js";
 import { ReviewDesk } from "./app/review_desk.js";
 
-const ADDRESSES = { queue: "queue", pairs: "pairs", verdicts: "verdicts", below: "below", undo: "undo", leases: "held", agreement: "agreement" };
 const session = sessionStorage.getItem("session") || crypto.getRandomValues(new Uint32Array(4)).join("-");
 sessionStorage.setItem("session", session);
 let who = "";
@@ -16,7 +15,7 @@ async function request(address, body) {
 }
 
 const desk = new ReviewDesk({
-  ask: (action, body) => request(ADDRESSES[action], action === "agreement" ? undefined : body),
+  ask: (action, body) => request(action, action === "agreement" ? undefined : body),
   strip: (side, start, seconds, frames, height) => `${side.strip}?start=${start}&seconds=${seconds}&frames=${frames}&height=${height}`,
   offset: async (side) => (await fetch(side.play.replace(/media$/, "clock")).then((answer) => answer.json())).start_offset,
 });

@@ -200,7 +200,7 @@ async def keep_moments(
     request: Request, id: Identifier, body: NewMoments, service: ServiceOf, collections: CollectionsOf,
     caller: Reviewer,
 ) -> AnyJSON:  # fmt: skip
-    """Keep moments, all or none of them."""
+    """Keep moments, all or none of them; their tags are written afterwards."""
 
     def keep() -> dict[str, Any]:
         served = service.library(_visible(collections, id, caller).library, caller)

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from reelseek.overlap.verdicts import BulkVerdict, Verdict
 from reelseek.web.accounts.guard import note
 from reelseek.web.problems import AnyJSON, Problem
-from reelseek.web.reviewing import Address, ReviewDesk, View
+from reelseek.web.review_desk import Address, ReviewDesk, View
 from reelseek.web.reviews import OpenReview, Reviews
 from reelseek.web.service import Caller, ServedLibrary, Service, ServiceOf, require
 from reelseek.web.state_services import ReviewsOf
@@ -154,7 +154,7 @@ class NextRequest(schema.Request):
 
 
 class JudgeRequest(schema.Request):
-    """An opinion on some pairs, recorded on all of them or on none."""
+    """An opinion on some pairs, which is refused as a whole if one of them may not be judged."""
 
     places: list[Place] = Field(min_length=1, max_length=200, examples=[[0]])
     verdict: Verdict
@@ -241,7 +241,7 @@ async def get_agreement(
 ) -> AnyJSON:
     """How far every two reviewers agree."""
     return await _answer(
-        request, id, service, reviews, caller, lambda desk, address: {"more": 0, **desk.agreement()}
+        request, id, service, reviews, caller, lambda desk, address: desk.agreement()
     )  # fmt: skip
 
 

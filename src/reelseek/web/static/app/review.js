@@ -47,6 +47,7 @@ class ReviewPage {
     document.title = `${this.title} · Reelseek`;
     const { data } = await get("/v1/reviews"), form = (await may("write", "POST", "/v1/jobs")) && (await this._scanForm());
     const writes = await may("write", "PATCH", "/v1/reviews/{id}");
+    if (this._id) return; // somebody has opened a scan meanwhile
     const several = new Set(data.map((/** @type {any} */ row) => row.library)).size > 1;
     const rows = data.map((/** @type {any} */ row) => {
       const { pairs, seen } = row.counts, judged = Object.entries(row.reviewers).map(([name, number]) => `${name} ${number}`).join(", ");

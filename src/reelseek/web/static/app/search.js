@@ -133,10 +133,12 @@ export class SearchView {
     this._fitted = fitted;
     this._library = name;
     const detail = await library(name).catch(() => null);
+    if (fitted !== this._fitted) return;
     this._values = { has: ["speech", "text", "sound"], split: Object.keys(detail?.splits || {}).filter(Boolean) };
-    await this._useTags();
-    const perceived = await modalities(name, model).catch(() => []);
-    this._models = await searchableModels(name).catch(() => []);
+    this._box.values = this._values;
+    const [perceived, models] = await Promise.all([modalities(name, model).catch(() => []), searchableModels(name).catch(() => []), this._useTags()]);
+    if (fitted !== this._fitted) return;
+    this._models = models;
     this._modalities = [...perceived, "name", ...(detail?.captions ? ["captions"] : [])];
     this._box.placeholder = promise(perceived);
     if (this._panels.open && !this._panels.root.querySelector("input[type=text]:focus, input[type=number]:focus")) this._panels.draw(); // what is being typed stays

@@ -9,10 +9,10 @@ let fields = 0;
 /** A search of what has a tag. @param {string} tag @param {string} [library] */
 const searchFor = (tag, library = "") => write("search", "", { ...(library ? { library } : {}), filter: writeTerm({ key: "tag", value: tag, negated: false }) });
 
-/** @param {string} tag @param {string} library @param {{words?: string, remove?: () => void}} [more] */
-function chip(tag, library, { words = tag, remove } = {}) {
-  return h("li", { class: "chip tag" }, h("a", { href: searchFor(tag, library), title: `Videos with the tag ${tag}` }, words),
-    remove && h("button", { type: "button", class: "quiet bare", "aria-label": `Take off the tag ${words}`, title: "Take off", onclick: remove }, icon("close")));
+/** @param {string} tag @param {string} library @param {{remove?: () => void}} [more] */
+function chip(tag, library, { remove } = {}) {
+  return h("li", { class: "chip tag" }, h("a", { href: searchFor(tag, library), title: `Videos with the tag ${tag}` }, tag),
+    remove && h("button", { type: "button", class: "quiet bare", "aria-label": `Take off the tag ${tag}`, title: "Take off", onclick: remove }, icon("close")));
 }
 
 /** Tags to look at. @param {string[]} tags @param {string} [library] */

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
-from reelseek.errors import UsageError
+from reelseek.errors import ReelseekError
 from reelseek.library import Library, Video
 from reelseek.media.store import file_numbers, is_file
 from reelseek.overlap.reviewing import judge_below
@@ -65,10 +65,10 @@ class ReviewDesk:
         }  # fmt: skip
 
     def agreement(self) -> dict[str, Any]:
-        """How far every two reviewers agree."""
+        """How far every two reviewers agree, and how many more there are."""
         rows = self.review.verdicts.agreement()
-        more = {"more": len(rows) - _MOST_AGREEMENTS} if len(rows) > _MOST_AGREEMENTS else {}
-        return {"data": [asdict(row) for row in rows[:_MOST_AGREEMENTS]], **more}
+        more = max(0, len(rows) - _MOST_AGREEMENTS)
+        return {"data": [asdict(row) for row in rows[:_MOST_AGREEMENTS]], "more": more}
 
     # Pairs
 
@@ -89,17 +89,18 @@ class ReviewDesk:
     def record(
         self, places: Sequence[int], verdict: Verdict, who: str, address: Address, *, settles: bool = False
     ) -> dict[str, Any]:
-        """Record an opinion on some pairs, on all of them or on none.
+        """Record an opinion on some pairs.
 
         Raises:
-            UsageError: one of them is none to be judged by this reviewer now.
+            UsageError: one of them is none to be judged by this reviewer now; none is recorded.
+            CollectionError: the disk is full; those before are recorded.
         """
         self.review.check_can_judge(places, who, settles=settles)
         for place in places:
             bank = self._keep(place, who) if verdict == "screensaver" else ()
             try:
                 self.review.record(place, verdict, who, settles=settles, bank=bank)
-            except UsageError:
+            except ReelseekError:
                 self._drop(bank, who)
                 raise
         return {"data": [self.card(place, who, address) for place in places], "counts": self.review.counts()}
@@ -117,9 +118,7 @@ class ReviewDesk:
     def judge_below(self, below: float, verdict: BulkVerdict, who: str) -> dict[str, Any]:
         """Say the same of every pair below a score that nobody has judged."""
         review = self.review
-        judged, lower = judge_below(
-            review.pairs, review.keys, review.verdicts, below=below, verdict=verdict, who=who
-        )  # fmt: skip
+        judged, lower = judge_below(review.pairs, review.keys, review.verdicts, below=below, verdict=verdict, who=who)
         return {"judged": judged, "before": lower - judged, "counts": review.counts()}
 
     # The JSON of a pair
