@@ -144,8 +144,9 @@ def try_claims(
             say(f"{name}: nothing was trained; what an earlier trial recorded stays")
             continue
         plain = as_plain(trial, {"generator": generator, "command": _command(options, name), "machine": _machine()})
-        records.mkdir(parents=True, exist_ok=True)
-        write_whole(records / f"{name.replace('/', '-')}.json", json.dumps(plain, indent=1) + "\n")
+        if _figures(plain) != _figures(earlier):  # the same figures stay those of the machine that trained them
+            records.mkdir(parents=True, exist_ok=True)
+            write_whole(records / f"{name.replace('/', '-')}.json", json.dumps(plain, indent=1) + "\n")
         _write_page(page, records, generator, say)
     return Outcome(claim_rows(TEXTS, _write_page(page, records, generator, say)), left_out)
 
@@ -158,6 +159,11 @@ def _deviations(record: Mapping[str, Any] | None) -> dict[str, list[float]]:
         for claim in claims
         if claim["comparisons"] and all(pair["pilot"] for pair in claim["comparisons"])
     }
+
+
+def _figures(record: Mapping[str, Any] | None) -> str:
+    """A record without the machine and how busy it was, as text."""
+    return json.dumps({name: field for name, field in (record or {}).items() if name != "machine"})
 
 
 def _write_page(page: Path, records: Path, generator: str, say: Callable[[str], None]) -> Any:
