@@ -131,6 +131,28 @@ def _affine(name: str, dim: int) -> dict[str, tuple[int, ...]]:
     return _norm(f"{name}.0", dim) | _linear(f"{name}.1", 256, dim) | _norm(f"{name}.2", 256)
 
 
+def _mmv(sight: int, fine: int, coarse: int, words: int, sound: int = 2048) -> dict[str, tuple[int, ...]]:
+    """MMV's heads under the short names of their arrays."""
+
+    def norm(name: str, width: int) -> dict[str, tuple[int, ...]]:
+        averages = {f"{name}/{which}_ema/average": (1, width) for which in ("mean", "var")}
+        return {f"{name}/scale": (1, width), f"{name}/offset": (1, width), **averages}
+
+    def dense(name: str, into: int, out: int) -> dict[str, tuple[int, ...]]:
+        return {f"{name}/w": (into, out), f"{name}/b": (out,)}
+
+    return {
+        **dense("vid2audio_embd/final_projection_inner", sight, 512), **norm("vid2audio_embd/batch_norm_0", 512),
+        "vid2audio_embd/final_projection/w": (512, fine), **norm("vid2audio_embd/batch_norm_1", fine),
+        **dense("vis_embd/final_projection", fine, coarse), **norm("vis_embd/batch_norm_0", coarse),
+        **dense("audio_embd/final_projection", sound, fine), **dense("txt_embd/final_projection", words, coarse),
+        "text_module/text_conv1/w": (1, 300, words), "text_module/text_conv1/b": (words,),
+        **dense("txt2audio_embd/final_projection", words, 512), **dense("audio2txt_embd/final_projection", sound, 512),
+        "text_module/embed/embeddings": (65536, 300), "visual_module/s3d/conv_1a/w": (3, 7, 7, 24, 64),
+        "vis_embd/batch_norm_0/mean_ema/hidden": (1, coarse), "vis_embd/batch_norm_0/mean_ema/counter": (),
+    }  # fmt: skip
+
+
 def _published() -> dict[str, tuple[dict[str, tuple[int, ...]], dict[str, Any], int | None]]:
     """Every key with its published shape, what the tensors do not tell, and the published count of parameters."""
     mmt = {"face": 512, "ocr": 300, "rgb": 2048, "s3d": 1024, "scene": 2208, "speech": 300, "vggish": 128}
@@ -206,6 +228,7 @@ def _published() -> dict[str, tuple[dict[str, tuple[int, ...]], dict[str, Any], 
         "avlnet": (audio, {}, None),
         "ht": (ht, {}, None),
         "e2e": (e2e, {}, None),
+        "mmv": (_mmv(1024, 512, 256, 2048), {}, None),
     }  # fmt: skip
 
 
