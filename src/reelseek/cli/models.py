@@ -186,7 +186,13 @@ def _recipe(name: str) -> str:
 )
 def convert(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint that another project released.")],
-    format: Annotated[str, typer.Option(help="Whose: mmt, mdmmt, ce, mee, eao, coot, umi, avlnet, ht, e2e or mmv.")],
+    format: Annotated[
+        str,
+        typer.Option(
+            help="Whose: mmt, mdmmt, ce, mee, eao, coot, umi, avlnet, ht, e2e, mmv, drl, clip4clip or gram; clip: the "
+            "CLIP towers of one, as a folder."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for our model.")],
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="What its tensors do not tell: key=value, such as heads=8.")

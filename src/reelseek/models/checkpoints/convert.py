@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from reelseek.errors import ModelError
-from reelseek.models.checkpoints import haiku, released
+from reelseek.models.checkpoints import clip_frames, gram, haiku, released
 from reelseek.models.checkpoints.keymap import KeyMap, LeftOut
 from reelseek.models.checkpoints.read import read_tensors
-from reelseek.models.checkpoints.state import Settings, State, count_matches, list_matches
+from reelseek.models.checkpoints.state import TEXT_ENCODER, Settings, State, count_matches, list_matches
+from reelseek.models.checkpoints.towers import convert_towers
 from reelseek.models.model import LearnedModel
 from reelseek.models.systems import SYSTEMS
 from reelseek.models.weights import check_finite
@@ -28,9 +29,6 @@ _MMT_ROWS = {
     "senet154_logits": 14, "r2p1d_logits": 15, "s3dg_logits": 16, "densenet161_logits": 17, "r2p1dk_logits": 18,
     "VIDEO": 1, "CLIP": 2, "tf_vggish": 3,
 }  # fmt: skip
-
-
-_TEXT_ENCODER = "the text encoder, which is not trained here; name it with text.encoder and text.trained=true"
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ def _bert(state: State, overrides: Settings, *, video: str, text: str, heads: in
         elif trained:
             table.same(f"text.encoder.{rest}", name)
         else:
-            table.leave_out(name, _TEXT_ENCODER)
+            table.leave_out(name, TEXT_ENCODER)
     width = state[f"{text}moe_fc_txt.{names[0]}.weight"].shape[1]
     settings["text"] = {} if trained else {"dim": width}
     return settings, table
@@ -315,6 +313,9 @@ FORMATS: dict[str, Format] = {
     "avlnet": Format("avlnet", _avlnet, "nothing"),
     "ht": Format("ht", _ht, "nothing"),
     "e2e": Format("e2e", _e2e, "the heads alone: features come from its network"),
+    "drl": Format("drl", clip_frames.drl, "texts of 32 tokens; frames as its image tower gives them"),
+    "clip4clip": Format("clip4clip", clip_frames.clip4clip, "frames as its image tower gives them"),
+    "gram": Format("gram", gram.gram, "names: vision, audio, subtitles; features come from its encoders"),
     "mmv": Format(
         "mmv",
         haiku.mmv,
@@ -323,7 +324,18 @@ FORMATS: dict[str, Format] = {
     ),
 }
 
-NOT_CONVERTED: dict[str, str] = {}
+NOT_CONVERTED: dict[str, str] = {
+    "ts2net": clip_frames.TS2NET,
+    "imagebind": "its six towers are an architecture that neither transformers nor an expert here has, and behind them "
+    "there is nothing that learns; import what they compute, and train `binding` on it",
+    "languagebind": "its towers for video, sound, depth and heat attend over time or over spectrograms in ways that "
+    "transformers' CLIP does not; its tower for images is CLIP's, and --format clip reads it. Import what the others "
+    "compute, and train `binding` on it",
+    "vast": "it maps its encoders' outputs by linear layers alone, and ours normalises what a transformer makes of "
+    "them; import what its encoders compute, and train `vast` on it",
+    "perceiver_io": "no weights of it were released for retrieval",
+    "ssb": "its decoder is T5, and ours is small and begins at random",
+}
 """Why checkpoints of these have no format."""
 
 
@@ -344,7 +356,7 @@ def _check_kind(kind: str) -> None:
     if kind in NOT_CONVERTED:
         raise ModelError(f"checkpoints of {kind} cannot become a model here: {NOT_CONVERTED[kind]}")
     if kind not in FORMATS:
-        raise ModelError(f"no format is called {kind!r}; there are {', '.join(FORMATS)}")
+        raise ModelError(f"no format is called {kind!r}; there are {', '.join(FORMATS)}, and clip for its towers alone")
 
 
 def _convert(
@@ -408,11 +420,13 @@ def _load(path: Path, kind: str, settings: Mapping[str, Any]) -> tuple[LearnedMo
 
 
 def convert_file(path: Path, kind: str, settings: Mapping[str, Any], out: Path) -> tuple[LeftOut, ...]:
-    """Convert a file and save our model in a folder, with its origin in config.json.
+    """Convert a file and save our model in a folder, with its origin in config.json; `clip` saves a folder of a CLIP.
 
     Returns:
         which of its tensors are not in the model.
     """
+    if kind == "clip":
+        return convert_towers(path, settings, out)
     model, left_out = _load(path, kind, settings)
     origin = {"converted_from": path.name, "released_as": kind, "as_published": FORMATS[kind].note}
     missed = "".join(f"\n- {part}" for part in left_out if part.missed)
