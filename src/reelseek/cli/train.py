@@ -62,7 +62,7 @@ def train(
 
         if not seeds:
             watcher = Watcher(opened, watch, out) if watch else None
-            train_model(settings, opened, out, report=report, after=watcher, device=device)
+            train_model(settings, opened, out, report=report, watch=watcher, device=device)
             if parallel.is_main_process():
                 print(out)
             return
@@ -72,7 +72,7 @@ def train(
             say(f"seed {number}")
             run = f"seed-{number}"
             watcher = Watcher(opened, watch, out / run) if watch else None
-            train_model(seeded, opened, out / run, report=report, after=watcher, device=device)
+            train_model(seeded, opened, out / run, report=report, watch=watcher, device=device)
     if parallel.is_main_process():
         with write_errors(out / "seeds.json"):
             write_whole(out / "seeds.json", json.dumps(numbers) + "\n")

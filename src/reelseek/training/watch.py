@@ -22,7 +22,7 @@ _Rows = dict[tuple[int, str], tuple[object, ...]]
 
 
 class Watcher:
-    """Measures a model on some splits after an epoch, and writes OUT/watched.csv; give it to `train(after=)`.
+    """Measures a model on some splits after an epoch, and writes OUT/watched.csv; give it to `train(watch=)`.
 
     Args:
         splits: names of splits.
