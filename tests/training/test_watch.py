@@ -7,8 +7,12 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 from torch import Tensor
+from typer.testing import CliRunner, Result
 
+from reelseek.cli.main import app
 from reelseek.errors import UsageError
+from reelseek.library import Library, add
+from reelseek.library.arrays import import_features
 from reelseek.library.tokens import TokenReader
 from reelseek.models import RetrievalModel
 from reelseek.training import FeatureDataset, evaluate, read_recipe, train
@@ -67,6 +71,48 @@ def test_a_watched_run_goes_on_with_more_epochs(tmp_path: Path) -> None:
     assert _same(dict(whole.state_dict()), dict(longer.state_dict()))
     assert read_watched(tmp_path / "run")["test"][0] == [0.0, 1.0, 2.0, 3.0]
     assert (tmp_path / "run" / "log.csv").read_text() == (tmp_path / "whole" / "log.csv").read_text()
+
+
+def test_epochs_that_were_trained_before_a_split_was_watched_are_named(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    splits = ["train"] * 6 + ["val"] * 3 + ["test"] * 3
+    rows = [f"v{clip},words of {clip},{split}" for clip, split in enumerate(splits)]
+    (tmp_path / "rows.csv").write_text("\n".join(["video,caption,split", *rows]) + "\n")
+    np.savez(tmp_path / "see.npz", **{f"v{clip}": rng.normal(size=(2, 6)).astype(np.float32) for clip in range(12)})
+    with Library.open(tmp_path / "lib", create=True) as library:
+        add(library, [tmp_path / "rows.csv"], media=False)
+        import_features(library, "see", [tmp_path / "see.npz"], modality="appearance", fps=1.0)
+    (tmp_path / "r.toml").write_text(
+        '[model]\nsystem = "late_fusion"\nwidth = 8\nheads = 2\ndepth = 1\n[train]\nbatch = 4\ndevice = "cpu"\n'
+    )
+
+    def run(out: str, epochs: int, *options: str) -> Result:
+        command = ["train", str(tmp_path / "r.toml"), "--library", str(tmp_path / "lib"), "--out", str(tmp_path / out)]
+        return CliRunner().invoke(app, [*command, "--set", f"train.epochs={epochs}", *options], catch_exceptions=False)
+
+    assert run("run", 1).exit_code == 0
+    done = run("run", 1, "--watch", "test", "--watch", "val")
+    assert done.exit_code == 1
+    assert "epochs 0-1 are not measured on test: they were trained before --watch test was set" in done.stderr
+    assert "epochs 0-1 are not measured on val" in done.stderr
+    assert run("run", 2, "--watch", "test").exit_code == 1
+    done = run("run", 3, "--watch", "test", "--watch", "val")
+    assert "epochs 0-1 are not measured on test" in done.stderr
+    assert "epochs 0-2 are not measured on val" in done.stderr
+    assert read_watched(tmp_path / "run")["test"][0] == [2.0, 3.0]
+    assert run("run", 3).exit_code == 0
+
+    done = run("fresh", 1, "--watch", "test")
+    assert (done.exit_code, "not measured" in done.stderr) == (0, False)
+    done = run("fresh", 1, "--watch", "test")
+    assert (done.exit_code, "not measured" in done.stderr) == (0, False)
+
+    assert run("several", 1, "--seeds", "1", "--watch", "test").exit_code == 0
+    (tmp_path / "several" / "seed-1" / "watched.csv").unlink()
+    done = run("several", 1, "--seeds", "1,2", "--watch", "test")
+    assert done.exit_code == 1
+    assert done.stderr.count("are not measured on test") == 1
+    assert (tmp_path / "several" / "seeds.json").read_text() == "[1, 2]\n"
 
 
 def test_a_watched_split_is_measured_every_epoch_and_changes_nothing(tmp_path: Path) -> None:
