@@ -20,10 +20,10 @@ def _assert_expected(expected: Chance, ranks: list[np.ndarray]) -> None:
         assert getattr(expected, name) == pytest.approx(getattr(measured, name)), name
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), min_size=2, max_size=7),
-    st.integers(4, 6),
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), min_size=2, max_size=5),
+    st.integers(4, 5),
     st.booleans(),
     st.booleans(),
 )
