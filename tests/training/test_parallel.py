@@ -22,7 +22,7 @@ from reelseek.models import SYSTEMS, parallel
 from reelseek.models.model import Batch
 from reelseek.models.systems.late_fusion import LateFusion
 from reelseek.training import Recipe, train
-from reelseek.training.start import check_shared_loss
+from reelseek.training.start import check_loss
 
 RECIPE = """
 [model]
@@ -121,13 +121,13 @@ def test_a_loss_that_cannot_be_shared_is_refused(monkeypatch: pytest.MonkeyPatch
     model = small("late_fusion")
     recipe = TypeAdapter(Recipe).validate_python({"model": {"system": "late_fusion"}, "train": {"epochs": 1}})
     monkeypatch.setattr(parallel, "world_size", lambda: 2)
-    check_shared_loss(recipe, model)
+    check_loss(recipe, model)
     for refused, other in (
         (recipe, Joined(model.config)),
         (replace(recipe, train=replace(recipe.train, chunk=4)), model),
     ):
         with pytest.raises(RecipeError, match="train it in one process"):
-            check_shared_loss(refused, other)
+            check_loss(refused, other)
 
 
 def _on_two_machines(folders: list[Path], *, launch: bool) -> list[tuple[str, str]]:

@@ -39,7 +39,7 @@ from reelseek.training.pseudo import AfterEpoch, pseudo_labels
 from reelseek.training.recipe import PseudoRecipe, Recipe, read_recipe
 from reelseek.training.sampler import Sampler, mixture_parts
 from reelseek.training.schedule import rate_factor
-from reelseek.training.start import build_model, check_shared_loss, fitting_sample, load_matching, set_text_dropout
+from reelseek.training.start import build_model, check_loss, fitting_sample, load_matching, set_text_dropout
 from reelseek.training.step import BatchStep, broken_layers
 from reelseek.training.validation import Validator, averaged
 
@@ -119,7 +119,7 @@ def _begin(recipe: Recipe, library: FeatureSource, out: Path, target: torch.devi
     torch.manual_seed(recipe.train.seed)
     reader, splits = _open_data(recipe, library)
     model = build_model(recipe, reader, splits[0])
-    check_shared_loss(recipe, model)
+    check_loss(recipe, model)
     if recipe.train.text_dropout is not None:
         set_text_dropout(model, recipe.train.text_dropout)
     reader.step_by_step = dict(model.step_by_step)
@@ -147,9 +147,11 @@ def predict_seconds(
     target = _join(recipe, device)
     with TemporaryDirectory() as folder:
         trainer = _begin(recipe, library, Path(folder), target)
-        seconds = trainer.time_epoch()
-    stages = 0 if recipe.pseudo is None else recipe.pseudo.epochs * len(trainer.reader.dims)  # of UMI's first stage
-    return seconds * (recipe.train.epochs + stages)
+        steps, validation = trainer.time_epoch()
+    runs = [recipe.train.epochs]
+    if recipe.pseudo is not None:  # UMI's first stage
+        runs += [recipe.pseudo.epochs] * len(trainer.reader.dims)
+    return sum(epochs * steps + (epochs + 1) * validation for epochs in runs)  # epoch 0 is validated too
 
 
 def _default_report() -> Report:
@@ -319,8 +321,8 @@ class Trainer:
             raise ModelError(self._explain(broken[0], float(losses[broken[0]])))
         return float(np.mean(losses.numpy().astype(np.float64)))
 
-    def time_epoch(self, count: int = 3) -> float:
-        """Seconds of an epoch, by those of a few steps after one to warm up, and by one validation."""
+    def time_epoch(self, count: int = 3) -> tuple[float, float]:
+        """Measure the seconds of an epoch's steps, by a few of them after one to warm up, and of its validation."""
         self.state.epoch = 1
         seconds = []
         with closing(self.batch_reader):
@@ -334,7 +336,7 @@ class Trainer:
         batches = len(self.sampler.batches(np.random.default_rng(0)))
         before = time.perf_counter()
         self.validator.measure(self.model, self.state.average)
-        return float(np.median(seconds[1:] or seconds)) * batches + time.perf_counter() - before
+        return float(np.median(seconds[1:] or seconds)) * batches, time.perf_counter() - before
 
     def _steps(self) -> Generator[tuple[Batch, Tensor], None, None]:
         """Take the steps of the epoch, and yield each batch with its loss once its gradients are added."""
