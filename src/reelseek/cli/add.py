@@ -76,18 +76,22 @@ def add(
     expand_paths([parse_path(path) for path in paths])  # before a library is begun for nothing
     started = time.monotonic()
     with on_cluster(ray) as cluster, Library.open(library, create=True) as opened:
-        with opened.writing(), bars() as progress:
-            follow_library(opened)
-            try:
-                report = add_videos(
-                    opened, paths, captions=captions, media=media, experts=specs, workers=workers,
-                    retry_failed=retry_failed, device=device, progress=progress, cluster=cluster,
-                    within=within,
-                )  # fmt: skip
-                index = update_indexes(opened, progress)
-            except KeyboardInterrupt:
-                say(_stopped(progress.latest))
-                raise typer.Exit(130) from None
+        latest = None
+        try:
+            with opened.writing(), bars() as progress:
+                follow_library(opened)
+                try:
+                    report = add_videos(
+                        opened, paths, captions=captions, media=media, experts=specs, workers=workers,
+                        retry_failed=retry_failed, device=device, progress=progress, cluster=cluster,
+                        within=within,
+                    )  # fmt: skip
+                    index = update_indexes(opened, progress)
+                finally:
+                    latest = progress.latest
+        except KeyboardInterrupt:
+            say(_stopped(latest))
+            raise typer.Exit(130) from None
         _print_report(report, time.monotonic() - started)
         merge_indexes(opened, index)
     raise typer.Exit(1 if report.failed or (index is not None and index.left_out) else 0)
@@ -99,9 +103,11 @@ def _stopped(latest: tuple[str, int, int, str] | None) -> str:
     if latest is None:
         return f"stopped before anything was done; {go_on}"
     stage, done, total, detail = latest
+    files = detail.partition(",")[0]
+    if stage == "examining":
+        return f"stopped while examining: {files} are examined and kept, and {go_on}"
     if stage != "extracting":
         return f"stopped while {stage}, {done} of {total} done; they are kept, and {go_on}"
-    files = detail.partition(",")[0]
     return (
         f"stopped while extracting; what was made of {clock(done)} of {clock(total)} of video is kept ({files} whole, "
         f"of long ones what has been stored), and {go_on}"

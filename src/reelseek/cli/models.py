@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reelseek.cli.outputs import folder_option
 from reelseek.cli.show import print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ def _recipe(name: str) -> str:
 def convert(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint that another project released.")],
     format: Annotated[str, typer.Option(help="Whose: mmt, mdmmt, ce, mee, eao, coot, umi, avlnet, ht or e2e.")],
-    out: Annotated[Path, typer.Option(help="Folder for our model.")],
+    out: Annotated[Path, folder_option("the model")],
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="What its tensors do not tell: key=value, such as heads=8.")
     ] = None,

@@ -31,7 +31,7 @@ from reelseek.experiments.premises import CheckedPremise, check
 from reelseek.experiments.run import home_of, run_experiment, source_of, table_identity
 from reelseek.experiments.worlds import cached_world
 from reelseek.studio.redundant_worlds import RedundantConfig
-from reelseek.training.reports import read_log
+from reelseek.training.log import read_log
 
 __all__ = [
     "PILOT_SEEDS",
