@@ -387,19 +387,27 @@ def _rotate(rows: Float[Tensor, "row head dim"], positions: Int[Tensor, " row"])
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with a GELU between; `gated` multiplies by the GELU of a second half (GEGLU, Shazeer 2020)."""
+    """Two linear layers with a GELU between.
 
-    def __init__(self, width: int, inner: int, *, gated: bool = False) -> None:
+    Args:
+        gated: multiply by the GELU of a second half (GEGLU, Shazeer 2020).
+        quick: `x sigmoid(1.702 x)` instead, as OpenAI's CLIP has it.
+    """
+
+    def __init__(self, width: int, inner: int, *, gated: bool = False, quick: bool = False) -> None:
         super().__init__()
-        self.gated = gated
+        self.gated, self.quick = gated, quick
         self.fc1, self.fc2 = nn.Linear(width, 2 * inner if gated else inner), nn.Linear(inner, width)
 
     def forward(self, rows: Float[Tensor, "*row dim"]) -> Float[Tensor, "*row dim"]:
         inner = self.fc1(rows)
         if self.gated:
             value, gate = inner.chunk(2, dim=-1)
-            return self.fc2(value * functional.gelu(gate))
-        return self.fc2(functional.gelu(inner))
+            return self.fc2(value * self._activate(gate))
+        return self.fc2(self._activate(inner))
+
+    def _activate(self, rows: Tensor) -> Tensor:
+        return rows * (1.702 * rows).sigmoid() if self.quick else functional.gelu(rows)
 
 
 class UnbiasedLayerNorm(nn.Module):
@@ -423,6 +431,7 @@ class Layer(nn.Module):
     Args:
         order: `post` normalises after each sum (Vaswani et al. 2017, BERT), `pre` before each part (ViT).
         norm: makes a normalisation of a width.
+        gated, quick: of the feed-forward net.
     """
 
     def __init__(
@@ -436,12 +445,13 @@ class Layer(nn.Module):
         head_dim: int | None = None,
         qkv_bias: bool = True,
         gated: bool = False,
+        quick: bool = False,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.order, self.dropout = order, dropout
         self.attention = Attention(width, heads, head_dim=head_dim, bias=qkv_bias, dropout=dropout)
-        self.feed = FeedForward(width, inner, gated=gated)
+        self.feed = FeedForward(width, inner, gated=gated, quick=quick)
         self.norm1, self.norm2 = norm(width), norm(width)
 
     def add(self, rows: Tensor, read: Tensor) -> Tensor:
