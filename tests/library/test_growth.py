@@ -81,6 +81,7 @@ def test_no_change_reads_a_table_from_end_to_end(library: Library, tmp_path: Pat
         "caption": lambda: add(library, [tmp_path / "rows.csv"], media=False),
         "name": lambda: library.video("two"),
         "experts": library.experts,
+        "totals": lambda: (library.catalog.videos.totals(), library.splits()),
         "remove": lambda: library.remove(["two.mp4"]),
     }
     for name, action in actions.items():
@@ -164,6 +165,41 @@ def test_counts_of_tracks_are_those_of_the_rows(actions, tmp_path_factory: pytes
         assert [tuple(vars(group).values()) for group in library.catalog.tracks.groups()] == library.db.execute(
             query
         ).fetchall()
+
+
+_WRITES: dict[str, str] = {
+    "add": "INSERT INTO videos(id, content, duration) VALUES (:video, nullif('c', :split), :seconds)"
+    " ON CONFLICT DO NOTHING",
+    "remove": "DELETE FROM videos WHERE id = :video",
+    "read": "UPDATE videos SET content = nullif('c', :split), duration = nullif(:seconds, 0) WHERE id = :video",
+    "caption": "INSERT INTO captions SELECT id, (SELECT count(*) FROM captions WHERE video = :video), 'text', NULL,"
+    " NULL, nullif(:split, 'c') FROM videos WHERE id = :video",
+    "move": "UPDATE captions SET split = nullif(:split, 'c') WHERE video = :video",
+}
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    actions=st.lists(
+        st.tuples(
+            st.sampled_from(sorted(_WRITES)), st.sampled_from("ab"), st.sampled_from(["c", "", "train", "test"]),
+            st.sampled_from([0, 0.1, 1 / 3, 7200.25]),
+        ),
+        max_size=15,
+    )
+)  # fmt: skip
+def test_sums_over_videos_and_captions_are_those_of_the_rows(actions, tmp_path_factory: pytest.TempPathFactory) -> None:
+    with Library.open(tmp_path_factory.mktemp("sums") / "lib", create=True) as library:
+        for action, video, split, seconds in actions:
+            with library.db:
+                library.db.execute(_WRITES[action], {"video": video, "split": split, "seconds": seconds})
+        catalog = library.catalog
+        count, with_content, total = library.db.execute(
+            "SELECT count(*), count(content), total(duration) FROM videos"
+        ).fetchone()
+        assert catalog.videos.totals() == (count, with_content, pytest.approx(total, abs=1e-5))
+        rows = library.db.execute("SELECT coalesce(split, ''), count(*) FROM captions GROUP BY 1 ORDER BY 1")
+        assert list(catalog.captions.count_by_split().items()) == rows.fetchall()
 
 
 # Removing

@@ -51,7 +51,12 @@ def experiment(
     page: Annotated[
         Path | None, typer.Option(help="For claims: the page to write (default: OUT/claims.md); records lie beside it.")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="For claims: one table, with eight seeds at most.")] = False,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick", help="For claims: one table (mmv/graphs, unless --tables names another), eight seeds at most."
+        ),
+    ] = False,
     hours: Annotated[float, typer.Option(help="For claims: start no table that would end later.", min=0.0)] = 6.0,
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:

@@ -542,18 +542,26 @@ class LearnedModel(RetrievalModel):
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
         """Embeddings from every expert's steps, absent ones among them; zeros stand where nothing is present."""
 
+    def check(self, tokens: Tokens) -> None:
+        """Refuse what the model was not built for, and videos that lack an expert where `missing` is `refuse`.
+
+        Raises:
+            ModelError: says what was given and what is wanted.
+        """
+        super().check(tokens)
+        if self.config.missing != "refuse":
+            return
+        for name, steps in self.inputs.filled(tokens).items():
+            lacking = len(steps.mask) - steps.videos.count
+            if lacking:
+                raise ModelError(
+                    f"{self.system} as published needs every modality, and {lacking} of {len(steps.mask)} videos lack "
+                    f"{name}; set model.missing to mask to go without"
+                )
+
     def encode_videos(self, tokens: Tokens) -> Embedding:
         self.check(tokens)
-        steps = self.inputs(tokens)
-        if self.config.missing == "refuse":
-            for name, track in steps.items():
-                lacking = len(track.mask) - track.videos.count
-                if lacking:
-                    raise ModelError(
-                        f"{self.system} as published needs every modality, and {lacking} of {len(track.present)} "
-                        f"videos lack {name}; set model.missing to mask to go without"
-                    )
-        return self.check_embedding(self.encode(steps), "encode")
+        return self.check_embedding(self.encode(self.inputs(tokens)), "encode")
 
     def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """The terms of the clips that have any evidence; one that is zero where there are none."""

@@ -31,9 +31,11 @@ def cached_gradients(model: RetrievalModel, batch: Batch, chunk: int, share: int
 
     Raises:
         RecipeError: the system's loss is more than a function of what it embeds.
+        ModelError: the batch holds what the model was not built for, as `loss` refuses it.
     """
     if not isinstance(model, LearnedModel) or not model.compares_only:
         raise RecipeError(f"train.chunk: {model.system} has a loss of its own, which cannot be taken in chunks")
+    model.check(batch.tokens)
     batch = batch.with_evidence()
     if not len(batch.texts):
         return 0.0

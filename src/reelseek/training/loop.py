@@ -41,7 +41,7 @@ from reelseek.training.sampler import Sampler, mixture_parts
 from reelseek.training.schedule import rate_factor
 from reelseek.training.start import build_model, check_shared_loss, fitting_sample, load_matching, set_text_dropout
 from reelseek.training.step import BatchStep, broken_layers
-from reelseek.training.validation import Validator
+from reelseek.training.validation import Validator, averaged
 
 __all__ = ["Trainer", "predict_seconds", "train"]
 
@@ -57,6 +57,7 @@ def train(
     *,
     report: Report | None = None,
     after: AfterEpoch | None = None,
+    watch: AfterEpoch | None = None,
     stage: str = "",
     device: str | torch.device | None = None,
 ) -> RetrievalModel:
@@ -73,7 +74,10 @@ def train(
         out: folder for the model (best epoch), the log and the state to resume from.
         report: called after every epoch with its line, the number of epochs and `stage`; None shows a bar in a
             notebook, and nothing elsewhere.
-        after: called with the model before an epoch's state is written; called again if that was not reached.
+        after: called with the model before an epoch's state is written; called again if that was not reached. A run
+            with this callback does not go on with more epochs: what was made of its last ones would be of others.
+        watch: called as `after` is, with the weights by which the epoch was judged (those of `train.average` where it
+            is set); it measures, and leaves the model as it is.
         device: where to train instead of where the recipe says, see `resolve_device`. A run that was stopped resumes
             on another device as well.
 
@@ -91,13 +95,13 @@ def train(
     trainer = _begin(recipe, library, out, target)
     model, reader, splits = trainer.model, trainer.reader, trainer.splits
     if after is not None:
-        trainer.checkpoints.longer = ""  # what is made of its last epochs would be of others
+        trainer.checkpoints.longer = ""  # pseudo-labels are means over the last epochs, which would be others
     if recipe.pseudo is not None:
         labels = _pseudo_labels(recipe, recipe.pseudo, library, reader, splits[0], out, report, target)
         trainer.batch_reader.pseudo_labels = labels
     trainer.resume()
     report = report or _default_report()
-    trainer.fit(report if parallel.is_main_process() else (lambda *_: None), after, stage)
+    trainer.fit(report if parallel.is_main_process() else (lambda *_: None), after, watch, stage)
     parallel.share_file(trainer.checkpoints.folder / "best.safetensors")
     trainer.checkpoints.load_best(model)
     parallel.barrier()
@@ -279,12 +283,12 @@ class Trainer:
             parallel.share_file(self.checkpoints.folder / name)
         self.checkpoints.resume(self.state)
 
-    def fit(self, report: Report, after: AfterEpoch | None, stage: str) -> None:
-        """Run the epochs that are left."""
+    def fit(self, report: Report, after: AfterEpoch | None, watch: AfterEpoch | None, stage: str) -> None:
+        """Run the epochs that are left; see `train` for the callbacks."""
         with closing(self.batch_reader):
-            self._fit(report, after, stage)
+            self._fit(report, after, watch, stage)
 
-    def _fit(self, report: Report, after: AfterEpoch | None, stage: str) -> None:
+    def _fit(self, report: Report, after: AfterEpoch | None, watch: AfterEpoch | None, stage: str) -> None:
         state = self.state
         while state.epoch <= self.config.epochs and not self._out_of_patience():
             # Epoch 0 is the model before its first step: what is fitted in closed form may be the best there is.
@@ -292,6 +296,9 @@ class Trainer:
             state.log.append(self._judge(loss, self.validator.measure(self.model, state.average)))
             if after is not None:
                 after(self.model, self.reader, state.epoch)
+            if watch is not None:
+                with averaged(self.model, state.average):
+                    watch(self.model, self.reader, state.epoch)
             state.epoch += 1
             if parallel.is_main_process():
                 self.checkpoints.save(state)

@@ -1,6 +1,5 @@
 """What models do, to look at: systems side by side, combinations of modalities, what was found, maps and curves."""
 
-import csv
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from reelseek.models.embed import embed_clips, embed_texts, reader_for
 from reelseek.models.model import RetrievalModel, load_model
 from reelseek.models.text import caption_features_of
 from reelseek.training.data import Split, read_features, read_split, split_names
+from reelseek.training.log import read_log
 from reelseek.training.measure import Measured, evaluate, write_measured
 from reelseek.training.watch import read_watched
 
@@ -30,7 +30,6 @@ __all__ = [
     "embedding_map",
     "examples",
     "influence_graph",
-    "read_log",
     "read_rows",
     "training_curves",
 ]
@@ -300,18 +299,6 @@ def _flat(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     neighbours = min(30.0, (len(values) - 1) / 3)
     points: npt.NDArray[np.float32] = TSNE(2, perplexity=neighbours, init="pca", random_state=0).fit_transform(values)
     return points
-
-
-def read_log(folder: Path) -> list[dict[str, str]]:
-    """The epochs of a model's training, as its log has them.
-
-    Raises:
-        UsageError: there is no log.
-    """
-    if not (folder / "log.csv").is_file():
-        raise UsageError(f"{folder} has no log.csv: nothing was trained there")
-    with (folder / "log.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def training_curves(paths: Sequence[Path], path: Path) -> Figure:

@@ -24,6 +24,8 @@ __all__ = ["Catalog"]
 
 _DAMAGED = "damaged"  # keys in `meta`: experts by owner
 _DELETED_BELOW = "deleted_below"
+_INDEX = "index:"  # and the name of its folder
+_INDEX_MARKS = 16  # so that a reader that has not followed the latest ones knows its own
 _IMPORTS = "imports"
 _SECONDS = "expert_seconds"
 
@@ -140,6 +142,20 @@ class Catalog:
     def remove_meta(self, key: str) -> None:
         """Forget what is kept under a key."""
         self.connection.execute("DELETE FROM meta WHERE key = ?", (key,))
+
+    def index_marks(self, folder: str) -> list[str]:
+        """The latest marks of the index in a folder of this name, see `add_index_mark`."""
+        return list(json.loads(self.meta(_INDEX + folder) or "[]"))
+
+    def add_index_mark(self, folder: str, mark: str) -> None:
+        """Note that an index is made from this database as it is now; it is no change of the library.
+
+        A database that was put back from a copy lacks the marks of later indexes, and that of another library all.
+        """
+        inside = self.connection.in_transaction
+        self.set_meta(_INDEX + folder, json.dumps([*self.index_marks(folder), mark][-_INDEX_MARKS:]))
+        if not inside:
+            self.connection.commit_derived()
 
     def expert_specs(self) -> list[str]:
         """The experts that the library was begun with, as `name` or `name@model`."""

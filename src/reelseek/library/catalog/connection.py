@@ -57,6 +57,11 @@ class Connection(sqlite3.Connection):
         super().commit()
         self._counted = self.total_changes
 
+    def commit_derived(self) -> None:
+        """Commit rows about what is derived from the library, which are no change of it; outside other transactions."""
+        super().commit()
+        self._counted = self.total_changes
+
     def has_table(self, name: str) -> bool:
         """Whether there is a table; an older library that cannot be written lacks those of later versions."""
         query = "SELECT 1 FROM main.sqlite_master WHERE name = ?"

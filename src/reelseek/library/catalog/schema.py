@@ -40,7 +40,7 @@ def create_tables(connection: sqlite3.Connection) -> None:
     try:
         connection.executescript(
             f"BEGIN IMMEDIATE; {_script('schema.sql')} {_script('changes.sql')} {_script('tags.sql')}"
-            f" PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {FORMAT_VERSION}; COMMIT;"
+            f" {_script('totals.sql')} PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {FORMAT_VERSION}; COMMIT;"
         )
     except sqlite3.OperationalError:
         connection.rollback()
@@ -143,9 +143,10 @@ def _count_changes_of_version_4(connection: sqlite3.Connection) -> None:
     )
 
 
-def _add_tags_of_version_5(connection: sqlite3.Connection) -> None:
-    """Tags of videos and moments."""
+def _add_tags_and_totals_of_version_5(connection: sqlite3.Connection) -> None:
+    """Tags of videos and moments, and sums over videos and captions."""
     _execute_script(connection, "tags.sql")
+    _execute_script(connection, "totals.sql")
 
 
 def _execute_script(connection: sqlite3.Connection, name: str) -> None:
@@ -162,6 +163,6 @@ _STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = {
     2: _add_tables_of_version_2,
     _WORDS_VERSION: _fold_words_of_version_3,
     4: _count_changes_of_version_4,
-    5: _add_tags_of_version_5,
+    5: _add_tags_and_totals_of_version_5,
 }
 """What makes a library of the version before one of this number."""
