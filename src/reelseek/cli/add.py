@@ -103,11 +103,11 @@ def _stopped(latest: tuple[str, int, int, str] | None) -> str:
     if latest is None:
         return f"stopped before anything was done; {go_on}"
     stage, done, total, detail = latest
-    files = detail.partition(",")[0]
-    if stage == "examining":
-        return f"stopped while examining: {files} are examined and kept, and {go_on}"
+    if stage == "reading":
+        return f"stopped while reading new files; those that were read to their end are kept, and {go_on}"
     if stage != "extracting":
         return f"stopped while {stage}, {done} of {total} done; they are kept, and {go_on}"
+    files = detail.partition(",")[0]
     return (
         f"stopped while extracting; what was made of {clock(done)} of {clock(total)} of video is kept ({files} whole, "
         f"of long ones what has been stored), and {go_on}"
