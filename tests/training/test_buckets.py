@@ -284,6 +284,14 @@ def test_gradients_leave_the_memory_of_a_graph_before_it_is_replayed(
     assert all(moved) if share == 2 else not any(moved)
 
 
+def _run(*arguments: str) -> None:
+    process = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=3000, check=False, cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])},
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr[-4000:]
+
+
 COMPILED = """
 import copy, sys, torch
 from pathlib import Path
@@ -330,8 +338,42 @@ if len(sys.argv) > 3:
 )
 def test_layers_are_compiled_once_for_each_shape(names: tuple[str, ...], tmp_path: Path) -> None:
     """In a process without the checks of shapes that tests have, which cannot be traced."""
-    process = subprocess.run(
-        [sys.executable, "-c", COMPILED, str(tmp_path), *names], capture_output=True, text=True, timeout=900,
-        check=False, cwd=ROOT, env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])},
-    )  # fmt: skip
-    assert process.returncode == 0, process.stderr[-4000:]
+    _run("-c", COMPILED, str(tmp_path), *names)
+
+
+GRAPHS = """
+import copy, sys, torch
+from tests.training.test_buckets import _learning, _recipe
+from reelseek.training import step
+
+device = torch.device(sys.argv[1])
+mode = "reduce-overhead" if device.type == "cuda" else True
+step._BACKEND = "inductor" if device.type == "cuda" else "aot_eager"
+for name in sys.argv[2:]:
+    model, batch = _learning(name, {})
+    model.to(device)
+    batches = [batch, batch.rows(torch.tensor([0, 2, 3])), batch, batch.rows(torch.tensor([3, 0])), batch, batch]
+    steps = [
+        step.BatchStep(copy.deepcopy(model), _recipe(**more).train, device)
+        for more in ({}, {"buckets": 2, "compile": mode})
+    ]
+    for _ in range(3):
+        for one in steps:
+            one.model.zero_grad()
+        for each in batches:  # gradients are added up over all of them
+            losses = []
+            for one in steps:
+                torch.manual_seed(0)
+                losses.append(one.backward(each, len(batches)))
+            torch.testing.assert_close(*losses, atol=1e-3, rtol=1e-3)
+        for one, two in zip(*(one.model.parameters() for one in steps), strict=True):
+            if one.grad is not None:
+                torch.testing.assert_close(two.grad, one.grad, atol=1e-3, rtol=1e-2)
+"""
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
+@pytest.mark.parametrize("name", ["mmt", "mdmmt", "eao", "crossclr", "mbt"])
+def test_replayed_graphs_learn_what_packed_rows_learn(name: str) -> None:
+    _run("-c", GRAPHS, "cuda", name)
