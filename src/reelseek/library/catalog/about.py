@@ -4,6 +4,7 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,7 @@ class About:
         self._connection = connection
         self._has_vocabulary = False
 
-    def names(self, phrases: Sequence[str], most: int, videos: Collection[str] | None = None) -> list[tuple[str, str]]:
+    def names(self, phrases: Sequence[str], most: int, videos: Collection[str] | None = None) -> list[tuple[Any, ...]]:
         """Videos whose names hold any of some phrases of folded words, by SQLite's own rank, each with these words.
 
         Args:
@@ -63,7 +64,7 @@ class About:
 
     def _matches(
         self, query: str, phrases: Sequence[str], most: int, videos: Collection[str] | None
-    ) -> list[tuple[str, ...]]:
+    ) -> list[tuple[Any, ...]]:
         """Rows of a query, of which the first cell is a video."""
         self._ensure_words()
         condition, values = "", [match_any(phrases)]
