@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reelseek.cli.outputs import folder_option
 from reelseek.cli.show import print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ def convert(
             "CLIP towers of one, as a folder."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for our model.")],
+    out: Annotated[Path, folder_option("the model")],
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="What its tensors do not tell: key=value, such as heads=8.")
     ] = None,

@@ -23,6 +23,7 @@ from reelseek.training.recipe import DataRecipe, GroupRecipe
 
 __all__ = [
     "Split",
+    "check_validation",
     "hidden_experts",
     "read_features",
     "read_split",
@@ -234,17 +235,48 @@ def read_features(split: Split, library: FeatureSource, name: str | None) -> tup
     return replace(split, texts=texts, clip_of_text=tuple(split.clip_of_text[row] for row in rows)), missing
 
 
-def _refuse_test(library: FeatureSource, validation: Split) -> None:
-    """A validation split that is a test split, by its name or by its videos, makes the test score worthless."""
+def check_validation(library: FeatureSource, learnt: Split, validation: Split) -> None:
+    """Refuse a validation split on which the best epoch must not be selected.
+
+    A test split is one that is called `test` in any case, perhaps behind the name of a dataset (`msrvtt/test`).
+
+    Raises:
+        UsageError: it shares videos with what is learnt from; or it is a test split by its name, by one of the names
+            that `+` joins, or by its videos (all of a test split's, or none but those).
+    """
     videos = {clip.video for clip in validation.clips}
-    for name in split_names(library):
-        if name.rpartition("/")[2] != "test":
+    shared = {clip.video for clip in learnt.clips} & videos
+    if shared:
+        raise UsageError(
+            f"{len(shared)} videos are in both {learnt.name!r} and {validation.name!r}, such as {min(shared)!r}; "
+            "a validation split must not be trained on"
+        )
+    names = split_names(library)
+    hint = "" if set(names) & set(_VALIDATION) else ", or leave out data.validation to set training videos aside"
+    for name in dict.fromkeys([*validation.name.split("+"), *names]):
+        if name.rpartition("/")[2].strip().casefold() != "test":
             continue
-        if name == validation.name or {clip.video for clip in read_split(library, name).clips} == videos:
+        tested = {clip.video for clip in read_split(library, name, uncaptioned=True).clips} if name in names else set()
+        relation = _relation(validation.name, name, videos, tested)
+        if relation:
             raise UsageError(
-                f"the validation split {validation.name!r} is the test split {name!r}; choosing on it would make the "
-                "test score worthless. Name another, or leave it out to set aside a part of the training videos"
+                f"the validation split {validation.name!r} {relation} the test split {name!r}; choosing on it would "
+                f"make the test score worthless. Name another{hint}"
             )
+        if videos & tested:
+            _log.warning(
+                "%d of the %d videos of the validation split %r are in the test split %r, whose score they flatter",
+                len(videos & tested), len(videos), validation.name, name,
+            )  # fmt: skip
+
+
+def _relation(name: str, test: str, videos: set[str], tested: set[str]) -> str:
+    """How a split and a test split overlap, as a verb; empty where neither holds the other."""
+    if name == test or videos == tested:
+        return "is"
+    if test in name.split("+") or (tested and videos > tested):
+        return "holds"
+    return "lies within" if videos < tested else ""
 
 
 def _clip(caption: Caption) -> Clip:
@@ -290,7 +322,7 @@ def training_splits(
         uncaptioned: learn from clips without captions too.
 
     Raises:
-        UsageError: a split is empty, the two share videos, or the validation split is a test split.
+        UsageError: a split is empty, or see `check_validation`.
     """
     names = split_names(library)
     validation = validation or next((name for name in _VALIDATION if name in names), None)
@@ -300,13 +332,7 @@ def training_splits(
         learnt = read_split(library, train if names else None, uncaptioned=uncaptioned)
     if validation is not None:
         validated = read_split(library, validation)
-        _refuse_test(library, validated)
-        shared = {clip.video for clip in learnt.clips} & {clip.video for clip in validated.clips}
-        if shared:
-            raise UsageError(
-                f"{len(shared)} videos are in both {learnt.name!r} and {validated.name!r}, such as {min(shared)!r}; "
-                "a validation split must not be trained on"
-            )
+        check_validation(library, learnt, validated)
         return learnt, validated
     videos = sorted({clip.video for clip in learnt.clips}, key=lambda v: hashlib.sha256(v.encode()).digest())
     aside = set(videos[: max(1, round(len(videos) * fraction))])
