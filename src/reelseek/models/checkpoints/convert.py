@@ -329,8 +329,8 @@ NOT_CONVERTED: dict[str, str] = {
     "imagebind": "its six towers are an architecture that neither transformers nor an expert here has, and behind them "
     "there is nothing that learns; import what they compute, and train `binding` on it",
     "languagebind": "its towers for video, sound, depth and heat attend over time or over spectrograms in ways that "
-    "transformers' CLIP does not; --format clip reads its tower for images, if that has CLIP's names. Import what others "
-    "compute, and train `binding` on it",
+    "transformers' CLIP does not; --format clip reads its tower for images, if that has CLIP's names. Import what the "
+    "others compute, and train `binding` on it",
     "vast": "it maps its encoders' outputs by linear layers alone, and ours normalises what a transformer makes of "
     "them; import what its encoders compute, and train `vast` on it",
     "perceiver_io": "no weights of it were released for retrieval",
