@@ -266,6 +266,27 @@ def test_a_data_set_is_segmented_and_scored(
     assert 0.4 < report["mean_of_videos"]["mean_iod"] < 1  # one of the two shows its steps in another order
 
 
+@pytest.mark.parametrize(
+    ("truth", "order"), [("groundTruth/v.txt", "transcript/v.txt"), ("gt/v.gt", "grammar/v.grammar")]
+)
+def test_mining_youtubes_own_files_are_read(truth: str, order: str, tmp_path: Path) -> None:
+    for name, content in {truth: "add_oil\nbackground\nfry\nfry\n", order: "fry add_oil background\n"}.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(content)
+    (video,) = read_segmented(tmp_path)
+    assert video.truth == ("add oil", None, "fry", "fry")
+    assert video.transcript == ("fry", "add oil")
+    (tmp_path / order).write_text("add_oil\nfry\n")
+    assert read_segmented(tmp_path)[0].transcript == ("add oil", "fry")
+    (tmp_path / order).write_text("add oil\n")  # words that are no labels of its frames
+    assert read_segmented(tmp_path)[0].transcript == (("add", "oil") if order.endswith("grammar") else ("add oil",))
+    (tmp_path / order).write_text("add_oil fry\nfry add_oil\n")
+    with pytest.raises(CollectionError, match="2 transcripts, one a line"):
+        read_segmented(tmp_path)
+    (tmp_path / order).unlink()
+    assert read_segmented(tmp_path)[0].transcript == ("add oil", "fry")
+
+
 def test_a_name_that_two_videos_share_is_measured_on_neither(tmp_path: Path) -> None:
     folder = tmp_path / "object"
     folder.mkdir()

@@ -111,6 +111,30 @@ def test_two_processes_have_the_gradients_of_one_for_every_loss(name: str, share
             assert float((together[key] - value).abs().max()) <= allowed, key
 
 
+MIXED = """
+import sys, torch
+from reelseek.errors import UsageError
+from reelseek.models import parallel
+
+try:
+    parallel.join(torch.device(sys.argv[1]))
+except UsageError as error:
+    print(error)
+"""
+
+
+def test_devices_of_different_kinds_are_refused_by_every_process() -> None:
+    port, running = _free_port(), []
+    for rank, device in (("0", "cpu"), ("1", "meta")):
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2"}
+        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        command = [sys.executable, "-c", MIXED, device]
+        running.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
+    messages = [process.communicate(timeout=600)[0] for process in running]
+    for message in messages:
+        assert "one kind of device, and here are process 0 on cpu, process 1 on meta; name it with --device" in message
+
+
 def test_a_loss_that_cannot_be_shared_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """One of another package that joins what it embeds in `terms`; and any loss that is taken in chunks."""
 

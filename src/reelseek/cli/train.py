@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reelseek.cli.device import Device
+from reelseek.cli.outputs import folder_option
 from reelseek.cli.show import bars, say
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ __all__ = ["register", "seed_numbers"]
 def train(
     recipe: Annotated[Path, typer.Argument(help="A TOML recipe: a file, or the name of a packaged one, such as mmt.")],
     library: Annotated[Path, typer.Option(help="Folder of the library to learn from.")],
-    out: Annotated[Path, typer.Option(help="Folder for the model; a run that was stopped there goes on.")],
+    out: Annotated[Path, folder_option("the model; a run that was stopped there goes on")],
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change the recipe: section.key=value.")] = None,
     seeds: Annotated[
         list[str] | None, typer.Option(help="Several runs, each in OUT/seed-N: 1,2,3 or the option again.")

@@ -274,8 +274,9 @@ class Trainer:
 
     def _planner(self) -> AttentionPlanner | None:
         """Plan ahead for an accelerator, whose queue runs empty while this process plans; on a CPU it costs more than
-        it saves, and compiled code plans for itself."""
-        return None if self.device.type == "cpu" or self.config.compile else AttentionPlanner(self.model)
+        it saves, and a model that is compiled whole plans for itself."""
+        whole = self.config.compile and not self.config.buckets
+        return None if self.device.type == "cpu" or whole else AttentionPlanner(self.model, self.config.buckets)
 
     def resume(self) -> None:
         """Continue the run that the folder of the main process holds, if it holds one.
@@ -321,6 +322,8 @@ class Trainer:
             RecipeError: see `BatchStep`.
         """
         losses = torch.stack([loss for _, loss in self._steps()]).cpu()  # what the host waits for, once an epoch
+        if self.config.buckets:
+            _log.info("up to epoch %d transformers computed %s", self.state.epoch, self.step.layers)
         broken = (~losses.isfinite()).nonzero()[:, 0].tolist()
         if broken:
             raise ModelError(self._explain(broken[0], float(losses[broken[0]])))
@@ -371,7 +374,7 @@ class Trainer:
         steps = self._steps()
         for _ in range(number):
             next(steps)
-        with broken_layers(self.model) as layers:
+        with broken_layers(self.model) as layers, self.step.layers.uncompiled():
             batch, again = next(steps)
         steps.close()
         if bool(again.isfinite()):
@@ -398,12 +401,15 @@ class Trainer:
             whole_split(library, self.recipe.data) if validation.set_aside_from == train_split.name else train_split
         )
         videos = pack_videos(library, [clip.video for clip in learnt.clips])
-        self.model.record = record | videos | peak_memory(self.device)
+        self.model.record = record | videos | peak_memory(self.device) | self._padding()
         if parallel.is_main_process():
             for caveat in caveats:
                 _log.warning("%s", caveat)
             card = training_card(self.model, self.splits, state.log, caveats)
             self.model.save(out, card=card, about=self.model.record)
+
+    def _padding(self) -> dict[str, Any]:
+        return {"buckets": self.step.layers.record} if self.config.buckets else {}
 
     def _out_of_patience(self) -> bool:
         since_best = next((count for count, line in enumerate(reversed(self.state.log)) if line.best), 0)
