@@ -166,7 +166,9 @@ def try_table(
         if plan.claim in tried and plan.reason:
             say(f"not tried further: {plan.claim.says}: {plan.reason}")
     planned = [plan for plan in plans if plan.seeds]
-    seconds = _seconds_left(pilot, planned, workers)
+    for plan in planned:
+        say(f"tried with {plan.seeds} seeds: {plan.claim.says}: {_power_in_words(plan)}")
+    seconds = _seconds_left(table, pilot, planned, seeds, out) / (workers or 2)
     say(f"{experiment.name}/{table.name}: at most about {seconds / 60:.0f} minutes of training are left")
     if time.monotonic() + seconds > deadline:
         return without_training()
@@ -274,16 +276,26 @@ def _arms_of(table: Table, claims: Sequence[Claim]) -> tuple[Arm, ...]:
     return tuple(arm for arm in table.arms if arm.name in named)
 
 
-def _seconds_left(pilot: Mapping[str, Sequence[Result]], planned: Sequence[ClaimPlan], workers: int | None) -> float:
-    seeds: dict[str, int] = {}
-    for plan in planned:
-        for pair in plan.claim.pairs:
-            for name in (pair.first, pair.second):
-                if name is not None:
-                    seeds[name] = max(seeds.get(name, 0), plan.seeds or 0)
-    return sum(count * float(np.mean([r["seconds"] for r in pilot[name]])) for name, count in seeds.items()) / (
-        workers or 2
+def _power_in_words(plan: ClaimPlan) -> str:
+    """What the planned seeds tell of each comparison, beside what they have to tell."""
+    return "; ".join(
+        f"{100 * pair.detectable:.2g} points are told with a power of 80 %, and the difference to be told is "
+        f"{100 * pair.effect:.2g}"
+        for pair in plan.pairs
     )
+
+
+def _seconds_left(
+    table: Table, pilot: Mapping[str, Sequence[Result]], planned: Sequence[ClaimPlan], seeds: Sequence[int], out: Path
+) -> float:
+    """Predict the seconds of one process for what is planned and not stored yet, from those of the pilot's runs."""
+    seconds = 0.0
+    for arm in table.arms:
+        count = max((plan.seeds or 0 for plan in planned if arm in _arms_of(table, [plan.claim])), default=0)
+        home = home_of(out, source_of(None), arm)
+        missing = [seed for seed in seeds[:count] if not (home / f"seed-{seed}" / "result.json").is_file()]
+        seconds += len(missing) * float(np.mean([run["seconds"] for run in pilot[arm.name]])) if missing else 0.0
+    return seconds
 
 
 def _judged(plan: ClaimPlan, results: Mapping[str, Sequence[Result]]) -> Judged:
