@@ -1,5 +1,6 @@
 """The progress of examining new files: in bytes, and also within one long file."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,31 +33,35 @@ def test_what_workers_read_is_counted_in_their_parent(
         add(library, paths, experts=["motion"], progress=lambda *call: calls.append(call))
     size = 5000 + sum(film.stat().st_size for film in films)
     assert watches[0].count.value == size, "each file whole, also one that cannot be read"
-    examined = [call[1:] for call in calls if call[0] == "examining"]
-    assert examined[0] == (0, size, "0 of 3 files")
-    assert examined[-1][:2] == (size, size)
-    assert examined[-1][2].startswith("3 of 3 files, ")
-    assert examined == sorted(examined), "a bar never goes back"
+    examined = [call[1:3] for call in calls if call[0] == "examining"]
+    assert examined == [(done, 3) for done in range(4)]
 
 
-def test_a_file_that_is_read_has_progress_before_it_is_finished() -> None:
-    calls: list[tuple[int, int, str]] = []
-    watch = ExamineWatch({Path("tape"): 1000}, lambda stage, done, total, detail: calls.append((done, total, detail)))
+def test_a_file_that_is_read_has_progress_before_it_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examining, "_LONG_SECONDS", 0.0)
+    calls: list[tuple[str, int, int, str]] = []
+    watch = ExamineWatch({Path("tape"): 1000}, lambda *call: calls.append(call))
+    watch.look()
+    assert calls == [("examining", 0, 1, "")], "nothing was read yet"
     count_bytes(watch.count)
     try:
-        with pytest.raises(DecodeError), reading(1000) as report:
-            for share in (0.25, 0.25, 0.1, 0.5):
-                report(share)
-                watch.look()
-            raise DecodeError("it is cut off")
+        _read_half(watch)
     finally:
         count_bytes(None)
-    assert [done for done, _, _ in calls] == [0, 250, 250, 250, 500]
+    assert [done for _, done, _, _ in calls[1:]] == [250, 250, 250, 500]
     watch.look()
-    assert calls[-1] == (999, 1000, "0 of 1 files"), "all of it was read, and the file is not finished"
+    assert calls[-1] == ("reading", 999, 1000, ""), "all of it was read, and the file is not finished"
     watch.finish(Path("tape"), "tape")
-    assert calls[-1] == (1000, 1000, "1 of 1 files, tape")
-    assert examining._count is None
+    assert calls[-2:] == [("reading", 1000, 1000, ""), ("examining", 1, 1, "tape")]
+
+
+def _read_half(watch: ExamineWatch) -> None:
+    """Read half of a file, and find that it is cut off."""
+    with contextlib.suppress(DecodeError), reading(1000) as report:
+        for share in (0.25, 0.25, 0.1, 0.5):
+            report(share)
+            watch.look()
+        raise DecodeError("it is cut off")
 
 
 @pytest.mark.parametrize(("name", "is_scanned"), [("tape.ts", True), ("tape.mp4", False)])

@@ -56,7 +56,7 @@ def add(
     from reelseek.library import Library
     from reelseek.library import add as add_videos
     from reelseek.library.listing import expand_paths
-    from reelseek.media.address import parse_path
+    from reelseek.media.address import parse_paths
     from reelseek.media.store import is_directory
 
     paths = paths or []
@@ -65,7 +65,7 @@ def add(
     names = names_in(experts)
     if names == []:
         raise UsageError("--experts names no expert; name at least one, or leave the option out for all that run here")
-    if not media and captions is None and all(is_directory(parse_path(path)) for path in paths):
+    if not media and captions is None and all(map(is_directory, parse_paths(paths))):
         raise UsageError("--no-media takes rows from a table; name one (CSV, TSV, JSONL or Parquet)")
     if not media and (experts or preset):
         raise UsageError("--no-media extracts nothing, so --experts and --preset contradict it; leave one out")
@@ -73,7 +73,7 @@ def add(
         option = "--ray" if device is None else "--device"
         raise UsageError(f"--no-media extracts nothing, so {option} has no effect; leave one out")
     specs = _named_experts(names, preset)
-    expand_paths([parse_path(path) for path in paths])  # before a library is begun for nothing
+    expand_paths(parse_paths(paths))  # before a library is begun for nothing
     started = time.monotonic()
     with on_cluster(ray) as cluster, Library.open(library, create=True) as opened:
         latest = None
@@ -103,11 +103,11 @@ def _stopped(latest: tuple[str, int, int, str] | None) -> str:
     if latest is None:
         return f"stopped before anything was done; {go_on}"
     stage, done, total, detail = latest
-    files = detail.partition(",")[0]
-    if stage == "examining":
-        return f"stopped while examining: {files} are examined and kept, and {go_on}"
+    if stage == "reading":
+        return f"stopped while reading new files; those that were read to their end are kept, and {go_on}"
     if stage != "extracting":
         return f"stopped while {stage}, {done} of {total} done; they are kept, and {go_on}"
+    files = detail.partition(",")[0]
     return (
         f"stopped while extracting; what was made of {clock(done)} of {clock(total)} of video is kept ({files} whole, "
         f"of long ones what has been stored), and {go_on}"

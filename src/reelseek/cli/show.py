@@ -75,7 +75,7 @@ def _columns() -> "tuple[ProgressColumn, ...]":
 
 
 _IN_SECONDS = ("extracting",)  # stages whose work is counted in seconds of video
-_IN_BYTES = ("examining",)  # and those in bytes of files, whose length is not known yet
+_IN_BYTES = ("reading",)  # and those in bytes of files
 _TOLD_AFTER = 5.0  # seconds, before which a rate says little
 
 

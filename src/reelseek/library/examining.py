@@ -1,6 +1,7 @@
 """How far the examination of new files has come: the bytes that workers have read of them, by a number they share."""
 
 import multiprocessing
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -10,11 +11,12 @@ from reelseek.media.address import FilePath
 
 __all__ = ["ExamineWatch", "count_bytes", "reading"]
 
+_LONG_SECONDS = 1.0
 _count: Any = None  # of a worker: bytes that it and its like have read
 
 
 class ExamineWatch:
-    """Reports the progress of an examination in bytes.
+    """Reports the progress of an examination: in files, and in bytes while one file takes long.
 
     Args:
         sizes: bytes of each file.
@@ -25,25 +27,25 @@ class ExamineWatch:
         self._sizes, self._progress = sizes, progress
         self._total = max(1, sum(sizes.values()))
         self._bytes = self._files = 0
-        self._latest = ""
-        self._report()
+        self._finished_at = time.monotonic()
+        self._is_shown = False
+        progress("examining", 0, len(sizes), "")
 
     def look(self, _running: object = None) -> None:
-        """Report how far the workers have come."""
-        self._report()
+        """Report how far the workers have read, once no file was finished for a while."""
+        if time.monotonic() - self._finished_at >= _LONG_SECONDS and self.count.value:
+            self._is_shown = True
+            read = max(self._bytes, int(self.count.value))
+            self._progress("reading", min(self._total - 1, read), self._total, "")
 
     def finish(self, path: FilePath, name: str) -> None:
         """Report that a file is finished."""
         self._bytes += self._sizes[path]
         self._files += 1
-        self._latest = f", {name}"
-        self._report()
-
-    def _report(self) -> None:
-        is_finished = self._files == len(self._sizes)
-        done = min(self._total - 1, max(self._bytes, int(self.count.value)))
-        detail = f"{self._files} of {len(self._sizes)} files{self._latest}"
-        self._progress("examining", self._total if is_finished else done, self._total, detail)
+        self._finished_at = time.monotonic()
+        if self._is_shown and self._files == len(self._sizes):
+            self._progress("reading", self._total, self._total, "")
+        self._progress("examining", self._files, len(self._sizes), name)
 
 
 def count_bytes(count: Any) -> None:

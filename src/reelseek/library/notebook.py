@@ -12,7 +12,7 @@ __all__ = ["NotebookProgress", "default_progress", "in_notebook"]
 
 _SECONDS_BETWEEN = 0.2
 _IN_SECONDS = ("extracting",)  # stages whose work is counted in seconds of video
-_IN_BYTES = ("examining",)  # and those in bytes of files, whose length is not known yet
+_IN_BYTES = ("reading",)  # and those in bytes of files
 
 
 def in_notebook() -> bool:

@@ -43,6 +43,7 @@ __all__ = [
     "evaluate",
     "evaluate_split",
     "measure_embedded",
+    "rank_options",
     "ranks_under",
     "write_measured",
 ]
@@ -302,14 +303,15 @@ def ranks_under(
         scores: [text, clip].
         scorable: which clips have evidence.
     """
-    options = _rank_options(rule, split)
+    options = rank_options(rule, split)
     return (
         text_to_video_ranks(scores, split.clip_of_text, scorable, **options),
         video_to_text_ranks(scores, split.clip_of_text, scorable, each=rule.reverse == "each", **options),
     )
 
 
-def _rank_options(rule: Protocol, split: Split) -> dict[str, Any]:
+def rank_options(rule: Protocol, split: Split) -> dict[str, Any]:
+    """Return the options of the rank functions under a protocol: `ties`, and `same_words` where words are compared."""
     words = None
     if rule.identical == "tolerant":
         words = np.unique([" ".join(text.lower().split()) for text in split.texts], return_inverse=True)[1].tolist()
@@ -331,7 +333,7 @@ def _ranks_in_blocks(
     """As `ranks_under`, of scores that are computed again at each pass over them."""
     ranks = ranks_in_blocks(
         blocks, split.clip_of_text, len(split.clips), scorable, each=rule.reverse == "each", temperature=temperature,
-        **_rank_options(rule, split),
+        **rank_options(rule, split),
     )  # fmt: skip
     return ranks.text_to_video, ranks.video_to_text
 
