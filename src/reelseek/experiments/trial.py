@@ -131,7 +131,7 @@ def try_table(
         seeds: as many of them as are needed are run, in this order.
         earlier: standard deviations that an earlier pilot found, by what a claim says; what they cannot decide is
             refused before any training.
-        say: called with what is not tried and why, before anything of it is trained.
+        say: called with what is not tried and why, and with what the seeds of the rest tell, before these are trained.
         deadline: in seconds of `time.monotonic`.
     """
 
@@ -158,16 +158,8 @@ def try_table(
     pilot = run(tried, PILOT_SEEDS)
     rise = rise_of(_arms_of(table, tried), out)
     premises = [*premises, *([rise] if rise is not None else [])]
-    plans = [
-        plan if plan.reason else plan_claim(plan.claim, pilot, choices, rise_of(_arms_of(table, [plan.claim]), out))
-        for plan in plans
-    ]
-    for plan in plans:
-        if plan.claim in tried and plan.reason:
-            say(f"not tried further: {plan.claim.says}: {plan.reason}")
+    plans = [plan if plan.reason else _plan_by_pilot(table, plan.claim, pilot, choices, out, say) for plan in plans]
     planned = [plan for plan in plans if plan.seeds]
-    for plan in planned:
-        say(f"tried with {plan.seeds} seeds: {plan.claim.says}: {_power_in_words(plan)}")
     seconds = _seconds_left(table, pilot, planned, seeds, out) / (workers or 2)
     say(f"{experiment.name}/{table.name}: at most about {seconds / 60:.0f} minutes of training are left")
     if time.monotonic() + seconds > deadline:
@@ -204,6 +196,18 @@ def _before_pilot(
         plan = _plan(claim, deviations, choices)
         return plan if plan.reason else ClaimPlan(claim, None)
     return ClaimPlan(claim, None)
+
+
+def _plan_by_pilot(
+    table: Table, claim: Claim, pilot: Mapping[str, Sequence[Result]], choices: Sequence[int], out: Path, say: Say
+) -> ClaimPlan:
+    """Plan a claim by the pilot of its arms, and say what comes of it."""
+    plan = plan_claim(claim, pilot, choices, rise_of(_arms_of(table, [claim]), out))
+    if plan.reason:
+        say(f"not tried further: {claim.says}: {plan.reason}")
+    else:
+        say(f"tried with {plan.seeds} seeds: {claim.says}: {_power_in_words(plan)}")
+    return plan
 
 
 def plan_claim(
