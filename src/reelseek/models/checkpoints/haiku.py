@@ -44,16 +44,16 @@ def mmv(state: State, overrides: Settings) -> tuple[Settings, KeyMap]:
         if short != name and short in state:
             raise ModelError(f"two arrays of the checkpoint are {short}; one of them is {name}")
         state[short] = state.pop(name)
-    seen, hears = state["vid2audio_embd/final_projection_inner/w"], state["audio_embd/final_projection/w"]
+    sight, sound = state["vid2audio_embd/final_projection_inner/w"], state["audio_embd/final_projection/w"]
     words, coarse = state["text_module/text_conv1/w"], state["vis_embd/final_projection/w"]
-    if coarse.shape[0] != hears.shape[1]:
+    if coarse.shape[0] != sound.shape[1]:
         raise ModelError(
-            f"its text head reads vectors of {coarse.shape[0]}, and the space of sight and sound has {hears.shape[1]}: "
+            f"its text head reads vectors of {coarse.shape[0]}, and the space of sight and sound has {sound.shape[1]}: "
             "its graph is not fine and coarse, which is the one that was released"
         )
     settings: Settings = {
-        "experts": {"video": seen.shape[0], "audio": hears.shape[0]},
-        "fine": hears.shape[1],
+        "experts": {"video": sight.shape[0], "audio": sound.shape[0]},
+        "fine": sound.shape[1],
         "coarse": coarse.shape[1],
         "words": words.shape[-1],
         "text": {"dim": words.shape[-2]},

@@ -148,8 +148,8 @@ class KeyMap:
                 f"not a released {self.system} checkpoint of these sizes: {len(foreign)} keys are not known there, "
                 f"such as {foreign[0]!r}"
             )
-        known = {ours: source.read(state) for ours, source in self.sources.items() if set(source.keys) <= set(state)}
-        return {**known, **self.constants}
+        mapped = {ours: source.read(state) for ours, source in self.sources.items() if set(source.keys) <= set(state)}
+        return {**mapped, **self.constants}
 
     def left_out(self, state: Mapping[str, Tensor]) -> tuple[LeftOut, ...]:
         """What of a checkpoint is not read, by its reason; what is missed comes first."""

@@ -55,8 +55,8 @@ def convert_towers(path: Path, settings: Mapping[str, Any], out: Path) -> tuple[
     expected = model.state_dict()
     for name, tensor in ours.items():
         if name not in expected or expected[name].shape != tensor.shape:
-            wanted = tuple(expected[name].shape) if name in expected else "no such tensor"
-            raise ModelError(f"{' + '.join(table.sources[name].keys)} makes {tuple(tensor.shape)}, wanted {wanted}")
+            shape = tuple(expected[name].shape) if name in expected else "no such tensor"
+            raise ModelError(f"{' + '.join(table.sources[name].keys)} makes {tuple(tensor.shape)}, wanted {shape}")
     if absent := sorted(set(expected) - set(ours)):
         raise ModelError(f"no weights for {', '.join(absent[:3])}, which {like} has")
     model.load_state_dict(ours)
