@@ -46,3 +46,15 @@ def test_what_could_not_be_begun_can_be_begun_later(client: TestClient, tmp_path
     assert _begin(client, "films", tmp_path) == 202
     assert [row["name"] for row in client.get("/v1/libraries").json()["data"]] == ["films"]
     assert _begin(client, "films", tmp_path) == 400  # the name is taken
+
+
+def test_a_job_that_is_over_or_waits_says_so_in_words(client: TestClient, tmp_path: Path) -> None:
+    assert _begin(client, "films", tmp_path) == 202
+    (job,) = client.get("/v1/jobs").json()["data"]
+    address = f"/v1/jobs/{job['id']}"
+    assert client.post(f"{address}/retry").json()["detail"].startswith("the job waits; only")
+    assert client.post(f"{address}/cancel").json()["state"] == "cancelled"
+    assert client.post(f"{address}/cancel").json()["detail"] == "it was cancelled already"
+    assert client.post(f"{address}/retry").status_code == 202
+    assert client.post(f"{address}/retry").status_code == 409
+    assert client.get(f"{address}/events", headers={"Last-Event-ID": "x"}).status_code == 422

@@ -67,11 +67,8 @@ def add(
         raise UsageError("--experts names no expert; name at least one, or leave the option out for all that run here")
     if not media and captions is None and all(map(is_directory, parse_paths(paths))):
         raise UsageError("--no-media takes rows from a table; name one (CSV, TSV, JSONL or Parquet)")
-    if not media and (experts or preset):
-        raise UsageError("--no-media extracts nothing, so --experts and --preset contradict it; leave one out")
-    if not media and (device is not None or ray is not None):
-        option = "--ray" if device is None else "--device"
-        raise UsageError(f"--no-media extracts nothing, so {option} has no effect; leave one out")
+    if not media:
+        _refuse_extraction(experts or preset, device, ray)
     specs = _named_experts(names, preset)
     expand_paths(parse_paths(paths))  # before a library is begun for nothing
     started = time.monotonic()
@@ -95,6 +92,15 @@ def add(
         _print_report(report, time.monotonic() - started)
         merge_indexes(opened, index)
     raise typer.Exit(1 if report.failed or (index is not None and index.left_out) else 0)
+
+
+def _refuse_extraction(experts: list[str] | str | None, device: str | None, ray: str | None) -> None:
+    """Refuse options that say how features are extracted, where none are."""
+    if experts:
+        raise UsageError("--no-media extracts nothing, so --experts and --preset contradict it; leave one out")
+    if device is not None or ray is not None:
+        option = "--ray" if device is None else "--device"
+        raise UsageError(f"--no-media extracts nothing, so {option} has no effect; leave one out")
 
 
 def _stopped(latest: tuple[str, int, int, str] | None) -> str:

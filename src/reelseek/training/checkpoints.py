@@ -15,9 +15,9 @@ from torch import Tensor
 from reelseek.errors import RecipeError
 from reelseek.models.model import RetrievalModel
 from reelseek.models.weights import write_tensors
-from reelseek.training.data import Split
 from reelseek.training.log import Epoch, write_log
 from reelseek.training.recipe import Recipe
+from reelseek.training.split import Split
 
 __all__ = ["Checkpoints", "RunState", "run_identity"]
 

@@ -31,7 +31,7 @@ from reelseek.training.batches import BatchReader
 from reelseek.training.card import training_card, training_record
 from reelseek.training.caveats import pack_videos, training_caveats
 from reelseek.training.checkpoints import Checkpoints, RunState, run_identity
-from reelseek.training.data import Split, hidden_experts, read_features, recipe_splits, whole_split
+from reelseek.training.data import hidden_experts, read_features, recipe_splits, whole_split
 from reelseek.training.log import Epoch
 from reelseek.training.measure import Measured, clips_with
 from reelseek.training.optimizer import build_optimizer, set_rate, update_average
@@ -39,6 +39,7 @@ from reelseek.training.pseudo import AfterEpoch, pseudo_labels
 from reelseek.training.recipe import PseudoRecipe, Recipe, read_recipe
 from reelseek.training.sampler import Sampler, mixture_parts
 from reelseek.training.schedule import rate_factor
+from reelseek.training.split import Split
 from reelseek.training.start import build_model, check_loss, fitting_sample, load_matching, set_text_dropout
 from reelseek.training.step import BatchStep, broken_layers
 from reelseek.training.validation import Validator, averaged
@@ -106,12 +107,16 @@ def train(
     trainer.checkpoints.load_best(model)
     parallel.barrier()
     if splits[1].set_aside_from == splits[0].name:  # set aside for validation only; closed forms may use them now
-        learnt = _encoded(recipe, library, whole_split(library, recipe.data))
-        model.cpu().refit(*fitting_sample(reader, learnt, recipe.train.seed))
-        model.to(target)
+        _refit(trainer, _encoded(recipe, library, whole_split(library, recipe.data)))
     trainer.finish(library, out)
     parallel.barrier()
     return model.eval()
+
+
+def _refit(trainer: "Trainer", learnt: Split) -> None:
+    """Fit the closed forms of a trained model to all clips that it may learn from."""
+    trainer.model.cpu().refit(*fitting_sample(trainer.reader, learnt, trainer.config.seed))
+    trainer.model.to(trainer.device)
 
 
 def _begin(recipe: Recipe, library: FeatureSource, out: Path, target: torch.device) -> "Trainer":

@@ -35,7 +35,8 @@ from reelseek.models.model import Embedding, RetrievalModel, load_model
 from reelseek.models.text import caption_features_of
 from reelseek.training.caveats import seen_in_training
 from reelseek.training.combinations import combinations_of
-from reelseek.training.data import Split, read_features, read_split, split_names
+from reelseek.training.data import read_features, read_split, split_names
+from reelseek.training.split import Split
 
 __all__ = [
     "Measured",
@@ -137,11 +138,7 @@ def evaluate(
     model = load_model(model)
     if device is not None:
         model.to(resolve_device(device))
-    if protocol not in PROTOCOLS:
-        raise UsageError(
-            f"no protocol is called {protocol!r}{suggest(protocol, PROTOCOLS)}; there are {', '.join(PROTOCOLS)}"
-        )
-    rule = PROTOCOLS[protocol]
+    rule = _named_protocol(protocol)
     if split is None:
         split = rule.split or ("test" if "test" in split_names(library) else None)
     data = read_split(library, split)
@@ -162,12 +159,18 @@ def evaluate(
         return replace(evaluate_split(model, reader, data, rule), warnings=tuple(caveats))
 
     subsets = combinations_of(combinations, model.experts, library) if combinations is not None else ()
-    whole = measured(experts)
+    with_all = measured(experts)
     if cluster is not None and subsets:
         parts = _measure_on(cluster, model, library, data, rule, subsets)
-        parts = {name: replace(part, warnings=whole.warnings) for name, part in parts.items()}
-        return replace(whole, combinations=parts)
-    return replace(whole, combinations={"+".join(subset): measured(subset) for subset in subsets})
+        parts = {name: replace(part, warnings=with_all.warnings) for name, part in parts.items()}
+        return replace(with_all, combinations=parts)
+    return replace(with_all, combinations={"+".join(subset): measured(subset) for subset in subsets})
+
+
+def _named_protocol(name: str) -> Protocol:
+    if name not in PROTOCOLS:
+        raise UsageError(f"no protocol is called {name!r}{suggest(name, PROTOCOLS)}; there are {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.embed import embed_clips, embed_texts, reader_for
 from reelseek.models.model import RetrievalModel, load_model
 from reelseek.models.text import caption_features_of
-from reelseek.training.data import Split, read_features, read_split, split_names
+from reelseek.training.data import read_features, read_split, split_names
 from reelseek.training.log import read_log
 from reelseek.training.measure import Measured, evaluate, rank_options, write_measured
+from reelseek.training.split import Split
 from reelseek.training.watch import read_watched
 
 __all__ = [

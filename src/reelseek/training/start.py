@@ -13,8 +13,8 @@ from reelseek.models import parallel
 from reelseek.models.model import RetrievalModel, load_model
 from reelseek.models.systems import SYSTEMS
 from reelseek.models.text import FEATURES, TextEncoder, named_features
-from reelseek.training.data import Split
 from reelseek.training.recipe import Recipe
+from reelseek.training.split import Split
 
 __all__ = ["build_model", "check_loss", "fitting_sample", "load_matching", "set_text_dropout"]
 
