@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from reelseek.library import Library, add
 from reelseek.web.app import create_app
 from reelseek.web.jobs.roots import Roots
 from reelseek.web.service import Service
 from reelseek.web.state import StateFolder
 from reelseek.web.state_services import StateServices
+from reelseek.web.v1.libraries import failed_rows
 
 
 @pytest.fixture
@@ -58,3 +60,17 @@ def test_a_job_that_is_over_or_waits_says_so_in_words(client: TestClient, tmp_pa
     assert client.post(f"{address}/retry").status_code == 202
     assert client.post(f"{address}/retry").status_code == 409
     assert client.get(f"{address}/events", headers={"Last-Event-ID": "x"}).status_code == 422
+
+
+def test_why_a_file_could_not_be_read_is_told_without_its_path(tmp_path: Path) -> None:
+    """Such a file is no video of the library, so that its path stands with the failure alone."""
+    folder = tmp_path / "private folder"
+    folder.mkdir()
+    (folder / "broken.mp4").write_text("no video")
+    with Library.open(tmp_path / "library", create=True) as library:
+        assert add(library, [folder], experts=["speech"], workers=1).failed
+        (row,) = failed_rows(library, library.failures())
+        assert str(folder) in library.failures()[0]["reason"]
+    assert (row["video"], row["expert"]) == ("broken.mp4", None)
+    assert row["reason"].startswith("broken.mp4: ")
+    assert "private" not in row["reason"]

@@ -42,6 +42,11 @@ class Failures:
         rows = self._connection.execute("SELECT DISTINCT path FROM failures WHERE path IS NOT NULL ORDER BY path")
         return [parse_path(os.fsdecode(path)) for (path,) in rows]
 
+    def paths_by_video(self) -> dict[str, FilePath]:
+        """The files of failures by video, where they are known."""
+        rows = self._connection.execute("SELECT video, path FROM failures WHERE path IS NOT NULL")
+        return {video: parse_path(os.fsdecode(path)) for video, path in rows}
+
     def of_videos(self, videos: Iterable[str]) -> list[Failure]:
         """What failed of some videos."""
         query = "SELECT video, expert, reason, attempts FROM failures WHERE video IN (?)"

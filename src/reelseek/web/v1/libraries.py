@@ -1,5 +1,6 @@
 """`/v1/libraries`: what is served, what it holds and costs, what failed, and which folders are watched."""
 
+from collections.abc import Sequence
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from reelseek.web.accounts.guard import note
 from reelseek.web.jobs.queue import Job
 from reelseek.web.jobs.requests import AddArguments, JobJSON, Text
 from reelseek.web.jobs.watch import WatchedFolder
+from reelseek.web.media import without_path
 from reelseek.web.problems import AnyJSON, Problem
 from reelseek.web.service import Caller, Reader, ServedLibrary, ServiceOf, require
 from reelseek.web.state_services import JobsOf, StateServices, opened_library
@@ -184,13 +186,7 @@ def _library_json(served: ServedLibrary, watched: list[WatchedFolder], caller: C
         "splits": library.splits(),
         "system": served.searcher.model.system,
         "experts": _experts(library),
-        "failed": [
-            {
-                "video": printable(row["video"]), "expert": row["expert"], "attempts": row["attempts"],
-                "reason": _nameless(library, row),
-            }
-            for row in failures[:_MOST_FAILURES]
-        ],
+        "failed": failed_rows(library, failures[:_MOST_FAILURES]),
         "failed_left_out": max(0, len(failures) - _MOST_FAILURES),
         "bytes": _space(library.path),
         "folders": [_watched_json(row) for row in watched] if "write" in caller.scopes else [],
@@ -198,14 +194,20 @@ def _library_json(served: ServedLibrary, watched: list[WatchedFolder], caller: C
     }  # fmt: skip
 
 
-def _nameless(library: Library, failure: dict[str, Any]) -> str:
-    """A reason without the path: where files lie is nobody's business on a page."""
-    video = library.get(failure["video"])
-    reason = str(failure["reason"])
-    for path in (video.path,) if video is not None and video.path is not None else ():
-        for text in (repr(str(path)), str(path)):
-            reason = reason.replace(text, printable(failure["video"]))
-    return reason
+def failed_rows(library: Library, failures: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Failures on the wire, without paths: where files lie is nobody's business on a page.
+
+    Of a file that could not be read at all there is no video, so that its path stands with the failure alone.
+    """
+    paths = library.catalog.failures.paths_by_video()
+    rows = []
+    for failure in failures:
+        name, reason = printable(failure["video"]), str(failure["reason"])
+        video = library.get(failure["video"])
+        for path in (video.path if video is not None else None, paths.get(failure["video"])):
+            reason = without_path(reason, path, name) if path is not None else reason
+        rows.append({"video": name, "expert": failure["expert"], "attempts": failure["attempts"], "reason": reason})
+    return rows
 
 
 def _experts(library: Library) -> list[dict[str, Any]]:

@@ -18,6 +18,9 @@ export function reasonLine({ sentence, modality, matched }, tag = "p") {
   return h(tag, { class: "reason" }, cut > 0 ? [h("b", {}, text.slice(0, cut + 1)), ` ${text.slice(cut + 2)}`] : text);
 }
 
+/** What speaks for a hit, each sentence once: the same line may fit by its words and by its sense. @param {Hit} hit */
+const reasons = ({ why }) => why.filter(({ gave }) => gave > 0).filter((reason, place, all) => !reason.sentence || all.findIndex(({ sentence }) => sentence === reason.sentence) === place);
+
 /** @param {Hit} hit */
 export const span = (hit) => (hit.end === null ? (hit.start ? `from ${clock(hit.start)}` : "whole video") : `${clock(hit.start)}–${clock(hit.end)}`);
 
@@ -31,7 +34,7 @@ export function card(hit, { open, keep, more, less, kept, current }) {
   const words = h("span", { class: "words" },
     h("span", { class: "name", title: hit.name }, folder && h("span", { class: "folder" }, folder), h("span", {}, name)),
     sureness(hit),
-    ...hit.why.filter((reason) => reason.gave > 0).slice(0, 2).map((reason) => reasonLine(reason, "span")));
+    ...reasons(hit).slice(0, 2).map((reason) => reasonLine(reason, "span")));
   const button = h("button", { type: "button", class: "open", onclick: open, "aria-pressed": String(current) }, frame, words);
   const actions = h("span", { class: "actions" },
     keep && iconButton("keep", kept ? "Kept" : "Keep (s)", keep, { bare: true, tabindex: "-1", "aria-pressed": String(kept) }),
