@@ -117,7 +117,7 @@ def test_what_cannot_be_renamed_is_said(library: Library) -> None:
         ("see", "look", "features remove .* look"),
         ("see", "speech", "extracts here; give"),
         ("motion", "x", "keeps its name"),
-        ("see", "a b", "cannot name an expert"),
+        *(("see", name, "cannot name an expert") for name in ("a b", "", ".", "..", ".hidden", "-x")),
         ("see", "captions", "generated captions are stored as"),
     ):
         with pytest.raises(UsageError, match=message):

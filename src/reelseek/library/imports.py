@@ -81,12 +81,15 @@ def check_expert_name(expert: str) -> None:
     """Refuse what cannot name an expert.
 
     Raises:
-        UsageError: it is empty, holds other signs than letters, digits, '-', '_' and '.', or is that of captions.
+        UsageError: it is empty, begins with '-' or '.' as options and hidden files do, holds other signs than letters,
+            digits, '-', '_' and '.', or is that of captions.
     """
     if expert == GENERATED_CAPTIONS:
         raise UsageError(f"{expert!r} is what generated captions are stored as; give the features another name")
-    if not expert or not all(c.isalnum() or c in "-_." for c in expert):
-        raise UsageError(f"{expert!r} cannot name an expert; use letters, digits, '-', '_' and '.'")
+    if not expert or expert[0] in "-." or not all(c.isalnum() or c in "-_." for c in expert):
+        raise UsageError(
+            f"{expert!r} cannot name an expert; use letters, digits, '_', and behind the first one '-' and '.'"
+        )
 
 
 def is_imported(fingerprint: str) -> bool:
