@@ -99,6 +99,28 @@ def test_what_the_pilot_refused_stays_refused_where_the_rest_would_end_too_late(
     assert training.seeds == [PILOT_SEEDS, PILOT_SEEDS]
 
 
+def test_what_is_stored_takes_no_time_and_the_power_is_said_before_the_rest_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training, paper = _Training(monkeypatch, seconds=1e6), _paper(LARGE)
+    for arm, seeds in ((ARMS[0], range(1, 6)), (ARMS[1], range(1, 5))):
+        for seed in seeds:
+            folder = home_of(tmp_path, source_of(None), arm) / f"seed-{seed}"
+            folder.mkdir(parents=True)
+            (folder / "result.json").write_text("{}")
+    messages: list[str] = []
+    deadline = time.monotonic() + 3600
+    late = try_table(paper, paper.tables[0], tmp_path, deadline=deadline, say=messages.append)
+    assert late.left_out  # one run of the second arm is not stored
+    assert messages[0].startswith("tried with 5 seeds: a is better: ")
+    assert messages[0].endswith("points are told with a power of 80 %, and the difference to be told is 40")
+    assert "about 8333 minutes" in messages[1]  # 1e6 seconds, on two processes
+    (folder.with_name("seed-5")).mkdir()
+    (folder.with_name("seed-5") / "result.json").write_text("{}")
+    assert not try_table(paper, paper.tables[0], tmp_path, deadline=deadline).left_out
+    assert training.seeds[-1] == (1, 2, 3, 4, 5)
+
+
 def _claims_of(monkeypatch: pytest.MonkeyPatch, paper: Experiment) -> None:
     monkeypatch.setattr(claims_module, "TEXTS", (paper,))
     monkeypatch.setattr(claims_module, "_CHEAPEST", ("paper/t",))

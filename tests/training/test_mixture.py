@@ -16,10 +16,11 @@ from reelseek.library.tokens import Clip
 from reelseek.models import parallel
 from reelseek.training import Recipe, train
 from reelseek.training.captions import train_captions
-from reelseek.training.data import Split, read_split, together, training_splits
+from reelseek.training.data import read_split, together, training_splits
 from reelseek.training.recipe import DataRecipe, TrainRecipe
 from reelseek.training.sampler import BatchPlan, Sampler
 from reelseek.training.saturation import Saturation, saturation, saturation_report
+from reelseek.training.split import Split
 
 
 @pytest.fixture(scope="module")

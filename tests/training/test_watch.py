@@ -143,3 +143,11 @@ def test_a_watched_split_is_measured_every_epoch_and_changes_nothing(tmp_path: P
     assert chance[10] == f"{ranks.mean():.1f}"
     assert chance[4] == chance[5] == "2.0"
     assert evaluate(watched, dataset, split="test").queries == 5
+    assert [chance[column] for column in (2, 3, 7, 8)] == ["100.0"] * 4  # R@5 and R@10 of three clips and five captions
+
+    rows = [Row("m", (watched,), 1, 1)]
+    table = comparison_table(rows, dataset, tmp_path / "runs", split="test", protocol="mdmmt")  # each caption alone
+    chance = table.rows[-1]
+    beside = [4, 4, 5, 4, 4]  # candidates of each caption: without the others of its clip
+    assert chance[6] == f"{100 * np.mean([1 / count for count in beside]):.1f}"
+    assert chance[10] == f"{np.mean([(count + 1) / 2 for count in beside]):.1f}"

@@ -57,7 +57,12 @@ def experiment(
             "--quick", help="For claims: one table (mmv/graphs, unless --tables names another), eight seeds at most."
         ),
     ] = False,
-    hours: Annotated[float, typer.Option(help="For claims: start no table that would end later.", min=0.0)] = 6.0,
+    hours: Annotated[
+        float,
+        typer.Option(
+            help="For claims: begin no table later, and go on after its pilot with what ends in time.", min=0.0
+        ),
+    ] = 6.0,
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Try the claims of a paper again: its tables, each claim with a verdict and its interval."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from reelseek.library import Library
     from reelseek.library.readers.steps import SegmentedVideo
     from reelseek.models import RetrievalModel
-    from reelseek.moments import MeasuredSegments
+    from reelseek.moments import MeasuredSegments, Segmented
 
 __all__ = ["register"]
 
@@ -59,15 +59,15 @@ def segment(
     from reelseek.library.readers.steps import read_lines
     from reelseek.moments import segment as decode
 
+    options: dict[str, Any] = {
+        "background": background, "mean_seconds": mean_seconds, "temperature": temperature,
+        "public_decoder": public_decoder, "radius": radius,
+    }  # fmt: skip
     if crosstask is not None or mining_youtube is not None:
         if video or transcript or labels or truth or figure or not ordered or (crosstask and mining_youtube):
             raise UsageError("a data set is its own transcripts, labels and truth; name one folder, and no video")
-        _segment_data_set(
-            library, crosstask, mining_youtube, json=json, model=model, background=background,
-            mean_seconds=mean_seconds, temperature=temperature, public_decoder=public_decoder, radius=radius,
-            device=named_device(device),
-        )  # fmt: skip
-        return
+        place = named_device(device)
+        _segment_data_set(library, crosstask, mining_youtube, json=json, model=model, device=place, **options)
     if video is None or transcript is None:
         raise UsageError("wanted LIBRARY VIDEO --transcript FILE, or LIBRARY --crosstask or --mining-youtube FOLDER")
     check_figure(figure)
@@ -75,8 +75,7 @@ def segment(
         follow_library(opened)
         segmented = decode(
             opened, video, read_lines(transcript), labels=read_lines(labels) if labels else None, model=model,
-            ordered=ordered, background=background, mean_seconds=mean_seconds, temperature=temperature,
-            public_decoder=public_decoder, radius=radius, device=named_device(device),
+            ordered=ordered, device=named_device(device), **options,
         )  # fmt: skip
         true = _read_truth(truth, segmented.curves.texts) if truth is not None else None
         if figure is not None:
@@ -87,14 +86,18 @@ def segment(
     if json:
         print_json(report)
         return
+    _print_parts(segmented)
+    if true is not None:
+        say(", ".join(f"{name.replace('_', ' ')} {100 * value:.1f} %" for name, value in report["scores"].items()))
+
+
+def _print_parts(segmented: "Segmented") -> None:
     rows = [
         (part.label or "(background)", f"{clock(part.start)}-{clock(part.end)}",
          "" if part.similarity is None else f"{part.similarity:.3f}")
         for part in segmented.parts
     ]  # fmt: skip
     print_table(["part", "from - to", "similarity"], rows)
-    if true is not None:
-        say(", ".join(f"{name.replace('_', ' ')} {100 * value:.1f} %" for name, value in report["scores"].items()))
 
 
 # Scores in per cent (EAO's supplement, table 2): recall of steps, IoD and IoU, by data set.
@@ -113,7 +116,7 @@ def _segment_data_set(
     model: str,
     device: "torch.device",
     **options: Any,
-) -> None:
+) -> NoReturn:
     """Segment the videos of a data set that a library has, and print the scores beside the published ones."""
     from reelseek.library import Library
     from reelseek.library.readers.steps import read_segmented

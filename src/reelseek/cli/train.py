@@ -15,6 +15,7 @@ from reelseek.cli.show import bars, say
 
 if TYPE_CHECKING:
     from reelseek.training.log import Epoch
+    from reelseek.training.recipe import Recipe
     from reelseek.training.watch import Watcher
 
 __all__ = ["register", "seed_numbers"]
@@ -45,9 +46,9 @@ def train(
     from reelseek.training import train as train_model
     from reelseek.training.watch import Watcher
 
-    settings = read_recipe(recipe, set_ or ())
+    runs = _runs(read_recipe(recipe, set_ or ()), out, seeds or ())
     board = _Board(tensorboard) if tensorboard else None
-    run = ""
+    run, status = "", 0
     with Library.open(library) as opened, bars() as progress:
 
         def report(line: "Epoch", total: int, stage: str) -> None:
@@ -62,27 +63,30 @@ def train(
             if board is not None:
                 board.write("/".join(part for part in (run, stage) if part), line)
 
-        if not seeds:
-            watcher = Watcher(opened, watch, out) if watch else None
-            train_model(settings, opened, out, report=report, watch=watcher, device=device)
-            if parallel.is_main_process():
-                print(out)
-                raise typer.Exit(_say_unmeasured(watcher))
-            return
-        numbers, status = seed_numbers(seeds), 0
-        for number in numbers:
-            seeded = replace(settings, train=replace(settings.train, seed=number))
-            say(f"seed {number}")
-            run = f"seed-{number}"
-            watcher = Watcher(opened, watch, out / run) if watch else None
-            train_model(seeded, opened, out / run, report=report, watch=watcher, device=device)
+        for number, settings, folder in runs:
+            if number is not None:
+                say(f"seed {number}")
+                run = folder.name
+            watcher = Watcher(opened, watch, folder) if watch else None
+            train_model(settings, opened, folder, report=report, watch=watcher, device=device)
             if parallel.is_main_process():
                 status |= _say_unmeasured(watcher)
     if parallel.is_main_process():
-        with write_errors(out / "seeds.json"):
-            write_whole(out / "seeds.json", json.dumps(numbers) + "\n")
+        if seeds:
+            with write_errors(out / "seeds.json"):
+                write_whole(out / "seeds.json", json.dumps([number for number, _, _ in runs]) + "\n")
         print(out)
         raise typer.Exit(status)
+
+
+def _runs(recipe: "Recipe", out: Path, seeds: Sequence[str]) -> "list[tuple[int | None, Recipe, Path]]":
+    """The runs of a command, one for each seed that is named: the seed, the recipe with it, and the folder."""
+    if not seeds:
+        return [(None, recipe, out)]
+    return [
+        (number, replace(recipe, train=replace(recipe.train, seed=number)), out / f"seed-{number}")
+        for number in seed_numbers(seeds)
+    ]
 
 
 def _say_unmeasured(watcher: "Watcher | None") -> int:

@@ -45,7 +45,7 @@ class TrialOptions:
         tables: `PAPER/TABLE`; None takes all.
         seeds: exactly these are run, instead of as many as each claim needs.
         quick: one table, with eight seeds at most; MMV's graphs, if none is named.
-        hours: no table is begun that would end later.
+        hours: no table is begun later, and after its pilot no training that would end later.
     """
 
     tables: Sequence[str] | None = None

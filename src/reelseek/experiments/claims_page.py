@@ -150,7 +150,8 @@ def _how(generator: str) -> list[str]:
         "",
         "How a claim is tried:",
         "",
-        "1. Its words are in the text, quoted below with section and line; else it is *not claimed by the text*.",
+        "1. Its words are in the text, quoted below with section and line (of the text as extracted, without pages; "
+        "rows of tables in short); else it is *not claimed by the text*.",
         "2. The premises without which it says nothing are measured in the world: what a threshold prunes, which share "
         "of a batch weights leave, how well one modality predicts another. If one fails, nothing is trained.",
         f"3. A pilot (seeds {pilot}) gives the standard deviation of the paired difference. From it follows the "

@@ -82,8 +82,8 @@ _DOMAIN = Table(
             "More datasets help: MALV < MALVY",
             f"{_TEXT}, section 3.2, line 164, and table 6",
             (Pair("MALVY", "MALV", _EVERY, published=0.9),),
-            quote="the proper usage of rules 1-3 often improves the results for a specific test dataset after "
-            "extending the train dataset",
+            quote="the proper usage of rules 1-3 often improves the results for a specific test dataset (e.g. MSRVTT) "
+            "after extending the train dataset",
         ),
     ),
     {name: {_OF[dataset].title: figure for dataset, figure in row.items()} for name, row in _TABLE_6.items()},
@@ -190,8 +190,8 @@ _OVERLAP = Table(
      "removed by id and verdict": {"R@5, whole test": 49.4}},
     "Published: MSR-VTT 1k-A, where 38 % of the test videos come from a training video's source; here each does with a "
     "chance of 38 %, so that the share varies by world (premise), and an id tells about every second of them, drawn by "
-    "a hash of its name. Verdicts are the truth that the world knows. Each "
-    "part is its own gallery; the own part shows what it costs by itself that fewer videos are left to learn from.",
+    "a hash of its name. Verdicts are the truth that the world knows. Each part is its own gallery; the own part shows "
+    "what it costs by itself that fewer videos are left to learn from.",
     world_only=True,
     premises=redundant("appearance", "audio", "speech"),
 )  # fmt: skip

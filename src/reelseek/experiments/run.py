@@ -274,9 +274,9 @@ def _is_stored(job: _Job) -> bool:
     """Whether an earlier run has stored everything that a job computes."""
     arm, where, _, _, name = job
     stored = _stored_result(where.home(arm) / name)
-    how = stored.get("evaluated", {})
+    as_evaluated = stored.get("evaluated", {})
     evaluated = all(
-        view.name in stored["views"] and how.get(view.name, _plain_view(view)) == _plain_view(view)
+        view.name in stored["views"] and as_evaluated.get(view.name, _plain_view(view)) == _plain_view(view)
         for view in _views(arm, name)
     )
     return len(stored) > 1 and (arm.measure is not None or evaluated)

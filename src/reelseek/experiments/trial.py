@@ -131,7 +131,7 @@ def try_table(
         seeds: as many of them as are needed are run, in this order.
         earlier: standard deviations that an earlier pilot found, by what a claim says; what they cannot decide is
             refused before any training.
-        say: called with what is not tried and why, before anything of it is trained.
+        say: called with what is not tried and why, and with what the seeds of the rest tell, before these are trained.
         deadline: in seconds of `time.monotonic`.
     """
 
@@ -158,15 +158,9 @@ def try_table(
     pilot = run(tried, PILOT_SEEDS)
     rise = rise_of(_arms_of(table, tried), out)
     premises = [*premises, *([rise] if rise is not None else [])]
-    plans = [
-        plan if plan.reason else plan_claim(plan.claim, pilot, choices, rise_of(_arms_of(table, [plan.claim]), out))
-        for plan in plans
-    ]
-    for plan in plans:
-        if plan.claim in tried and plan.reason:
-            say(f"not tried further: {plan.claim.says}: {plan.reason}")
+    plans = [plan if plan.reason else _plan_by_pilot(table, plan.claim, pilot, choices, out, say) for plan in plans]
     planned = [plan for plan in plans if plan.seeds]
-    seconds = _seconds_left(pilot, planned, workers)
+    seconds = _seconds_left(table, pilot, planned, seeds, out) / (workers or 2)
     say(f"{experiment.name}/{table.name}: at most about {seconds / 60:.0f} minutes of training are left")
     if time.monotonic() + seconds > deadline:
         return without_training()
@@ -202,6 +196,18 @@ def _before_pilot(
         plan = _plan(claim, deviations, choices)
         return plan if plan.reason else ClaimPlan(claim, None)
     return ClaimPlan(claim, None)
+
+
+def _plan_by_pilot(
+    table: Table, claim: Claim, pilot: Mapping[str, Sequence[Result]], choices: Sequence[int], out: Path, say: Say
+) -> ClaimPlan:
+    """Plan a claim by the pilot of its arms, and say what comes of it."""
+    plan = plan_claim(claim, pilot, choices, rise_of(_arms_of(table, [claim]), out))
+    if plan.reason:
+        say(f"not tried further: {claim.says}: {plan.reason}")
+    else:
+        say(f"tried with {plan.seeds} seeds: {claim.says}: {_power_in_words(plan)}")
+    return plan
 
 
 def plan_claim(
@@ -274,16 +280,26 @@ def _arms_of(table: Table, claims: Sequence[Claim]) -> tuple[Arm, ...]:
     return tuple(arm for arm in table.arms if arm.name in named)
 
 
-def _seconds_left(pilot: Mapping[str, Sequence[Result]], planned: Sequence[ClaimPlan], workers: int | None) -> float:
-    seeds: dict[str, int] = {}
-    for plan in planned:
-        for pair in plan.claim.pairs:
-            for name in (pair.first, pair.second):
-                if name is not None:
-                    seeds[name] = max(seeds.get(name, 0), plan.seeds or 0)
-    return sum(count * float(np.mean([r["seconds"] for r in pilot[name]])) for name, count in seeds.items()) / (
-        workers or 2
+def _power_in_words(plan: ClaimPlan) -> str:
+    """What the planned seeds tell of each comparison, beside what they have to tell."""
+    return "; ".join(
+        f"{100 * pair.detectable:.2g} points are told with a power of 80 %, and the difference to be told is "
+        f"{100 * pair.effect:.2g}"
+        for pair in plan.pairs
     )
+
+
+def _seconds_left(
+    table: Table, pilot: Mapping[str, Sequence[Result]], planned: Sequence[ClaimPlan], seeds: Sequence[int], out: Path
+) -> float:
+    """Predict the seconds of one process for what is planned and not stored yet, from those of the pilot's runs."""
+    seconds = 0.0
+    for arm in table.arms:
+        count = max((plan.seeds or 0 for plan in planned if arm in _arms_of(table, [plan.claim])), default=0)
+        home = home_of(out, source_of(None), arm)
+        missing = [seed for seed in seeds[:count] if not (home / f"seed-{seed}" / "result.json").is_file()]
+        seconds += len(missing) * float(np.mean([run["seconds"] for run in pilot[arm.name]])) if missing else 0.0
+    return seconds
 
 
 def _judged(plan: ClaimPlan, results: Mapping[str, Sequence[Result]]) -> Judged:

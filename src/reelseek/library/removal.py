@@ -238,6 +238,7 @@ def _rewrite(storage: Storage) -> None:
     catalog = storage.catalog
     with catalog.transaction():
         catalog.texts.rebuild_words()
+        catalog.about.rebuild_words()
         catalog.remove_meta(_REMOVALS)
     _empty_log(storage)
     catalog.rewrite()

@@ -4,6 +4,7 @@ import json
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -595,24 +596,21 @@ class LearnedModel(RetrievalModel):
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """The terms of the loss, each times its weight; every clip has some modality. None if no term has clips."""
+        shared = parallel.active() and self.training and not batch.local
         if self.has_parts:
             parts = self.parts(batch)
-            if parallel.active() and self.training and not batch.local:
+            if shared:
                 parts, batch = gather_parts(parts), batch.all_gather()
-                with parallel.replicated():
-                    return self.terms_of(parts, batch)
-            return self.terms_of(parts, batch)
+            with parallel.replicated() if shared else nullcontext():
+                return self.terms_of(parts, batch)
         if batch.more_texts:
             return {self.config.loss.name: self._narrated(batch)}
-        texts, videos = self.encode_texts(batch.texts), self.encode_videos(batch.tokens)
-        negatives = batch.negatives
-        if parallel.active() and self.training and not batch.local:
-            texts, videos = texts.all_gather(), videos.all_gather()
-            alike = parallel.all_gather(batch.alike)
-            negatives = alike[:, None] != alike[None, :]
-            with parallel.replicated():
-                return {self.config.loss.name: self.score_loss(self.similarity(texts, videos), negatives=negatives)}
-        return {self.config.loss.name: self.score_loss(self.similarity(texts, videos), negatives=negatives)}
+        texts, videos, alike = self.encode_texts(batch.texts), self.encode_videos(batch.tokens), batch.alike
+        if shared:
+            texts, videos, alike = texts.all_gather(), videos.all_gather(), parallel.all_gather(alike)
+        with parallel.replicated() if shared else nullcontext():
+            similarity, negatives = self.similarity(texts, videos), alike[:, None] != alike[None, :]
+            return {self.config.loss.name: self.score_loss(similarity, negatives=negatives)}
 
     def _narrated(self, batch: Batch) -> Float[Tensor, ""]:
         """The loss where several captions stand for a clip together."""

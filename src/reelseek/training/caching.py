@@ -39,9 +39,11 @@ def cached_gradients(model: RetrievalModel, batch: Batch, chunk: int, share: int
     batch = batch.with_evidence()
     if not len(batch.texts):
         return 0.0
+    sizes: int | list[int] = chunk
     if model.joins_clips:
         batch = batch.rows(batch.video_numbers.argsort(stable=True))
-    parts = [batch.rows(rows) for rows in torch.arange(len(batch.texts)).split(_chunk_sizes(model, batch, chunk))]
+        sizes = _sizes_of_whole_videos(batch, chunk)
+    parts = [batch.rows(rows) for rows in torch.arange(len(batch.texts)).split(sizes)]
     if model.has_parts:
         return _cached_parts(model, batch, parts, share)
     device = next(iter(batch.tokens.values())).device
@@ -62,10 +64,8 @@ def cached_gradients(model: RetrievalModel, batch: Batch, chunk: int, share: int
     return float(loss.detach())
 
 
-def _chunk_sizes(model: RetrievalModel, batch: Batch, chunk: int) -> list[int]:
-    """How many clips each chunk takes: the same number, or whole videos of as many at most, and one at least."""
-    if not model.joins_clips:
-        return [len(rows) for rows in torch.arange(len(batch.texts)).split(chunk)]
+def _sizes_of_whole_videos(batch: Batch, chunk: int) -> list[int]:
+    """How many clips each chunk takes: whole videos of `chunk` clips at most, and one video at least."""
     sizes: list[int] = []
     for count in torch.unique_consecutive(batch.video_numbers, return_counts=True)[1].tolist():
         if sizes and sizes[-1] + count <= chunk:

@@ -9,8 +9,8 @@ from torch import Tensor
 from reelseek.library.tokens import TokenReader
 from reelseek.models.embed import embed_clips
 from reelseek.models.model import Embedding, RetrievalModel
-from reelseek.training.data import Split
 from reelseek.training.measure import Measured, measure_embedded
+from reelseek.training.split import Split
 
 __all__ = ["Validator", "averaged"]
 

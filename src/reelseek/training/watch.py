@@ -11,9 +11,10 @@ from reelseek.library.tokens import TokenReader
 from reelseek.models import parallel
 from reelseek.models.model import RetrievalModel
 from reelseek.models.text import caption_features_of
-from reelseek.training.data import Split, read_features, read_split
+from reelseek.training.data import read_features, read_split
 from reelseek.training.log import read_log
 from reelseek.training.measure import evaluate_split
+from reelseek.training.split import Split
 
 __all__ = ["WATCHED_FILE", "Watcher", "read_watched"]
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from reelseek.library.catalog.about import About
 from reelseek.library.catalog.captions import Captions
 from reelseek.library.catalog.changes import Change, Changes, Subject
 from reelseek.library.catalog.connection import REVISION, Connection, connect, file_state
@@ -37,7 +38,7 @@ class Catalog:
     bytes of tracks are written too.
 
     Attributes:
-        videos, captions, tags, contents, tracks, texts, failures, changes: the tables, by subject.
+        videos, captions, tags, contents, tracks, texts, about, failures, changes: the tables, by subject.
         exchange: whole tables, for exports.
         selection: videos by filter.
     """
@@ -50,6 +51,7 @@ class Catalog:
         self.contents = Contents(connection)
         self.tracks = Tracks(connection)
         self.texts = Texts(connection)
+        self.about = About(connection)
         self.failures = Failures(connection)
         self.changes = Changes(connection)
         self.exchange = Exchange(connection)
