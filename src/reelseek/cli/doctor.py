@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-_SECONDS = 23.0  # after which `doctor FOLDER` stops measuring
-_LOOK_SECONDS = 9.0  # of them to try experts
+_SECONDS = 20.0  # after which `doctor FOLDER` stops measuring
+_LOOK_SECONDS = 7.5  # of them to try experts
 _DEVICES, _SYSTEMS = "devices", "systems"  # looked at as experts are; no expert has such a name
 _SAMPLE = 10
 _FILMS = 3  # that a preset is measured on
