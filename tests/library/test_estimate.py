@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from reelseek.cli import doctor
 from reelseek.cli.main import app
+from reelseek.errors import ReelseekError
 from reelseek.experts import DEFAULT_EXPERTS
 from reelseek.library import estimate as estimate_module
 from reelseek.library.estimate import estimate_ingest
@@ -131,6 +132,20 @@ def test_a_folder_that_cannot_be_measured_in_time_gets_a_prediction(
     assert "(no sample could be measured in time)" in done.stdout
     assert "measuring stopped after 4 s" in done.stderr
     assert "by a table of another machine" in done.stderr
+
+
+def test_a_mistyped_folder_is_refused_before_anything_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_look_until", lambda *_: pytest.fail("experts were tried"))
+    done = CliRunner().invoke(app, ["doctor", str(tmp_path / "vidoes")])
+    assert isinstance(done.exception, ReelseekError)
+    assert "vidoes: no such file or folder" in str(done.exception)
+
+
+def test_a_folder_without_videos_is_not_called_unchanged(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = CliRunner().invoke(app, ["add", str(tmp_path / "library"), str(tmp_path / "empty")], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "nothing to add: what was named holds no video files" in done.stdout
 
 
 def _wait_long(*_: object) -> None:

@@ -151,7 +151,9 @@ def _print_report(report: "AddReport", seconds: float) -> None:
         say(f"rows of tables and lists: {report.rows} read, {report.lost_rows} not")
     if report.known_failures:
         say(f"{report.known_failures} files failed before and were not tried again; use --retry-failed to do so")
-    if report.nothing_new:
+    if report.nothing_new and not report.videos_seen and not report.rows:
+        print("nothing to add: what was named holds no video files")
+    elif report.nothing_new:
         print(f"nothing new: {report.videos_seen} files are as they were")
     else:
         print(

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-_SECONDS = 23.0  # after which `doctor FOLDER` stops measuring
-_LOOK_SECONDS = 9.0  # of them to try experts
+_SECONDS = 20.0  # after which `doctor FOLDER` stops measuring
+_LOOK_SECONDS = 7.5  # of them to try experts
 _DEVICES, _SYSTEMS = "devices", "systems"  # looked at as experts are; no expert has such a name
 _SAMPLE = 10
 _FILMS = 3  # that a preset is measured on
@@ -41,6 +41,7 @@ def doctor(
     from reelseek.experts import DEFAULT_EXPERTS, expert_faults, known_experts
 
     started = time.monotonic()
+    files = [] if path is None else _find_videos(path)  # first, since a name may be mistyped
     if preset is not None:
         raise typer.Exit(_check_preset(preset, path))
     names = sorted(known_experts(), key=lambda name: (name not in DEFAULT_EXPERTS, name))
@@ -61,7 +62,7 @@ def doctor(
     print_table(["tool", "about"], [("python", sys.version.split()[0]), ("cores", str(os.cpu_count())), *tools])
     if path is not None:
         running = {name: looks[name].cost for name in DEFAULT_EXPERTS if looks[name].state != "does not run"}
-        _predict(path, running, started + _SECONDS)
+        _predict(path, files, running, started + _SECONDS)
     raise typer.Exit(1 if broken else 0)
 
 
@@ -162,18 +163,22 @@ def _list_plugin_systems() -> _Look:
     return _Look(rows=tuple(rows))
 
 
-def _predict(path: str, specs: Mapping[str, float | None], deadline: float) -> None:
+def _find_videos(path: str) -> "list[FilePath]":
+    from reelseek.library.collection import read_collection
+    from reelseek.media.address import parse_path
+
+    return [entry.path for entry in read_collection([parse_path(path)]).entries if entry.path]
+
+
+def _predict(path: str, files: "list[FilePath]", specs: Mapping[str, float | None], deadline: float) -> None:
     """Print how long adding the videos of a folder takes, and which expert takes most of it.
 
     Args:
         specs: experts, each with its cost on the packaged clip, where it was run on it.
         deadline: of the monotonic clock; what is measured by then has to do.
     """
-    from reelseek.library.collection import read_collection
     from reelseek.library.estimate import estimate_ingest
-    from reelseek.media.address import parse_path
 
-    files = [entry.path for entry in read_collection([parse_path(path)]).entries if entry.path]
     if not files:
         say(f"{path} holds no video")
         return
@@ -269,8 +274,6 @@ def _measure_preset(specs: list[str], members: int, path: str | None) -> None:
 
     from reelseek.errors import MediaError
     from reelseek.experts.extract import extract, plan_workers, prepare_worker
-    from reelseek.library.collection import read_collection
-    from reelseek.media.address import parse_path
     from reelseek.media.container import Limits
     from reelseek.media.local_copy import local_copy
     from reelseek.studio import plan_films, shoot
@@ -283,7 +286,7 @@ def _measure_preset(specs: list[str], members: int, path: str | None) -> None:
         if path is None:
             files: "list[FilePath]" = [shoot(film, Path(folder)) for film in plan_films(_FILMS)]
         else:
-            videos = [entry.path for entry in read_collection([parse_path(path)]).entries if entry.path]
+            videos = _find_videos(path)
             files = sorted(random.Random(0).sample(videos, min(_SAMPLE, len(videos))), key=_size)[:_FILMS]
         say(f"measuring {len(specs)} experts on {len(files)} videos ...")
         prepare_worker(specs, threads=plan.threads)
