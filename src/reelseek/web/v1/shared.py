@@ -13,7 +13,7 @@ from reelseek.web.guesses import Guesses
 from reelseek.web.problems import AnyJSON, Problem
 from reelseek.web.service import ServedLibrary, Service, ServiceOf
 from reelseek.web.state_services import CollectionsOf
-from reelseek.web.v1.answers import JPEG, problems
+from reelseek.web.v1.answers import JPEG, VIDEO, problems
 from reelseek.web.v1.collections import collection_json
 from reelseek.web.v1.exports import cut_file
 from reelseek.web.v1.moments import video_name
@@ -24,9 +24,10 @@ router = APIRouter(prefix="/v1/shared", tags=["shared"], responses=problems(409,
 Secret = Annotated[str, Path(min_length=8, max_length=100, description="the secret of the link")]
 Number = Annotated[int, Path(ge=0, lt=10_000, description="of the moment in the collection, from 0")]
 _CLIP: dict[int | str, dict[str, Any]] = {
-    status: {"description": description, "content": {"video/mp4": {}}}
-    for status, description in ((200, "The moment."), (206, "A range of its bytes."))
-} | {304: {"description": "The file is the one that If-None-Match names."}}
+    200: {"description": "The moment.", "content": {"video/mp4": {}}},
+    206: {"description": "A range of its bytes.", "content": {"video/mp4": {}}},
+    304: VIDEO[304],
+}
 _guesses = Guesses(tries=30)
 
 
