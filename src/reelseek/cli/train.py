@@ -62,21 +62,26 @@ def train(
 
         if not seeds:
             watcher = Watcher(opened, watch, out) if watch else None
-            train_model(settings, opened, out, report=report, after=watcher, device=device)
+            model = train_model(settings, opened, out, report=report, after=watcher, device=device)
             if parallel.is_main_process():
                 print(out)
+            if model.record.get("unreadable_videos"):
+                raise typer.Exit(1)
             return
-        numbers = seed_numbers(seeds)
+        numbers, unreadable = seed_numbers(seeds), False
         for number in numbers:
             seeded = replace(settings, train=replace(settings.train, seed=number))
             say(f"seed {number}")
             run = f"seed-{number}"
             watcher = Watcher(opened, watch, out / run) if watch else None
-            train_model(seeded, opened, out / run, report=report, after=watcher, device=device)
+            model = train_model(seeded, opened, out / run, report=report, after=watcher, device=device)
+            unreadable = unreadable or bool(model.record.get("unreadable_videos"))
     if parallel.is_main_process():
         with write_errors(out / "seeds.json"):
             write_whole(out / "seeds.json", json.dumps(numbers) + "\n")
         print(out)
+    if unreadable:
+        raise typer.Exit(1)
 
 
 class _Board:

@@ -160,7 +160,7 @@ def _slug(name: str) -> str:
 
 
 def _digest(recipe: Recipe) -> str:
-    return hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True, default=str).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(recipe.settings(), sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
 def _seeded(recipe: Recipe, seed: int) -> Recipe:
@@ -169,7 +169,7 @@ def _seeded(recipe: Recipe, seed: int) -> Recipe:
 
 def _identity(row: RowPlan, library: Library) -> str:
     """What a result must share with the run that goes on: settings, tests, and the content of the library."""
-    parts = [asdict(row.recipe) if row.recipe else None, asdict(row.start) if row.start else None]
+    parts = [recipe.settings() if recipe else None for recipe in (row.recipe, row.start)]
     tests = {name: asdict(test) for name, test in row.tests.items()}
     text = json.dumps([*parts, tests, library.digest()], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
