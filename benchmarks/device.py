@@ -1,15 +1,17 @@
 """Training and extraction on an accelerator: examples a second, and the share of the card's rate of bf16 products.
 
 Run: python benchmarks/device.py [--device cuda] [--batches 32,128,512,1024]
-     [--only mdmmt,eao,crossclr,loader,plans,clip,efficientnet] [--out FILE]
+     [--only mdmmt,eao,crossclr,attention,loader,plans,clip,efficientnet] [--out FILE]
 MDMMT has nine layers of eight heads over seven experts, 30 places each and half of them filled, captions encoded
 beforehand (768 wide); EAO has its full width of 4,096 over two experts and words; CrossCLR its queue of 5,000. A step
 is loss, backward and Adam under bfloat16, with copies from the host; its batches are made beforehand and taken in turn.
+Ways to compute a transformer over padding are held against one another, and the fastest is named (attention.py; without
+an accelerator at a tiny size, which says nothing of speed).
 Frames a second of extraction's model server are held against the bare model (serving.py).
 The loader alone reads 1,000 videos of seven experts from a library, by threads and by processes. Attention plans are
 timed where a step makes them, where it looks up those that came with its batch, and where a worker makes them (CPU
-time of one thread). FLOPs are those of matrix products as PyTorch counts them in one step, so what is computed for
-padding counts as done.
+time of one thread), and what `train.buckets` pads is counted. FLOPs are those of matrix products as PyTorch counts them
+in one step, so what is computed for padding counts as done.
 """
 
 import argparse
@@ -200,6 +202,29 @@ def planning(batch: int, rounds: int = 11) -> dict[str, object]:
     }
 
 
+def padding(batch: int, rounds: int = 60) -> dict[str, object]:
+    """How many shapes so many of MDMMT's batches have, packed and with `train.buckets`, and how many tokens."""
+    from reelseek.models.blocks.arrange import everything
+    from reelseek.models.blocks.mix import plan_attention
+    from reelseek.models.blocks.plan import pad_plan
+
+    narrow = dict.fromkeys(EXPERTS, 2)  # widths change no plan
+    model = SYSTEMS["mdmmt"].build({"experts": narrow, "width": 8, "depth": 1, "inner": 8}).train()
+    rng = np.random.default_rng(0)
+    plans, width = [], 0
+    for _ in range(rounds):
+        with torch.no_grad():
+            sequence, _ = model.arrange(model.inputs(tokens(narrow, batch, 30, rng)))
+        plans.append(plan_attention(sequence, everything(len(EXPERTS) + 1)))
+        width = sequence.values.shape[1]
+    ways = {"packed": plans} | {f"buckets {n}": [pad_plan(plan, width, n) for plan in plans] for n in (1, 2, 4, 8)}
+    counts = {
+        name: {"shapes": len({plan.shape for plan in padded}), "tokens": sum(plan.computed for plan in padded)}
+        for name, padded in ways.items()
+    }
+    return {"system": f"padding of mdmmt, batch {batch}", "batches": rounds, "dense": rounds * batch * width, **counts}
+
+
 def consume(batches: Iterator[Any], step: float, ahead: int) -> tuple[float, float]:
     """Take batches, each followed by a step of so many seconds of this thread; seconds a batch, and of these waiting.
 
@@ -232,9 +257,11 @@ def main(device: torch.device, sizes: list[int], only: list[str], out: Path | No
     def add(row: dict[str, object]) -> None:
         share = "" if "tflops" not in row else f", {row['tflops']:.1f} TFLOP/s, {row['tflops'] / (peak / 1e12):.1%}"
         size = f"batch {row['batch']:5}: {row['ms']:8.1f} ms, " if "ms" in row else ""
-        if "in_the_step_ms" in row:
+        rows.append(row)
+        if out is not None:
+            out.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n", "utf-8")
+        if "examples_per_second" not in row:
             print(f"{row['system']}: {json.dumps({key: value for key, value in row.items() if key != 'system'})}")
-            rows.append(row)
             return
         if "waiting" in row:
             share = f"; beside a step of 32 ms {row['beside_a_step']:.0f}, waiting {row['waiting']:.1%} of the time"
@@ -243,9 +270,6 @@ def main(device: torch.device, sizes: list[int], only: list[str], out: Path | No
         print(
             f"{row['system']:20} {size}{row['examples_per_second']:9.0f} examples/s{share}{ratio}{memory}", flush=True
         )
-        rows.append(row)
-        if out is not None:
-            out.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n", "utf-8")
 
     if "mdmmt" in only:
         for size in sizes:
@@ -257,11 +281,18 @@ def main(device: torch.device, sizes: list[int], only: list[str], out: Path | No
     if "crossclr" in only:
         for size in sizes:
             add(learning("crossclr", text, {"rgb": 2048, "s3d": 1024}, size, 30, device, videos=max(2, size // 8)))
+    if "attention" in only:
+        from attention import compare
+
+        for size in sizes:
+            for row in compare(size, device, timed):
+                add(row)
     if "loader" in only:
         for row in loading(64):
             add(row)
     if "plans" in only:
         add(planning(128))
+        add(padding(128))
     for name in ("clip", "efficientnet"):
         if name in only:
             from serving import serving
@@ -274,7 +305,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default=None)
     parser.add_argument("--batches", default="32,128,512,1024")
-    parser.add_argument("--only", default="mdmmt,eao,crossclr,loader,plans,clip,efficientnet")
+    parser.add_argument("--only", default="mdmmt,eao,crossclr,attention,loader,plans,clip,efficientnet")
     parser.add_argument("--out", type=Path, default=None)
     read = parser.parse_args()
     main(resolve_device(read.device), [int(each) for each in read.batches.split(",")], read.only.split(","), read.out)

@@ -4,12 +4,15 @@ Run: python benchmarks/small.py FOLDER [--collections facts,labels,tags] [--expe
      [--systems late_fusion,mmt,...]     trains what FOLDER/results.csv lacks, and prints the tables
      python benchmarks/small.py FOLDER --tables     the tables alone
 
-A collection has 1,960 training and 400 test clips and two experts; `half` hides one of them in half of the training
-clips. Each system of `recipes/small` is trained as `reelseek train small/NAME` does: it sets aside its own validation
-clips. Ridge regression from the mean features of both experts to the sentence encoder's space has its penalty chosen by
-five folds of all training clips. A system is better where the mean of its seeds is above ridge by more than their
-standard deviation. The generator's seed 0 set the noise, so that ridge is near what it reaches on real clips (R@1 .2);
-seeds from 1 on are measured.
+A collection has 1,960 training and 400 test clips and two experts (`tags` lacks its second in a third of all clips);
+`half` also hides the second in every other training clip. Each system of `recipes/small` is trained as `reelseek train
+small/NAME` does: beside a closed form, whose share of the score, as the epoch, is chosen on validation clips that
+training sets aside. Ridge regression from the standardised mean features of both experts to the sentence encoder's
+space has its penalty chosen by five folds of all training clips. The tables say whether a system's mean over seeds is
+above ridge by more than their standard deviation at R@1, R@5 and R@10, and how the system does that validation chooses.
+
+`--seeds` are those of training. The collections are those of the generators' seed 1; seed 0 set their noise, so that
+ridge is near what it reaches on real clips (R@1 .2).
 """
 
 import argparse

@@ -10,7 +10,7 @@ from reelseek.evaluation import PROTOCOLS, Protocol, dual_softmax, metrics, text
 from reelseek.evaluation.compare import compare, qrels_path, read_run_ranks, write_run
 from reelseek.evaluation.ranks import ranks_of
 from reelseek.library.tokens import Clip
-from reelseek.training.data import Split
+from reelseek.training.split import Split
 
 OWNERS = [0, 0, 1, 2, 2, 3]
 WORDS = [0, 1, 2, 0, 3, 2]  # texts 0 and 3, and 2 and 5, say the same

@@ -35,7 +35,7 @@ from reelseek.experiments.run import home_of, recipe_of, run_experiment, source_
 from reelseek.experiments.worlds import WorldSource, cached_world, world_library
 from reelseek.library import Library
 from reelseek.models import SYSTEMS
-from reelseek.studio.redundant_worlds import RedundantConfig
+from reelseek.studio.redundant_worlds import RedundantConfig, redundant_generator_hash
 from reelseek.studio.worlds import WorldConfig, generator_hash
 
 R5, RANK = Column("R@5", "recall_at_5"), Column("MnR", "mean_rank", reverse=None)
@@ -184,6 +184,8 @@ def test_a_small_experiment_runs_whole_goes_on_and_can_be_scored_again(
         assert new["views"].keys() - old["views"].keys() == {"heard"}
         assert new["seconds"] == old["seconds"]  # nothing was trained again
         assert new["views"]["all"] == old["views"]["all"]
+        assert new["evaluated"]["heard"] == {"split": "test", "experts": ["audio"]}
+        assert old["evaluated"].keys() == old["views"].keys() - {"validation"}
     reports = report_tables(experiment, results, tmp_path, source, "Here")
     files = write_report(experiment, reports, results, tmp_path / "tiny")
     page = (tmp_path / "tiny.html").read_text()
@@ -194,6 +196,20 @@ def test_a_small_experiment_runs_whole_goes_on_and_can_be_scored_again(
     plain = as_json(experiment, reports, results, [1, 2], "reelseek experiment tiny")
     assert plain["tables"][0]["claims"][0]["verdict"] == reports[0].judged[0].verdict
     assert plain["generator"] == generator_hash()
+
+
+def test_a_report_names_the_generator_of_its_worlds_and_leaves_names_in_reasons_as_they_are(tmp_path: Path) -> None:
+    why = "EAO's own supplement does not compare them"
+    arm = Arm("a", world=RedundantConfig())
+    table = Table("t", "A table", (arm,), (), (Claim("It helps", "EAO, line 1", why=why),))
+    paper = Experiment("paper", "A paper", (table,))
+    results = {arm.key: [{"rate": 1e-3, "views": {}}]}
+    reports = report_tables(paper, results, tmp_path, source_of(None), "Here")
+    write_report(paper, reports, results, tmp_path / "paper")
+    page = (tmp_path / "paper.md").read_text()
+    assert f"{why}." in page
+    assert redundant_generator_hash() in page
+    assert generator_hash() not in page
 
 
 @pytest.mark.long

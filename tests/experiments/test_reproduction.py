@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from reelseek.library import Library
 from reelseek.library.imports import fingerprint_of
 from reelseek.library.records import Caption
 from reelseek.models import SYSTEMS
+from reelseek.training import Recipe
 from reelseek.training.recipe import packaged_recipes
 
 EXPERTS = {"appearance": "appearance", "object": "object", "scene": "scene", "face": "face", "audio": "audio",
@@ -85,6 +87,7 @@ def test_printed_numbers_are_the_printed_ones() -> None:
     assert rows["umi-4", "UMI (its reproduction)"].published == (79.9, 74.3, 72.9, 86.9, 90.9, 73.2, 89.4, 88.5)
     assert rows["mdmmt-6", "M_c ALVYMTS"].published == (34.5, 32.4, 27.4)
     assert rows["mdmmt-6", "M_c ALVYMTS"].spread == (0.1, 0.5, 0.6)
+    assert rows["mdmmt-3", "ipCSN152, Sports1M -> K400"].published == (7.8, 24.2, 35.2, 129.9, 23.0)
     assert rows["crossclr-3", "action | appearance | howto100m"].published[0] == 13.4
     assert rows["eao-5", "disentangled"].published[2] == 17.9
 
@@ -150,6 +153,35 @@ def test_a_table_is_trained_printed_and_gone_on_with(
     other = _reproduce(*command, "--set", "train.rate=0.1")
     assert isinstance(other.exception, UsageError)
     assert "holds a result of other data or settings" in str(other.exception)
+
+
+def test_a_model_that_rows_start_from_is_trained_on_the_library_at_hand(
+    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second library, with the results of the first removed, does not start from what the first one trained."""
+    other = tmp_path / "other"
+    shutil.copytree(library, other)
+    with Library.open(other) as opened, opened.writing(), opened.catalog.transaction():
+        opened.catalog.captions.add([Caption("train0", "said once more", 0.0, 2.0)])
+    trained: list[Path] = []
+
+    def train(recipe: Recipe, source: Library, folder: Path, **_: Any) -> None:
+        assert recipe.train.start is None or (Path(recipe.train.start) / "library").read_text() == str(source.path)
+        trained.append(folder)
+        folder.mkdir(parents=True)
+        (folder / "config.json").touch()
+        (folder / "library").write_text(str(source.path))
+
+    monkeypatch.setattr(run, "train", train)
+    monkeypatch.setattr(run, "_measure", lambda *_: run.Result({}, {}, {}))
+    options = Substitutes("train", "val", "test", OPTIONS.experts, OPTIONS.changes)
+    for path in (library, other, other):
+        with Library.open(path) as opened:
+            plan = plan_table(find_table("eao-1"), opened, options, ["R152 + RX101, word2vec, fine-tuned on YouCook2"])
+            run.train_table(plan, opened, tmp_path / "out", [1])
+        shutil.rmtree(run._folder(tmp_path / "out", plan, plan.rows[0], 1))
+    assert [folder.parent.name.startswith("start-") for folder in trained] == [True, False, True, False, False]
+    assert trained[0] != trained[2]
 
 
 def test_nothing_printed_is_nan_and_no_number() -> None:

@@ -17,8 +17,8 @@ from reelseek.errors import ExpertUnavailable, UsageError
 from reelseek.experts.hub import load_pretrained
 from reelseek.experts.sentence import SENTENCE_DIM, SentenceEncoder, packaged_encoder, sentence_encoder
 from reelseek.library import Library, add
-from reelseek.models import text as text_module
 from reelseek.models.text import TextConfig, TextEncoder
+from reelseek.models.text_networks import load_encoder
 from reelseek.search import Searcher
 
 WORDS = ("[PAD]", "[UNK]", "зебра", "спит", "под", "деревом", "狗", "a", "dog")
@@ -95,7 +95,7 @@ def test_an_encoder_is_loaded_once_for_lines_and_for_the_text_side_of_models(
 
     monkeypatch.setattr(PreTrainedModel, "from_pretrained", classmethod(counting))
     load_pretrained.cache_clear()
-    text_module._loaded.cache_clear()
+    load_encoder.cache_clear()
     folder = _write_encoder(tmp_path / "multi")
     PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), unk_token="[UNK]").save_pretrained(folder)
     for path, name in ((packaged_encoder().folder, "sentence"), (folder, str(folder))):

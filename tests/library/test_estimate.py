@@ -1,11 +1,18 @@
 """What `doctor FOLDER` predicts, from samples of a few seconds."""
 
+import itertools
+import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from reelseek.cli import doctor
+from reelseek.cli.main import app
+from reelseek.experts import DEFAULT_EXPERTS
 from reelseek.library import estimate as estimate_module
 from reelseek.library.estimate import estimate_ingest
+from reelseek.library.expert_costs import calibrate, reference_costs
 from reelseek.media.container import probe
 from reelseek.media.decode import decode
 from reelseek.media.excerpt import write_excerpt
@@ -78,3 +85,53 @@ def test_what_has_no_times_is_not_cut(make_video, tmp_path: Path) -> None:
                 out.mux(packet)
     assert probe(raw).format == "h264"
     assert not write_excerpt(raw, 0.0, 1.0, tmp_path / "excerpt.mkv")
+
+
+def test_a_deadline_ends_measuring_and_known_costs_stand_for_what_was_not_measured(
+    make_video, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    films = [make_video(f"film{number}.mp4", times=[i / 4 for i in range(40)]) for number in range(3)]
+    durations = dict.fromkeys(films, 10.0)
+    monkeypatch.setattr(estimate_module, "_probe_files", lambda *_: durations)
+    started = time.monotonic()
+    tried = {"slow": 2.0, "motion": 9.0}
+    estimate = estimate_ingest(films, ["motion", "slow", "strange"], tried=tried, deadline=started + 0.5)
+    assert time.monotonic() - started < 60
+    assert estimate.is_stopped
+    assert (estimate.samples, estimate.video_seconds) == (0, 30.0)
+    assert (estimate.from_table, estimate.from_clip, estimate.unknown) == (["motion"], ["slow"], ["strange"])
+    assert estimate.expert_seconds["slow"] == 2.0
+    assert 0 < estimate.expert_seconds["motion"] < 9.0
+    work = 30.0 * sum(estimate.expert_seconds.values())
+    assert estimate.seconds >= 0.99 * (2 * estimate.start_seconds + work / estimate.workers)
+
+
+def test_costs_of_another_machine_follow_the_speed_of_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = reference_costs()
+    assert set(reference.experts) == {*DEFAULT_EXPERTS, "decoding"}
+    assert reference.experts["ocr"] > reference.experts["audio"]
+    assert reference.scaled(10.0).experts["ocr"] == pytest.approx(10 * reference.experts["ocr"])
+    ticks = itertools.count(step=3.0)
+    assert calibrate(10.0, lambda: next(ticks)) == 3.0, "15 seconds for five passes"
+    assert 0.1 < calibrate(0.2, time.process_time) / reference.calibration < 10
+
+
+def test_a_folder_that_cannot_be_measured_in_time_gets_a_prediction(
+    make_video, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = make_video("film.mp4", times=[i / 4 for i in range(400)])
+    monkeypatch.setattr(estimate_module, "_probe_files", lambda *_: {film: 100.0})
+    monkeypatch.setattr(doctor, "_SECONDS", 4.0)
+    monkeypatch.setattr(doctor, "_LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(estimate_module, "_prepare", _wait_long)
+    done = CliRunner().invoke(app, ["doctor", str(film.parent)], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "no time was left; `reelseek doctor` without a folder takes its time" in done.stdout
+    assert "1 file, 1:40 of video: adding them takes about" in done.stdout
+    assert "(no sample could be measured in time)" in done.stdout
+    assert "measuring stopped after 4 s" in done.stderr
+    assert "by a table of another machine" in done.stderr
+
+
+def _wait_long(*_: object) -> None:
+    time.sleep(600)

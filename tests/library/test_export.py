@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -13,7 +14,10 @@ import pytest
 from reelseek.errors import LibraryError, UsageError
 from reelseek.experts.expert import Text, Track
 from reelseek.library import Library
-from reelseek.library.export import FORMATS, export_library, import_library
+from reelseek.library.absent import absent_videos
+from reelseek.library.caption_sets import CaptionFeatureSet, begin_caption_features, caption_feature_sets
+from reelseek.library.export import FORMATS, caption_vectors, export_library, import_library
+from reelseek.library.export import lake as lakes
 from reelseek.library.export import write as writing
 from reelseek.library.records import Caption
 from reelseek.media.notice import Notice
@@ -48,6 +52,11 @@ def filled(tmp_path: Path) -> Path:
         catalog.captions.add_members("test", ["v05.mp4", "v01.mp4"])
         catalog.set_expert_specs(["speech"])
         catalog.failures.put_reason("v00.mp4", "speech", "an older track stays")
+        catalog.set_meta("absent", '["v01.mp4"]')
+        features = begin_caption_features(path, "w2v", 4, "ce-text")
+        captions = [replace(caption, split=None) for caption in catalog.captions.pages()]
+        words = {caption: rng.normal(size=(1 + number % 3, 4)) for number, caption in enumerate(captions[:-1])}
+        features.add({caption: values.astype(np.float32) for caption, values in words.items()})
     return path
 
 
@@ -64,8 +73,15 @@ def _facts(path: Path) -> dict[str, object]:
             "splits": library.memberships(),
             "specs": catalog.expert_specs(),
             "failures": library.failures(),
+            "absent": absent_videos(catalog),
+            "vectors": [_vectors(features, library) for features in caption_feature_sets(path)],
             "tracks": sorted((row.owner, row.expert, row.steps, row.dtype, row.note) for row in library.track_rows()),
         }
+
+
+def _vectors(features: CaptionFeatureSet, library: Library) -> tuple[object, ...]:
+    read = [features.read(replace(caption, split=None)) for caption in library.captions()]
+    return (features.name, features.width, features.format, [None if row is None else row.digest for row in read])
 
 
 @pytest.mark.parametrize("to", FORMATS)
@@ -75,11 +91,14 @@ def test_there_and_back_is_the_same_library(
     if to == "lance":
         pytest.importorskip("lance", reason="the extra `lance` is not installed")
     monkeypatch.setattr(writing, "_BATCH_BYTES", 700)  # batches end inside tracks
+    monkeypatch.setattr(lakes, "_ROWS_A_BATCH", 7)  # and inside captions
+    monkeypatch.setattr(caption_vectors, "CAPTIONS_AT_ONCE", 5)
     with Library.open(filled) as library:
         report = export_library(library, tmp_path / "lake", to=to)
     rows = import_library(tmp_path / "back", tmp_path / "lake")
     assert _facts(tmp_path / "back") == _facts(filled)
     assert rows["tracks"] == 12
+    assert rows["caption-features/w2v"] == report.rows["caption-features/w2v"] == 45
     assert report.rows["tracks/deep-import-1"] == 240
     assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "lake", "library"], "nothing half-made stays"
 

@@ -13,6 +13,7 @@ from reelseek.errors import UsageError
 from reelseek.experts.expert import Text, Track
 from reelseek.library import Library, add
 from reelseek.library.arrays import import_features
+from reelseek.library.caption_sets import begin_caption_features
 from reelseek.library.features import list_features, rename_features
 from reelseek.library.tokens import Clip, TokenReader
 
@@ -142,4 +143,19 @@ def test_the_commands(library: Library, capsys: pytest.CaptureFixture[str]) -> N
         with pytest.raises(UsageError, match="no tracks of 'see'; it has look"):
             app(["features", "remove", str(path), "see", *options])
     assert _run("features", "remove", path, "look") == 0
+    assert list_features(library) == []
+
+
+def test_features_of_captions_do_not_hide_those_of_videos(library: Library, capsys: pytest.CaptureFixture[str]) -> None:
+    _import(library, "see", "a", fps=2.0, model="m")
+    begin_caption_features(library.path, "see", 4, "vectors")
+    with pytest.raises(UsageError, match="add --of videos or --of captions"):
+        app(["features", "remove", str(library.path), "see"])
+    assert _run("features", "remove", library.path, "see", "--of", "videos", "--dry-run") == 0
+    assert "would erase 1 tracks of see" in capsys.readouterr().out
+    assert _run("features", "remove", library.path, "see", "--of", "captions") == 0
+    assert "erased features see of 0 captions" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="no features 'see' of captions"):
+        app(["features", "remove", str(library.path), "see", "--of", "captions"])
+    assert _run("features", "remove", library.path, "see") == 0
     assert list_features(library) == []

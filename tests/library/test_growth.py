@@ -14,8 +14,9 @@ from reelseek.experts.expert import Text, Track
 from reelseek.library import Library, add, removal, shards
 from reelseek.library.arrays import import_features
 from reelseek.library.imports import fingerprint_of
-from reelseek.library.names import name_key, name_keys, video_names
+from reelseek.library.names import name_key, name_keys, name_words, video_names
 from reelseek.library.video_lookup import VideoLookup
+from reelseek.library.words import tokens
 
 _TABLES = ("videos", "tracks", "captions", "texts", "failures", "contents", "changes", "names", "sidecars", "notices")
 _SPANS = np.array([[0.0, 1.0], [1.0, 2.0]])
@@ -81,6 +82,12 @@ def test_no_change_reads_a_table_from_end_to_end(library: Library, tmp_path: Pat
         "caption": lambda: add(library, [tmp_path / "rows.csv"], media=False),
         "name": lambda: library.video("two"),
         "experts": library.experts,
+        "totals": lambda: (library.catalog.videos.totals(), library.splits()),
+        "words about videos": lambda: (
+            library.catalog.about.names(["two"], 9),
+            library.catalog.about.captions(["something"], 9, ["new"]),
+            library.catalog.about.some_captions(4),
+        ),
         "remove": lambda: library.remove(["two.mp4"]),
     }
     for name, action in actions.items():
@@ -164,6 +171,58 @@ def test_counts_of_tracks_are_those_of_the_rows(actions, tmp_path_factory: pytes
         assert [tuple(vars(group).values()) for group in library.catalog.tracks.groups()] == library.db.execute(
             query
         ).fetchall()
+
+
+_WRITES: dict[str, str] = {
+    "add": "INSERT INTO videos(id, content, duration) VALUES (:video, nullif('c', :split), :seconds)"
+    " ON CONFLICT DO NOTHING",
+    "remove": "DELETE FROM videos WHERE id = :video",
+    "read": "UPDATE videos SET content = nullif('c', :split), duration = nullif(:seconds, 0) WHERE id = :video",
+    "caption": "INSERT INTO captions SELECT id, (SELECT count(*) FROM captions WHERE video = :video), 'text', NULL,"
+    " NULL, nullif(:split, 'c') FROM videos WHERE id = :video",
+    "move": "UPDATE captions SET split = nullif(:split, 'c') WHERE video = :video",
+    "rename": "UPDATE videos SET path = CAST('/films/' || id || :split || '.mp4' AS BLOB) WHERE id = :video",
+    "say otherwise": "UPDATE captions SET text = 'Œuvre ' || :split WHERE video = :video AND position = 0",
+    "take back": "DELETE FROM captions WHERE video = :video AND position = (SELECT max(position) FROM captions)",
+}
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    actions=st.lists(
+        st.tuples(
+            st.sampled_from(sorted(_WRITES)), st.sampled_from("ab"), st.sampled_from(["c", "", "train", "test"]),
+            st.sampled_from([0, 0.1, 1 / 3, 7200.25]),
+        ),
+        max_size=15,
+    )
+)  # fmt: skip
+@example(
+    actions=[
+        ("add", "a", "c", 2), ("caption", "a", "train", 0), ("caption", "a", "c", 0), ("say otherwise", "a", "x", 0),
+        ("rename", "a", "y", 0), ("add", "b", "", 1 / 3), ("caption", "b", "test", 0), ("take back", "a", "", 0),
+        ("move", "a", "test", 0), ("read", "a", "", 0.1), ("remove", "b", "", 0), ("add", "b", "c", 7),
+    ]
+)  # fmt: skip
+def test_sums_and_words_of_videos_and_captions_are_those_of_the_rows(
+    actions, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with Library.open(tmp_path_factory.mktemp("sums") / "lib", create=True) as library:
+        for action, video, split, seconds in actions:
+            with library.db:
+                library.db.execute(_WRITES[action], {"video": video, "split": split, "seconds": seconds})
+        catalog = library.catalog
+        count, with_content, total = library.db.execute(
+            "SELECT count(*), count(content), total(duration) FROM videos"
+        ).fetchone()
+        assert catalog.videos.totals() == (count, with_content, pytest.approx(total, abs=1e-5))
+        rows = library.db.execute("SELECT coalesce(split, ''), count(*) FROM captions GROUP BY 1 ORDER BY 1")
+        assert list(catalog.captions.count_by_split().items()) == rows.fetchall()
+        numbers = catalog.changes.numbers(video.id for video in library.videos())
+        words = {-numbers[video.id]: " ".join(name_words(video.id, video.path)) for video in library.videos()}
+        for video, position, text in library.db.execute("SELECT video, position, text FROM captions"):
+            words[2**24 * numbers[video] + position] = " ".join(tokens(text))
+        assert dict(library.db.execute("SELECT rowid, words FROM about_words").fetchall()) == words
 
 
 # Removing

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from reelseek.errors import CollectionError
+from reelseek.errors import CollectionError, UsageError
 from reelseek.library import AddReport, Library, add
 from reelseek.library.arrays import import_features
 from reelseek.library.collection import read_collection
 from reelseek.library.outcomes import put_failure
 from reelseek.library.tasks import is_final
 from reelseek.media.address import Address, parse_path
-from reelseek.media.store import NOT_FETCHED
+from reelseek.media.store import NOT_FETCHED, file_numbers
 from tests.stores import FaultyStore, faulty_store  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.usefixtures("faulty_store")
@@ -103,6 +103,37 @@ def test_videos_of_a_shard_come_with_the_texts_beside_them(tmp_path: Path, make_
             ("shard-000.tar/x/0002.mp4", "two", None),
         ]
         assert str(library.video("0001").path) == f"tar://0001.mp4::{moved}"
+
+
+def test_what_is_passed_over_in_a_shard_is_said(tmp_path: Path) -> None:
+    """A name that two members have, a text that is too long, and texts and pictures without a video."""
+    first, second = tmp_path / "1.tar", tmp_path / "2.tar"
+    with tarfile.open(first, "w") as tar:
+        texts = [("a.json", b"[" + b" " * 2**20 + b"]"), ("b.txt", b"of no video"), ("b.jpg", b"x"), ("a.srt", b"1")]
+        for name, payload in [("a.mp4", b"one"), ("x/../a.mp4", b"other"), ("a.mp4", b"two!"), *texts]:
+            info = tarfile.TarInfo(name)
+            info.size = len(payload)
+            tar.addfile(info, io.BytesIO(payload))
+    _write_tar(second, {"c.mp4": b"c", "d.cls": b"3"})
+    collection = read_collection([first, second])
+    assert [entry.id for entry in collection.entries] == ["1.tar/a.mp4", "1.tar/x/../a.mp4", "2.tar/c.mp4"]
+    address = collection.entries[0].path
+    assert isinstance(address, Address)
+    assert file_numbers(address)[0] == 4, "the later one, as tar has it"
+    assert [(notice.place, notice.message.partition(",")[0], notice.lost) for notice in collection.problems] == [
+        (str(first), "1 members in it are left out", True),
+        (str(first), "1 texts in it are longer than 1 MiB and not read", True),
+        ("shards", "3 other members of tar shards: 1 .txt", False),
+    ]
+    for folder in (tmp_path, Address(f"local://{tmp_path}")):
+        assert read_collection([folder]).problems[-1].message.endswith("1 .txt, 1 .jpg, 1 .cls")
+
+
+def test_an_empty_name_is_not_the_folder_at_hand(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="a path is empty"):
+        read_collection([tmp_path, ""])
+    with Library.open(tmp_path / "library", create=True) as library, pytest.raises(UsageError, match="a path is empty"):
+        import_features(library, "deep", [" "], modality="motion")
 
 
 def test_a_server_plays_what_lies_in_a_shard(tmp_path: Path, make_video: Callable[..., Path]) -> None:

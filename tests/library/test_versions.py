@@ -49,6 +49,10 @@ def _read(library: Library) -> None:
     assert [line.text for line in matching_lines(library, "onion")] == ["I chop the onions for the soup"]
     assert [line.text for line in lines_with_phrase(library, "部署")] == ["今天讨论一下部署方案"]
     assert [line.text for line in lines_with_phrase(library, "STRASSENFEST")] == ["The Straßenfest begins"]
+    about = library.catalog.about
+    assert about.names(["cafe"], 9) == [("day/café.mp4", "day cafe")]
+    assert [caption.text for caption in about.captions(["chopped"], 9)] == ["garlic is chopped", "a cook chops onions"]
+    assert [caption.video for caption in about.some_captions(2)] == ["day/café.mp4", "river.mp4"]
     assert library.verify() == []
 
 

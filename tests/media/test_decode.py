@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -11,7 +12,7 @@ from reelseek.errors import DecodeError, LimitError
 from reelseek.media.container import Limits, open_media, probe
 from reelseek.media.decode import decode, read_frames, read_sound
 from reelseek.media.shots import ShotDetector
-from reelseek.media.streams import FrameBatch, FrameStream, Subtitle, SubtitleStream
+from reelseek.media.streams import FrameBatch, FrameStream, SoundStream, Stream, Subtitle, SubtitleStream
 
 WHOLE = FrameStream(fps=1000, short_side=48)
 
@@ -204,3 +205,23 @@ def test_a_file_that_opens_but_holds_no_frame(tmp_path: Path) -> None:
     path.write_bytes(data[:start] + bytes(len(data) - start))
     with pytest.raises(DecodeError):
         decode(path, {WHOLE: [lambda _: None]})
+
+
+def test_a_pass_over_a_beginning_ends_there_though_the_sound_ended_before(make_video) -> None:
+    film = make_video("film.mp4", times=[i / 4 for i in range(4 * 60)], sound_seconds=5.0)
+    frames, sound = FrameStream(fps=4, short_side=48), SoundStream()
+    whole: dict[object, list[np.ndarray]] = {frames: [], sound: []}
+    decoded = decode(
+        film, {frames: [lambda b: whole[frames].append(b.pixels)], sound: [lambda b: whole[sound].append(b.samples)]}
+    )
+    part: dict[object, list[np.ndarray]] = {frames: [], sound: []}
+    wants: dict[Stream, list[Any]] = {
+        frames: [lambda b: part[frames].append(b.pixels)], sound: [lambda b: part[sound].append(b.samples)]
+    }  # fmt: skip
+    begun = decode(film, wants, until_seconds=20.0)
+    assert decoded.frames == 240
+    assert 80 <= begun.frames < 120, "not to the end of the film"
+    assert np.array_equal(np.concatenate(part[sound]), np.concatenate(whole[sound]))
+    assert len(np.concatenate(part[sound])) == pytest.approx(5 * 16_000, abs=2048)
+    count = len(np.concatenate(part[frames]))
+    assert np.array_equal(np.concatenate(part[frames]), np.concatenate(whole[frames])[:count])

@@ -11,7 +11,7 @@ from reelseek.errors import ModelError
 from reelseek.models import SYSTEMS, RetrievalModel
 from reelseek.models.blocks.anchor import Anchor
 from reelseek.models.losses import nce, soft_nce
-from reelseek.models.systems.anchored import mean_log_rank
+from reelseek.models.systems.anchored import Anchored, mean_log_rank
 from reelseek.testing.inputs import TEXTS, random_tokens
 
 WORDS = ["cat", "dog", "car", "tree", "fish", "boat", "moon", "king"]
@@ -146,6 +146,32 @@ def test_soft_targets_by_plain_loops_and_hard_ones_as_a_limit() -> None:
 def test_what_cannot_be_anchored_is_refused(inner: dict[str, object]) -> None:
     with pytest.raises(ModelError, match=r"inner.system is .*; systems that can be anchored are: late_fusion"):
         SYSTEMS["anchored"].build({"experts": {"object": 4}, "inner": inner})
+
+
+def test_factors_of_experts_that_would_stay_at_one_are_refused() -> None:
+    mmt = {"system": "mmt", "width": 16, "heads": 2, "depth": 1, "inner": 16}
+    for system in ("mmt", "mdmmt"):
+        inner = {**mmt, "system": system, "expert_factors": True}
+        with pytest.raises(ModelError, match=f"the factors of {system} are not selected beside an anchor"):
+            SYSTEMS["anchored"].build({"experts": {"object": 4}, "inner": inner})
+    SYSTEMS["anchored"].build({"experts": {"object": 4}, "inner": {**mmt, "expert_factors": False}})
+
+
+def test_what_the_system_inside_leaves_to_validation_is_chosen_too() -> None:
+    inner = {"system": "mmt", "width": 16, "heads": 2, "depth": 1, "inner": 16, "linear": True}
+    model = small("anchored", inner=inner)
+    assert isinstance(model, Anchored)
+    (name,) = model.choices()
+    assert model.choices()[name] == model.inner.choices()["linear.share"]
+    model.share.fill_(0)
+    tokens = tokens_of(model)
+    for share in model.choices()[name]:
+        model.state_dict()[name].fill_(share)
+        with torch.no_grad():
+            whole = model.similarity(model.encode_texts(TEXTS), model.encode_videos(tokens))
+            alone = model.inner.similarity(model.inner.encode_texts(TEXTS), model.inner.encode_videos(tokens))
+        torch.testing.assert_close(whole, alone)
+    assert float(model.inner.linear.share) == 1.0
 
 
 @pytest.mark.parametrize("name", ["anchored", "anchored+sum", "anchored+pairs"])

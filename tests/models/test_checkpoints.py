@@ -131,6 +131,56 @@ def _affine(name: str, dim: int) -> dict[str, tuple[int, ...]]:
     return _norm(f"{name}.0", dim) | _linear(f"{name}.1", 256, dim) | _norm(f"{name}.2", 256)
 
 
+def _mmv(sight: int, fine: int, coarse: int, words: int, sound: int = 2048) -> dict[str, tuple[int, ...]]:
+    """MMV's heads under the short names of their arrays."""
+
+    def norm(name: str, width: int) -> dict[str, tuple[int, ...]]:
+        averages = {f"{name}/{which}_ema/average": (1, width) for which in ("mean", "var")}
+        return {f"{name}/scale": (1, width), f"{name}/offset": (1, width), **averages}
+
+    def dense(name: str, into: int, out: int) -> dict[str, tuple[int, ...]]:
+        return {f"{name}/w": (into, out), f"{name}/b": (out,)}
+
+    return {
+        **dense("vid2audio_embd/final_projection_inner", sight, 512), **norm("vid2audio_embd/batch_norm_0", 512),
+        "vid2audio_embd/final_projection/w": (512, fine), **norm("vid2audio_embd/batch_norm_1", fine),
+        **dense("vis_embd/final_projection", fine, coarse), **norm("vis_embd/batch_norm_0", coarse),
+        **dense("audio_embd/final_projection", sound, fine), **dense("txt_embd/final_projection", words, coarse),
+        "text_module/text_conv1/w": (1, 300, words), "text_module/text_conv1/b": (words,),
+        **dense("txt2audio_embd/final_projection", words, 512), **dense("audio2txt_embd/final_projection", sound, 512),
+        "text_module/embed/embeddings": (65536, 300), "visual_module/s3d/conv_1a/w": (3, 7, 7, 24, 64),
+        "vis_embd/batch_norm_0/mean_ema/hidden": (1, coarse), "vis_embd/batch_norm_0/mean_ema/counter": (),
+    }  # fmt: skip
+
+
+def _frames() -> dict[str, tuple[int, ...]]:
+    """CLIP4Clip's transformer over frames; of CLIP's towers the text projection, by which its width is told."""
+    width = 512
+    shapes: dict[str, tuple[int, ...]] = {"clip.text_projection": (width, width), "clip.logit_scale": ()}
+    shapes["frame_position_embeddings.weight"] = (77, width)
+    for layer in range(4):
+        at = f"transformerClip.resblocks.{layer}"
+        shapes |= {f"{at}.attn.in_proj_weight": (3 * width, width), f"{at}.attn.in_proj_bias": (3 * width,)}
+        shapes |= _linear(f"{at}.attn.out_proj", width, width) | _linear(f"{at}.mlp.c_fc", 4 * width, width)
+        shapes |= _linear(f"{at}.mlp.c_proj", width, 4 * width) | _norm(f"{at}.ln_1", width)
+        shapes |= _norm(f"{at}.ln_2", width)
+    return shapes
+
+
+def _weights() -> dict[str, tuple[int, ...]]:
+    parts = {}
+    for side in ("text", "video"):
+        parts |= _linear(f"{side}_weight_fc.0", 512, 512) | _linear(f"{side}_weight_fc.2", 1, 512)
+    return parts
+
+
+def _gram() -> dict[str, tuple[int, ...]]:
+    dims = {"t": 768, "s": 768, "v": 1408, "a": 768, "d": 1408}
+    heads: dict[str, tuple[int, ...]] = {f"contra_head_{head}.linear.weight": (512, dim) for head, dim in dims.items()}
+    fused = _linear("contra_head_va", 512, 2176) | _linear("contra_head_vs", 512, 2176)
+    return heads | fused | _linear("contra_head_vas", 512, 2944) | {"contra_temp": ()}
+
+
 def _published() -> dict[str, tuple[dict[str, tuple[int, ...]], dict[str, Any], int | None]]:
     """Every key with its published shape, what the tensors do not tell, and the published count of parameters."""
     mmt = {"face": 512, "ocr": 300, "rgb": 2048, "s3d": 1024, "scene": 2208, "speech": 300, "vggish": 128}
@@ -206,6 +256,10 @@ def _published() -> dict[str, tuple[dict[str, tuple[int, ...]], dict[str, Any], 
         "avlnet": (audio, {}, None),
         "ht": (ht, {}, None),
         "e2e": (e2e, {}, None),
+        "mmv": (_mmv(1024, 512, 256, 2048), {}, None),
+        "drl": (_frames() | _weights(), {}, None),
+        "clip4clip": (_frames(), {}, None),
+        "gram": (_gram(), {}, None),
     }  # fmt: skip
 
 
@@ -217,6 +271,8 @@ def test_every_format_is_tried_at_its_published_shapes() -> None:
 def test_keys_at_published_shapes_go_through_our_table_and_back(kind: str) -> None:
     shapes, settings, count = _published()[kind]
     state = _meta(shapes)
+    if kind == "clip4clip":
+        state["clip.logit_scale"] = torch.tensor(4.6)  # a setting is made of it
     with torch.device("meta"):
         tensors = dict(state)
         found, table = FORMATS[kind].plan(tensors, dict(settings))
@@ -236,7 +292,9 @@ def test_keys_at_published_shapes_go_through_our_table_and_back(kind: str) -> No
 
 
 def _padded(kind: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """UMI's tables of positions have one length with us, that of the longer modality."""
+    """UMI's positions have one length with us, that of the longer modality; those of frames have 128 places."""
+    if kind in ("drl", "clip4clip"):
+        return {**shapes, "frame_position_embeddings.weight": (128, 512)}
     if kind != "umi":
         return shapes
     return {n: (1, 784, 256) if n.startswith("reorganization.") and n.endswith("pos_embedding") else s

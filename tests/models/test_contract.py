@@ -2,15 +2,20 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.models.worlds import SMALL, small, tokens_of
+import torch
+from tests.models.worlds import SMALL, batch_of, small
 
-from reelseek.errors import ModelError
+from reelseek.errors import ModelError, RecipeError
+from reelseek.library.tokens import Steps
 from reelseek.models import SYSTEMS, RetrievalModel, load_model
+from reelseek.models.model import LearnedModel
 from reelseek.testing import SystemContract
+from reelseek.training.caching import cached_gradients
 
 TRAINED = [name for name in SMALL if SYSTEMS[name.partition("+")[0]].trained]
 
@@ -40,11 +45,35 @@ def test_long_texts_are_cut_with_a_count(name: str, caplog: pytest.LogCaptureFix
         assert sentence_encoder().truncated
 
 
-def test_published_as_needing_everything_they_can_refuse() -> None:
-    for name in ("mbt", "token_fusion", "avlnet", "zorro", "mmt"):
-        model = small(name, missing="refuse")
-        with pytest.raises(ModelError, match=r"lack object; set model.missing to mask"):
-            model.encode_videos(tokens_of(model))
+@pytest.mark.parametrize("name", [name for name in TRAINED if not name.startswith("anchored")])
+def test_videos_that_lack_a_modality_can_be_refused_everywhere(name: str) -> None:
+    model = small(name, missing="refuse")
+    assert isinstance(model, LearnedModel)
+    batch = batch_of(model)  # each expert is absent in one video
+    refused = pytest.raises(ModelError, match=r"1 of 4 videos lack \w+; set model.missing to mask")
+    with refused:
+        model.encode_videos(batch.tokens)
+    with refused:
+        model.loss(batch)
+    with refused if model.compares_only else pytest.raises(RecipeError, match="in chunks"):
+        cached_gradients(model, batch, chunk=2)
+    whole = batch.rows(torch.tensor([3]))
+    model.encode_videos(whole.tokens)
+    absent = {
+        name: Steps(steps.values, torch.zeros_like(steps.present), steps.spans) for name, steps in whole.tokens.items()
+    }
+    with pytest.raises(ModelError, match="1 of 1 videos lack"):  # such clips are left out where nothing is refused
+        model.loss(replace(whole, tokens=absent))
+
+
+def test_what_refuses_videos_refuses_them_inside_an_anchor() -> None:
+    model = small("anchored", inner={"system": "late_fusion", "width": 32, "heads": 2, "missing": "mask"})
+    batch = batch_of(model)
+    model.loss(batch)
+    model.inner.config = replace(model.inner.config, missing="refuse")  # its fitting sample has such videos
+    for call in (partial(model.encode_videos, batch.tokens), partial(model.loss, batch)):
+        with pytest.raises(ModelError, match="late_fusion as published needs every modality"):
+            call()
 
 
 def test_settings_that_do_not_fit_are_refused_in_words(tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ from reelseek.library import Library, add
 from reelseek.library.arrays import import_features
 from reelseek.library.imports import fingerprint_of
 from reelseek.library.readers.steps import read_crosstask, read_lines, read_segmented, read_truth
-from reelseek.models import load_model
+from reelseek.models import joint, load_model
+from reelseek.models.joint import ModelForLibrary, load_for
 from reelseek.models.model import Embedding
 from reelseek.models.systems.concepts import Concepts, ConceptsConfig
-from reelseek.moments import localize, measure_segments, measure_steps, segment
+from reelseek.moments import localize, measure_segments, measure_steps, segment, segmented_videos
 from reelseek.moments.curves import curves_of, peaks
 from reelseek.search import Searcher
 
@@ -203,7 +204,9 @@ def test_crosstasks_files_and_table(opened: Library, lib: Path, tmp_path: Path) 
     assert measured.recall.of_videos["77"]["cook"] == 1.0
     assert {video for video, _ in measured.skipped} == {"nobody", "dark"}
     done = CliRunner().invoke(app, ["localize", str(lib), "--crosstask", str(tmp_path / "crosstask")])
-    assert done.exit_code == 0
+    assert done.exit_code == 1
+    assert "2 of the 4 videos of the list were not measured" in done.stderr
+    assert "left out: nobody: the library has no such video" in done.stderr
     assert "Make a Latte" in done.stdout
     assert "33.8" in done.stdout  # beside it what MCN published
     mcn = tmp_path / "mcn"
@@ -214,7 +217,9 @@ def test_crosstasks_files_and_table(opened: Library, lib: Path, tmp_path: Path) 
     assert measure_steps(opened, read_crosstask(mcn)).recall.pooled["77"] == 1.0
 
 
-def test_a_data_set_is_segmented_and_scored(opened: Library, lib: Path, tmp_path: Path) -> None:
+def test_a_data_set_is_segmented_and_scored(
+    opened: Library, lib: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     truth = tmp_path / "myt" / "groundTruth"
     truth.mkdir(parents=True)
     for film in ("cook", "nobody"):  # two frames a second
@@ -230,17 +235,56 @@ def test_a_data_set_is_segmented_and_scored(opened: Library, lib: Path, tmp_path
     assert measured.pooled.mean_iou == pytest.approx(measured.mean("mean_iou"))
     wrong = tuple(replace(v, truth=tuple(reversed(v.truth)), transcript=v.transcript) for v in videos)
     assert measure_segments(opened, wrong, radius=0.0).mean("mean_iou") < measured.mean("mean_iou")
-    done = CliRunner().invoke(app, ["segment", str(lib), "--mining-youtube", str(tmp_path / "myt")])
-    assert done.exit_code == 0, done.output
+    mining = ["segment", str(lib), "--mining-youtube", str(tmp_path / "myt")]
+    done = CliRunner().invoke(app, mining)
+    assert done.exit_code == 1, done.output
     assert "32.7" in done.stdout
+    assert "1 of the 2 videos of the list were not measured" in done.stderr
     assert "left out: nobody" in done.stderr
-    done = CliRunner().invoke(
-        app, ["segment", str(lib), "--crosstask", str(_crosstask(tmp_path / "ct")), "--background", "--json"]
-    )
+    (truth / "nobody.txt").unlink()
+    done = CliRunner().invoke(app, mining)
+    assert done.exit_code == 0, done.output
+    assert "not measured" not in done.stderr
+    loaded: list[object] = []
+
+    def spy(library: Library, model: object, device: object = None) -> ModelForLibrary:
+        if isinstance(model, str):
+            loaded.append((model, device))
+        return load_for(library, model, device)  # type: ignore[arg-type]
+
+    for module in (joint, segmented_videos):
+        monkeypatch.setattr(module, "load_for", spy)
+    crosstask = ["segment", str(lib), "--crosstask", str(_crosstask(tmp_path / "ct")), "--background", "--json"]
+    done = CliRunner().invoke(app, [*crosstask, "--device", "cpu"])
+    assert loaded == [("concepts", torch.device("cpu"))]
+    assert done.exit_code == 1
+    assert "2 of the 4 videos of the list were not measured" in done.stderr
+    assert "left out: nobody: the library has no such video" in done.stderr
     report = json.loads(done.stdout)
     assert report["videos"] == 2
     assert report["without_annotation"] == 2
     assert 0.4 < report["mean_of_videos"]["mean_iod"] < 1  # one of the two shows its steps in another order
+
+
+@pytest.mark.parametrize(
+    ("truth", "order"), [("groundTruth/v.txt", "transcript/v.txt"), ("gt/v.gt", "grammar/v.grammar")]
+)
+def test_mining_youtubes_own_files_are_read(truth: str, order: str, tmp_path: Path) -> None:
+    for name, content in {truth: "add_oil\nbackground\nfry\nfry\n", order: "fry add_oil background\n"}.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(content)
+    (video,) = read_segmented(tmp_path)
+    assert video.truth == ("add oil", None, "fry", "fry")
+    assert video.transcript == ("fry", "add oil")
+    (tmp_path / order).write_text("add_oil\nfry\n")
+    assert read_segmented(tmp_path)[0].transcript == ("add oil", "fry")
+    (tmp_path / order).write_text("add oil\n")  # words that are no labels of its frames
+    assert read_segmented(tmp_path)[0].transcript == (("add", "oil") if order.endswith("grammar") else ("add oil",))
+    (tmp_path / order).write_text("add_oil fry\nfry add_oil\n")
+    with pytest.raises(CollectionError, match="2 transcripts, one a line"):
+        read_segmented(tmp_path)
+    (tmp_path / order).unlink()
+    assert read_segmented(tmp_path)[0].transcript == ("add oil", "fry")
 
 
 def test_a_name_that_two_videos_share_is_measured_on_neither(tmp_path: Path) -> None:
@@ -311,5 +355,12 @@ def test_from_the_command_line_with_pictures(lib: Path, tmp_path: Path) -> None:
     )
     assert (tmp_path / "c.svg").is_file()
     assert "cook" in done.stdout
+    (tmp_path / "ct" / "annotations").mkdir(parents=True)
+    (tmp_path / "ct" / "tasks_primary.txt").write_text(f"77\nMake a Latte\nhttp://x\n3\n{','.join(STEPS)}\n\n")
+    (tmp_path / "ct" / "videos_val.csv").write_text("77,nobody,u\n77,cook,u\n")
+    with pytest.raises(
+        UsageError, match=r"not one of the 2 videos .*: nobody: the library has no such video; cook: no"
+    ):
+        CliRunner().invoke(app, ["segment", str(lib), "--crosstask", str(tmp_path / "ct")], catch_exceptions=False)
     with pytest.raises(UsageError, match="wanted LIBRARY VIDEO --steps FILE"):
         CliRunner().invoke(app, ["localize", str(lib)], catch_exceptions=False)

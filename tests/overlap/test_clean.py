@@ -95,7 +95,7 @@ def judged(tmp_path: Path) -> Path:
     with Library.open(tmp_path / "lib", create=True) as library:
         add(library, [tmp_path / "rows.csv"], media=False)
         import_features(library, "see", [tmp_path / "see.npz"], modality="appearance", fps=1.0)
-    _run("scan", tmp_path / "lib", "--test", "test", "--train", "train", "--out", tmp_path / "pairs.jsonl")
+    _run("scan", tmp_path / "lib", "--test", "test", "--train", "train", "--pairs", tmp_path / "pairs.jsonl")
     said = Verdicts(tmp_path / "lib" / "decisions.jsonl")
     for pair in read_pairs(tmp_path / "pairs.jsonl")[:6]:
         same = (pair.test, pair.train) in {("t2", "r1"), ("t0", "r3")}

@@ -18,6 +18,7 @@ from reelseek.models.embed import embed_clips, reader_for
 from reelseek.models.model import Embedding, similarity
 from reelseek.search import Footage, Moment, Picture, Searcher
 from reelseek.search.examples import parse_example
+from reelseek.search.likeness import _read_picture
 from reelseek.search.question import _as_texts
 
 
@@ -190,6 +191,24 @@ def test_a_system_that_fuses_compares_one_modality_by_itself(library: Library) -
     assert [(hit.video, hit.similarity) for hit in alone] == [(hit.video, hit.similarity) for hit in without]
     with pytest.raises(UsageError, match="fuses its modalities"):
         searcher.search("a dog", like=[Moment(video, 0.0, None, name)])
+
+
+def test_pictures_of_deep_grey_and_with_transparency_are_read_as_they_are_shown(tmp_path: Path) -> None:
+    """Pillow's own conversion clips 16 bits at 255 and shows the colours that transparent pixels hide."""
+    ramp = np.linspace(0, 1, 256)[None, :].repeat(4, axis=0)
+    deep = {"ramp.png": (ramp * 65535).round().astype(np.uint16), "ramp.tiff": ramp.astype(np.float32)}
+    for name, values in deep.items():
+        Image.fromarray(values).save(tmp_path / name)
+        grey = _read_picture(tmp_path / name)
+        assert grey.shape == (4, 256, 3)
+        assert np.abs(grey - np.arange(256)[None, :, None]).max() <= 1, name
+    logo = np.zeros((4, 6, 4), np.uint8)
+    logo[:, :3] = (200, 10, 20, 255)
+    for name in ("logo.png", "logo.webp"):
+        Image.fromarray(logo).save(tmp_path / name, lossless=True)
+        pixels = _read_picture(tmp_path / name)
+        assert pixels[0, 0].tolist() == [200, 10, 20]
+        assert pixels[0, 5].tolist() == [255, 255, 255], name
 
 
 @pytest.mark.long

@@ -226,6 +226,39 @@ def test_a_damaged_small_segment_is_embedded_again_not_copied(several: Library, 
     assert _same(expected, _answers(several, model, build_index(several, model, embed_again=True)))
 
 
+@pytest.mark.parametrize("begin_with", [0, 1])  # another library's index, or that of a later state of this one
+def test_an_index_that_was_not_made_of_this_database_is_compared_as_a_whole(
+    tmp_path: Path, model: RetrievalModel, begin_with: int
+) -> None:
+    """Numbers and revisions of one database mean other videos in another."""
+    rng = np.random.default_rng(0)
+
+    def add(folder: str, names: str, *, index: bool) -> None:
+        for name in names:
+            with Library.open(tmp_path / folder, create=True) as library:
+                with library.saving():
+                    _put(library, name, rng)
+                if index:
+                    update_index(library, model)
+
+    add("library", "ab"[:begin_with], index=True)
+    if begin_with:
+        shutil.copytree(tmp_path / "library", tmp_path / "copy")
+    add("library", "cd", index=True)
+    add("copy", "efgh", index=False)
+    shutil.rmtree(tmp_path / "copy" / "index", ignore_errors=True)
+    shutil.copytree(tmp_path / "library" / "index", tmp_path / "copy" / "index")
+    with Library.open(tmp_path / "copy") as library:
+        expected = {video.id for video in library.videos()}
+        searcher = Searcher(library, model, update=False)
+        assert {hit.video for query in _QUERIES for hit in searcher.search(query, k=50)} <= expected
+        index = update_index(library, model)
+        assert {clip.video for clip in index.clips} == expected
+        revision = library.revision()
+        assert update_index(library, model).description() == index.description()
+        assert (library.revision(), index.revision) == (revision, revision), "to note an index is no change"
+
+
 def test_an_update_without_a_change_writes_nothing(several: Library, model: RetrievalModel) -> None:
     folder = open_index(several, model).folder
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}

@@ -15,10 +15,11 @@ from reelseek.library.arrays import import_features
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models import load_model
 from reelseek.training import Recipe, evaluate, train
-from reelseek.training.data import Split, hidden_experts, read_split
+from reelseek.training.data import hidden_experts, read_split
 from reelseek.training.measure import clips_with
 from reelseek.training.narrations import Windows
 from reelseek.training.recipe import GroupRecipe
+from reelseek.training.split import Split
 
 SMALL = {"system": "mmt", "width": 32, "depth": 1, "heads": 2, "inner": 32}
 

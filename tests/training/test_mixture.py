@@ -1,5 +1,6 @@
 """Mixtures of datasets: what is drawn, what is left out, what may not choose."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,12 @@ from reelseek.library.arrays import import_features
 from reelseek.library.tokens import Clip
 from reelseek.models import parallel
 from reelseek.training import Recipe, train
-from reelseek.training.data import Split, read_split, together, training_splits
+from reelseek.training.captions import train_captions
+from reelseek.training.data import read_split, together, training_splits
 from reelseek.training.recipe import DataRecipe, TrainRecipe
 from reelseek.training.sampler import BatchPlan, Sampler
 from reelseek.training.saturation import Saturation, saturation, saturation_report
+from reelseek.training.split import Split
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +91,41 @@ def test_a_test_split_under_another_name_may_not_choose(two: Path, tmp_path: Pat
             library.put_split("chosen", [f"t{i}" for i in range(4)])
         with pytest.raises(UsageError, match="'chosen' is the test split 'test'"):
             training_splits(library, "big", "chosen", 0.1)
+
+
+def test_no_way_of_joining_or_writing_names_lets_a_test_split_choose(
+    two: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = tmp_path / "lib"
+    shutil.copytree(two, copy)
+    tests = [f"t{i}" for i in range(4)]
+    with Library.open(copy) as library:
+        with library.writing(), library.db:
+            library.put_split("other/TEST", ["big0", "big1"])
+            library.put_split("more", [*tests, "small1"])
+            library.put_split("half", tests[:2])
+            library.put_split("mixed", [*tests[:2], "small1", "small2"])
+            library.put_split("small+test", ["small1"])  # its own name, and not two that are joined
+        for name, message in (
+            ("half+test", "'half\\+test' is the test split 'test'"),  # the same videos
+            ("small+test", "holds the test split 'test'"),
+            ("other/TEST+half", "holds the test split 'other/TEST'"),
+            ("other/TEST", "'other/TEST' is the test split 'other/TEST'"),
+            ("more", "'more' holds the test split 'test'"),
+            ("more+mixed", "holds the test split 'test'"),
+            ("half", "'half' lies within the test split 'test'"),
+        ):
+            with pytest.raises(UsageError, match=f"{message}; choosing on it .* worthless"):
+                training_splits(library, "small" if "other" in name else "big", name, 0.1)
+        assert not caplog.messages
+        assert len(training_splits(library, "big", "mixed", 0.1)[1].clips) == 4
+        assert caplog.messages == [
+            "2 of the 4 videos of the validation split 'mixed' are in the test split 'test', whose score they flatter"
+        ]
+        with pytest.raises(UsageError, match="worthless"):
+            train_captions(library, experts=["see"], train="big", validation="half+test")
+        with pytest.raises(UsageError, match="2 videos are in both 'big' and 'other/TEST'"):
+            train_captions(library, experts=["see"], train="big", validation="other/TEST")
 
 
 def test_batches_of_several_clips_of_each_video(two: Path, tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from reelseek.library.tokens import Clip
 from reelseek.models import load_model
 from reelseek.models.model import Batch
 from reelseek.training import read_recipe, train
-from reelseek.training.data import Split
 from reelseek.training.narrations import Narrations, Windows
 from reelseek.training.recipe import DataRecipe, TrainRecipe
 from reelseek.training.sampler import Sampler
+from reelseek.training.split import Split
 
 
 @pytest.mark.parametrize("system", ["mmv", "eao"])

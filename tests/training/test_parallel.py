@@ -22,7 +22,7 @@ from reelseek.models import SYSTEMS, parallel
 from reelseek.models.model import Batch
 from reelseek.models.systems.late_fusion import LateFusion
 from reelseek.training import Recipe, train
-from reelseek.training.start import check_shared_loss
+from reelseek.training.start import check_loss
 
 RECIPE = """
 [model]
@@ -111,6 +111,30 @@ def test_two_processes_have_the_gradients_of_one_for_every_loss(name: str, share
             assert float((together[key] - value).abs().max()) <= allowed, key
 
 
+MIXED = """
+import sys, torch
+from reelseek.errors import UsageError
+from reelseek.models import parallel
+
+try:
+    parallel.join(torch.device(sys.argv[1]))
+except UsageError as error:
+    print(error)
+"""
+
+
+def test_devices_of_different_kinds_are_refused_by_every_process() -> None:
+    port, running = _free_port(), []
+    for rank, device in (("0", "cpu"), ("1", "meta")):
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2"}
+        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        command = [sys.executable, "-c", MIXED, device]
+        running.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
+    messages = [process.communicate(timeout=600)[0] for process in running]
+    for message in messages:
+        assert "one kind of device, and here are process 0 on cpu, process 1 on meta; name it with --device" in message
+
+
 def test_a_loss_that_cannot_be_shared_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """One of another package that joins what it embeds in `terms`; and any loss that is taken in chunks."""
 
@@ -121,13 +145,13 @@ def test_a_loss_that_cannot_be_shared_is_refused(monkeypatch: pytest.MonkeyPatch
     model = small("late_fusion")
     recipe = TypeAdapter(Recipe).validate_python({"model": {"system": "late_fusion"}, "train": {"epochs": 1}})
     monkeypatch.setattr(parallel, "world_size", lambda: 2)
-    check_shared_loss(recipe, model)
+    check_loss(recipe, model)
     for refused, other in (
         (recipe, Joined(model.config)),
         (replace(recipe, train=replace(recipe.train, chunk=4)), model),
     ):
         with pytest.raises(RecipeError, match="train it in one process"):
-            check_shared_loss(refused, other)
+            check_loss(refused, other)
 
 
 def _on_two_machines(folders: list[Path], *, launch: bool) -> list[tuple[str, str]]:

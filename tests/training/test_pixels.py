@@ -21,10 +21,10 @@ from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models import load_model
 from reelseek.models.pixels import FromPixels
 from reelseek.training import read_recipe, train
-from reelseek.training.data import Split
 from reelseek.training.pixels.reader import PixelReader
 from reelseek.training.pixels.recipe import PixelRecipe
 from reelseek.training.recipe import Recipe
+from reelseek.training.split import Split
 from reelseek.training.start import build_model
 
 TINY: dict[str, Any] = {

@@ -19,9 +19,9 @@ from reelseek.models.blocks.mix import prepared_plans
 from reelseek.models.model import Batch, RetrievalModel
 from reelseek.models.planning import AttentionPlanner, read_plans
 from reelseek.training.batches import BatchReader
-from reelseek.training.data import Split
 from reelseek.training.recipe import TrainRecipe
 from reelseek.training.sampler import BatchPlan
+from reelseek.training.split import Split
 from reelseek.training.step import BatchStep
 
 PLANNED = ("late_fusion", "mmt", "mmt+linear", "mdmmt", "mbt", "zorro", "token_fusion", "umi", "clip4clip")

@@ -24,10 +24,10 @@ from reelseek.training import train
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many texts each run of the encoder had."""
     counts: list[int] = []
-    run = text_module._run_encoder
+    run = text_module.run_encoder
     monkeypatch.setattr(
         text_module,
-        "_run_encoder",
+        "run_encoder",
         lambda model, ids, *args, **names: (counts.append(len(ids)), run(model, ids, *args, **names))[1],
     )
     return counts

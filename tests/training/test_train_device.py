@@ -103,8 +103,9 @@ def test_a_device_that_is_not_here_is_refused_before_anything_is_written(world: 
 
 
 @pytest.mark.filterwarnings("ignore:for .* copying from a non-meta parameter")  # which this one's are not
+@pytest.mark.parametrize("buckets", [0, 2])
 def test_an_epoch_on_a_device_that_is_pretended_waits_a_few_times_alone(
-    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    buckets: int, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Begun on the host, gone on with on the device: the same numbers, and one wait for all losses of an epoch."""
     monkeypatch.setattr(torch, "inference_mode", torch.no_grad)  # which a mode of PyTorch's dispatcher does not go with
@@ -113,7 +114,7 @@ def test_an_epoch_on_a_device_that_is_pretended_waits_a_few_times_alone(
     waits: list[int] = []
     learn = loop.Trainer.train_epoch
     # Adam would walk by its whole rate where a gradient is rounding alone, as before a batch normalisation.
-    recipe = _recipe(world, optimizer="sgd", rate=0.05)
+    recipe = _recipe(world, optimizer="sgd", rate=0.05, buckets=buckets)
     with Library.open(world / "lib") as library:
         train(recipe, library, tmp_path / "whole")
         with pytest.raises(_Stop):

@@ -32,6 +32,7 @@ def test_search_pictures_and_ranges(client: TestClient, searcher: Searcher) -> N
     picture = client.get(hits[0]["thumbnail"])
     assert picture.headers["content-type"] == "image/jpeg"
     assert picture.content[:2] == b"\xff\xd8"
+    _when_ready(client, hits[0]["play"])
     part = client.get(hits[0]["play"], headers={"Range": "bytes=0-99"})
     assert (part.status_code, len(part.content)) == (206, 100)
     assert "default-src 'none'" in part.headers["content-security-policy"]
@@ -96,6 +97,26 @@ def test_wrong_requests_are_problems_in_words(client: TestClient) -> None:
         assert answer.headers["content-type"] == "application/problem+json"
         assert words in answer.json()["detail"]
     assert client.get("/v1/models", headers={"Host": "evil.example"}).status_code == 421
+
+
+def test_what_is_wrong_is_said_in_words_that_help(client: TestClient) -> None:
+    def refused(method: str, path: str, **request: object) -> tuple[int, str]:
+        answer = client.request(method, path, **request)
+        assert answer.headers["content-type"] == "application/problem+json"
+        return answer.status_code, answer.json()["detail"]
+
+    assert refused("GET", "/v1/search")[0] == 405  # and not 404: the address is right, the method is not
+    assert "GET" in refused("GET", "/v1/search")[1]
+    assert refused("GET", "/v1/serach") == (404, refused("GET", "/v1/nothing")[1])
+    assert "/openapi.json" in refused("GET", "/v1/serach")[1]
+    status, detail = refused(
+        "POST", "/v1/search", content=b'{"query": cat}', headers={"Content-Type": "application/json"}
+    )
+    assert status == 400
+    assert "no JSON" in detail
+    assert "letter" in detail
+    for headers in ({}, {"Content-Type": "application/x-www-form-urlencoded"}):  # what curl -d sends
+        assert "Content-Type: application/json" in refused("POST", "/v1/search", content=b"{}", headers=headers)[1]
 
 
 def test_a_token_is_needed_when_there_is_one(searcher: Searcher) -> None:

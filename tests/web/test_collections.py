@@ -20,12 +20,15 @@ import pytest
 from tests.web.conftest import Team
 
 from reelseek.errors import UsageError
+from reelseek.library import Library
 from reelseek.media.cut import Cut, CutTask, cut
 from reelseek.web.collections.archive import Archive
 from reelseek.web.collections.rows import ExportRow, export_rows, safe_file_name
 from reelseek.web.collections.store import SavedMoment
 from reelseek.web.collections.tables import to_csv, to_srt
 from reelseek.web.collections.timeline import edit_rate, to_edl, to_otio
+from reelseek.web.media import opaque_id
+from reelseek.web.v1.exports import _attachment
 
 HOSTILE = "=cmd|' /C calc'!A0"
 NAME = 'sub/evil\n* FROM CLIP NAME: x\r\n002  AX V C 00:00:00:00 "; ../../etc/passwd'
@@ -133,7 +136,18 @@ def test_a_link_works_where_a_token_is_needed_for_the_rest(start_team: Callable[
 
 
 def _row(start: float, end: float, *, note: str = "", name: str = "a.mp4", fps: float | None = 25.0) -> ExportRow:
-    return ExportRow(SavedMoment(name, start, end, note, ("=x",)), name, None, "c", 4000.0, fps)
+    return ExportRow(SavedMoment(name, start, end, note, ("=x",)), f"{name}@{start}", name, None, "c", 4000.0, fps)
+
+
+def test_a_moment_ends_with_its_video_and_a_title_is_no_path(tmp_path: Path) -> None:
+    with Library.open(tmp_path / "library", create=True) as library:
+        with library.saving():
+            library.db.execute("INSERT INTO videos(id, duration) VALUES ('a.mp4', 10.0), ('b.mp4', NULL)")
+        saved = [SavedMoment("a.mp4", 1.0, 99999.0), SavedMoment("a.mp4", 1.0, 2.0), SavedMoment("b.mp4", 1.0, 99999.0)]
+        rows = export_rows(library, saved)
+    assert [(row.moment.start, row.moment.end) for row in rows] == [(1.0, 10.0), (1.0, 2.0), (1.0, 99999.0)]
+    assert rows[0].id == f"{opaque_id('a.mp4')}@1.000-99999.000"  # as it is named everywhere else
+    assert 'filename="Tom _ Jerry.csv"' in _attachment("Tom / Jerry", "csv")
 
 
 @pytest.mark.parametrize("note", [HOSTILE, "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", '"=1"', "＝1", "'=1"])

@@ -67,6 +67,16 @@ def test_one_header(file: Path, header: str, status: int, body: bytes | None) ->
         assert head.headers["content-length"] == answer.headers["content-length"]
 
 
+def test_a_file_that_the_client_has_is_not_sent_again(file: Path) -> None:
+    whole = _get(file)
+    etag = whole.headers["etag"]
+    for header in (etag, f'"other", W/{etag}', "*"):
+        for method in ("GET", "HEAD"):
+            again = _get(file, method=method, **{"If-None-Match": header})
+            assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
+    assert _get(file, **{"If-None-Match": '"other"'}).content == CONTENT
+
+
 def test_several_ranges_come_as_parts(file: Path) -> None:
     answer = _get(file, Range="bytes=0-1, 50-51,-1")
     assert answer.status_code == 206

@@ -8,7 +8,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
@@ -128,6 +128,19 @@ def test_an_upload_is_its_senders_alone(client: TestClient) -> None:
     )
     for other in ("../../../etc/passwd", "/etc/passwd", "..", "", "%2e%2e", "\x00"):
         _is_problem(client.post("/v1/search", json={**body, "image": other}, headers={"X-Name": "ann"}), 404)
+
+
+def test_no_path_of_an_upload_is_told(
+    client: TestClient, make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reelseek.search.likeness._MOST_SECONDS", 0.5)
+    film = make_video("film.mp4", times=[number / 10 for number in range(20)], size=(64, 48)).read_bytes()
+    upload = client.post("/v1/uploads", content=film, headers={"Content-Type": "video/mp4"}).json()
+    answer = client.post("/v1/search", json={"clip": upload["id"], "library": "one"})
+    _is_problem(answer, 400)
+    assert answer.json()["detail"].startswith("the upload lasts"), answer.text
+    folder = client.app.state.service.uploads._folder
+    assert str(folder) not in answer.text
 
 
 # Paths and names

@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from reelseek.library import Library
-from reelseek.search import Searcher
+from reelseek.search import Searcher, Then
 from reelseek.web.app import create_app
 from reelseek.web.media import opaque_id
 from reelseek.web.service import Service, serve_library
@@ -63,3 +63,21 @@ def test_a_video_says_what_is_in_it(client: TestClient, searcher: Searcher) -> N
     assert video["captions"]
     assert client.get(video["thumbnail"]).content[:2] == b"\xff\xd8"
     assert client.get("/v1/videos/0123456789abcdef").status_code == 404
+
+
+def test_sources_alone_count_names_and_captions_included(client: TestClient, searcher: Searcher) -> None:
+    def reasons(**question: object) -> set[str]:
+        answer = client.post("/v1/search", json={"query": "a cat", "limit": 50, **question})
+        assert answer.status_code == 200, answer.text
+        return {why["modality"] for hit in answer.json()["data"] for why in hit["why"]}
+
+    assert {"captions", "object"} <= reasons()
+    assert reasons(sources=["object"]) == {"object"}
+    assert "captions" in reasons(sources=["object", "captions"])
+
+
+def test_an_answer_says_what_the_command_line_says_of_it(client: TestClient, searcher: Searcher) -> None:
+    question = {"query": "a cat before:2100", "then": {"query": "一只猫", "within": 30}}
+    notes = client.post("/v1/search", json=question).json()["notes"]
+    assert notes == searcher.notes(question["query"], then=Then("一只猫", within=30))
+    assert [any(words in note for note in notes) for words in ("dates:", "word for word only")] == [True, True]

@@ -56,7 +56,7 @@ def add(
     from reelseek.library import Library
     from reelseek.library import add as add_videos
     from reelseek.library.listing import expand_paths
-    from reelseek.media.address import parse_path
+    from reelseek.media.address import parse_paths
     from reelseek.media.store import is_directory
 
     paths = paths or []
@@ -65,32 +65,42 @@ def add(
     names = names_in(experts)
     if names == []:
         raise UsageError("--experts names no expert; name at least one, or leave the option out for all that run here")
-    if not media and captions is None and all(is_directory(parse_path(path)) for path in paths):
+    if not media and captions is None and all(map(is_directory, parse_paths(paths))):
         raise UsageError("--no-media takes rows from a table; name one (CSV, TSV, JSONL or Parquet)")
-    if not media and (experts or preset):
-        raise UsageError("--no-media extracts nothing, so --experts and --preset contradict it; leave one out")
-    if not media and (device is not None or ray is not None):
-        option = "--ray" if device is None else "--device"
-        raise UsageError(f"--no-media extracts nothing, so {option} has no effect; leave one out")
+    if not media:
+        _refuse_extraction(experts or preset, device, ray)
     specs = _named_experts(names, preset)
-    expand_paths([parse_path(path) for path in paths])  # before a library is begun for nothing
+    expand_paths(parse_paths(paths))  # before a library is begun for nothing
     started = time.monotonic()
     with on_cluster(ray) as cluster, Library.open(library, create=True) as opened:
-        with opened.writing(), bars() as progress:
-            follow_library(opened)
-            try:
-                report = add_videos(
-                    opened, paths, captions=captions, media=media, experts=specs, workers=workers,
-                    retry_failed=retry_failed, device=device, progress=progress, cluster=cluster,
-                    within=within,
-                )  # fmt: skip
-                index = update_indexes(opened, progress)
-            except KeyboardInterrupt:
-                say(_stopped(progress.latest))
-                raise typer.Exit(130) from None
+        latest = None
+        try:
+            with opened.writing(), bars() as progress:
+                follow_library(opened)
+                try:
+                    report = add_videos(
+                        opened, paths, captions=captions, media=media, experts=specs, workers=workers,
+                        retry_failed=retry_failed, device=device, progress=progress, cluster=cluster,
+                        within=within,
+                    )  # fmt: skip
+                    index = update_indexes(opened, progress)
+                finally:
+                    latest = progress.latest
+        except KeyboardInterrupt:
+            say(_stopped(latest))
+            raise typer.Exit(130) from None
         _print_report(report, time.monotonic() - started)
         merge_indexes(opened, index)
     raise typer.Exit(1 if report.failed or (index is not None and index.left_out) else 0)
+
+
+def _refuse_extraction(experts: list[str] | str | None, device: str | None, ray: str | None) -> None:
+    """Refuse options that say how features are extracted, where none are."""
+    if experts:
+        raise UsageError("--no-media extracts nothing, so --experts and --preset contradict it; leave one out")
+    if device is not None or ray is not None:
+        option = "--ray" if device is None else "--device"
+        raise UsageError(f"--no-media extracts nothing, so {option} has no effect; leave one out")
 
 
 def _stopped(latest: tuple[str, int, int, str] | None) -> str:
@@ -99,6 +109,8 @@ def _stopped(latest: tuple[str, int, int, str] | None) -> str:
     if latest is None:
         return f"stopped before anything was done; {go_on}"
     stage, done, total, detail = latest
+    if stage == "reading":
+        return f"stopped while reading new files; those that were read to their end are kept, and {go_on}"
     if stage != "extracting":
         return f"stopped while {stage}, {done} of {total} done; they are kept, and {go_on}"
     files = detail.partition(",")[0]

@@ -7,6 +7,7 @@ import typer
 
 from reelseek.cli.device import Device, named_device
 from reelseek.cli.lists import names_in
+from reelseek.cli.outputs import folder_option
 from reelseek.cli.show import bars, clock, print_json, print_table, say
 from reelseek.cli.spaces import follow_library
 from reelseek.errors import CollectionError, UsageError
@@ -77,7 +78,7 @@ def _read_segments(path: Path, library: "Library") -> "list[Clip]":
 @app.command(epilog="Example: reelseek captioner train my.library --out my.captioner --model crossclr.model")
 def train(
     library: Annotated[Path, typer.Argument(help="Folder of the library.")],
-    out: Annotated[Path, typer.Option(help="Folder for the captioner.")],
+    out: Annotated[Path, folder_option("the captioner")],
     model: Annotated[
         str | None, typer.Option(help="A retrieval model whose embeddings are read; default: tracks as they are.")
     ] = None,

@@ -30,6 +30,8 @@ _QUERIES = (
     "someone says the train leaves at seven",
     "people riding bikes in the city",
 )
+_FILMS, _EPOCHS = 160, 40
+_FEWEST_FILMS, _FEW_EPOCHS = 24, 3
 
 
 class _Stages:
@@ -53,14 +55,25 @@ def demo(
     videos: Annotated[
         Path | None, typer.Option(help="Your own folder of videos instead of the studio's films.")
     ] = None,
-    films: Annotated[int, typer.Option(min=24, help="How many films the studio shoots.")] = 160,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of training.")] = 40,
+    films: Annotated[
+        int | None, typer.Option(min=_FEWEST_FILMS, show_default=str(_FILMS), help="How many films the studio shoots.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, show_default=str(_EPOCHS), help="Epochs of training.")] = None,
+    small: Annotated[
+        bool,
+        typer.Option(
+            "--small",
+            help=f"{_FEWEST_FILMS} films and {_FEW_EPOCHS} epochs: whether all runs, not how well it does.",
+        ),
+    ] = False,
 ) -> None:
     """Film (or take) real videos, ingest, train, measure, search, report."""
     from reelseek.library import Library
     from reelseek.search import Searcher
     from reelseek.studio import write_archive
 
+    films = films or (_FEWEST_FILMS if small else _FILMS)
+    epochs = epochs or (_FEW_EPOCHS if small else _EPOCHS)
     stages = _Stages()
     folder = videos or out / "videos"
     out.mkdir(parents=True, exist_ok=True)

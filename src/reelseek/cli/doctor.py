@@ -5,20 +5,27 @@ import random
 import shutil
 import sys
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reelseek.cli.models import megabytes
-from reelseek.cli.show import Bar, clock, print_table, say
+from reelseek.cli.show import Bar, clock, counted, print_table, say
 from reelseek.errors import UsageError
 
 if TYPE_CHECKING:
+    from reelseek.library.estimate import Estimate
     from reelseek.media.address import FilePath
 
 __all__ = ["register"]
 
+_SECONDS = 23.0  # after which `doctor FOLDER` stops measuring
+_LOOK_SECONDS = 9.0  # of them to try experts
+_DEVICES, _SYSTEMS = "devices", "systems"  # looked at as experts are; no expert has such a name
 _SAMPLE = 10
 _FILMS = 3  # that a preset is measured on
 
@@ -31,70 +38,137 @@ def doctor(
     ] = None,
 ) -> None:
     """Say what runs here and what does not, and why; predict the hours an ingest will take."""
-    import torch
-
     from reelseek.experts import DEFAULT_EXPERTS, expert_faults, known_experts
-    from reelseek.media.memory import available_memory
-    from reelseek.models.device import available, describe, resolve_device
 
+    started = time.monotonic()
     if preset is not None:
         raise typer.Exit(_check_preset(preset, path))
-    rows = []
-    names = sorted(known_experts())
-    with Bar("trying") as bar:
-        for done, name in enumerate(names, 1):
-            rows.append((name, *_try_expert(name)))
-            bar(done, len(names))
-    running = [name for name, state, _ in rows if state == "runs" and name in DEFAULT_EXPERTS]
-    broken = len(running) < len(DEFAULT_EXPERTS)
+    names = sorted(known_experts(), key=lambda name: (name not in DEFAULT_EXPERTS, name))
+    works = {name: partial(_try_expert, name) for name in names}
+    looks = _look_here(works) if path is None else _look_until(works, started + _LOOK_SECONDS)
+    rows = [(name, looks[name].state, looks[name].about) for name in sorted(names)]
+    broken = any(looks[name].state == "does not run" for name in DEFAULT_EXPERTS)
     rows += [(name, "does not run", reason) for name, reason in expert_faults().items()]
     print_table(["expert", "state", "about"], rows)
-    _print_plugin_systems()
-    auto = resolve_device("auto")
-    default = "" if resolve_device() == auto else f", and REELSEEK_DEVICE names {resolve_device()}"
-    devices = [describe(torch.device(name)) for name in available()[:-1]]
-    devices.append(f"cpu: {available_memory() / 2**30:.1f} GiB free")
+    if looks[_SYSTEMS].rows:
+        print_table(["system of a package", "state", "about"], looks[_SYSTEMS].rows)
     tools = [
-        ("device", f"auto takes {auto}{default}; here there is {'; '.join(devices)}"),
+        ("device", looks[_DEVICES].about),
         ("browser copies", "PyAV with H.264"),
         ("chromium", shutil.which("chromium") or "absent: page tests are skipped"),
     ]
     tools.append(("espeak-ng", shutil.which("espeak-ng") or "absent: the studio films without spoken words"))
     print_table(["tool", "about"], [("python", sys.version.split()[0]), ("cores", str(os.cpu_count())), *tools])
     if path is not None:
-        _predict(path, running)
+        running = {name: looks[name].cost for name in DEFAULT_EXPERTS if looks[name].state != "does not run"}
+        _predict(path, running, started + _SECONDS)
     raise typer.Exit(1 if broken else 0)
 
 
-def _try_expert(name: str) -> tuple[str, str]:
-    """Run an expert on the clip that comes with the package: whether it runs, and what is known of it."""
+@dataclass(frozen=True)
+class _Look:
+    """What was seen of an expert, of the devices or of the systems of other packages.
+
+    Attributes:
+        cost: seconds of computing for one second of video, where an expert was run.
+    """
+
+    state: str = ""
+    about: str = ""
+    cost: float | None = None
+    rows: tuple[tuple[str, str, str], ...] = ()
+
+
+_Works = Mapping[str, Callable[[], _Look]]
+
+
+def _look_here(works: _Works) -> dict[str, _Look]:
+    """Look at everything, in this process."""
+    works = {_DEVICES: _describe_devices, _SYSTEMS: _list_plugin_systems, **works}
+    looks = {}
+    with Bar("trying") as bar:
+        for done, (name, work) in enumerate(works.items(), 1):
+            looks[name] = work()
+            bar(done, len(works))
+    return looks
+
+
+def _look_until(works: _Works, deadline: float) -> dict[str, _Look]:
+    """Look at what there is time for, in another process, which is stopped at a moment of the monotonic clock."""
+    from reelseek.media.container import Limits
+    from reelseek.media.guard import Workers, stopped_at
+
+    works = {_DEVICES: _describe_devices, _SYSTEMS: _list_plugin_systems, **works}
+    late = "no time was left; `reelseek doctor` without a folder takes its time"
+    looks = dict.fromkeys(works, _Look("not tried", late))
+    names = {work: name for name, work in works.items()}
+    pool = Workers(_call, workers=1, memory_bytes=Limits().memory_bytes)
+    with Bar("trying") as bar, pool, stopped_at(pool, deadline) as is_stopped:
+        try:
+            for done, (work, outcome) in enumerate(pool.map(works.values(), lambda _: _SECONDS), 1):
+                if is_stopped():
+                    break
+                failed = _Look("does not run", " ".join(str(outcome).split()))
+                looks[names[work]] = failed if isinstance(outcome, Exception) else outcome
+                bar(done, len(works))
+        except UsageError:  # the pool was stopped while an item was handed to it
+            if not is_stopped():
+                raise
+    return looks
+
+
+def _call(work: Callable[[], _Look]) -> _Look:
+    return work()
+
+
+def _describe_devices() -> _Look:
+    import torch
+
+    from reelseek.media.memory import available_memory
+    from reelseek.models.device import available, describe, resolve_device
+
+    auto = resolve_device("auto")
+    default = "" if resolve_device() == auto else f", and REELSEEK_DEVICE names {resolve_device()}"
+    devices = [describe(torch.device(name)) for name in available()[:-1]]
+    devices.append(f"cpu: {available_memory() / 2**30:.1f} GiB free")
+    return _Look(about=f"auto takes {auto}{default}; here there is {'; '.join(devices)}")
+
+
+def _try_expert(name: str) -> _Look:
+    """Run an expert on the clip that comes with the package."""
     from reelseek.errors import ExpertUnavailable
     from reelseek.experts import load_expert
-    from reelseek.experts.sample import run_on_sample
+    from reelseek.experts.sample import SAMPLE_SECONDS, run_on_sample
 
     try:
         expert = load_expert(name)
     except ExpertUnavailable as error:
-        return "does not run", " ".join(str(error).split())
+        return _Look("does not run", " ".join(str(error).split()))
     run = run_on_sample(name)
     if run.error:
-        return "does not run", " ".join(run.error.split())
-    return "runs", f"{expert.modality}, {expert.dim} wide; {run.steps} steps of a 3 s clip in {run.seconds:.2f} s"
+        return _Look("does not run", " ".join(run.error.split()))
+    steps = counted(run.steps, "step")
+    about = f"{expert.modality}, {expert.dim} wide; {steps} of a {SAMPLE_SECONDS:g} s clip in {run.seconds:.2f} s"
+    return _Look("runs", about, cost=run.seconds / SAMPLE_SECONDS)
 
 
-def _print_plugin_systems() -> None:
-    """A line for each system of another package, where there is one."""
+def _list_plugin_systems() -> _Look:
+    """A row for each system of another package, where there is one."""
     from reelseek.models import SYSTEMS
 
     packages = {name: SYSTEMS.package(name) for name in SYSTEMS}
     rows = [(name, "loads", package) for name, package in packages.items() if package]
     rows += [(name, "does not load", reason) for name, reason in SYSTEMS.faults().items()]
-    if rows:
-        print_table(["system of a package", "state", "about"], rows)
+    return _Look(rows=tuple(rows))
 
 
-def _predict(path: str, specs: list[str]) -> None:
-    """Print how long adding the videos of a folder takes, and which expert takes most of it."""
+def _predict(path: str, specs: Mapping[str, float | None], deadline: float) -> None:
+    """Print how long adding the videos of a folder takes, and which expert takes most of it.
+
+    Args:
+        specs: experts, each with its cost on the packaged clip, where it was run on it.
+        deadline: of the monotonic clock; what is measured by then has to do.
+    """
     from reelseek.library.collection import read_collection
     from reelseek.library.estimate import estimate_ingest
     from reelseek.media.address import parse_path
@@ -104,20 +178,42 @@ def _predict(path: str, specs: list[str]) -> None:
         say(f"{path} holds no video")
         return
     with Bar("measuring") as bar:
-        estimate = estimate_ingest(files, specs, progress=bar)
+        estimate = estimate_ingest(files, list(specs), tried=specs, deadline=deadline, progress=bar)
     for name, reason in estimate.failed:
         say(f"failed: {name}: {reason}")
-    if not estimate.sampled_seconds:
-        print(f"{len(files)} files: not measured, since none that was tried could be read")
+    if not estimate.seconds:
+        late = "none could be looked at in time" if estimate.is_stopped else "none that was tried could be read"
+        print(f"{len(files)} files: not measured, since {late}")
         return
     costs = sorted(estimate.expert_seconds.items(), key=lambda cost: -cost[1])
     rows = [(name, f"{60 * seconds:.1f}") for name, seconds in costs]
     print_table(["work", "seconds for a minute of video"], rows)
     print(
-        f"{len(files)} files, {clock(estimate.video_seconds)} of video: adding them takes about "
-        f"{_duration(estimate.seconds)} in {estimate.workers} side by side "
-        f"({estimate.samples} samples, {estimate.sampled_seconds:.0f} s of video, were measured)"
+        f"{counted(len(files), 'file')}, {clock(estimate.video_seconds)} of video: adding them takes about "
+        f"{_duration(estimate.seconds)} in {estimate.workers} side by side ({_extent(estimate)})"
     )
+    if estimate.is_stopped:
+        say(f"measuring stopped after {_SECONDS:.0f} s, since this machine is slow or busy" + _sources(estimate))
+
+
+def _extent(estimate: "Estimate") -> str:
+    """How much the prediction stands on."""
+    if not estimate.samples:
+        return "no sample could be measured in time"
+    return f"{counted(estimate.samples, 'sample')}, {estimate.sampled_seconds:.0f} s of video, measured"
+
+
+def _sources(estimate: "Estimate") -> str:
+    """Where the costs come from that no sample gave."""
+    sources = []
+    if estimate.from_clip:
+        sources.append(f"{', '.join(estimate.from_clip)}: by the packaged clip")
+    if estimate.from_table:
+        table = "by a table of another machine, and how much slower or faster this one is"
+        sources.append(f"{', '.join(estimate.from_table)}: {table}")
+    if estimate.unknown:
+        sources.append(f"{', '.join(estimate.unknown)}: not counted, for nothing is known of what it costs")
+    return "".join(f"; {source}" for source in sources)
 
 
 def _duration(seconds: float) -> str:

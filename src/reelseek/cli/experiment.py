@@ -10,6 +10,7 @@ import typer
 from reelseek.cli.cluster import OnRay, Ray, on_cluster
 from reelseek.cli.device import Device, named_device
 from reelseek.cli.lists import names_in
+from reelseek.cli.outputs import folder_option
 from reelseek.cli.show import bars, print_json, print_table, say
 from reelseek.cli.train import seed_numbers
 from reelseek.errors import UsageError, suggest
@@ -32,9 +33,7 @@ def experiment(
         ),
     ] = None,
     features: Annotated[Path | None, typer.Option(help="A library of real features instead of the worlds.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for models, runs and reports; a stopped run goes on.")] = Path(
-        "experiments"
-    ),
+    out: Annotated[Path, folder_option("models, runs and reports; a stopped run goes on")] = Path("experiments"),
     tables: Annotated[
         list[str] | None,
         typer.Option(help="Only these tables; a,b or the option again; of claims named PAPER/TABLE."),
@@ -52,8 +51,18 @@ def experiment(
     page: Annotated[
         Path | None, typer.Option(help="For claims: the page to write (default: OUT/claims.md); records lie beside it.")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="For claims: one table, with eight seeds at most.")] = False,
-    hours: Annotated[float, typer.Option(help="For claims: start no table that would end later.", min=0.0)] = 6.0,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick", help="For claims: one table (mmv/graphs, unless --tables names another), eight seeds at most."
+        ),
+    ] = False,
+    hours: Annotated[
+        float,
+        typer.Option(
+            help="For claims: begin no table later, and go on after its pilot with what ends in time.", min=0.0
+        ),
+    ] = 6.0,
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Try the claims of a paper again: its tables, each claim with a verdict and its interval."""

@@ -1,11 +1,12 @@
 """`reelseek features import`, `list`, `remove` and `rename`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from reelseek.cli.show import bars, print_json, print_table, say
+from reelseek.errors import UsageError
 
 if TYPE_CHECKING:
     from reelseek.library.imports import ImportReport
@@ -77,17 +78,27 @@ def list_(
 @app.command(epilog="Example: reelseek features remove my.library s3d --dry-run")
 def remove(
     library: Annotated[Path, typer.Argument(help="Folder of the library.")],
-    expert: Annotated[str, typer.Argument(help="The expert whose features are erased.")],
+    expert: Annotated[
+        str, typer.Argument(help="The expert whose features are erased, or the name of captions' features.")
+    ],
+    of: Annotated[
+        Literal["videos", "captions"] | None, typer.Option(help="Whose features, where both have some of that name.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be erased, and change nothing.")] = False,
 ) -> None:
     """Erase the tracks and words of one expert, or the features of captions, and what was derived from them."""
     from reelseek.cli.add import update_indexes
     from reelseek.library import Library
     from reelseek.library.caption_sets import caption_feature_sets, remove_caption_features
-    from reelseek.library.removal import count_removable
+    from reelseek.library.removal import count_removable, has_removable
 
     with Library.open(library) as opened:
-        if expert in [features.name for features in caption_feature_sets(opened.path)]:
+        of_captions = expert in [features.name for features in caption_feature_sets(opened.path)]
+        if of_captions and of is None and has_removable(opened, expert):
+            raise UsageError(f"videos and captions both have features {expert}; add --of videos or --of captions")
+        if of == "captions" and not of_captions:
+            raise UsageError(f"{library} has no features {expert!r} of captions")
+        if of_captions and of != "videos":
             if dry_run:
                 print(f"would erase the features {expert} of captions")
                 return

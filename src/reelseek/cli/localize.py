@@ -1,5 +1,6 @@
 """`reelseek localize`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from reelseek.library import Library
     from reelseek.moments import Localized, MeasuredSteps, Timeline
 
-__all__ = ["FIGURE", "RADIUS", "check_figure", "draw", "register"]
+__all__ = ["FIGURE", "RADIUS", "check_figure", "draw", "register", "say_left_out"]
 
 FIGURE = typer.Option(help="Draw it: OUT.png and OUT.svg, or for OUT.html a page with the player.")
 RADIUS = typer.Option(help="Seconds around each second that are looked at too.", min=0)
@@ -83,7 +84,8 @@ def localize(
                 data = read_crosstask(crosstask)
                 measured = measure_steps(opened, data, model=model, radius=radius, device=place, progress=progress)
             _print_crosstask(measured, {name: task.title for name, task in data.tasks.items()}, json=json)
-            return
+            say_left_out(measured.skipped, len(data.videos))
+            raise typer.Exit(1 if measured.skipped else 0)
         assert video is not None
         assert steps is not None
         lines = read_lines(steps)
@@ -159,10 +161,16 @@ def _print_crosstask(measured: "MeasuredSteps", titles: dict[str, str], *, json:
     rows.append(["mean of tasks", sum(measured.videos.values()), *(f"{100 * mean:.1f}" for mean in means), *printed])
     columns = ["task", "videos", "mean of videos", "pooled", "spread evenly", *(f"{name} (paper)" for name in _SYSTEMS)]
     print_table(columns, rows)
-    for video, reason in measured.skipped[:5]:
+
+
+def say_left_out(skipped: Sequence[tuple[str, str]], total: int) -> None:
+    """Say how many of a list's videos were not measured, and of the first ones why."""
+    if skipped:
+        say(f"{len(skipped)} of the {total} videos of the list were not measured")
+    for video, reason in skipped[:5]:
         say(f"left out: {video}: {reason}")
-    if len(measured.skipped) > 5:
-        say(f"and {len(measured.skipped) - 5} more were left out")
+    if len(skipped) > 5:
+        say(f"and {len(skipped) - 5} more were left out")
 
 
 def register(app: typer.Typer) -> None:

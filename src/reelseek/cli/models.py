@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reelseek.cli.outputs import folder_option
 from reelseek.cli.show import print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -186,13 +187,22 @@ def _recipe(name: str) -> str:
 )
 def convert(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint that another project released.")],
-    format: Annotated[str, typer.Option(help="Whose: mmt, mdmmt, ce, mee, eao, coot, umi, avlnet, ht or e2e.")],
-    out: Annotated[Path, typer.Option(help="Folder for our model.")],
+    format: Annotated[
+        str,
+        typer.Option(
+            help="Whose: mmt, mdmmt, ce, mee, eao, coot, umi, avlnet, ht, e2e, mmv, drl, clip4clip or gram; clip: the "
+            "CLIP towers of one, as a folder."
+        ),
+    ],
+    out: Annotated[Path, folder_option("the model")],
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="What its tensors do not tell: key=value, such as heads=8.")
     ] = None,
 ) -> None:
-    """Turn a released checkpoint into a model; nothing in it is run, and only tensors are read."""
+    """Turn a released checkpoint into a model; nothing in it is run, and only tensors are read.
+
+    Tensors that have no place in it are counted on standard error; the exit status is 1 if its outputs depend on them.
+    """
     from functools import partial
 
     from reelseek.media.guard import guarded
@@ -201,7 +211,12 @@ def convert(
 
     settings = changed({}, set_ or ())
     size = checkpoint.stat().st_size if checkpoint.is_file() else 0
-    print(guarded(partial(convert_file, checkpoint, format, settings), out, seconds=300 + size / 5e6))
+    left_out = guarded(partial(convert_file, checkpoint, format, settings), out, seconds=300 + size / 5e6)
+    print(out)
+    for part in left_out:
+        say(str(part))
+    if any(part.missed for part in left_out):
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: reelseek models pull --preset standard")

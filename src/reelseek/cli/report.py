@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from reelseek.cli.lists import names_in
+from reelseek.cli.outputs import file_option, folder_option, writes_file
 from reelseek.cli.show import bars, print_table, say
 from reelseek.cli.spaces import follow_library
 
@@ -16,14 +17,19 @@ app = typer.Typer(help="Tables, pages and figures to look at.", no_args_is_help=
 Models = Annotated[list[str], typer.Argument(help="Folders of models, or of several seeds of one.")]
 Model = Annotated[str, typer.Argument(help="A model's folder, or concepts.")]
 LibraryFolder = Annotated[Path, typer.Option("--library", help="Folder of the library.")]
+_TABLE_AND_FIGURE = "NAME.md, NAME.tex and NAME.html, with the figure in NAME.png and NAME.svg."
+_FIGURE = "The figure; it is written as .png and as .svg."
 SplitName = Annotated[str | None, typer.Option("--split", help="Default: test if there is one, else every caption.")]
 
 
-@app.command(epilog="Example: reelseek report table mmt.model eao.model --library my.library --out systems")
+@app.command(
+    cls=writes_file("--report"),
+    epilog="Example: reelseek report table mmt.model eao.model --library my.library --report systems",
+)
 def table(
     models: Models,
     library: LibraryFolder,
-    out: Annotated[Path, typer.Option(help="Where: OUT.md, OUT.tex, OUT.html and OUT-runs/.")],
+    out: Annotated[Path, file_option("--report", "NAME.md, NAME.tex and NAME.html; runs: NAME-runs/.", metavar="NAME")],
     split: SplitName = None,
     protocol: Annotated[str, typer.Option(help="See `evaluate --protocol list`.")] = "strict",
 ) -> None:
@@ -40,11 +46,14 @@ def table(
     _print_paths(write_tables(out, comparison.title, [comparison]))
 
 
-@app.command(epilog="Example: reelseek report combinations mmt.model umi.model --library my.library --out combinations")
+@app.command(
+    cls=writes_file("--report"),
+    epilog="Example: reelseek report combinations mmt.model umi.model --library my.library --report combinations",
+)
 def combinations(
     models: Models,
     library: LibraryFolder,
-    out: Annotated[Path, typer.Option(help="Where: OUT.png, OUT.svg, OUT.md, OUT.tex and OUT.html.")],
+    out: Annotated[Path, file_option("--report", _TABLE_AND_FIGURE, metavar="NAME")],
     names: Annotated[str, typer.Option("--given", help="`all`, or combinations such as object,audio/speech.")] = "all",
     metric: Annotated[
         Literal["mean_rank", "median_rank", "recall_at_1", "recall_at_5", "recall_at_10"],
@@ -69,11 +78,14 @@ def combinations(
     )
 
 
-@app.command(epilog="Example: reelseek report examples mmt.model --library my.library --out examples.html")
+@app.command(
+    cls=writes_file("--page"),
+    epilog="Example: reelseek report examples mmt.model --library my.library --page examples.html",
+)
 def examples(
     model: Model,
     library: LibraryFolder,
-    out: Annotated[Path, typer.Option(help="The page to write.")],
+    out: Annotated[Path, file_option("--page", "The page to write, HTML.")],
     count: Annotated[int, typer.Option(help="Queries of each kind: found first, among five, missed.", min=1)] = 8,
     split: SplitName = None,
 ) -> None:
@@ -93,11 +105,15 @@ def examples(
     _print_paths([out])
 
 
-@app.command("map", epilog="Example: reelseek report map mmt.model --library my.library --out map.png")
+@app.command(
+    "map",
+    cls=writes_file("--figure"),
+    epilog="Example: reelseek report map mmt.model --library my.library --figure map.png",
+)
 def map_(
     model: Model,
     library: LibraryFolder,
-    out: Annotated[Path, typer.Option(help="Where: OUT.png and OUT.svg.")],
+    out: Annotated[Path, file_option("--figure", _FIGURE)],
     of: Annotated[Literal["video", "text"], typer.Option(help="Embeddings of clips, or of their captions.")] = "video",
     most: Annotated[int, typer.Option(help="Draw so many clips.", min=3)] = 400,
     split: SplitName = None,
@@ -113,11 +129,14 @@ def map_(
     _print_paths([figure.png, figure.png.with_suffix(".svg")])
 
 
-@app.command(epilog="Example: reelseek report influence --library my.library --expert object --out influence")
+@app.command(
+    cls=writes_file("--report"),
+    epilog="Example: reelseek report influence --library my.library --expert object --report influence",
+)
 def influence(
     library: LibraryFolder,
     expert: Annotated[str, typer.Option(help="Whose features are compared.")],
-    out: Annotated[Path, typer.Option(help="Where: OUT.png, OUT.svg, OUT.md, OUT.tex and OUT.html.")],
+    out: Annotated[Path, file_option("--report", _TABLE_AND_FIGURE, metavar="NAME")],
     threshold: Annotated[float, typer.Option(help="Cosine above which two clips are joined.")] = 0.8,
     most: Annotated[int, typer.Option(help="Draw so many clips.", min=3)] = 400,
     split: SplitName = None,
@@ -133,10 +152,12 @@ def influence(
     _print_paths([figure.png, figure.png.with_suffix(".svg"), *write_tables(out, figure.title, [ranking], [figure])])
 
 
-@app.command(epilog="Example: reelseek report curves mmt.model eao.model --out curves.png")
+@app.command(
+    cls=writes_file("--figure"), epilog="Example: reelseek report curves mmt.model eao.model --figure curves.png"
+)
 def curves(
     models: Annotated[list[Path], typer.Argument(help="Folders of trained models.")],
-    out: Annotated[Path, typer.Option(help="Where: OUT.png and OUT.svg.")],
+    out: Annotated[Path, file_option("--figure", _FIGURE)],
 ) -> None:
     """Loss, recall and mean rank over the epochs, and recall on splits that training watched (train --watch)."""
     from reelseek.training.reports import training_curves
@@ -156,7 +177,10 @@ def saturation(
         list[str], typer.Option(help="Rising numbers of examples an epoch; 500,1000 or the option again.")
     ],
     library: LibraryFolder,
-    out: Annotated[Path, typer.Option(help="Folder for models; OUT.png, OUT.svg, OUT.md, OUT.tex and OUT.html.")],
+    out: Annotated[Path, folder_option("the trained models")],
+    report: Annotated[
+        Path | None, file_option("--report", f"{_TABLE_AND_FIGURE} Default: named as the folder.", metavar="NAME")
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change the recipe: section.key=value.")] = None,
 ) -> None:
     """How many examples each dataset is good for (MDMMT's information size), by training with more and more of them."""
@@ -175,10 +199,11 @@ def saturation(
     settings = read_recipe(recipe, set_ or ())
     with Library.open(library) as opened, bars() as progress:
         by_split = [saturate(settings, opened, split, counts, out, progress=progress) for split in splits]
-    summary, figure = saturation_report(by_split, out)
+    stem = report or out
+    summary, figure = saturation_report(by_split, stem)
     print_table(summary.columns, summary.rows, summary.title)
     say(summary.note)
-    _print_paths([figure.png, figure.png.with_suffix(".svg"), *write_tables(out, summary.title, [summary], [figure])])
+    _print_paths([figure.png, figure.png.with_suffix(".svg"), *write_tables(stem, summary.title, [summary], [figure])])
 
 
 def _print_paths(files: list[Path]) -> None:

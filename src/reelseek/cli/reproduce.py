@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reelseek.cli.device import Device, named_device
+from reelseek.cli.outputs import folder_option
 from reelseek.cli.show import bars, clock, print_json, print_table, say
 from reelseek.cli.train import seed_numbers
 from reelseek.errors import UsageError
@@ -21,9 +22,7 @@ __all__ = ["register"]
 def reproduce(
     table: Annotated[str | None, typer.Argument(help="A published table; without it, all are listed.")] = None,
     features: Annotated[Path | None, typer.Option(help="A library with its features, captions and splits.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for models and the table; a stopped run goes on.")] = Path(
-        "reproduced"
-    ),
+    out: Annotated[Path, folder_option("models and the table; a stopped run goes on")] = Path("reproduced"),
     seeds: Annotated[
         list[str] | None, typer.Option(help="A model of each row for each; 1,2 or the option again. Default: 1.")
     ] = None,

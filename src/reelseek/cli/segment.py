@@ -1,19 +1,24 @@
 """`reelseek segment`."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from reelseek.cli.device import Device, named_device
-from reelseek.cli.localize import FIGURE, RADIUS, check_figure, draw
+from reelseek.cli.localize import FIGURE, RADIUS, check_figure, draw, say_left_out
 from reelseek.cli.show import bars, clock, print_json, print_table, say
 from reelseek.cli.spaces import follow_library
 from reelseek.errors import UsageError
 
 if TYPE_CHECKING:
+    import torch
+
     from reelseek.library import Library
     from reelseek.library.readers.steps import SegmentedVideo
+    from reelseek.models import RetrievalModel
+    from reelseek.moments import MeasuredSegments, Segmented
 
 __all__ = ["register"]
 
@@ -54,15 +59,15 @@ def segment(
     from reelseek.library.readers.steps import read_lines
     from reelseek.moments import segment as decode
 
+    options: dict[str, Any] = {
+        "background": background, "mean_seconds": mean_seconds, "temperature": temperature,
+        "public_decoder": public_decoder, "radius": radius,
+    }  # fmt: skip
     if crosstask is not None or mining_youtube is not None:
         if video or transcript or labels or truth or figure or not ordered or (crosstask and mining_youtube):
             raise UsageError("a data set is its own transcripts, labels and truth; name one folder, and no video")
-        _segment_data_set(
-            library, crosstask, mining_youtube, json=json, model=model, background=background,
-            mean_seconds=mean_seconds, temperature=temperature, public_decoder=public_decoder, radius=radius,
-            device=named_device(device),
-        )  # fmt: skip
-        return
+        place = named_device(device)
+        _segment_data_set(library, crosstask, mining_youtube, json=json, model=model, device=place, **options)
     if video is None or transcript is None:
         raise UsageError("wanted LIBRARY VIDEO --transcript FILE, or LIBRARY --crosstask or --mining-youtube FOLDER")
     check_figure(figure)
@@ -70,8 +75,7 @@ def segment(
         follow_library(opened)
         segmented = decode(
             opened, video, read_lines(transcript), labels=read_lines(labels) if labels else None, model=model,
-            ordered=ordered, background=background, mean_seconds=mean_seconds, temperature=temperature,
-            public_decoder=public_decoder, radius=radius, device=named_device(device),
+            ordered=ordered, device=named_device(device), **options,
         )  # fmt: skip
         true = _read_truth(truth, segmented.curves.texts) if truth is not None else None
         if figure is not None:
@@ -82,14 +86,18 @@ def segment(
     if json:
         print_json(report)
         return
+    _print_parts(segmented)
+    if true is not None:
+        say(", ".join(f"{name.replace('_', ' ')} {100 * value:.1f} %" for name, value in report["scores"].items()))
+
+
+def _print_parts(segmented: "Segmented") -> None:
     rows = [
         (part.label or "(background)", f"{clock(part.start)}-{clock(part.end)}",
          "" if part.similarity is None else f"{part.similarity:.3f}")
         for part in segmented.parts
     ]  # fmt: skip
     print_table(["part", "from - to", "similarity"], rows)
-    if true is not None:
-        say(", ".join(f"{name.replace('_', ' ')} {100 * value:.1f} %" for name, value in report["scores"].items()))
 
 
 # Scores in per cent (EAO's supplement, table 2): recall of steps, IoD and IoU, by data set.
@@ -100,65 +108,86 @@ _PUBLISHED: dict[str, dict[str, tuple[float | None, ...]]] = {
 
 
 def _segment_data_set(
-    path: Path, crosstask: Path | None, mining_youtube: Path | None, *, json: bool, model: str, **options: Any
-) -> None:
+    path: Path,
+    crosstask: Path | None,
+    mining_youtube: Path | None,
+    *,
+    json: bool,
+    model: str,
+    device: "torch.device",
+    **options: Any,
+) -> NoReturn:
     """Segment the videos of a data set that a library has, and print the scores beside the published ones."""
     from reelseek.library import Library
     from reelseek.library.readers.steps import read_segmented
+    from reelseek.models.joint import load_for
     from reelseek.moments import measure_segments
 
     with Library.open(path) as library, bars() as progress:
         follow_library(library)
+        loaded = load_for(library, model, device).model
+        unusable: list[tuple[str, str]] = []
         if mining_youtube is not None:
-            videos, lacking = read_segmented(mining_youtube), 0
+            videos = read_segmented(mining_youtube)
         else:
             assert crosstask is not None
-            videos, lacking = _crosstask(library, crosstask, model)
-        measured = measure_segments(library, videos, model=model, progress=progress, **options)
+            videos, unusable = _crosstask(library, crosstask, loaded)
+        measured = measure_segments(library, videos, model=loaded, progress=progress, **options)
     kinds = ("mean_iod", "mean_iou", "frame_accuracy")
+    left_out = [*unusable, *measured.skipped]
     if json:
         print_json({
-            "videos": len(measured.videos), "labels": measured.labels, "without_annotation": lacking,
+            "videos": len(measured.videos), "labels": measured.labels, "without_annotation": len(unusable),
             "mean_of_videos": {kind: measured.mean(kind) for kind in kinds},
             "pooled": {kind: getattr(measured.pooled, kind) for kind in kinds},
             "skipped": [list(row) for row in measured.skipped],
         })  # fmt: skip
-        return
+    else:
+        _print_segments(measured, _PUBLISHED["crosstask" if crosstask else "mining_youtube"], kinds)
+    say_left_out(left_out, len(measured.videos) + len(left_out))
+    raise typer.Exit(1 if left_out else 0)
+
+
+def _print_segments(
+    measured: "MeasuredSegments", published: Mapping[str, tuple[float | None, ...]], kinds: tuple[str, ...]
+) -> None:
     rows: list[list[object]] = [
         ["here, mean of videos", "", *(f"{100 * measured.mean(kind):.1f}" for kind in kinds)],
         ["here, pooled by label", "", *(f"{100 * getattr(measured.pooled, kind):.1f}" for kind in kinds)],
     ]
-    for name, numbers in _PUBLISHED["crosstask" if crosstask else "mining_youtube"].items():
+    for name, numbers in published.items():
         rows.append([f"{name} (paper)", *("" if number is None else f"{number:.1f}" for number in numbers), ""])
     print_table(["", "recall", "IoD", "IoU", "frames"], rows)
     say(f"{len(measured.videos)} videos, each second among {measured.labels} labels; recall: reelseek localize")
-    if lacking:
-        say(f"{lacking} videos of the list are not in the library, or have no annotation")
-    for name, reason in measured.skipped[:5]:
-        say(f"left out: {name}: {reason}")
-    if len(measured.skipped) > 5:
-        say(f"and {len(measured.skipped) - 5} more were left out")
 
 
-def _crosstask(library: "Library", folder: Path, model: str) -> "tuple[tuple[SegmentedVideo, ...], int]":
-    """CrossTask's videos that the library has, and how many it lacks."""
+def _crosstask(
+    library: "Library", folder: Path, model: "RetrievalModel"
+) -> "tuple[tuple[SegmentedVideo, ...], list[tuple[str, str]]]":
+    """CrossTask's videos that the library has, and the others, each with the reason."""
     from reelseek.library.readers.steps import crosstask_videos, read_crosstask
     from reelseek.models.embed import reader_for
-    from reelseek.models.joint import load_for
     from reelseek.moments.crosstask import identify
     from reelseek.moments.curves import second_clips
 
-    reader, names = reader_for(load_for(library, model).model, library), library.names()
+    reader, names = reader_for(model, library), library.names()
+    reasons: dict[str, str] = {}
 
     def seconds(video: str) -> int:
         try:
             return len(second_clips(library.video(identify(names, video)), reader)[1])
-        except UsageError:
+        except UsageError as error:
+            reasons[video] = str(error)
             return 0
 
     data = read_crosstask(folder)
     videos = crosstask_videos(data, seconds)
-    return videos, len(data.videos) - len(videos)
+    usable = {video.name for video in videos}
+    others = [(video, reasons.get(video, "no annotation")) for _, video in data.videos if video not in usable]
+    if not videos:
+        listed = "; ".join(f"{video}: {reason}" for video, reason in others[:3])
+        raise UsageError(f"not one of the {len(others)} videos could be segmented: {listed}")
+    return videos, others
 
 
 def _read_truth(path: Path, labels: tuple[str, ...]) -> list[str | None]:

@@ -75,6 +75,7 @@ def _columns() -> "tuple[ProgressColumn, ...]":
 
 
 _IN_SECONDS = ("extracting",)  # stages whose work is counted in seconds of video
+_IN_BYTES = ("reading",)  # and those in bytes of files
 _TOLD_AFTER = 5.0  # seconds, before which a rate says little
 
 
@@ -84,7 +85,11 @@ def _fields(stage: str, done: int, total: int, elapsed: float, began_with: int =
     Args:
         elapsed: seconds since `began_with` was done.
     """
-    amount = f"{clock(done)} of {clock(total)}" if stage in _IN_SECONDS else f"{done}/{total}"
+    amount = f"{done}/{total}"
+    if stage in _IN_SECONDS:
+        amount = f"{clock(done)} of {clock(total)}"
+    elif stage in _IN_BYTES:
+        amount = f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB"
     end = ""
     if began_with < done < total and elapsed >= _TOLD_AFTER:
         rest = (total - done) * elapsed / (done - began_with)

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reelseek.cli.device import Device
+from reelseek.cli.outputs import folder_option
 from reelseek.cli.show import bars, say
 
 if TYPE_CHECKING:
     from reelseek.training.log import Epoch
+    from reelseek.training.recipe import Recipe
+    from reelseek.training.watch import Watcher
 
 __all__ = ["register", "seed_numbers"]
 
@@ -21,7 +24,7 @@ __all__ = ["register", "seed_numbers"]
 def train(
     recipe: Annotated[Path, typer.Argument(help="A TOML recipe: a file, or the name of a packaged one, such as mmt.")],
     library: Annotated[Path, typer.Option(help="Folder of the library to learn from.")],
-    out: Annotated[Path, typer.Option(help="Folder for the model; a run that was stopped there goes on.")],
+    out: Annotated[Path, folder_option("the model; a run that was stopped there goes on")],
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change the recipe: section.key=value.")] = None,
     seeds: Annotated[
         list[str] | None, typer.Option(help="Several runs, each in OUT/seed-N: 1,2,3 or the option again.")
@@ -43,9 +46,9 @@ def train(
     from reelseek.training import train as train_model
     from reelseek.training.watch import Watcher
 
-    settings = read_recipe(recipe, set_ or ())
+    runs = _runs(read_recipe(recipe, set_ or ()), out, seeds or ())
     board = _Board(tensorboard) if tensorboard else None
-    run = ""
+    run, status = "", 0
     with Library.open(library) as opened, bars() as progress:
 
         def report(line: "Epoch", total: int, stage: str) -> None:
@@ -60,28 +63,57 @@ def train(
             if board is not None:
                 board.write("/".join(part for part in (run, stage) if part), line)
 
-        if not seeds:
-            watcher = Watcher(opened, watch, out) if watch else None
-            model = train_model(settings, opened, out, report=report, after=watcher, device=device)
+        for number, settings, folder in runs:
+            if number is not None:
+                say(f"seed {number}")
+                run = folder.name
+            watcher = Watcher(opened, watch, folder) if watch else None
+            model = train_model(settings, opened, folder, report=report, watch=watcher, device=device)
+            status |= bool(model.record.get("unreadable_videos"))
             if parallel.is_main_process():
-                print(out)
-            if model.record.get("unreadable_videos"):
-                raise typer.Exit(1)
-            return
-        numbers, unreadable = seed_numbers(seeds), False
-        for number in numbers:
-            seeded = replace(settings, train=replace(settings.train, seed=number))
-            say(f"seed {number}")
-            run = f"seed-{number}"
-            watcher = Watcher(opened, watch, out / run) if watch else None
-            model = train_model(seeded, opened, out / run, report=report, after=watcher, device=device)
-            unreadable = unreadable or bool(model.record.get("unreadable_videos"))
+                status |= _say_unmeasured(watcher)
     if parallel.is_main_process():
-        with write_errors(out / "seeds.json"):
-            write_whole(out / "seeds.json", json.dumps(numbers) + "\n")
+        if seeds:
+            with write_errors(out / "seeds.json"):
+                write_whole(out / "seeds.json", json.dumps([number for number, _, _ in runs]) + "\n")
         print(out)
-    if unreadable:
-        raise typer.Exit(1)
+        raise typer.Exit(status)
+
+
+def _runs(recipe: "Recipe", out: Path, seeds: Sequence[str]) -> "list[tuple[int | None, Recipe, Path]]":
+    """The runs of a command, one for each seed that is named: the seed, the recipe with it, and the folder."""
+    if not seeds:
+        return [(None, recipe, out)]
+    return [
+        (number, replace(recipe, train=replace(recipe.train, seed=number)), out / f"seed-{number}")
+        for number in seed_numbers(seeds)
+    ]
+
+
+def _say_unmeasured(watcher: "Watcher | None") -> int:
+    """Say which epochs of a run that went on were not watched; the exit status that makes."""
+    epochs_by_split = {} if watcher is None else watcher.unmeasured()
+    for split, epochs in epochs_by_split.items():
+        say(
+            f"epochs {_number_ranges(epochs)} are not measured on {split}: they were trained before --watch {split} "
+            "was set, and their weights are gone; train into another folder to measure them all"
+        )
+    return 1 if epochs_by_split else 0
+
+
+def _number_ranges(numbers: Sequence[int]) -> str:
+    """Name ascending numbers by their ranges.
+
+    >>> _number_ranges([0, 1, 2, 5])
+    '0-2, 5'
+    """
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
 
 
 class _Board:

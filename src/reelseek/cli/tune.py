@@ -7,6 +7,7 @@ import typer
 
 from reelseek.cli.cluster import OnRay, Ray, on_cluster
 from reelseek.cli.device import Device
+from reelseek.cli.outputs import folder_option
 from reelseek.cli.show import bars, print_table, say
 
 __all__ = ["register"]
@@ -20,7 +21,7 @@ def tune(
         Path, typer.Option(help="TOML: settings with ranges; a file, or a packaged one, such as ranges/crossclr.")
     ],
     library: Annotated[Path, typer.Option(help="Folder of the library to learn from.")],
-    out: Annotated[Path, typer.Option(help="Folder for the trials; a search that was stopped there goes on.")],
+    out: Annotated[Path, folder_option("the trials; a search that was stopped there goes on")],
     trials: Annotated[int, typer.Option(help="How many recipes are tried.", min=1)] = 20,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change the recipe: section.key=value.")] = None,
     device: Device = None,

@@ -189,7 +189,7 @@ def ending(path: Path, suffix: str) -> Path:
     >>> ending(Path("table.md"), ".tex").name, ending(Path("run.v2"), ".tex").name
     ('table.tex', 'run.v2.tex')
     """
-    replace = path.suffix in (".png", ".svg", ".md", ".tex", ".html")
+    replace = path.suffix in (".png", ".svg", ".md", ".tex", ".html", ".json")
     return path.with_suffix(suffix) if replace else path.with_name(path.name + suffix)
 
 

@@ -19,7 +19,7 @@ from reelseek.experiments.eao import EAO
 from reelseek.experiments.experiment import Experiment, Table
 from reelseek.experiments.mdmmt import MDMMT
 from reelseek.experiments.mmv import MMV
-from reelseek.experiments.trial import SEED_CHOICES, as_plain, require_enough_seeds, try_table
+from reelseek.experiments.trial import SEED_CHOICES, Trial, as_plain, require_enough_seeds, try_table
 from reelseek.experiments.umi import UMI
 from reelseek.library.files import write_whole
 from reelseek.studio.redundant_worlds import redundant_generator_hash
@@ -44,8 +44,8 @@ class TrialOptions:
     Args:
         tables: `PAPER/TABLE`; None takes all.
         seeds: exactly these are run, instead of as many as each claim needs.
-        quick: one table, with eight seeds at most.
-        hours: no table is begun that would end later.
+        quick: one table, with eight seeds at most; MMV's graphs, if none is named.
+        hours: no table is begun later, and after its pilot no training that would end later.
     """
 
     tables: Sequence[str] | None = None
@@ -59,6 +59,25 @@ class TrialOptions:
         if self.seeds is not None:
             return (len(self.seeds),)
         return tuple(n for n in SEED_CHOICES if not self.quick or n <= _QUICK_SEEDS)
+
+    def require_quick(self) -> None:
+        """Refuse what a quick trial would have to leave out.
+
+        Raises:
+            UsageError: `quick` with several tables, or with more than eight seeds.
+        """
+        if not self.quick:
+            return
+        if len(self.tables or ()) > 1:
+            raise UsageError(
+                f"--quick tries one table, and {len(self.tables or ())} are named: {', '.join(self.tables or ())}; "
+                "name one, or leave out --quick"
+            )
+        if len(self.seeds or ()) > _QUICK_SEEDS:
+            raise UsageError(
+                f"--quick takes {_QUICK_SEEDS} seeds at most, and {len(self.seeds or ())} are named; name fewer, or "
+                "leave out --quick"
+            )
 
 
 @dataclass(frozen=True)
@@ -123,24 +142,24 @@ def try_claims(
         UsageError: there is no such table, or too few seeds for any claim.
     """
     tables = ordered_tables()
+    options.require_quick()
     names = list(options.tables or ([_QUICK_TABLE] if options.quick else tables))
     for name in names:
         if name not in tables:
             raise UsageError(f"there is no table {name!r}; there are {', '.join(tables)}")
-    names = names[:1] if options.quick else names
     if options.seeds is not None:
         require_enough_seeds(options.seeds)
     records, generator = page.parent / page.stem, redundant_generator_hash()
     begun, left_out = time.monotonic(), []
     for name in names:
-        earlier = read_records(records, generator)[0].get((tables[name][0].name, tables[name][1].name))
+        earlier = read_records(records, generator, TEXTS)[0].get((tables[name][0].name, tables[name][1].name))
         trial = try_table(
             *tables[name], out, choices=options.choices, seeds=options.seeds or range(1, max(SEED_CHOICES) + 1),
             earlier=_deviations(earlier), workers=workers, device=device, cluster=cluster, progress=progress, say=say,
             deadline=begun + 3600 * options.hours,
         )  # fmt: skip
         left_out += [name] if trial.left_out else []
-        if earlier is not None and earlier["arms"] and not trial.results:
+        if earlier is not None and _says_more(earlier, trial):
             say(f"{name}: nothing was trained; what an earlier trial recorded stays")
             continue
         plain = as_plain(trial, {"generator": generator, "command": _command(options, name), "machine": _machine()})
@@ -161,15 +180,23 @@ def _deviations(record: Mapping[str, Any] | None) -> dict[str, list[float]]:
     }
 
 
+def _says_more(earlier: Mapping[str, Any], trial: Trial) -> bool:
+    """Whether an earlier record holds trained arms, or refusals of a pilot, that this trial did not come to."""
+    if trial.results:
+        return False
+    missed = {claim.says for claim in trial.table.claims} - {judged.claim.says for judged in trial.judged}
+    return bool(earlier["arms"]) or any(claim["says"] in missed for claim in earlier["claims"])
+
+
 def _figures(record: Mapping[str, Any] | None) -> str:
     """A record without the machine and how busy it was, as text."""
-    return json.dumps({name: field for name, field in (record or {}).items() if name != "machine"})
+    return json.dumps({name: field for name, field in (record or {}).items() if name != "machine"}, sort_keys=True)
 
 
 def _write_page(page: Path, records: Path, generator: str, say: Callable[[str], None]) -> Any:
-    present, others = read_records(records, generator)
+    present, others = read_records(records, generator, TEXTS)
     if others:
-        say(f"{records} holds {others} records of other generators, which are left out")
+        say(f"{records} holds {others} records of other generators or of arms since changed, which are left out")
     page.parent.mkdir(parents=True, exist_ok=True)
     write_whole(page, claims_page(TEXTS, present, generator, f"reelseek experiment claims --page {page}"))
     return present

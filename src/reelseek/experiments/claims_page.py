@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reelseek.experiments.experiment import NOT_CLAIMED, Claim, Experiment, Table
+from reelseek.experiments.experiment import NOT_CLAIMED, SATURATED, Claim, Experiment, Table
+from reelseek.experiments.run import table_identity
 from reelseek.experiments.trial import PILOT_SEEDS, SEED_CHOICES
 from reelseek.studio.redundant_worlds import TEXT_GEOMETRIES
 
@@ -34,16 +35,25 @@ class ClaimRow:
     record: Record | None
 
 
-def read_records(folder: Path, generator: str) -> tuple[dict[tuple[str, str], Record], int]:
-    """Read the records of a folder by experiment and table, and count those of other generators, which are left out."""
+def read_records(
+    folder: Path, generator: str, experiments: Iterable[Experiment] = ()
+) -> tuple[dict[tuple[str, str], Record], int]:
+    """Read the records of a folder by experiment and table; count and leave out those of other generators or arms.
+
+    Args:
+        experiments: whose tables' arms, as they are now, a record must have been made with.
+    """
+    tables = {(experiment.name, table.name): table for experiment in experiments for table in experiment.tables}
     records: dict[tuple[str, str], Record] = {}
     others = 0
     for path in sorted(folder.glob("*.json")):
         record = json.loads(path.read_text("utf-8"))
         if not isinstance(record, dict) or not {"experiment", "table", "generator", "claims"} <= set(record):
             continue
-        if record["generator"] == generator:
-            records[record["experiment"], record["table"]] = record
+        key = record["experiment"], record["table"]
+        identity = table_identity(tables[key]) if key in tables else None
+        if record["generator"] == generator and identity in (None, record.get("identity", identity)):
+            records[key] = record
         else:
             others += 1
     return records, others
@@ -59,7 +69,7 @@ def claim_rows(experiments: Iterable[Experiment], records: Mapping[tuple[str, st
                 record = tried.get(claim.says)
                 verdict: str
                 if claim.why:
-                    verdict, reason = ("not decidable here" if claim.quote else NOT_CLAIMED), claim.why
+                    verdict, reason = claim.untried, claim.why
                 elif record is None:
                     verdict, reason = WAITING, ""
                 else:
@@ -140,22 +150,30 @@ def _how(generator: str) -> list[str]:
         "",
         "How a claim is tried:",
         "",
-        "1. Its words are in the text, quoted below with section and line; else it is *not claimed by the text*.",
+        "1. Its words are in the text, quoted below with section and line (of the text as extracted, without pages; "
+        "rows of tables in short); else it is *not claimed by the text*.",
         "2. The premises without which it says nothing are measured in the world: what a threshold prunes, which share "
         "of a batch weights leave, how well one modality predicts another. If one fails, nothing is trained.",
         f"3. A pilot (seeds {pilot}) gives the standard deviation of the paired difference. From it follows the "
         "smallest difference that a number of seeds tells with a power of 80 % (paired t test, two-sided, 5 % for all "
         f"comparisons of a claim together). The fewest of {choices} seeds that tell the text's difference are run; if "
-        "20 do not, the claim is *not decidable here*. The pilot's differences enter no verdict.",
-        "4. All arms take the same number of steps, and choose among the same four rates (1e-4 to 6.4e-3) by the "
-        "validation split of a world that no number comes from. If the pilot's validation scores still rise by more "
-        "than two points in the last quarter, the arms are not saturated, and nothing is decided.",
+        f"{max(SEED_CHOICES)} do not, the claim is *not decidable here*. The power is that of each comparison alone; a "
+        "claim of k comparisons needs all of them, so where each has 80 %, all together have at most 80 and at least "
+        "100 - 20 k %. The pilot's differences enter no verdict.",
+        f"4. All arms train for the same {SATURATED['epochs']} epochs of their own examples, and choose among the same "
+        "four rates (1e-4 to 6.4e-3) by the validation split of a world that no number comes from. Their steps differ "
+        "where batches or training sets do, and are printed in the tables below; an arm that starts from another's "
+        "model, or learns from pseudo-labels, has had other models' epochs before; the arm of `mmv deflation` has a "
+        "training of its own. A claim is not decided if one of its arms is not saturated: if its validation score, a "
+        "mean over the pilot's seeds, still rises by more than two points in the last quarter.",
         "5. *Reproduced*: every interval lies on the claimed side. *Contradicted*: one lies on the other side.",
         "",
         f"The worlds are those of the second generator ({generator}): modalities that tell much of the same, one that "
         "tells most, a few clips that resemble everything, orders and lengths that captions name, captions as "
         f"contextual vectors of a stated geometry ({geometries}). A world is no film: a verdict says how a method "
-        "behaves where the truth is known.",
+        "behaves where the truth is known. A test video is a copy of a training video with a stated chance, so that "
+        "their share varies from world to world, and the length that a copy's caption may name is drawn anew, whatever "
+        "the copied footage has.",
         "",
         "Our own aims for moments and captions are no claims of a text; their figures are in "
         "[moments](claims/moments.md).",

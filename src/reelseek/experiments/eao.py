@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from reelseek.experiments.experiment import SATURATED, Arm, Claim, Column, Experiment, Pair, Table, View
-from reelseek.experiments.premises import ORDER_TELLS, Premise, captions_read_from, redundant
+from reelseek.experiments.premises import ORDER_TELLS, STRONGER_TELLS_MORE, Premise, captions_read_from, redundant
 from reelseek.studio.redundant_worlds import RedundantConfig, RedundantWorld
 
 __all__ = ["EAO"]
@@ -134,12 +134,6 @@ _POSITIONS = Table(
 _TWO = replace(_WORLD, domains=2, apart=0.6, strong=0.1, train=240)
 
 
-def _stronger(world: RedundantWorld) -> float:
-    """How much more of the captions the stronger appearance tells than the weaker."""
-    return captions_read_from(world, "appearance-strong") - captions_read_from(world, "appearance")
-
-
-_IS_STRONGER = Premise("the stronger appearance explains more of the captions, by", _stronger, 0.01)
 _TARGET = (View(split="test-0"),)
 
 
@@ -172,7 +166,7 @@ _BACKBONES = Table(
                 for how, gain in (("zero-shot", 5.2), ("fine-tuned", 8.6))
             ),
             quote="We note that using CLIP features is especially beneficial for the MSR-VTT dataset",
-            premises=(_IS_STRONGER,),
+            premises=(STRONGER_TELLS_MORE,),
         ),
         Claim(
             "Fine-tuning is better than zero-shot",

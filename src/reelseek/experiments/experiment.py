@@ -140,6 +140,11 @@ class Claim:
     premises: tuple[Premise, ...] = ()
 
     @property
+    def untried(self) -> Verdict:
+        """The verdict of a claim that `why` leaves untried: whether the text states it at all."""
+        return "not decidable here" if self.quote else NOT_CLAIMED
+
+    @property
     def effects(self) -> tuple[float, ...]:
         """The difference that each comparison has to tell, as a fraction: the published one, else a large one."""
         if not self.helps:
@@ -178,7 +183,11 @@ class Experiment:
 
     @property
     def arms(self) -> list[Arm]:
-        """Every arm once, with the views of all tables; an arm that others start from comes before them."""
+        """Every arm once, with the views of all tables; an arm that others start from comes before them.
+
+        Raises:
+            ValueError: two different views of an arm have one name, under which only one could be stored.
+        """
         by_key: dict[str, Arm] = {}
 
         def add(arm: Arm) -> None:
@@ -186,6 +195,8 @@ class Experiment:
                 add(arm.start)
             existing = by_key.get(arm.key)
             views = dict.fromkeys((*(existing.views if existing else ()), *arm.views))
+            if len({view.name for view in views}) < len(views):
+                raise ValueError(f"arm {arm.name!r} has two different views of one name: {', '.join(map(str, views))}")
             by_key[arm.key] = Arm(**{**vars(arm), "views": tuple(views)})
 
         for table in self.tables:
@@ -267,7 +278,7 @@ def judge(claim: Claim, results: Mapping[str, Sequence[Result]]) -> Judged:
         results: by the name of the arm, in the order of the seeds.
     """
     if claim.why:
-        return Judged(claim, "not decidable here" if claim.quote else NOT_CLAIMED, reason=claim.why)
+        return Judged(claim, claim.untried, reason=claim.why)
     rows, sides, detectable = [], [], []
     for pair in claim.pairs:
         gain, other = differences(pair, results)

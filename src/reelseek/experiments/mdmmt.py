@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from reelseek.experiments.experiment import SATURATED, Arm, Claim, Column, Experiment, Pair, Table, View
-from reelseek.experiments.premises import Premise, captions_read_from, redundant
+from reelseek.experiments.premises import STRONGER_TELLS_MORE, Premise, redundant
 from reelseek.studio.redundant_worlds import RedundantConfig, RedundantWorld
 
 __all__ = ["MDMMT"]
@@ -82,8 +82,8 @@ _DOMAIN = Table(
             "More datasets help: MALV < MALVY",
             f"{_TEXT}, section 3.2, line 164, and table 6",
             (Pair("MALVY", "MALV", _EVERY, published=0.9),),
-            quote="the proper usage of rules 1-3 often improves the results for a specific test dataset after "
-            "extending the train dataset",
+            quote="the proper usage of rules 1-3 often improves the results for a specific test dataset (e.g. MSRVTT) "
+            "after extending the train dataset",
         ),
     ),
     {name: {_OF[dataset].title: figure for dataset, figure in row.items()} for name, row in _TABLE_6.items()},
@@ -94,12 +94,6 @@ _DOMAIN = Table(
 )  # fmt: skip
 
 
-def _stronger(world: RedundantWorld) -> float:
-    """How much more of the captions the stronger appearance tells than the weaker."""
-    return captions_read_from(world, "appearance-strong") - captions_read_from(world, "appearance")
-
-
-_IS_STRONGER = Premise("the stronger appearance explains more of the captions, by", _stronger, 0.01)
 _STRONG = _arm("MALVY, stronger appearance", _mixed("MALVY"), ("appearance-strong", "audio"))
 _BOTH = _arm("MALVY, both and audio", _mixed("MALVY"), ("appearance", "appearance-strong", "audio"))
 _EXPERTS = Table(
@@ -113,7 +107,7 @@ _EXPERTS = Table(
             f"{_TEXT}, section 4.2, line 228, and table 4",
             (Pair(_STRONG.name, _ALL.name, _EVERY, published=3.3),),
             quote="usually stronger models provide better results, but not always",
-            premises=(_IS_STRONGER,),
+            premises=(STRONGER_TELLS_MORE,),
         ),
         Claim(
             "Both together are better than the stronger one",
@@ -194,9 +188,10 @@ _OVERLAP = Table(
     ),
     {"nothing removed": {"R@5, whole test": 54.8}, "removed by id": {"R@5, whole test": 50.7},
      "removed by id and verdict": {"R@5, whole test": 49.4}},
-    "Published: MSR-VTT 1k-A, where 38 % of the test videos come from a training video's source; so do 38 % here, of "
-    "which an id tells every second, drawn by a hash of its name. Verdicts are the truth that the world knows. Each "
-    "part is its own gallery; the own part shows what it costs by itself that fewer videos are left to learn from.",
+    "Published: MSR-VTT 1k-A, where 38 % of the test videos come from a training video's source; here each does with a "
+    "chance of 38 %, so that the share varies by world (premise), and an id tells about every second of them, drawn by "
+    "a hash of its name. Verdicts are the truth that the world knows. Each part is its own gallery; the own part shows "
+    "what it costs by itself that fewer videos are left to learn from.",
     world_only=True,
     premises=redundant("appearance", "audio", "speech"),
 )  # fmt: skip

@@ -11,6 +11,7 @@ from reelseek.studio.redundant_worlds import RedundantWorld
 
 __all__ = [
     "ORDER_TELLS",
+    "STRONGER_TELLS_MORE",
     "CheckedPremise",
     "Premise",
     "captions_read_from",
@@ -249,3 +250,11 @@ def weighs(experts: tuple[str, ...], kappa: float, *, low: float = 0.5, high: fl
 
 
 ORDER_TELLS = Premise("share of test videos that the order of actions alone tells from another", told_by_order, low=0.1)
+
+
+def _stronger(world: RedundantWorld) -> float:
+    """How much more of the captions the stronger appearance tells than the weaker."""
+    return captions_read_from(world, "appearance-strong") - captions_read_from(world, "appearance")
+
+
+STRONGER_TELLS_MORE = Premise("the stronger appearance explains more of the captions, by", _stronger, 0.01)

@@ -126,7 +126,7 @@ def write_report(
         png = _draw_heat_map(report.table, results, stem)
         if png is not None:
             more.append(Figure(report.table.title, png))
-    again = "A run is scored again by: reelseek score RUN. The generator of worlds is " + generator_hash()
+    again = f"A run is scored again by: reelseek score RUN. The generator of worlds is {generator_of(experiment)}"
     more.append(Prose("How to score a run again", [("", again)]))
     return write_tables(stem, experiment.paper, [report.shown for report in reports], more)
 
@@ -146,7 +146,8 @@ def _draw_heat_map(table: Table, results: Mapping[str, Sequence[Result]], stem: 
 def _in_words(judged: Judged) -> str:
     """A claim with its comparisons, or why it was not tried, in words."""
     if not judged.rows:
-        return f"{judged.claim.says} ({judged.claim.source}). {judged.reason.capitalize()}."
+        reason = f"{judged.reason[:1].upper()}{judged.reason[1:]}"  # names in it stay as they are
+        return f"{judged.claim.says} ({judged.claim.source}). {reason}."
     rows = "; ".join(
         f"{first} against {second}: {mean:+.3g} in its favour [{low:+.3g}, {high:+.3g}]"
         for first, second, mean, low, high in judged.rows

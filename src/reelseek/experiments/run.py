@@ -29,7 +29,7 @@ from pydantic import TypeAdapter
 
 from reelseek.cluster import Cluster, Resources
 from reelseek.errors import UsageError
-from reelseek.experiments.experiment import Arm, Experiment, Result, View
+from reelseek.experiments.experiment import Arm, Experiment, Result, Table, View
 from reelseek.experiments.worlds import WORDS, WorldSource, cached_world, world_library
 from reelseek.library import Library
 from reelseek.library.cluster_work import Files, read_files, require_library, run_in_folder, write_files
@@ -44,7 +44,7 @@ from reelseek.training import Recipe, evaluate, train
 from reelseek.training.data import hidden_experts, recipe_splits
 from reelseek.training.measure import write_measured
 
-__all__ = ["COMMON", "TUNING_SEED", "home_of", "run_experiment", "source_of"]
+__all__ = ["COMMON", "TUNING_SEED", "home_of", "run_experiment", "source_of", "table_identity"]
 
 TUNING_SEED = 0
 _WORKERS = 2
@@ -145,6 +145,20 @@ def source_of(features: Path | None) -> str:
     return _digest([identity, COMMON])
 
 
+def table_identity(table: Table) -> str:
+    """Identify what a record of a table stands for: the common recipe, its arms and views, and what claims compare.
+
+    Published figures are not in it: they decide how many seeds are run, and no verdict.
+    """
+    arms = [[arm.name, arm.key, [asdict(view) for view in arm.views]] for arm in table.arms]
+    claims = [
+        [claim.says, claim.helps, claim.margin, [asdict(replace(pair, published=None)) for pair in claim.pairs]]
+        for claim in table.claims
+        if not claim.why
+    ]
+    return _digest([COMMON, arms, claims])
+
+
 def home_of(out: Path, source: str, arm: Arm) -> Path:
     """Return the folder of an arm's runs."""
     return out / f"runs-{source}" / arm.key
@@ -216,7 +230,8 @@ def _job(arm: Arm, where: _Where, seed: int, rate: float, name: str) -> str:
             model = load_on_device(saved) if trained else train(recipe, library, saved)
             origin = {key: value for key, value in stored.items() if key != "views"} or _origin(model, folder)
             values = _evaluate_views(model, recipe, library, views, folder)
-    origin = {"arm": arm.name, "seed": seed, "rate": rate, **origin}
+    evaluated = {**stored.get("evaluated", {}), **{view.name: _plain_view(view) for view in views}}
+    origin = {"arm": arm.name, "seed": seed, "rate": rate, **origin, "evaluated": evaluated}
     origin.setdefault("seconds", round(time.perf_counter() - began, 1))
     result = {**origin, "views": {**stored["views"], **values}}
     write_whole(folder / "result.json", json.dumps(result, indent=1) + "\n")
@@ -259,8 +274,17 @@ def _is_stored(job: _Job) -> bool:
     """Whether an earlier run has stored everything that a job computes."""
     arm, where, _, _, name = job
     stored = _stored_result(where.home(arm) / name)
-    evaluated = {view.name for view in _views(arm, name)} <= set(stored["views"])
+    as_evaluated = stored.get("evaluated", {})
+    evaluated = all(
+        view.name in stored["views"] and as_evaluated.get(view.name, _plain_view(view)) == _plain_view(view)
+        for view in _views(arm, name)
+    )
     return len(stored) > 1 and (arm.measure is not None or evaluated)
+
+
+def _plain_view(view: View) -> dict[str, Any]:
+    """What a view evaluates, as it is stored with the values."""
+    return {"split": view.split, "experts": None if view.experts is None else list(view.experts)}
 
 
 def _run_on(run: _RunOnNodes, jobs: Sequence[_Job]) -> Iterator[str]:

@@ -16,7 +16,6 @@ import torch
 from reelseek.cluster import Cluster
 from reelseek.errors import UsageError
 from reelseek.experiments.experiment import (
-    NOT_CLAIMED,
     Arm,
     Claim,
     Experiment,
@@ -29,10 +28,10 @@ from reelseek.experiments.experiment import (
 )
 from reelseek.experiments.power import deviation_of, power_of, seeds_needed, smallest_effect
 from reelseek.experiments.premises import CheckedPremise, check
-from reelseek.experiments.run import home_of, run_experiment, source_of
+from reelseek.experiments.run import home_of, run_experiment, source_of, table_identity
 from reelseek.experiments.worlds import cached_world
 from reelseek.studio.redundant_worlds import RedundantConfig
-from reelseek.training.reports import read_log
+from reelseek.training.log import read_log
 
 __all__ = [
     "PILOT_SEEDS",
@@ -76,8 +75,12 @@ class PairPlan:
 class ClaimPlan:
     """Whether a claim is tried, and with how many seeds.
 
+    Power is that of one comparison. A claim of k comparisons holds only if all of them do: where each is told with a
+    power of 80 %, all are told together with one of at most 80 % and at least 100 - 20 k %.
+
     Attributes:
-        seeds: None if it is not tried; `reason` says why.
+        seeds: with which every comparison has a power of 80 % or more; None if it is not tried, and `reason` says why.
+        pairs: of each comparison.
     """
 
     claim: Claim
@@ -91,10 +94,10 @@ class Trial:
     """A table that was tried.
 
     Attributes:
-        judged: every claim of the table, in its order; of one that was left out those alone that are not tried.
+        judged: every claim of the table, in its order; of one that was left out those alone that were refused.
         plans: of the same claims.
         results: of the arms that were trained, by name, in the order of the seeds of the verdicts.
-        left_out: the rest would have ended after the deadline.
+        left_out: the claims that were not refused would have ended after the deadline.
     """
 
     experiment: Experiment
@@ -128,7 +131,7 @@ def try_table(
         seeds: as many of them as are needed are run, in this order.
         earlier: standard deviations that an earlier pilot found, by what a claim says; what they cannot decide is
             refused before any training.
-        say: called with what is not tried and why, before anything of it is trained.
+        say: called with what is not tried and why, and with what the seeds of the rest tell, before these are trained.
         deadline: in seconds of `time.monotonic`.
     """
 
@@ -144,28 +147,23 @@ def try_table(
         if plan.reason:
             say(f"not tried: {plan.claim.says}: {plan.reason}")
     tried = [plan.claim for plan in plans if not plan.reason]
-    refused = [plan for plan in plans if plan.reason]
 
-    def without(plans: Sequence[ClaimPlan]) -> Trial:
-        judged = tuple(_judged(plan, {}) for plan in plans)
-        return Trial(experiment, table, tuple(premises), tuple(plans), judged, {}, left_out=True)
+    def without_training() -> Trial:
+        refused = tuple(plan for plan in plans if plan.reason)
+        judged = tuple(_judged(plan, {}) for plan in refused)
+        return Trial(experiment, table, tuple(premises), refused, judged, {}, left_out=len(refused) < len(plans))
 
-    if not tried:
-        return replace(without(refused), left_out=False)
-    if time.monotonic() >= deadline:
-        return without(refused)
+    if not tried or time.monotonic() >= deadline:
+        return without_training()
     pilot = run(tried, PILOT_SEEDS)
     rise = rise_of(_arms_of(table, tried), out)
     premises = [*premises, *([rise] if rise is not None else [])]
-    plans = [plan if plan.reason else plan_claim(plan.claim, pilot, choices, rise) for plan in plans]
-    for plan in plans:
-        if plan.claim in tried and plan.reason:
-            say(f"not tried further: {plan.claim.says}: {plan.reason}")
+    plans = [plan if plan.reason else _plan_by_pilot(table, plan.claim, pilot, choices, out, say) for plan in plans]
     planned = [plan for plan in plans if plan.seeds]
-    seconds = _seconds_left(pilot, planned, workers)
+    seconds = _seconds_left(table, pilot, planned, seeds, out) / (workers or 2)
     say(f"{experiment.name}/{table.name}: at most about {seconds / 60:.0f} minutes of training are left")
     if time.monotonic() + seconds > deadline:
-        return without(refused)
+        return without_training()
     results: dict[str, Sequence[Result]] = {}
     for count in sorted({plan.seeds or 0 for plan in planned}, reverse=True):
         part = run([plan.claim for plan in planned if plan.seeds == count], seeds[:count])
@@ -198,6 +196,18 @@ def _before_pilot(
         plan = _plan(claim, deviations, choices)
         return plan if plan.reason else ClaimPlan(claim, None)
     return ClaimPlan(claim, None)
+
+
+def _plan_by_pilot(
+    table: Table, claim: Claim, pilot: Mapping[str, Sequence[Result]], choices: Sequence[int], out: Path, say: Say
+) -> ClaimPlan:
+    """Plan a claim by the pilot of its arms, and say what comes of it."""
+    plan = plan_claim(claim, pilot, choices, rise_of(_arms_of(table, [claim]), out))
+    if plan.reason:
+        say(f"not tried further: {claim.says}: {plan.reason}")
+    else:
+        say(f"tried with {plan.seeds} seeds: {claim.says}: {_power_in_words(plan)}")
+    return plan
 
 
 def plan_claim(
@@ -244,18 +254,24 @@ def _plan(claim: Claim, deviations: Sequence[float], choices: Sequence[int]) -> 
 
 
 def rise_of(arms: Sequence[Arm], out: Path) -> CheckedPremise | None:
-    """Return by how much the best validation score of the pilot still rose in the last quarter of its epochs."""
+    """Return by how much the best validation score still rose in the last quarter of the pilot's epochs.
+
+    It is the mean over the pilot's seeds, of the arm that rises most: an arm that is not saturated is not excused by
+    others that are. None if no arm was trained by epochs.
+    """
     rises = []
     for arm in arms:
+        rises_of_arm = []
         for seed in PILOT_SEEDS:
             model = home_of(out, source_of(None), arm) / f"seed-{seed}" / "model"
             if (model / "log.csv").is_file():
                 scores = [float(row["score"]) for row in read_log(model)]
-                rises.append(max(scores) - max(scores[: max(1, 3 * len(scores) // 4)]))
+                rises_of_arm.append(max(scores) - max(scores[: max(1, 3 * len(scores) // 4)]))
+        rises += [float(np.mean(rises_of_arm))] if rises_of_arm else []
     if not rises:
         return None
-    says = "rise of the best validation score in the last quarter of training"
-    return CheckedPremise(says, float(np.mean(rises)), -np.inf, MOST_RISE)
+    says = "rise of the best validation score in the last quarter of training, of the arm that rises most"
+    return CheckedPremise(says, max(rises), -np.inf, MOST_RISE)
 
 
 def _arms_of(table: Table, claims: Sequence[Claim]) -> tuple[Arm, ...]:
@@ -264,21 +280,31 @@ def _arms_of(table: Table, claims: Sequence[Claim]) -> tuple[Arm, ...]:
     return tuple(arm for arm in table.arms if arm.name in named)
 
 
-def _seconds_left(pilot: Mapping[str, Sequence[Result]], planned: Sequence[ClaimPlan], workers: int | None) -> float:
-    seeds: dict[str, int] = {}
-    for plan in planned:
-        for pair in plan.claim.pairs:
-            for name in (pair.first, pair.second):
-                if name is not None:
-                    seeds[name] = max(seeds.get(name, 0), plan.seeds or 0)
-    return sum(count * float(np.mean([r["seconds"] for r in pilot[name]])) for name, count in seeds.items()) / (
-        workers or 2
+def _power_in_words(plan: ClaimPlan) -> str:
+    """What the planned seeds tell of each comparison, beside what they have to tell."""
+    return "; ".join(
+        f"{100 * pair.detectable:.2g} points are told with a power of 80 %, and the difference to be told is "
+        f"{100 * pair.effect:.2g}"
+        for pair in plan.pairs
     )
+
+
+def _seconds_left(
+    table: Table, pilot: Mapping[str, Sequence[Result]], planned: Sequence[ClaimPlan], seeds: Sequence[int], out: Path
+) -> float:
+    """Predict the seconds of one process for what is planned and not stored yet, from those of the pilot's runs."""
+    seconds = 0.0
+    for arm in table.arms:
+        count = max((plan.seeds or 0 for plan in planned if arm in _arms_of(table, [plan.claim])), default=0)
+        home = home_of(out, source_of(None), arm)
+        missing = [seed for seed in seeds[:count] if not (home / f"seed-{seed}" / "result.json").is_file()]
+        seconds += len(missing) * float(np.mean([run["seconds"] for run in pilot[arm.name]])) if missing else 0.0
+    return seconds
 
 
 def _judged(plan: ClaimPlan, results: Mapping[str, Sequence[Result]]) -> Judged:
     if plan.seeds is None:
-        verdict = NOT_CLAIMED if plan.claim.why and not plan.claim.quote else "not decidable here"
+        verdict = plan.claim.untried if plan.claim.why else "not decidable here"
         return Judged(plan.claim, verdict, reason=plan.reason)
     return judge(plan.claim, {name: runs[: plan.seeds] for name, runs in results.items()})
 
@@ -313,6 +339,7 @@ def as_plain(trial: Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "experiment": trial.experiment.name,
         "table": trial.table.name,
+        "identity": table_identity(trial.table),
         **settings,
         "premises": [{"says": p.says, "value": p.value, "wanted": p.wanted, "holds": p.holds} for p in trial.premises],
         "arms": [_plain_arm(trial.table, name, runs) for name, runs in trial.results.items()],

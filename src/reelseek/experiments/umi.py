@@ -101,8 +101,8 @@ _COMPARED = Table(
                 for other, rank in _TABLE_1.items()
                 if other != "UMI"
             ),
-            quote="Our results were close to the ones mentioned in the paper, and better than the papers the authors "
-            "used for comparison.",
+            quote="Our results were close to the ones mentioned in the paper [1], and better than the papers the "
+            "authors used for comparison.",
             premises=_SHARED,
         ),
         Claim(

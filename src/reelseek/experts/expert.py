@@ -152,13 +152,20 @@ def check_track(track: Track, expert: Expert) -> None:
             raise FeatureError(f"the text {text.text[:40]!r} has no finite times and score")
 
 
-def hash_files(paths: Sequence[Path]) -> str:
-    """Hash the bytes of files, in their order, by SHA-256."""
+def hash_files(paths: Sequence[Path], report: Callable[[float], None] = lambda share: None) -> str:
+    """Hash the bytes of files, in their order, by SHA-256.
+
+    Args:
+        report: called with the share of the bytes that has been read.
+    """
     digest = hashlib.sha256()
+    total, done = max(1, sum(path.stat().st_size for path in paths)), 0
     for path in paths:
         with path.open("rb") as file:
             while block := file.read(2**20):
                 digest.update(block)
+                done += len(block)
+                report(done / total)
     return digest.hexdigest()
 
 

@@ -8,10 +8,11 @@ from reelseek.errors import MediaError
 from reelseek.experts.extract import extract, prepare_worker
 from reelseek.media.container import Limits
 
-__all__ = ["SAMPLE_CLIP", "SampleRun", "run_on_sample"]
+__all__ = ["SAMPLE_CLIP", "SAMPLE_SECONDS", "SampleRun", "run_on_sample"]
 
 SAMPLE_CLIP = Path(__file__).parent / "sample.mp4"
 """A bouncing ball, the title OPEN DAY, a melody and a spoken line; `benchmarks/packaged/sample_clip.py` makes it."""
+SAMPLE_SECONDS = 3.0
 
 
 @dataclass(frozen=True)

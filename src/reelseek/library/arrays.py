@@ -12,7 +12,7 @@ from reelseek.library.imports import ImportReport, TrackWriter, check_expert_nam
 from reelseek.library.readers.containers import seconds_for
 from reelseek.library.readers.layouts import ArrayFile, NamedArray, array_files, read_arrays
 from reelseek.library.store import Library
-from reelseek.media.address import parse_path
+from reelseek.media.address import parse_paths
 from reelseek.media.guard import stream
 from reelseek.media.local_copy import fetch_seconds
 from reelseek.media.store import file_numbers
@@ -51,7 +51,7 @@ def import_features(
     with library.writing(), library.saving():
         writer = TrackWriter(library)
         writer.prepare(expert, modality, fps, model)
-        files = array_files([parse_path(path) for path in paths])
+        files = array_files(parse_paths(paths))
         results = stream(read_arrays, files, seconds=_seconds)
         for count, (file, result) in enumerate(results, 1):
             if isinstance(result, Exception):

@@ -18,7 +18,7 @@ from reelseek.library.records import Caption
 from reelseek.library.tables import TABLE_SUFFIXES, Row, read_table
 from reelseek.library.texts import read_text, split_lines
 from reelseek.library.video_lookup import VideoLookup
-from reelseek.media.address import Address, FilePath, is_address, parse_path
+from reelseek.media.address import Address, FilePath, is_address, parse_path, parse_paths
 from reelseek.media.beside import files_in
 from reelseek.media.local_copy import local_copy
 from reelseek.media.notice import Notice
@@ -126,7 +126,7 @@ def read_collection(
     """
     collection = Collection()
     listing = Listing()
-    for path in expand_paths([parse_path(path) for path in paths]):
+    for path in expand_paths(parse_paths(paths)):
         suffix = path.suffix.lower()
         if is_directory(path):
             inside = read_folder(path)
@@ -141,6 +141,7 @@ def read_collection(
             _add_list(collection, path)
         else:
             collection.entries.append(Entry(printable(path.name), path))
+    listing.note_others("shards")
     collection.problems += listing.notices
     for name, sample in unique_ids(listing.samples):
         _add_sample(collection, name, sample, media=media)

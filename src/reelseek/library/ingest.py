@@ -35,6 +35,7 @@ from reelseek.library.catalog import Catalog
 from reelseek.library.cluster_ingest import StartPool, workers_on
 from reelseek.library.collection import Collection, Entry, read_collection
 from reelseek.library.damage import Damage, damaged_tracks, note_damage
+from reelseek.library.examining import ExamineWatch, count_bytes, reading
 from reelseek.library.notebook import default_progress
 from reelseek.library.outcomes import Examined, record_examined, record_extracted
 from reelseek.library.pieces import PieceQueue, close_divided, divide_tasks, join_pieces, work_of
@@ -47,6 +48,7 @@ from reelseek.library.text_space import LINE_EXPERTS, check_text_space, note_tex
 from reelseek.library.watch import Watch
 from reelseek.library.within import check_within
 from reelseek.media.address import FilePath, absolute
+from reelseek.media.clock import scans_reported
 from reelseek.media.container import Limits, probe
 from reelseek.media.guard import Workers
 from reelseek.media.local_copy import fetch_seconds, local_copy
@@ -60,11 +62,16 @@ if TYPE_CHECKING:
 __all__ = ["AddReport", "Progress", "add"]
 
 
+_SCAN_SHARE = 0.875  # of the work on a file that is read through for its times before its bytes are hashed
+
+
 def _examine(item: tuple[FilePath, Limits]) -> Examined:
     path, limits = item
-    with local_copy(path) as file:
-        info = probe(file, limits)
-        return Examined(hash_files([file]), info)
+    with local_copy(path) as file, reading(file.stat().st_size if file.is_file() else 0) as report:
+        with scans_reported(lambda share: report(_SCAN_SHARE * share)) as scans:
+            info = probe(file, limits)
+        before = _SCAN_SHARE if scans else 0.0
+        return Examined(hash_files([file], lambda share: report(before + (1 - before) * share)), info)
 
 
 def _extract(limits: Limits, task: Task) -> Extracted:
@@ -258,12 +265,20 @@ def _examine_files(
     new = _new_files(storage.catalog, collection.entries, report, retry_failed)
     items = [(path, limits) for path in new]
     if items:
-        progress("examining", 0, len(items), "")
-        with start(_examine, workers=min(workers, len(items)), memory_bytes=limits.memory_bytes) as pool:
-            for done, (item, outcome) in enumerate(pool.map(items, lambda item: _examine_seconds(item[0])), 1):
-                path = item[0]
+        watch = ExamineWatch({path: max(0, file_numbers(path)[0]) for path in new}, progress)
+        local = start is Workers  # else the number that is shared stays on another machine
+        pool = start(
+            _examine,
+            workers=min(workers, len(items)),
+            memory_bytes=limits.memory_bytes,
+            prepare=count_bytes if local else None,
+            arguments=(watch.count,) if local else (),
+        )
+        with pool:
+            look = {"waiting_for": watch.look} if local else {}
+            for (path, _), outcome in pool.map(items, lambda item: _examine_seconds(item[0]), **look):
                 record_examined(storage, new[path], path, outcome, report)
-                progress("examining", done, len(items), new[path].id)
+                watch.finish(path, new[path].id)
     write_beside(storage.catalog, collection, report)
 
 

@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -18,7 +18,7 @@ from reelseek.media.address import Address, FilePath, member
 from reelseek.media.notice import Notice
 from reelseek.media.store import exists, is_folder, list_objects, match_objects, object_state
 from reelseek.media.suffixes import MEDIA_SUFFIXES
-from reelseek.media.tar import Member, is_tar, member_states, read_shard, sample_key
+from reelseek.media.tar import LONGEST_TEXT, Member, Shard, is_tar, is_text, member_states, read_shard, sample_key
 
 __all__ = ["Listing", "Sample", "expand_paths", "is_listed", "read_folder", "read_samples", "unique_ids"]
 
@@ -40,11 +40,22 @@ class Sample:
 
 @dataclass
 class Listing:
-    """Videos of a folder or shard: files by their names in it, samples of shards, and what was passed over."""
+    """Videos of a folder or shard: files by their names in it, samples of shards, and what was passed over.
+
+    Attributes:
+        others: members of shards that are no video and belong to none, by what their names end in.
+    """
 
     files: list[tuple[str, FilePath]] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+
+    def note_others(self, place: str) -> None:
+        """Say once for all shards which members were passed over."""
+        if total := self.others.total():
+            kinds = ", ".join(f"{count} {suffix}" for suffix, count in self.others.most_common(12))
+            self.notices.append(Notice(place, f"{total} other member{'s' * (total > 1)} of tar shards: {kinds}"))
 
 
 def expand_paths(paths: Sequence[FilePath]) -> list[FilePath]:
@@ -154,6 +165,7 @@ def read_folder(folder: FilePath, suffixes: Collection[str] = MEDIA_SUFFIXES) ->
     if without:
         message = f"{len(without)} tar files without a video passed over: {', '.join(without[:5])}"
         listing.notices.append(Notice(printable(folder), message))
+    listing.note_others(printable(folder))
     return listing
 
 
@@ -204,12 +216,37 @@ def read_samples(path: FilePath, listing: Listing, name: str) -> None:
                 f"{name}/{printable(video.name.removeprefix('./'))}", address, texts.get(sample_key(video.name), ())
             )
         )
+    _count_other_members(shard.members, {sample_key(video.name) for video in videos}, listing)
+    listing.notices += [Notice(printable(path), message, lost=True) for message in _losses(shard)]
+
+
+def _losses(shard: Shard) -> Iterator[str]:
+    """What of a shard cannot be read."""
     if shard.problem:
-        message = f"damaged: {shard.problem}; what could be read was, and what follows is lost"
-        listing.notices.append(Notice(printable(path), message, lost=True))
+        yield f"damaged: {shard.problem}; what could be read was, and what follows is lost"
     if shard.left_out:
-        message = f"{shard.left_out} symbolic links and sparse files in it are left out; pack the files themselves"
-        listing.notices.append(Notice(printable(path), message, lost=True))
+        yield f"{shard.left_out} symbolic links and sparse files in it are left out; pack the files themselves"
+    if shard.replaced:
+        yield f"{shard.replaced} members in it are left out, since later ones have their names; give each its own name"
+    if long := [one.name for one in shard.members if one.text is None and is_text(one.name)]:
+        most = f"{LONGEST_TEXT / 2**20:.0f} MiB"
+        yield f"{len(long)} texts in it are longer than {most} and not read, such as {printable(long[0])}"
+
+
+def _count_other_members(members: Iterable[Member], keys: Collection[str], listing: Listing) -> None:
+    """Count members that are no video, unless they stand beside one.
+
+    Args:
+        keys: of the shard's videos.
+    """
+    for one in members:
+        suffix = os.path.splitext(one.name)[1].lower()
+        if suffix in MEDIA_SUFFIXES or (is_text(one.name) and sample_key(one.name) in keys):
+            continue
+        if is_text(one.name):
+            listing.others[printable(suffix)] += 1
+        else:
+            count_others(listing.others, one.name.rpartition("/")[2])
 
 
 def _sample(identifier: str, address: Address, members: Sequence[Member]) -> Sample:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import cached_property
@@ -9,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Generic, TypeVar
 
 from reelseek.library.records import Video
+from reelseek.library.words import tokens
 from reelseek.media.address import Address, FilePath, absolute
 from reelseek.media.suffixes import MEDIA_SUFFIXES, without_media_suffix
 
@@ -19,12 +21,14 @@ __all__ = [
     "name_key",
     "name_keys",
     "name_some",
+    "name_words",
     "printable",
     "same_name",
     "shown_name",
     "video_names",
 ]
 
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _NAMED = 5  # candidates that a message lists
 _NO_NUMBERS = frozenset(suffix for suffix in MEDIA_SUFFIXES if not suffix[1:].isdigit())  # ids may end in `.264`
 Key = TypeVar("Key", bound=Hashable)
@@ -200,6 +204,19 @@ def name_keys(identifier: str, path: FilePath | None = None) -> list[int]:
     names = (identifier, str(path)) if path is not None else (identifier,)
     spellings = {spelling for name in names for spelling in (name, without_media_suffix(name))}
     return sorted({_name_key(same_name(spelling).rpartition("/")[2]) for spelling in spellings})
+
+
+def name_words(identifier: str, path: FilePath | None = None) -> list[str]:
+    """Folded words of folders and file of an id, and of the file's own name and folder, each once.
+
+    >>> name_words("day1/MyDog_2.mp4", PurePosixPath("/films/beach/b.avi"))
+    ['day1', 'my', 'dog', '2', 'beach', 'b']
+    """
+    parts = [*PurePosixPath(identifier.replace("\\", "/")).parts]
+    if path is not None:
+        parts += PurePosixPath(str(path)).parts[-2:]
+    spelled = " ".join(_CAMEL.sub(" ", without_media_suffix(part)) for part in dict.fromkeys(parts))
+    return list(dict.fromkeys(tokens(spelled)))
 
 
 def name_key(name: str) -> int:

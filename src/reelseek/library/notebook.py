@@ -12,6 +12,7 @@ __all__ = ["NotebookProgress", "default_progress", "in_notebook"]
 
 _SECONDS_BETWEEN = 0.2
 _IN_SECONDS = ("extracting",)  # stages whose work is counted in seconds of video
+_IN_BYTES = ("reading",)  # and those in bytes of files
 
 
 def in_notebook() -> bool:
@@ -34,7 +35,11 @@ class NotebookProgress:
         if stage in self._places and done < total and now - self._shown[stage] < _SECONDS_BETWEEN:
             return
         self._shown[stage] = now
-        amount = f"{_clock(done)} of {_clock(total)} of video" if stage in _IN_SECONDS else f"{done} of {total}"
+        amount = f"{done} of {total}"
+        if stage in _IN_SECONDS:
+            amount = f"{_clock(done)} of {_clock(total)} of video"
+        elif stage in _IN_BYTES:
+            amount = f"{done / 1e6:.0f} of {total / 1e6:.0f} MB"
         rest = (total - done) * (now - began) / (done - began_with) if began_with < done < total else 0.0
         words = [stage, amount, *([f"{_clock(rest)} left"] if rest else []), *([detail] if detail else [])]
         self._show(stage, f'<progress value="{done}" max="{max(1, total)}"></progress> {html.escape(", ".join(words))}')

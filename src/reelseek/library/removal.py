@@ -20,7 +20,7 @@ from reelseek.library.records import TrackRow, Video
 from reelseek.library.shards import Shards, folder_name
 from reelseek.library.storage import Storage
 
-__all__ = ["compact", "count_removable", "finish_interrupted", "remove_expert", "remove_videos"]
+__all__ = ["compact", "count_removable", "finish_interrupted", "has_removable", "remove_expert", "remove_videos"]
 
 _log = logging.getLogger("reelseek")
 _UNFINISHED = "removal"  # its key in `meta`
@@ -125,13 +125,21 @@ def count_removable(storage: Storage, expert: str) -> int:
     Raises:
         UsageError: there are none.
     """
-    catalog = storage.catalog
-    count = sum(group.tracks for group in catalog.tracks.groups(expert)) or catalog.texts.count_owners(expert)
-    count = count or _unfinished(storage).experts.get(expert, 0)
+    count = _count(storage, expert)
     if not count:
-        names = ", ".join(catalog.tracks.experts()) or "none"
+        names = ", ".join(storage.catalog.tracks.experts()) or "none"
         raise UsageError(f"{storage.path} has no tracks of {expert!r}; it has {names}")
     return count
+
+
+def has_removable(storage: Storage, expert: str) -> bool:
+    """Whether a removal of an expert would remove anything."""
+    return _count(storage, expert) > 0
+
+
+def _count(storage: Storage, expert: str) -> int:
+    tracks = sum(group.tracks for group in storage.catalog.tracks.groups(expert))
+    return tracks or storage.catalog.texts.count_owners(expert) or _unfinished(storage).experts.get(expert, 0)
 
 
 def remove_expert(storage: Storage, expert: str) -> int:
@@ -230,6 +238,7 @@ def _rewrite(storage: Storage) -> None:
     catalog = storage.catalog
     with catalog.transaction():
         catalog.texts.rebuild_words()
+        catalog.about.rebuild_words()
         catalog.remove_meta(_REMOVALS)
     _empty_log(storage)
     catalog.rewrite()

@@ -8,11 +8,15 @@ import hashlib
 import os
 import posixpath
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["Address", "FilePath", "ObjectState", "absolute", "is_address", "member", "parse_path", "path_bytes"]
+from reelseek.errors import UsageError
+
+__all__ = ["Address", "FilePath", "ObjectState", "absolute", "is_address", "member", "parse_path", "parse_paths",
+           "path_bytes"]  # fmt: skip
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _TAR = "tar://"
@@ -134,6 +138,18 @@ def parse_path(name: "str | os.PathLike[str] | Address") -> FilePath:
         literal = text[len("file://") :]
         return Path(literal if os.path.lexists(literal) else unquote(urlsplit(text).path))
     return Path(text)
+
+
+def parse_paths(names: "Iterable[str | os.PathLike[str] | Address]") -> list[FilePath]:
+    """The local paths or addresses that some names are.
+
+    Raises:
+        UsageError: one is empty, which would stand for the folder at hand: a variable of a script that was not set.
+    """
+    names = list(names)
+    if any(isinstance(name, str) and not name.strip() for name in names):
+        raise UsageError("a path is empty; name a file or a folder, such as . for this one")
+    return [parse_path(name) for name in names]
 
 
 def path_bytes(path: FilePath) -> bytes:

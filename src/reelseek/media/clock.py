@@ -8,6 +8,8 @@ parts then follow one another, and all streams of a part are shifted by the same
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
@@ -19,11 +21,13 @@ import av.error
 
 from reelseek.media.container import Limits, best_stream, declared_duration, has_no_times, may_restart, open_media
 
-__all__ = ["Clock", "StreamTime", "clock_of", "rate_of", "read_packets"]
+__all__ = ["Clock", "StreamTime", "clock_of", "rate_of", "read_packets", "scans_reported"]
 
 _BACK = 0.2  # seconds by which a stream's decoding times may go back and still be of the same part
 _AHEAD = 10.0  # seconds by which they may run ahead of everything else of the part
 _MOST_PACKET_ERRORS_IN_A_ROW = 500
+_REPORTED_PACKETS = 1000  # after which a scan says how far it is
+_scan_report: ContextVar[Callable[[float], None]] = ContextVar("scan_report", default=lambda share: None)
 
 
 @dataclass
@@ -42,28 +46,43 @@ class _Parts:
     parts: list[_Part] = field(default_factory=list)
     _current: dict[int, int] = field(default_factory=dict)
     _last: dict[int, float] = field(default_factory=dict)
+    _ticks: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def place(self, packet: av.Packet) -> int:
         """The number of the packet's part; packets without times stay in their stream's part."""
         index = packet.stream_index
         current = self._current.get(index, 0)
         ticks = packet.pts if packet.dts is None else packet.dts
-        if ticks is None or not packet.time_base:
+        # Products of fractions are exact, too, and cost most of a scan; the quotient of integers is rounded as theirs.
+        numerator, denominator = self._ticks.get(index) or self._tick(packet)
+        if ticks is None or not numerator:
             return current
-        seconds = float(ticks * packet.time_base)
-        if packet.pts is not None and abs(float(packet.pts * packet.time_base) - seconds) > _AHEAD:
-            packet.pts = ticks + (packet.duration or 0)  # the last of a part, with a time made up from the next part's
+        seconds = shown = ticks * numerator / denominator
+        if packet.pts is not None:
+            shown = packet.pts * numerator / denominator
+            if abs(shown - seconds) > _AHEAD:  # the last of a part, with a time made up from the next part's
+                packet.pts = ticks + (packet.duration or 0)
+                shown = packet.pts * numerator / denominator
         leads = packet.stream.type in ("video", "audio")
         number = self._fitting(index, current, seconds)
         if leads and (number is None or not self.parts):
-            shown = float(packet.pts * packet.time_base) if packet.pts is not None else seconds
             self.parts.append(_Part(shown, seconds, shown))
             number = len(self.parts) - 1
         number = current if number is None else number
         self._current[index], self._last[index] = number, seconds
         if leads:
-            self._extend(self.parts[number], packet, seconds)
+            part = self.parts[number]
+            part.latest = max(part.latest, seconds)
+            if packet.pts is not None:
+                part.first = min(part.first, shown)
+                part.end = max(part.end, shown + (packet.duration or 0) * numerator / denominator)
         return number
+
+    def _tick(self, packet: av.Packet) -> tuple[int, int]:
+        """Seconds of a tick of the packet's stream, as a fraction; 0 where it has none."""
+        base = packet.time_base or Fraction(0)
+        self._ticks[packet.stream_index] = base.numerator, base.denominator
+        return self._ticks[packet.stream_index]
 
     def _fitting(self, index: int, current: int, seconds: float) -> int | None:
         """Of the parts a stream can be in now, the one whose latest time is nearest."""
@@ -75,14 +94,6 @@ class _Parts:
             if not early and distance <= _AHEAD:
                 fits.append((abs(distance), -number))
         return -min(fits)[1] if fits else None
-
-    @staticmethod
-    def _extend(part: _Part, packet: av.Packet, seconds: float) -> None:
-        part.latest = max(part.latest, seconds)
-        if packet.pts is not None and packet.time_base:
-            begin = float(packet.pts * packet.time_base)
-            part.first = min(part.first, begin)
-            part.end = max(part.end, begin + float((packet.duration or 0) * packet.time_base))
 
 
 @dataclass(frozen=True)
@@ -223,11 +234,33 @@ def _one_piece(container: av.container.InputContainer, start: float) -> float | 
 @lru_cache(maxsize=64)
 def _scan(path: str, size: int, modified: int) -> tuple[_Part, ...]:
     """The parts of a file, whose name, size and time say whether it is still the same."""
-    parts = _Parts()
+    parts, report = _Parts(), _scan_report.get()
     with open_media(Path(path), Limits()) as container:
-        for packet in _demuxed(container, _leading(container), lambda _: None):
+        for number, packet in enumerate(_demuxed(container, _leading(container), lambda _: None)):
             parts.place(packet)
+            if packet.pos and number % _REPORTED_PACKETS == 0:
+                report(packet.pos / size)
     return tuple(parts.parts)
+
+
+@contextmanager
+def scans_reported(report: Callable[[float], None]) -> Iterator[list[float]]:
+    """Report how far a file is read through where `clock_of` has to: calls with the share of its bytes.
+
+    Yields:
+        the shares so far; none where the file is not read through.
+    """
+    shares: list[float] = []
+
+    def note(share: float) -> None:
+        shares.append(share)
+        report(share)
+
+    before = _scan_report.set(note)
+    try:
+        yield shares
+    finally:
+        _scan_report.reset(before)
 
 
 def rate_of(stream: Any) -> Fraction:

@@ -38,6 +38,8 @@ Needed = Callable[[float], bool]
 
 _FRAMES_PER_BATCH = 16
 _OUT_OF_ORDER = 0.5  # seconds by which a frame may lie behind the one before
+_DECLARED_WITHIN = 1.0  # seconds before the end that a stream of sound declares, at which it may be over
+_INTERLEAVED_WITHIN = 10.0  # seconds by which pictures may run ahead of sound that still comes
 
 
 @dataclass
@@ -135,6 +137,13 @@ class _Frames:
                 consumer(batch)
 
 
+def _declared_end(stream: Any, clock: Clock) -> float:
+    """Where a stream says that it ends, in seconds of the presentation; infinite where it does not say."""
+    if stream is None or clock.joined or not stream.duration or not stream.time_base:
+        return math.inf
+    return clock.seconds((stream.start_time or 0) + stream.duration, float(stream.time_base))
+
+
 class _Pass:
     """State of one pass over one open file."""
 
@@ -166,6 +175,7 @@ class _Pass:
         if audio is not None and self.sounds:
             self.streams.append(audio)
             self.sound_time = StreamTime(clock, audio)
+        self.declared_sound_end = _declared_end(audio, clock)
         self.wants_subtitles = any(isinstance(s, SubtitleStream) for s in wants)
         if self.wants_subtitles:
             self.streams += [s for s in container.streams.subtitles if s.codec_context is not None]
@@ -217,11 +227,20 @@ class _Pass:
         if math.isinf(seconds) or self.wants_subtitles:
             return False
         frames = self.frames if self.decoded.has_video else []
-        sounds = self.sounds if self.decoded.has_audio else []
+        sounds = self.sounds if self.decoded.has_audio and not self._is_sound_over() else []
         return all(chooser.is_past(seconds) for chooser in frames) and all(sound.is_past(seconds) for sound in sounds)
 
-    def end_early(self) -> Decoded:
-        """Leave what remains, and what was noted so far, to a pass over the whole file."""
+    def _is_sound_over(self) -> bool:
+        """Whether the sound has come to the end that its stream declares, and pictures are well past it."""
+        sound_end = self.decoded.sound_end
+        declared = sound_end >= self.declared_sound_end - _DECLARED_WITHIN
+        return declared and self.decoded.picture_end >= sound_end + _INTERLEAVED_WITHIN
+
+    def end_early(self, seconds: float) -> Decoded:
+        """Leave what lies after a time, and what was noted so far, to a pass over the whole file."""
+        for sound in self.sounds:
+            if not sound.is_past(seconds):  # it ended before, so that nothing comes that would hand its rest on
+                sound.flush()
         self.decoded.notices, self.decoded.packet_errors = [], 0
         return self.decoded
 
@@ -330,7 +349,7 @@ def decode(
             except (av.error.FFmpegError, UnicodeDecodeError):
                 run.decoded.packet_errors += 1
             if run.is_past(until_seconds):
-                return run.end_early()
+                return run.end_early(until_seconds)
         run.finish()
     requested = bool(run.frames and run.decoded.has_video) or bool(run.sounds and run.decoded.has_audio)
     if requested and run.decoded.frames == 0 and run.decoded.sound_seconds == 0:

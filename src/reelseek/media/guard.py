@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
@@ -36,6 +37,7 @@ __all__ = [
     "is_death",
     "portable",
     "serve",
+    "stopped_at",
     "stream",
 ]
 
@@ -117,7 +119,7 @@ class Workers(Generic[Item, Result]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
+        if error is None and not self._stopped.is_set():
             self._pool.close()
         else:
             self._pool.stop()
@@ -186,6 +188,30 @@ class Workers(Generic[Item, Result]):
             return LimitError(f"needed more than {self._memory_bytes / 2**30:.0f} GiB of memory")
         except Exception as error:  # every error of one item is that item's own
             return error
+
+
+@contextlib.contextmanager
+def stopped_at(pool: Workers[Any, Any], deadline: float) -> Iterator[Callable[[], bool]]:
+    """Stop a pool at a moment of the monotonic clock, whatever it is doing then.
+
+    Yields:
+        whether that was done.
+    """
+    passed = threading.Event()
+
+    def stop() -> None:
+        passed.set()
+        pool.stop()
+
+    seconds = min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
+    timer = threading.Timer(seconds, stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield passed.is_set
+    finally:
+        timer.cancel()
+        timer.join()
 
 
 def stream(

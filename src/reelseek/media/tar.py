@@ -17,10 +17,11 @@ from reelseek.media.charset import decode_text
 from reelseek.media.local_copy import default_copies
 from reelseek.media.store import object_state, open_bytes
 
-__all__ = ["Member", "Shard", "is_tar", "member_state", "member_states", "read_shard", "sample_key"]
+__all__ = ["LONGEST_TEXT", "Member", "Shard", "is_tar", "is_text", "member_state", "member_states", "read_shard",
+           "sample_key"]  # fmt: skip
 
 _TEXTS = (".txt", ".json")
-_LONGEST_TEXT = 2**20
+LONGEST_TEXT = 2**20
 _FORM = 2  # of what is kept of a tar
 
 
@@ -56,11 +57,18 @@ class Shard:
     Attributes:
         problem: why there may be more that cannot be read, else empty.
         left_out: how many symbolic links and sparse files there are, which are no spans of bytes.
+        replaced: how many members there are whose name a later one has.
     """
 
     members: tuple[Member, ...]
     problem: str = ""
     left_out: int = 0
+    replaced: int = 0
+
+
+def is_text(name: str) -> bool:
+    """Whether a member is a text beside the video of its key."""
+    return name.lower().endswith(_TEXTS)
 
 
 def read_shard(path: FilePath) -> Shard:
@@ -90,7 +98,8 @@ def _read_shard(path: FilePath, numbers: tuple[int, int]) -> Shard:
     key = f"tar index {_FORM} of {absolute(path)} {numbers}"
     note = json.loads(default_copies().note(key, lambda: _index(path), label=str(path)))
     members = {row[0]: Member(*row) for row in note["members"]}
-    return Shard(tuple(members.values()), note["problem"], note["left_out"])
+    replaced = len(note["members"]) - len(members)
+    return Shard(tuple(members.values()), note["problem"], note["left_out"], replaced)
 
 
 def _index(path: FilePath) -> bytes:
@@ -123,7 +132,7 @@ def _index(path: FilePath) -> bytes:
 
 
 def _text(tar: tarfile.TarFile, info: tarfile.TarInfo) -> str | None:
-    if info.size > _LONGEST_TEXT or not info.name.lower().endswith(_TEXTS):
+    if info.size > LONGEST_TEXT or not is_text(info.name):
         return None
     file = tar.extractfile(info)
     return decode_text(file.read()).text if file is not None else None

@@ -4,6 +4,7 @@ import json
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -542,18 +543,26 @@ class LearnedModel(RetrievalModel):
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
         """Embeddings from every expert's steps, absent ones among them; zeros stand where nothing is present."""
 
+    def check(self, tokens: Tokens) -> None:
+        """Refuse what the model was not built for, and videos that lack an expert where `missing` is `refuse`.
+
+        Raises:
+            ModelError: says what was given and what is wanted.
+        """
+        super().check(tokens)
+        if self.config.missing != "refuse":
+            return
+        for name, steps in self.inputs.filled(tokens).items():
+            lacking = len(steps.mask) - steps.videos.count
+            if lacking:
+                raise ModelError(
+                    f"{self.system} as published needs every modality, and {lacking} of {len(steps.mask)} videos lack "
+                    f"{name}; set model.missing to mask to go without"
+                )
+
     def encode_videos(self, tokens: Tokens) -> Embedding:
         self.check(tokens)
-        steps = self.inputs(tokens)
-        if self.config.missing == "refuse":
-            for name, track in steps.items():
-                lacking = len(track.mask) - track.videos.count
-                if lacking:
-                    raise ModelError(
-                        f"{self.system} as published needs every modality, and {lacking} of {len(track.present)} "
-                        f"videos lack {name}; set model.missing to mask to go without"
-                    )
-        return self.check_embedding(self.encode(steps), "encode")
+        return self.check_embedding(self.encode(self.inputs(tokens)), "encode")
 
     def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """The terms of the clips that have any evidence; one that is zero where there are none."""
@@ -587,24 +596,21 @@ class LearnedModel(RetrievalModel):
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """The terms of the loss, each times its weight; every clip has some modality. None if no term has clips."""
+        shared = parallel.active() and self.training and not batch.local
         if self.has_parts:
             parts = self.parts(batch)
-            if parallel.active() and self.training and not batch.local:
+            if shared:
                 parts, batch = gather_parts(parts), batch.all_gather()
-                with parallel.replicated():
-                    return self.terms_of(parts, batch)
-            return self.terms_of(parts, batch)
+            with parallel.replicated() if shared else nullcontext():
+                return self.terms_of(parts, batch)
         if batch.more_texts:
             return {self.config.loss.name: self._narrated(batch)}
-        texts, videos = self.encode_texts(batch.texts), self.encode_videos(batch.tokens)
-        negatives = batch.negatives
-        if parallel.active() and self.training and not batch.local:
-            texts, videos = texts.all_gather(), videos.all_gather()
-            alike = parallel.all_gather(batch.alike)
-            negatives = alike[:, None] != alike[None, :]
-            with parallel.replicated():
-                return {self.config.loss.name: self.score_loss(self.similarity(texts, videos), negatives=negatives)}
-        return {self.config.loss.name: self.score_loss(self.similarity(texts, videos), negatives=negatives)}
+        texts, videos, alike = self.encode_texts(batch.texts), self.encode_videos(batch.tokens), batch.alike
+        if shared:
+            texts, videos, alike = texts.all_gather(), videos.all_gather(), parallel.all_gather(alike)
+        with parallel.replicated() if shared else nullcontext():
+            similarity, negatives = self.similarity(texts, videos), alike[:, None] != alike[None, :]
+            return {self.config.loss.name: self.score_loss(similarity, negatives=negatives)}
 
     def _narrated(self, batch: Batch) -> Float[Tensor, ""]:
         """The loss where several captions stand for a clip together."""

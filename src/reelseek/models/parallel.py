@@ -46,7 +46,7 @@ def join(device: torch.device) -> torch.device:
         this process's device.
 
     Raises:
-        UsageError: there are more processes here than GPUs.
+        UsageError: there are more processes here than GPUs, or another process computes on another kind of device.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return device
@@ -61,7 +61,20 @@ def join(device: torch.device) -> torch.device:
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    _refuse_mixed(device)
     return device
+
+
+def _refuse_mixed(device: torch.device) -> None:
+    """Refuse processes on devices of different kinds: they would wait for each other for ever, unable to share rows."""
+    rows = [torch.zeros(16, dtype=torch.uint8) for _ in range(world_size())]
+    dist.all_gather(rows, torch.frombuffer(bytearray(device.type.encode().ljust(16, b"\0")), dtype=torch.uint8))
+    kinds = [row.numpy().tobytes().rstrip(b"\0").decode() for row in rows]
+    if len(set(kinds)) > 1:
+        places = ", ".join(f"process {number} on {kind}" for number, kind in enumerate(kinds))
+        raise UsageError(
+            f"processes train together on one kind of device, and here are {places}; name it with --device"
+        )
 
 
 _replicated: ContextVar[bool] = ContextVar("replicated", default=False)

@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from reelseek.library.tokens import Steps, with_any
-from reelseek.models.blocks.mix import Plan, record_plans
+from reelseek.models.blocks.mix import Plan, bucketed, record_plans
 from reelseek.models.model import RetrievalModel
 
 __all__ = ["AttentionPlanner", "read_plans"]
@@ -30,9 +30,11 @@ class AttentionPlanner:
 
     Args:
         model: as it will be trained.
+        buckets: of `train.buckets`.
     """
 
-    def __init__(self, model: RetrievalModel) -> None:
+    def __init__(self, model: RetrievalModel, buckets: int = 0) -> None:
+        self._buckets = buckets
         try:
             self._pickled = _written(partial(_Pickler, model=model), model)
         except Exception as error:  # a system of another package may hold anything
@@ -41,7 +43,7 @@ class AttentionPlanner:
         self._model: RetrievalModel | None = None
 
     def __getstate__(self) -> dict[str, object]:
-        return {"_pickled": self._pickled, "_model": None}
+        return {"_pickled": self._pickled, "_model": None, "_buckets": self._buckets}
 
     def __call__(self, tokens: Mapping[str, Steps]) -> bytes:
         """Plan for the clips with any evidence, which are those that a loss takes.
@@ -59,7 +61,7 @@ class AttentionPlanner:
             rows = evidence.nonzero()[:, 0]
             shapes = {name: steps.rows(rows) for name, steps in shapes.items()}
         try:
-            with torch.no_grad(), record_plans() as plans, _ShapesAlone():
+            with torch.no_grad(), bucketed(self._buckets), record_plans() as plans, _ShapesAlone():
                 self._model.encode_videos(shapes)
         except Exception as error:  # see above
             _log.debug("attention of %s is planned beside the step: %s", self._model.system, error)

@@ -6,10 +6,8 @@ Text is one more modality: a caption's tokens are `Steps`, as a video's are. Eve
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import replace
-from functools import cache, wraps
-from pathlib import Path
+from functools import wraps
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -19,16 +17,26 @@ from jaxtyping import Bool, Float
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
-from torch.nn import functional
 
 from reelseek.errors import ExpertUnavailable, ModelError
 from reelseek.experts.clip import is_sigmoid
-from reelseek.experts.hub import load_pretrained, pretrained_folder, weights_hash
+from reelseek.experts.hub import weights_hash
 from reelseek.experts.sentence import SENTENCE_DIM, packaged_encoder
 from reelseek.library.caption_features import CaptionFeatures
 from reelseek.library.mask import Mask, upload
 from reelseek.library.text_store import TextStore
 from reelseek.library.tokens import Steps
+from reelseek.models.text_networks import (
+    as_trained,
+    collate_tokens,
+    count_positions,
+    encoder_folder,
+    is_causal,
+    is_clip,
+    load_encoder,
+    run_encoder,
+    trainable_copy,
+)
 from reelseek.models.words import split_words, word_vectors
 
 __all__ = [
@@ -124,7 +132,7 @@ class TextEncoder(nn.Module):
             if config.encoder.endswith(_VECTORS) or _takes_features(config.encoder):
                 what = "caption features" if _takes_features(config.encoder) else "word vectors"
                 raise ModelError(f"{what} are not trained; the projection after them is")
-            self.encoder = _trainable_copy(config.encoder)
+            self.encoder = trainable_copy(config.encoder)
         self.width = config.dim or _width(config.encoder) * config.layers
         if config.layers > 1 and not _stacks_layers(config.encoder):
             raise ModelError(f"model.text.layers: {config.encoder!r} has no layers that could stand side by side")
@@ -195,7 +203,7 @@ class TextEncoder(nn.Module):
     def fingerprint(self) -> str:
         """Names a frozen encoder and all that its vectors depend on."""
         sentence = self.config.encoder == "sentence"
-        weights = packaged_encoder().fingerprint if sentence else weights_hash(_folder(self.config.encoder))
+        weights = packaged_encoder().fingerprint if sentence else weights_hash(encoder_folder(self.config.encoder))
         identity = f"{weights}, {self.config.most_tokens} tokens, {self.config.layers}"
         return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
@@ -206,7 +214,7 @@ class TextEncoder(nn.Module):
                 return {text: row[None] for text, row in zip(texts, self.pooled(texts).cpu().numpy(), strict=True)}
             steps = self._encode(texts)[0]
         starts = steps.mask.int().argmax(1)  # some encoders are padded at the left
-        if _is_clip(_loaded(self.config.encoder)[1]):
+        if is_clip(load_encoder(self.config.encoder)[1]):
             starts.zero_()  # the first token is stored too, or the others would move
         ends = steps.mask.shape[1] - steps.mask.int().flip(1).argmax(1)
         values = steps.values.float().cpu().numpy()
@@ -216,7 +224,7 @@ class TextEncoder(nn.Module):
     def _from_store(self, rows: Sequence[npt.NDArray[np.float32]]) -> Steps:
         """Steps of stored tokens, as `_encode` gives them."""
         steps = self._padded(rows, limit=None)
-        if _is_clip(_loaded(self.config.encoder)[1]):
+        if is_clip(load_encoder(self.config.encoder)[1]):
             present = steps.mask.clone()
             present[:, 0] = False
             steps = Steps(steps.values, present, steps.spans)
@@ -242,8 +250,8 @@ class TextEncoder(nn.Module):
             return torch.from_numpy(packaged_encoder().reads(texts)).to(self._device)
         if self.config.encoder.endswith(_VECTORS):
             return self._vectors(texts).present.any(1)
-        tokenizer, model = _loaded(self.config.encoder)
-        texts = _as_trained(texts, model)
+        tokenizer, model = load_encoder(self.config.encoder)
+        texts = as_trained(texts, model)
         if tokenizer.unk_token_id in (None, tokenizer.eos_token_id):  # every byte is a token
             return torch.ones(len(texts), dtype=torch.bool, device=self._device)
         rows = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
@@ -284,21 +292,21 @@ class TextEncoder(nn.Module):
             return self._features(texts), None
         if self.config.encoder.endswith(_VECTORS):
             return self._vectors(texts), None
-        tokenizer, frozen = _loaded(self.config.encoder, self._device.type, self._device.index)
+        tokenizer, frozen = load_encoder(self.config.encoder, self._device.type, self._device.index)
         model = self.encoder if self.config.trained else frozen
-        rows = [tokenizer(text)["input_ids"] for text in _as_trained(texts, model)]
-        limit = min(self.config.most_tokens + 2, _positions(model))
+        rows = [tokenizer(text)["input_ids"] for text in as_trained(texts, model)]
+        limit = min(self.config.most_tokens + 2, count_positions(model))
         self._count_left_out(sum(max(0, len(row) - limit) for row in rows), limit)
         rows = [row if len(row) <= limit else [*row[: limit - 1], row[-1]] for row in rows]
-        ids, host = _padded(rows, _positions(model), tokenizer) if is_sigmoid(model.config) else _stacked(rows)
+        ids, host = collate_tokens(rows, tokenizer, model)
         ids, mask = upload([ids], self._device)[0], Mask.on(self._device, host)
         with torch.set_grad_enabled(self.config.trained and torch.is_grad_enabled()):
             sentence = self.config.encoder == "sentence"
-            summary = not _is_causal(self.config.encoder)
-            values, pooled = _run_encoder(
+            summary = not is_causal(self.config.encoder)
+            values, pooled = run_encoder(
                 model, ids, mask.tensor, sentence=sentence, summary=summary, layers=self.config.layers
             )
-        if _is_clip(model):
+        if is_clip(model):
             host = host.clone()
             host[:, 0] = False  # the first token is the same for every text; the last is used (EAO, section 4.1)
             mask = Mask.on(self._device, host)
@@ -371,99 +379,15 @@ def _refuse_empty(texts: Sequence[str]) -> None:
             raise ModelError("an empty text has no embedding; give at least one word")
 
 
-def _folder(name: str) -> Path:
-    return packaged_encoder().folder if name == "sentence" else pretrained_folder(name)
-
-
-@cache
-def _loaded(name: str, device: str = "cpu", number: int | None = None) -> tuple[Any, Any]:
-    """Tokenizer and frozen model, one copy per process and device."""
-    if device != "cpu":
-        shared, model = _loaded(name)
-        return shared, deepcopy(model).to(device if number is None else f"{device}:{number}")
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
-    folder = _folder(name)
-    if name == "sentence":
-        tokenizer: Any = PreTrainedTokenizerFast(
-            tokenizer_file=str(folder / "tokenizer.json"), pad_token="[PAD]", model_max_length=int(1e9)
-        )
-        tokenizer.backend_tokenizer.no_truncation()
-        tokenizer.backend_tokenizer.no_padding()
-    else:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, model_max_length=int(1e9))
-    return tokenizer, load_pretrained("AutoModel", str(folder))
-
-
-def _trainable_copy(name: str) -> nn.Module:
-    """A trainable copy of the encoder's text part."""
-    model = deepcopy(_loaded(name)[1])
-    if _is_clip(model):
-        model.vision_model = nn.Identity()
-        model.visual_projection = nn.Identity()
-    if is_sigmoid(model.config):
-        model.vision_model = nn.Identity()
-        model.logit_scale = model.logit_bias = None
-    if hasattr(model, "pooler"):  # its output is not used
-        model.pooler = None
-    return model.requires_grad_(True)
-
-
-def _is_clip(model: Any) -> bool:
-    return hasattr(model, "text_projection")
-
-
-def _as_trained(texts: Sequence[str], model: Any) -> list[str]:
-    """The texts in the case that the encoder was trained on, where its tokenizer does not see to that itself."""
-    return [text.lower() for text in texts] if is_sigmoid(model.config) else list(texts)
-
-
-def _stacked(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Token numbers [text, token], zeros behind the end of a text, and which of them are its own [text, token]."""
-    ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
-    present = torch.zeros_like(ids, dtype=torch.bool)
-    for index, row in enumerate(rows):
-        ids[index, : len(row)], present[index, : len(row)] = torch.tensor(row), True
-    return ids, present
-
-
-def _padded(rows: Sequence[Sequence[int]], length: int, tokenizer: Any) -> tuple[Tensor, Tensor]:
-    """The same, padded to full length by the tokenizer's own token on its own side, as SigLIP was trained."""
-    padding = [[tokenizer.pad_token_id] * (length - len(row)) for row in rows]
-    before = tokenizer.padding_side == "left"
-    ids = [[*pad, *row] if before else [*row, *pad] for row, pad in zip(rows, padding, strict=True)]
-    present = [[False] * len(pad) + [True] * len(row) if before else [True] * len(row) + [False] * len(pad)
-               for row, pad in zip(rows, padding, strict=True)]  # fmt: skip
-    return torch.tensor(ids), torch.tensor(present)
-
-
-def _positions(model: Any) -> int:
-    config = getattr(model.config, "text_config", model.config)
-    return int(getattr(config, "max_position_embeddings", 512))
-
-
-@cache
-def _is_causal(name: str) -> bool:
-    """Whether a token sees none behind it, as GPT's do, so that the first of them says nothing of a text."""
-    if name == "sentence":
-        return False
-    model = _loaded(name)[1]
-    if _is_clip(model) or is_sigmoid(model.config):
-        return False
-    with torch.no_grad():
-        one, other = (model(input_ids=torch.tensor([[1, last]])).last_hidden_state[0, 0] for last in (2, 3))
-    return bool((one == other).all())
-
-
 def _stacks_layers(name: str) -> bool:
     """Whether an encoder is a BERT-like model of a folder."""
     if name == "sentence" or name.endswith(_VECTORS) or _takes_features(name):
         return False
     try:
-        model = _loaded(name)[1]
+        model = load_encoder(name)[1]
     except ExpertUnavailable:
         return True  # not on this machine, which is said when text is read
-    return not (_is_clip(model) or is_sigmoid(model.config))
+    return not (is_clip(model) or is_sigmoid(model.config))
 
 
 def _width(name: str) -> int:
@@ -474,35 +398,9 @@ def _width(name: str) -> int:
     if name.endswith(_VECTORS):
         return word_vectors(name).width
     try:
-        model = _loaded(name)[1]
+        model = load_encoder(name)[1]
     except ExpertUnavailable as error:
         raise ModelError(f"the text encoder {error}") from error
     if is_sigmoid(model.config):
         return int(model.text_model.head.out_features)
-    return int(model.config.projection_dim if _is_clip(model) else model.config.hidden_size)
-
-
-def _run_encoder(
-    model: Any, ids: Tensor, present: Tensor, *, sentence: bool, summary: bool, layers: int
-) -> tuple[Tensor, Tensor | None]:
-    """Vectors of tokens and of the whole text; None for the latter where no token stands for it (`summary`)."""
-    attention_mask = present.long()
-    if _is_clip(model):
-        hidden = model.text_model(input_ids=ids, attention_mask=attention_mask).last_hidden_state
-        values: Tensor = model.text_projection(hidden)
-        return values, values[torch.arange(len(ids)), present.sum(1) - 1]
-    if is_sigmoid(model.config):  # no mask: the last place is the text's vector, whatever token stands there
-        hidden = model.text_model(input_ids=ids).last_hidden_state
-        values = model.text_model.head(hidden)
-        return values, values[:, -1]
-    if layers > 1:
-        states = model(input_ids=ids, attention_mask=attention_mask, output_hidden_states=True).hidden_states
-        hidden = torch.cat(states[-layers:], dim=-1)
-    else:
-        hidden = model(input_ids=ids, attention_mask=attention_mask).last_hidden_state
-    if not summary:
-        return hidden, None
-    if sentence:
-        mean = (hidden * attention_mask[..., None]).sum(1) / attention_mask.sum(1, keepdim=True)
-        return hidden, functional.normalize(mean, dim=-1)
-    return hidden, hidden[:, 0]
+    return int(model.config.projection_dim if is_clip(model) else model.config.hidden_size)

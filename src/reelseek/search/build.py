@@ -25,7 +25,7 @@ from reelseek.search.columns import Block
 from reelseek.search.embedding import EmbeddedVideos, embed_on, embed_videos
 from reelseek.search.finish import candidates_of, finish
 from reelseek.search.generation import Sums, drop_files
-from reelseek.search.index import Index, LeftOut, index_folder, open_index, put_index
+from reelseek.search.index import Index, LeftOut, index_folder, mark_index, open_index, put_index
 from reelseek.search.merge import due, is_few, is_small, write_segments
 from reelseek.search.merging import merge_due
 from reelseek.search.segment import Segment
@@ -215,7 +215,7 @@ class _Update:
                 new[-1] = finish(self.source.library, self.source.model, segment, self._index([]), total)
             updated = self._index([*remaining, *new])
             if self.write:
-                updated = put_index(updated)
+                updated = put_index(mark_index(self.source.library, updated))
         except BaseException:
             if self.write:
                 names = [f"{s.record.name}-{name}" for s in new for name in s.sums]

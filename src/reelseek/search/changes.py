@@ -137,7 +137,7 @@ def find_stale(
         changes: Iterable[Change] = library.catalog.changed_since(_EVERYTHING)
     else:
         same_form = index.rule == source.rule and index.experts == source.experts and not index.damaged
-        everything |= exact or not same_form or stale.revision < index.revision
+        everything |= exact or not same_form or not _is_of_library(index, library, stale.revision)
         comparison = _Comparison(index, stale, exact=exact, everything=everything)
         changes = library.catalog.changed_since(_EVERYTHING if everything else index.revision)
         if retry and not everything:
@@ -156,6 +156,15 @@ def find_stale(
     else:
         stale.unindexed = list(stale.lacking)
     return stale
+
+
+def _is_of_library(index: Index, library: Library, revision: int) -> bool:
+    """Whether an index was made from a library's database as it was earlier.
+
+    Else it is another library's, or the database was put back from a copy since, which may have had as many changes.
+    """
+    is_noted = not index.mark or index.mark in library.catalog.index_marks(index.folder.name)
+    return is_noted and revision >= index.revision
 
 
 def _blocks(changes: Iterable[Change]) -> Iterator[list[Change]]:

@@ -11,7 +11,7 @@ from reelseek.library.files import delete_folder, sync_folder
 from reelseek.library.store import Library
 from reelseek.search.columns import hash_ids
 from reelseek.search.generation import read_manifest
-from reelseek.search.index import index_folders, open_folder, put_index
+from reelseek.search.index import index_folders, mark_index, open_folder, put_index
 from reelseek.search.merge import write_segments
 from reelseek.search.merging_folder import drop_merging
 from reelseek.search.overwrite import patches_of
@@ -36,13 +36,13 @@ def erase_videos(library: Library, videos: Sequence[str]) -> None:
     """
     for folder in index_folders(library):
         try:
-            _erase(folder, videos)
+            _erase(library, folder, videos)
         except LibraryError as error:
             _log.warning("%s is deleted, since removed videos cannot be erased from it alone: %s", folder, error)
             delete_folder(folder)
 
 
-def _erase(folder: Path, videos: Sequence[str]) -> None:
+def _erase(library: Library, folder: Path, videos: Sequence[str]) -> None:
     drop_merging(folder)  # it would be lost in the end, and takes room on the disk
     _overwrite_the_rest(folder)
     index = open_folder(folder)
@@ -65,7 +65,7 @@ def _erase(folder: Path, videos: Sequence[str]) -> None:
             patches |= {rest.file_name(name): several for name, several in by_name.items()}
             segments.append(rest)
     left_out = tuple(video for video in index.left_out if video.video not in set(videos))
-    put_index(replace(index, segments=tuple(segments), left_out=left_out), patches)
+    put_index(mark_index(library, replace(index, segments=tuple(segments), left_out=left_out)), patches)
     for name, several in patches.items():
         write_patches(folder / name, several)
     sync_folder(folder)  # the names of the old files are gone for good

@@ -83,8 +83,6 @@ class Gallery:
         """What is said, written, named or captioned with words of a question, best first of each."""
         query, factors = question.query, question.selection.about
         kinds = [kind for kind in ABOUT if factors.get(kind, 1.0)]
-        if kinds and query.words:
-            self.names.refresh()
         words = words_of(self.library, query.words, self.names.other_terms if kinds else lambda *_: [])
         members = self._members(query.filter)
         lines = lines_with_words(self.library, words, None if members is None else members.owners)
@@ -214,7 +212,6 @@ class Gallery:
 
     def _wrong_scores(self, selection: Selection) -> npt.NDArray[np.float64]:
         """For some captions of the library the best score of a clip of another video; none where it has few."""
-        self.names.refresh()
         captions = self.names.some_captions(MOST_CAPTIONS)
         if len(captions) < FEWEST_CAPTIONS:
             return np.zeros(0)

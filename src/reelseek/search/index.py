@@ -36,7 +36,7 @@ from reelseek.search.segment import Record, Segment
 from reelseek.search.segments import DamagedSegment, Index, LeftOut
 
 __all__ = ["CHECKED_AT_ONCE", "Index", "LeftOut", "describe_index", "describe_indexes", "index_folder", "index_folders",
-           "open_folder", "open_index", "problem_of", "put_index", "verify"]  # fmt: skip
+           "mark_index", "open_folder", "open_index", "problem_of", "put_index", "verify"]  # fmt: skip
 
 CHECKED_AT_ONCE = 2**26  # bytes; every byte of a smaller index is checked whenever it is opened
 _log = logging.getLogger("reelseek")
@@ -174,6 +174,7 @@ def _load(generation: Generation, previous: Index | None, *, gone_is_damage: boo
         ClipRule(**description["rule"]), description["revision"], tuple(description["experts"]),
         Embedding(*unrelated), description["candidates"],
         tuple(LeftOut(**video) for video in description["left_out"]), tuple(damaged), sums,
+        description.get("mark", ""),
     )  # fmt: skip
 
 
@@ -187,6 +188,17 @@ def _open_segment(generation: Generation, record: Record, *, check: bool) -> Seg
     sums = {short: generation.files[name] for name, short in names.items()}
     patches = {short: generation.patches[name] for name, short in names.items() if name in generation.patches}
     return Segment(generation.folder, record, sums, check=check, patches=patches)
+
+
+def mark_index(library: Library, index: Index) -> Index:
+    """The index with a new mark, which the library's database notes; call it as the writer, before `put_index`.
+
+    An index whose mark the database lacks was made from another one, or from this one before an earlier copy took its
+    place, so that revisions say nothing: see `find_stale`.
+    """
+    mark = secrets.token_hex(8)
+    library.catalog.add_index_mark(index.folder.name, mark)
+    return replace(index, mark=mark)
 
 
 def put_index(index: Index, patches: Patches | None = None) -> Index:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,9 @@ from reelseek.media.guard import guarded
 from reelseek.models.embed import embed_clips, reader_for
 from reelseek.models.model import Embedding, RetrievalModel
 from reelseek.search.examples import Example, Examples, Footage, Moment, Picture
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
 
 __all__ = ["MOST_PIXELS", "PICTURES", "Likeness", "compared_alone", "embed_example"]
 
@@ -246,11 +250,33 @@ def _read_picture(path: Path) -> npt.NDArray[np.uint8]:
         with Image.open(path, formats=[name for name in PICTURES if name in Image.OPEN]) as picture:
             if picture.width * picture.height > MOST_PIXELS:
                 raise DecodeError(f"{path} has {picture.width}x{picture.height} pixels, which is too many")
-            upright = ImageOps.exif_transpose(picture).convert("RGB")
+            pixels = _rgb(ImageOps.exif_transpose(picture))
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = "it is no picture that can be read" if isinstance(error, UnidentifiedImageError) else str(error)
         raise DecodeError(f"{path}: {reason}; pictures are JPEG, PNG, WebP, GIF, BMP or TIFF") from error
-    return np.asarray(upright)
+    return pixels
+
+
+def _rgb(picture: "PILImage") -> npt.NDArray[np.uint8]:
+    """Convert to the bytes that a screen shows: deep grey is scaled, and what is transparent lies on white.
+
+    Pillow alone would clip grey values above 255, so that nearly all of a picture of 16 bits is white, and would show
+    whatever colours lie hidden in transparent pixels.
+    """
+    from PIL import Image
+
+    if picture.mode.startswith(("I", "F")):
+        values = np.nan_to_num(np.asarray(picture, np.float64))
+        ranges = (65535.0,) if picture.mode.startswith("I;16") else (1.0, 255.0, 65535.0)
+        low, highest = min(0.0, values.min()), values.max()
+        high = next((end for end in ranges if highest <= end), highest)
+        grey = ((values - low) * (255.0 / (high - low))).round().astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if picture.has_transparency_data:
+        opaque = Image.new("RGBA", picture.size, "white")
+        opaque.alpha_composite(picture.convert("RGBA"))
+        picture = opaque
+    return np.asarray(picture.convert("RGB"))
 
 
 def _write_film(path: Path, pixels: npt.NDArray[np.uint8]) -> None:

@@ -75,6 +75,8 @@ class Index:
     Args:
         system, slots: of the model.
         revision: of the library that it was made from.
+        mark: which the library's database has noted for it, see `Catalog.add_index_mark`; empty for one in memory, and
+            of earlier releases.
         experts: whose tracks it was made from.
         unrelated: the embeddings of a fixed set of everyday queries.
         candidates: how many clips are scored again by a pairwise similarity; None where every clip is.
@@ -95,6 +97,7 @@ class Index:
     left_out: tuple[LeftOut, ...] = ()
     damaged: tuple[DamagedSegment, ...] = ()
     sums: Mapping[str, Sums] = field(default_factory=dict)
+    mark: str = ""
 
     # What it has
 
@@ -285,6 +288,7 @@ class Index:
             "slots": self.slots,
             "rule": asdict(self.rule),
             "revision": self.revision,
+            "mark": self.mark,
             "clips": self.live,
             "experts": self.experts,
             "candidates": self.candidates,

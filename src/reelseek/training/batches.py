@@ -15,10 +15,10 @@ from reelseek.models.blocks.mix import Plan
 from reelseek.models.model import Batch
 from reelseek.models.planning import AttentionPlanner, read_plans
 from reelseek.training.ahead import in_order
-from reelseek.training.data import Split
 from reelseek.training.pixels.reader import PixelReader
 from reelseek.training.recipe import TrainRecipe
 from reelseek.training.sampler import BatchPlan
+from reelseek.training.split import Split
 
 __all__ = ["BatchReader", "batch_reader_of"]
 

@@ -31,15 +31,19 @@ def cached_gradients(model: RetrievalModel, batch: Batch, chunk: int, share: int
 
     Raises:
         RecipeError: the system's loss is more than a function of what it embeds.
+        ModelError: the batch holds what the model was not built for, as `loss` refuses it.
     """
     if not isinstance(model, LearnedModel) or not model.compares_only:
         raise RecipeError(f"train.chunk: {model.system} has a loss of its own, which cannot be taken in chunks")
+    model.check(batch.tokens)
     batch = batch.with_evidence()
     if not len(batch.texts):
         return 0.0
+    sizes: int | list[int] = chunk
     if model.joins_clips:
         batch = batch.rows(batch.video_numbers.argsort(stable=True))
-    parts = [batch.rows(rows) for rows in torch.arange(len(batch.texts)).split(_chunk_sizes(model, batch, chunk))]
+        sizes = _sizes_of_whole_videos(batch, chunk)
+    parts = [batch.rows(rows) for rows in torch.arange(len(batch.texts)).split(sizes)]
     if model.has_parts:
         return _cached_parts(model, batch, parts, share)
     device = next(iter(batch.tokens.values())).device
@@ -60,10 +64,8 @@ def cached_gradients(model: RetrievalModel, batch: Batch, chunk: int, share: int
     return float(loss.detach())
 
 
-def _chunk_sizes(model: RetrievalModel, batch: Batch, chunk: int) -> list[int]:
-    """How many clips each chunk takes: the same number, or whole videos of as many at most, and one at least."""
-    if not model.joins_clips:
-        return [len(rows) for rows in torch.arange(len(batch.texts)).split(chunk)]
+def _sizes_of_whole_videos(batch: Batch, chunk: int) -> list[int]:
+    """How many clips each chunk takes: whole videos of `chunk` clips at most, and one video at least."""
     sizes: list[int] = []
     for count in torch.unique_consecutive(batch.video_numbers, return_counts=True)[1].tolist():
         if sizes and sizes[-1] + count <= chunk:

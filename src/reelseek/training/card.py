@@ -5,9 +5,9 @@ from typing import Any
 
 from reelseek.models.model import RetrievalModel
 from reelseek.models.systems import SYSTEMS
-from reelseek.training.data import Split
 from reelseek.training.log import Epoch, epoch_json
 from reelseek.training.recipe import Recipe
+from reelseek.training.split import Split
 
 __all__ = ["training_card", "training_record"]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from reelseek.library.source import FeatureSource
-from reelseek.training.data import Split
 from reelseek.training.log import Epoch
+from reelseek.training.split import Split
 
 __all__ = [
     "FEWEST_VALIDATION_CLIPS",

@@ -15,9 +15,9 @@ from torch import Tensor
 from reelseek.errors import RecipeError
 from reelseek.models.model import RetrievalModel
 from reelseek.models.weights import write_tensors
-from reelseek.training.data import Split
 from reelseek.training.log import Epoch, write_log
 from reelseek.training.recipe import Recipe
+from reelseek.training.split import Split
 
 __all__ = ["Checkpoints", "RunState", "run_identity"]
 
@@ -55,7 +55,10 @@ def run_identity(recipe: Recipe, splits: Sequence[Split], fingerprints: dict[str
         del settings["anchor"]
     if not settings["data"]["uncaptioned"]:
         del settings["data"]["uncaptioned"]
-    later = {"second_beta": None, "epsilon": None, "text_dropout": None, "batch_of": "clips", "narrations": None}
+    later = {
+        "second_beta": None, "epsilon": None, "text_dropout": None, "batch_of": "clips", "narrations": None,
+        "buckets": 0,
+    }  # fmt: skip
     for name, default in later.items():
         if settings["train"][name] == default:
             del settings["train"][name]

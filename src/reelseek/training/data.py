@@ -2,27 +2,23 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from reelseek.errors import UsageError, suggest
-from reelseek.evaluation.protocols import Protocol
-from reelseek.library.caption_features import first_words, join_captions
 from reelseek.library.caption_sets import open_caption_features
 from reelseek.library.records import Caption
 from reelseek.library.source import FeatureSource
 from reelseek.library.storage import Storage
 from reelseek.library.tokens import Clip, TokenReader
-from reelseek.models.model import RetrievalModel
 from reelseek.overlap.clean import read_videos
 from reelseek.overlap.ids import matching
 from reelseek.training.recipe import DataRecipe, GroupRecipe
+from reelseek.training.split import Split
 
 __all__ = [
-    "Split",
+    "check_validation",
     "hidden_experts",
     "read_features",
     "read_split",
@@ -36,118 +32,6 @@ __all__ = [
 _log = logging.getLogger("reelseek")
 
 _VALIDATION = ("val", "validation", "valid", "dev")
-
-
-@dataclass(frozen=True)
-class Split:
-    """A gallery of clips and its captions; `clip_of_text[i]` is the clip that caption i describes."""
-
-    name: str
-    clips: tuple[Clip, ...]
-    texts: tuple[str, ...]
-    clip_of_text: tuple[int, ...]
-    set_aside_from: str = ""
-
-    @property
-    def hash(self) -> str:
-        """Twelve digits that name the exact gallery and queries."""
-        digest = hashlib.sha256()
-        for clip in self.clips:
-            digest.update(repr((clip.video, clip.start_seconds, clip.end_seconds)).encode())
-        for text, clip_index in zip(self.texts, self.clip_of_text, strict=True):
-            digest.update(repr((text, clip_index)).encode())
-        return digest.hexdigest()[:12]
-
-    def under(self, protocol: Protocol) -> "Split":
-        """The clips and queries that a protocol asks with.
-
-        Raises:
-            UsageError: it leaves no query.
-        """
-        split = self
-        if protocol.captions == "first":
-            split = split._texts([rows[0] for rows in self.captions_by_clip() if rows])
-        elif protocol.captions == "paragraph":
-            split = split._by_video(lambda rows: join_captions([self.texts[row] for row in rows]))
-        elif protocol.captions == "random":
-            split = split._segment_of_each_video()
-        if protocol.words is not None:
-            cut = tuple(first_words(text, protocol.words) for text in split.texts)
-            split = replace(split, texts=cut)
-        if not split.texts:
-            raise UsageError(f"{self.name!r} has no caption to ask with under the protocol {protocol.name}")
-        return split
-
-    def read_by(self, model: RetrievalModel) -> "Split":
-        """Without the captions that a model's text side cannot read, whose vectors would say nothing.
-
-        Raises:
-            UsageError: it can read none.
-        """
-        rows = model.reads(self.texts).nonzero()[:, 0].tolist()
-        unread = len(self.texts) - len(rows)
-        if unread and not rows:
-            raise UsageError(
-                f"the text side can read none of the {unread} captions of {self.name!r}; set model.text.encoder to one "
-                "that reads their language, or model.text.trained"
-            )
-        if unread:
-            _log.warning("the text side cannot read %d of %d captions, which are left out", unread, len(self.texts))
-        return self._texts(rows) if unread else self
-
-    def _texts(self, rows: Sequence[int]) -> "Split":
-        return replace(
-            self,
-            texts=tuple(self.texts[row] for row in rows),
-            clip_of_text=tuple(self.clip_of_text[row] for row in rows),
-        )
-
-    def _by_video(self, joined: Callable[[list[int]], str]) -> "Split":
-        """Whole videos, each with one text made of its captions in order of time."""
-        videos = list(dict.fromkeys(clip.video for clip in self.clips))
-        rows: dict[str, list[int]] = {video: [] for video in videos}
-        for row in sorted(range(len(self.texts)), key=lambda r: self.clips[self.clip_of_text[r]].start_seconds or 0.0):
-            rows[self.clips[self.clip_of_text[row]].video].append(row)
-        captioned = [video for video in videos if rows[video]]
-        places = tuple(videos.index(video) for video in captioned)
-        return replace(
-            self,
-            clips=tuple(map(Clip, videos)),
-            texts=tuple(joined(rows[video]) for video in captioned),
-            clip_of_text=places,
-        )
-
-    def _segment_of_each_video(self) -> "Split":
-        """One caption and its clip of each video, drawn from a generator seeded with 42 for each, as MDMMT does."""
-        rows: dict[str, list[int]] = {}
-        for row, clip in enumerate(self.clip_of_text):
-            rows.setdefault(self.clips[clip].video, []).append(row)
-        sample = [int(np.random.RandomState(42).choice(of_video)) for of_video in rows.values()]
-        return self.subset([self.clip_of_text[row] for row in sample], self.name)._texts_as(
-            [self.texts[row] for row in sample]
-        )
-
-    def _texts_as(self, texts: Sequence[str]) -> "Split":
-        return replace(self, texts=tuple(texts), clip_of_text=tuple(range(len(texts))))
-
-    def captions_by_clip(self) -> list[list[int]]:
-        """Indexes of the captions of each clip."""
-        rows: list[list[int]] = [[] for _ in self.clips]
-        for index, clip in enumerate(self.clip_of_text):
-            rows[clip].append(index)
-        return rows
-
-    def subset(self, keep: Sequence[int], name: str, set_aside_from: str = "") -> "Split":
-        """The split with some of its clips, and their captions."""
-        place = {clip: index for index, clip in enumerate(keep)}
-        texts = [index for index, clip in enumerate(self.clip_of_text) if clip in place]
-        return Split(
-            name,
-            tuple(self.clips[clip] for clip in keep),
-            tuple(self.texts[index] for index in texts),
-            tuple(place[self.clip_of_text[index]] for index in texts),
-            set_aside_from,
-        )
 
 
 def split_names(library: FeatureSource) -> list[str]:
@@ -234,17 +118,48 @@ def read_features(split: Split, library: FeatureSource, name: str | None) -> tup
     return replace(split, texts=texts, clip_of_text=tuple(split.clip_of_text[row] for row in rows)), missing
 
 
-def _refuse_test(library: FeatureSource, validation: Split) -> None:
-    """A validation split that is a test split, by its name or by its videos, makes the test score worthless."""
+def check_validation(library: FeatureSource, learnt: Split, validation: Split) -> None:
+    """Refuse a validation split on which the best epoch must not be selected.
+
+    A test split is one that is called `test` in any case, perhaps behind the name of a dataset (`msrvtt/test`).
+
+    Raises:
+        UsageError: it shares videos with what is learnt from; or it is a test split by its name, by one of the names
+            that `+` joins, or by its videos (all of a test split's, or none but those).
+    """
     videos = {clip.video for clip in validation.clips}
-    for name in split_names(library):
-        if name.rpartition("/")[2] != "test":
+    shared = {clip.video for clip in learnt.clips} & videos
+    if shared:
+        raise UsageError(
+            f"{len(shared)} videos are in both {learnt.name!r} and {validation.name!r}, such as {min(shared)!r}; "
+            "a validation split must not be trained on"
+        )
+    names = split_names(library)
+    hint = "" if set(names) & set(_VALIDATION) else ", or leave out data.validation to set training videos aside"
+    for name in dict.fromkeys([*validation.name.split("+"), *names]):
+        if name.rpartition("/")[2].strip().casefold() != "test":
             continue
-        if name == validation.name or {clip.video for clip in read_split(library, name).clips} == videos:
+        tested = {clip.video for clip in read_split(library, name, uncaptioned=True).clips} if name in names else set()
+        relation = _relation(validation.name, name, videos, tested)
+        if relation:
             raise UsageError(
-                f"the validation split {validation.name!r} is the test split {name!r}; choosing on it would make the "
-                "test score worthless. Name another, or leave it out to set aside a part of the training videos"
+                f"the validation split {validation.name!r} {relation} the test split {name!r}; choosing on it would "
+                f"make the test score worthless. Name another{hint}"
             )
+        if videos & tested:
+            _log.warning(
+                "%d of the %d videos of the validation split %r are in the test split %r, whose score they flatter",
+                len(videos & tested), len(videos), validation.name, name,
+            )  # fmt: skip
+
+
+def _relation(name: str, test: str, videos: set[str], tested: set[str]) -> str:
+    """How a split and a test split overlap, as a verb; empty where neither holds the other."""
+    if name == test or videos == tested:
+        return "is"
+    if test in name.split("+") or (tested and videos > tested):
+        return "holds"
+    return "lies within" if videos < tested else ""
 
 
 def _clip(caption: Caption) -> Clip:
@@ -290,7 +205,7 @@ def training_splits(
         uncaptioned: learn from clips without captions too.
 
     Raises:
-        UsageError: a split is empty, the two share videos, or the validation split is a test split.
+        UsageError: a split is empty, or see `check_validation`.
     """
     names = split_names(library)
     validation = validation or next((name for name in _VALIDATION if name in names), None)
@@ -300,13 +215,7 @@ def training_splits(
         learnt = read_split(library, train if names else None, uncaptioned=uncaptioned)
     if validation is not None:
         validated = read_split(library, validation)
-        _refuse_test(library, validated)
-        shared = {clip.video for clip in learnt.clips} & {clip.video for clip in validated.clips}
-        if shared:
-            raise UsageError(
-                f"{len(shared)} videos are in both {learnt.name!r} and {validated.name!r}, such as {min(shared)!r}; "
-                "a validation split must not be trained on"
-            )
+        check_validation(library, learnt, validated)
         return learnt, validated
     videos = sorted({clip.video for clip in learnt.clips}, key=lambda v: hashlib.sha256(v.encode()).digest())
     aside = set(videos[: max(1, round(len(videos) * fraction))])

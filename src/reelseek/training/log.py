@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from reelseek.errors import UsageError
 from reelseek.library.files import write_whole
 from reelseek.models.weights import write_errors
 
-__all__ = ["Epoch", "epoch_json", "write_log"]
+__all__ = ["Epoch", "epoch_json", "read_log", "write_log"]
 
 
 @dataclass(frozen=True)
@@ -47,3 +48,15 @@ def write_log(path: Path, lines: Sequence[Epoch]) -> None:
     rows.writerows(asdict(line) for line in lines)
     with write_errors(path):
         write_whole(path, text.getvalue())
+
+
+def read_log(folder: Path) -> list[dict[str, str]]:
+    """Read the epochs of a model's training, as its log has them.
+
+    Raises:
+        UsageError: there is no log.
+    """
+    if not (folder / "log.csv").is_file():
+        raise UsageError(f"{folder} has no log.csv: nothing was trained there")
+    with (folder / "log.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

@@ -31,7 +31,7 @@ from reelseek.training.batches import batch_reader_of
 from reelseek.training.card import training_card, training_record
 from reelseek.training.caveats import pack_videos, training_caveats, unreadable_caveats
 from reelseek.training.checkpoints import Checkpoints, RunState, run_identity
-from reelseek.training.data import Split, hidden_experts, read_features, recipe_splits, whole_split
+from reelseek.training.data import hidden_experts, read_features, recipe_splits, whole_split
 from reelseek.training.log import Epoch
 from reelseek.training.measure import Measured, clips_with
 from reelseek.training.optimizer import build_optimizer, set_rate, update_average
@@ -40,9 +40,10 @@ from reelseek.training.pseudo import AfterEpoch, pseudo_labels
 from reelseek.training.recipe import PseudoRecipe, Recipe, read_recipe
 from reelseek.training.sampler import Sampler, mixture_parts
 from reelseek.training.schedule import rate_factor
-from reelseek.training.start import build_model, check_shared_loss, fitting_sample, load_matching, set_text_dropout
+from reelseek.training.split import Split
+from reelseek.training.start import build_model, check_loss, fitting_sample, load_matching, set_text_dropout
 from reelseek.training.step import BatchStep, broken_layers
-from reelseek.training.validation import Validator
+from reelseek.training.validation import Validator, averaged
 
 __all__ = ["Trainer", "predict_seconds", "train"]
 
@@ -58,6 +59,7 @@ def train(
     *,
     report: Report | None = None,
     after: AfterEpoch | None = None,
+    watch: AfterEpoch | None = None,
     stage: str = "",
     device: str | torch.device | None = None,
 ) -> RetrievalModel:
@@ -74,7 +76,10 @@ def train(
         out: folder for the model (best epoch), the log and the state to resume from.
         report: called after every epoch with its line, the number of epochs and `stage`; None shows a bar in a
             notebook, and nothing elsewhere.
-        after: called with the model before an epoch's state is written; called again if that was not reached.
+        after: called with the model before an epoch's state is written; called again if that was not reached. A run
+            with this callback does not go on with more epochs: what was made of its last ones would be of others.
+        watch: called as `after` is, with the weights by which the epoch was judged (those of `train.average` where it
+            is set); it measures, and leaves the model as it is.
         device: where to train instead of where the recipe says, see `resolve_device`. A run that was stopped resumes
             on another device as well.
 
@@ -92,24 +97,28 @@ def train(
     trainer = _begin(recipe, library, out, target)
     model, reader, splits = trainer.model, trainer.reader, trainer.splits
     if after is not None:
-        trainer.checkpoints.longer = ""  # what is made of its last epochs would be of others
+        trainer.checkpoints.longer = ""  # pseudo-labels are means over the last epochs, which would be others
     if recipe.pseudo is not None:
         labels = _pseudo_labels(recipe, recipe.pseudo, library, reader, splits[0], out, report, target)
         trainer.batch_reader.pseudo_labels = labels
     trainer.resume()
     report = report or _default_report()
-    trainer.fit(report if parallel.is_main_process() else (lambda *_: None), after, stage)
+    trainer.fit(report if parallel.is_main_process() else (lambda *_: None), after, watch, stage)
     parallel.share_file(trainer.checkpoints.folder / "best.safetensors")
     trainer.checkpoints.load_best(model)
     parallel.barrier()
     if recipe.pixels is None and splits[1].set_aside_from == splits[0].name:
         # They were set aside for validation only; closed forms may use them now.
-        learnt = _encoded(recipe, library, whole_split(library, recipe.data))
-        model.cpu().refit(*fitting_sample(reader, learnt, recipe.train.seed))
-        model.to(target)
+        _refit(trainer, _encoded(recipe, library, whole_split(library, recipe.data)))
     trainer.finish(library, out)
     parallel.barrier()
     return model.eval()
+
+
+def _refit(trainer: "Trainer", learnt: Split) -> None:
+    """Fit the closed forms of a trained model to all clips that it may learn from."""
+    trainer.model.cpu().refit(*fitting_sample(trainer.reader, learnt, trainer.config.seed))
+    trainer.model.to(trainer.device)
 
 
 def _begin(recipe: Recipe, library: FeatureSource, out: Path, target: torch.device) -> "Trainer":
@@ -117,7 +126,7 @@ def _begin(recipe: Recipe, library: FeatureSource, out: Path, target: torch.devi
     torch.manual_seed(recipe.train.seed)
     reader, splits = _open_data(recipe, library)
     model = build_model(recipe, reader, splits[0])
-    check_shared_loss(recipe, model)
+    check_loss(recipe, model)
     if recipe.train.text_dropout is not None:
         set_text_dropout(model, recipe.train.text_dropout)
     reader.step_by_step = dict(model.step_by_step)
@@ -146,9 +155,11 @@ def predict_seconds(
     target = _join(recipe, device)
     with TemporaryDirectory() as folder:
         trainer = _begin(recipe, library, Path(folder), target)
-        seconds = trainer.time_epoch()
-    stages = 0 if recipe.pseudo is None else recipe.pseudo.epochs * len(trainer.reader.dims)  # of UMI's first stage
-    return seconds * (recipe.train.epochs + stages)
+        steps, validation = trainer.time_epoch()
+    runs = [recipe.train.epochs]
+    if recipe.pseudo is not None:  # UMI's first stage
+        runs += [recipe.pseudo.epochs] * len(trainer.reader.dims)
+    return sum(epochs * steps + (epochs + 1) * validation for epochs in runs)  # epoch 0 is validated too
 
 
 def _default_report() -> Report:
@@ -269,8 +280,9 @@ class Trainer:
 
     def _planner(self) -> AttentionPlanner | None:
         """Plan ahead for an accelerator, whose queue runs empty while this process plans; on a CPU it costs more than
-        it saves, and compiled code plans for itself."""
-        return None if self.device.type == "cpu" or self.config.compile else AttentionPlanner(self.model)
+        it saves, and a model that is compiled whole plans for itself."""
+        whole = self.config.compile and not self.config.buckets
+        return None if self.device.type == "cpu" or whole else AttentionPlanner(self.model, self.config.buckets)
 
     def resume(self) -> None:
         """Continue the run that the folder of the main process holds, if it holds one.
@@ -285,12 +297,12 @@ class Trainer:
             parallel.share_file(self.checkpoints.folder / name)
         self.checkpoints.resume(self.state)
 
-    def fit(self, report: Report, after: AfterEpoch | None, stage: str) -> None:
-        """Run the epochs that are left."""
+    def fit(self, report: Report, after: AfterEpoch | None, watch: AfterEpoch | None, stage: str) -> None:
+        """Run the epochs that are left; see `train` for the callbacks."""
         with closing(self.batch_reader):
-            self._fit(report, after, stage)
+            self._fit(report, after, watch, stage)
 
-    def _fit(self, report: Report, after: AfterEpoch | None, stage: str) -> None:
+    def _fit(self, report: Report, after: AfterEpoch | None, watch: AfterEpoch | None, stage: str) -> None:
         state = self.state
         while state.epoch <= self.config.epochs and not self._out_of_patience():
             # Epoch 0 is the model before its first step: what is fitted in closed form may be the best there is.
@@ -298,6 +310,9 @@ class Trainer:
             state.log.append(self._judge(loss, self.validator.measure(self.model, state.average)))
             if after is not None:
                 after(self.model, self.reader, state.epoch)
+            if watch is not None:
+                with averaged(self.model, state.average):
+                    watch(self.model, self.reader, state.epoch)
             state.epoch += 1
             if parallel.is_main_process():
                 self.checkpoints.save(state)
@@ -313,13 +328,15 @@ class Trainer:
             RecipeError: see `BatchStep`.
         """
         losses = torch.stack([loss for _, loss in self._steps()]).cpu()  # what the host waits for, once an epoch
+        if self.config.buckets:
+            _log.info("up to epoch %d transformers computed %s", self.state.epoch, self.step.layers)
         broken = (~losses.isfinite()).nonzero()[:, 0].tolist()
         if broken:
             raise ModelError(self._explain(broken[0], float(losses[broken[0]])))
         return float(np.mean(losses.numpy().astype(np.float64)))
 
-    def time_epoch(self, count: int = 3) -> float:
-        """Seconds of an epoch, by those of a few steps after one to warm up, and by one validation."""
+    def time_epoch(self, count: int = 3) -> tuple[float, float]:
+        """Measure the seconds of an epoch's steps, by a few of them after one to warm up, and of its validation."""
         self.state.epoch = 1
         seconds = []
         with closing(self.batch_reader):
@@ -333,7 +350,7 @@ class Trainer:
             batches = len(self.sampler.batches(np.random.default_rng(0)))
             before = time.perf_counter()
             self.validator.measure(self.model, self.state.average)
-            return float(np.median(seconds[1:] or seconds)) * batches + time.perf_counter() - before
+            return float(np.median(seconds[1:] or seconds)) * batches, time.perf_counter() - before
 
     def _steps(self) -> Generator[tuple[Batch, Tensor], None, None]:
         """Take the steps of the epoch, and yield each batch with its loss once its gradients are added."""
@@ -363,7 +380,7 @@ class Trainer:
         steps = self._steps()
         for _ in range(number):
             next(steps)
-        with broken_layers(self.model) as layers:
+        with broken_layers(self.model) as layers, self.step.layers.uncompiled():
             batch, again = next(steps)
         steps.close()
         if bool(again.isfinite()):
@@ -392,12 +409,15 @@ class Trainer:
         )
         videos = pack_videos(library, [clip.video for clip in learnt.clips])
         damage = {"unreadable_videos": unreadable} if unreadable else {}
-        self.model.record = record | videos | damage | peak_memory(self.device)
+        self.model.record = record | videos | damage | peak_memory(self.device) | self._padding()
         if parallel.is_main_process():
             for caveat in caveats:
                 _log.warning("%s", caveat)
             card = training_card(self.model, self.splits, state.log, caveats)
             self.model.save(out, card=card, about=self.model.record)
+
+    def _padding(self) -> dict[str, Any]:
+        return {"buckets": self.step.layers.record} if self.config.buckets else {}
 
     def _out_of_patience(self) -> bool:
         since_best = next((count for count, line in enumerate(reversed(self.state.log)) if line.best), 0)

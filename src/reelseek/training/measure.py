@@ -35,7 +35,8 @@ from reelseek.models.model import Embedding, RetrievalModel, load_model
 from reelseek.models.text import caption_features_of
 from reelseek.training.caveats import seen_in_training
 from reelseek.training.combinations import combinations_of
-from reelseek.training.data import Split, read_features, read_split, split_names
+from reelseek.training.data import read_features, read_split, split_names
+from reelseek.training.split import Split
 
 __all__ = [
     "Measured",
@@ -43,6 +44,7 @@ __all__ = [
     "evaluate",
     "evaluate_split",
     "measure_embedded",
+    "rank_options",
     "ranks_under",
     "write_measured",
 ]
@@ -136,11 +138,7 @@ def evaluate(
     model = load_model(model)
     if device is not None:
         model.to(resolve_device(device))
-    if protocol not in PROTOCOLS:
-        raise UsageError(
-            f"no protocol is called {protocol!r}{suggest(protocol, PROTOCOLS)}; there are {', '.join(PROTOCOLS)}"
-        )
-    rule = PROTOCOLS[protocol]
+    rule = _named_protocol(protocol)
     if split is None:
         split = rule.split or ("test" if "test" in split_names(library) else None)
     data = read_split(library, split)
@@ -161,12 +159,18 @@ def evaluate(
         return replace(evaluate_split(model, reader, data, rule), warnings=tuple(caveats))
 
     subsets = combinations_of(combinations, model.experts, library) if combinations is not None else ()
-    whole = measured(experts)
+    with_all = measured(experts)
     if cluster is not None and subsets:
         parts = _measure_on(cluster, model, library, data, rule, subsets)
-        parts = {name: replace(part, warnings=whole.warnings) for name, part in parts.items()}
-        return replace(whole, combinations=parts)
-    return replace(whole, combinations={"+".join(subset): measured(subset) for subset in subsets})
+        parts = {name: replace(part, warnings=with_all.warnings) for name, part in parts.items()}
+        return replace(with_all, combinations=parts)
+    return replace(with_all, combinations={"+".join(subset): measured(subset) for subset in subsets})
+
+
+def _named_protocol(name: str) -> Protocol:
+    if name not in PROTOCOLS:
+        raise UsageError(f"no protocol is called {name!r}{suggest(name, PROTOCOLS)}; there are {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
 
 
 @dataclass(frozen=True)
@@ -302,14 +306,15 @@ def ranks_under(
         scores: [text, clip].
         scorable: which clips have evidence.
     """
-    options = _rank_options(rule, split)
+    options = rank_options(rule, split)
     return (
         text_to_video_ranks(scores, split.clip_of_text, scorable, **options),
         video_to_text_ranks(scores, split.clip_of_text, scorable, each=rule.reverse == "each", **options),
     )
 
 
-def _rank_options(rule: Protocol, split: Split) -> dict[str, Any]:
+def rank_options(rule: Protocol, split: Split) -> dict[str, Any]:
+    """Return the options of the rank functions under a protocol: `ties`, and `same_words` where words are compared."""
     words = None
     if rule.identical == "tolerant":
         words = np.unique([" ".join(text.lower().split()) for text in split.texts], return_inverse=True)[1].tolist()
@@ -331,7 +336,7 @@ def _ranks_in_blocks(
     """As `ranks_under`, of scores that are computed again at each pass over them."""
     ranks = ranks_in_blocks(
         blocks, split.clip_of_text, len(split.clips), scorable, each=rule.reverse == "each", temperature=temperature,
-        **_rank_options(rule, split),
+        **rank_options(rule, split),
     )  # fmt: skip
     return ranks.text_to_video, ranks.video_to_text
 

@@ -7,7 +7,7 @@ import numpy as np
 from reelseek.errors import UsageError
 from reelseek.library.caption_features import join_captions
 from reelseek.library.tokens import Clip
-from reelseek.training.data import Split
+from reelseek.training.split import Split
 
 __all__ = ["Narrations", "Windows"]
 

@@ -20,8 +20,8 @@ from reelseek.models.embed import embed_clips
 from reelseek.models.model import LearnedModel, RetrievalModel
 from reelseek.models.systems.umi import choose_pseudo_labels
 from reelseek.models.weights import write_tensors
-from reelseek.training.data import Split
 from reelseek.training.recipe import PseudoRecipe, Recipe
+from reelseek.training.split import Split
 
 __all__ = ["AfterEpoch", "pseudo_labels"]
 

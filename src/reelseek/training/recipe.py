@@ -135,6 +135,10 @@ class TrainRecipe:
         compile: compile the forward pass (torch.compile), which takes a minute or more before the first step; not with
             `chunk`. A name is a mode of PyTorch's: `reduce-overhead` and `max-autotune` replay CUDA graphs on a GPU,
             one for every shape that a batch has; `reduce-overhead` is refused on other devices, where it does nothing.
+        buckets: round the clips and tokens that a transformer computes up to so many sizes between a power of two and
+            the next, 8 being the least; what is added is masked. Batches then share a few shapes, and `compile`
+            compiles the layers alone, once for each shape: `reduce-overhead` records one CUDA graph for it. 0 computes
+            what is present, and nothing else.
         device: `auto` learns on an accelerator where there is one; `cpu`, `cuda`, `cuda:N` or `mps`.
         workers: processes that read batches of a library ahead of the step (threads for features in memory); the order
             and the numbers are the same for any number.
@@ -173,6 +177,7 @@ class TrainRecipe:
     chunk: int | None = Field(default=None, ge=1)
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool | Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = False
+    buckets: int = Field(default=0, ge=0, le=16)
     device: str = "auto"
     workers: int = Field(default=0, ge=0, le=64)
     caption: Literal["random", "first"] = "random"

@@ -1,8 +1,6 @@
 """What models do, to look at: systems side by side, combinations of modalities, what was found, maps and curves."""
 
-import csv
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +9,20 @@ import numpy as np
 import numpy.typing as npt
 
 from reelseek.errors import UsageError
+from reelseek.evaluation.chance import chance_text_to_video, chance_video_to_text
 from reelseek.evaluation.compare import compare
 from reelseek.evaluation.figures import curves, heat_map, picture_map, similarity_graph
+from reelseek.evaluation.protocols import PROTOCOLS
 from reelseek.evaluation.report import Examples, Figure, Picture, ReportTable, mean_and_spread
 from reelseek.library.source import FeatureSource
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.embed import embed_clips, embed_texts, reader_for
 from reelseek.models.model import RetrievalModel, load_model
 from reelseek.models.text import caption_features_of
-from reelseek.training.data import Split, read_features, read_split, split_names
-from reelseek.training.measure import Measured, evaluate, write_measured
+from reelseek.training.data import read_features, read_split, split_names
+from reelseek.training.log import read_log
+from reelseek.training.measure import Measured, evaluate, rank_options, write_measured
+from reelseek.training.split import Split
 from reelseek.training.watch import read_watched
 
 __all__ = [
@@ -30,7 +32,6 @@ __all__ = [
     "embedding_map",
     "examples",
     "influence_graph",
-    "read_log",
     "read_rows",
     "training_curves",
 ]
@@ -123,19 +124,18 @@ def comparison_table(
 
 
 def _chance_cells(measured: Measured) -> list[object]:
-    """What a random order gives in both directions; a video's rank is that of the best of its captions."""
+    """What a random order gives in both directions, as the protocol counts."""
     assert measured.data is not None
-    texts, clips = measured.queries, measured.gallery
-    captions = np.array([len(rows) for rows in measured.data.captions_by_clip() if rows])
-    best = [
-        float(np.mean([1 - math.comb(texts - count, k) / math.comb(texts, k) for count in captions]))
-        for k in (1, 5, 10)
-        if k <= texts
-    ]
-    there = [f"{100 * min(1.0, k / clips):.1f}" for k in (1, 5, 10)] + [f"{(clips + 1) / 2:.1f}"] * 2
-    mean_rank = float(np.mean((texts + 1) / (captions + 1)))
-    back = [f"{100 * share:.1f}" for share in best] + [""] * (4 - len(best)) + [f"{mean_rank:.1f}"]
-    return [*there, *back]
+    rule, owners = PROTOCOLS[measured.protocol], measured.data.clip_of_text
+    words = rank_options(rule, measured.data)["same_words"]
+    cells: list[object] = []
+    for direction in (
+        chance_text_to_video(owners, measured.gallery, same_words=words),
+        chance_video_to_text(owners, same_words=words, each=rule.reverse == "each"),
+    ):
+        cells += [f"{100 * getattr(direction, name):.1f}" for name in _RECALLS]
+        cells += [f"{direction.median_rank:.1f}", f"{direction.mean_rank:.1f}"]
+    return cells
 
 
 def combination_map(
@@ -300,18 +300,6 @@ def _flat(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     neighbours = min(30.0, (len(values) - 1) / 3)
     points: npt.NDArray[np.float32] = TSNE(2, perplexity=neighbours, init="pca", random_state=0).fit_transform(values)
     return points
-
-
-def read_log(folder: Path) -> list[dict[str, str]]:
-    """The epochs of a model's training, as its log has them.
-
-    Raises:
-        UsageError: there is no log.
-    """
-    if not (folder / "log.csv").is_file():
-        raise UsageError(f"{folder} has no log.csv: nothing was trained there")
-    with (folder / "log.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def training_curves(paths: Sequence[Path], path: Path) -> Figure:

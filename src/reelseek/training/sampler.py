@@ -14,9 +14,10 @@ from reelseek.errors import UsageError
 from reelseek.library.source import FeatureSource
 from reelseek.library.tokens import Clip
 from reelseek.models import parallel
-from reelseek.training.data import Split, read_split
+from reelseek.training.data import read_split
 from reelseek.training.narrations import Narrations, Windows
 from reelseek.training.recipe import DataRecipe, TrainRecipe
+from reelseek.training.split import Split
 
 __all__ = ["BatchPlan", "MixturePart", "Sampler", "mixture_parts"]
 

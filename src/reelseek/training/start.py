@@ -17,11 +17,11 @@ from reelseek.models.model import LearnedModel, RetrievalModel, load_model
 from reelseek.models.pixels import AUDIO, VISION, FromPixels, Network, saved_tensors
 from reelseek.models.systems import SYSTEMS
 from reelseek.models.text import FEATURES, TextEncoder, named_features
-from reelseek.training.data import Split
 from reelseek.training.pixels.recipe import PixelRecipe
 from reelseek.training.recipe import Recipe
+from reelseek.training.split import Split
 
-__all__ = ["build_model", "check_shared_loss", "fitting_sample", "load_matching", "set_text_dropout"]
+__all__ = ["build_model", "check_loss", "fitting_sample", "load_matching", "set_text_dropout"]
 
 _log = logging.getLogger("reelseek")
 _MOST_FITTED = 8192  # clips from which closed forms are fitted
@@ -94,7 +94,7 @@ def set_text_dropout(model: RetrievalModel, rate: float) -> None:
                     setattr(module, name, rate)
 
 
-def check_shared_loss(recipe: Recipe, model: RetrievalModel) -> None:
+def check_loss(recipe: Recipe, model: RetrievalModel) -> None:
     """Refuse data that the system's loss has no term for, and to train in several processes what only one can.
 
     Raises:

@@ -1,7 +1,7 @@
 """The gradients of one batch: their precision, a compiled forward, and why a batch cannot be taken."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from reelseek.errors import RecipeError
-from reelseek.models.blocks.mix import prepared_plans
+from reelseek.models.blocks.mix import Attention, bucketed, prepared_plans, run_layers
 from reelseek.models.device import describe
 from reelseek.models.model import Batch, RetrievalModel
+from reelseek.training.buckets import BucketedLayers
 from reelseek.training.caching import cached_gradients
 from reelseek.training.recipe import TrainRecipe
 
@@ -28,14 +29,23 @@ class BatchStep:
         model: on its device.
 
     Raises:
-        RecipeError: the device cannot compute in the recipe's precision, or the way of compiling has no effect on it.
+        RecipeError: the device cannot compute in the recipe's precision, the way of compiling has no effect on it, or
+            `buckets` are set for a system without a transformer.
     """
 
     def __init__(self, model: RetrievalModel, config: TrainRecipe, device: torch.device) -> None:
         self.model, self.config, self.device = model, config, device
         if config.precision == "bfloat16":
             _check_bfloat16(device)
-        self._forward: Any = _compiled(model, config.compile, device) if config.compile else model.loss
+        if config.buckets and not any(isinstance(module, Attention) for module in model.modules()):
+            raise RecipeError(f"train.buckets pads what transformers compute, which {model.system} lacks; leave it out")
+        self._forward: Any = model.loss
+        self.layers = BucketedLayers()
+        if config.compile and config.buckets:  # layers alone: what is around them is decided on the host
+            shapes = {"fullgraph": True, "dynamic": False}
+            self.layers = BucketedLayers(_compiled(run_layers, config.compile, device, **shapes))
+        elif config.compile:
+            self._forward = _compiled(model, config.compile, device)
 
     def backward(self, batch: Batch, share: int) -> Tensor:
         """Add the gradients of a batch, divided by `share`, to the parameters'; its loss, on the device.
@@ -52,13 +62,28 @@ class BatchStep:
     def _backward(self, batch: Batch, share: int = 1, chunk: int | None = None) -> Tensor:
         chunk = chunk or self.config.chunk
         bfloat16 = self.config.precision == "bfloat16"
-        with self._compile_errors(), prepared_plans(batch.plans):
+        if self._replays_graphs:
+            torch.compiler.cudagraph_mark_step_begin()
+        with self._compile_errors(), prepared_plans(batch.plans), bucketed(self.config.buckets, self.layers):
             with torch.autocast(self.device.type, torch.bfloat16) if bfloat16 else nullcontext():
                 if chunk is not None:
                     return torch.tensor(cached_gradients(self.model, batch, chunk, share))
                 loss = torch.stack([term.float() for term in self._forward(batch).values()]).sum()
             (loss / share).backward()
+        if self._replays_graphs and share > 1:
+            self._copy_gradients()
         return loss.detach()
+
+    @property
+    def _replays_graphs(self) -> bool:
+        return self.device.type == "cuda" and self.config.compile in ("reduce-overhead", "max-autotune")
+
+    def _copy_gradients(self) -> None:
+        """Move gradients out of the memory of a CUDA graph, which its next replay writes to: PyTorch adds to them
+        there."""
+        for parameter in self.model.parameters():
+            if parameter.grad is not None:
+                parameter.grad = parameter.grad.clone()
 
     @contextmanager
     def _compile_errors(self) -> Iterator[None]:
@@ -119,14 +144,14 @@ def _peak(device: torch.device) -> Iterator[_Peak]:
     used.bytes = torch.cuda.max_memory_allocated(device) - before
 
 
-def _compiled(model: RetrievalModel, mode: bool | str, device: torch.device) -> Any:
-    """Wrap a model by torch.compile; its first call compiles."""
+def _compiled(function: Callable[..., Any], mode: bool | str, device: torch.device, **options: Any) -> Any:
+    """Wrap a model or a function by torch.compile; its first call compiles."""
     if mode == "reduce-overhead" and device.type != "cuda":
         raise RecipeError(
             f'train.compile: "reduce-overhead" replays CUDA graphs, which {describe(device)} has not; set it to true'
         )
-    options = {} if mode is True else {"mode": mode}
-    return torch.compile(model, backend=_BACKEND, **options)  # type: ignore[call-overload]
+    options |= {} if mode is True else {"mode": mode}
+    return torch.compile(function, backend=_BACKEND, **options)
 
 
 def _check_bfloat16(device: torch.device) -> None:

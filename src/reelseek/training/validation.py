@@ -1,6 +1,7 @@
 """The score by which the best epoch is selected."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -8,10 +9,26 @@ from torch import Tensor
 from reelseek.library.tokens import TokenReader
 from reelseek.models.embed import embed_clips
 from reelseek.models.model import Embedding, RetrievalModel
-from reelseek.training.data import Split
 from reelseek.training.measure import Measured, measure_embedded
+from reelseek.training.split import Split
 
-__all__ = ["Validator"]
+__all__ = ["Validator", "averaged"]
+
+
+@contextmanager
+def averaged(model: RetrievalModel, average: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """Put the averaged weights into a model, if there are any; its own come back at the end.
+
+    Yields:
+        the model's own weights: what is changed there is in the model afterwards.
+    """
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    if average:
+        model.load_state_dict(average)
+    try:
+        yield weights
+    finally:
+        model.load_state_dict(weights)
 
 
 class Validator:
@@ -30,22 +47,19 @@ class Validator:
         What the model leaves to be selected on validation clips (`calibrate`, `choices`) is set to its best value, in
         the model and in `average`; all other weights of the model stay as they are.
         """
-        weights = {name: value.clone() for name, value in model.state_dict().items()}
-        if average:
-            model.load_state_dict(average)
-        videos = embed_clips(model, self.reader, self.split.clips, divided=True)
-        owner = torch.tensor(self.split.clip_of_text)
-        for name, value in model.calibrate(self.split.texts, videos, owner).items():
-            for state in (model.state_dict(), weights, average):
-                if name in state:
-                    state[name].copy_(torch.as_tensor(value))
-        measured = self._measure(model, videos)
-        for name, values in model.choices().items():
-            value, measured = self._best_value(model, videos, model.state_dict()[name], values)
-            for state in (weights, average):
-                if name in state:
-                    state[name].fill_(value)
-        model.load_state_dict(weights)
+        with averaged(model, average) as weights:
+            videos = embed_clips(model, self.reader, self.split.clips, divided=True)
+            owner = torch.tensor(self.split.clip_of_text)
+            for name, value in model.calibrate(self.split.texts, videos, owner).items():
+                for state in (model.state_dict(), weights, average):
+                    if name in state:
+                        state[name].copy_(torch.as_tensor(value))
+            measured = self._measure(model, videos)
+            for name, values in model.choices().items():
+                value, measured = self._best_value(model, videos, model.state_dict()[name], values)
+                for state in (weights, average):
+                    if name in state:
+                        state[name].fill_(value)
         return measured
 
     def score(self, measured: Measured) -> float:

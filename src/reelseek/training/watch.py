@@ -11,8 +11,10 @@ from reelseek.library.tokens import TokenReader
 from reelseek.models import parallel
 from reelseek.models.model import RetrievalModel
 from reelseek.models.text import caption_features_of
-from reelseek.training.data import Split, read_features, read_split
+from reelseek.training.data import read_features, read_split
+from reelseek.training.log import read_log
 from reelseek.training.measure import evaluate_split
+from reelseek.training.split import Split
 
 __all__ = ["WATCHED_FILE", "Watcher", "read_watched"]
 
@@ -22,7 +24,7 @@ _Rows = dict[tuple[int, str], tuple[object, ...]]
 
 
 class Watcher:
-    """Measures a model on some splits after an epoch, and writes OUT/watched.csv; give it to `train(after=)`.
+    """Measures a model on some splits after an epoch, and writes OUT/watched.csv; give it to `train(watch=)`.
 
     Args:
         splits: names of splits.
@@ -53,6 +55,16 @@ class Watcher:
         csv.writer(text).writerows([_COLUMNS, *(row for _, row in rows)])
         self._path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self._path, text.getvalue())
+
+    def unmeasured(self) -> dict[str, list[int]]:
+        """List by split the epochs in the log of the run that were trained before the split was watched.
+
+        Raises:
+            UsageError: the folder holds no log.
+        """
+        epochs = [int(line["epoch"]) for line in read_log(self._path.parent)]
+        by_split = {s.name: [epoch for epoch in epochs if (epoch, s.name) not in self._rows] for s in self._splits}
+        return {name: epochs for name, epochs in by_split.items() if epochs}
 
 
 def _read(path: Path) -> list[list[str]]:

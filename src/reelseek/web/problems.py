@@ -111,10 +111,23 @@ def add_handlers(app: FastAPI) -> None:
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         errors = [{"field": _field(e["loc"]), "detail": str(e["msg"])[:500]} for e in error.errors()[:20]]
         detail = "; ".join(f"{e['field'].rpartition('.')[2]}: {e['detail']}" for e in errors)
-        is_json = all(e["type"] != "json_invalid" for e in error.errors())
+        broken = next((e for e in error.errors() if e["type"] == "json_invalid"), None)
+        is_json = broken is None
+        if broken is not None:
+            reason = broken.get("ctx", {}).get("error", broken["msg"])
+            detail = f"the body is no JSON: {reason}, at letter {broken['loc'][-1]}"
+        elif isinstance(error.body, bytes):  # FastAPI reads JSON alone, where the header says that it is some
+            detail = "the body is not read as JSON; send it with the header Content-Type: application/json"
         status = 422 if is_json and request.url.path.startswith(f"{request.scope.get('root_path', '')}/v1/") else 400
         return problem(status, "a parameter is wrong", detail, errors=errors)
 
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> JSONResponse:
-        return problem(error.status_code, HTTPStatus(error.status_code).phrase, error.detail, headers=error.headers)
+        phrase = HTTPStatus(error.status_code).phrase
+        detail = error.detail
+        if detail == phrase:  # Starlette has nothing to say
+            detail = {
+                404: "there is nothing at this address; /openapi.json lists all that programs may ask for",
+                405: f"this address does not take {request.method[:20]}; see the header Allow, and /openapi.json",
+            }.get(error.status_code, detail)
+        return problem(error.status_code, phrase, detail, headers=error.headers)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import FileResponse
+from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from reelseek.web.head import HEAD_ONLY
@@ -65,6 +65,11 @@ class RangedFile(FileResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
+        cached = [tag.strip().removeprefix("W/") for tag in headers.get("if-none-match", "").split(",")]
+        if self.headers["etag"] in cached or "*" in cached:
+            validators = {name: self.headers[name] for name in ("etag", "last-modified")}
+            await Response(status_code=304, headers=validators)(scope, receive, send)
+            return
         text, condition = headers.get("range"), headers.get("if-range")
         if condition is not None and condition not in (self.headers["etag"], self.headers["last-modified"]):
             text = None

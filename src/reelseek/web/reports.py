@@ -12,7 +12,7 @@ from typing import Any, Literal
 from scipy.stats import binomtest
 
 from reelseek.errors import UsageError
-from reelseek.training.reports import read_log
+from reelseek.training.log import read_log
 from reelseek.web.jobs.queue import Job, JobQueue
 from reelseek.web.service import Caller
 

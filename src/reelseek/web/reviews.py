@@ -46,7 +46,7 @@ class OpenReview:
 
 
 class Reviews:
-    """The files of pairs in a folder, as `overlap scan --out` writes them.
+    """The files of pairs in a folder, as `overlap scan` writes them.
 
     Verdicts are kept in the library of a scan, where `overlap review`, `judge` and `export` look for them too.
 

@@ -11,10 +11,12 @@ from typing import NamedTuple, Protocol
 
 from fastapi import Depends, FastAPI, Request, Response
 from starlette.concurrency import run_in_threadpool
-from starlette.routing import Mount
+from starlette.routing import Match, Mount
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from reelseek.library import Video
+from reelseek.web.accounts.guard import route_path
 from reelseek.web.accounts.proxy import BehindProxy
 from reelseek.web.gate import Gate
 from reelseek.web.head import HeadAsGet
@@ -112,6 +114,13 @@ def add_videos(app: FastAPI, media: Media) -> None:
         )
 
 
+class _Pages(Mount):
+    """The pages' files; below `/v1` there are none, so that a wrong method there is answered as one."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        return (Match.NONE, {}) if route_path(Request(scope)).startswith("/v1/") else super().matches(scope)
+
+
 def add_static(app: FastAPI, *, html: bool) -> None:
     """Add the pages' files, after all other routes."""
-    app.routes.append(Mount("/", StaticFiles(directory=STATIC, html=html)))
+    app.routes.append(_Pages("/", StaticFiles(directory=STATIC, html=html)))

@@ -105,6 +105,15 @@ def test_the_box_reads_filters_as_the_server_does(reader: object, text: str) -> 
     assert [(one.key, one.value, one.negated) for one in parse_filter(written).conditions] == expected
 
 
+def test_a_term_and_its_opposite_both_stay(reader: object) -> None:
+    script = (
+        "async (text) => { const { readTerms, withTerm, writeTerms } = await import('/app/filters.js');"
+        " return writeTerms(readTerms(text).terms.reduce(withTerm, [])); }"
+    )
+    assert reader.evaluate(script, "before:2021 -before:2019") == "before:2021 -before:2019"
+    assert reader.evaluate(script, "before:2021 before:2019 has:text -has:text") == "before:2019 -has:text"
+
+
 @pytest.fixture(scope="module")
 def reader(films: str, browser: object) -> object:
     """A page that stays, for calling functions of the application."""

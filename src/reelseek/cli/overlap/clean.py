@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
+from reelseek.cli.outputs import folder_option
 from reelseek.cli.overlap.inputs import IdTable, VerdictsFile, existing_file, open_verdicts, read_judged, read_scan
 from reelseek.cli.show import print_json, print_table, say
 from reelseek.errors import UsageError
@@ -22,7 +23,7 @@ __all__ = ["register"]
 
 def export(
     pairs: Annotated[list[Path], typer.Argument(help="What `overlap scan` wrote; several make one table.")],
-    out: Annotated[Path, typer.Option(help="Folder for lists and tables.")],
+    out: Annotated[Path, folder_option("lists and tables")],
     verdicts: VerdictsFile = None,
     ids: IdTable = None,
     curve: Annotated[

@@ -10,6 +10,7 @@ import typer
 
 from reelseek.cli.cluster import OnRay, Ray, on_cluster
 from reelseek.cli.device import Device, named_device
+from reelseek.cli.outputs import file_option, writes_file
 from reelseek.cli.overlap.inputs import (
     BankFile,
     SourceFolder,
@@ -37,7 +38,9 @@ def scan(
     source: SourceFolder,
     test: TestSet,
     train: TrainSet,
-    out: Annotated[Path, typer.Option(help="Where: a JSON line a pair, best first. Again, it compares what is new.")],
+    out: Annotated[
+        Path, file_option("--pairs", "A JSON line for each pair, best first. Run again, it compares what is new.")
+    ],
     expert: Annotated[str | None, typer.Option(help="Whose features; default: copy, else appearance.")] = None,
     window: Annotated[int, _WINDOW] = 4,
     top: Annotated[int, typer.Option(help="How many pairs.", min=1)] = 1000,
@@ -59,7 +62,7 @@ def scan(
 
     settings = ScanOptions(test, train, window, top, plain, common, background, approximate)
     if out.is_dir():
-        raise UsageError(f"{out} is a folder; --out is a file, such as {out / 'pairs.jsonl'}")
+        raise UsageError(f"{out} is a folder; --pairs takes a file, such as {out / 'pairs.jsonl'}")
     parts = [part for part in (test, train, background) if part is not None]
     with ExitStack() as stack:
         cluster = stack.enter_context(on_cluster(ray))
@@ -101,7 +104,7 @@ def curve(
     source: SourceFolder,
     test: TestSet,
     train: TrainSet,
-    out: Annotated[Path, typer.Option(help="OUT.json, OUT.png and OUT.svg are written.")],
+    out: Annotated[Path, file_option("--curve", "The numbers, JSON; the drawing is beside it as .png and .svg.")],
     expert: Annotated[list[str] | None, typer.Option(help="Give it several times to compare experts.")] = None,
     window: Annotated[int | None, _WINDOW] = None,
     queries: Annotated[int, typer.Option(help="At most so many test videos are augmented.", min=1)] = 500,
@@ -143,7 +146,7 @@ def curve(
 
 
 def _write_curves(out: Path, efforts: "dict[str, Effort]") -> None:
-    """OUT.json, OUT.png and OUT.svg."""
+    """Write the numbers as JSON, and the drawing beside them."""
     from reelseek.evaluation.figures import curves
     from reelseek.evaluation.report import ending
 
@@ -182,8 +185,11 @@ def _estimate_text(estimate: "Estimate") -> str:
 
 def register(app: typer.Typer) -> None:
     app.command(
-        cls=OnRay, epilog="Example: reelseek overlap scan my.library --test test --train train --out pairs.jsonl"
+        cls=writes_file("--pairs", OnRay),
+        epilog="Example: reelseek overlap scan my.library --test test --train train --pairs pairs.jsonl",
     )(scan)
     app.command(
-        epilog="Example: reelseek overlap curve my.library --test test --train train --pairs pairs.jsonl --out curve"
+        cls=writes_file("--curve"),
+        epilog="Example: reelseek overlap curve my.library --test test --train train --pairs pairs.jsonl "
+        "--curve curve.json",
     )(curve)

@@ -16,9 +16,10 @@ from reelseek.library.readers import ANNOTATIONS
 from reelseek.library.tokens import TokenReader
 from reelseek.models import SYSTEMS
 from reelseek.models.text import named_features
-from reelseek.training.data import Split, read_split, split_names
+from reelseek.training.data import read_split, split_names
 from reelseek.training.measure import clips_with
 from reelseek.training.recipe import Recipe, changed, read_settings, recipe_from
+from reelseek.training.split import Split
 
 __all__ = ["FEWEST_TEST_CLIPS", "FEWEST_TRAINING_CLIPS", "Plan", "RowPlan", "Substitutes", "plan_table"]
 

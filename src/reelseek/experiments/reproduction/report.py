@@ -14,7 +14,7 @@ from reelseek.experiments.reproduction.plan import Plan
 from reelseek.experiments.reproduction.run import Result
 from reelseek.experiments.reproduction.tables import PublishedTable, TableColumn, TableRow
 
-__all__ = ["as_json", "report_table", "write_reproduction"]
+__all__ = ["as_json", "report_table", "verdict", "write_reproduction"]
 
 Results = Mapping[str, Sequence[Result]]
 

@@ -1,7 +1,7 @@
 """Training and measuring the rows of a published table; every result is kept, so that a stopped run goes on.
 
-OUT/TABLE/start-ROW/seed-N/     the model that a row starts from
-OUT/TABLE/ROW/seed-N/           a row's model, and result.json
+OUT/TABLE/start-RECIPE-DIGEST/seed-N/   a model that rows start from; DIGEST is of its settings and the library's data
+OUT/TABLE/ROW/seed-N/                   a row's model, and result.json
 """
 
 import hashlib
@@ -139,7 +139,7 @@ def _row_result(plan: Plan, row: RowPlan, seed: int, library: Library, out: Path
         return Result(**{**stored, "warnings": tuple(stored["warnings"])})
     recipe = _seeded(row.recipe, seed)
     if row.start is not None:
-        start = out / plan.table.name / f"start-{_slug(row.row.start or '')}-{_digest(row.start)}" / f"seed-{seed}"
+        start = _start_folder(out, plan, row, seed, library)
         if not (start / "config.json").is_file():
             train(_seeded(row.start, seed), library, start, device=device)
         recipe = replace(recipe, train=replace(recipe.train, start=str(start)))
@@ -153,14 +153,17 @@ def _folder(out: Path, plan: Plan, row: RowPlan, seed: int) -> Path:
     return out / plan.table.name / _slug(row.row.name) / f"seed-{seed}"
 
 
+def _start_folder(out: Path, plan: Plan, row: RowPlan, seed: int, library: Library) -> Path:
+    """The folder of the model that a row starts from, which is another for other settings and for other data."""
+    content = json.dumps([row.start.settings() if row.start else None, library.digest()], sort_keys=True, default=str)
+    digest = hashlib.sha256(content.encode()).hexdigest()[:8]
+    return out / plan.table.name / f"start-{_slug(row.row.start or '')}-{digest}" / f"seed-{seed}"
+
+
 def _slug(name: str) -> str:
     """A name as part of a path, different for names that differ."""
     plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:4]}"
-
-
-def _digest(recipe: Recipe) -> str:
-    return hashlib.sha256(json.dumps(recipe.settings(), sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
 def _seeded(recipe: Recipe, seed: int) -> Recipe:

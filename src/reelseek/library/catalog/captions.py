@@ -49,7 +49,9 @@ class Captions:
 
     def count_by_split(self) -> dict[str, int]:
         """Captions by split; those of none under ''."""
-        query = "SELECT coalesce(split, ''), count(*) FROM captions GROUP BY 1 ORDER BY 1"
+        query = "SELECT split, captions FROM caption_totals WHERE captions > 0 ORDER BY split"
+        if not self._connection.has_table("caption_totals"):
+            query = "SELECT coalesce(split, ''), count(*) FROM captions GROUP BY 1 ORDER BY 1"
         return dict(self._connection.execute(query).fetchall())
 
     def add(self, captions: Iterable[Caption]) -> int:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from reelseek.library.catalog.about import About
 from reelseek.library.catalog.captions import Captions
 from reelseek.library.catalog.changes import Change, Changes, Subject
 from reelseek.library.catalog.connection import REVISION, Connection, connect, file_state
@@ -24,6 +25,8 @@ __all__ = ["Catalog"]
 
 _DAMAGED = "damaged"  # keys in `meta`: experts by owner
 _DELETED_BELOW = "deleted_below"
+_INDEX = "index:"  # and the name of its folder
+_INDEX_MARKS = 16  # so that a reader that has not followed the latest ones knows its own
 _IMPORTS = "imports"
 _SECONDS = "expert_seconds"
 
@@ -35,7 +38,7 @@ class Catalog:
     bytes of tracks are written too.
 
     Attributes:
-        videos, captions, tags, contents, tracks, texts, failures, changes: the tables, by subject.
+        videos, captions, tags, contents, tracks, texts, about, failures, changes: the tables, by subject.
         exchange: whole tables, for exports.
         selection: videos by filter.
     """
@@ -48,6 +51,7 @@ class Catalog:
         self.contents = Contents(connection)
         self.tracks = Tracks(connection)
         self.texts = Texts(connection)
+        self.about = About(connection)
         self.failures = Failures(connection)
         self.changes = Changes(connection)
         self.exchange = Exchange(connection)
@@ -140,6 +144,20 @@ class Catalog:
     def remove_meta(self, key: str) -> None:
         """Forget what is kept under a key."""
         self.connection.execute("DELETE FROM meta WHERE key = ?", (key,))
+
+    def index_marks(self, folder: str) -> list[str]:
+        """The latest marks of the index in a folder of this name, see `add_index_mark`."""
+        return list(json.loads(self.meta(_INDEX + folder) or "[]"))
+
+    def add_index_mark(self, folder: str, mark: str) -> None:
+        """Note that an index is made from this database as it is now; it is no change of the library.
+
+        A database that was put back from a copy lacks the marks of later indexes, and that of another library all.
+        """
+        inside = self.connection.in_transaction
+        self.set_meta(_INDEX + folder, json.dumps([*self.index_marks(folder), mark][-_INDEX_MARKS:]))
+        if not inside:
+            self.connection.commit_derived()
 
     def expert_specs(self) -> list[str]:
         """The experts that the library was begun with, as `name` or `name@model`."""

@@ -20,8 +20,9 @@ from reelseek.errors import LibraryError
 from reelseek.library.catalog.schema import carry_forward, create_tables, has_tables
 from reelseek.library.catalog.spelling import in_folder, is_named
 from reelseek.library.files import sync_folder
-from reelseek.library.names import name_keys
-from reelseek.media.address import parse_path
+from reelseek.library.names import name_keys, name_words
+from reelseek.library.words import tokens
+from reelseek.media.address import FilePath, parse_path
 
 __all__ = ["REVISION", "Connection", "connect", "file_state"]
 
@@ -44,7 +45,9 @@ class Connection(sqlite3.Connection):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.create_function("name_keys", 2, _name_keys, deterministic=True)  # triggers call it
+        self.create_function("name_keys", 2, _name_keys, deterministic=True)  # triggers call these three
+        self.create_function("name_words", 2, _name_words, deterministic=True)
+        self.create_function("folded_words", 1, _folded_words, deterministic=True)
         self.create_function("in_folder", 3, in_folder, deterministic=True)
         self.create_function("is_named", 3, is_named, deterministic=True)
         self.execute("PRAGMA trusted_schema = ON")
@@ -54,6 +57,11 @@ class Connection(sqlite3.Connection):
             self.execute(
                 "INSERT INTO meta VALUES (?, '1') ON CONFLICT(key) DO UPDATE SET value = value + 1", (REVISION,)
             )
+        super().commit()
+        self._counted = self.total_changes
+
+    def commit_derived(self) -> None:
+        """Commit rows about what is derived from the library, which are no change of it; outside other transactions."""
         super().commit()
         self._counted = self.total_changes
 
@@ -88,7 +96,19 @@ class Connection(sqlite3.Connection):
 
 
 def _name_keys(identifier: str, path: bytes | None) -> str:
-    return json.dumps(name_keys(identifier, parse_path(os.fsdecode(path)) if path is not None else None))
+    return json.dumps(name_keys(identifier, _parse_path(path)))
+
+
+def _name_words(identifier: str, path: bytes | None) -> str:
+    return " ".join(name_words(identifier, _parse_path(path)))
+
+
+def _folded_words(text: str) -> str:
+    return " ".join(tokens(text))
+
+
+def _parse_path(path: bytes | None) -> FilePath | None:
+    return parse_path(os.fsdecode(path)) if path is not None else None
 
 
 def connect(database: Path) -> Connection:

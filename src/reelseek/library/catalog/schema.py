@@ -6,13 +6,14 @@ from importlib.resources import files
 from pathlib import Path
 
 from reelseek.errors import LibraryError
-from reelseek.library.catalog.words import create_words, has_words
+from reelseek.library.catalog.words import create_words, fill_about, has_full_text
 
 __all__ = ["FORMAT_VERSION", "carry_forward", "create_tables", "has_tables"]
 
 FORMAT_VERSION = 5
 _APPLICATION = 0x5265656C  # "Reel"
 _WORDS_VERSION = 3  # the first with `texts_words`
+_ABOUT_VERSION = 5  # the first with `about_words`
 
 
 def has_tables(connection: sqlite3.Connection, database: Path) -> bool:
@@ -38,9 +39,10 @@ def has_tables(connection: sqlite3.Connection, database: Path) -> bool:
 def create_tables(connection: sqlite3.Connection) -> None:
     """Lay out the tables of the present version in an empty database, unless another process just did."""
     try:
+        scripts = " ".join(map(_script, ("schema.sql", "changes.sql", "tags.sql", "totals.sql", "about.sql")))
         connection.executescript(
-            f"BEGIN IMMEDIATE; {_script('schema.sql')} {_script('changes.sql')} {_script('tags.sql')}"
-            f" PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {FORMAT_VERSION}; COMMIT;"
+            f"BEGIN IMMEDIATE; {scripts} PRAGMA application_id = {_APPLICATION};"
+            f" PRAGMA user_version = {FORMAT_VERSION}; COMMIT;"
         )
     except sqlite3.OperationalError:
         connection.rollback()
@@ -75,7 +77,10 @@ def carry_forward(connection: sqlite3.Connection) -> None:
 def _version(connection: sqlite3.Connection) -> int:
     """The version of a library; one without its full text, which can always be made again, counts as an earlier one."""
     version = _pragma(connection, "user_version")
-    return version if has_words(connection, "main") else min(version, _WORDS_VERSION - 1)
+    for first, table in ((_ABOUT_VERSION, "about_words"), (_WORDS_VERSION, "texts_words")):
+        if not has_full_text(connection, "main", table):
+            version = min(version, first - 1)
+    return version
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:
@@ -110,7 +115,7 @@ def _fold_words_of_version_3(connection: sqlite3.Connection) -> None:
 
     Late releases of version 1 had it already.
     """
-    if has_words(connection, "main"):
+    if has_full_text(connection, "main", "texts_words"):
         return
     create_words(connection, "main")
     for old in ("TRIGGER IF EXISTS texts_added", "TRIGGER IF EXISTS texts_removed", "TABLE IF EXISTS texts_fts"):
@@ -143,9 +148,15 @@ def _count_changes_of_version_4(connection: sqlite3.Connection) -> None:
     )
 
 
-def _add_tags_of_version_5(connection: sqlite3.Connection) -> None:
-    """Tags of videos and moments."""
-    _execute_script(connection, "tags.sql")
+def _add_tables_of_version_5(connection: sqlite3.Connection) -> None:
+    """Tags of videos and moments, sums over videos and captions, and the words of names and captions."""
+    if has_full_text(connection, "main", "about_words"):
+        return  # only the full text of version 3 was lacking
+    for script in ("tags.sql", "totals.sql", "about.sql"):
+        _execute_script(connection, script)
+    for table in ("about_words", "numbers"):
+        connection.execute(f"DROP TABLE IF EXISTS temp.{table}")
+    fill_about(connection)
 
 
 def _execute_script(connection: sqlite3.Connection, name: str) -> None:
@@ -162,6 +173,6 @@ _STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = {
     2: _add_tables_of_version_2,
     _WORDS_VERSION: _fold_words_of_version_3,
     4: _count_changes_of_version_4,
-    5: _add_tags_of_version_5,
+    _ABOUT_VERSION: _add_tables_of_version_5,
 }
 """What makes a library of the version before one of this number."""

@@ -10,7 +10,7 @@ from itertools import islice
 
 from reelseek.experts.expert import Text
 from reelseek.library.catalog.connection import Connection
-from reelseek.library.catalog.words import create_words, fill_words, has_words
+from reelseek.library.catalog.words import create_words, fill_words, has_full_text
 
 __all__ = ["Stemmer", "TextMatch", "Texts", "match_any"]
 
@@ -119,7 +119,7 @@ class Texts:
         """The stems in the full text that begin with some letters."""
         self._ensure_words()
         if not self._has_vocabulary:
-            schema = "main" if has_words(self._connection, "main") else "temp"
+            schema = "main" if has_full_text(self._connection, "main", "texts_words") else "temp"
             self._connection.execute(
                 f"CREATE VIRTUAL TABLE IF NOT EXISTS temp.vocabulary USING fts5vocab({schema}, texts_words, row)"
             )
@@ -137,7 +137,7 @@ class Texts:
 
     def _ensure_words(self) -> None:
         """For an older library that cannot be written, make the full text in memory."""
-        if not has_words(self._connection, "main") and not has_words(self._connection, "temp"):
+        if not any(has_full_text(self._connection, schema, "texts_words") for schema in ("main", "temp")):
             self._connection.execute("PRAGMA temp_store = MEMORY")
             create_words(self._connection, "temp")
             self._connection.commit()

@@ -49,7 +49,9 @@ class Videos:
 
     def totals(self) -> tuple[int, int, float]:
         """How many videos there are, how many of them with a file that was read, and the seconds of all."""
-        query = "SELECT count(*), count(content), total(duration) FROM videos"
+        query = "SELECT videos, with_content, microseconds / 1e6 FROM video_totals"
+        if not self._connection.has_table("video_totals"):
+            query = "SELECT count(*), count(content), total(duration) FROM videos"
         count, with_media, seconds = self._connection.execute(query).fetchone()
         return count, with_media, seconds
 

@@ -1,17 +1,17 @@
-"""The full text of a library: the folded words of each text, under its id, in the table `texts_words`."""
+"""The full text of a library: folded words of texts in `texts_words`, of names and captions in `about_words`."""
 
 import sqlite3
 from collections.abc import Iterable
 
 from reelseek.library.words import tokens
 
-__all__ = ["create_words", "fill_words", "has_words"]
+__all__ = ["create_words", "fill_about", "fill_words", "has_full_text"]
 
 
-def has_words(connection: sqlite3.Connection, schema: str) -> bool:
-    """Whether a schema (`main`, or `temp` for a library that is only read) has the table."""
-    query = f"SELECT 1 FROM {schema}.sqlite_master WHERE name = 'texts_words'"
-    return connection.execute(query).fetchone() is not None
+def has_full_text(connection: sqlite3.Connection, schema: str, table: str) -> bool:
+    """Whether a schema (`main`, or `temp` for a library that is only read) has one of the two tables."""
+    query = f"SELECT 1 FROM {schema}.sqlite_master WHERE name = ?"
+    return connection.execute(query, (table,)).fetchone() is not None
 
 
 def create_words(connection: sqlite3.Connection, schema: str) -> None:
@@ -25,4 +25,16 @@ def fill_words(connection: sqlite3.Connection, schema: str, rows: Iterable[tuple
     connection.executemany(
         f"INSERT INTO {schema}.texts_words(rowid, words) VALUES (?, ?)",
         ((row, " ".join(tokens(text))) for row, text in rows),
+    )
+
+
+def fill_about(connection: sqlite3.Connection, numbers: str = "changes") -> None:
+    """Write the words of every name and caption into the empty table; call it inside a transaction."""
+    connection.execute(
+        "INSERT INTO about_words(rowid, words) SELECT -c.number, name_words(v.id, v.path)"
+        f" FROM {numbers} c JOIN videos v ON v.id = c.video"
+    )
+    connection.execute(
+        "INSERT INTO about_words(rowid, words) SELECT (c.number << 24) + t.position, folded_words(t.text)"
+        f" FROM captions t JOIN {numbers} c ON c.video = t.video"
     )

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from reelseek.errors import LibraryError, UsageError
 from reelseek.experts.expert import Text, Track
 from reelseek.library.catalog import EXCHANGED
+from reelseek.library.export.caption_vectors import put_caption_vectors
 from reelseek.library.export.lake import Lake, open_lake, read_table
 from reelseek.library.export.tables import rows_of
 from reelseek.library.export.write import FORMAT, MANIFEST, META_KEYS, whole_folder
@@ -53,6 +54,8 @@ def import_library(library: Path, folder: Path, *, progress: Progress | None = N
         rows["tracks"] = _put_tracks(opened, lake, folder, progress)
         rows["texts"] = _put_texts(opened, lake, folder)
         rows["failures"] = _put_table(opened, lake, folder, "failures")
+        for table, description in manifest.get("caption_features", {}).items():
+            rows[table] = put_caption_vectors(opened, lake, folder, table, description)
         for key, value in manifest["meta"].items():
             if key in META_KEYS:
                 opened.set_meta(key, str(value))
@@ -73,10 +76,12 @@ def _manifest(folder: Path) -> dict[str, Any]:
             raise UsageError(f"{folder} is an export of version {manifest['reelseek']}; this release reads {FORMAT}")
         if not isinstance(manifest["rows"], dict) or not isinstance(manifest["meta"], dict):
             raise ValueError("rows and meta are no tables")
+        if not all(isinstance(about, dict) for about in manifest.get("caption_features", {}).values()):
+            raise ValueError("caption_features is no table")
         str(manifest["digest"]), str(manifest["format"])
     except OSError as error:
         raise UsageError(f"{folder} is no export of a library: {MANIFEST}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{folder} is no export of a library: {MANIFEST}: {error!r}") from error
     return dict(manifest)
 

@@ -16,6 +16,7 @@ import pyarrow as arrow
 from reelseek.errors import LibraryError, UsageError
 from reelseek.library.catalog import EXCHANGED
 from reelseek.library.catalog.tracks import TrackGroup
+from reelseek.library.export.caption_vectors import write_caption_vectors
 from reelseek.library.export.lake import Lake, open_lake
 from reelseek.library.export.tables import TRACK_SCHEMA, batches_of, schema_of, values_schema
 from reelseek.library.files import sync_folder, write_whole
@@ -29,7 +30,7 @@ Progress = Callable[[str, int, int, str], None]
 
 MANIFEST = "export.json"
 FORMAT = 1
-META_KEYS = ("experts", "datasets", "imports", "text_space")
+META_KEYS = ("experts", "datasets", "imports", "text_space", "absent")
 _BATCH_BYTES = 2**24
 _TRACKS_A_BATCH = 4096
 
@@ -38,12 +39,14 @@ _TRACKS_A_BATCH = 4096
 class ExportReport:
     """What was written: rows by table, and the digest that an import has to come to.
 
-    `damaged` names tracks whose bytes are lost, which are left out (owner and expert, reason).
+    `damaged` names tracks whose bytes are lost, which are left out (owner and expert, reason); `sets` what the tables
+    of captions' features are.
     """
 
     digest: str
     rows: dict[str, int] = field(default_factory=dict)
     damaged: list[tuple[str, str]] = field(default_factory=list)
+    sets: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def export_library(
@@ -54,7 +57,7 @@ def export_library(
     more: Callable[[Path, Lake], dict[str, int]] | None = None,
     progress: Progress | None = None,
 ) -> ExportReport:
-    """Write videos, captions, texts, pictures and tracks of a library into a new folder.
+    """Write videos, captions with their features, texts, pictures and tracks of a library into a new folder.
 
     Args:
         to: `parquet` or `lance`.
@@ -78,6 +81,8 @@ def export_library(
                 lake.write(partial / f"{table}{lake.suffix}", schema_of(table), batches_of(table, blocks))
                 progress("exporting", len(report.rows), len(EXCHANGED), table)
             _write_tracks(library, partial, lake, report, progress)
+            for name, description, count in write_caption_vectors(library, partial, lake):
+                report.sets[name], report.rows[name] = description, count
             report.rows |= more(partial, lake) if more else {}
             if library.revision() != revision:
                 raise LibraryError(f"{library.path} was changed while it was exported; export it again")
@@ -99,6 +104,7 @@ def _counted(blocks: Iterator[list[tuple[Any, ...]]], table: str, report: Export
 def _write_manifest(library: Library, folder: Path, to: str, report: ExportReport) -> None:
     meta = {key: value for key in META_KEYS if (value := library.meta(key)) is not None}
     manifest = {"reelseek": FORMAT, "format": to, "digest": report.digest, "rows": report.rows, "meta": meta}
+    manifest |= {"caption_features": report.sets} if report.sets else {}
     write_whole(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
 
 

@@ -171,34 +171,57 @@ class SegmentedVideo:
 
 
 _BACKGROUND = ("bg", "background", "sil", "none", "")
+_TRUTH = ("groundTruth/*.txt", "groundTruth/*.gt", "gt/*.gt")  # the last are Mining YouTube's example of an alignment
+_TRANSCRIPTS = ("transcripts", "transcript", "grammar")
 
 
 def read_segmented(folder: Path) -> tuple[SegmentedVideo, ...]:
     """Videos with a label for every frame, as Mining YouTube and Breakfast have them for weak segmentation.
 
-    `groundTruth/VIDEO.txt` holds a label a line; `transcripts/VIDEO.txt`, where it is there, the order of labels, which
-    is else that of the frames. `mapping.txt` (number, label) names numbers. Background is `bg`, `background` or `SIL`.
+    `groundTruth/VIDEO.txt` (or `gt/VIDEO.gt`) holds a label a line. `transcripts/VIDEO.txt` (or `transcript/`, or
+    `grammar/VIDEO.grammar`) holds the order of labels, on lines of their own or side by side; without it the order is
+    that of the frames. `mapping.txt` (number, label) names numbers. Background is `bg`, `background` or `SIL`.
 
     Raises:
-        CollectionError: there is no ground truth, or it cannot be read.
+        CollectionError: there is no ground truth, or a file cannot be read.
     """
-    files = sorted((folder / "groundTruth").glob("*.txt"))
+    files = next(filter(None, (sorted(folder.glob(pattern)) for pattern in _TRUTH)), [])
     if not files:
-        raise CollectionError(f"{folder} has no groundTruth/VIDEO.txt with a label for every frame")
+        raise CollectionError(f"{folder} has no groundTruth/VIDEO.txt (or gt/VIDEO.gt) with a label for every frame")
     mapping = folder / "mapping.txt"
     names = dict(line.split(None, 1) for line in read_lines(mapping) if " " in line) if mapping.is_file() else {}
     videos = []
     for file in files:
         lines = texts.split_lines(texts.read_text(file))
         truth = [_label(line, names) for line in (lines if lines[-1].strip() else lines[:-1])]
-        beside = folder / "transcripts" / file.name
-        order = [_label(line, names) for line in read_lines(beside)] if beside.is_file() else _runs(truth)
+        order = _transcript(folder, file.stem, names, set(truth))
+        order = _runs(truth) if order is None else order
         transcript = tuple(label for label in order if label is not None)
         if transcript and truth:
             videos.append(SegmentedVideo(file.stem, transcript, tuple(truth)))
     if not videos:
-        raise CollectionError(f"{folder / 'groundTruth'} names no label but background")
+        raise CollectionError(f"{files[0].parent} names no label but background")
     return tuple(videos)
+
+
+def _transcript(folder: Path, video: str, names: dict[str, str], labels: set[str | None]) -> list[str | None] | None:
+    """The labels of a video in order, None for background; None where there is no transcript.
+
+    Args:
+        labels: those of its frames, by which a line with several labels is told from a label of several words; in a
+            `.grammar` a label is one word.
+    """
+    files = (folder / name / f"{video}{suffix}" for name in _TRANSCRIPTS for suffix in (".txt", ".grammar"))
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
+        return None
+    lines = [[_label(word, names) for word in line.split()] for line in read_lines(file)]
+    together = [len(words) > 1 and (file.suffix == ".grammar" or labels.issuperset(words)) for words in lines]
+    if any(together) and len(lines) > 1:
+        raise CollectionError(f"{file} has {len(lines)} transcripts, one a line; leave the one that is to be followed")
+    if any(together):
+        return lines[0]
+    return [_label(line, names) for line in read_lines(file)]
 
 
 def _label(line: str, names: dict[str, str]) -> str | None:

@@ -41,7 +41,8 @@ def weighted_interaction(
     Returns:
         scores in [-1, 1]; 0 where a text has no word or a video no step.
 
-    Source: Wang et al. 2022 (Disentangled Representation Learning for Text-Video Retrieval), section 3.2, equation 7.
+    Source: Wang et al. 2022 (Disentangled Representation Learning for Text-Video Retrieval), and its released code, in
+    which padding has a cosine of 0 instead of none.
     """
     lowest = torch.finfo(torch.float32).min
     words, steps = (functional.normalize(values.float(), dim=-1) for values in (words, steps))
@@ -83,7 +84,8 @@ def channel_decorrelation(
     Args:
         sides: words and their steps, and steps and their words.
 
-    Source: Wang et al. 2022, section 3.3, equation 9; the weights are the released code's defaults.
+    Source: Wang et al. 2022; the weights are the released code's defaults. All tokens count alike, as in its form 2;
+    its default, form 3, weights them as the interaction does.
     """
     correlation = torch.stack([_correlation(side) for side in sides]).mean(0)
     on = correlation.diagonal()

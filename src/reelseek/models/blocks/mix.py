@@ -1,10 +1,11 @@
 """A transformer whose only notion of structure is which token may attend to which.
 
 Nothing is spent on padding: the tokens that are present are packed into rows, every linear layer sees those rows alone,
-and attention gathers them once for each distinct set of keys. A mask of all pairs is never built.
+and attention gathers them once for each distinct set of keys. A mask of all pairs is never built. Within `bucketed`
+rows are padded to few shapes instead.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reelseek.library.mask import Mask, upload
+from reelseek.library.mask import Mask
 from reelseek.models.blocks.arrange import TokenSequence
+from reelseek.models.blocks.plan import PaddedRows, Pass, Plan, gather_unique, pad_plan
 
 __all__ = [
     "Attention",
@@ -26,113 +28,52 @@ __all__ = [
     "Plan",
     "Transformer",
     "UnbiasedLayerNorm",
+    "apply_layers",
+    "bucketed",
     "plan_attention",
     "prepared_plans",
     "record_plans",
+    "run_layers",
 ]
 
 _prepared: ContextVar["Mapping[bytes, Plan] | None"] = ContextVar("prepared", default=None)
 _recorded: ContextVar["dict[bytes, Plan] | None"] = ContextVar("recorded", default=None)
+_buckets: ContextVar["_Buckets | None"] = ContextVar("buckets", default=None)
+
+Layers = Sequence[nn.Module] | nn.ModuleList
+Run = Callable[[Layers, Tensor, Plan], Tensor]
 
 
 @dataclass(frozen=True)
-class _PaddedRows:
-    """Indices that gather packed rows into a batch of `wide` places per video.
+class _Buckets:
+    """Few shapes, see `bucketed`."""
 
-    Attributes:
-        rows: the packed row at each place, video after video.
-        source_rows: the same among the source rows, where these are others.
-        present: which places hold a row; None if all do.
-        mask: the same, but all true in a video without any, whose softmax would be over nothing.
-        filled: flat indices of the places that hold a row.
+    count: int
+    run: Run
+
+
+def run_layers(layers: Layers, rows: Tensor, plan: Plan) -> Tensor:
+    """Compute layers one after the other, from source rows to rows; the host decides nothing here."""
+    if not len(layers):
+        return plan.expand(rows)
+    for index, layer in enumerate(layers):
+        rows = layer(rows, plan, first=index == 0)
+    return rows
+
+
+@contextmanager
+def bucketed(count: int, run: Run = run_layers) -> Iterator[None]:
+    """Pad what layers compute to few shapes, see `pad_plan`.
+
+    Args:
+        count: sizes between a power of two and the next; 0 computes what is present, as without this.
+        run: computes layers, such as a compiled `run_layers`: what it is called with has one shape for a `Plan.shape`.
     """
-
-    rows: Int[Tensor, " place"]
-    source_rows: Int[Tensor, " place"]
-    present: Bool[Tensor, "video wide"] | None
-    mask: Bool[Tensor, "video wide"] | None
-    filled: Int[Tensor, " row"]
-
-
-@dataclass(frozen=True)
-class _Pass:
-    """Tokens that share their keys. The rows of all passes, concatenated in order of places, are all rows.
-
-    Attributes:
-        has_key: which videos have a key, if a query of a video without one is computed; such a query reads zeros.
-    """
-
-    queries: _PaddedRows
-    keys: _PaddedRows
-    has_key: Bool[Tensor, " video"] | None = None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Which tokens are computed, as packed rows, and what each may read; built once for all layers.
-
-    Rows are ordered by pass, then by video, so that the outputs of attention are in order already.
-
-    Attributes:
-        source_rows: index of each source row in `values`, flattened.
-        rows: index of each computed row among the tokens, flattened.
-        source_of_row: the source row that each computed row starts from; None where they are the same.
-        positions: position of each source row, for rotary attention.
-    """
-
-    source_rows: Int[Tensor, " source_row"]
-    rows: Int[Tensor, " row"]
-    source_of_row: Int[Tensor, " row"] | None
-    passes: tuple[_Pass, ...]
-    videos: int
-    tokens: int
-    positions: Int[Tensor, " source_row"] | None = None
-
-    def pack(self, values: Float[Tensor, "video source dim"]) -> Float[Tensor, "source_row dim"]:
-        """Gather the source rows that are computed."""
-        return _gather_unique(values.flatten(0, 1), self.source_rows)
-
-    def expand(self, rows: Float[Tensor, "source_row dim"]) -> Float[Tensor, "row dim"]:
-        """Repeat source rows where several tokens start from one."""
-        return rows if self.source_of_row is None else rows.index_select(0, self.source_of_row)
-
-    def unpack(self, rows: Float[Tensor, "row dim"]) -> Float[Tensor, "video token dim"]:
-        """Scatter rows to their tokens; zeros where nothing was computed."""
-        flat = rows.new_zeros(self.videos * self.tokens, rows.shape[1]).index_copy(0, self.rows, rows)
-        return flat.unflatten(0, (self.videos, self.tokens))
-
-    def to(self, device: torch.device) -> "Plan":
-        """The plan on a device: one copy of all its indices, and one of all its masks."""
-        if device.type == "cpu":
-            return self
-        padded = list({id(rows): rows for part in self.passes for rows in (part.queries, part.keys)}.values())
-        whole_numbers = [self.source_rows, self.rows, self.source_of_row, self.positions]
-        for rows in padded:
-            whole_numbers += [rows.rows, rows.source_rows, rows.filled]
-        unique = list({id(index): index for index in whole_numbers if index is not None}.values())
-        moved: dict[int, Tensor] = dict(zip(map(id, unique), upload(unique, device), strict=True))
-        flags = [mask for rows in padded for mask in (rows.present, rows.mask) if mask is not None]
-        flags += [part.has_key for part in self.passes if part.has_key is not None]
-        moved |= dict(zip(map(id, flags), upload(flags, device), strict=True))
-
-        def optional(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else moved[id(tensor)]
-
-        padded_moved = {
-            id(rows): _PaddedRows(
-                moved[id(rows.rows)], moved[id(rows.source_rows)], optional(rows.present), optional(rows.mask),
-                moved[id(rows.filled)],
-            )
-            for rows in padded
-        }  # fmt: skip
-        passes = tuple(
-            _Pass(padded_moved[id(part.queries)], padded_moved[id(part.keys)], optional(part.has_key))
-            for part in self.passes
-        )
-        return Plan(
-            moved[id(self.source_rows)], moved[id(self.rows)], optional(self.source_of_row), passes, self.videos,
-            self.tokens, optional(self.positions),
-        )  # fmt: skip
+    token = _buckets.set(_Buckets(count, run) if count else None)
+    try:
+        yield
+    finally:
+        _buckets.reset(token)
 
 
 @contextmanager
@@ -168,16 +109,23 @@ def plan_attention(
         also_compute: absent tokens that are computed although no token may read them, on the host.
     """
     device = sequence.values.device
-    plans, recorded = (None, None) if torch.compiler.is_compiling() else (_prepared.get(), _recorded.get())
-    if plans is None and recorded is None:
+    if torch.compiler.is_compiling():
         return _make_plan(sequence, relation, also_compute).to(device)
+    plans, recorded = _prepared.get(), _recorded.get()
+    if plans is None and recorded is None:
+        return _new_plan(sequence, relation, also_compute).to(device)
     key = _plan_key(sequence, relation, also_compute)
     if recorded is not None:
         if key not in recorded:
-            recorded[key] = _make_plan(sequence, relation, also_compute)
+            recorded[key] = _new_plan(sequence, relation, also_compute)
         return recorded[key].to(device)
     plan = (plans or {}).get(key)
-    return _make_plan(sequence, relation, also_compute).to(device) if plan is None else plan
+    return _new_plan(sequence, relation, also_compute).to(device) if plan is None else plan
+
+
+def _new_plan(sequence: TokenSequence, relation: Tensor, also_compute: Tensor | None) -> Plan:
+    plan, buckets = _make_plan(sequence, relation, also_compute), _buckets.get()
+    return plan if buckets is None else pad_plan(plan, sequence.values.shape[1], buckets.count)
 
 
 def _plan_key(sequence: TokenSequence, relation: Tensor, also_compute: Tensor | None) -> bytes:
@@ -212,17 +160,17 @@ def _make_plan(sequence: TokenSequence, relation: Tensor, also_compute: Tensor |
         key_columns = keys[sequence.group].nonzero()[:, 0]
         queries = _pad_rows(row_of_token, computed, query_columns, source_of_row)
         if also_compute is None and torch.equal(query_columns, key_columns):
-            passes.append(_Pass(queries, queries))
+            passes.append(Pass(queries, queries))
             continue
         has_key = present[:, key_columns].any(1)
         keyless = bool((computed[:, query_columns].any(1) & ~has_key).any())
         padded_keys = _pad_rows(row_of_token, present, key_columns, source_of_row)
-        passes.append(_Pass(queries, padded_keys, has_key if keyless else None))
+        passes.append(Pass(queries, padded_keys, has_key if keyless else None))
     positions = None if sequence.position is None else sequence.position[source_rows % width]
     return Plan(source_rows, rows, source_of_row, tuple(passes), videos, tokens, positions)
 
 
-def _pad_rows(row_of_token: Tensor, selected: Tensor, columns: Tensor, source_of_row: Tensor | None) -> _PaddedRows:
+def _pad_rows(row_of_token: Tensor, selected: Tensor, columns: Tensor, source_of_row: Tensor | None) -> PaddedRows:
     """The selected tokens among some columns, packed to the left in order."""
     present = selected[:, columns]
     longest = max(1, int(present.sum(1).max()))
@@ -232,24 +180,7 @@ def _pad_rows(row_of_token: Tensor, selected: Tensor, columns: Tensor, source_of
     unpadded = bool(present.all())
     source_rows = rows if source_of_row is None or not len(source_of_row) else source_of_row[rows]
     mask = None if unpadded else present | ~present.any(1, keepdim=True)
-    return _PaddedRows(rows, source_rows, None if unpadded else present, mask, present.flatten().nonzero()[:, 0])
-
-
-class _GatherUnique(torch.autograd.Function):
-    """Rows by indices without repeats: the backward pass copies gradients instead of adding them up, which is slow."""
-
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor, index: Tensor) -> Tensor:
-        ctx.save_for_backward(index)
-        ctx.count = len(rows)  # type: ignore[attr-defined]
-        return rows.index_select(0, index)
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
-        (index,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        (gradient,) = gradients
-        count = ctx.count  # type: ignore[attr-defined]
-        return gradient.new_zeros(count, *gradient.shape[1:]).index_copy(0, index, gradient), None
+    return PaddedRows(rows, source_rows, None if unpadded else present, mask, present.flatten().nonzero()[:, 0])
 
 
 class _GatherPadded(torch.autograd.Function):
@@ -264,11 +195,6 @@ class _GatherPadded(torch.autograd.Function):
     def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (filled,) = ctx.saved_tensors  # type: ignore[attr-defined]
         return gradients[0].index_select(0, filled), None, None
-
-
-def _gather_unique(rows: Tensor, index: Tensor) -> Tensor:
-    gathered: Tensor = _GatherUnique.apply(rows, index)  # type: ignore[no-untyped-call]
-    return gathered
 
 
 class Attention(nn.Module):
@@ -327,21 +253,24 @@ class Attention(nn.Module):
         once = len(plan.passes) == 1 and (plan.source_of_row is None or not first)  # one place per row
         for part in plan.passes if len(rows) else ():
             if part.keys is part.queries:
-                projected = self._pad(mixed, part.queries, plan.videos, first, once=once).chunk(3, dim=2)
+                projected = self._pad(mixed, part.queries, plan, first, once=once).chunk(3, dim=2)
             else:
-                padded_queries = self._pad(mixed[:, :inner], part.queries, plan.videos, first)
-                padded_keys = self._pad(mixed[:, inner:], part.keys, plan.videos, first)
+                padded_queries = self._pad(mixed[:, :inner], part.queries, plan, first)
+                padded_keys = self._pad(mixed[:, inner:], part.keys, plan, first)
                 projected = (padded_queries, *padded_keys.chunk(2, dim=2))
             queries, keys, values = (self._heads(padded) for padded in projected)
             mask = None if part.keys.mask is None else part.keys.mask[:, None]
             read = self._attend(queries, keys, values, mask)
             read = (read if part.has_key is None else read * part.has_key[:, None, None]).flatten(0, 1)
-            outputs.append(read if part.queries.present is None else _gather_unique(read, part.queries.filled))
+            outputs.append(read if part.queries.present is None else gather_unique(read, part.queries.filled))
         return self.out(torch.cat(outputs))
 
     @staticmethod
-    def _pad(rows: Tensor, places: _PaddedRows, videos: int, first: bool, *, once: bool = False) -> Tensor:
+    def _pad(rows: Tensor, places: PaddedRows, plan: Plan, first: bool, *, once: bool = False) -> Tensor:
         """[row, dim] -> [video, place, dim]; `once` where every row has one place and they are in order."""
+        videos = plan.sequences
+        if places.start is not None and not (first and plan.source_of_row is not None):
+            return rows.narrow(0, places.start, len(places.rows)).unflatten(0, (videos, -1))
         index = places.source_rows if first else places.rows
         if once:
             padded: Tensor = _GatherPadded.apply(rows, index, places.filled)  # type: ignore[no-untyped-call]
@@ -387,19 +316,27 @@ def _rotate(rows: Float[Tensor, "row head dim"], positions: Int[Tensor, " row"])
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with a GELU between; `gated` multiplies by the GELU of a second half (GEGLU, Shazeer 2020)."""
+    """Two linear layers with a GELU between.
 
-    def __init__(self, width: int, inner: int, *, gated: bool = False) -> None:
+    Args:
+        gated: multiply by the GELU of a second half (GEGLU, Shazeer 2020).
+        quick: `x sigmoid(1.702 x)` instead, as OpenAI's CLIP has it.
+    """
+
+    def __init__(self, width: int, inner: int, *, gated: bool = False, quick: bool = False) -> None:
         super().__init__()
-        self.gated = gated
+        self.gated, self.quick = gated, quick
         self.fc1, self.fc2 = nn.Linear(width, 2 * inner if gated else inner), nn.Linear(inner, width)
 
     def forward(self, rows: Float[Tensor, "*row dim"]) -> Float[Tensor, "*row dim"]:
         inner = self.fc1(rows)
         if self.gated:
             value, gate = inner.chunk(2, dim=-1)
-            return self.fc2(value * functional.gelu(gate))
-        return self.fc2(functional.gelu(inner))
+            return self.fc2(value * self._activate(gate))
+        return self.fc2(self._activate(inner))
+
+    def _activate(self, rows: Tensor) -> Tensor:
+        return rows * (1.702 * rows).sigmoid() if self.quick else functional.gelu(rows)
 
 
 class UnbiasedLayerNorm(nn.Module):
@@ -423,6 +360,7 @@ class Layer(nn.Module):
     Args:
         order: `post` normalises after each sum (Vaswani et al. 2017, BERT), `pre` before each part (ViT).
         norm: makes a normalisation of a width.
+        gated, quick: of the feed-forward net.
     """
 
     def __init__(
@@ -436,12 +374,13 @@ class Layer(nn.Module):
         head_dim: int | None = None,
         qkv_bias: bool = True,
         gated: bool = False,
+        quick: bool = False,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.order, self.dropout = order, dropout
         self.attention = Attention(width, heads, head_dim=head_dim, bias=qkv_bias, dropout=dropout)
-        self.feed = FeedForward(width, inner, gated=gated)
+        self.feed = FeedForward(width, inner, gated=gated, quick=quick)
         self.norm1, self.norm2 = norm(width), norm(width)
 
     def add(self, rows: Tensor, read: Tensor) -> Tensor:
@@ -477,12 +416,15 @@ class Transformer(nn.Module):
         relation: Bool[Tensor, "group group"],
         also_compute: Bool[Tensor, "video token"] | None = None,
     ) -> Float[Tensor, "video token dim"]:
-        plan = plan_attention(sequence, relation, also_compute)
-        if _recorded.get() is not None:
-            return sequence.values.new_zeros(plan.videos, plan.tokens, sequence.values.shape[2])
-        rows = plan.pack(sequence.values)
-        if not len(self.layers):
-            rows = plan.expand(rows)
-        for index, layer in enumerate(self.layers):
-            rows = layer(rows, plan, first=index == 0)
-        return plan.unpack(rows)
+        return apply_layers(self.layers, sequence.values, plan_attention(sequence, relation, also_compute))
+
+
+def apply_layers(
+    layers: Layers, values: Float[Tensor, "video source dim"], plan: Plan
+) -> Float[Tensor, "video token dim"]:
+    """Compute layers over the tokens of a plan, called with rows, the plan and whether they are the `first`."""
+    buckets, recorded = (None, None) if torch.compiler.is_compiling() else (_buckets.get(), _recorded.get())
+    if recorded is not None:
+        return values.new_zeros(plan.videos, plan.tokens, values.shape[2])
+    run = run_layers if buckets is None else buckets.run
+    return plan.unpack(run(layers, plan.pack(values), plan))

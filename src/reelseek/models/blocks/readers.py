@@ -4,6 +4,7 @@ A reader takes `Steps` and returns `[item, width]`; text is one more modality.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -95,16 +96,20 @@ class Dual(Reader):
 class Residual(Reader):
     """Frames plus the output of a four-layer transformer over them, normalised and averaged.
 
+    Args:
+        released: QuickGELU and an epsilon of 1e-12 in the transformer, as CLIP4Clip and DRL have them.
+
     Source: Luo et al. 2022 (CLIP4Clip), section 3.3, "sequential type".
     """
 
-    def __init__(self, width: int, hidden: int, *, depth: int = 4, places: int = 128) -> None:
+    def __init__(self, width: int, hidden: int, *, depth: int = 4, places: int = 128, released: bool = False) -> None:
         super().__init__()
         heads = max(1, width // 64)
         while width % heads:
             heads -= 1
         self.position = nn.Embedding(places, width)
-        self.mix = Transformer(depth, width, heads, 4 * width, order="pre")
+        norm = partial(nn.LayerNorm, eps=1e-12) if released else nn.LayerNorm
+        self.mix = Transformer(depth, width, heads, 4 * width, order="pre", norm=norm, quick=released)
         self.width = width
         nn.init.normal_(self.position.weight, std=0.01)
 
@@ -129,4 +134,5 @@ READERS: dict[str, Callable[[int, int], Reader]] = {
     "last_state": LastState,
     "dual": Dual,
     "residual": Residual,
+    "residual_released": partial(Residual, released=True),
 }

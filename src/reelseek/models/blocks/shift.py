@@ -11,15 +11,16 @@ from reelseek.models.blocks.pool import masked_mean
 
 __all__ = ["TokenSelection", "shift_steps"]
 
-_TRIALS = 100  # perturbations whose selections are averaged in training
-_NOISE = 0.05  # their standard deviation
+_TRIALS = 500  # perturbations whose selections are averaged in training, and
+_NOISE = 0.05  # their standard deviation: both as released
 
 
 def shift_steps(steps: Steps, share: float) -> Steps:
     """Let every step hold a share of the next step's features, and as large a share of the one before.
 
-    TS2-Net shifts whole patch tokens between frames (section 3.2). A track has one token for each step, whose channels
-    are shifted instead, as in TSM (Lin et al. 2019), which it starts from. At either end zeros come in.
+    TS2-Net shifts whole patch tokens between frames, in the last two of twelve layers of the image tower. A track has
+    one token for each step, whose channels are shifted instead, as in TSM (Lin et al. 2019), which it starts from. At
+    either end zeros come in.
 
     Args:
         steps: present ones packed to the left.
@@ -39,7 +40,7 @@ def shift_steps(steps: Steps, share: float) -> Steps:
 class _PerturbedTop(torch.autograd.Function):
     """The mean over noise of which steps are the highest [video, place, step], with the gradient of that mean.
 
-    Source: Berthet et al. 2020 (Learning with differentiable perturbed optimizers), equation 3; Cordonnier et al. 2021.
+    Source: Berthet et al. 2020 (Learning with differentiable perturbed optimizers); Cordonnier et al. 2021.
     """
 
     @staticmethod
@@ -67,7 +68,10 @@ class TokenSelection(nn.Module):
 
     In training a step is selected softly: by the mean over perturbed scores, through which the scorer learns.
 
-    Source: Liu et al. 2022 (TS2-Net), section 3.3.
+    TS2-Net selects patches of each frame instead: three, and the class token of the frame as a fourth. It scores a
+    patch beside that token, by layers half as wide and a tanh; the mean of steps and the softmax are ours.
+
+    Source: Liu et al. 2022 (TS2-Net), and its released code.
     """
 
     def __init__(self, width: int, places: int) -> None:

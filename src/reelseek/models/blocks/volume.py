@@ -28,7 +28,8 @@ def gramian_volume(
     No matrix is made for a pair: `det G = det M (1 - c' M^-1 c)`, where M is the Gram matrix of the video's modalities
     and c their cosines with the anchor.
 
-    Source: Cicchetti et al. 2025 (GRAM), equations 2 to 4; the power is ours.
+    Source: Cicchetti et al. 2025 (GRAM), whose released code has the determinant of the matrix of each pair; the power
+    and this way to compute it are ours.
     """
     device = vectors.device.type
     autocast = torch.amp.is_autocast_available(device)

@@ -10,17 +10,16 @@ import torch
 from torch import Tensor
 
 from reelseek.errors import ModelError
-from reelseek.models.checkpoints import released
-from reelseek.models.checkpoints.keymap import KeyMap
+from reelseek.models.checkpoints import clip_frames, gram, haiku, released
+from reelseek.models.checkpoints.keymap import KeyMap, LeftOut
 from reelseek.models.checkpoints.read import read_tensors
+from reelseek.models.checkpoints.state import TEXT_ENCODER, Settings, State, count_matches, list_matches
+from reelseek.models.checkpoints.towers import convert_towers
 from reelseek.models.model import LearnedModel
 from reelseek.models.systems import SYSTEMS
 from reelseek.models.weights import check_finite
 
-__all__ = ["FORMATS", "Format", "convert", "convert_file", "load_released"]
-
-State = dict[str, Tensor]
-Settings = dict[str, Any]
+__all__ = ["FORMATS", "NOT_CONVERTED", "Format", "convert", "convert_file", "load_released"]
 
 # Rows of MMT's table of expert embeddings, by the names in its release.
 _MMT_ROWS = {
@@ -39,23 +38,17 @@ class Format:
     Attributes:
         plan: from its tensors and the user's settings to (our settings, table of keys).
         note: settings that cannot be inferred from tensors, as published unless the user overrides them.
+        export: what to do with a file as released that is not read here.
     """
 
     system: str
     plan: Callable[[State, Settings], tuple[Settings, KeyMap]]
     note: str
-
-
-def _count(state: State, pattern: str) -> int:
-    return len({match[1] for name in state if (match := re.match(pattern, name))})
-
-
-def _names(state: State, pattern: str) -> list[str]:
-    return list(dict.fromkeys(match[1] for name in state if (match := re.match(pattern, name))))
+    export: str = ""
 
 
 def _bert(state: State, overrides: Settings, *, video: str, text: str, heads: int) -> tuple[Settings, KeyMap]:
-    names = sorted(_names(state, rf"{re.escape(video)}video_dim_reduce\.(.+)\.fc\.weight"))
+    names = sorted(list_matches(state, rf"{re.escape(video)}video_dim_reduce\.(.+)\.fc\.weight"))
     if video:  # MDMMT orders experts by the rows of its table
         names.sort(key=lambda name: _MMT_ROWS.get(name, 99))
     rows = {**_MMT_ROWS, **overrides.pop("rows", {})}
@@ -67,7 +60,7 @@ def _bert(state: State, overrides: Settings, *, video: str, text: str, heads: in
     net = f"{video}vid_bert"
     positions = state[f"{net}.embeddings.position_embeddings.weight"]
     unit = "text_GU" if any(name.startswith(f"{text}text_GU.") for name in state) else "text_gu"
-    depth = _count(state, rf"{re.escape(net)}\.encoder\.layer\.(\d+)\.")
+    depth = count_matches(state, rf"{re.escape(net)}\.encoder\.layer\.(\d+)\.")
     settings: Settings = {
         "experts": {name: state[f"{video}video_dim_reduce.{name}.fc.weight"].shape[1] for name in names},
         "width": positions.shape[1],
@@ -87,10 +80,12 @@ def _bert(state: State, overrides: Settings, *, video: str, text: str, heads: in
     trained = bool(overrides.get("text", {}).get("trained"))
     for name in encoder_keys:
         rest = name.removeprefix(encoder)
-        if rest.startswith("pooler.") or rest.endswith("position_ids") or not trained:
-            table.unused[name] = "the text encoder is not trained here; name it with text.encoder and text.trained=true"
-        else:
+        if rest.startswith("pooler.") or rest.endswith("position_ids"):
+            table.unused[name] = "no output of the text encoder depends on it"
+        elif trained:
             table.same(f"text.encoder.{rest}", name)
+        else:
+            table.leave_out(name, TEXT_ENCODER)
     width = state[f"{text}moe_fc_txt.{names[0]}.weight"].shape[1]
     settings["text"] = {} if trained else {"dim": width}
     return settings, table
@@ -112,15 +107,15 @@ def _expert_names(overrides: Settings, count: int, system: str) -> list[str]:
 
 
 def _ce(state: State, overrides: Settings) -> tuple[Settings, KeyMap]:
-    count = _count(state, r"ce\.video_dim_reduce\.(\d+)\.")
+    count = count_matches(state, r"ce\.video_dim_reduce\.(\d+)\.")
     names = sorted(_expert_names(overrides, count, "CE"))
-    vlad = _names(state, r"pooling\.(.+)\.clusters$")
+    vlad = list_matches(state, r"pooling\.(.+)\.clusters$")
     reduced = {name: state[f"ce.video_dim_reduce.{i}.fc.weight"].shape for i, name in enumerate(names)}
     clusters = {name: state[f"pooling.{name}.clusters2"].shape[2] for name in vlad}
     text_clusters = state["text_pooling.clusters2"].shape[2]
     layers = (
-        _count(state, r"ce\.g_reason_shared\.(\d+)\.running_mean"),
-        _count(state, r"ce\.h_reason\.(\d+)\.running_mean"),
+        count_matches(state, r"ce\.g_reason_shared\.(\d+)\.running_mean"),
+        count_matches(state, r"ce\.h_reason\.(\d+)\.running_mean"),
     )
     settings = {
         "experts": {name: shape[1] // clusters.get(name, 1) for name, shape in reduced.items()},
@@ -138,7 +133,7 @@ def _ce(state: State, overrides: Settings) -> tuple[Settings, KeyMap]:
 
 
 def _mee(state: State, overrides: Settings) -> tuple[Settings, KeyMap]:
-    count = _count(state, r"mee\.video_GU\.(\d+)\.")
+    count = count_matches(state, r"mee\.video_GU\.(\d+)\.")
     overrides.setdefault("names", ["face", "audio", "visual", "motion"][:count])
     names = _expert_names(overrides, count, "MEE")
     columns = overrides.pop("columns", sorted(names))
@@ -157,8 +152,8 @@ def _mee(state: State, overrides: Settings) -> tuple[Settings, KeyMap]:
 
 
 def _audio(state: State, prefix: str) -> tuple[Settings, tuple[int, ...]]:
-    stages = _count(state, rf"{prefix}layer(\d+)\.")
-    blocks = tuple(_count(state, rf"{prefix}layer{stage}\.(\d+)\.") for stage in range(1, stages + 1))
+    stages = count_matches(state, rf"{prefix}layer(\d+)\.")
+    blocks = tuple(count_matches(state, rf"{prefix}layer{stage}\.(\d+)\.") for stage in range(1, stages + 1))
     widths = [state[f"{prefix}conv1.weight"].shape[0]]
     widths += [state[f"{prefix}layer{stage}.0.conv1.weight"].shape[0] for stage in range(1, stages + 1)]
     kernel = state[f"{prefix}layer1.0.conv1.weight"].shape[3]
@@ -173,7 +168,7 @@ def _eao(state: State, overrides: Settings) -> tuple[Settings, KeyMap]:
     first = state[f"{token}.fc.weight" if gated else f"{token}.weight"]
     last = state[f"{head}.fc.weight" if gated_head else f"{head}.weight"]
     words = state["text_token_proj.fc.weight" if gated else "text_token_proj.weight"]
-    depth, learned = _count(state, r"fusion\.blocks\.(\d+)\."), "video_pos_embed" in state
+    depth, learned = count_matches(state, r"fusion\.blocks\.(\d+)\."), "video_pos_embed" in state
     settings: Settings = {
         "experts": {"video": first.shape[1], "audio": state["davenet.conv1.weight"].shape[2]},
         "spectrograms": {"audio": audio},
@@ -225,7 +220,7 @@ def _coot(state: State, overrides: Settings) -> tuple[Settings, KeyMap]:
         state[_rename_old_key(name)] = state.pop(name)
     local, top = "net_video_local", "net_video_global"
     layers = [
-        _count(state, rf"{net}\.{part}\.encoder_layers\.(\d+)\.")
+        count_matches(state, rf"{net}\.{part}\.encoder_layers\.(\d+)\.")
         for net, part in ((local, "tf"), (top, "tf"), (top, "tf_context"))
     ]
     pool = state.get(f"{local}.pooler.pools.0.genpool_w1_head")
@@ -247,7 +242,7 @@ def _coot(state: State, overrides: Settings) -> tuple[Settings, KeyMap]:
 
 
 def _umi(state: State, overrides: Settings) -> tuple[Settings, KeyMap]:
-    names = _names(state, r"reorganization\.(.+?)_pos_embedding")
+    names = list_matches(state, r"reorganization\.(.+?)_pos_embedding")
     lengths = [state[f"reorganization.{name}_pos_embedding"].shape[1] for name in names]
     most = max(lengths)
     for name in names:  # ours have one length; shorter modalities never use the added positions
@@ -255,8 +250,8 @@ def _umi(state: State, overrides: Settings) -> tuple[Settings, KeyMap]:
         state[f"reorganization.{name}_pos_embedding"] = table.new_zeros(1, most, table.shape[2]).index_copy(
             1, torch.arange(table.shape[1], device=table.device), table
         )
-    depth = _count(state, r"model\.transformer\.layers\.(\d+)\.")
-    reorganise = _count(state, rf"reorganization\.{names[0]}_transformer\.layers\.(\d+)\.")
+    depth = count_matches(state, r"model\.transformer\.layers\.(\d+)\.")
+    reorganise = count_matches(state, rf"reorganization\.{names[0]}_transformer\.layers\.(\d+)\.")
     inner = state["model.transformer.layers.0.1.to_qkv.weight"].shape[0] // 3
     settings = {
         "experts": {name: state[f"reorganization.{name}_embedding.0.weight"].shape[0] for name in names},
@@ -303,7 +298,7 @@ def _e2e(state: State, overrides: Settings) -> tuple[Settings, KeyMap]:
     table = released.e2e()
     for name in state:
         if name not in ("fc.weight", "fc.bias") and not name.startswith(("text_module.fc1.", "text_module.fc2.")):
-            table.unused[name] = "the network from pixels, and its table of words"
+            table.leave_out(name, "the network from pixels, and its table of words")
     return settings, table
 
 
@@ -318,7 +313,30 @@ FORMATS: dict[str, Format] = {
     "avlnet": Format("avlnet", _avlnet, "nothing"),
     "ht": Format("ht", _ht, "nothing"),
     "e2e": Format("e2e", _e2e, "the heads alone: features come from its network"),
+    "drl": Format("drl", clip_frames.drl, "texts of 32 tokens; frames as its image tower gives them"),
+    "clip4clip": Format("clip4clip", clip_frames.clip4clip, "frames as its image tower gives them"),
+    "gram": Format("gram", gram.gram, "names: vision, audio, subtitles; features come from its encoders"),
+    "mmv": Format(
+        "mmv",
+        haiku.mmv,
+        "the heads alone: features come from its networks; words as vectors of 300",
+        export="its .pkl holds objects of JAX; export its arrays as .npz, as docs/models.md shows",
+    ),
 }
+
+NOT_CONVERTED: dict[str, str] = {
+    "ts2net": clip_frames.TS2NET,
+    "imagebind": "its six towers are an architecture that neither transformers nor an expert here has, and behind them "
+    "there is nothing that learns; import what they compute, and train `binding` on it",
+    "languagebind": "its towers for video, sound, depth and heat attend over time or over spectrograms in ways that "
+    "transformers' CLIP does not; its tower for images is CLIP's, and --format clip reads it. Import what the others "
+    "compute, and train `binding` on it",
+    "vast": "it maps its encoders' outputs by linear layers alone, and ours normalises what a transformer makes of "
+    "them; import what its encoders compute, and train `vast` on it",
+    "perceiver_io": "no weights of it were released for retrieval",
+    "ssb": "its decoder is T5, and ours is small and begins at random",
+}
+"""Why checkpoints of these have no format."""
 
 
 def convert(state: Mapping[str, Tensor], kind: str, settings: Mapping[str, Any] | None = None) -> LearnedModel:
@@ -331,9 +349,22 @@ def convert(state: Mapping[str, Tensor], kind: str, settings: Mapping[str, Any] 
     Raises:
         ModelError: another system's tensors; names keys that are absent or unknown, or hold NaN or infinity.
     """
+    return _convert(state, kind, settings or {})[0]
+
+
+def _check_kind(kind: str) -> None:
+    if kind in NOT_CONVERTED:
+        raise ModelError(f"checkpoints of {kind} cannot become a model here: {NOT_CONVERTED[kind]}")
     if kind not in FORMATS:
-        raise ModelError(f"no format is called {kind!r}; there are {', '.join(FORMATS)}")
-    overrides = dict(settings or {})
+        raise ModelError(f"no format is called {kind!r}; there are {', '.join(FORMATS)}, and clip for its towers alone")
+
+
+def _convert(
+    state: Mapping[str, Tensor], kind: str, settings: Mapping[str, Any]
+) -> tuple[LearnedModel, tuple[LeftOut, ...]]:
+    """The model, and which tensors are not in it."""
+    _check_kind(kind)
+    overrides = dict(settings)
     tensors = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     try:
         inferred, table = FORMATS[kind].plan(tensors, overrides)
@@ -345,25 +376,60 @@ def convert(state: Mapping[str, Tensor], kind: str, settings: Mapping[str, Any] 
     check_finite(ours, f"the {kind} checkpoint")
     text = {**inferred.pop("text", {}), **overrides.pop("text", {})}
     model = SYSTEMS[FORMATS[kind].system].build({**inferred, **({"text": text} if text else {}), **overrides})
-    try:
-        absent, foreign = model.load_state_dict(ours, strict=False)
-    except RuntimeError as error:
-        raise ModelError(f"the checkpoint's shapes are not those of {kind} with these settings: {error}") from error
+    _check_shapes(ours, model.state_dict(), kind, table)
+    absent, foreign = model.load_state_dict(ours, strict=False)
     absent = [name for name in absent if not name.startswith("inputs.") and not name.endswith("num_batches_tracked")]
     if absent or foreign:
         raise ModelError(f"no weights for {', '.join(absent[:3])}; no parameter for {', '.join(foreign[:3])}")
     assert isinstance(model, LearnedModel)
-    return model.eval()
+    return model.eval(), table.left_out(tensors)
+
+
+def _check_shapes(ours: State, expected: Mapping[str, Tensor], kind: str, table: KeyMap) -> None:
+    """Refuse tensors of other shapes than the model's, by their released names."""
+    wrong = []
+    for name, tensor in ours.items():
+        if name in expected and tensor.shape != expected[name].shape:
+            released_as = " + ".join(table.sources[name].keys) if name in table.sources else name
+            wrong.append(f"{released_as} makes {tuple(tensor.shape)}, wanted {tuple(expected[name].shape)}")
+    if wrong:
+        more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ModelError(
+            f"the checkpoint's shapes are not those of {kind} with these settings: {'; '.join(wrong[:3])}{more}"
+        )
 
 
 def load_released(path: Path, kind: str, settings: Mapping[str, Any] | None = None) -> LearnedModel:
-    """Read a file by `read_tensors` and `convert` it."""
-    return convert(read_tensors(path), kind, settings)
+    """Read a file by `read_tensors` and `convert` it.
+
+    Raises:
+        ModelError: see both; a file that is not read as released says how to export it.
+    """
+    return _load(path, kind, settings or {})[0]
 
 
-def convert_file(path: Path, kind: str, settings: Mapping[str, Any], out: Path) -> Path:
-    """Convert a file and save our model in a folder, with its origin in config.json."""
-    model = load_released(path, kind, settings)
+def _load(path: Path, kind: str, settings: Mapping[str, Any]) -> tuple[LearnedModel, tuple[LeftOut, ...]]:
+    _check_kind(kind)
+    try:
+        tensors = read_tensors(path)
+    except ModelError as error:
+        if path.is_file() and FORMATS[kind].export:
+            raise ModelError(f"{error}; {FORMATS[kind].export}") from error
+        raise
+    return _convert(tensors, kind, settings)
+
+
+def convert_file(path: Path, kind: str, settings: Mapping[str, Any], out: Path) -> tuple[LeftOut, ...]:
+    """Convert a file and save our model in a folder, with its origin in config.json; `clip` saves a folder of a CLIP.
+
+    Returns:
+        which of its tensors are not in the model.
+    """
+    if kind == "clip":
+        return convert_towers(path, settings, out)
+    model, left_out = _load(path, kind, settings)
     origin = {"converted_from": path.name, "released_as": kind, "as_published": FORMATS[kind].note}
-    model.save(out, card=f"# {model.system}\n\nConverted from `{path.name}`.\n", about=origin)
-    return out
+    missed = "".join(f"\n- {part}" for part in left_out if part.missed)
+    card = f"# {model.system}\n\nConverted from `{path.name}`.\n{missed}{missed and chr(10)}"
+    model.save(out, card=card, about=origin)
+    return left_out

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from reelseek.errors import ModelError
 
-__all__ = ["KeyMap", "Source"]
+__all__ = ["KeyMap", "LeftOut", "Source"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Source:
         keys: their names; several are concatenated along `axis`, or `added`.
         lead: number of leading axes of length 1 that ours lacks.
         rows: the rows of the released table that we use, of `of` rows in all.
+        transposed: a matrix [in, out], as JAX and TensorFlow have it.
     """
 
     keys: tuple[str, ...]
@@ -27,10 +28,13 @@ class Source:
     of: int = 0
     axis: int = 0
     added: bool = False
+    transposed: bool = False
 
     def read(self, state: Mapping[str, Tensor]) -> Tensor:
         parts = [state[key] for key in self.keys]
         parts = [part.reshape(part.shape[self.lead :]) for part in parts]
+        if self.transposed:
+            parts = [part.T for part in parts]
         if self.added:
             return torch.stack(parts).sum(0)
         joined = parts[0] if len(parts) == 1 else torch.cat(parts, self.axis)
@@ -45,9 +49,32 @@ class Source:
             table[list(self.rows)] = ours
             ours = table
         parts = ours.chunk(len(self.keys), self.axis) if len(self.keys) > 1 else (ours,)
+        if self.transposed:
+            parts = tuple(part.T for part in parts)
         return {
             key: part.reshape((1,) * self.lead + tuple(part.shape)) for key, part in zip(self.keys, parts, strict=True)
         }
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Released tensors that are not read for one reason.
+
+    Attributes:
+        tensors, numbers: how many of them, and how many numbers they hold.
+        example: the name of one.
+        missed: whether outputs of the released model depend on them.
+    """
+
+    reason: str
+    tensors: int
+    numbers: int
+    example: str
+    missed: bool
+
+    def __str__(self) -> str:
+        what = "left out" if self.missed else "not needed"
+        return f"{what}: {self.tensors:,} tensors with {self.numbers:,} numbers, such as {self.example}: {self.reason}"
 
 
 @dataclass
@@ -56,12 +83,16 @@ class KeyMap:
 
     Attributes:
         sources: the source of each of our tensors.
-        unused: released keys that no output of the released model depends on, with the reason.
+        constants: those of our tensors that the release has not, with values that do nothing.
+        unused: released keys that are not read, with the reason.
+        missed: those of them that outputs of the released model depend on; of others none does.
     """
 
     system: str
     sources: dict[str, Source] = field(default_factory=dict)
+    constants: dict[str, Tensor] = field(default_factory=dict)
     unused: dict[str, str] = field(default_factory=dict)
+    missed: set[str] = field(default_factory=set)
 
     def same(self, ours: str, theirs: str, *parts: str, lead: int = 0) -> None:
         """Map one tensor, or each part (`weight`, `bias`) of one module."""
@@ -92,6 +123,11 @@ class KeyMap:
         for part in parts or ("weight", "bias"):
             self.unused[f"{keys}.{part}"] = why
 
+    def leave_out(self, name: str, why: str) -> None:
+        """Leave out a tensor that outputs of the released model depend on."""
+        self.unused[name] = why
+        self.missed.add(name)
+
     def read(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Read released tensors under our names.
 
@@ -112,7 +148,18 @@ class KeyMap:
                 f"not a released {self.system} checkpoint of these sizes: {len(foreign)} keys are not known there, "
                 f"such as {foreign[0]!r}"
             )
-        return {ours: source.read(state) for ours, source in self.sources.items() if set(source.keys) <= set(state)}
+        mapped = {ours: source.read(state) for ours, source in self.sources.items() if set(source.keys) <= set(state)}
+        return {**mapped, **self.constants}
+
+    def left_out(self, state: Mapping[str, Tensor]) -> tuple[LeftOut, ...]:
+        """What of a checkpoint is not read, by its reason; what is missed comes first."""
+        groups: dict[tuple[bool, str], list[str]] = {}
+        for name in sorted(set(state) & set(self.unused)):
+            groups.setdefault((name not in self.missed, self.unused[name]), []).append(name)
+        return tuple(
+            LeftOut(reason, len(names), sum(state[name].numel() for name in names), names[0], not unneeded)
+            for (unneeded, reason), names in sorted(groups.items())
+        )
 
     def write(self, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Write our tensors under the released names."""

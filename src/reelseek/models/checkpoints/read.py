@@ -1,7 +1,8 @@
 """Files of tensors that other projects wrote, read without running any code in them.
 
-`.safetensors` are loaded by their library. torch's own files are pickles: the reader here builds tensors and plain
-containers, with an inert placeholder for anything else that such a file names, such as a configuration object.
+`.safetensors` are loaded by their library, `.npz` are arrays alone (JAX's and TensorFlow's weights, exported). torch's
+own files are pickles: the reader here builds tensors and plain containers, with an inert placeholder for anything else
+that such a file names, such as a configuration object.
 """
 
 import struct
@@ -11,11 +12,13 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from reelseek.errors import ModelError
+from reelseek.errors import CollectionError, FeatureError, ModelError
+from reelseek.library.readers.containers import open_archive
 from reelseek.library.readers.values import Refused
 from reelseek.models.checkpoints.archive import read_archive
 
@@ -37,10 +40,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         ModelError: no such file, not a checkpoint, or no tensor in it.
     """
     if not path.is_file():
-        raise ModelError(f"{path} is no file; a checkpoint is a .safetensors, .pth, .pt or .tar")
+        raise ModelError(f"{path} is no file; a checkpoint is a .safetensors, .pth, .pt, .tar or .npz")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        if path.suffix == ".npz":
+            return _read_npz(path)
         content = read_archive(path)
     except SafetensorError as error:
         raise ModelError(f"{path} is not a safetensors file: {error}") from error
@@ -52,6 +57,22 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         content = content["state_dict"]
     tensors: dict[str, Tensor] = {}
     _gather(content, "", tensors)
+    if not tensors:
+        raise ModelError(f"{path} holds no tensor")
+    return tensors
+
+
+def _read_npz(path: Path) -> dict[str, Tensor]:
+    tensors = {}
+    try:
+        with open_archive(path) as archive:
+            for name in archive.names:
+                array = archive.read(name)
+                tensors[name] = torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
+    except FeatureError as error:
+        raise ModelError(f"{path}: {name} {error}") from error
+    except (CollectionError, TypeError) as error:
+        raise ModelError(f"{path} holds no tensors that can be read: {error}") from error
     if not tensors:
         raise ModelError(f"{path} holds no tensor")
     return tensors

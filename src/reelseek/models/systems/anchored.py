@@ -75,7 +75,8 @@ def create(config: AnchoredConfig) -> "Anchored":
     """Build the system inside, and around it the class that fits how it compares.
 
     Raises:
-        ModelError: no such system, one without training, or one that is anchored already.
+        ModelError: no such system, one without training, or one that is anchored already; or it would select factors
+            of its experts, which an anchor does not ask it for.
     """
     from reelseek.models.systems import SYSTEMS
 
@@ -85,6 +86,11 @@ def create(config: AnchoredConfig) -> "Anchored":
         names = ", ".join(key for key, system in SYSTEMS.items() if system.trained and key != Anchored.system)
         raise ModelError(f"inner.system is {name!r}; systems that can be anchored are: {names}")
     inner = SYSTEMS[name].build({**settings, "experts": config.experts})
+    if getattr(inner.config, "expert_factors", False):
+        raise ModelError(
+            f"inner.expert_factors: the factors of {name} are not selected beside an anchor, and would stay at 1; "
+            "leave expert_factors out, or the anchor"
+        )
     return (AnchoredPairs if inner.pairwise else Anchored)(config, inner)
 
 
@@ -193,6 +199,10 @@ class Anchored(RetrievalModel):
         return Embedding(values, torch.cat([inner.present, present[:, None]], 1), weights)
 
     # What is chosen on validation clips
+
+    def choices(self) -> Mapping[str, Sequence[float]]:
+        """The inner system's, which are taken after the shares."""
+        return {f"inner.{name}": values for name, values in self.inner.choices().items()}
 
     @torch.no_grad()
     def calibrate(

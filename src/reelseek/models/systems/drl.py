@@ -6,6 +6,7 @@ steps, and scores those again. TS2-Net's shift and selection of steps (Liu et al
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -14,6 +15,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from reelseek.library.mask import Mask
 from reelseek.library.tokens import Steps
 from reelseek.models.blocks.arrange import exactly
 from reelseek.models.blocks.interact import channel_decorrelation, match_tokens, weighted_interaction
@@ -41,17 +43,21 @@ class DRLConfig(SystemConfig):
     """Args:
     width: of the space of words and steps.
     depth: of the transformer over the steps of an expert, which is added to them.
+    released: as released weights expect: QuickGELU and an epsilon of 1e-12 in the transformer, and the first token of
+        CLIP's text side is a word, too, which is the same for every text.
     most_steps: steps of each expert, at equal distances.
     shift: share of a step's features that comes from its neighbours (TS2-Net); 0 shifts none.
     select: how many of each expert's steps are compared, those that a scorer ranks highest (TS2-Net); None takes all.
     decorrelate: weight of channel decorrelation (.001 as released).
-    diagonal, off_diagonal: weights in it of a channel's correlation with itself and with others.
+    diagonal, off_diagonal: weights in it of a channel's correlation with itself and with others; 1 and .06 are defaults
+        of the released code, whose scripts for MSR-VTT set .14 (ViT-B/32) or .11 (ViT-B/16), and 0.
     candidates: clips that a search scores again; None takes as many as recall needs.
     loss: a `temperature` in its settings is where the learned one begins; CLIP's own is .01.
     """
 
     width: int = Field(default=512, ge=2)
     depth: int = Field(default=4, ge=0)
+    released: bool = False
     most_steps: int = Field(default=12, ge=1)
     shift: float = Field(default=0.0, ge=0, le=1)
     select: int | None = Field(default=None, ge=1)
@@ -75,7 +81,9 @@ class DRL(LearnedModel):
         self.slots = ("steps",)
         self.candidates = config.candidates
         self.project = per_expert({name: nn.Linear(dim, config.width) for name, dim in config.experts.items()})
-        self.mix = per_expert({name: Residual(config.width, 0, depth=config.depth) for name in config.experts})
+        self.mix = per_expert(
+            {name: Residual(config.width, 0, depth=config.depth, released=config.released) for name in config.experts}
+        )
         self.select = per_expert(
             {name: TokenSelection(config.width, config.select) for name in config.experts if config.select}
         )
@@ -98,7 +106,10 @@ class DRL(LearnedModel):
 
     def encode_texts(self, texts: Sequence[str]) -> Embedding:
         # As many places as the longest text may take, with a first and a last token that some encoders add.
-        words = exactly(self.text.words(texts), self.config.text.most_tokens + 2)
+        words = self.text.words(texts)
+        if self.config.released:
+            words = _with_first(words)
+        words = exactly(words, self.config.text.most_tokens + 2)
         return Embedding.even(words.with_values(self.project_words(words.clean)).clean, words.present)
 
     def similarity(self, texts: Embedding, videos: Embedding) -> Float[Tensor, "text video"]:
@@ -122,6 +133,14 @@ class DRL(LearnedModel):
             term = channel_decorrelation(sides, diagonal=self.config.diagonal, off_diagonal=self.config.off_diagonal)
             losses["decorrelation"] = self.config.decorrelate * term
         return losses
+
+
+def _with_first(words: Steps) -> Steps:
+    """Texts with their first token, which stands there and is not read, in every text that has any."""
+    host = words.mask.clone()
+    host[:, 0] = host.any(1)
+    mask = Mask.on(words.device, host)
+    return replace(words, present=mask.tensor, host=mask.host)
 
 
 def _scorer(width: int) -> nn.Module:

@@ -46,7 +46,9 @@ class GramConfig(SystemConfig):
 class Gram(LearnedModel):
     """towers (one for each modality, one space) -> volume with the caption; InfoNCE both ways.
 
-    Without the matching of captions and clips by a cross-encoder, which the paper adds with a weight of .1.
+    Without the matching of captions and clips by a cross-encoder that is trained beside it, and without the label
+    smoothing of .1 that the released code has in both directions. Heads have no bias there, and no transformer before
+    them.
     """
 
     system = "gram"

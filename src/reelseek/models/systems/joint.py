@@ -66,7 +66,7 @@ HEADS: dict[str, Callable[[int, int], nn.Module]] = {
     "perceptron": _Perceptron,
     "identity": _Identity,
 }
-_Read = Literal["mean", "max", "word_max", "last_state", "dual", "residual"]
+_Read = Literal["mean", "max", "word_max", "last_state", "dual", "residual", "residual_released"]
 _Head = Literal["linear", "gated", "normed", "perceptron", "identity"]
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 from reelseek.library.mask import zero_absent
 from reelseek.library.tokens import Steps
 from reelseek.models.blocks.arrange import TokenSequence, everything, subsample
-from reelseek.models.blocks.mix import Layer, Plan, plan_attention
+from reelseek.models.blocks.mix import Layer, Plan, apply_layers, plan_attention
 from reelseek.models.blocks.pool import masked_mean
 from reelseek.models.blocks.project import key, per_expert
 from reelseek.models.losses import LossConfig
@@ -90,7 +90,7 @@ class MBT(LearnedModel):
             for name, tracks in steps.items():
                 plan = plans[fuse][name]
                 sequence = torch.cat([values[name], shared], 1) if fuse else values[name]
-                out = plan.unpack(layers[key(name)](plan.pack(sequence), plan, first=True))
+                out = apply_layers([layers[key(name)]], sequence, plan)
                 values[name] = out[:, : tracks.values.shape[1]]
                 copies.append(out[:, tracks.values.shape[1] :])
             if fuse:

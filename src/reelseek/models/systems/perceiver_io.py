@@ -50,7 +50,7 @@ class PerceiverIOConfig(SystemConfig):
 
 
 class CrossLayer(nn.Module):
-    """Queries read tokens: attention and a feed-forward net, normalised before each (section 3.1).
+    """Queries read tokens: attention and a feed-forward net, normalised before each.
 
     Args:
         residual: add the queries to what they read; the decoder's are positions alone, and are not added.
@@ -116,7 +116,10 @@ class PerceiverIO(LearnedModel):
 
 
 def fourier_times(spans: Float[Tensor, "video step 2"], bands: int) -> Float[Tensor, "video step code"]:
-    """Sines and cosines of the middle of each step, with periods from 2 s to an hour at equal ratios (appendix D).
+    """Sines and cosines of the middle of each step, with periods from 2 s to an hour at equal ratios.
+
+    The released code has frequencies at equal distances, and the position itself beside them; its inputs have a fixed
+    length, and videos have none.
 
     Args:
         spans: in seconds.

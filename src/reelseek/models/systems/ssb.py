@@ -67,7 +67,7 @@ def support_set(
     Args:
         others: the videos of each text's support set.
 
-    Source: Patrick et al. 2021, section 3.2, equation 5, cross-captioning.
+    Source: Patrick et al. 2021, cross-captioning.
     """
     logits = (texts @ videos.T / temperature).masked_fill(~others, torch.finfo(torch.float32).min)
     return zero_absent(others.any(1, keepdim=True), logits.softmax(1) @ videos)

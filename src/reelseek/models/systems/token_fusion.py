@@ -18,7 +18,7 @@ from torch.nn import functional
 from reelseek.library.mask import zero_absent
 from reelseek.library.tokens import Steps
 from reelseek.models.blocks.arrange import TokenSequence, everything, pack_left
-from reelseek.models.blocks.mix import Attention, FeedForward, Plan, plan_attention
+from reelseek.models.blocks.mix import Attention, FeedForward, Plan, apply_layers, plan_attention
 from reelseek.models.blocks.project import key, per_expert
 from reelseek.models.losses import LossConfig
 from reelseek.models.model import (
@@ -125,7 +125,7 @@ class TokenFusion(LearnedModel):
             for index, name in enumerate(names):
                 plan, rows = plans[index], block.norm1[key(name)](values[index])
                 score = block.score[key(name)](values[index])
-                reads.append(plan.unpack(block.attention(plan.pack(rows), plan, first=True)) * score[..., None])
+                reads.append(apply_layers([block.attention], rows, plan) * score[..., None])
                 scores.append(score)
             values = values + self._exchange(torch.stack(reads), torch.stack(scores), present)
             values = torch.stack(

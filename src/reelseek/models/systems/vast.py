@@ -1,8 +1,9 @@
-"""VAST (Chen et al., NeurIPS 2023): sight, sound and subtitles are fused into one vector, for every subset of them.
+"""VAST (Chen et al., NeurIPS 2023): sight, sound and subtitles are fused into one vector, by a layer for each subset.
 
 Each stream has a vector of its own; those that a clip has are concatenated and mapped into the space of captions by the
-linear layer of that subset. Training compares captions with every subset ("modality grouping"), so that any of them can
-be searched.
+linear layer of exactly that subset. Training compares captions with the clips of a batch by every subset of streams,
+each over the clips that have all of it; a subset that fewer than two of them have adds no term. The released code has
+five such groups: sight, sound, both, sight with subtitles, and all three.
 """
 
 from collections.abc import Mapping, Sequence

@@ -12,7 +12,7 @@ from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.blocks.arrange import align_experts
 from reelseek.models.embed import embed_clips, reader_for
 from reelseek.models.model import RetrievalModel
-from reelseek.training.data import Split
+from reelseek.training.split import Split
 
 __all__ = ["Story", "read_features", "stories_of"]
 

@@ -28,7 +28,7 @@ from reelseek.training.captions.scores import score_stories
 from reelseek.training.captions.stories import Story, read_features, stories_of
 from reelseek.training.captions.writer import Writer, write_clips
 from reelseek.training.caveats import selection_caveats
-from reelseek.training.data import read_split
+from reelseek.training.data import check_validation, read_split
 from reelseek.training.optimizer import update_average
 from reelseek.training.recipe import changed, find_recipe, read_toml
 
@@ -128,12 +128,14 @@ def train_captions(
         The writer, and the record of its training.
 
     Raises:
-        UsageError: there is no such device, or a split has no captions.
+        UsageError: there is no such device, a split has no captions, or see `check_validation`.
     """
     recipe = recipe or CaptionRecipe()
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
-    learnt, validated = (stories_of(read_split(library, name)) for name in (train, validation))
+    splits = [read_split(library, name) for name in (train, validation)]
+    check_validation(library, *splits)
+    learnt, validated = map(stories_of, splits)
     place = resolve_device(device)
     encoder = None if model is None else load_on_device(model, device)
     dims = TokenReader(library, experts).dims if encoder is None else {}

@@ -22,6 +22,8 @@ class ExportRow:
     """A moment and its video.
 
     Args:
+        moment: ends with the video at the latest.
+        id: the moment as requests name it.
         name: the library's id of the video.
         path: its file, None where it is not at hand.
         content: hash of its bytes, None where it is no longer in the library.
@@ -30,16 +32,12 @@ class ExportRow:
     """
 
     moment: SavedMoment
+    id: str
     name: str
     path: Path | None
     content: str | None
     duration: float | None
     fps: float | None
-
-    @property
-    def id(self) -> str:
-        """The moment as requests name it."""
-        return f"{opaque_id(self.moment.video)}@{self.moment.start:.3f}-{self.moment.end:.3f}"
 
 
 def export_rows(library: Library, moments: Sequence[SavedMoment]) -> list[ExportRow]:
@@ -51,7 +49,9 @@ def export_rows(library: Library, moments: Sequence[SavedMoment]) -> list[Export
         fps = library.media_info(content).get("fps") if content else None
         path = video.path if video is not None and isinstance(video.path, Path) and video.path.is_file() else None
         duration = video.duration if video is not None else None
-        rows.append(ExportRow(moment, printable(moment.video), path, content, duration, fps))
+        identifier = f"{opaque_id(moment.video)}@{moment.start:.3f}-{moment.end:.3f}"
+        inside = replace(moment, end=min(moment.end, max(duration, moment.start + 0.001))) if duration else moment
+        rows.append(ExportRow(inside, identifier, printable(moment.video), path, content, duration, fps))
     return rows
 
 

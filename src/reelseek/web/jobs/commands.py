@@ -79,7 +79,7 @@ class Commands:
         if job.kind == "scan":
             out = scan_file(self._subfolder("scans").parent, job.id)
             options = _options(arguments, "test", "train", "expert", "window", "top", "device")
-            return ["overlap", "scan", f"--out={out}", *options, "--", folder]
+            return ["overlap", "scan", f"--pairs={out}", *options, "--", folder]
         if job.kind == "caption":
             ids = list(_video_names(library, arguments["videos"]).values())
             options = [f"--model={self._model(arguments, job.kind)}", *_options(arguments, "beam", "device")]

@@ -20,7 +20,7 @@ __all__ = ["JobRunner"]
 _LOOK_SECONDS = 0.5  # between two looks at the queue, into which other processes put jobs too
 _FLUSH_SECONDS = 0.5
 _UNITS = {
-    "examining": "files", "extracting": "seconds of video",
+    "examining": "files", "reading": "bytes", "extracting": "seconds of video",
     "indexing": "clips", "embedding": "clips", "training": "epochs",
     "comparing": "pairs", "writing": "videos",
 }  # fmt: skip

@@ -85,6 +85,12 @@ class Jobs:
         self._libraries[folder] = name
         return folder
 
+    def forget_library(self, name: str) -> None:
+        """Take back that a library was begun, whose folder could not be made."""
+        folder = self._watched.remove_library(name)
+        if folder is not None:
+            self._libraries.pop(folder, None)
+
     def close(self) -> None:
         """End what runs; the next server goes on with it."""
         self._watch.close()

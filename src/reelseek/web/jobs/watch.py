@@ -90,6 +90,12 @@ class WatchList:
             statement = "INSERT OR IGNORE INTO libraries VALUES (?, ?, ?, ?)"
             return connection.execute(statement, (name, bytes(folder), now(), by)).rowcount > 0
 
+    def remove_library(self, name: str) -> Path | None:
+        """Forget a library that was begun; returns its folder, None where there is none of this name."""
+        with self._database.transaction() as connection:
+            row = connection.execute("DELETE FROM libraries WHERE name = ? RETURNING folder", (name,)).fetchone()
+        return Path(os.fsdecode(row["folder"])) if row is not None else None
+
 
 class FolderWatch:
     """Looks through watched folders, and hands over what is to be added.

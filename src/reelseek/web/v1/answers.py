@@ -51,6 +51,7 @@ JPEG: dict[int | str, dict[str, Any]] = {200: {"description": "A JPEG picture.",
 VIDEO: dict[int | str, dict[str, Any]] = {
     200: {"description": "The file, or a copy that browsers play.", "content": {"video/*": {}}},
     206: {"description": "The ranges of bytes that were asked for.", "content": {"video/*": {}}},
+    304: {"description": "The file is the one that If-None-Match names."},
 }
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.concurrency import run_in_threadpool
 
 from reelseek.library import Library
@@ -26,7 +26,7 @@ __all__ = ["collection_json", "router"]
 router = APIRouter(prefix="/v1/collections", tags=["collections"], responses=problems(409, 410, 507))
 Reviewer = Annotated[Caller, Depends(require("review"))]
 Identifier = Annotated[str, Path(pattern="^[0-9a-f]{16}$", description="id of the collection")]
-Title = Annotated[str, Field(min_length=1, max_length=200)]
+Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 Note = Annotated[str, Field(max_length=4000)]
 Tags = Annotated[list[Annotated[str, Field(min_length=1, max_length=60)]], Field(max_length=50)]
 Moment = Annotated[str, Field(pattern=MOMENT_PATTERN, description="a moment as a hit names it: VIDEO@START-END")]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from reelseek.errors import QueryError
 from reelseek.search import Footage, Moment, Picture
 from reelseek.search.examples import Example
+from reelseek.web.media import without_path
 from reelseek.web.problems import Problem
 from reelseek.web.service import Caller, ServedLibrary, Service
 from reelseek.web.v1.schema import SearchRequest
@@ -18,6 +19,13 @@ class Examples:
 
     like: list[Example]
     unlike: list[Example]
+
+    def nameless(self, text: str) -> str:
+        """A message without the paths at which the server holds uploads."""
+        for example in (*self.like, *self.unlike):
+            if not isinstance(example, Moment):
+                text = without_path(text, example.path, "the upload")
+        return text
 
 
 def read_examples(service: Service, served: ServedLibrary, caller: Caller, body: SearchRequest) -> Examples:

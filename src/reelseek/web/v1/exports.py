@@ -79,7 +79,7 @@ async def _bounded(archive: Archive) -> AsyncIterator[bytes]:
 
 def _attachment(name: str, ending: str) -> str:
     """Save under this name, whatever letters it has (RFC 6266)."""
-    file = f"{safe_file_name(name)}.{ending}"
+    file = f"{safe_file_name(name.replace('/', '_'))}.{ending}"  # a title is no path
     plain = "".join(sign if sign.isascii() and sign not in '"\\%' else "_" for sign in file)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(file, safe='')}"
 

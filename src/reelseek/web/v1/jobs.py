@@ -24,6 +24,10 @@ __all__ = ["Writer", "job_json", "router", "submit_job"]
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=problems(409, 410, 507))
 Writer = Annotated[Caller, Depends(require("write"))]
 Identifier = Annotated[str, Path(pattern="^[0-9a-f]{16}$", description="id of the job")]
+_STATES: dict[JobState, str] = {
+    "queued": "waits", "running": "runs", "succeeded": "has succeeded", "failed": "has failed",
+    "cancelled": "was cancelled",
+}  # fmt: skip
 _LOOK_SECONDS = 0.4
 _HEARTBEAT_SECONDS = 15.0
 _MOST_STREAMS = 64
@@ -79,7 +83,7 @@ async def cancel_job(request: Request, id: Identifier, jobs: JobsOf, caller: Wri
     """End a job: at once where it waits, as soon as it has put down what it holds where it runs."""
     job = await run_in_threadpool(_visible, jobs.queue, id, caller)
     if job.is_over:
-        raise Problem(409, "the job is over", f"it has {job.state} already")
+        raise Problem(409, "the job is over", f"it {_STATES[job.state]} already")
     note(request, job=job.id, kind=job.kind, library=job.library)
     cancelled = await run_in_threadpool(jobs.cancel, id)
     return AnyJSON(job_json(cancelled or job, caller))
@@ -92,9 +96,9 @@ async def retry_job(request: Request, id: Identifier, jobs: JobsOf, caller: Writ
     note(request, job=job.id, kind=job.kind, library=job.library)
     again = await run_in_threadpool(jobs.retry, id)
     if again is None:
-        raise Problem(
-            409, "nothing to run again", f"the job has {job.state}; only what failed or was cancelled is run again"
-        )
+        job = await run_in_threadpool(_visible, jobs.queue, id, caller)  # somebody else may have done it meanwhile
+        message = f"the job {_STATES[job.state]}; only what failed or was cancelled is run again"
+        raise Problem(409, "nothing to run again", message)
     return AnyJSON(job_json(again, caller), 202)
 
 

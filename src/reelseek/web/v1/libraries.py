@@ -1,6 +1,5 @@
 """`/v1/libraries`: what is served, what it holds and costs, what failed, and which folders are watched."""
 
-import re
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 
@@ -25,7 +24,7 @@ __all__ = ["router"]
 router = APIRouter(prefix="/v1/libraries", tags=["libraries"], responses=problems(409, 410, 507))
 Admin = Annotated[Caller, Depends(require("admin"))]
 LibraryName = Annotated[str, Path(max_length=200, description="name of the library")]
-_NEW_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NEW_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # names a folder; pydantic searches where nothing is anchored
 _MOST_FAILURES = 1000
 
 
@@ -33,7 +32,7 @@ class NewLibrary(BaseModel):
     """A library that is begun by adding videos."""
 
     model_config = ConfigDict(extra="forbid")
-    name: Annotated[str, Field(pattern=_NEW_NAME.pattern)]
+    name: Annotated[str, Field(pattern=_NEW_NAME)]
     arguments: AddArguments
 
 
@@ -134,8 +133,12 @@ async def begin_library(request: Request, body: NewLibrary, service: ServiceOf, 
         arguments = body.arguments.model_dump()
         jobs.roots.check([*body.arguments.paths, *filter(None, [body.arguments.captions])], jobs.roots.folders)
         folder = jobs.begin_library(body.name, by=caller.name)
-        with Library.open(folder, create=True) as library:
-            return jobs.submit("add", library, body.name, arguments, by=caller.name)
+        try:
+            with Library.open(folder, create=True) as library:
+                return jobs.submit("add", library, body.name, arguments, by=caller.name)
+        except BaseException:
+            jobs.forget_library(body.name)  # else its name would be taken by a library that nobody can fill
+            raise
 
     job = await run_in_threadpool(begin)
     note(request, library=body.name, job=job.id)

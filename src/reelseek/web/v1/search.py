@@ -5,8 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Request
 from starlette.concurrency import run_in_threadpool
 
-from reelseek.errors import UsageError, suggest
+from reelseek.errors import QueryError, UsageError, suggest
 from reelseek.search import Moment, Searcher, Then, parse_query
+from reelseek.search.fulltext import ABOUT
 from reelseek.web.problems import AnyJSON
 from reelseek.web.service import Reader, ServedLibrary, ServiceOf
 from reelseek.web.v1.answers import problems
@@ -39,12 +40,15 @@ async def search(
     served = await service.by_model(service.library(body.library, caller), body.model)
     examples = await run_in_threadpool(read_examples, service, served, caller, body)
     parsed = parse_query(body.query, filter=body.filter, words_required=not examples.like)
-    answer = await served.ask(
-        request,
-        lambda searcher: _answer(request, served, searcher, body, examples),
-        text=parsed.terms[0].text if len(parsed.terms) == 1 else "",
-        long=any(not isinstance(example, Moment) for example in (*examples.like, *examples.unlike)),
-    )
+    try:
+        answer = await served.ask(
+            request,
+            lambda searcher: _answer(request, served, searcher, body, examples),
+            text=parsed.terms[0].text if len(parsed.terms) == 1 else "",
+            long=any(not isinstance(example, Moment) for example in (*examples.like, *examples.unlike)),
+        )
+    except (QueryError, UsageError) as error:
+        raise type(error)(examples.nameless(str(error))) from error
     return AnyJSON(answer.model_dump())
 
 
@@ -52,18 +56,20 @@ def _answer(
     request: Request, served: ServedLibrary, searcher: Searcher, body: SearchRequest, examples: Examples
 ) -> SearchAnswer:
     offset = offset_of(body, served.generation(searcher))
+    then = Then(body.then.query, body.then.within) if body.then else None
     hits = searcher.search(
         body.query,
         k=body.limit + 1,  # one more, which tells whether there is a next page
         offset=offset,
         group_by=body.group_by,
-        without=[*body.without, *_other_experts(served, searcher, body)],
+        without=[*body.without, *_others(served, searcher, body)],
         weights=body.weights,
         filter=body.filter,
         like=examples.like,
         unlike=examples.unlike,
-        then=Then(body.then.query, body.then.within) if body.then else None,
+        then=then,
     )
+    of_query = searcher.notes(body.query, filter=body.filter, like=examples.like, unlike=examples.unlike, then=then)
     answered = served.generation(searcher)  # another one where the library changed in the middle
     offset_of(body, answered)
     more = len(hits) > body.limit
@@ -75,19 +81,20 @@ def _answer(
             generation=answered,
         ),
         unread=searcher.unread(body.query) if body.query.strip() else "",
-        notes=served.notes(searcher),
+        notes=[*served.notes(searcher), *of_query],
     )
 
 
-def _other_experts(served: ServedLibrary, searcher: Searcher, body: SearchRequest) -> list[str]:
-    """The experts that do not count where `sources` names those that alone shall."""
+def _others(served: ServedLibrary, searcher: Searcher, body: SearchRequest) -> list[str]:
+    """What does not count where `sources` names what alone shall: other experts, and names of files and captions."""
     if body.sources is None:
         return []
     experts = searcher.index.experts
-    names = {name for expert in experts for name in (expert, served.modality(expert))}
+    names = {*ABOUT, *(name for expert in experts for name in (expert, served.modality(expert)))}
     for name in body.sources:
         if name not in names:
             raise UsageError(
                 f"unknown modality or expert {name!r}{suggest(name, names)}; there are {', '.join(sorted(names))}"
             )
-    return [expert for expert in experts if not {expert, served.modality(expert)} & set(body.sources)]
+    others = [expert for expert in experts if not {expert, served.modality(expert)} & set(body.sources)]
+    return [*others, *(name for name in ABOUT if name not in body.sources)]

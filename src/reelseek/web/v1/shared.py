@@ -26,7 +26,7 @@ Number = Annotated[int, Path(ge=0, lt=10_000, description="of the moment in the 
 _CLIP: dict[int | str, dict[str, Any]] = {
     status: {"description": description, "content": {"video/mp4": {}}}
     for status, description in ((200, "The moment."), (206, "A range of its bytes."))
-}
+} | {304: {"description": "The file is the one that If-None-Match names."}}
 _guesses = Guesses(tries=30)
 
 

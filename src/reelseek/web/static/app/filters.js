@@ -47,10 +47,10 @@ export const writeTerms = (terms) => terms.map(writeTerm).join(" ");
 /** @param {Term} term */
 export const chipWords = ({ key, value, negated }) => `${negated ? "not " : ""}${KEYS[key].chip} ${value}`;
 
-/** Add a term; one of the same key and value, or of a key that holds once, makes room. @param {Term[]} terms @param {Term} added */
+/** Add a term; one of the same key and value, or of a key that holds once and is negated alike, makes room. @param {Term[]} terms @param {Term} added */
 export function withTerm(terms, added) {
   const once = ["after", "before", "longer", "shorter"].includes(added.key);
-  return [...terms.filter((term) => term.key !== added.key || (!once && term.value !== added.value)), added];
+  return [...terms.filter((term) => term.key !== added.key || (once ? term.negated !== added.negated : term.value !== added.value)), added];
 }
 
 /**

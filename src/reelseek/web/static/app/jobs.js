@@ -7,7 +7,7 @@ import { jobResult } from "./job_result.js";
 import { forgetResults } from "./results.js";
 import { go, write } from "./route.js";
 import { may } from "./session.js";
-import { count, spell, when } from "./words.js";
+import { count, size, spell, when } from "./words.js";
 
 const AGAIN_MS = 4000;
 const MOST_LINES = 400;
@@ -29,7 +29,8 @@ export function progressBar(progress, state) {
   if (state === "queued") return h("p", { class: "soft" }, "Another job on this library runs first.");
   if (!progress) return h("div", { class: "job-progress" }, h("progress", { "aria-label": "Progress" }), h("p", {}, "Starting…"));
   const { done, total, unit, text, seconds_left: left } = progress;
-  const words = [text, total ? `${done.toLocaleString("en")} of ${count(total, unit.replace(/s$/, ""), unit)}` : "", left !== null && left !== undefined ? `${spell(left)} left` : ""].filter(Boolean).join(" · ");
+  const amount = unit === "bytes" ? `${size(done)} of ${size(total)}` : `${done.toLocaleString("en")} of ${count(total, unit.replace(/s$/, ""), unit)}`;
+  const words = [text, total ? amount : "", left !== null && left !== undefined ? `${spell(left)} left` : ""].filter(Boolean).join(" · ");
   return h("div", { class: "job-progress" }, h("progress", total ? { max: total, value: done, "aria-label": "Progress" } : { "aria-label": "Progress" }), h("p", {}, words));
 }
 

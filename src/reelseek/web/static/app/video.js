@@ -22,6 +22,9 @@ function shotWords(texts) {
   return line ? line.text : [...new Set(texts.filter((text) => text.source !== "speech").map((text) => text.text))].slice(0, 3).join(", ");
 }
 
+/** A step as its line says it. @param {{text: string, start: number|null, confidence: number|null}} row */
+const placed = ({ text, start, confidence }) => (start === null ? `${text}: nowhere` : (confidence ?? 1) < 0.5 ? `${text} (unsure: unrelated words fit as well)` : text);
+
 class VideoPage {
   constructor() {
     this.title = "Video";
@@ -182,7 +185,7 @@ class VideoPage {
       const library = this._library ? `?library=${encodeURIComponent(this._library)}` : "";
       try {
         const { data } = await post(`/v1/videos/${this._id}/steps${library}`, { steps, ordered: ordered.checked });
-        const lines = new Lines(data.map((/** @type {any} */ row) => ({ ...row, text: row.start === null ? `${row.text}: nowhere` : row.text })), (seconds) => this._go(seconds));
+        const lines = new Lines(data.map((/** @type {any} */ row) => ({ ...row, text: placed(row) })), (seconds) => this._go(seconds));
         this._lines.push(lines);
         fill(answer, lines.root);
       } catch (error) {
