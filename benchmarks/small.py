@@ -396,7 +396,8 @@ def main() -> None:
 
 
 def _small_systems() -> Iterable[str]:
-    return (name.removeprefix("small/") for name in packaged_recipes() if name.startswith("small/"))
+    small = (name for name in packaged_recipes() if name.startswith("small/"))
+    return (name.removeprefix("small/") for name in small if read_recipe(name).pixels is None)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from reelseek.experts.backbones import space_to_depth
 from reelseek.models.backbones import S3DG, Shift, TSMResNet50, deflate, norm_parameters, relearn_norms
 
 
@@ -62,9 +63,7 @@ def test_inside_a_still_video_convolutions_agree_with_their_deflation() -> None:
 
 
 def _depth(image: torch.Tensor, frames: int) -> torch.Tensor:
-    from reelseek.models.backbones import _space_to_depth
-
-    return _space_to_depth(image[:, :, None].expand(-1, -1, frames, -1, -1))
+    return space_to_depth(image[:, :, None].expand(-1, -1, frames, -1, -1))
 
 
 @torch.inference_mode()

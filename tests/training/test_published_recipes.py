@@ -15,7 +15,7 @@ from reelseek.training.recipe import packaged_recipes, read_recipe, read_setting
 
 ROWS = tomllib.loads((Path(__file__).parents[1] / "data" / "published.toml").read_text("utf-8"))["row"]
 PUBLISHED = [name for name in packaged_recipes() if name.startswith("published/")]
-SMALL = [name for name in packaged_recipes() if name.startswith("small/")]
+SMALL = [name for name in packaged_recipes() if name.startswith("small/") and read_recipe(name).pixels is None]
 
 
 def _numbers(table: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, float]]:

@@ -68,7 +68,8 @@ def train(
                 say(f"seed {number}")
                 run = folder.name
             watcher = Watcher(opened, watch, folder) if watch else None
-            train_model(settings, opened, folder, report=report, watch=watcher, device=device)
+            model = train_model(settings, opened, folder, report=report, watch=watcher, device=device)
+            status |= bool(model.record.get("unreadable_videos"))
             if parallel.is_main_process():
                 status |= _say_unmeasured(watcher)
     if parallel.is_main_process():

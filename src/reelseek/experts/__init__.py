@@ -65,6 +65,8 @@ EXPERTS: dict[str, str] = {
     "clap": "reelseek.experts.sound:clap",
     "copy": "reelseek.experts.copy:copy",
     "plain": "reelseek.experts.plain:plain",
+    "vision_net": "reelseek.experts.networks:vision_net",
+    "audio_net": "reelseek.experts.networks:audio_net",
 }
 DEFAULT_EXPERTS = ("appearance", "object", "motion", "audio", "speech", "ocr")
 

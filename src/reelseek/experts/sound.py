@@ -9,7 +9,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from reelseek.media.streams import SoundBatch, SoundStream, Stream
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["clap", "sound"]
+__all__ = ["SoundWindows", "clap", "sound"]
 
 _WINDOW_SECONDS = 5.0
 _LABEL_AT_LEAST = 0.3
@@ -94,7 +94,7 @@ class _Learned:
         self._model().to(device)
 
     def open(self) -> Session:
-        return _WindowSession(self, self._rate)
+        return SoundWindows(self, self._rate, _WINDOW_SECONDS)
 
     def encode(self, samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Compute one row [dim] for one window of samples."""
@@ -144,11 +144,27 @@ def _window_samples(rate: int) -> int:
     return int(_WINDOW_SECONDS * rate)
 
 
-class _WindowSession:
+class SoundEncoder(Protocol):
+    """What turns windows of sound into rows."""
+
+    @property
+    def dim(self) -> int: ...
+    def submit(self, samples: npt.NDArray[np.float32]) -> Deferred: ...
+    def describe(self, values: npt.NDArray[Any], spans: npt.NDArray[np.float64]) -> tuple[Text, ...]: ...
+
+
+class SoundWindows:
+    """A session that turns each so many seconds of sound into a row.
+
+    Args:
+        rate: samples a second.
+        seconds: of a window; the last one may be shorter.
+    """
+
     follows_pictures = False
 
-    def __init__(self, expert: _Learned, rate: int) -> None:
-        self._expert, self._rate = expert, rate
+    def __init__(self, expert: SoundEncoder, rate: int, seconds: float) -> None:
+        self._expert, self._rate, self._size = expert, rate, int(seconds * rate)
         self._rest = np.zeros(0, np.float32)
         self._next = 0.0
         self._end: float | None = None
@@ -191,10 +207,9 @@ class _WindowSession:
             self._next = batch.start_seconds
         self._end = batch.end_seconds
         self._rest = np.concatenate([self._rest, batch.samples])
-        size = _window_samples(self._rate)
-        while len(self._rest) >= size:
-            use(self._rest[:size])
-            self._rest = self._rest[size:]
+        while len(self._rest) >= self._size:
+            use(self._rest[: self._size])
+            self._rest = self._rest[self._size :]
 
     def _encode(self, samples: npt.NDArray[np.float32]) -> None:
         seconds = len(samples) / self._rate

@@ -24,7 +24,7 @@ from reelseek.media.streams import FrameBatch, Stream
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["video"]
+__all__ = ["FrameWindows", "video"]
 
 _FPS = 8
 _WINDOW_SECONDS = 2.0  # of X-CLIP
@@ -95,7 +95,7 @@ class _Video:
         return load_pretrained(self._auto_class, str(self._folder), **self._settings)
 
     def open(self) -> Session:
-        return _Windows(self)
+        return FrameWindows(self.encoder, self.frames)
 
     def _prepare(self, frames: Sequence[npt.NDArray[np.uint8]]) -> "dict[str, Tensor]":
         """Prepare one window of frames [height, width, 3] as a batch of one."""
@@ -120,11 +120,18 @@ class _Video:
         return self._frames
 
 
-class _Windows:
+class FrameWindows:
+    """A session that turns each so many frames into a row.
+
+    Args:
+        encoder: of windows of frames.
+        frames: of a window; a last, short one holds its last frame.
+    """
+
     follows_pictures = True  # of the window that a stretch begins in
 
-    def __init__(self, expert: _Video) -> None:
-        self._expert = expert
+    def __init__(self, encoder: Encoder, frames: int) -> None:
+        self._encoder, self._frames = encoder, frames
         self._pixels: list[npt.NDArray[np.uint8]] = []
         self._seconds: list[float] = []
         self._rows: list[Deferred] = []
@@ -134,7 +141,7 @@ class _Windows:
     def save_part(self) -> dict[str, npt.NDArray[Any]]:
         """See `reelseek.experts.parts.Resumable`."""
         new, self._saved = slice(self._saved, None), len(self._rows)
-        rows = [np.zeros((0, self._expert.dim), np.float32), *(row() for row in self._rows[new])]
+        rows = [np.zeros((0, self._encoder.width), np.float32), *(row() for row in self._rows[new])]
         return {
             "rows": np.concatenate(rows),
             "starts": np.array(self._starts[new]),
@@ -155,28 +162,28 @@ class _Windows:
         """See `reelseek.experts.parts.Divisible`."""
         self._pixels += list(batch.pixels)
         self._seconds += batch.cells.tolist()
-        passed = len(self._pixels) // self._expert.frames * self._expert.frames
+        passed = len(self._pixels) // self._frames * self._frames
         del self._pixels[:passed], self._seconds[:passed]
 
     def feed(self, batch: FrameBatch) -> None:
         for pixels, seconds in zip(batch.pixels, batch.cells, strict=True):
             self._pixels.append(pixels)
             self._seconds.append(float(seconds))
-            if len(self._pixels) == self._expert.frames:
+            if len(self._pixels) == self._frames:
                 self._encode()
 
     def _encode(self) -> None:
-        missing = self._expert.frames - len(self._pixels)
-        frames = self._pixels + [self._pixels[-1]] * missing  # a last, short window holds its last frame
-        self._rows.append(self._expert.encoder.submit(frames))
+        missing = self._frames - len(self._pixels)
+        frames = self._pixels + [self._pixels[-1]] * missing
+        self._rows.append(self._encoder.submit(frames))
         self._starts.append(self._seconds[0])
         self._pixels, self._seconds = [], []
 
     def close(self, end_seconds: float) -> Track:
-        if self._pixels and (not self._rows or len(self._pixels) >= self._expert.frames // 2):
+        if self._pixels and (not self._rows or len(self._pixels) >= self._frames // 2):
             self._encode()
         if not self._rows:
-            return Track(np.zeros((0, self._expert.dim), np.float16), np.zeros((0, 2)), note="no pictures")
+            return Track(np.zeros((0, self._encoder.width), np.float16), np.zeros((0, 2)), note="no pictures")
         values = np.concatenate([rows() for rows in self._rows]).astype(np.float16)
         return Track(values, spans_of_cells(np.array(self._starts), end_seconds))
 

@@ -9,17 +9,18 @@ from torch import Tensor
 
 from reelseek.library.source import FeatureSource
 from reelseek.library.storage import Storage
-from reelseek.library.token_loader import TokenLoader, TokenRequest, read_tokens
+from reelseek.library.token_loader import TokenLoader, TokenRequest, drop_experts, read_tokens
 from reelseek.library.tokens import TokenReader, Tokens
 from reelseek.models.blocks.mix import Plan
 from reelseek.models.model import Batch
 from reelseek.models.planning import AttentionPlanner, read_plans
 from reelseek.training.ahead import in_order
+from reelseek.training.pixels.reader import PixelReader
 from reelseek.training.recipe import TrainRecipe
 from reelseek.training.sampler import BatchPlan
 from reelseek.training.split import Split
 
-__all__ = ["BatchReader"]
+__all__ = ["BatchReader", "batch_reader_of"]
 
 
 class BatchReader:
@@ -78,10 +79,13 @@ class BatchReader:
             self._loader.close()
 
     def _read(self, plan: BatchPlan) -> Batch:
-        tokens: Tokens = read_tokens(self.reader, self._request(plan))
+        tokens = self._tokens(plan)
         if self.pin:
             tokens = {name: steps.pinned() for name, steps in tokens.items()}
         return self._batch(plan, tokens)
+
+    def _tokens(self, plan: BatchPlan) -> Tokens:
+        return read_tokens(self.reader, self._request(plan))
 
     def _request(self, plan: BatchPlan) -> TokenRequest:
         remaining = None if plan.drop_scores is None else plan.drop_scores >= self.config.drop
@@ -100,3 +104,48 @@ class BatchReader:
             local=not self.config.gather,
             plans=plans,
         )
+
+
+def batch_reader_of(
+    reader: TokenReader,
+    split: Split,
+    config: TrainRecipe,
+    *,
+    library: FeatureSource,
+    pin: bool,
+    planner: AttentionPlanner | None,
+) -> BatchReader:
+    """Return what reads the batches of a run: its features, or with a PixelReader windows of its files."""
+    if isinstance(reader, PixelReader):
+        return _PixelBatchReader(reader, split, config, library=library, pin=pin)
+    return BatchReader(reader, split, config, library=library, pseudo_labels=None, pin=pin, planner=planner)
+
+
+class _PixelBatchReader(BatchReader):
+    """Reads windows of frames and sound: the processes of `reader` decode the clips of a batch side by side, and
+    those of the next batches while a step is taken.
+
+    Args:
+        reader, split, config, library, pin: as of BatchReader; `config.workers` 0 decodes when a batch is asked for.
+    """
+
+    def __init__(
+        self, reader: PixelReader, split: Split, config: TrainRecipe, *, library: FeatureSource, pin: bool
+    ) -> None:
+        super().__init__(reader, split, config, library=library, pseudo_labels=None, pin=pin)
+        self.pixels = reader
+
+    def read_all(self, plans: Iterable[BatchPlan]) -> Iterator[Batch]:
+        """Yield the batch of each plan, in order; plans are taken as `BatchReader` takes them."""
+        yield from in_order(plans, self._read, min(1, self.config.workers))
+
+    def close(self) -> None:
+        """End the processes that decode."""
+        self.pixels.close()
+
+    def _tokens(self, plan: BatchPlan) -> Tokens:
+        request = self._request(plan)
+        tokens = self.pixels.batch(request.clips, seeds=plan.seeds)
+        if request.remaining is not None:
+            drop_experts(tokens, request.remaining)
+        return tokens

@@ -1,7 +1,6 @@
 """A trained model on disk: its weights, the record of its training, and its card."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from reelseek.models.model import RetrievalModel
@@ -25,7 +24,7 @@ def training_record(
     """Return what is written beside a model's weights of how it was trained."""
     best = _best(log)
     return {
-        "recipe": asdict(recipe),
+        "recipe": recipe.settings(),
         "fingerprints": fingerprints,
         "steps": steps,
         "validation": {"split": validation.name, "split_hash": validation.hash, **epoch_json(best)},

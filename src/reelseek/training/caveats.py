@@ -9,7 +9,14 @@ from reelseek.library.source import FeatureSource
 from reelseek.training.log import Epoch
 from reelseek.training.split import Split
 
-__all__ = ["FEWEST_VALIDATION_CLIPS", "pack_videos", "seen_in_training", "selection_caveats", "training_caveats"]
+__all__ = [
+    "FEWEST_VALIDATION_CLIPS",
+    "pack_videos",
+    "seen_in_training",
+    "selection_caveats",
+    "training_caveats",
+    "unreadable_caveats",
+]
 
 FEWEST_VALIDATION_CLIPS = 50  # below which one clip more or less at rank 1 moves R@1 by over two per cent
 _BYTES = 6  # of a video's digest: one in 10^7 is wrong where a thousand videos meet ten thousand
@@ -36,6 +43,17 @@ def training_caveats(validation: Split, log: Sequence[Epoch]) -> list[str]:
             "step; nothing was learnt but what is fitted before that"
         )
     return caveats
+
+
+def unreadable_caveats(reasons: Mapping[str, str]) -> list[str]:
+    """Return a sentence on the videos that could not be decoded, by the reason of each; none where all were."""
+    if not reasons:
+        return []
+    first = min(reasons)
+    return [
+        f"{len(reasons)} videos could not be decoded and were learnt from as if empty, such as {first!r} "
+        f"({reasons[first]}); leave them out by data.exclude"
+    ]
 
 
 def pack_videos(library: FeatureSource, videos: Iterable[str]) -> dict[str, str]:

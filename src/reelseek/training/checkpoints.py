@@ -46,7 +46,7 @@ class RunState:
 
 def run_identity(recipe: Recipe, splits: Sequence[Split], fingerprints: dict[str, str]) -> str:
     """Return what a run must share with the one that it resumes: all settings but device and workers."""
-    settings = asdict(recipe)
+    settings = recipe.settings()
     for name in ("device", "workers"):
         del settings["train"][name]
     if not settings["train"]["compile"]:  # as before there was such a setting

@@ -27,14 +27,15 @@ from reelseek.models.model import Batch, RetrievalModel
 from reelseek.models.once import encode_once
 from reelseek.models.planning import AttentionPlanner
 from reelseek.models.text import named_features
-from reelseek.training.batches import BatchReader
+from reelseek.training.batches import batch_reader_of
 from reelseek.training.card import training_card, training_record
-from reelseek.training.caveats import pack_videos, training_caveats
+from reelseek.training.caveats import pack_videos, training_caveats, unreadable_caveats
 from reelseek.training.checkpoints import Checkpoints, RunState, run_identity
 from reelseek.training.data import hidden_experts, read_features, recipe_splits, whole_split
 from reelseek.training.log import Epoch
 from reelseek.training.measure import Measured, clips_with
 from reelseek.training.optimizer import build_optimizer, set_rate, update_average
+from reelseek.training.pixels.reader import PixelReader
 from reelseek.training.pseudo import AfterEpoch, pseudo_labels
 from reelseek.training.recipe import PseudoRecipe, Recipe, read_recipe
 from reelseek.training.sampler import Sampler, mixture_parts
@@ -106,7 +107,8 @@ def train(
     parallel.share_file(trainer.checkpoints.folder / "best.safetensors")
     trainer.checkpoints.load_best(model)
     parallel.barrier()
-    if splits[1].set_aside_from == splits[0].name:  # set aside for validation only; closed forms may use them now
+    if recipe.pixels is None and splits[1].set_aside_from == splits[0].name:
+        # They were set aside for validation only; closed forms may use them now.
         _refit(trainer, _encoded(recipe, library, whole_split(library, recipe.data)))
     trainer.finish(library, out)
     parallel.barrier()
@@ -129,7 +131,8 @@ def _begin(recipe: Recipe, library: FeatureSource, out: Path, target: torch.devi
         set_text_dropout(model, recipe.train.text_dropout)
     reader.step_by_step = dict(model.step_by_step)
     splits = (splits[0].read_by(model), splits[1])
-    model.fit_inputs(*fitting_sample(reader, splits[0], recipe.train.seed))
+    if recipe.pixels is None:  # features of networks that have not learnt yet say nothing of later ones
+        model.fit_inputs(*fitting_sample(reader, splits[0], recipe.train.seed))
     if recipe.train.start is not None:
         load_matching(model, recipe.train.start)
     model.to(target)
@@ -193,9 +196,12 @@ def _encode_texts_once(model: RetrievalModel, library: FeatureSource, splits: tu
 
 def _open_data(recipe: Recipe, library: FeatureSource) -> tuple[TokenReader, tuple[Split, Split]]:
     """Features, and the clips to learn from and to validate on."""
-    reader = TokenReader(library, recipe.data.experts)
+    pixels = None if recipe.pixels is None else PixelReader(library, recipe.pixels, processes=recipe.train.workers)
+    reader = pixels or TokenReader(library, recipe.data.experts)
     train_split, validation = (_encoded(recipe, library, split) for split in recipe_splits(library, recipe.data))
     videos = [clip.video for split in (train_split, validation) for clip in split.clips]
+    if pixels is not None:
+        pixels.check_files(videos)
     reader.hidden = hidden_experts(library, videos, recipe.data.groups)
     if recipe.data.validation_needs:
         validation = clips_with(TokenReader(library), validation, recipe.data.validation_needs)
@@ -256,11 +262,11 @@ class Trainer:
         self.sampler = Sampler(
             splits[0], recipe.train, recipe.data, mixture=mixture_parts(library, recipe.data, splits[0]),
             shifts=model.shifts, experts=len(reader.dims), whole_videos=model.joins_clips,
+            seeds=recipe.pixels is not None,
         )  # fmt: skip
-        self.batch_reader = BatchReader(
-            reader, splits[0], recipe.train, library=library, pseudo_labels=None, pin=self.device.type == "cuda",
-            planner=self._planner(),
-        )  # fmt: skip
+        self.batch_reader = batch_reader_of(
+            reader, splits[0], recipe.train, library=library, pin=self.device.type == "cuda", planner=self._planner()
+        )
         self.step = BatchStep(model, recipe.train, self.device)
         self.validator = Validator(reader, splits[1], recipe.train.metric)
         self.state = RunState(model, build_optimizer(model, recipe.train, self.device))
@@ -341,10 +347,10 @@ class Trainer:
                 seconds.append(time.perf_counter() - before)
                 before = time.perf_counter()
             steps.close()
-        batches = len(self.sampler.batches(np.random.default_rng(0)))
-        before = time.perf_counter()
-        self.validator.measure(self.model, self.state.average)
-        return float(np.median(seconds[1:] or seconds)) * batches, time.perf_counter() - before
+            batches = len(self.sampler.batches(np.random.default_rng(0)))
+            before = time.perf_counter()
+            self.validator.measure(self.model, self.state.average)
+            return float(np.median(seconds[1:] or seconds)) * batches, time.perf_counter() - before
 
     def _steps(self) -> Generator[tuple[Batch, Tensor], None, None]:
         """Take the steps of the epoch, and yield each batch with its loss once its gradients are added."""
@@ -393,7 +399,8 @@ class Trainer:
     def finish(self, library: FeatureSource, out: Path) -> None:
         """Give the model the record of its training, and write it with its card."""
         state, (train_split, validation) = self.state, self.splits
-        caveats = training_caveats(validation, state.log)
+        unreadable = self.reader.unreadable if isinstance(self.reader, PixelReader) else {}
+        caveats = (*training_caveats(validation, state.log), *unreadable_caveats(unreadable))
         record = training_record(
             self.recipe, validation, self.reader.fingerprints, log=state.log, steps=state.steps, caveats=caveats
         )
@@ -401,7 +408,8 @@ class Trainer:
             whole_split(library, self.recipe.data) if validation.set_aside_from == train_split.name else train_split
         )
         videos = pack_videos(library, [clip.video for clip in learnt.clips])
-        self.model.record = record | videos | peak_memory(self.device) | self._padding()
+        damage = {"unreadable_videos": unreadable} if unreadable else {}
+        self.model.record = record | videos | damage | peak_memory(self.device) | self._padding()
         if parallel.is_main_process():
             for caveat in caveats:
                 _log.warning("%s", caveat)

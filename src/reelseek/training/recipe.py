@@ -4,6 +4,7 @@ import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from pydantic.dataclasses import dataclass
 from reelseek.errors import CollectionError, RecipeError
 from reelseek.library.texts import read_text
 from reelseek.models.settings import describe_problems
+from reelseek.training.pixels.recipe import PixelRecipe
 
 __all__ = [
     "AnchorRecipe",
@@ -225,15 +227,18 @@ class AnchorRecipe:
 @dataclass(frozen=True, config=_STRICT)
 class Recipe:
     """A whole recipe. `model` holds `system` and its settings; `pseudo` asks for UMI's first stage, `anchor` for the
-    closed form beside the system."""
+    closed form beside the system, `pixels` for networks under it that learn along."""
 
     model: dict[str, Any]
     data: DataRecipe = Field(default_factory=DataRecipe)
     train: TrainRecipe = Field(default_factory=TrainRecipe)
     pseudo: PseudoRecipe | None = None
     anchor: AnchorRecipe | None = None
+    pixels: PixelRecipe | None = None
 
     def __post_init__(self) -> None:
+        if self.pixels is not None:
+            self._refuse_features()
         if self.train.narrations and self.data.window_seconds:
             raise ValueError("train.narrations: data.window_seconds joins the narrations of a window; leave one out")
         for name, value in (("clips_per_video", self.train.clips_per_video), ("batch_of", self.train.batch_of)):
@@ -243,6 +248,21 @@ class Recipe:
                 raise ValueError(f"train.{name}: a mixture draws one clip of a video at a time; leave one of them out")
             if self.data.examples is not None:
                 raise ValueError(f"train.{name}: data.examples counts clips one by one; leave one of them out")
+
+    def _refuse_features(self) -> None:
+        """What says which features are read has no meaning where none are."""
+        settings = {
+            "pseudo": self.pseudo, "anchor": self.anchor, "data.experts": self.data.experts,
+            "data.groups": self.data.groups, "data.validation_needs": self.data.validation_needs,
+            "model.experts": self.model.get("experts"),
+        }  # fmt: skip
+        for name, value in settings.items():
+            if value:
+                raise ValueError(f"pixels: {name} is about features, and pixels reads files; leave one of them out")
+
+    def settings(self) -> dict[str, Any]:
+        """All settings as nested dicts; `pixels` only where a recipe has it, as before there was such a section."""
+        return {name: value for name, value in asdict(self).items() if name != "pixels" or value is not None}
 
 
 def read_recipe(recipe: str | os.PathLike[str] | Mapping[str, Any], changes: Sequence[str] = ()) -> Recipe:

@@ -33,6 +33,7 @@ class BatchPlan:
         drop_scores: [clip, expert], uniform in [0, 1); an expert whose score is below `train.drop` is dropped. None
             where nothing is dropped.
         more_texts: further candidates for the captions, a sequence [clip] for each (`train.narrations`).
+        seeds: of what is drawn where each clip is read (windows of frames); empty where nothing is.
     """
 
     clips: npt.NDArray[np.int64]
@@ -40,6 +41,7 @@ class BatchPlan:
     shifts: dict[str, list[float]]
     drop_scores: npt.NDArray[np.float64] | None
     more_texts: Sequence[Sequence[str]] = ()
+    seeds: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class Sampler:
         shifts: by expert, the seconds by which the model wants a clip shifted, earlier or later at random.
         experts: how many experts are read.
         whole_videos: clips of a video are read by one process.
+        seeds: draw a seed for each clip that is read.
 
     Raises:
         UsageError: fewer than two clips have captions.
@@ -89,9 +92,10 @@ class Sampler:
         shifts: Mapping[str, float],
         experts: int,
         whole_videos: bool = False,
+        seeds: bool = False,
     ) -> None:
         self.split, self.config, self.mixture, self.shifts, self.experts = split, config, mixture, shifts, experts
-        self.whole_videos = whole_videos
+        self.whole_videos, self.seeds = whole_videos, seeds
         self.examples_per_epoch = data.drawn
         self.windows = None
         if data.window_seconds is not None:
@@ -124,6 +128,7 @@ class Sampler:
         shifts = {expert: rng.choice([-1.0, 1.0], len(clips)) * seconds for expert, seconds in self.shifts.items()}
         scores = rng.random((len(clips), self.experts)) if self.config.drop else None
         examples = [self._example(int(clip), rng) for clip in clips]
+        seeds = rng.integers(2**63, size=len(clips)) if self.seeds else None
         local = self._shares(clips)[parallel.rank()]
         more_texts: Sequence[Sequence[str]] = ()
         if self.narrations is not None:
@@ -135,6 +140,7 @@ class Sampler:
             {expert: seconds[local].tolist() for expert, seconds in shifts.items()},
             None if scores is None else scores[local],
             more_texts,
+            () if seeds is None else seeds[local].tolist(),
         )
 
     def _shares(self, clips: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:

@@ -2,17 +2,22 @@
 
 import logging
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import nn
 
 from reelseek.errors import RecipeError
+from reelseek.experts.backbones import NETWORKS, SpectrogramResNet50
 from reelseek.library.caption_features import CaptionFeatures
 from reelseek.library.tokens import TokenReader, Tokens
 from reelseek.models import parallel
-from reelseek.models.model import RetrievalModel, load_model
+from reelseek.models.model import LearnedModel, RetrievalModel, load_model
+from reelseek.models.pixels import AUDIO, VISION, FromPixels, Network, saved_tensors
 from reelseek.models.systems import SYSTEMS
 from reelseek.models.text import FEATURES, TextEncoder, named_features
+from reelseek.training.pixels.recipe import PixelRecipe
 from reelseek.training.recipe import Recipe
 from reelseek.training.split import Split
 
@@ -33,7 +38,9 @@ def build_model(recipe: Recipe, reader: TokenReader, split: Split) -> RetrievalM
     if name not in SYSTEMS or not SYSTEMS[name].trained:
         trained = ", ".join(key for key, system in SYSTEMS.items() if system.trained)
         raise RecipeError(f"model.system is {name!r}; systems that can be trained are: {trained}")
-    settings.setdefault("experts", reader.dims)
+    networks = {} if recipe.pixels is None else _networks(recipe.pixels)
+    widths = {expert: network.width for expert, (network, _) in networks.items()}
+    settings.setdefault("experts", widths or reader.dims)
     first = split.texts[0] if split.texts else ""
     if isinstance(first, CaptionFeatures):
         config = settings.get("text", {})
@@ -44,10 +51,25 @@ def build_model(recipe: Recipe, reader: TokenReader, split: Split) -> RetrievalM
                 f"cannot read; leave it out, or set it to {FEATURES!r}"
             )
         settings["text"] = {"encoder": FEATURES, "dim": width, **config}
+    if recipe.pixels is not None:
+        inner_model = SYSTEMS[name].build(settings)
+        if not isinstance(inner_model, LearnedModel):
+            raise RecipeError(f"pixels: {name} is no system whose features can be learnt along; take mmv, e2e or mee")
+        return FromPixels(inner_model, networks, takes=recipe.pixels.takes)
     if recipe.anchor is None:
         return SYSTEMS[name].build(settings)
     experts, inner = settings.pop("experts"), {"system": name, **settings}
     return SYSTEMS["anchored"].build({"experts": experts, "inner": inner, **asdict(recipe.anchor)})
+
+
+def _networks(config: PixelRecipe) -> dict[str, tuple[Network, dict[str, Any]]]:
+    """The networks of a recipe from pixels by their experts, each with the sizes that it was made with."""
+    networks: dict[str, tuple[Network, dict[str, Any]]] = {
+        VISION: (NETWORKS[config.network](**config.vision_sizes), config.vision_sizes)
+    }
+    if config.sound:
+        networks[AUDIO] = (SpectrogramResNet50(**config.audio_sizes), config.audio_sizes)
+    return networks
 
 
 def set_text_dropout(model: RetrievalModel, rate: float) -> None:
@@ -79,6 +101,11 @@ def check_loss(recipe: Recipe, model: RetrievalModel) -> None:
         RecipeError: clips without captions, or with several, say nothing to it; or the loss is more than a function of
             all similarities, or is taken in chunks.
     """
+    if recipe.pixels is not None and parallel.active():
+        raise RecipeError(
+            f"pixels: networks learn in one process, and {parallel.world_size()} were started: the statistics of their "
+            "batch normalisation would be those of a part of each batch. train.chunk takes a large batch on one device"
+        )
     if recipe.data.uncaptioned and not model.learns_uncaptioned:
         raise RecipeError(
             f"data.uncaptioned: the loss of {model.system} compares captions alone; eao and mmv have more"
@@ -116,9 +143,8 @@ def load_matching(model: RetrievalModel, folder: str) -> None:
     """
     other = load_model(folder)
     state = model.state_dict()
-    matches = {
-        name: value for name, value in other.state_dict().items() if name in state and state[name].shape == value.shape
-    }
+    tensors = saved_tensors(Path(folder)) if isinstance(model, FromPixels) else other.state_dict()
+    matches = {name: value for name, value in tensors.items() if name in state and state[name].shape == value.shape}
     if not set(matches) & {name for name, _ in model.named_parameters()}:
         raise RecipeError(
             f"train.start = {folder!r} is {other.system} over {', '.join(other.experts)}, of which {model.system} over "

@@ -155,7 +155,7 @@ def _folder(out: Path, plan: Plan, row: RowPlan, seed: int) -> Path:
 
 def _start_folder(out: Path, plan: Plan, row: RowPlan, seed: int, library: Library) -> Path:
     """The folder of the model that a row starts from, which is another for other settings and for other data."""
-    content = json.dumps([asdict(row.start) if row.start else None, library.digest()], sort_keys=True, default=str)
+    content = json.dumps([row.start.settings() if row.start else None, library.digest()], sort_keys=True, default=str)
     digest = hashlib.sha256(content.encode()).hexdigest()[:8]
     return out / plan.table.name / f"start-{_slug(row.row.start or '')}-{digest}" / f"seed-{seed}"
 
@@ -172,7 +172,7 @@ def _seeded(recipe: Recipe, seed: int) -> Recipe:
 
 def _identity(row: RowPlan, library: Library) -> str:
     """What a result must share with the run that goes on: settings, tests, and the content of the library."""
-    parts = [asdict(row.recipe) if row.recipe else None, asdict(row.start) if row.start else None]
+    parts = [recipe.settings() if recipe else None for recipe in (row.recipe, row.start)]
     tests = {name: asdict(test) for name, test in row.tests.items()}
     text = json.dumps([*parts, tests, library.digest()], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -31,7 +31,8 @@ Rows = tuple[Float[Tensor, "item _"], Mask]
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class MMVConfig(SystemConfig):
     """Args:
-    audio: the audio expert; None takes the expert `audio`, if there is one. All others are vision, concatenated.
+    audio: the audio expert; None takes the expert `audio` or `audio_net`, if there is one. All others are vision,
+        concatenated.
     graph: `fine_and_coarse` (FAC) chains vision -> fine -> coarse; `shared` has one space for all three; `disjoint`
         one space per pair, from separate heads, so that text and audio are not comparable.
     fine, coarse: widths of the space of vision and audio, and of the one with text.
@@ -53,7 +54,7 @@ class MMVConfig(SystemConfig):
 
     @property
     def audio_expert(self) -> str | None:
-        return self.audio or ("audio" if "audio" in self.experts else None)
+        return self.audio or next((name for name in ("audio", "audio_net") if name in self.experts), None)
 
     @property
     def vision_experts(self) -> tuple[str, ...]:

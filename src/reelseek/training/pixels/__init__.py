@@ -1,0 +1,1 @@
+"""Learning from frames and samples instead of features: the settings, and the reading of windows."""
