@@ -1,6 +1,9 @@
 // Films and pictures that the server may still be preparing.
 
-const pause = (/** @type {number} */ seconds) => new Promise((resolve) => { setTimeout(resolve, 1000 * seconds); });
+const pause = (/** @type {number} */ seconds) =>
+  new Promise((resolve) => {
+    setTimeout(resolve, 1000 * seconds);
+  });
 
 /**
  * Ask for a video until it can be played: a copy that is being prepared is answered 503 with Retry-After.
@@ -12,10 +15,14 @@ const pause = (/** @type {number} */ seconds) => new Promise((resolve) => { setT
 export async function whenPlayable(address, waiting, report) {
   while (waiting()) {
     const response = await fetch(address, { headers: { Range: "bytes=0-0" } });
-    if (response.ok) { await response.body?.cancel(); return waiting(); }
+    if (response.ok) {
+      await response.body?.cancel();
+      return waiting();
+    }
     const problem = await response.json().catch(() => ({}));
     const seconds = Number(response.headers.get("Retry-After"));
-    if (response.status !== 503 || !seconds) throw new Error(problem.detail || problem.title || `the server answers ${response.status}`);
+    if (response.status !== 503 || !seconds)
+      throw new Error(problem.detail || problem.title || `the server answers ${response.status}`);
     if (waiting()) report(problem.detail || "The server is busy…");
     await pause(seconds);
   }
@@ -31,9 +38,19 @@ export function picture(image, address, fail) {
   image.classList.add("coming"); // browsers draw a broken picture for one that failed, even if it is tried again
   image.addEventListener("load", () => image.classList.remove("coming"));
   image.addEventListener("error", async () => {
-    const status = await fetch(image.src).then((answer) => answer.status, () => 503);
-    if (++tries > 4 || status < 429) fail(); // there is none, and asking again would change nothing
-    else setTimeout(() => { if (image.isConnected) image.src = `${address}${address.includes("?") ? "&" : "?"}try=${tries}`; }, 1000 * tries * (1 + Math.random()));
+    const status = await fetch(image.src).then(
+      (answer) => answer.status,
+      () => 503,
+    );
+    if (++tries > 4 || status < 429)
+      fail(); // there is none, and asking again would change nothing
+    else
+      setTimeout(
+        () => {
+          if (image.isConnected) image.src = `${address}${address.includes("?") ? "&" : "?"}try=${tries}`;
+        },
+        1000 * tries * (1 + Math.random()),
+      );
   });
   image.src = address;
 }

@@ -21,10 +21,12 @@ export class Unreachable extends Error {
 
 /** The address of something that the server named or offers. @param {string} path @param {Record<string, any>} [parameters] */
 export function address(path, parameters = {}) {
-  const prefix = BASE.pathname, inside = prefix !== "/" && path.startsWith(prefix);
+  const prefix = BASE.pathname,
+    inside = prefix !== "/" && path.startsWith(prefix);
   const url = new URL(inside ? path : path.replace(/^\//, ""), BASE);
   for (const [name, value] of Object.entries(parameters)) {
-    for (const one of Array.isArray(value) ? value : [value]) if (one !== undefined && one !== null && one !== "") url.searchParams.append(name, one);
+    for (const one of Array.isArray(value) ? value : [value])
+      if (one !== undefined && one !== null && one !== "") url.searchParams.append(name, one);
   }
   return url.origin === location.origin ? url.pathname + url.search : `${BASE.pathname}elsewhere`; // which leads nowhere
 }
@@ -39,7 +41,12 @@ export async function request(method, path, { parameters, body, type, signal } =
   const headers = body === undefined ? {} : { "Content-Type": type || "application/json" };
   let response;
   try {
-    response = await fetch(address(path, parameters), { method, headers, body: body === undefined || type ? body : JSON.stringify(body), signal });
+    response = await fetch(address(path, parameters), {
+      method,
+      headers,
+      body: body === undefined || type ? body : JSON.stringify(body),
+      signal,
+    });
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     throw new Unreachable();
@@ -51,8 +58,16 @@ export async function request(method, path, { parameters, body, type, signal } =
   throw refusal;
 }
 
-export const get = (/** @type {string} */ path, /** @type {Record<string, any>} */ parameters = {}, /** @type {AbortSignal|undefined} */ signal = undefined) => request("GET", path, { parameters, signal });
-export const post = (/** @type {string} */ path, /** @type {any} */ body = {}, /** @type {AbortSignal|undefined} */ signal = undefined) => request("POST", path, { body, signal });
+export const get = (
+  /** @type {string} */ path,
+  /** @type {Record<string, any>} */ parameters = {},
+  /** @type {AbortSignal|undefined} */ signal = undefined,
+) => request("GET", path, { parameters, signal });
+export const post = (
+  /** @type {string} */ path,
+  /** @type {any} */ body = {},
+  /** @type {AbortSignal|undefined} */ signal = undefined,
+) => request("POST", path, { body, signal });
 
 /** @type {Promise<Record<string, Record<string, unknown>>>|null} */
 let paths = null;
@@ -68,9 +83,15 @@ export function withdraw(...prefixes) {
 /** Whether this server offers an operation: what it does not offer, the page does not show. @param {string} method @param {string} path with {names} */
 export async function offers(method, path) {
   if (withdrawn.some((prefix) => path.startsWith(prefix))) return false;
-  paths ??= get("openapi.json").then((document_) => shaped(document_.paths)).catch((error) => { paths = null; throw error; });
+  paths ??= get("openapi.json")
+    .then((document_) => shaped(document_.paths))
+    .catch((error) => {
+      paths = null;
+      throw error;
+    });
   return Boolean((await paths)[shape(path)]?.[method.toLowerCase()]);
 }
 
 const shape = (/** @type {string} */ path) => path.replace(/\{[^}]*\}/g, "{}");
-const shaped = (/** @type {Record<string, any>} */ listed) => Object.fromEntries(Object.entries(listed || {}).map(([path, operations]) => [shape(path), operations]));
+const shaped = (/** @type {Record<string, any>} */ listed) =>
+  Object.fromEntries(Object.entries(listed || {}).map(([path, operations]) => [shape(path), operations]));

@@ -10,8 +10,13 @@ const details = new Map();
 
 /** All that the visitor may see. @returns {Promise<Library[]>} */
 export async function libraries() {
-  all ??= offers("GET", "/v1/libraries").then((offered) => (offered ? get("/v1/libraries") : { data: [] })).then((answer) => answer.data);
-  return all.catch((error) => { all = null; throw error; });
+  all ??= offers("GET", "/v1/libraries")
+    .then((offered) => (offered ? get("/v1/libraries") : { data: [] }))
+    .then((answer) => answer.data);
+  return all.catch((error) => {
+    all = null;
+    throw error;
+  });
 }
 
 /** Those that can be searched; one that was only begun holds nothing yet. @returns {Promise<Library[]>} */
@@ -21,15 +26,24 @@ export async function searched() {
 
 /** The library to show where the address names none: "" where there is one only, else the one shown last. */
 export async function usualLibrary() {
-  const names = (await searched()).map(({ name }) => name), last = localStorage.getItem("library") || "";
+  const names = (await searched()).map(({ name }) => name),
+    last = localStorage.getItem("library") || "";
   return names.length < 2 ? "" : names.includes(last) ? last : names[0];
 }
 
 /** One with its experts, failures and folders; null where the server tells nothing of it. @param {string} [name] "" is the only or first one */
 export async function library(name = "") {
-  const listed = await libraries(), chosen = name || listed[0]?.name;
+  const listed = await libraries(),
+    chosen = name || listed[0]?.name;
   if (!chosen) return null;
-  if (!details.has(chosen)) details.set(chosen, get(`/v1/libraries/${encodeURIComponent(chosen)}`).catch((error) => { details.delete(chosen); throw error; }));
+  if (!details.has(chosen))
+    details.set(
+      chosen,
+      get(`/v1/libraries/${encodeURIComponent(chosen)}`).catch((error) => {
+        details.delete(chosen);
+        throw error;
+      }),
+    );
   return details.get(chosen);
 }
 
@@ -52,7 +66,16 @@ const tagged = new Map();
 /** The tags of a library. @param {string} [name] "" is the only one @returns {Promise<string[]>} */
 export async function tags(name = "") {
   if (!(await offers("GET", "/v1/tags"))) return [];
-  if (!tagged.has(name)) tagged.set(name, get("/v1/tags", { library: name }).then(({ data }) => data.map((/** @type {any} */ row) => row.tag)).catch((error) => { tagged.delete(name); throw error; }));
+  if (!tagged.has(name))
+    tagged.set(
+      name,
+      get("/v1/tags", { library: name })
+        .then(({ data }) => data.map((/** @type {any} */ row) => row.tag))
+        .catch((error) => {
+          tagged.delete(name);
+          throw error;
+        }),
+    );
   return /** @type {Promise<string[]>} */ (tagged.get(name));
 }
 
@@ -67,8 +90,13 @@ let models = null;
 
 /** What searches a library, and what may once it is indexed. @param {string} [name] "" is the only or first one @returns {Promise<any[]>} */
 async function modelsOf(name = "") {
-  models ??= offers("GET", "/v1/models").then((offered) => (offered ? get("/v1/models") : { data: [] })).then((answer) => answer.data);
-  const listed = await models.catch((error) => { models = null; throw error; });
+  models ??= offers("GET", "/v1/models")
+    .then((offered) => (offered ? get("/v1/models") : { data: [] }))
+    .then((answer) => answer.data);
+  const listed = await models.catch((error) => {
+    models = null;
+    throw error;
+  });
   return listed.filter((row) => row.library === (name || listed[0].library));
 }
 
@@ -82,6 +110,7 @@ export async function searchableModels(name = "") {
  * @param {string} [name] "" is the only or first one @param {string} [model] "" is the server's own @returns {Promise<string[]>}
  */
 export async function modalities(name = "", model = "") {
-  const listed = await modelsOf(name), row = model ? listed.find((one) => one.name === model) : listed.find((one) => one.default) || listed[0];
+  const listed = await modelsOf(name),
+    row = model ? listed.find((one) => one.name === model) : listed.find((one) => one.default) || listed[0];
   return row ? [...new Set(/** @type {string[]} */ (Object.values(row.modalities)))] : [];
 }

@@ -63,12 +63,16 @@ export function fill(element, ...children) {
 
 /** @param {any[]} children */
 function present(children) {
-  return children.flat().filter((child) => child !== null && child !== undefined && child !== false).map((child) => (child instanceof Node ? child : String(child)));
+  return children
+    .flat()
+    .filter((child) => child !== null && child !== undefined && child !== false)
+    .map((child) => (child instanceof Node ? child : String(child)));
 }
 
 /** An icon; beside text or within a labelled button, so it says nothing itself. @param {keyof typeof ICONS} name */
 export function icon(name) {
-  const svg = document.createElementNS(SVG, "svg"), path = document.createElementNS(SVG, "path");
+  const svg = document.createElementNS(SVG, "svg"),
+    path = document.createElementNS(SVG, "path");
   svg.setAttribute("viewBox", "0 0 24 24");
   svg.setAttribute("class", "icon");
   svg.setAttribute("aria-hidden", "true");
@@ -83,7 +87,12 @@ export function icon(name) {
  */
 export function iconButton(name, label, onclick, properties = {}) {
   const { bare = false, ...rest } = properties;
-  const button = h("button", { type: "button", class: bare ? "quiet bare" : "quiet", title: label, onclick, ...rest }, icon(name), bare ? null : h("span", {}, label));
+  const button = h(
+    "button",
+    { type: "button", class: bare ? "quiet bare" : "quiet", title: label, onclick, ...rest },
+    icon(name),
+    bare ? null : h("span", {}, label),
+  );
   if (bare) button.setAttribute("aria-label", label);
   return button;
 }
@@ -95,7 +104,22 @@ export const by = (id) => document.getElementById(id);
 export function toast(text, action) {
   const bubble = h("div", { class: "toast" }, h("span", {}, text));
   const gone = setTimeout(() => bubble.remove(), action ? 9000 : 5000);
-  if (action) bubble.append(h("button", { type: "button", class: "quiet", onclick: () => { clearTimeout(gone); bubble.remove(); action.act(); } }, action.label));
+  if (action)
+    bubble.append(
+      h(
+        "button",
+        {
+          type: "button",
+          class: "quiet",
+          onclick: () => {
+            clearTimeout(gone);
+            bubble.remove();
+            action.act();
+          },
+        },
+        action.label,
+      ),
+    );
   by("toasts").append(bubble);
   while (by("toasts").children.length > 3) by("toasts").firstChild.remove();
 }

@@ -22,7 +22,10 @@ const TERM = /(?<!\S)(-?)([A-Za-z]{2,}):(?!\/\/|:)(?:"([^"]*)"|([^\s"]+))(?!\S)/
 export function readTerms(typed) {
   /** @type {Term[]} */
   const terms = [];
-  const text = typed.normalize("NFKC").replace(/[“”„‟«»「」『』〝〞]/g, '"').replaceAll("\u2212", "-");
+  const text = typed
+    .normalize("NFKC")
+    .replace(/[“”„‟«»「」『』〝〞]/g, '"')
+    .replaceAll("\u2212", "-");
   const quoted = phrases(text);
   const words = text.replace(TERM, (match, minus, key, value, plain, place) => {
     const name = key.toLowerCase();
@@ -39,7 +42,8 @@ function phrases(text) {
 }
 
 /** @param {Term} term */
-export const writeTerm = ({ key, value, negated }) => `${negated ? "-" : ""}${key}:${/\s|^:|^\/\//.test(value) ? `"${value}"` : value}`;
+export const writeTerm = ({ key, value, negated }) =>
+  `${negated ? "-" : ""}${key}:${/\s|^:|^\/\//.test(value) ? `"${value}"` : value}`;
 
 /** @param {Term[]} terms */
 export const writeTerms = (terms) => terms.map(writeTerm).join(" ");
@@ -50,7 +54,12 @@ export const chipWords = ({ key, value, negated }) => `${negated ? "not " : ""}$
 /** Add a term; one of the same key and value, or of a key that holds once and is negated alike, makes room. @param {Term[]} terms @param {Term} added */
 export function withTerm(terms, added) {
   const once = ["after", "before", "longer", "shorter"].includes(added.key);
-  return [...terms.filter((term) => term.key !== added.key || (once ? term.negated !== added.negated : term.value !== added.value)), added];
+  return [
+    ...terms.filter(
+      (term) => term.key !== added.key || (once ? term.negated !== added.negated : term.value !== added.value),
+    ),
+    added,
+  ];
 }
 
 /**
@@ -62,14 +71,25 @@ export function withTerm(terms, added) {
 export function completions(text, values) {
   const match = /(?:^|\s)(-?)([A-Za-z]*)(:?)(?:"([^"]*)|([^\s"]*))$/.exec(text);
   if (!match || (!match[2] && !match[3])) return [];
-  const [, minus, word, colon, quoted, plain] = match, part = quoted ?? plain, head = text.slice(0, text.length - match[0].trimStart().length);
+  const [, minus, word, colon, quoted, plain] = match,
+    part = quoted ?? plain,
+    head = text.slice(0, text.length - match[0].trimStart().length);
   if (!colon) {
     if (word.length < 2) return [];
-    return Object.keys(KEYS).filter((key) => key.startsWith(word.toLowerCase())).map((key) => ({ text: `${head}${minus}${key}:`, label: `${minus}${key}:`, explain: `${KEYS[key].explain}, as ${key}:${KEYS[key].example}` }));
+    return Object.keys(KEYS)
+      .filter((key) => key.startsWith(word.toLowerCase()))
+      .map((key) => ({
+        text: `${head}${minus}${key}:`,
+        label: `${minus}${key}:`,
+        explain: `${KEYS[key].explain}, as ${key}:${KEYS[key].example}`,
+      }));
   }
   const key = word.toLowerCase();
-  return (Object.hasOwn(KEYS, key) ? values[key] || [] : []).filter((value) => value.toLowerCase().includes(part.toLowerCase())).slice(0, 8).map((value) => {
-    const term = writeTerm({ key, value, negated: Boolean(minus) });
-    return { text: `${head}${term} `, label: term, explain: KEYS[key].explain };
-  });
+  return (Object.hasOwn(KEYS, key) ? values[key] || [] : [])
+    .filter((value) => value.toLowerCase().includes(part.toLowerCase()))
+    .slice(0, 8)
+    .map((value) => {
+      const term = writeTerm({ key, value, negated: Boolean(minus) });
+      return { text: `${head}${term} `, label: term, explain: KEYS[key].explain };
+    });
 }

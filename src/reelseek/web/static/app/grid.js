@@ -24,7 +24,13 @@ export class Grid {
     this._row = this._width = this._height = this._gap = 0; // pixels
     this._placeAll = false;
     this._frame = 0;
-    this._ready = () => { if (!this._frame) this._frame = requestAnimationFrame(() => { this._frame = 0; this._render(); }); };
+    this._ready = () => {
+      if (!this._frame)
+        this._frame = requestAnimationFrame(() => {
+          this._frame = 0;
+          this._render();
+        });
+    };
     new ResizeObserver(() => this.layout()).observe(this.list);
     window.addEventListener("scroll", this._ready, { passive: true });
     this.list.addEventListener("keydown", (event) => this._key(event));
@@ -33,7 +39,11 @@ export class Grid {
 
   /** Show items; those that stand where they stood keep their cards. @param {Item[]} items @param {boolean} ended no more will come */
   show(items, ended) {
-    for (const [place, node] of this._nodes) if (items[place] !== this.items[place]) { node.remove(); this._nodes.delete(place); }
+    for (const [place, node] of this._nodes)
+      if (items[place] !== this.items[place]) {
+        node.remove();
+        this._nodes.delete(place);
+      }
     this.items = [...items];
     this.ended = ended;
     this._current = Math.min(this._current, Math.max(0, items.length - 1));
@@ -53,10 +63,14 @@ export class Grid {
 
   /** Measure anew: the width decides how many columns there are. */
   layout() {
-    const style = getComputedStyle(this.list), width = this.list.clientWidth;
+    const style = getComputedStyle(this.list),
+      width = this.list.clientWidth;
     if (!width) return;
     const number = (/** @type {string} */ name) => parseFloat(style.getPropertyValue(name));
-    const least = number("--card-least"), words = number("--card-words"), gap = number("--card-gap"), rows = number("--card-row");
+    const least = number("--card-least"),
+      words = number("--card-words"),
+      gap = number("--card-gap"),
+      rows = number("--card-row");
     this._columns = Math.max(1, Math.floor((width + gap) / (least + gap)));
     this._width = (width - gap * (this._columns - 1)) / this._columns;
     this._height = rows || (this._width * 9) / 16 + words; // narrow pages have rows of one height instead of cards
@@ -74,10 +88,15 @@ export class Grid {
     if (!this._row || !this.list.isConnected) return;
     this.list.style.height = `${Math.max(0, this._rows * this._row - this._gap)}px`;
     const top = -this.list.getBoundingClientRect().top;
-    const first = Math.max(0, Math.floor(top / this._row) - AROUND), last = Math.min(this._rows - 1, Math.floor((top + innerHeight) / this._row) + AROUND);
-    const begin = first * this._columns, end = Math.min(this.items.length, (last + 1) * this._columns);
+    const first = Math.max(0, Math.floor(top / this._row) - AROUND),
+      last = Math.min(this._rows - 1, Math.floor((top + innerHeight) / this._row) + AROUND);
+    const begin = first * this._columns,
+      end = Math.min(this.items.length, (last + 1) * this._columns);
     for (const [place, node] of this._nodes) {
-      if ((place < begin || place >= end) && !node.contains(document.activeElement)) { node.remove(); this._nodes.delete(place); } // who is on a card stays on it
+      if ((place < begin || place >= end) && !node.contains(document.activeElement)) {
+        node.remove();
+        this._nodes.delete(place);
+      } // who is on a card stays on it
     }
     for (let place = begin; place < end; place++) if (!this._nodes.has(place)) this._insert(place);
     if (this._placeAll) for (const [place, node] of this._nodes) this._put(node, place);
@@ -100,7 +119,8 @@ export class Grid {
 
   /** @param {HTMLElement} node @param {number} place */
   _put(node, place) {
-    const column = place % this._columns, row = Math.floor(place / this._columns);
+    const column = place % this._columns,
+      row = Math.floor(place / this._columns);
     node.style.width = `${this._width}px`;
     node.style.height = `${this._height}px`;
     node.style.transform = `translate(${column * (this._width + this._gap)}px, ${row * this._row}px)`;
@@ -131,7 +151,8 @@ export class Grid {
 
   /** @param {number} place */
   _setCurrent(place) {
-    const before = this._nodes.get(this._current), now = this._nodes.get(place);
+    const before = this._nodes.get(this._current),
+      now = this._nodes.get(place);
     if (before) this._button(before).tabIndex = -1;
     if (now) this._button(now).tabIndex = 0;
     this._current = place;
@@ -147,10 +168,17 @@ export class Grid {
   _key(event) {
     const place = this.focused;
     if (place === null || event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
-    const screenful = Math.max(1, Math.floor(innerHeight / this._row) - 1) * this._columns, last = this.items.length - 1;
+    const screenful = Math.max(1, Math.floor(innerHeight / this._row) - 1) * this._columns,
+      last = this.items.length - 1;
     const target = {
-      ArrowLeft: place - 1, ArrowRight: place + 1, ArrowUp: place - this._columns, ArrowDown: place + this._columns,
-      PageUp: Math.max(place % this._columns, place - screenful), PageDown: Math.min(last, place + screenful), Home: 0, End: last,
+      ArrowLeft: place - 1,
+      ArrowRight: place + 1,
+      ArrowUp: place - this._columns,
+      ArrowDown: place + this._columns,
+      PageUp: Math.max(place % this._columns, place - screenful),
+      PageDown: Math.min(last, place + screenful),
+      Home: 0,
+      End: last,
     }[event.key];
     if (target === undefined) return;
     event.preventDefault();

@@ -19,7 +19,11 @@ class Keeping extends EventTarget {
   /** The collection of the library at hand that `s` keeps to: the one used last. */
   get current() {
     const here = this.collections.filter((collection) => !this._library || collection.library === this._library);
-    return here.find((collection) => collection.id === localStorage.getItem(`collection ${this._library}`)) || here[0] || null;
+    return (
+      here.find((collection) => collection.id === localStorage.getItem(`collection ${this._library}`)) ||
+      here[0] ||
+      null
+    );
   }
 
   /** Another library is at hand. @param {string} library "" where there is one only */
@@ -51,7 +55,11 @@ class Keeping extends EventTarget {
   /** Whether a moment is kept; one without an end is kept with the end of its video. @param {string} moment @returns {string|undefined} as it is kept */
   find(moment) {
     const open = moment.replace(/end$/, "");
-    return open.endsWith("-") ? [...this.moments].find((other) => other.startsWith(open)) : this.moments.has(moment) ? moment : undefined;
+    return open.endsWith("-")
+      ? [...this.moments].find((other) => other.startsWith(open))
+      : this.moments.has(moment)
+        ? moment
+        : undefined;
   }
 
   /** @param {Collection} collection */
@@ -70,10 +78,14 @@ class Keeping extends EventTarget {
 
   /** Keep a moment, or let one go that is kept. @param {string} moment */
   async toggle(moment) {
-    const collection = this.current || (await this.create("Kept")), kept = this.find(moment);
+    const collection = this.current || (await this.create("Kept")),
+      kept = this.find(moment);
     if (kept) await this.remove(collection.id, kept);
     else this._take((await post(`/v1/collections/${collection.id}/moments`, { moments: [{ moment }] })).data);
-    toast(kept ? `Taken out of “${collection.name}”.` : `Kept in “${collection.name}”.`, { label: "Undo", act: () => this.toggle(moment).catch((error) => toast(error.message)) });
+    toast(kept ? `Taken out of “${collection.name}”.` : `Kept in “${collection.name}”.`, {
+      label: "Undo",
+      act: () => this.toggle(moment).catch((error) => toast(error.message)),
+    });
   }
 
   /** @param {string} id of a collection @param {string} moment @returns {Promise<any>} the collection without it */

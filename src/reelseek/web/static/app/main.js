@@ -26,7 +26,14 @@ const PLACES = [
   { view: "reports", words: "Reports", icon: "report", needs: ["GET", "/v1/reports"] },
   { view: "jobs", words: "Jobs", icon: "jobs", needs: ["GET", "/v1/jobs"] },
 ];
-const MODULES = new Map([["video", "./video.js"], ["collections", "./collections.js"], ["library", "./library.js"], ["jobs", "./jobs.js"], ["review", "./review.js"], ["reports", "./reports.js"]]);
+const MODULES = new Map([
+  ["video", "./video.js"],
+  ["collections", "./collections.js"],
+  ["library", "./library.js"],
+  ["jobs", "./jobs.js"],
+  ["review", "./review.js"],
+  ["reports", "./reports.js"],
+]);
 
 const LIBRARY_VIEWS = ["search", "library", "video"];
 
@@ -47,7 +54,9 @@ async function page(view) {
 }
 
 async function route() {
-  const mine = ++turn, place = read(), view = pages.has(place.view) || MODULES.has(place.view) ? place.view : "search";
+  const mine = ++turn,
+    place = read(),
+    view = pages.has(place.view) || MODULES.has(place.view) ? place.view : "search";
   by("main").querySelector(":scope > .trouble")?.remove();
   try {
     const next = await page(view);
@@ -55,7 +64,10 @@ async function route() {
     if (next !== shown) {
       shown?.hide?.();
       fill(by("main"), next.root);
-      if (shown) { scrollTo({ top: 0 }); by("main").focus({ preventScroll: true }); }
+      if (shown) {
+        scrollTo({ top: 0 });
+        by("main").focus({ preventScroll: true });
+      }
       shown = next;
     }
     if (view !== "search") document.title = `${next.title || view} · Reelseek`;
@@ -93,7 +105,14 @@ async function libraryNamed(place, view) {
 
 /** @param {string} view */
 function drawPlaces(view) {
-  const links = PLACES.filter((place) => offered.has(place.view)).map((place) => h("a", { href: write(place.view), "aria-current": place.view === view ? "page" : undefined }, icon(/** @type {any} */ (place.icon)), h("span", {}, place.words)));
+  const links = PLACES.filter((place) => offered.has(place.view)).map((place) =>
+    h(
+      "a",
+      { href: write(place.view), "aria-current": place.view === view ? "page" : undefined },
+      icon(/** @type {any} */ (place.icon)),
+      h("span", {}, place.words),
+    ),
+  );
   fill(by("places"), ...(links.length > 1 ? links : []));
   document.body.classList.toggle("with-places", links.length > 1);
 }
@@ -101,8 +120,19 @@ function drawPlaces(view) {
 /** @param {Error} error @param {() => void} retry */
 function showTrouble(error, retry) {
   if (by("sign-in")) return; // it says what is missing
-  const words = error instanceof Unreachable ? "The server does not answer. It may have been stopped, or the network is down." : error.message;
-  const box = h("div", { class: "trouble", role: "alert" }, h("p", {}, words), iconButton("retry", "Try again", () => { box.remove(); retry(); }));
+  const words =
+    error instanceof Unreachable
+      ? "The server does not answer. It may have been stopped, or the network is down."
+      : error.message;
+  const box = h(
+    "div",
+    { class: "trouble", role: "alert" },
+    h("p", {}, words),
+    iconButton("retry", "Try again", () => {
+      box.remove();
+      retry();
+    }),
+  );
   by("main").querySelector(":scope > .trouble")?.remove();
   by("main").prepend(box);
 }
@@ -110,7 +140,8 @@ function showTrouble(error, retry) {
 /** @param {KeyboardEvent} event */
 function key(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
-  const target = /** @type {HTMLElement} */ (event.target), typing = target.matches("input:not([type=checkbox], [type=range]), textarea, select");
+  const target = /** @type {HTMLElement} */ (event.target),
+    typing = target.matches("input:not([type=checkbox], [type=range]), textarea, select");
   if (event.key === "Escape") {
     if (dialogOpen()) return; // it closes itself
     if (typing) target.blur();
@@ -119,8 +150,16 @@ function key(event) {
     return;
   }
   if (typing || dialogOpen() || !shortcutsOn()) return;
-  if (event.key === " " && target.matches("button, a, summary, [role=slider], input") && !target.closest("[data-place].current")) return;
-  if (shown?.key?.(event)) { event.preventDefault(); return; }
+  if (
+    event.key === " " &&
+    target.matches("button, a, summary, [role=slider], input") &&
+    !target.closest("[data-place].current")
+  )
+    return;
+  if (shown?.key?.(event)) {
+    event.preventDefault();
+    return;
+  }
   if (event.key === "/") search.focusBox();
   else if (event.key === "?") showHelp(offered);
   else if (event.key === "t") switchTheme();
@@ -131,13 +170,32 @@ function key(event) {
 async function drawCorner() {
   const listed = await searched().catch(() => []);
   const current = read().parameters.get("library") || listed[0]?.name;
-  const select = listed.length > 1 && h("select", { "aria-label": "Library", onchange: (/** @type {any} */ event) => go(write(read().view === "library" ? "library" : "search", "", { library: event.target.value })) }, ...listed.map(({ name }) => h("option", { value: name, selected: name === current }, name)));
-  fill(by("corner"), select, iconButton("theme", "Dark or light (t)", switchTheme, { bare: true }), iconButton("help", "Help (?)", () => showHelp(offered), { bare: true }), account());
+  const select =
+    listed.length > 1 &&
+    h(
+      "select",
+      {
+        "aria-label": "Library",
+        onchange: (/** @type {any} */ event) =>
+          go(write(read().view === "library" ? "library" : "search", "", { library: event.target.value })),
+      },
+      ...listed.map(({ name }) => h("option", { value: name, selected: name === current }, name)),
+    );
+  fill(
+    by("corner"),
+    select,
+    iconButton("theme", "Dark or light (t)", switchTheme, { bare: true }),
+    iconButton("help", "Help (?)", () => showHelp(offered), { bare: true }),
+    account(),
+  );
 }
 
 async function start() {
   history.scrollRestoration = "manual";
-  for (const [id, name, label] of [["go", "search", "Search"], ["by-picture", "picture", "Search by a picture or a clip"]]) {
+  for (const [id, name, label] of [
+    ["go", "search", "Search"],
+    ["by-picture", "picture", "Search by a picture or a clip"],
+  ]) {
     fill(by(id), icon(/** @type {any} */ (name)));
     by(id).setAttribute("aria-label", label);
     by(id).title = label;
@@ -146,7 +204,10 @@ async function start() {
 }
 
 async function open() {
-  if (read().view === "shared") { await openShared(); return; }
+  if (read().view === "shared") {
+    await openShared();
+    return;
+  }
   await loadSession();
   const can = await searchedBy();
   const answers = await Promise.all(PLACES.map((place) => may(place.scope || "read", place.needs[0], place.needs[1])));
@@ -178,5 +239,8 @@ function begin() {
   start().catch((error) => showTrouble(error, begin));
 }
 
-window.addEventListener("signed-out", () => { closeDialog(); showSignIn(() => location.reload()); });
+window.addEventListener("signed-out", () => {
+  closeDialog();
+  showSignIn(() => location.reload());
+});
 begin();

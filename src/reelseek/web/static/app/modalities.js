@@ -1,8 +1,17 @@
 // Kinds of evidence in words that anyone reads.
 
 const WORDS = {
-  appearance: "What it looks like", object: "Things in view", scene: "Places", motion: "Movement", face: "Faces",
-  audio: "Sounds", speech: "What is said", ocr: "Text on screen", text: "Captions", name: "Names of files", captions: "Captions",
+  appearance: "What it looks like",
+  object: "Things in view",
+  scene: "Places",
+  motion: "Movement",
+  face: "Faces",
+  audio: "Sounds",
+  speech: "What is said",
+  ocr: "Text on screen",
+  text: "Captions",
+  name: "Names of files",
+  captions: "Captions",
 };
 const SEEN = ["appearance", "object", "scene", "motion", "face"];
 
@@ -14,7 +23,11 @@ export const modalityWords = (modality) => (Object.hasOwn(WORDS, modality) ? WOR
  * @param {string[]} modalities
  */
 export function promise(modalities) {
-  const senses = [modalities.some((modality) => SEEN.includes(modality)) && "see", modalities.some((modality) => modality === "audio" || modality === "speech") && "hear", modalities.includes("ocr") && "read"].filter(Boolean);
+  const senses = [
+    modalities.some((modality) => SEEN.includes(modality)) && "see",
+    modalities.some((modality) => modality === "audio" || modality === "speech") && "hear",
+    modalities.includes("ocr") && "read",
+  ].filter(Boolean);
   if (!senses.length) return "What are you looking for?";
   return `What do you want to ${senses.length > 1 ? `${senses.slice(0, -1).join(", ")} or ${senses[senses.length - 1]}` : senses[0]}?`;
 }

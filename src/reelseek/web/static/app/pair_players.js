@@ -15,11 +15,19 @@ export class PairPlayers {
 
   /** A film that is looked for as soon as it is in the page. @param {Side} side @returns {HTMLVideoElement} */
   player(side) {
-    const video = h("video", { playsinline: true, preload: "auto", "aria-label": side.name }), fail = (/** @type {string} */ reason) => { if (video.parentNode) video.parentNode.textContent = `cannot be played: ${reason}`; };
-    const say = (/** @type {string} */ reason) => { video.parentNode?.querySelector(".notice")?.remove(); video.after(h("div", { class: "notice" }, reason, h("progress", { "aria-label": "preparing" }))); };
+    const video = h("video", { playsinline: true, preload: "auto", "aria-label": side.name }),
+      fail = (/** @type {string} */ reason) => {
+        if (video.parentNode) video.parentNode.textContent = `cannot be played: ${reason}`;
+      };
+    const say = (/** @type {string} */ reason) => {
+      video.parentNode?.querySelector(".notice")?.remove();
+      video.after(h("div", { class: "notice" }, reason, h("progress", { "aria-label": "preparing" })));
+    };
     video.muted = true;
     side.at = side.start; // where second `start` is in the file, which may start at any time of its own
-    video.addEventListener("error", () => { if (video.getAttribute("src")) fail("its file is gone or damaged"); });
+    video.addEventListener("error", () => {
+      if (video.getAttribute("src")) fail("its file is gone or damaged");
+    });
     setTimeout(() => this._load(video, side, say).catch((error) => fail(error.message))); // whoever leaves it waits for it no longer
     return video;
   }
@@ -50,15 +58,23 @@ export class PairPlayers {
   toggle(videos) {
     if (!videos.length) return;
     const paused = videos[0].paused && !this._startWhenReady.has(videos[0]);
-    for (const video of videos) if (paused) this.start(video); else this.stop(video);
+    for (const video of videos)
+      if (paused) this.start(video);
+      else this.stop(video);
   }
 
   /** Play the same seconds again and again, the second film following the first. @param {Playing[]} players @param {number} seconds */
   loop(players, seconds) {
     if (!players.length) return;
-    const [[lead, first], second] = players, begin = () => first.at ?? first.start;
-    lead.addEventListener("loadedmetadata", () => { lead.currentTime = begin(); });
-    if (second) second[0].addEventListener("loadedmetadata", () => { second[0].currentTime = second[1].at ?? second[1].start; });
+    const [[lead, first], second] = players,
+      begin = () => first.at ?? first.start;
+    lead.addEventListener("loadedmetadata", () => {
+      lead.currentTime = begin();
+    });
+    if (second)
+      second[0].addEventListener("loadedmetadata", () => {
+        second[0].currentTime = second[1].at ?? second[1].start;
+      });
     lead.addEventListener("timeupdate", () => {
       if (!lead.paused && (lead.currentTime > begin() + seconds || lead.ended)) lead.currentTime = begin();
       if (!second) return;
@@ -66,7 +82,10 @@ export class PairPlayers {
       if (Math.abs(second[0].currentTime - place) > 0.2 && !second[0].seeking) second[0].currentTime = place;
       if (!lead.paused && second[0].paused) second[0].play().catch(() => {});
     });
-    lead.addEventListener("ended", () => { lead.currentTime = begin(); lead.play().catch(() => {}); });
+    lead.addEventListener("ended", () => {
+      lead.currentTime = begin();
+      lead.play().catch(() => {});
+    });
     lead.addEventListener("pause", () => second && second[0].pause());
   }
 }

@@ -20,8 +20,10 @@ export function thumbnail(source, instead = "") {
 export function hoverStrip(box, source) {
   if (!source) return;
   const frames = Number(new URL(address(source), location.href).searchParams.get("frames")) || 10;
-  const film = h("div", { class: "film", hidden: true }), place = h("i", { class: "film-place" });
-  let timer = 0, run = 0;
+  const film = h("div", { class: "film", hidden: true }),
+    place = h("i", { class: "film-place" });
+  let timer = 0,
+    run = 0;
   box.append(film);
   const show = (/** @type {number} */ share) => {
     const frame = Math.min(frames - 1, Math.max(0, Math.floor(share * frames)));
@@ -33,18 +35,41 @@ export function hoverStrip(box, source) {
     film.dataset.asked = "yes";
     const sprite = new Image();
     sprite.addEventListener("load", () => {
-      const aspect = sprite.naturalWidth / frames / sprite.naturalHeight, wide = aspect >= box.clientWidth / box.clientHeight;
-      Object.assign(film.style, { backgroundImage: `url("${sprite.src}")`, backgroundSize: `${100 * frames}% 100%`, aspectRatio: String(aspect), width: wide ? "100%" : "auto", height: wide ? "auto" : "100%" });
+      const aspect = sprite.naturalWidth / frames / sprite.naturalHeight,
+        wide = aspect >= box.clientWidth / box.clientHeight;
+      Object.assign(film.style, {
+        backgroundImage: `url("${sprite.src}")`,
+        backgroundSize: `${100 * frames}% 100%`,
+        aspectRatio: String(aspect),
+        width: wide ? "100%" : "auto",
+        height: wide ? "auto" : "100%",
+      });
       film.after(place);
       film.hidden = place.hidden = !box.dataset.hover;
     });
-    sprite.addEventListener("error", () => { delete film.dataset.asked; });
+    sprite.addEventListener("error", () => {
+      delete film.dataset.asked;
+    });
     sprite.src = address(source);
   };
-  const enter = () => { box.dataset.hover = "yes"; timer = window.setTimeout(load, HOVER_MS); if (film.style.backgroundImage) film.hidden = place.hidden = false; };
-  const leave = () => { delete box.dataset.hover; clearTimeout(timer); clearInterval(run); film.hidden = place.hidden = true; };
-  box.addEventListener("pointerenter", (event) => { if (event.pointerType === "mouse") enter(); });
-  box.addEventListener("pointermove", (event) => { const bounds = box.getBoundingClientRect(); show((event.clientX - bounds.left) / bounds.width); });
+  const enter = () => {
+    box.dataset.hover = "yes";
+    timer = window.setTimeout(load, HOVER_MS);
+    if (film.style.backgroundImage) film.hidden = place.hidden = false;
+  };
+  const leave = () => {
+    delete box.dataset.hover;
+    clearTimeout(timer);
+    clearInterval(run);
+    film.hidden = place.hidden = true;
+  };
+  box.addEventListener("pointerenter", (event) => {
+    if (event.pointerType === "mouse") enter();
+  });
+  box.addEventListener("pointermove", (event) => {
+    const bounds = box.getBoundingClientRect();
+    show((event.clientX - bounds.left) / bounds.width);
+  });
   box.addEventListener("pointerleave", leave);
   const holder = box.closest("button, a");
   holder?.addEventListener("focus", () => {
@@ -52,7 +77,10 @@ export function hoverStrip(box, source) {
     enter();
     let frame = 0;
     clearInterval(run);
-    run = window.setInterval(() => { if (!film.isConnected) clearInterval(run); show((frame++ % frames) / frames + 1e-6); }, 350);
+    run = window.setInterval(() => {
+      if (!film.isConnected) clearInterval(run);
+      show((frame++ % frames) / frames + 1e-6);
+    }, 350);
   });
   holder?.addEventListener("blur", leave);
 }

@@ -18,7 +18,15 @@ export class Player {
     this._mute = iconButton("sound", "Sound off", () => this.mute(), { bare: true });
     this._time = h("span", { class: "time" }, "0:00");
     const screen = h("div", { class: "screen" }, this.video, this._notice);
-    const controls = h("div", { class: "controls" }, this._toggle, this._time, h("span", { class: "space" }), this._mute, iconButton("full", "Full screen", () => screen.requestFullscreen?.(), { bare: true }));
+    const controls = h(
+      "div",
+      { class: "controls" },
+      this._toggle,
+      this._time,
+      h("span", { class: "space" }),
+      this._mute,
+      iconButton("full", "Full screen", () => screen.requestFullscreen?.(), { bare: true }),
+    );
     this.root = h("div", { class: "player" }, screen, this.scrubber.root, controls);
     this._offset = 0;
     this._loads = 0;
@@ -31,7 +39,10 @@ export class Player {
     this.video.addEventListener("pause", () => this._playing(false));
     this.video.addEventListener("click", () => this.toggle());
     this.video.addEventListener("loadedmetadata", () => this._loaded());
-    this.video.addEventListener("error", () => { if (this.video.getAttribute("src")) this.say("The video cannot be played: its file is gone or cannot be decoded."); });
+    this.video.addEventListener("error", () => {
+      if (this.video.getAttribute("src"))
+        this.say("The video cannot be played: its file is gone or cannot be decoded.");
+    });
     this._playing(false);
     this._showMuted();
   }
@@ -56,18 +67,25 @@ export class Player {
       return;
     }
     this.stop();
-    const mine = this._loads, waiting = () => mine === this._loads && this.root.isConnected;
+    const mine = this._loads,
+      waiting = () => mine === this._loads && this.root.isConnected;
     this.scrubber.setTime(start);
     this._time.textContent = clock(start);
     if (poster) this.video.poster = address(poster);
-    if (!play) { this.say("This video’s file is not at hand: only its features are in the library."); return; }
+    if (!play) {
+      this.say("This video’s file is not at hand: only its features are in the library.");
+      return;
+    }
     this._source = play;
     const file = address(play);
     this.say("Opening the video…", true);
     try {
       const playable = await whenPlayable(file, waiting, (reason) => this.say(reason, true));
       const about = playable && (await detail.catch(() => null));
-      if (!playable || !waiting()) { if (mine === this._loads) this._source = ""; return; } // it is opened anew when somebody is back
+      if (!playable || !waiting()) {
+        if (mine === this._loads) this._source = "";
+        return;
+      } // it is opened anew when somebody is back
       this._offset = about?.start_offset || 0;
       this.video.src = file;
     } catch (error) {
@@ -79,7 +97,8 @@ export class Player {
 
   _loaded() {
     this.say("");
-    if (!this.scrubber.length && Number.isFinite(this.video.duration)) this.scrubber.setLength(this.video.duration - this._offset);
+    if (!this.scrubber.length && Number.isFinite(this.video.duration))
+      this.scrubber.setLength(this.video.duration - this._offset);
     this.seek(this._start);
     if (this._autoplay) this.play();
   }
@@ -103,7 +122,11 @@ export class Player {
 
   /** Start; where sound needs a click first, without sound. */
   play() {
-    this.video.play().catch(() => { this.video.muted = true; this._showMuted(); return this.video.play().catch(() => {}); });
+    this.video.play().catch(() => {
+      this.video.muted = true;
+      this._showMuted();
+      return this.video.play().catch(() => {});
+    });
   }
 
   toggle() {
@@ -121,8 +144,10 @@ export class Player {
   key(event) {
     const step = { ",": -FRAME, ".": FRAME, "<": -5, ">": 5 }[event.key];
     if (event.key === " " || event.key === "k") this.toggle();
-    else if (step !== undefined) { if (Math.abs(step) < 1) this.video.pause(); this.seek(Math.max(0, this.time + step)); }
-    else return false;
+    else if (step !== undefined) {
+      if (Math.abs(step) < 1) this.video.pause();
+      this.seek(Math.max(0, this.time + step));
+    } else return false;
     return true;
   }
 

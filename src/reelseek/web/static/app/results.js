@@ -2,7 +2,8 @@
 import { post, Refusal } from "./api.js";
 import { toAddress, toBody } from "./question.js";
 
-const FIRST_PAGE = 60, NEXT_PAGE = 100;
+const FIRST_PAGE = 60,
+  NEXT_PAGE = 100;
 const REMEMBERED = 12;
 /** @type {Map<string, Results>} */
 const remembered = new Map();
@@ -39,9 +40,18 @@ export class Results {
   more() {
     if (this.ended || this._loading) return this._loading || Promise.resolve();
     this.failure = null;
-    this._loading = post("/v1/search", { ...toBody(this.question), limit: this._token ? NEXT_PAGE : FIRST_PAGE, ...(this._token ? { page_token: this._token } : {}) })
-      .then((answer) => this._take(answer), (error) => this._refuse(error))
-      .finally(() => { this._loading = null; });
+    this._loading = post("/v1/search", {
+      ...toBody(this.question),
+      limit: this._token ? NEXT_PAGE : FIRST_PAGE,
+      ...(this._token ? { page_token: this._token } : {}),
+    })
+      .then(
+        (answer) => this._take(answer),
+        (error) => this._refuse(error),
+      )
+      .finally(() => {
+        this._loading = null;
+      });
     return this._loading;
   }
 
@@ -71,7 +81,8 @@ export class Results {
 
 /** The results of a question, as they were left. @param {import("./question.js").Question} question */
 export function resultsOf(question) {
-  const key = toAddress(question).toString(), known = remembered.get(key);
+  const key = toAddress(question).toString(),
+    known = remembered.get(key);
   const results = known && !known.failure ? known : new Results(question);
   remembered.delete(key);
   remembered.set(key, results);

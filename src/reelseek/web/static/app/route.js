@@ -5,9 +5,16 @@
 /** @param {string} [hash] @returns {Route} */
 export function read(hash = location.hash) {
   const text = hash.replace(/^#/, "");
-  if (text && !text.startsWith("/")) return { view: "search", id: "", parameters: new URLSearchParams({ q: decoded(text) }) }; // `#a cat`
-  const cut = text.indexOf("?"), path = cut < 0 ? text : text.slice(0, cut), [, view, id] = path.split("/");
-  return { view: view || "search", id: decoded(id || ""), parameters: new URLSearchParams(cut < 0 ? "" : text.slice(cut + 1)) };
+  if (text && !text.startsWith("/"))
+    return { view: "search", id: "", parameters: new URLSearchParams({ q: decoded(text) }) }; // `#a cat`
+  const cut = text.indexOf("?"),
+    path = cut < 0 ? text : text.slice(0, cut),
+    [, view, id] = path.split("/");
+  return {
+    view: view || "search",
+    id: decoded(id || ""),
+    parameters: new URLSearchParams(cut < 0 ? "" : text.slice(cut + 1)),
+  };
 }
 
 /** @param {string} view @param {string} [id] @param {URLSearchParams|Record<string, string>} [parameters] */
@@ -32,5 +39,9 @@ export function onRoute(listener) {
 
 /** @param {string} text */
 function decoded(text) {
-  try { return decodeURIComponent(text); } catch { return text; }
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }

@@ -11,7 +11,22 @@ export class Scrubber {
     this._marks = h("div", { class: "marks", "aria-hidden": "true" });
     this._head = h("i", { class: "head", "aria-hidden": "true" });
     this._tip = h("output", { class: "tip", hidden: true, "aria-hidden": "true" });
-    this.root = h("div", { class: "scrubber", role: "slider", tabindex: "0", "aria-label": "Place in the video", "aria-valuemin": "0", "aria-valuemax": "0", "aria-valuenow": "0" }, this._canvas, this._marks, this._head, this._tip);
+    this.root = h(
+      "div",
+      {
+        class: "scrubber",
+        role: "slider",
+        tabindex: "0",
+        "aria-label": "Place in the video",
+        "aria-valuemin": "0",
+        "aria-valuemax": "0",
+        "aria-valuenow": "0",
+      },
+      this._canvas,
+      this._marks,
+      this._head,
+      this._tip,
+    );
     this.onSeek = onSeek;
     this.length = 0;
     this.time = 0;
@@ -23,9 +38,14 @@ export class Scrubber {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this._draw());
     window.addEventListener("theme", () => this._draw());
     this.root.addEventListener("keydown", (event) => this._key(event));
-    this.root.addEventListener("pointerdown", (event) => { this.root.setPointerCapture(event.pointerId); this.onSeek(this._at(event)); });
+    this.root.addEventListener("pointerdown", (event) => {
+      this.root.setPointerCapture(event.pointerId);
+      this.onSeek(this._at(event));
+    });
     this.root.addEventListener("pointermove", (event) => this._move(event));
-    this.root.addEventListener("pointerleave", () => { this._tip.hidden = true; });
+    this.root.addEventListener("pointerleave", () => {
+      this._tip.hidden = true;
+    });
   }
 
   /** Another video: nothing is known of it yet. */
@@ -56,11 +76,21 @@ export class Scrubber {
   setMarks(spans, current, cuts = []) {
     const mark = (/** @type {Span} */ span, /** @type {string} */ name) => {
       const element = h("b", { class: name });
-      Object.assign(element.style, { left: `${this._share(span.start)}%`, width: `${this._share((span.end ?? this.length) - span.start)}%` });
+      Object.assign(element.style, {
+        left: `${this._share(span.start)}%`,
+        width: `${this._share((span.end ?? this.length) - span.start)}%`,
+      });
       return element;
     };
-    if (!this.length) { this._marks.replaceChildren(); return; }
-    this._marks.replaceChildren(...cuts.map((start) => mark({ start, end: start }, "cut")), ...spans.map((span) => mark(span, "peak")), ...(current ? [mark(current, "current")] : []));
+    if (!this.length) {
+      this._marks.replaceChildren();
+      return;
+    }
+    this._marks.replaceChildren(
+      ...cuts.map((start) => mark({ start, end: start }, "cut")),
+      ...spans.map((span) => mark(span, "peak")),
+      ...(current ? [mark(current, "current")] : []),
+    );
   }
 
   /** @param {number} seconds */
@@ -93,7 +123,16 @@ export class Scrubber {
 
   /** @param {KeyboardEvent} event */
   _key(event) {
-    const step = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10, Home: -this.length, End: this.length }[event.key];
+    const step = {
+      ArrowLeft: -1,
+      ArrowDown: -1,
+      ArrowRight: 1,
+      ArrowUp: 1,
+      PageDown: -10,
+      PageUp: 10,
+      Home: -this.length,
+      End: this.length,
+    }[event.key];
     if (step === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     event.stopPropagation();
@@ -101,7 +140,9 @@ export class Scrubber {
   }
 
   _draw() {
-    const scale = devicePixelRatio || 1, { clientWidth: width, clientHeight: height } = this.root, pen = this._canvas.getContext("2d");
+    const scale = devicePixelRatio || 1,
+      { clientWidth: width, clientHeight: height } = this.root,
+      pen = this._canvas.getContext("2d");
     if (!width || !pen) return;
     this._canvas.width = Math.round(width * scale);
     this._canvas.height = Math.round(height * scale);
@@ -112,12 +153,15 @@ export class Scrubber {
       pen.fillRect(0, height - 6, width, 6);
       return;
     }
-    const low = Math.min(...this._values), range = Math.max(...this._values) - low || 1;
+    const low = Math.min(...this._values),
+      range = Math.max(...this._values) - low || 1;
     const place = (/** @type {number} */ seconds) => (width * seconds) / this.length;
     const tall = (/** @type {number} */ value) => height - 4 - ((height - 8) * (value - low)) / range;
     pen.beginPath();
     pen.moveTo(0, tall(this._values[0]));
-    this._values.forEach((value, step) => pen.lineTo(place((this._spans[step][0] + this._spans[step][1]) / 2), tall(value)));
+    this._values.forEach((value, step) =>
+      pen.lineTo(place((this._spans[step][0] + this._spans[step][1]) / 2), tall(value)),
+    );
     pen.lineTo(width, tall(this._values[this._values.length - 1]));
     pen.strokeStyle = line;
     pen.lineWidth = 1.5;

@@ -18,15 +18,36 @@ class SharedPage {
     try {
       const collection = await get(`/v1/shared/${encodeURIComponent(id)}`);
       document.title = `${collection.name} · Reelseek`;
-      fill(this.root, h("h1", {}, collection.name), collection.note && h("p", {}, collection.note), h("p", { class: "soft" }, count(collection.data.length, "moment")), this._stage, this._title, h("ul", { class: "moments" }, ...collection.data.map((/** @type {any} */ row) => this._card(row))));
+      fill(
+        this.root,
+        h("h1", {}, collection.name),
+        collection.note && h("p", {}, collection.note),
+        h("p", { class: "soft" }, count(collection.data.length, "moment")),
+        this._stage,
+        this._title,
+        h("ul", { class: "moments" }, ...collection.data.map((/** @type {any} */ row) => this._card(row))),
+      );
     } catch (error) {
-      fill(this.root, h("div", { class: "empty" }, h("h1", {}, "This link opens nothing"), h("p", {}, /** @type {Error} */ (error).message)));
+      fill(
+        this.root,
+        h(
+          "div",
+          { class: "empty" },
+          h("h1", {}, "This link opens nothing"),
+          h("p", {}, /** @type {Error} */ (error).message),
+        ),
+      );
     }
   }
 
   /** @param {any} row */
   _card(row) {
-    return momentCard(row, { onclick: row.play ? () => this._play(row) : undefined }, row.note && h("p", { class: "soft" }, row.note), row.tags.length > 0 && h("p", { class: "soft" }, row.tags.join(", ")));
+    return momentCard(
+      row,
+      { onclick: row.play ? () => this._play(row) : undefined },
+      row.note && h("p", { class: "soft" }, row.note),
+      row.tags.length > 0 && h("p", { class: "soft" }, row.tags.join(", ")),
+    );
   }
 
   /** @param {any} row */

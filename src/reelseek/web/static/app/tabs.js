@@ -24,7 +24,28 @@ export class Tabs {
   show(name) {
     const changed = name !== this.current;
     this.current = name;
-    fill(this._bar, ...this._tabs.map((tab) => h("button", { type: "button", role: "tab", class: "tab", id: `tab-${tab.name}`, "aria-selected": String(tab.name === name), "aria-controls": "tab-panel", tabindex: tab.name === name ? "0" : "-1", onclick: () => { this.show(tab.name); this._focus(); } }, tab.words)));
+    fill(
+      this._bar,
+      ...this._tabs.map((tab) =>
+        h(
+          "button",
+          {
+            type: "button",
+            role: "tab",
+            class: "tab",
+            id: `tab-${tab.name}`,
+            "aria-selected": String(tab.name === name),
+            "aria-controls": "tab-panel",
+            tabindex: tab.name === name ? "0" : "-1",
+            onclick: () => {
+              this.show(tab.name);
+              this._focus();
+            },
+          },
+          tab.words,
+        ),
+      ),
+    );
     this._panel.setAttribute("aria-labelledby", `tab-${name}`);
     fill(this._panel, this._tabs.find((tab) => tab.name === name)?.content);
     if (changed) this._onChange(name);
@@ -36,8 +57,11 @@ export class Tabs {
 
   /** @param {KeyboardEvent} event */
   _key(event) {
-    const place = this._tabs.findIndex((tab) => tab.name === this.current), step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    const target = step ? (place + step + this._tabs.length) % this._tabs.length : { Home: 0, End: this._tabs.length - 1 }[event.key];
+    const place = this._tabs.findIndex((tab) => tab.name === this.current),
+      step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    const target = step
+      ? (place + step + this._tabs.length) % this._tabs.length
+      : { Home: 0, End: this._tabs.length - 1 }[event.key];
     if (target === undefined) return;
     event.preventDefault();
     this.show(this._tabs[target].name);

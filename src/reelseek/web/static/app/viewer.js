@@ -19,9 +19,25 @@ export class Viewer {
     this._buttons = h("div", { class: "row" });
     this._reasons = h("ul", { class: "reasons" });
     this._tags = h("div", {});
-    const head = h("div", { class: "viewer-head" }, this._title,
-      iconButton("previous", "Previous (p)", () => actions.step(-1), { bare: true }), iconButton("next", "Next (n)", () => actions.step(1), { bare: true }), iconButton("close", "Close (Esc)", actions.close, { bare: true }));
-    this.root = h("aside", { id: "viewer", "aria-label": "Moment", hidden: true }, head, this.player.root, this._facts, this._tags, this._buttons, h("h3", {}, "Why it was found"), this._reasons);
+    const head = h(
+      "div",
+      { class: "viewer-head" },
+      this._title,
+      iconButton("previous", "Previous (p)", () => actions.step(-1), { bare: true }),
+      iconButton("next", "Next (n)", () => actions.step(1), { bare: true }),
+      iconButton("close", "Close (Esc)", actions.close, { bare: true }),
+    );
+    this.root = h(
+      "aside",
+      { id: "viewer", "aria-label": "Moment", hidden: true },
+      head,
+      this.player.root,
+      this._facts,
+      this._tags,
+      this._buttons,
+      h("h3", {}, "Why it was found"),
+      this._reasons,
+    );
     /** @type {Hit|null} */
     this.hit = null;
     this._curve = "";
@@ -65,7 +81,9 @@ export class Viewer {
     if (this._aboutKey !== key) {
       this._aboutKey = key;
       this._detail = get(`/v1/videos/${video}`, { library });
-      this._detail.catch(() => { if (this._aboutKey === key) this._aboutKey = ""; });
+      this._detail.catch(() => {
+        if (this._aboutKey === key) this._aboutKey = "";
+      });
     }
     return /** @type {Promise<any>} */ (this._detail);
   }
@@ -73,36 +91,71 @@ export class Viewer {
   /** @param {Hit} hit @param {boolean} kept */
   _showButtons(hit, kept) {
     const { keep, more, less, sounds, link, whole } = this._actions;
-    fill(this._buttons,
+    fill(
+      this._buttons,
       keep && iconButton("keep", kept ? "Kept" : "Keep", () => keep(hit), { "aria-pressed": String(kept) }),
-      more && iconButton("more", "More like this", () => more(hit)), less && iconButton("less", "Less like this", () => less(hit)),
+      more && iconButton("more", "More like this", () => more(hit)),
+      less && iconButton("less", "Less like this", () => less(hit)),
       sounds && this._heard && iconButton("sound", "Sounds like this", () => sounds(hit)),
-      iconButton("film", "Open the video", () => whole(hit, this.player.time)), iconButton("link", "Copy link", () => link(hit)));
+      iconButton("film", "Open the video", () => whole(hit, this.player.time)),
+      iconButton("link", "Copy link", () => link(hit)),
+    );
   }
 
   /** @param {import("./results.js").Reason} reason @param {number} most */
   _reason(reason, most) {
     const bar = h("i", { class: "bar", "aria-hidden": "true" });
     bar.style.width = `${Math.max(0, Math.min(100, (100 * reason.gave) / most))}%`;
-    return h("li", { class: reason.gave > 0 ? "" : "against" }, reasonLine(reason), h("span", { class: "gave", title: reason.gave > 0 ? "What it adds to the score" : "What it takes from the score" }, `${modalityWords(reason.modality)} ${reason.gave.toFixed(2)}`), bar);
+    return h(
+      "li",
+      { class: reason.gave > 0 ? "" : "against" },
+      reasonLine(reason),
+      h(
+        "span",
+        { class: "gave", title: reason.gave > 0 ? "What it adds to the score" : "What it takes from the score" },
+        `${modalityWords(reason.modality)} ${reason.gave.toFixed(2)}`,
+      ),
+      bar,
+    );
   }
 
   /** @param {Hit} hit @param {import("./question.js").Question} question @param {Promise<any>} detail */
   async _showCurve(hit, question, detail) {
-    const { scrubber } = this.player, key = JSON.stringify([hit.video, question]), again = this._curve === key;
-    if (!again) { this._heard = false; this._curve = key; this._peaks = []; this._cuts = []; scrubber.clear(); fill(this._tags); }
+    const { scrubber } = this.player,
+      key = JSON.stringify([hit.video, question]),
+      again = this._curve === key;
+    if (!again) {
+      this._heard = false;
+      this._curve = key;
+      this._peaks = [];
+      this._cuts = [];
+      scrubber.clear();
+      fill(this._tags);
+    }
     const mark = () => scrubber.setMarks(this._peaks, this.hit, this._cuts);
     mark();
     if (again) return;
-    const words = question.words ? get(`/v1/videos/${hit.video}/curve`, { q: question.words, without: question.without, library: question.library, model: question.model }) : Promise.resolve(null);
+    const words = question.words
+      ? get(`/v1/videos/${hit.video}/curve`, {
+          q: question.words,
+          without: question.without,
+          library: question.library,
+          model: question.model,
+        })
+      : Promise.resolve(null);
     const [about, inside] = await Promise.all([detail.catch(() => null), words.catch(() => null)]);
     if (this._curve !== key) return;
     fill(this._tags, tagList(about?.tags || [], question.library));
     if (about?.duration) scrubber.setLength(about.duration);
-    this._heard = (about?.tracks || []).some((/** @type {any} */ track) => track.modality === "audio" && track.steps > 0);
+    this._heard = (about?.tracks || []).some(
+      (/** @type {any} */ track) => track.modality === "audio" && track.steps > 0,
+    );
     if (this._heard && this.hit) this._showButtons(this.hit, this._kept);
     this._cuts = (about?.shots || []).slice(1).map((/** @type {number[]} */ shot) => shot[0]);
-    if (inside) { this._peaks = inside.peaks; scrubber.setCurve(inside.spans, inside.values); }
+    if (inside) {
+      this._peaks = inside.peaks;
+      scrubber.setCurve(inside.spans, inside.values);
+    }
     mark();
   }
 

@@ -5,8 +5,11 @@ const pad = (/** @type {number} */ number) => String(number).padStart(2, "0");
 /** Seconds as a clock reads: 0:07, 1:02:33. @param {number|null|undefined} seconds */
 export function clock(seconds) {
   if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "end";
-  const total = Math.max(0, Math.floor(seconds)), minutes = Math.floor(total / 60);
-  return minutes >= 60 ? `${Math.floor(minutes / 60)}:${pad(minutes % 60)}:${pad(total % 60)}` : `${minutes}:${pad(total % 60)}`;
+  const total = Math.max(0, Math.floor(seconds)),
+    minutes = Math.floor(total / 60);
+  return minutes >= 60
+    ? `${Math.floor(minutes / 60)}:${pad(minutes % 60)}:${pad(total % 60)}`
+    : `${minutes}:${pad(total % 60)}`;
 }
 
 /** A length of time in words: 40 s, 12 min, 3 h 20 min. @param {number} seconds */
@@ -20,7 +23,10 @@ export function spell(seconds) {
 export function size(bytes) {
   const units = ["B", "kB", "MB", "GB", "TB"];
   let place = 0;
-  while (bytes >= 1000 && place < units.length - 1) { bytes /= 1000; place += 1; }
+  while (bytes >= 1000 && place < units.length - 1) {
+    bytes /= 1000;
+    place += 1;
+  }
   return `${place && bytes < 10 ? bytes.toFixed(1) : Math.round(bytes)} ${units[place]}`;
 }
 
@@ -37,5 +43,7 @@ export function split(name) {
 export function when(time) {
   if (time === null || time === undefined || time === "") return "";
   const date = new Date(typeof time === "number" ? time * 1000 : time);
-  return Number.isNaN(date.getTime()) ? String(time) : date.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
+  return Number.isNaN(date.getTime())
+    ? String(time)
+    : date.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
 }
