@@ -184,9 +184,9 @@ def _augment(
     frames = frames[:, y : y + crop, x : x + crop]
     if augmentation.flip and rng.random() < 0.5:
         frames = frames[:, :, ::-1]
-    matrix, shift = _draw_colours(frames, augmentation.colour, rng) if augmentation.colour else (None, None)
-    if matrix is None:
+    if not augmentation.colour:
         return np.ascontiguousarray(frames)
+    matrix, shift = _draw_colours(frames, augmentation.colour, rng)
     changed = frames.reshape(-1, 3).astype(np.float32) @ matrix.T + shift
     return changed.round().clip(0, 255).astype(np.uint8).reshape(frames.shape)
 

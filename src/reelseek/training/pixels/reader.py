@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -175,7 +176,9 @@ class PixelReader(TokenReader):
             shapes["samples"] = (len(contents), round(100 * config.takes["audio_net"]["seconds"]), self.dims["samples"])
         arrays = BatchLayout(shapes).new()
         for row, content in enumerate(contents):
-            parts = {"frames": content.frames.reshape(len(content.frames), self.dims["frames"])}
+            parts: dict[str, npt.NDArray[Any]] = {
+                "frames": content.frames.reshape(len(content.frames), self.dims["frames"])
+            }
             if config.sound:
                 values, step = arrays["samples"].values, self.dims["samples"]
                 parts["samples"] = content.samples[: values.shape[1] * step].reshape(-1, step)
