@@ -75,7 +75,7 @@ class FromPixels(LearnedModel):
         return pixel_widths(self.takes[VISION], self.takes.get(AUDIO))
 
     @property
-    def score_loss(self) -> Any:  # type: ignore[override]  # as a module of its own it would be saved twice
+    def score_loss(self) -> Any:  # type: ignore[override]  # an attribute would register its parameters twice
         return self.inner.score_loss
 
     @property
