@@ -227,7 +227,8 @@ def _losses(shard: Shard) -> Iterator[str]:
     if shard.left_out:
         yield f"{shard.left_out} symbolic links and sparse files in it are left out; pack the files themselves"
     if shard.replaced:
-        yield f"{shard.replaced} members in it are left out, since later ones have their names; give each its own name"
+        members = f"{shard.replaced} member{'s' * (shard.replaced > 1)}"
+        yield f"{members} of the same name as a later one left out; give each its own name"
     if long := [one.name for one in shard.members if one.text is None and is_text(one.name)]:
         most = f"{LONGEST_TEXT / 2**20:.0f} MiB"
         yield f"{len(long)} texts in it are longer than {most} and not read, such as {printable(long[0])}"
