@@ -228,10 +228,11 @@ def _losses(shard: Shard) -> Iterator[str]:
         yield f"{shard.left_out} symbolic links and sparse files in it are left out; pack the files themselves"
     if shard.replaced:
         members = f"{shard.replaced} member{'s' * (shard.replaced > 1)}"
-        yield f"{members} of the same name as a later one left out; give each its own name"
+        yield f"{members} left out, since later ones have the same names; give each its own name"
     if long := [one.name for one in shard.members if one.text is None and is_text(one.name)]:
         most = f"{LONGEST_TEXT / 2**20:.0f} MiB"
-        yield f"{len(long)} texts in it are longer than {most} and not read, such as {printable(long[0])}"
+        texts = f"{len(long)} text{'s' * (len(long) > 1)}"
+        yield f"{texts} longer than {most} not read, such as {printable(long[0])}"
 
 
 def _count_other_members(members: Iterable[Member], keys: Collection[str], listing: Listing) -> None:
