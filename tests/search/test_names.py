@@ -136,3 +136,16 @@ def test_a_run_measures_the_model_and_neither_captions_nor_names(library: Librar
         scores.append({line.split()[2]: float(line.split()[4]) for line in run.read_text("utf-8").splitlines()})
     assert scores[1]["v4"] > scores[0]["v4"] + 0.3
     assert scores[1]["v1"] == scores[0]["v1"]
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ('pancake "no entry"', "nobody says 'no entry', nor is it written"),
+        ('pancake -"umbrella shop" "umbrella shop"', 'no moment meets \'pancake -"umbrella shop"'),
+    ],
+)
+def test_a_query_that_nothing_meets_says_so(library: Library, query: str, message: str) -> None:
+    outcome = CliRunner().invoke(app, ["search", str(library.path), query], catch_exceptions=False)
+    assert (outcome.exit_code, outcome.stdout) == (0, "")
+    assert message in outcome.stderr

@@ -213,7 +213,8 @@ def _search(searcher: "Searcher", query: str, without: Sequence[str]) -> list["P
         video = searcher.library.video(hit.video)
         middle = (hit.start + (hit.end or hit.start)) / 2
         jpeg = searcher.library.thumbnail(video.content, middle) if video.content else None
-        why = "; ".join(f"{w.modality}{f': {w.matched[:60]}' if w.matched else ''}" for w in hit.why[:2])
+        reasons = dict.fromkeys(f"{w.modality}{f': {w.matched[:60]}' if w.matched else ''}" for w in hit.why)
+        why = "; ".join([*reasons][:2])
         moment = f"{clock(hit.start)}-{clock(hit.end)}"
         pictures.append(Picture(jpeg, f"{hit.video} {moment} ({hit.similarity:.2f}) {why}"))
         cells.append((hit.video, moment, f"{hit.similarity:.2f}", why))

@@ -186,6 +186,8 @@ def _answer_one(
         say(f"note: {note}")
     if words := searcher.unread(text):
         say(f"{words!r} is matched word for word only: the model cannot read it; it reads {_reads(searcher)}")
+    if not hits:
+        say(f"no moment meets {text!r}" if text else "no moment meets the query")
     if json:
         for hit in hits:
             print_json(hit.as_json())
@@ -284,8 +286,10 @@ def _show(hits: "list[Hit]", *, several: bool) -> None:
                 why,
             ]
         )
+    if not rows:
+        return
     print_table([*(["query"] if several else []), "video", "moment", "similarity", "confidence", "why"], rows)
-    if hits and not several and hits[0].confidence is not None and hits[0].confidence < 0.5:
+    if not several and hits[0].confidence is not None and hits[0].confidence < 0.5:
         say("weak matches: unrelated queries score as high as these on this library")
 
 

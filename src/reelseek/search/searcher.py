@@ -12,6 +12,7 @@ from reelseek.errors import LibraryError, QueryError, ReelseekError, UsageError
 from reelseek.library.clips import ClipRule
 from reelseek.library.notebook import NotebookProgress, in_notebook
 from reelseek.library.store import Library
+from reelseek.library.words import tokens
 from reelseek.models.device import device_of, resolve_device
 from reelseek.models.joint import load_for
 from reelseek.models.model import RetrievalModel
@@ -155,15 +156,19 @@ class Searcher:
     ) -> list[str]:
         """What is to be known of how a query is answered: which dates a filter goes by, how examples are compared.
 
+        Phrases that no line of the library holds, so that there can be no hit, are named.
+
         Of `then` it also says which words the model cannot read; of the query itself `unread` does.
 
         Raises:
             QueryError: what is wrong and what to do.
         """
-        conditions = parse_query(query, filter=filter, words_required=False).filter
+        parsed = parse_query(query, filter=filter, words_required=False)
+        conditions, phrases = parsed.filter, [*parsed.phrases]
         notes = []
         if then is not None:
-            conditions &= parse_query(then.query).filter
+            following = parse_query(then.query)
+            conditions, phrases = conditions & following.filter, [*phrases, *following.phrases]
             if words := self.unread(then.query):
                 notes.append(f"{words!r}, which must follow, is matched word for word only: the model cannot read it")
         if any(condition.key in ("before", "after") for condition in conditions.conditions):
@@ -172,6 +177,9 @@ class Searcher:
                 f"dates: of {taken} videos when they were filmed, of {changed} when their file last changed"
                 + (f"; {unknown} have none, and are neither before nor after" if unknown else "")
             )
+        for phrase in dict.fromkeys(phrases):
+            if not self.library.catalog.texts.count_matches(" ".join(tokens(phrase))):
+                notes.append(f"nobody says {phrase!r}, nor is it written; without its quotes it need not be")
         if (like or unlike) and self.model.pairwise:
             notes.append(f"{self.model.system} compares texts with clips; examples are compared by coarse embeddings")
         return notes
