@@ -41,7 +41,9 @@ from transformers import (
     YolosForObjectDetection,
 )
 
+from reelseek.experts.backbones import S3DG, SpectrogramResNet50
 from reelseek.experts.presets import Preset
+from reelseek.models.backbones import save_network
 
 TINY = {
     "clip": "clip",
@@ -57,6 +59,8 @@ TINY = {
     "clap": "clap",
     "whisper": "speech",
     "whisper_words": "speech",
+    "s3dg": "vision_net",
+    "spectrogram": "audio_net",
 }
 # What stands for each model of the presets: the same architecture, its processor and tokenizer.
 STAND_INS = {
@@ -168,7 +172,14 @@ def save_tiny(name: str, folder: Path) -> None:
     torch.manual_seed(0)
     text = {**_SMALL, "vocab_size": 32, "max_position_embeddings": 16, "eos_token_id": 2}
     picture = {**_SMALL, "image_size": 32, "patch_size": 16}
-    if name == "clip":
+    if name == "s3dg":
+        sizes: dict[str, Any] = {"scale": 1 / 16}
+        takes = {"frames": 4, "fps": 5.0, "resize": 36, "crop": 32}
+        save_network(S3DG(**sizes).eval(), folder, takes=takes, **sizes)
+    elif name == "spectrogram":
+        sizes = {"scale": 1 / 16, "blocks": [1, 1, 1, 1], "bands": 20, "rate": 8000}
+        save_network(SpectrogramResNet50(**sizes).eval(), folder, takes={"rate": 8000, "seconds": 0.8}, **sizes)
+    elif name == "clip":
         CLIPModel(CLIPConfig(text_config=text, vision_config=picture, projection_dim=12)).save_pretrained(folder)
         _tokenizer(folder)
         _pictures(folder, {"shortest_edge": 32}, crop=32)

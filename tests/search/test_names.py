@@ -149,3 +149,11 @@ def test_a_query_that_nothing_meets_says_so(library: Library, query: str, messag
     outcome = CliRunner().invoke(app, ["search", str(library.path), query], catch_exceptions=False)
     assert (outcome.exit_code, outcome.stdout) == (0, "")
     assert message in outcome.stderr
+
+
+def test_words_go_with_the_modality_that_is_left_out(library: Library) -> None:
+    searcher = Searcher(library)
+    for options in ({"without": ["ocr"]}, {"weights": {"ocr": 0.0}}):
+        assert not any(why.modality == "ocr" for hit in searcher.search("umbrella", k=9, **options) for why in hit.why)
+    kept = searcher.search("umbrella", k=1, without=["machine-written", "name"])[0]
+    assert (kept.video, "ocr" in {why.modality for why in kept.why}) == ("v3", True)

@@ -136,7 +136,9 @@ def test_a_link_works_where_a_token_is_needed_for_the_rest(start_team: Callable[
 
 
 def _row(start: float, end: float, *, note: str = "", name: str = "a.mp4", fps: float | None = 25.0) -> ExportRow:
-    return ExportRow(SavedMoment(name, start, end, note, ("=x",)), f"{name}@{start}", name, None, "c", 4000.0, fps)
+    return ExportRow(
+        SavedMoment(name, start, end, note, ("=x",)), f"{opaque_id(name)}@{start}", name, None, "c", 4000.0, fps
+    )
 
 
 def test_a_moment_ends_with_its_video_and_a_title_is_no_path(tmp_path: Path) -> None:

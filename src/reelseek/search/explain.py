@@ -23,14 +23,13 @@ from reelseek.library.store import Library
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.embed import embed_tokens
 from reelseek.models.model import Embedding, RetrievalModel
-from reelseek.search.fulltext import Line
+from reelseek.search.fulltext import SOURCES, Line
 from reelseek.search.hit import Why
 from reelseek.search.question import Question
 from reelseek.search.scoring import LITERAL
 
 __all__ = ["Evidence", "contributions", "explains_by_slot", "reasons"]
 
-_SOURCES = {"said": "speech", "written": "ocr", "told": "machine-written"}  # a kind of any other name is its own
 _LABELS = 5
 _LINES = 8
 _LONGEST_LINE = 300
@@ -221,5 +220,5 @@ def reasons(
     words = question.query.words
     all_reasons = [Why(name, round(share, 4), evidence.match(clip, name, words)) for name, share in gave.items()]
     for line in lines:
-        all_reasons.append(Why(_SOURCES.get(line.kind, line.kind), round(LITERAL * line.coverage, 4), line.text))
+        all_reasons.append(Why(SOURCES.get(line.kind, line.kind), round(LITERAL * line.coverage, 4), line.text))
     return tuple(sorted(all_reasons, key=lambda why: -why.gave))

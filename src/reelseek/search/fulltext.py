@@ -15,6 +15,7 @@ from reelseek.search.spelling import nearest_words
 
 __all__ = [
     "ABOUT",
+    "SOURCES",
     "Line",
     "Word",
     "covered",
@@ -37,6 +38,8 @@ _STOP = frozenset(
 
 ABOUT = ("name", "captions")
 """Kinds of words about a video, which `without` and `weights` name: of files and folders, and captions."""
+SOURCES = {"said": "speech", "written": "ocr", "told": "machine-written"}
+"""Whose words the other kinds are, by which `without` leaves them out."""
 
 
 @dataclass(frozen=True)

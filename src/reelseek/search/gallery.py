@@ -87,12 +87,9 @@ class Gallery:
         members = self._members(query.filter)
         lines = lines_with_words(self.library, words, None if members is None else members.owners)
         if kinds and words:
-            videos = None if members is None else members.ids
-            lines += [
-                replace(line, coverage=line.coverage * factors.get(line.kind, 1.0))
-                for line in self.names.lines(words, kinds=kinds, videos=videos)
-            ]
-        return lines
+            lines += self.names.lines(words, kinds=kinds, videos=None if members is None else members.ids)
+        weighed = (replace(line, coverage=line.coverage * factors.get(line.kind, 1.0)) for line in lines)
+        return [line for line in weighed if line.coverage]
 
     def reasons(
         self, question: Question, clips: Sequence[Clip], embedding: Embedding, lines: Sequence[Sequence[Line]]

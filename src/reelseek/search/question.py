@@ -17,7 +17,7 @@ from reelseek.errors import UsageError
 from reelseek.experts import MODALITIES
 from reelseek.models.embed import embed_texts, similarity_matrix
 from reelseek.models.model import Embedding, RetrievalModel, similarity
-from reelseek.search.fulltext import ABOUT
+from reelseek.search.fulltext import ABOUT, SOURCES
 from reelseek.search.likeness import Likeness
 from reelseek.search.query import Query
 
@@ -31,7 +31,7 @@ class Selection:
     Args:
         experts: clips are embedded from these alone; None is all that the library has.
         factors: what each slot counts [slot]; none for a pairwise system, which cannot weigh.
-        about: what names and captions count, where that is not 1.
+        about: what lines of a kind count (names, captions, what is said or written), where that is not 1.
     """
 
     experts: tuple[str, ...] | None
@@ -166,7 +166,8 @@ def select(
     Args:
         modalities: of each expert of the library.
         used: those of the model's experts that the library has.
-        without: modalities, experts or slots that shall not count, or `name` or `captions`.
+        without: modalities, experts or slots that shall not count, or `name`, `captions` or `machine-written`; words
+            that were said go with speech, those on screen with ocr.
         weights: factors for them; 0 leaves one out.
 
     Raises:
@@ -174,10 +175,15 @@ def select(
             is left.
     """
     _check(model, modalities, without, weights)
-    outside = {name: weights.get(name, 1.0) * (name not in without) for name in ABOUT}
-    weights = {name: weight for name, weight in weights.items() if name not in ABOUT}
-    selection = _select(model, modalities, used, [name for name in without if name not in ABOUT], weights)
-    return replace(selection, about={name: factor for name, factor in outside.items() if factor != 1})
+    outside = {**dict(zip(ABOUT, ABOUT, strict=True)), "told": SOURCES["told"]}  # what no expert made: name by kind
+    excluded = {*without, *(name for name, weight in weights.items() if weight == 0)}
+    excluded |= {modalities[name] for name in excluded if name in modalities}
+    about = {kind: weights.get(name, 1.0) * (name not in without) for kind, name in outside.items()}
+    about |= {kind: 0.0 for kind in ("said", "written") if SOURCES[kind] in excluded}
+    names = set(outside.values())
+    weights = {name: weight for name, weight in weights.items() if name not in names}
+    selection = _select(model, modalities, used, [name for name in without if name not in names], weights)
+    return replace(selection, about={kind: factor for kind, factor in about.items() if factor != 1})
 
 
 def _select(
@@ -218,7 +224,14 @@ def _select(
 def _check(
     model: RetrievalModel, modalities: Mapping[str, str], without: Sequence[str], weights: Mapping[str, float]
 ) -> None:
-    names = {*ABOUT, *MODALITIES, *modalities, *model.experts, *(() if model.pairwise else model.slots)}
+    names = {
+        *ABOUT,
+        *SOURCES.values(),
+        *MODALITIES,
+        *modalities,
+        *model.experts,
+        *(() if model.pairwise else model.slots),
+    }
     for name in (*without, *weights):
         if name not in names:
             raise UsageError(f"unknown modality or expert {name!r}; there are {', '.join(sorted(names))}")

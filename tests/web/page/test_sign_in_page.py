@@ -28,7 +28,7 @@ def test_a_reader_signs_in_and_is_not_offered_to_write(start_team: Callable[...,
         assert page.get_by_role("button", name="Keep").count() == 0
         page.get_by_role("button", name="Close").click()
         page.get_by_role("link", name="Library").click()
-        page.get_by_role("heading", name="Videos").wait_for()
+        page.get_by_role("heading", name="Videos", exact=True).wait_for()
         assert page.get_by_role("heading", name="Add videos").count() == 0
         page.get_by_role("button", name="Signed in as Ann").click()
         page.get_by_role("button", name="Sign out").click()

@@ -165,5 +165,5 @@ def test_tls_and_a_prefix_behind_a_proxy(start_team: Callable[..., object], visi
             "(video) => video.readyState || new Promise((done) => video.addEventListener('loadedmetadata', done))"
         )
         page.get_by_role("link", name="Library").click()
-        page.get_by_role("heading", name="Videos").wait_for()
+        page.get_by_role("heading", name="Videos", exact=True).wait_for()
         assert page.url.startswith(f"{address}/films/#/library")

@@ -7,7 +7,7 @@ from starlette.concurrency import run_in_threadpool
 
 from reelseek.errors import QueryError, UsageError, suggest
 from reelseek.search import Moment, Searcher, Then, parse_query
-from reelseek.search.fulltext import ABOUT
+from reelseek.search.fulltext import ABOUT, SOURCES
 from reelseek.web.problems import AnyJSON
 from reelseek.web.service import Reader, ServedLibrary, ServiceOf
 from reelseek.web.v1.answers import problems
@@ -86,15 +86,16 @@ def _answer(
 
 
 def _others(served: ServedLibrary, searcher: Searcher, body: SearchRequest) -> list[str]:
-    """What does not count where `sources` names what alone shall: other experts, and names of files and captions."""
+    """What does not count where `sources` names what alone shall: other experts, names, captions."""
     if body.sources is None:
         return []
     experts = searcher.index.experts
-    names = {*ABOUT, *(name for expert in experts for name in (expert, served.modality(expert)))}
+    outside = (*ABOUT, SOURCES["told"])  # what no expert made
+    names = {*outside, *(name for expert in experts for name in (expert, served.modality(expert)))}
     for name in body.sources:
         if name not in names:
             raise UsageError(
                 f"unknown modality or expert {name!r}{suggest(name, names)}; there are {', '.join(sorted(names))}"
             )
     others = [expert for expert in experts if not {expert, served.modality(expert)} & set(body.sources)]
-    return [*others, *(name for name in ABOUT if name not in body.sources)]
+    return [*others, *(name for name in outside if name not in body.sources)]
