@@ -57,8 +57,8 @@ _GRAPHS = Table(
         ),
     ),
     note="Disjoint spaces have no way from text to sound. All spaces are 64 wide, so that none has more room than "
-    "another; with a coarse one of half the width, as the paper has it, fine and coarse was 7 and 8 points behind shared "
-    "and disjoint (5 seeds).",
+    "another; with a coarse one of half the width, as the paper has it, fine and coarse was 7 and 8 points behind "
+    "shared and disjoint (5 seeds).",
     premises=_REDUNDANT,
 )
 
