@@ -34,8 +34,11 @@ def _fresh() -> Any:
 
 
 # Recognisers have a test of their own; in transformers SigLIP 2 reads the shapes of its pictures off the device,
-# which real devices allow.
-@pytest.mark.parametrize("model", [name for name in TINY if "whisper" not in name and name != "siglip2"])
+# which real devices allow; complex numbers, of which a network of sound makes its spectrogram, the pretended one lacks.
+_ELSEWHERE = ("whisper", "whisper_words", "siglip2", "spectrogram")
+
+
+@pytest.mark.parametrize("model", [name for name in TINY if name not in _ELSEWHERE])
 def test_a_moved_model_gives_the_hosts_values(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "inference_mode", torch.no_grad)  # which the pretended device's tensors lack
     save_tiny(model, tmp_path / model)
