@@ -5,6 +5,7 @@ model. A step is a window as it was trained on, decoded in the same way, its fra
 """
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -40,7 +41,7 @@ def _load(folder: Path) -> Any:
     return network.eval()
 
 
-class _Network:
+class _Network(ABC):
     """What both experts are: a folder with a network, and what it takes."""
 
     divisible = True
@@ -76,8 +77,9 @@ class _Network:
     def _model(self) -> Any:
         return _load(self._folder)
 
+    @abstractmethod
     def _prepare(self, window: Any) -> "dict[str, Tensor]":
-        raise NotImplementedError
+        """A window of frames or samples as a batch of one."""
 
     def _forward(self, model: Any, inputs: "dict[str, Tensor]") -> "Tensor":
         rows: Tensor = model(inputs["window"])

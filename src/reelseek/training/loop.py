@@ -281,8 +281,10 @@ class Trainer:
     def _planner(self) -> AttentionPlanner | None:
         """Plan ahead for an accelerator, whose queue runs empty while this process plans; on a CPU it costs more than
         it saves, and a model that is compiled whole plans for itself."""
-        whole = self.config.compile and not self.config.buckets
-        return None if self.device.type == "cpu" or whole else AttentionPlanner(self.model, self.config.buckets)
+        compiled_whole = self.config.compile and not self.config.buckets
+        return (
+            None if self.device.type == "cpu" or compiled_whole else AttentionPlanner(self.model, self.config.buckets)
+        )
 
     def resume(self) -> None:
         """Continue the run that the folder of the main process holds, if it holds one.

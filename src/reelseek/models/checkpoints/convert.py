@@ -13,7 +13,7 @@ from reelseek.errors import ModelError
 from reelseek.models.checkpoints import clip_frames, gram, haiku, released
 from reelseek.models.checkpoints.keymap import KeyMap, LeftOut
 from reelseek.models.checkpoints.read import read_tensors
-from reelseek.models.checkpoints.state import TEXT_ENCODER, Settings, State, count_matches, list_matches
+from reelseek.models.checkpoints.state import Settings, State, count_matches, list_matches
 from reelseek.models.checkpoints.towers import convert_towers
 from reelseek.models.model import LearnedModel
 from reelseek.models.systems import SYSTEMS
@@ -76,16 +76,9 @@ def _bert(state: State, overrides: Settings, *, video: str, text: str, heads: in
         types=state[f"{net}.embeddings.token_type_embeddings.weight"].shape[0], video=video, text=text, unit=unit,
     )  # fmt: skip
     encoder = f"{text}txt_bert."
-    encoder_keys = [name for name in state if name.startswith(encoder)]
     trained = bool(overrides.get("text", {}).get("trained"))
-    for name in encoder_keys:
-        rest = name.removeprefix(encoder)
-        if rest.startswith("pooler.") or rest.endswith("position_ids"):
-            table.unused[name] = "no output of the text encoder depends on it"
-        elif trained:
-            table.same(f"text.encoder.{rest}", name)
-        else:
-            table.leave_out(name, TEXT_ENCODER)
+    for name in (name for name in state if name.startswith(encoder)):
+        table.text_encoder(name, encoder, trained=trained)
     width = state[f"{text}moe_fc_txt.{names[0]}.weight"].shape[1]
     settings["text"] = {} if trained else {"dim": width}
     return settings, table

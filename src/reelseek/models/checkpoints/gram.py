@@ -5,7 +5,7 @@ import torch
 from reelseek.errors import ModelError
 from reelseek.models.blocks.project import key
 from reelseek.models.checkpoints.keymap import KeyMap
-from reelseek.models.checkpoints.state import TEXT_ENCODER, Settings, State
+from reelseek.models.checkpoints.state import Settings, State
 
 __all__ = ["gram"]
 
@@ -58,13 +58,7 @@ def _classify(table: KeyMap, name: str, others: set[str], *, trained: bool) -> N
     elif name.startswith(_MATCHING) or (name.startswith(_BERT) and "crossattention" in name):
         table.leave_out(name, "matching and captioning by a cross-encoder, which has no place here")
     elif name.startswith(_BERT):
-        rest = name.removeprefix(_BERT)
-        if rest.startswith("pooler.") or rest.endswith("position_ids"):
-            table.unused[name] = "no output of the text encoder depends on it"
-        elif trained:
-            table.same(f"text.encoder.{rest}", name)
-        else:
-            table.leave_out(name, TEXT_ENCODER)
+        table.text_encoder(name, _BERT, trained=trained)
     elif name in {f"contra_head_{head}.{part}" for head in ("va", "vs", "vas") for part in ("weight", "bias")}:
         table.unused[name] = "fused modalities are VAST's, and a volume has none"
     elif name in others:

@@ -128,6 +128,17 @@ class KeyMap:
         self.unused[name] = why
         self.missed.add(name)
 
+    def text_encoder(self, name: str, prefix: str, *, trained: bool) -> None:
+        """Map a tensor of a BERT whose names begin with a prefix, or leave it out where ours is not trained."""
+        rest = name.removeprefix(prefix)
+        if rest.startswith("pooler.") or rest.endswith("position_ids"):
+            self.unused[name] = "no output of the text encoder depends on it"
+        elif trained:
+            self.same(f"text.encoder.{rest}", name)
+        else:
+            why = "the text encoder, which is not trained here; name it with text.encoder and text.trained=true"
+            self.leave_out(name, why)
+
     def read(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Read released tensors under our names.
 

@@ -5,13 +5,10 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["TEXT_ENCODER", "Settings", "State", "count_matches", "list_matches"]
+__all__ = ["Settings", "State", "count_matches", "list_matches"]
 
 State = dict[str, Tensor]
 Settings = dict[str, Any]
-
-TEXT_ENCODER = "the text encoder, which is not trained here; name it with text.encoder and text.trained=true"
-"""Why its tensors are left out."""
 
 
 def list_matches(state: State, pattern: str) -> list[str]:
