@@ -57,10 +57,11 @@ class Names:
         catalog = self._library.catalog
         rows = catalog.about.names(spellings, _CANDIDATES, videos)
         shares = covered(words, [folded for _, folded in rows])
+        matches = [(-coverage, video, held) for (video, _), (coverage, held) in zip(rows, shares, strict=True) if held]
         return [
-            Line(f"id:{video.id}", "name", _shown_name(video), 0.0, float("inf"), coverage, held)
-            for (video_id, _), (coverage, held) in zip(rows, shares, strict=True)
-            if held and (video := catalog.videos.get(video_id)) is not None
+            Line(f"id:{video.id}", "name", _shown_name(video), 0.0, float("inf"), -negative, held)
+            for negative, identifier, held in sorted(matches)[:_LINES]  # the best, before each is looked up
+            if (video := catalog.videos.get(identifier)) is not None
         ]
 
     def _captions(self, words: Sequence[Word], spellings: Sequence[str], videos: Collection[str] | None) -> list[Line]:
