@@ -19,7 +19,7 @@ def _grey(frames: np.ndarray) -> list[int]:
     return [round((float(frame.mean()) - 10) / 8) for frame in frames]
 
 
-def test_frames_are_those_on_screen(make_video: Make) -> None:
+def test_frames_are_the_first_of_their_cells(make_video: Make) -> None:
     path = make_video(sound_seconds=2.0)  # ten frames a second
     window = Window(path, 0.5, frames=4, fps=5, resize=48, crop=32, rate=16_000)
     frames, samples = read_window(window)
@@ -49,6 +49,28 @@ def test_a_window_late_in_a_file_is_reached_without_what_lies_before(
     assert _grey(whole_frames) == _grey(frames)
     inside = slice(800, -800)  # the first packet of a copy has no packet before it
     assert np.abs(samples[inside] - whole_samples[inside]).max() < 0.02
+
+
+@pytest.mark.parametrize(("start", "fps"), [(5.0, 5), (6.2, 5), (6.2, 10)])
+def test_a_copied_window_is_moved_by_half_a_cell_at_most(
+    tmp_path: Path, start: float, fps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its key frame lies off the cells."""
+    import av
+
+    path = tmp_path / "film.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=25, options={"x264-params": "keyint=37:min-keyint=37:scenecut=0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for index in range(200):  # brightness begins anew with every second
+            pixels = np.full((48, 64, 3), 8 * (index % 25) + 10, np.uint8)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        out.mux(stream.encode(None))
+    window = Window(path, start, frames=4, fps=fps, resize=48, crop=32)
+    copied = np.array(_grey(read_window(window).frames))
+    monkeypatch.setattr(module, "_copy_packets", lambda *_: None)
+    moved = (copied - np.array(_grey(read_window(window).frames)) + 12) % 25 - 12
+    assert np.abs(moved).max() <= 25 / fps / 2 + 0.5
 
 
 def test_after_the_end_the_last_frame_stays_and_sound_is_silent(make_video: Make) -> None:

@@ -242,6 +242,8 @@ def _toml(table: dict[str, Any]) -> str:
         (["pixels.rate=44100"], "rate 44100 has no whole number of samples"),
         (["data.experts=['audio']"], "pixels: data.experts is about features"),
         (["anchor.bank=5"], "pixels: anchor is about features"),
+        (["model.missing='refuse'"], "pixels: model.missing is about features"),
+        (["pixels.frames=2", "pixels.fps=120"], "too short for sound"),
     ],
 )
 def test_settings_that_do_not_go_together(changes: list[str], message: str) -> None:

@@ -147,7 +147,7 @@ class GuardedSession:
         """Keep what was made of a stretch that others go on from."""
         started = time.perf_counter()
         try:
-            self._save(min(self._stretch.end, max([self._saved_until, *self._until.values()])), ended=True)
+            self._save(max([self._saved_until, *self._until.values()]), ended=True)
             if self._parts is None or self._parts.error:
                 self.error = self.error or f"its work could not be kept: {self._parts and self._parts.error}"
         except MemoryError:

@@ -128,7 +128,7 @@ class _Sound(_Network):
     def _prepare(self, samples: npt.NDArray[np.float32]) -> "dict[str, Tensor]":
         import torch
 
-        window = torch.zeros(1, int(self._seconds * self._rate))
+        window = torch.zeros(1, round(self._seconds * self._rate))
         window[0, : len(samples)] = torch.from_numpy(np.ascontiguousarray(samples))
         return {"window": window}
 

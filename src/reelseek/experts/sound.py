@@ -164,7 +164,7 @@ class SoundWindows:
     follows_pictures = False
 
     def __init__(self, expert: SoundEncoder, rate: int, seconds: float) -> None:
-        self._expert, self._rate, self._size = expert, rate, int(seconds * rate)
+        self._expert, self._rate, self._size = expert, rate, round(seconds * rate)
         self._rest = np.zeros(0, np.float32)
         self._next = 0.0
         self._end: float | None = None

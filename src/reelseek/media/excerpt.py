@@ -1,4 +1,4 @@
-"""A packets of a file as a file of its own, its packets copied as they are."""
+"""A stretch of a file as a file of its own, its packets copied as they are."""
 
 from pathlib import Path
 

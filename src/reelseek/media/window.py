@@ -98,8 +98,10 @@ def read_window(window: Window, limits: Limits | None = None) -> WindowContent:
             excerpt = Path(folder) / "window.mkv"
             begin = _copy_packets(path, window, excerpt, limits)
             if begin is not None:
-                inner = replace(window, path=excerpt, start_seconds=window.start_seconds - begin)
-                return _decode_window(excerpt, inner, limits)
+                # Frames are chosen by cells from the beginning of what is decoded, so the window begins with one: picture
+                # and sound are moved together, by half a cell at most.
+                start = round((window.start_seconds - begin) * window.fps) / window.fps
+                return _decode_window(excerpt, replace(window, start_seconds=start), limits)
         return _decode_window(path, window, limits)
 
 
@@ -129,9 +131,13 @@ def _decode_window(path: Path, window: Window, limits: Limits) -> WindowContent:
             pictures.clear()  # the last frame before the window may be the one on screen when it begins
         pictures.append(batch)
 
+    def add_sound(batch: SoundBatch) -> None:
+        if batch.end_seconds > start:
+            sounds.append(batch)
+
     decode(
         path,
-        {stream: [add_pictures], **({SoundStream(window.rate): [sounds.append]} if window.rate else {})},
+        {stream: [add_pictures], **({SoundStream(window.rate): [add_sound]} if window.rate else {})},
         limits=limits,
         needed={stream: lambda seconds: seconds < end},
         until_seconds=end,
@@ -143,7 +149,7 @@ def _decode_window(path: Path, window: Window, limits: Limits) -> WindowContent:
 
 
 def _frames_at(batches: list[FrameBatch], seconds: npt.NDArray[np.float64], crop: int) -> npt.NDArray[np.uint8]:
-    """The frames on screen at some moments, the first of the file where it begins later; none without a picture."""
+    """The frame of the cell that each moment lies in, the first of the file where it begins later; none without one."""
     if not batches:
         return np.zeros((0, crop, crop, 3), np.uint8)
     shape = batches[-1].pixels.shape[1:]

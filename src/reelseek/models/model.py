@@ -28,6 +28,7 @@ from reelseek.models.text import TextConfig, TextEncoder, refuse_features, takes
 from reelseek.models.weights import read_saved, write_errors, write_saved
 
 __all__ = [
+    "SOUND_EXPERTS",
     "STRICT",
     "Batch",
     "Embedding",
@@ -44,6 +45,8 @@ __all__ = [
 ]
 
 STRICT = ConfigDict(extra="forbid")
+SOUND_EXPERTS = ("audio", "audio_net")
+"""The experts that a system takes for sound where its settings name none."""
 
 
 @dataclass(frozen=True)

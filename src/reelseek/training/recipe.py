@@ -255,6 +255,9 @@ class Recipe:
             "pseudo": self.pseudo, "anchor": self.anchor, "data.experts": self.data.experts,
             "data.groups": self.data.groups, "data.validation_needs": self.data.validation_needs,
             "model.experts": self.model.get("experts"),
+            # What is fitted before the first step, selected after an epoch, or refused for want of an expert.
+            "model.linear": self.model.get("linear"), "model.expert_factors": self.model.get("expert_factors"),
+            "model.missing": self.model.get("missing") == "refuse",
         }  # fmt: skip
         for name, value in settings.items():
             if value:

@@ -23,7 +23,7 @@ from reelseek.models.blocks.pool import masked_max, masked_mean
 from reelseek.models.blocks.project import GatedUnit
 from reelseek.models.blocks.readers import WordMax
 from reelseek.models.losses import LossConfig
-from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, SystemConfig, all_rows
+from reelseek.models.model import SOUND_EXPERTS, STRICT, Batch, Embedding, LearnedModel, SystemConfig, all_rows
 from reelseek.models.systems.eao import BANDS, AudioConfig
 
 __all__ = ["MCN", "AVLnet", "AVLnetConfig", "MCNConfig"]
@@ -34,7 +34,7 @@ Rows = tuple[Float[Tensor, "item _"], Mask]
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class AVLnetConfig(SystemConfig):
     """Args:
-    audio: the audio expert; None takes the expert `audio`, if there is one. All others are video, concatenated.
+    audio: the audio expert; None takes the expert `audio` or `audio_net`, if there is one. All others are video, concatenated.
     spectrogram: the network over its frames; None averages its features; `auto` takes the published network if the
         expert is a spectrogram of 40 bands.
     width: of the space; 4096, and 6144 for MSR-VTT with text.
@@ -52,7 +52,7 @@ class AVLnetConfig(SystemConfig):
 
     @property
     def audio_expert(self) -> str | None:
-        return self.audio or ("audio" if "audio" in self.experts else None)
+        return self.audio or next((name for name in SOUND_EXPERTS if name in self.experts), None)
 
     @property
     def audio_network(self) -> AudioConfig | None:

@@ -33,7 +33,7 @@ from reelseek.models.blocks.pool import masked_mean
 from reelseek.models.blocks.project import GatedUnit, key, per_expert
 from reelseek.models.losses import LossConfig
 from reelseek.models.losses.combinatorial import View, pairs_of_views, term_name, weighted_losses
-from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, Rows, SystemConfig
+from reelseek.models.model import SOUND_EXPERTS, STRICT, Batch, Embedding, LearnedModel, Rows, SystemConfig
 from reelseek.models.text import TextConfig
 
 __all__ = ["BANDS", "EAO", "AudioConfig", "EAOConfig"]
@@ -162,7 +162,7 @@ class EAO(LearnedModel):
 
     @property
     def shifts(self) -> Mapping[str, float]:
-        sound = [*self.config.audio_networks] or [name for name in self.config.experts if name == "audio"]
+        sound = [*self.config.audio_networks] or [name for name in self.config.experts if name in SOUND_EXPERTS]
         return dict.fromkeys(sound, self.config.shift_seconds) if self.config.shift_seconds else {}
 
     # Tokens

@@ -21,7 +21,7 @@ from reelseek.models.blocks.pool import masked_mean
 from reelseek.models.blocks.project import RowNorm, apply_to_present
 from reelseek.models.blocks.readers import WordMax
 from reelseek.models.losses import LossConfig, info_nce, mil_nce
-from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, SystemConfig
+from reelseek.models.model import SOUND_EXPERTS, STRICT, Batch, Embedding, LearnedModel, SystemConfig
 
 __all__ = ["MMV", "MMVConfig"]
 
@@ -54,7 +54,7 @@ class MMVConfig(SystemConfig):
 
     @property
     def audio_expert(self) -> str | None:
-        return self.audio or next((name for name in ("audio", "audio_net") if name in self.experts), None)
+        return self.audio or next((name for name in SOUND_EXPERTS if name in self.experts), None)
 
     @property
     def vision_experts(self) -> tuple[str, ...]:

@@ -24,18 +24,17 @@ from reelseek.models.blocks.mix import Transformer
 from reelseek.models.blocks.pool import masked_mean
 from reelseek.models.blocks.project import key, per_expert
 from reelseek.models.losses import LossConfig
-from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, Rows, SystemConfig, all_rows
+from reelseek.models.model import SOUND_EXPERTS, STRICT, Batch, Embedding, LearnedModel, Rows, SystemConfig, all_rows
 
 __all__ = ["VAST", "VASTConfig"]
 
-_SOUND = ("audio",)
 _SUBTITLES = ("speech", "ocr")
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class VASTConfig(SystemConfig):
     """Args:
-    sound, subtitles: the experts of these streams; None takes those of the experts' names `audio`, and `speech` and
+    sound, subtitles: the experts of these streams; None takes those of the experts' names `audio` and `audio_net`, and `speech` and
         `ocr`. All others are sight.
     width, depth, heads, inner, dropout: of the transformer of each stream.
     embedding: width of the space.
@@ -56,7 +55,7 @@ class VASTConfig(SystemConfig):
     @property
     def streams(self) -> dict[str, tuple[str, ...]]:
         """The experts of each stream that has any."""
-        sound = tuple(name for name in _SOUND if name in self.experts) if self.sound is None else self.sound
+        sound = tuple(name for name in SOUND_EXPERTS if name in self.experts) if self.sound is None else self.sound
         words = tuple(name for name in _SUBTITLES if name in self.experts) if self.subtitles is None else self.subtitles
         sight = tuple(name for name in self.experts if name not in (*sound, *words))
         streams = {"sight": sight, "sound": sound, "subtitles": words}

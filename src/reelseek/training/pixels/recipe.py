@@ -7,6 +7,8 @@ from pydantic.dataclasses import dataclass
 
 __all__ = ["PixelRecipe"]
 
+_SHORTEST_SOUND = 0.025  # seconds of one spectrum
+
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class PixelRecipe:
@@ -54,6 +56,10 @@ class PixelRecipe:
             raise ValueError("blocks are of the network tsm; leave them out")
         if self.rate % 200:
             raise ValueError(f"rate {self.rate} has no whole number of samples in 5 ms; take 16000, 44000 or 48000")
+        if self.sound and self.seconds < _SHORTEST_SOUND:
+            raise ValueError(
+                f"a window of {self.seconds:.3f} s is too short for sound; take more frames, a lower fps, or sound = false"
+            )
 
     @property
     def seconds(self) -> float:
