@@ -155,5 +155,9 @@ def test_words_go_with_the_modality_that_is_left_out(library: Library) -> None:
     searcher = Searcher(library)
     for options in ({"without": ["ocr"]}, {"weights": {"ocr": 0.0}}):
         assert not any(why.modality == "ocr" for hit in searcher.search("umbrella", k=9, **options) for why in hit.why)
-    kept = searcher.search("umbrella", k=1, without=["machine-written", "name"])[0]
+    with library.saving():  # more lines than are looked at
+        library.put_texts("id:v1", "captions", [Text("umbrella", 1.0, 2.0, "told")] * 150)
+    best = searcher.search("umbrella", k=1, without=["machine-written"])[0]
+    assert (best.video, best.why[0].modality) == ("v3", "ocr")
+    kept = searcher.search("umbrella shop", k=1, without=["machine-written", "name"])[0]
     assert (kept.video, "ocr" in {why.modality for why in kept.why}) == ("v3", True)

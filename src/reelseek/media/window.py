@@ -98,8 +98,8 @@ def read_window(window: Window, limits: Limits | None = None) -> WindowContent:
             excerpt = Path(folder) / "window.mkv"
             begin = _copy_packets(path, window, excerpt, limits)
             if begin is not None:
-                # Frames are chosen by cells from the beginning of what is decoded, so the window begins with one: picture
-                # and sound are moved together, by half a cell at most.
+                # Frames are chosen by cells from the beginning of what is decoded, so the window begins with one:
+                # picture and sound are moved together, by half a cell at most.
                 start = round((window.start_seconds - begin) * window.fps) / window.fps
                 return _decode_window(excerpt, replace(window, start_seconds=start), limits)
         return _decode_window(path, window, limits)

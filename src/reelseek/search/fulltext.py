@@ -125,16 +125,19 @@ def matching_lines(library: Library, text: str) -> list[Line]:
     return lines_with_words(library, words_of(library, text))
 
 
-def lines_with_words(library: Library, words: Sequence[Word], owners: Collection[str] | None = None) -> list[Line]:
+def lines_with_words(
+    library: Library, words: Sequence[Word], owners: Collection[str] | None = None, *, without: Collection[str] = ()
+) -> list[Line]:
     """The lines said or written that hold the rarest of some words, best first.
 
     Args:
         owners: only lines of these; None is all.
+        without: kinds of lines that do not count.
     """
     if not words:
         return []
     spellings = [spelling for word in words for spelling, _ in word.spellings]
-    rows = library.catalog.texts.best_matches(spellings, _LINES, owners)
+    rows = library.catalog.texts.best_matches(spellings, _LINES, owners, without=without)
     lines = [_line(row, *held) for row, held in zip(rows, covered(words, [row.words for row in rows]), strict=True)]
     return sorted(
         (line for line in lines if line.words), key=lambda line: (-line.coverage, line.owner, line.start_seconds)

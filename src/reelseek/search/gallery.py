@@ -20,7 +20,7 @@ from reelseek.search.current import CurrentIndex
 from reelseek.search.exact import ExactGallery
 from reelseek.search.examples import Example, Examples, Moment
 from reelseek.search.explain import Evidence, contributions, explains_by_slot, reasons
-from reelseek.search.fulltext import ABOUT, Line, lines_with_words, words_of
+from reelseek.search.fulltext import ABOUT, SOURCES, Line, lines_with_words, words_of
 from reelseek.search.hit import Why
 from reelseek.search.likeness import Likeness, embed_example
 from reelseek.search.names import Names
@@ -85,11 +85,11 @@ class Gallery:
         kinds = [kind for kind in ABOUT if factors.get(kind, 1.0)]
         words = words_of(self.library, query.words, self.names.other_terms if kinds else lambda *_: [])
         members = self._members(query.filter)
-        lines = lines_with_words(self.library, words, None if members is None else members.owners)
+        without = [kind for kind in SOURCES if not factors.get(kind, 1.0)]
+        lines = lines_with_words(self.library, words, None if members is None else members.owners, without=without)
         if kinds and words:
             lines += self.names.lines(words, kinds=kinds, videos=None if members is None else members.ids)
-        weighed = (replace(line, coverage=line.coverage * factors.get(line.kind, 1.0)) for line in lines)
-        return [line for line in weighed if line.coverage]
+        return [replace(line, coverage=line.coverage * factors.get(line.kind, 1.0)) for line in lines]
 
     def reasons(
         self, question: Question, clips: Sequence[Clip], embedding: Embedding, lines: Sequence[Sequence[Line]]

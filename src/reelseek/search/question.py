@@ -4,7 +4,7 @@ Leaving a modality out means that videos are embedded without it. Where every sl
 leaving out slots; elsewhere it takes an index of its own, of clips that were embedded from the remaining experts.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -31,7 +31,8 @@ class Selection:
     Args:
         experts: clips are embedded from these alone; None is all that the library has.
         factors: what each slot counts [slot]; none for a pairwise system, which cannot weigh.
-        about: what lines of a kind count (names, captions, what is said or written), where that is not 1.
+        about: what lines of a kind count, where that is not 1: names, captions and machine-written ones any factor,
+            what is said or written 0.
     """
 
     experts: tuple[str, ...] | None
@@ -177,13 +178,18 @@ def select(
     _check(model, modalities, without, weights)
     outside = {**dict(zip(ABOUT, ABOUT, strict=True)), "told": SOURCES["told"]}  # what no expert made: name by kind
     excluded = {*without, *(name for name, weight in weights.items() if weight == 0)}
-    excluded |= {modalities[name] for name in excluded if name in modalities}
     about = {kind: weights.get(name, 1.0) * (name not in without) for kind, name in outside.items()}
-    about |= {kind: 0.0 for kind in ("said", "written") if SOURCES[kind] in excluded}
+    about |= {kind: 0.0 for kind in ("said", "written") if _leaves_out(SOURCES[kind], excluded, modalities)}
     names = set(outside.values())
     weights = {name: weight for name, weight in weights.items() if name not in names}
     selection = _select(model, modalities, used, [name for name in without if name not in names], weights)
     return replace(selection, about={kind: factor for kind, factor in about.items() if factor != 1})
+
+
+def _leaves_out(modality: str, excluded: Collection[str], modalities: Mapping[str, str]) -> bool:
+    """Whether a modality is left out, by its name or by all experts that the library has of it."""
+    experts = [name for name, of in modalities.items() if of == modality]
+    return modality in excluded or (bool(experts) and all(name in excluded for name in experts))
 
 
 def _select(

@@ -12,7 +12,6 @@ from reelseek.errors import LibraryError, QueryError, ReelseekError, UsageError
 from reelseek.library.clips import ClipRule
 from reelseek.library.notebook import NotebookProgress, in_notebook
 from reelseek.library.store import Library
-from reelseek.library.words import tokens
 from reelseek.models.device import device_of, resolve_device
 from reelseek.models.joint import load_for
 from reelseek.models.model import RetrievalModel
@@ -20,6 +19,7 @@ from reelseek.moments.curves import RADIUS
 from reelseek.search.current import CurrentIndex
 from reelseek.search.examples import NO_EXAMPLES, Example, Examples, Then
 from reelseek.search.following import following_hits
+from reelseek.search.fulltext import lines_with_phrase
 from reelseek.search.gallery import Gallery
 from reelseek.search.hit import Hit, Miss, Within
 from reelseek.search.index import Index
@@ -178,7 +178,7 @@ class Searcher:
                 + (f"; {unknown} have none, and are neither before nor after" if unknown else "")
             )
         for phrase in dict.fromkeys(phrases):
-            if not self.library.catalog.texts.count_matches(" ".join(tokens(phrase))):
+            if not lines_with_phrase(self.library, phrase):
                 notes.append(f"nobody says {phrase!r}, nor is it written; without its quotes it need not be")
         if (like or unlike) and self.model.pairwise:
             notes.append(f"{self.model.system} compares texts with clips; examples are compared by coarse embeddings")

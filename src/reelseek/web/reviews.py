@@ -104,7 +104,8 @@ class Reviews:
         """A review, opened once; again after the scan was made anew.
 
         Args:
-            keep: keep it open; who only looks does not close others, whose leases would end.
+            keep: keep it open even if another must be closed for it; who only looks closes none, whose leases would
+                end.
         """
         status = scan_path(path).stat()
         state, key = (status.st_mtime_ns, status.st_size), (path.stem, served.name)
@@ -117,7 +118,7 @@ class Reviews:
             if scan is None:
                 raise Problem(404, "no such review", "the scan is being made anew; ask again when its job is done")
             review = OpenReview(path.stem, served.name, status.st_mtime, _desk(path, scan, served))
-            if keep:
+            if keep or len(self._open) < _MOST_OPEN:
                 self._open[key] = (state, review)
                 while len(self._open) > _MOST_OPEN:
                     del self._open[next(iter(self._open))]

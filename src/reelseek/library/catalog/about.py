@@ -43,7 +43,6 @@ class About:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._has_vocabulary = False
 
     def names(self, phrases: Sequence[str], most: int, videos: Collection[str] | None = None) -> list[tuple[Any, ...]]:
         """Videos whose names hold any of some phrases of folded words, by SQLite's own rank, each with these words.
@@ -84,12 +83,10 @@ class About:
     def terms(self, beginning: str) -> list[str]:
         """The stems in names and captions that begin with some letters."""
         self._ensure_words()
-        if not self._has_vocabulary:
-            schema = "main" if self._connection.has_table("about_words") else "temp"
-            self._connection.execute(
-                f"CREATE VIRTUAL TABLE IF NOT EXISTS temp.about_vocabulary USING fts5vocab({schema}, about_words, row)"
-            )
-            self._has_vocabulary = True
+        schema = "main" if self._connection.has_table("about_words") else "temp"
+        self._connection.execute(
+            f"CREATE VIRTUAL TABLE IF NOT EXISTS temp.about_vocabulary USING fts5vocab({schema}, about_words, row)"
+        )
         query = "SELECT term FROM temp.about_vocabulary WHERE term >= ? AND term < ?"
         return [term for (term,) in self._connection.execute(query, (beginning, beginning + chr(0x10FFFF)))]
 
@@ -123,7 +120,7 @@ class About:
             self._connection.execute("INSERT INTO temp.numbers(video) SELECT id FROM videos ORDER BY id")
         self._connection.execute("CREATE VIRTUAL TABLE temp.about_words USING fts5(words, tokenize='porter ascii')")
         fill_about(self._connection, self._numbers())
-        self._connection.commit()
+        self._connection.commit_derived()
 
     def _numbers(self) -> str:
         """The table of the numbers of videos."""

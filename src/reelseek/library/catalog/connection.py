@@ -61,7 +61,10 @@ class Connection(sqlite3.Connection):
         self._counted = self.total_changes
 
     def commit_derived(self) -> None:
-        """Commit rows about what is derived from the library, which are no change of it; outside other transactions."""
+        """Commit temporary tables, or rows about what is derived from the library: no change of it.
+
+        Call it outside other transactions.
+        """
         super().commit()
         self._counted = self.total_changes
 

@@ -123,7 +123,8 @@ def _fold_words_of_version_3(connection: sqlite3.Connection) -> None:
     connection.execute(
         "CREATE TRIGGER texts_removed AFTER DELETE ON texts BEGIN DELETE FROM texts_words WHERE rowid = old.id; END"
     )
-    connection.execute("DROP TABLE IF EXISTS temp.texts_words")
+    for table in ("vocabulary", "texts_words"):
+        connection.execute(f"DROP TABLE IF EXISTS temp.{table}")
 
 
 def _count_changes_of_version_4(connection: sqlite3.Connection) -> None:
@@ -154,7 +155,7 @@ def _add_tables_of_version_5(connection: sqlite3.Connection) -> None:
         return  # only the full text of version 3 was lacking
     for script in ("tags.sql", "totals.sql", "about.sql"):
         _execute_script(connection, script)
-    for table in ("about_words", "numbers"):
+    for table in ("about_vocabulary", "about_words", "numbers"):
         connection.execute(f"DROP TABLE IF EXISTS temp.{table}")
     fill_about(connection)
 

@@ -40,7 +40,6 @@ class Texts:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._has_vocabulary = False
 
     def of_owner(self, owner: str) -> list[tuple[str, Text]]:
         """Expert and text of all words of one owner, in order of time."""
@@ -88,18 +87,27 @@ class Texts:
 
     # Full text
 
-    def best_matches(self, phrases: Sequence[str], most: int, owners: Collection[str] | None = None) -> list[TextMatch]:
+    def best_matches(
+        self,
+        phrases: Sequence[str],
+        most: int,
+        owners: Collection[str] | None = None,
+        *,
+        without: Collection[str] = (),
+    ) -> list[TextMatch]:
         """Lines that hold any of some phrases of folded words, by SQLite's own rank.
 
         Args:
             owners: only lines of these; None is all.
+            without: kinds of lines that do not count.
         """
         self._ensure_words()
+        query = f"{_MATCHES}{''.join(f' AND t.kind != {kind!r}' for kind in without)}"
         condition, values = "", [match_any(phrases)]
         if owners is not None and len(owners) <= _FEW_OWNERS:
             condition, values = " AND t.owner IN (SELECT value FROM json_each(?))", [*values, json.dumps(list(owners))]
         limit = "" if owners is not None and not condition else f" LIMIT {most:d}"
-        rows = self._connection.execute(f"{_MATCHES}{condition} ORDER BY f.rank{limit}", values)
+        rows = self._connection.execute(f"{query}{condition} ORDER BY f.rank{limit}", values)
         matches = (TextMatch(*row) for row in rows)
         return list(islice((match for match in matches if owners is None or match.owner in owners), most))
 
@@ -118,12 +126,10 @@ class Texts:
     def terms(self, beginning: str) -> list[str]:
         """The stems in the full text that begin with some letters."""
         self._ensure_words()
-        if not self._has_vocabulary:
-            schema = "main" if has_full_text(self._connection, "main", "texts_words") else "temp"
-            self._connection.execute(
-                f"CREATE VIRTUAL TABLE IF NOT EXISTS temp.vocabulary USING fts5vocab({schema}, texts_words, row)"
-            )
-            self._has_vocabulary = True
+        schema = "main" if has_full_text(self._connection, "main", "texts_words") else "temp"
+        self._connection.execute(
+            f"CREATE VIRTUAL TABLE IF NOT EXISTS temp.vocabulary USING fts5vocab({schema}, texts_words, row)"
+        )
         query = "SELECT term FROM temp.vocabulary WHERE term >= ? AND term < ?"
         return [term for (term,) in self._connection.execute(query, (beginning, beginning + chr(0x10FFFF)))]
 
@@ -140,7 +146,7 @@ class Texts:
         if not any(has_full_text(self._connection, schema, "texts_words") for schema in ("main", "temp")):
             self._connection.execute("PRAGMA temp_store = MEMORY")
             create_words(self._connection, "temp")
-            self._connection.commit()
+            self._connection.commit_derived()
 
 
 def match_any(phrases: Sequence[str]) -> str:

@@ -34,7 +34,8 @@ Rows = tuple[Float[Tensor, "item _"], Mask]
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class AVLnetConfig(SystemConfig):
     """Args:
-    audio: the audio expert; None takes the expert `audio` or `audio_net`, if there is one. All others are video, concatenated.
+    audio: the audio expert; None takes the expert `audio` or `audio_net`, if there is one. All others are video,
+        concatenated.
     spectrogram: the network over its frames; None averages its features; `auto` takes the published network if the
         expert is a spectrogram of 40 bands.
     width: of the space; 4096, and 6144 for MSR-VTT with text.

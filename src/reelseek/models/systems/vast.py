@@ -34,8 +34,8 @@ _SUBTITLES = ("speech", "ocr")
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class VASTConfig(SystemConfig):
     """Args:
-    sound, subtitles: the experts of these streams; None takes those of the experts' names `audio` and `audio_net`, and `speech` and
-        `ocr`. All others are sight.
+    sound, subtitles: the experts of these streams; None takes those of the experts' names `audio` and `audio_net`, and
+        `speech` and `ocr`. All others are sight.
     width, depth, heads, inner, dropout: of the transformer of each stream.
     embedding: width of the space.
     loss: a `temperature` in its settings is where the learned one begins.

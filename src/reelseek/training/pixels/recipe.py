@@ -58,7 +58,8 @@ class PixelRecipe:
             raise ValueError(f"rate {self.rate} has no whole number of samples in 5 ms; take 16000, 44000 or 48000")
         if self.sound and self.seconds < _SHORTEST_SOUND:
             raise ValueError(
-                f"a window of {self.seconds:.3f} s is too short for sound; take more frames, a lower fps, or sound = false"
+                f"a window of {self.seconds:.3f} s is too short for sound; take more frames, a lower fps, or "
+                "sound = false"
             )
 
     @property

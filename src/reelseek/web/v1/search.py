@@ -90,12 +90,13 @@ def _others(served: ServedLibrary, searcher: Searcher, body: SearchRequest) -> l
     if body.sources is None:
         return []
     experts = searcher.index.experts
-    outside = (*ABOUT, SOURCES["told"])  # what no expert made
-    names = {*outside, *(name for expert in experts for name in (expert, served.modality(expert)))}
+    words = (*ABOUT, *SOURCES.values())  # they count also where the model has no expert of that modality
+    names = {*words, *(name for expert in experts for name in (expert, served.modality(expert)))}
     for name in body.sources:
         if name not in names:
             raise UsageError(
                 f"unknown modality or expert {name!r}{suggest(name, names)}; there are {', '.join(sorted(names))}"
             )
     others = [expert for expert in experts if not {expert, served.modality(expert)} & set(body.sources)]
-    return [*others, *(name for name in outside if name not in body.sources)]
+    selected = {*body.sources, *(served.modality(expert) for expert in experts if expert in body.sources)}
+    return [*others, *(name for name in words if name not in selected)]
