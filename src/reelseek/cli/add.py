@@ -63,8 +63,6 @@ def add(
     if not paths and captions is None:
         raise UsageError("name at least one folder, file, list or table to add")
     names = names_in(experts)
-    if names == []:
-        raise UsageError("--experts names no expert; name at least one, or leave the option out for all that run here")
     if not media and captions is None and all(map(is_directory, parse_paths(paths))):
         raise UsageError("--no-media takes rows from a table; name one (CSV, TSV, JSONL or Parquet)")
     if not media:

@@ -60,7 +60,7 @@ def experiment(
     hours: Annotated[
         float,
         typer.Option(
-            help="For claims: begin no table later, and go on after its pilot with what ends in time.", min=0.0
+            help="For claims: begin no table later, nor go on after its pilot if that would end later.", min=0.0
         ),
     ] = 6.0,
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,

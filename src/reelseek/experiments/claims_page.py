@@ -36,7 +36,7 @@ class ClaimRow:
 
 
 def read_records(
-    folder: Path, generator: str, experiments: Iterable[Experiment] = ()
+    folder: Path, generator: str, experiments: Iterable[Experiment]
 ) -> tuple[dict[tuple[str, str], Record], int]:
     """Read the records of a folder by experiment and table; count and leave out those of other generators or arms.
 
@@ -52,7 +52,7 @@ def read_records(
             continue
         key = record["experiment"], record["table"]
         identity = table_identity(tables[key]) if key in tables else None
-        if record["generator"] == generator and identity in (None, record.get("identity", identity)):
+        if record["generator"] == generator and identity in (None, record.get("identity")):
             records[key] = record
         else:
             others += 1

@@ -57,8 +57,8 @@ _GRAPHS = Table(
         ),
     ),
     note="Disjoint spaces have no way from text to sound. All spaces are 64 wide, so that none has more room than "
-    "another; with a coarse one of half the width, as the paper has it, fine and coarse was 7 and 8 points behind "
-    "shared and disjoint (5 seeds).",
+    "another; the paper's coarse one is narrower. Fine and coarse and disjoint take the largest rate of the grid, so "
+    "that better ones may lie beyond it.",
     premises=_REDUNDANT,
 )
 

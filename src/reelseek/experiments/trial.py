@@ -161,7 +161,7 @@ def try_table(
     plans = [plan if plan.reason else _plan_by_pilot(table, plan.claim, pilot, choices, out, say) for plan in plans]
     planned = [plan for plan in plans if plan.seeds]
     seconds = _seconds_left(table, pilot, planned, seeds, out) / (workers or 2)
-    say(f"{experiment.name}/{table.name}: at most about {seconds / 60:.0f} minutes of training are left")
+    say(f"{experiment.name}/{table.name}: about {seconds / 60:.0f} minutes of training are left")
     if time.monotonic() + seconds > deadline:
         return without_training()
     results: dict[str, Sequence[Result]] = {}

@@ -67,9 +67,8 @@ def join(device: torch.device) -> torch.device:
 
 def _refuse_mixed(device: torch.device) -> None:
     """Refuse processes on devices of different kinds: they would wait for each other for ever, unable to share rows."""
-    rows = [torch.zeros(16, dtype=torch.uint8) for _ in range(world_size())]
-    dist.all_gather(rows, torch.frombuffer(bytearray(device.type.encode().ljust(16, b"\0")), dtype=torch.uint8))
-    kinds = [row.numpy().tobytes().rstrip(b"\0").decode() for row in rows]
+    kinds = [""] * world_size()
+    dist.all_gather_object(kinds, device.type)
     if len(set(kinds)) > 1:
         places = ", ".join(f"process {number} on {kind}" for number, kind in enumerate(kinds))
         raise UsageError(

@@ -1,5 +1,6 @@
 """Layers whose batches have few shapes: how many shapes, what padding costs, and code compiled for each of them."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,7 @@ from reelseek.models.blocks.mix import Layers, Plan, Run, run_layers
 
 __all__ = ["BucketedLayers"]
 
+_log = logging.getLogger("reelseek")
 _MOST_SHAPES = 256  # for which code is compiled; PyTorch stops at 8, since it cannot know that there is a bound
 
 
@@ -23,6 +25,7 @@ class BucketedLayers:
     def __init__(self, compiled: Run | None = None) -> None:
         self._compiled = compiled
         self._uncompiled = False
+        self._with_code: set[tuple[tuple[int, ...], ...]] = set()
         self._shapes: set[tuple[int, ...]] = set()
         self._present = self._computed = 0
 
@@ -32,10 +35,21 @@ class BucketedLayers:
         self._computed += plan.computed
         if self._compiled is None or self._uncompiled:
             return run_layers(layers, rows, plan)
+        if not self._may_compile(layers, plan):
+            return run_layers(layers, rows, plan)
         from torch._dynamo import config
 
         with config.patch(recompile_limit=_MOST_SHAPES):
             return self._compiled(layers, rows, plan)
+
+    def _may_compile(self, layers: Layers, plan: Plan) -> bool:
+        """Whether layers of a shape have code, or may have: PyTorch refuses more than a number of shapes."""
+        key = tuple(map(id, layers)), plan.shape
+        if key not in self._with_code and len(self._with_code) < _MOST_SHAPES:
+            self._with_code.add(key)
+            if len(self._with_code) == _MOST_SHAPES:
+                _log.warning("train.buckets leaves more than %d shapes; others are computed uncompiled", _MOST_SHAPES)
+        return key in self._with_code
 
     @contextmanager
     def uncompiled(self) -> Iterator[None]:
@@ -48,7 +62,7 @@ class BucketedLayers:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What was computed so far: how many shapes, tokens that were present, and padding; nothing before a step."""
+        """What this process computed: how many shapes, tokens that were present, and padding; nothing before a step."""
         if not self._shapes:
             return {}
         padding = self._computed - self._present

@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Generator, Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from itertools import islice
 from math import isnan
@@ -313,7 +313,7 @@ class Trainer:
             if after is not None:
                 after(self.model, self.reader, state.epoch)
             if watch is not None:
-                with averaged(self.model, state.average):
+                with averaged(self.model, state.average) if state.average else nullcontext():
                     watch(self.model, self.reader, state.epoch)
             state.epoch += 1
             if parallel.is_main_process():
@@ -331,7 +331,9 @@ class Trainer:
         """
         losses = torch.stack([loss for _, loss in self._steps()]).cpu()  # what the host waits for, once an epoch
         if self.config.buckets:
-            _log.info("up to epoch %d transformers computed %s", self.state.epoch, self.step.layers)
+            _log.info(
+                "epoch %d: since this process began, transformers computed %s", self.state.epoch, self.step.layers
+            )
         broken = (~losses.isfinite()).nonzero()[:, 0].tolist()
         if broken:
             raise ModelError(self._explain(broken[0], float(losses[broken[0]])))

@@ -52,22 +52,18 @@ def _batches(library: Library, features: CaptionFeatureSet, rows: list[int]) -> 
     schema = _schema(features.width)
     captions = enumerate(library.catalog.captions.pages())
     while block := list(islice(captions, CAPTIONS_AT_ONCE)):
-        vectors = [(number, caption, features.read(_without_split(caption))) for number, caption in block]
-        present = [(number, caption, rows.vectors) for number, caption, rows in vectors if rows is not None]
+        read = [(number, caption, features.read(caption)) for number, caption in block]
+        present = [(number, caption, stored.vectors) for number, caption, stored in read if stored is not None]
         if not present:
             continue
         counts = [len(values) for _, _, values in present]
-        cells = [(number, *vars(_without_split(caption)).values()) for number, caption, _ in present]
+        cells = [(number, c.video, c.text, c.start_seconds, c.end_seconds) for number, c, _ in present]
         places = np.repeat(np.arange(len(cells)), counts)
         columns = [arrow.array([cells[place][column] for place in places], schema.types[column]) for column in range(5)]
         values = arrow.array(np.concatenate([values for *_, values in present]).reshape(-1))
         rows[0] += len(places)
         columns.append(arrow.FixedSizeListArray.from_arrays(values, features.width).cast(schema.types[5]))
         yield arrow.record_batch(columns, schema=schema)
-
-
-def _without_split(caption: Caption) -> Caption:
-    return Caption(caption.video, caption.text, caption.start_seconds, caption.end_seconds)
 
 
 def put_caption_vectors(library: Library, lake: Lake, folder: Path, table: str, description: dict[str, Any]) -> int:

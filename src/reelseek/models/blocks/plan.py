@@ -27,7 +27,7 @@ class PaddedRows:
         source_rows: the same among the source rows, where these are others.
         present: which places hold a row; None if all do.
         mask: the same, but all true in a video without any, whose softmax would be over nothing.
-        filled: flat indices of the places that hold a row.
+        filled: flat indices of the places that hold a row; not read where `present` is None.
         start: the row at the first place, where all places hold rows that follow one another.
     """
 
@@ -263,7 +263,7 @@ def _padded_rows(
 ) -> PaddedRows:  # fmt: skip
     source_rows = rows if source_of_row is None else source_of_row[rows]
     mask = present | ~present.any(1, keepdim=True)
-    return PaddedRows(rows, source_rows, None, mask, rows if start == 0 else torch.arange(len(rows)), start)
+    return PaddedRows(rows, source_rows, None, mask, rows, start)
 
 
 def _place_sources(plan: Plan, width: int, videos: int, buckets: int) -> tuple[int, Int[Tensor, " source_row"]]:

@@ -80,13 +80,12 @@ def _table(state: State) -> tuple[KeyMap, bool]:
     table = KeyMap("clip")
     if "visual_projection.weight" in state:
         for name in state:
-            if name.startswith(("text_model.", "vision_model.")) or name in (
+            if name.endswith("position_ids"):
+                table.unused[name] = "positions 0, 1, 2, ..., which are no weights"
+            elif name.startswith(("text_model.", "vision_model.")) or name in (
                 "visual_projection.weight", "text_projection.weight", "logit_scale",
             ):  # fmt: skip
                 table.same(name, name)
-        for name in [name for name in table.sources if name.endswith("position_ids")]:
-            del table.sources[name]
-            table.unused[name] = "it is counted"
         return table, False
     prefix = "clip." if "clip.visual.proj" in state else ""
     if f"{prefix}visual.proj" not in state:

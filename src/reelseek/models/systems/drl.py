@@ -136,9 +136,10 @@ class DRL(LearnedModel):
 
 
 def _with_first(words: Steps) -> Steps:
-    """Texts with their first token, which stands there and is not read, in every text that has any."""
+    """Texts with the token before their first word, which CLIP has at place 0; of a text that begins later, nothing."""
     host = words.mask.clone()
-    host[:, 0] = host.any(1)
+    if host.shape[1] > 1:
+        host[:, 0] |= host[:, 1]
     mask = Mask.on(words.device, host)
     return replace(words, present=mask.tensor, host=mask.host)
 
