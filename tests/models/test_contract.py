@@ -85,6 +85,8 @@ def test_settings_that_do_not_fit_are_refused_in_words(tmp_path: Path) -> None:
         ("eao", {"spectrograms": {"sound": {}}}, "which is none of"),
         ("eao", {"pool": "cls"}, "shared_head"),
         ("eao", {"weights": {"text|vidoe": 1.0}}, "no term of the loss"),
+        ("eao", {"transformers": "each"}, "fused = true is given"),
+        ("eao", {"transformers": "each", "fused": False, "depth": 0}, "depth = 0 is given"),
         ("crossclr", {"local": {"quee": 3}}, "wrong: local.quee"),
         ("coot", {"together": (("object",),)}, "together names object"),
         ("multi_cues", {"spaces": (("smell",),)}, "disagree on 'smell'"),

@@ -149,3 +149,31 @@ def test_what_a_system_gives_wrongly_is_said_before_anything_is_compared(monkeyp
     monkeypatch.setattr(model, "terms", lambda batch: torch.zeros(()))
     with pytest.raises(ModelError, match="terms of vse gave a Tensor; wanted a dict"):
         model.loss(batch)
+
+
+def test_eao_with_a_transformer_for_each_modality_is_one_transformer_as_long_as_their_weights_agree() -> None:
+    # Supplement of EAO, C.2, "three separate modality-specific transformers".
+    one, each = small("eao+single"), small("eao+each")
+    weights = {name: value for name, value in one.state_dict().items() if not name.startswith("mix.")}
+    mixed = {name.removeprefix("mix."): value for name, value in one.mix.state_dict().items()}
+    assert isinstance(each.mix, torch.nn.ModuleDict)
+    assert len(each.mix) == len(each.experts) + 1
+    for own in each.mix.values():
+        own.load_state_dict(mixed)
+    each.load_state_dict({**each.state_dict(), **weights})
+    batch = batch_of(one)
+    torch.testing.assert_close(each.encode_videos(batch.tokens).values, one.encode_videos(batch.tokens).values)
+    expected = one.loss(batch)
+    torch.testing.assert_close(each.loss(batch), expected)
+
+    masked = small("eao+each", missing="mask")  # else a learned token of each absent modality is averaged with the rest
+
+    def alone(expert: str) -> torch.Tensor:
+        embedding = masked.encode_videos({expert: batch.tokens[expert]})
+        return embedding.values[embedding.present]
+
+    name = next(iter(masked.experts))
+    before = {expert: alone(expert) for expert in masked.experts}
+    for parameter in masked.mix[name].parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    assert [expert for expert in before if not torch.equal(before[expert], alone(expert))] == [name]

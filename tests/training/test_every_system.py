@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from tests.models.worlds import SMALL
 from tests.training.test_training import world  # noqa: F401 - the fixture
 
-from reelseek.errors import RecipeError
+from reelseek.errors import RecipeError, UsageError
 from reelseek.library import Library
 from reelseek.models import SYSTEMS, load_model
 from reelseek.search import Searcher
@@ -93,7 +93,7 @@ def test_umi_learns_from_pseudo_labels_of_single_modalities_and_resumes(world: P
         pass
 
     def stop(line: object, _: int, stage: str) -> None:
-        if stage == "hear" and line.epoch == 1:  # type: ignore[attr-defined]
+        if stage == "hear" and line.epoch == 2:  # type: ignore[attr-defined]
             raise Stop
 
     recipe = replace(_recipe("umi", epochs=2), pseudo=PseudoRecipe(epochs=3, last=2))
@@ -101,6 +101,8 @@ def test_umi_learns_from_pseudo_labels_of_single_modalities_and_resumes(world: P
         train(recipe, library, tmp_path / "whole")
         with pytest.raises(Stop):
             train(recipe, library, tmp_path / "parts", report=stop)
+        with pytest.raises(UsageError, match="holds the mean of what came after epoch 1"):
+            train(replace(recipe, pseudo=PseudoRecipe(epochs=3, last=1)), library, tmp_path / "parts")
         train(recipe, library, tmp_path / "parts")
         with pytest.raises(RecipeError, match=r"\[pseudo\] is a stage of umi"):
             train(replace(_recipe("mmt"), pseudo=PseudoRecipe(epochs=3, last=2)), library, tmp_path / "no")

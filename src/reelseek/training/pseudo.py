@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
+from reelseek.errors import UsageError
 from reelseek.library.tokens import TokenReader
 from reelseek.models.embed import embed_clips
 from reelseek.models.model import LearnedModel, RetrievalModel
@@ -37,6 +38,9 @@ def pseudo_labels(
     Args:
         out: folder of the models of single modalities, each of which goes on where it was stopped.
         stage: trains by a recipe into a folder, calling back after every epoch.
+
+    Raises:
+        UsageError: the folder holds means over other epochs.
     """
     candidates, present = {}, {}
     for expert in reader.dims:
@@ -84,14 +88,22 @@ class _Mean:
         if done > self.start:
             earlier = load_file(self.path)
             total["total"], total["count"] = total["total"] + earlier["total"], total["count"] + earlier["count"]
-        write_tensors(self.path, total, {"epoch": str(epoch)})
+        write_tensors(self.path, total, {"epoch": str(epoch), "start": str(self.start)})
 
     def _done(self) -> int:
         if not self.path.is_file():
             return 0
         with safe_open(self.path, framework="pt") as file:
-            return int((file.metadata() or {}).get("epoch", 0))
+            kept = file.metadata() or {}
+        start = int(kept.get("start", self.start))  # earlier versions did not write it
+        if start != self.start:
+            raise UsageError(
+                f"{self.path} holds the mean of what came after epoch {start}, and pseudo.epochs and pseudo.last want "
+                f"what comes after epoch {self.start}; give the settings it was made with, or another --out"
+            )
+        return int(kept.get("epoch", 0))
 
     def result(self) -> tuple[Tensor, Tensor]:
+        self._done()
         state = load_file(self.path)
         return state["total"] / state["count"], state["present"]

@@ -68,6 +68,8 @@ class EAOConfig(SystemConfig):
         pool: `mean` over each modality's tokens, or the output of a class token (`cls`).
         positions: `none` as published, `learned` per place and modality, or `rotary`.
         fused: whether pairs of modalities are passed through the block together, or only one at a time.
+        transformers: `one` for all modalities as published, or `each` modality its own (supplement, C.2), which passes
+            no two of them together: it needs `fused = false`.
         combinatorial: whether the loss has the terms of fused pairs; without it only single modalities are compared.
         weights: of the loss's terms, by name such as `text|audio` or `text|video+audio`; 1 where not named.
         missing: `token` puts a learned token in place of an absent modality, as published; the loss skips it.
@@ -92,6 +94,7 @@ class EAOConfig(SystemConfig):
     pool: Literal["mean", "cls"] = "mean"
     positions: Literal["none", "learned", "rotary"] = "none"
     fused: bool = True
+    transformers: Literal["one", "each"] = "one"
     combinatorial: bool = True
     weights: dict[str, float] = Field(default_factory=dict)
     missing: Literal["token", "mask", "refuse"] = "token"
@@ -123,6 +126,9 @@ class EAO(LearnedModel):
         self.slots = ("fused",)
         if config.pool == "cls" and not config.shared_head:
             raise ModelError("pool = cls has one output for all modalities, and needs shared_head = true")
+        if config.transformers == "each" and (config.fused or not config.depth):
+            given = "fused = true" if config.fused else "depth = 0"
+            raise ModelError(f"transformers = each goes with fused = false and a depth of 1 or more; {given} is given")
         unknown = sorted(set(config.audio_networks) - set(config.experts))
         if unknown:
             raise ModelError(f"spectrograms names {unknown[0]!r}, which is none of {', '.join(config.experts)}")
@@ -138,10 +144,7 @@ class EAO(LearnedModel):
         self.norm = per_expert({name: nn.LayerNorm(config.width, 1e-6) for name in widths})
         self.stand_in = nn.Parameter(torch.zeros(config.width)) if config.missing == "token" else None
         self.cls = nn.Parameter(torch.zeros(config.width)) if config.pool == "cls" else None
-        self.mix = Transformer(
-            config.depth, config.width, config.heads, config.inner,
-            order="pre", norm=lambda width: nn.LayerNorm(width, 1e-6),
-        )  # fmt: skip
+        self.mix = per_expert({n: _mixer(config) for n in widths}) if config.transformers == "each" else _mixer(config)
         heads = ["any"] if config.shared_head else list(widths)
         self.heads = per_expert({name: make[config.head](config.width, config.embedding) for name in heads})
         if config.positions == "learned":
@@ -214,13 +217,21 @@ class EAO(LearnedModel):
         """One embedding per view (a subset of modalities); not normalised where the view has a single output."""
         singles = list(dict.fromkeys(name for view in views for name in view))
         if self.config.fused:
-            outputs = self._passes(parts, views)
+            outputs = self._passes(parts, views, self.mix)
         else:
-            unimodal = dict(zip(singles, self._passes(parts, [[name] for name in singles]), strict=True))
+            unimodal = dict(zip(singles, self._apart(parts, singles), strict=True))
             outputs = [[unimodal[name][0] for name in view] for view in views]
         return [branches[0][0] if len(branches) == 1 else _average(branches) for branches in outputs]
 
-    def _passes(self, parts: Mapping[str, Part], views: Sequence[Sequence[str]]) -> list[list[tuple[Tensor, Tensor]]]:
+    def _apart(self, parts: Mapping[str, Part], names: Sequence[str]) -> list[list[tuple[Tensor, Tensor]]]:
+        """As `_passes`, for views of one modality."""
+        if isinstance(self.mix, Transformer):
+            return self._passes(parts, [[name] for name in names], self.mix)
+        return [self._passes({name: parts[name]}, [[name]], self.mix[key(name)])[0] for name in names]
+
+    def _passes(
+        self, parts: Mapping[str, Part], views: Sequence[Sequence[str]], mix: nn.Module
+    ) -> list[list[tuple[Tensor, Tensor]]]:
         """For each view the outputs of its heads, one per modality or the class token's, each with its presence."""
         names = list(parts)
         sequence = concat_groups(list(parts.values()))
@@ -234,7 +245,7 @@ class EAO(LearnedModel):
         if self.config.positions == "rotary":
             lengths = [int(count) for count in torch.bincount(sequence.group)]
             sequence = replace(sequence, position=torch.cat([torch.arange(n) for n in lengths]))
-        mixed = self.mix(expand_views(sequence, columns_of_view), own(len(views)))
+        mixed = mix(expand_views(sequence, columns_of_view), own(len(views)))
         lengths = [int(count) for count in torch.bincount(sequence.group, minlength=len(names))]
         outputs: list[list[tuple[Tensor, Tensor]]] = []
         start = 0
@@ -320,6 +331,13 @@ class EAO(LearnedModel):
 
     def _views(self) -> list[View]:
         return list(dict.fromkeys(view for pair in self.pairs() for view in pair))
+
+
+def _mixer(config: EAOConfig) -> Transformer:
+    return Transformer(
+        config.depth, config.width, config.heads, config.inner,
+        order="pre", norm=lambda width: nn.LayerNorm(width, 1e-6),
+    )  # fmt: skip
 
 
 def _gated(width_in: int, width_out: int) -> GatedUnit:
