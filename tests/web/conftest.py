@@ -47,7 +47,7 @@ class Team:
 
 @pytest.fixture(scope="session")
 def two_libraries(library_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Folders of two libraries of the same videos, which nobody writes to."""
+    """Folders of two libraries of the same videos; what a test may leave in them are tags, taken off at its end."""
     other = tmp_path_factory.mktemp("second") / "other"
     shutil.copytree(library_path, other)
     return {"library": library_path, "other": other}
@@ -87,6 +87,9 @@ def start_team(
     yield start
     for close in closing:
         close()
+    for searcher in searchers.values():
+        library = searcher.library
+        library.remove_tags([tag for video in library.videos() for tag in library.tags(video.id)])
 
 
 @pytest.fixture
