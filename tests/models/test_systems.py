@@ -153,20 +153,21 @@ def test_what_a_system_gives_wrongly_is_said_before_anything_is_compared(monkeyp
 
 def test_eao_with_a_transformer_for_each_modality_is_one_transformer_as_long_as_their_weights_agree() -> None:
     # Supplement of EAO, C.2, "three separate modality-specific transformers".
-    one, each = small("eao+single"), small("eao+each")
-    weights = {name: value for name, value in one.state_dict().items() if not name.startswith("mix.")}
-    mixed = {name.removeprefix("mix."): value for name, value in one.mix.state_dict().items()}
-    assert isinstance(each.mix, torch.nn.ModuleDict)
-    assert len(each.mix) == len(each.experts) + 1
-    for own in each.mix.values():
-        own.load_state_dict(mixed)
-    each.load_state_dict({**each.state_dict(), **weights})
-    batch = batch_of(one)
-    torch.testing.assert_close(each.encode_videos(batch.tokens).values, one.encode_videos(batch.tokens).values)
-    expected = one.loss(batch)
-    torch.testing.assert_close(each.loss(batch), expected)
+    shared, apart = small("eao+single"), small("eao+per_modality")
+    weights = {name: value for name, value in shared.state_dict().items() if not name.startswith("mix.")}
+    mixed = {name.removeprefix("mix."): value for name, value in shared.mix.state_dict().items()}
+    assert isinstance(apart.mix, torch.nn.ModuleDict)
+    assert len(apart.mix) == len(apart.experts) + 1
+    for transformer in apart.mix.values():
+        transformer.load_state_dict(mixed)
+    apart.load_state_dict({**apart.state_dict(), **weights})
+    batch = batch_of(shared)
+    torch.testing.assert_close(apart.encode_videos(batch.tokens).values, shared.encode_videos(batch.tokens).values)
+    expected = shared.loss(batch)
+    torch.testing.assert_close(apart.loss(batch), expected)
 
-    masked = small("eao+each", missing="mask")  # else a learned token of each absent modality is averaged with the rest
+    # As published, a learned token stands for each absent modality and is averaged with the rest.
+    masked = small("eao+per_modality", missing="mask")
 
     def alone(expert: str) -> torch.Tensor:
         embedding = masked.encode_videos({expert: batch.tokens[expert]})

@@ -38,8 +38,9 @@ SMALL: dict[str, dict[str, object]] = {
         "width": 32, "heads": 2, "embedding": 24, "pool": "cls", "shared_head": True, "positions": "learned",
     },
     "eao+single": {"width": 32, "heads": 2, "embedding": 24, "fused": False, "combinatorial": False},
-    "eao+each": {
-        "width": 32, "heads": 2, "embedding": 24, "fused": False, "combinatorial": False, "transformers": "each",
+    "eao+per_modality": {
+        "width": 32, "heads": 2, "embedding": 24, "fused": False, "combinatorial": False,
+        "transformers": "per_modality",
     },
     "eao+clips": {"width": 32, "heads": 2, "embedding": 24, "longer": "clips", "clip_seconds": 2.0},
     "eao+nothing": {"width": 32, "heads": 2, "embedding": 24, "depth": 0, "longer": "max_pool", "most_steps": 2},

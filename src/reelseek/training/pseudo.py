@@ -74,9 +74,15 @@ class _Mean:
 
     def __init__(self, split: Split, path: Path, start: int) -> None:
         self.split, self.path, self.start = split, path, start
+        stored = int(self._metadata().get("start", start))  # earlier versions did not write it
+        if stored != start:
+            raise UsageError(
+                f"{path} holds the mean of what came after epoch {stored}, and pseudo.epochs and pseudo.last want what "
+                f"comes after epoch {start}; give the settings it was made with, or another --out"
+            )
 
     def __call__(self, model: RetrievalModel, reader: TokenReader, epoch: int) -> None:
-        done = self._done()
+        done = int(self._metadata().get("epoch", 0))
         if epoch <= max(self.start, done):
             return
         embedding = embed_clips(model, reader, self.split.clips)
@@ -90,20 +96,12 @@ class _Mean:
             total["total"], total["count"] = total["total"] + earlier["total"], total["count"] + earlier["count"]
         write_tensors(self.path, total, {"epoch": str(epoch), "start": str(self.start)})
 
-    def _done(self) -> int:
+    def _metadata(self) -> dict[str, str]:
         if not self.path.is_file():
-            return 0
+            return {}
         with safe_open(self.path, framework="pt") as file:
-            kept = file.metadata() or {}
-        start = int(kept.get("start", self.start))  # earlier versions did not write it
-        if start != self.start:
-            raise UsageError(
-                f"{self.path} holds the mean of what came after epoch {start}, and pseudo.epochs and pseudo.last want "
-                f"what comes after epoch {self.start}; give the settings it was made with, or another --out"
-            )
-        return int(kept.get("epoch", 0))
+            return file.metadata() or {}
 
     def result(self) -> tuple[Tensor, Tensor]:
-        self._done()
         state = load_file(self.path)
         return state["total"] / state["count"], state["present"]

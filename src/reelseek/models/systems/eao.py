@@ -68,8 +68,8 @@ class EAOConfig(SystemConfig):
         pool: `mean` over each modality's tokens, or the output of a class token (`cls`).
         positions: `none` as published, `learned` per place and modality, or `rotary`.
         fused: whether pairs of modalities are passed through the block together, or only one at a time.
-        transformers: `one` for all modalities as published, or `each` modality its own (supplement, C.2), which passes
-            no two of them together: it needs `fused = false`.
+        transformers: `shared` by all modalities as published, or one `per_modality` (supplement, C.2), which passes no
+            two of them together: it needs `fused = false`.
         combinatorial: whether the loss has the terms of fused pairs; without it only single modalities are compared.
         weights: of the loss's terms, by name such as `text|audio` or `text|video+audio`; 1 where not named.
         missing: `token` puts a learned token in place of an absent modality, as published; the loss skips it.
@@ -94,7 +94,7 @@ class EAOConfig(SystemConfig):
     pool: Literal["mean", "cls"] = "mean"
     positions: Literal["none", "learned", "rotary"] = "none"
     fused: bool = True
-    transformers: Literal["one", "each"] = "one"
+    transformers: Literal["shared", "per_modality"] = "shared"
     combinatorial: bool = True
     weights: dict[str, float] = Field(default_factory=dict)
     missing: Literal["token", "mask", "refuse"] = "token"
@@ -126,9 +126,11 @@ class EAO(LearnedModel):
         self.slots = ("fused",)
         if config.pool == "cls" and not config.shared_head:
             raise ModelError("pool = cls has one output for all modalities, and needs shared_head = true")
-        if config.transformers == "each" and (config.fused or not config.depth):
-            given = "fused = true" if config.fused else "depth = 0"
-            raise ModelError(f"transformers = each goes with fused = false and a depth of 1 or more; {given} is given")
+        if config.transformers == "per_modality" and (config.fused or not config.depth):
+            conflict = "fused = true" if config.fused else "depth = 0"
+            raise ModelError(
+                f"transformers = per_modality goes with fused = false and a depth of 1 or more; {conflict} is given"
+            )
         unknown = sorted(set(config.audio_networks) - set(config.experts))
         if unknown:
             raise ModelError(f"spectrograms names {unknown[0]!r}, which is none of {', '.join(config.experts)}")
@@ -144,7 +146,8 @@ class EAO(LearnedModel):
         self.norm = per_expert({name: nn.LayerNorm(config.width, 1e-6) for name in widths})
         self.stand_in = nn.Parameter(torch.zeros(config.width)) if config.missing == "token" else None
         self.cls = nn.Parameter(torch.zeros(config.width)) if config.pool == "cls" else None
-        self.mix = per_expert({n: _mixer(config) for n in widths}) if config.transformers == "each" else _mixer(config)
+        apart = config.transformers == "per_modality"
+        self.mix = per_expert({name: _transformer(config) for name in widths}) if apart else _transformer(config)
         heads = ["any"] if config.shared_head else list(widths)
         self.heads = per_expert({name: make[config.head](config.width, config.embedding) for name in heads})
         if config.positions == "learned":
@@ -333,7 +336,7 @@ class EAO(LearnedModel):
         return list(dict.fromkeys(view for pair in self.pairs() for view in pair))
 
 
-def _mixer(config: EAOConfig) -> Transformer:
+def _transformer(config: EAOConfig) -> Transformer:
     return Transformer(
         config.depth, config.width, config.heads, config.inner,
         order="pre", norm=lambda width: nn.LayerNorm(width, 1e-6),
