@@ -101,11 +101,6 @@ def check_loss(recipe: Recipe, model: RetrievalModel) -> None:
         RecipeError: clips without captions, or with several, say nothing to it; or the loss is more than a function of
             all similarities, or is taken in chunks.
     """
-    if recipe.pixels is not None and parallel.active():
-        raise RecipeError(
-            f"pixels: networks learn in one process, and {parallel.world_size()} were started: the statistics of their "
-            "batch normalisation would be those of a part of each batch. train.chunk takes a large batch on one device"
-        )
     if recipe.data.uncaptioned and not model.learns_uncaptioned:
         raise RecipeError(
             f"data.uncaptioned: the loss of {model.system} compares captions alone; eao and mmv have more"
