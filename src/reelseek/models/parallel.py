@@ -29,6 +29,7 @@ __all__ = [
     "average_gradients",
     "barrier",
     "broadcast_bytes",
+    "counted",
     "is_local_main_process",
     "is_main_process",
     "join",
@@ -39,6 +40,7 @@ __all__ = [
     "stack",
     "sum_in_place",
     "total_count",
+    "uncounted",
     "world_size",
 ]
 
@@ -100,6 +102,24 @@ def replicated() -> Iterator[None]:
         yield
     finally:
         _replicated.reset(token)
+
+
+_counted: ContextVar[bool] = ContextVar("counted", default=True)
+
+
+def counted() -> bool:
+    """Whether what this process normalises counts in batch statistics."""
+    return _counted.get()
+
+
+@contextmanager
+def uncounted(nothing: bool) -> Iterator[None]:
+    """Compute what other processes do at the same time, with rows that stand for nothing, if these are `nothing`."""
+    token = _counted.set(not nothing)
+    try:
+        yield
+    finally:
+        _counted.reset(token)
 
 
 def world_size() -> int:

@@ -1,7 +1,7 @@
 """Batch normalisation whose statistics are those of all processes that train together.
 
-`torch.nn.SyncBatchNorm` refuses tensors of the host (PyTorch 2.13), so this is written for any device, in one collective
-operation forward and one backward. As it does, and as PyTorch's plain one, it keeps its input alone for the backward pass.
+`torch.nn.SyncBatchNorm` refuses tensors of the host (PyTorch 2.13), so this one runs on any device, with one collective
+operation forward and one backward. Like it, and like the plain one, it keeps its input alone for the backward pass.
 """
 
 from typing import Any
@@ -40,13 +40,15 @@ def shared_batch_norm(
 ) -> Float[Tensor, "item channel *place"]:
     """Normalise a batch of which every process has a part, perhaps an empty one; all processes call this together.
 
+    A part that does not count (`parallel.uncounted`) is normalised as the others are, and is to have no gradient.
+
     Running statistics follow in every process alike. Where all of them together have fewer than two values a channel,
     these normalise, and stay as they are.
     """
     assert norm.running_mean is not None
     assert norm.running_var is not None
     assert norm.num_batches_tracked is not None
-    mean, variance, count = _statistics(values)
+    mean, variance, count = _statistics(values if parallel.counted() else values[:0])
     enough = count > 1  # on the device: the host asks it nothing
     with torch.no_grad():
         rate = (norm.momentum if norm.momentum is not None else 0.1) * enough.to(norm.running_mean.dtype)
@@ -56,7 +58,7 @@ def shared_batch_norm(
         norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), rate)
         norm.running_var.lerp_(torch.where(enough, unbiased, variance).to(norm.running_var.dtype), rate)
         norm.num_batches_tracked += enough
-        share = enough / count.clamp(min=1)
+        share = enough * int(parallel.counted()) / count.clamp(min=1)
     normalised: Tensor = _Normalised.apply(  # type: ignore[no-untyped-call]
         values, norm.weight, norm.bias, mean, variance, share, norm.eps
     )
