@@ -44,7 +44,7 @@ def test_two_processes_have_the_gradients_of_one(case: str, together: Path) -> N
         assert any(value.abs().max() > 1e-6 for name, value in alone.items() if name.startswith(f"networks.{network}"))
     largest = max(float(value.abs().max()) for name, value in alone.items() if not name.startswith("remembered"))
     for name, value in alone.items():
-        # Sums of double precision in another order, over vectors of words that another batch rounds to single precision.
+        # Sums of double precision in another order; vectors of words are of single precision, rounded by their batch.
         if value.numel():
             assert float((shared[name] - value).abs().max()) <= 1e-8 * largest, name
 
