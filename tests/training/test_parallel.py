@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,6 +12,7 @@ import torch
 from pydantic import TypeAdapter
 from safetensors.torch import load_file
 from tests.models.worlds import SMALL, small
+from tests.training.launch import free_port, run_two, start_two
 from tests.training.shared_losses import batch_of_eight, gradients, ready
 from tests.training.test_training import world  # noqa: F401 - the fixture
 
@@ -52,11 +52,6 @@ def _train_here(recipe: Path, library: Path, out: Path) -> None:
         train(recipe, opened, out, device="cpu")
 
 
-def _free_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return str(server.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def shared(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
     """What two processes together made of every system's loss and of the recipes here, in one start of both."""
@@ -65,14 +60,8 @@ def shared(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # no
     for name, text in (recipes | {"own": OWN + "batch = 36\ngather = false"}).items():
         (out / f"{name}.toml").write_text(text, "utf-8")
     recipes_here = [str(path) for path in sorted(out.glob("*.toml"))]
-    port, running = _free_port(), []
-    for rank in ("0", "1"):
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2"}
-        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        command = [sys.executable, "-m", "tests.training.shared_losses", str(out), str(world), *SHARED, "--"]
-        running.append(subprocess.Popen([*command, *recipes_here], env=environment, stderr=subprocess.PIPE, text=True))
-    errors = [process.communicate(timeout=3000)[1] for process in running]
-    assert [process.returncode for process in running] == [0, 0], errors
+    ended = run_two(["-m", "tests.training.shared_losses", out, world, *SHARED, "--", *recipes_here])
+    assert [status for status, _, _ in ended] == [0, 0], ended
     return out
 
 
@@ -111,6 +100,27 @@ def test_two_processes_have_the_gradients_of_one_for_every_loss(name: str, share
             assert float((together[key] - value).abs().max()) <= allowed, key
 
 
+FAILING = """
+import torch
+from reelseek.errors import UsageError
+from reelseek.models import parallel
+
+parallel.join(torch.device("cpu"))
+try:
+    with parallel.same_errors():
+        if parallel.rank() == 1:
+            raise UsageError("a file is gone")
+except UsageError as error:
+    print(error)
+"""
+
+
+def test_an_error_of_one_process_is_raised_by_all() -> None:
+    """Else the others would wait for it."""
+    ended = run_two(["-c", FAILING])
+    assert [output for _, output, _ in ended] == ["process 1: a file is gone\n", "a file is gone\n"], ended
+
+
 MIXED = """
 import sys, torch
 from reelseek.errors import UsageError
@@ -124,19 +134,13 @@ except UsageError as error:
 
 
 def test_devices_of_different_kinds_are_refused_by_every_process() -> None:
-    port, running = _free_port(), []
-    for rank, device in (("0", "cpu"), ("1", "meta")):
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2"}
-        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        command = [sys.executable, "-c", MIXED, device]
-        running.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
-    messages = [process.communicate(timeout=600)[0] for process in running]
+    messages = [output for _, output, _ in run_two(["-c", MIXED, "cpu"], ["-c", MIXED, "meta"])]
     for message in messages:
         assert "one kind of device, and here are process 0 on cpu, process 1 on meta; name it with --device" in message
 
 
 def test_a_loss_that_cannot_be_shared_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of another package that joins what it embeds in `terms`; and any loss that is taken in chunks."""
+    """One of another package that joins what it embeds in `terms`; and one of whole videos that is taken in chunks."""
 
     class Joined(LateFusion):
         def terms(self, batch: Batch) -> dict[str, torch.Tensor]:
@@ -146,12 +150,12 @@ def test_a_loss_that_cannot_be_shared_is_refused(monkeypatch: pytest.MonkeyPatch
     recipe = TypeAdapter(Recipe).validate_python({"model": {"system": "late_fusion"}, "train": {"epochs": 1}})
     monkeypatch.setattr(parallel, "world_size", lambda: 2)
     check_loss(recipe, model)
-    for refused, other in (
-        (recipe, Joined(model.config)),
-        (replace(recipe, train=replace(recipe.train, chunk=4)), model),
-    ):
-        with pytest.raises(RecipeError, match="train it in one process"):
-            check_loss(refused, other)
+    with pytest.raises(RecipeError, match="train it in one process"):
+        check_loss(recipe, Joined(model.config))
+    chunks = replace(recipe, train=replace(recipe.train, chunk=4))
+    check_loss(chunks, model)
+    with pytest.raises(RecipeError, match="cannot take as many chunks each"):
+        check_loss(chunks, small("coot"))
 
 
 def _on_two_machines(folders: list[Path], *, launch: bool) -> list[tuple[str, str]]:
@@ -160,21 +164,18 @@ def _on_two_machines(folders: list[Path], *, launch: bool) -> list[tuple[str, st
     Args:
         launch: by `torchrun`; else by the variables that it sets, which takes half the time.
     """
-    port = _free_port()
-    command = [str(Path(sys.executable).with_name("reelseek")), "train", "r.toml", "--library", "lib", "--out", "model"]
-    running = []
-    for rank, folder in enumerate(folders):
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "REELSEEK_DEVICE": "cpu"}
-        program = command
-        if launch:
-            place = ["--nnodes", "2", "--node-rank", str(rank), "--master-addr", "127.0.0.1", "--master-port", port]
-            program = [sys.executable, "-m", "torch.distributed.run", "--no-python", "--nproc-per-node", "1", *place]
-            program += command
-        else:
-            environment |= {"RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": "2"}
-            environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        running.append(subprocess.Popen(program, cwd=folder, text=True, env=environment, **pipes))
+    command = ["train", "r.toml", "--library", "lib", "--out", "model"]
+    if launch:
+        running, place = [], ["--nnodes", "2", "--master-addr", "127.0.0.1", "--master-port", free_port()]
+        program = [str(Path(sys.executable).with_name("reelseek")), *command]
+        for rank, folder in enumerate(folders):
+            launcher = ["-m", "torch.distributed.run", "--no-python", "--nproc-per-node", "1", *place]
+            arguments = [sys.executable, *launcher, "--node-rank", str(rank), *program]
+            environment = os.environ | {"OMP_NUM_THREADS": "1", "REELSEEK_DEVICE": "cpu"}
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+            running.append(subprocess.Popen(arguments, cwd=folder, text=True, env=environment, **pipes))
+    else:
+        running = start_two(["-m", "reelseek", *command], folders=folders, LOCAL_RANK="0", REELSEEK_DEVICE="cpu")
     outputs = [process.communicate(timeout=3000) for process in running]
     assert [process.returncode for process in running] == [0, 0], outputs
     return outputs

@@ -214,7 +214,7 @@ def test_a_film_that_cannot_be_decoded_is_said_and_counted(
     name = next(video.id for video in library.videos() if video.split == "train")
     (tmp_path / "broken.mp4").write_bytes(b"no film" * 1000)
     _move(monkeypatch, {name: tmp_path / "broken.mp4"})
-    (tmp_path / "tiny.toml").write_text(_toml(TINY))
+    (tmp_path / "tiny.toml").write_text(toml(TINY))
     arguments = ["train", str(tmp_path / "tiny.toml"), "--library", str(library.path), "--out", str(tmp_path / "out")]
     with caplog.at_level(logging.WARNING, "reelseek"):
         result = CliRunner().invoke(app, [*arguments, "--set", "train.epochs=1"])
@@ -225,7 +225,7 @@ def test_a_film_that_cannot_be_decoded_is_said_and_counted(
     assert "1 videos could not be decoded" in " ".join(record["warnings"])
 
 
-def _toml(table: dict[str, Any]) -> str:
+def toml(table: dict[str, Any]) -> str:
     lines = []
     for section, settings in table.items():
         lines.append(f"[{section}]")

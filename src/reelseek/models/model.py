@@ -3,7 +3,7 @@
 import json
 import os
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
@@ -37,9 +37,9 @@ __all__ = [
     "Rows",
     "SystemConfig",
     "all_rows",
+    "compared_parts",
     "embedding_of",
     "embedding_rows",
-    "gather_parts",
     "load_model",
     "similarity",
 ]
@@ -95,15 +95,21 @@ class Embedding:
 Rows = tuple[Tensor, Mask]  # values with a row for each clip, and which clips have one
 
 
-def gather_parts(parts: Mapping[str, Rows]) -> dict[str, Rows]:
-    """The rows of all processes that train together."""
-    return {
-        name: (
-            parallel.all_gather(values),
-            Mask.on(values.device, parallel.all_gather(mask.host)),
-        )
-        for name, (values, mask) in parts.items()
-    }
+def compared_parts(parts: Mapping[str, Rows], batch: "Batch", *, shared: bool) -> "tuple[dict[str, Rows], Batch]":
+    """The rows and the clips that a loss compares: those with evidence, of all processes where they are shared."""
+    evident, rows = batch.evident, dict(parts)
+    if shared:
+        evident = parallel.all_gather(evident)
+        for name, (values, mask) in parts.items():
+            rows[name] = parallel.all_gather(values), Mask.on(values.device, parallel.all_gather(mask.host))
+        batch = batch.all_gather()
+    if bool(evident.all()):
+        return rows, batch
+    selected = evident.nonzero()[:, 0]
+    for name, (values, mask) in rows.items():
+        index = upload([selected], values.device)[0]
+        rows[name] = values.index_select(0, index), Mask.on(values.device, mask.host.index_select(0, selected))
+    return rows, batch.rows(selected)
 
 
 def all_rows(values: Tensor) -> Rows:
@@ -176,12 +182,23 @@ class Batch:
         device = next(iter(self.tokens.values())).device
         return Mask.on(device, torch.zeros(len(self.texts), dtype=torch.bool))
 
-    def with_evidence(self) -> "Batch":
-        """The clips that have at least one step of some modality: nothing can be learnt from the others."""
-        present = torch.stack([steps.videos.host for steps in self.tokens.values()]).any(0)
-        if bool(present.all()):
+    @property
+    def evident(self) -> Bool[Tensor, " clip"]:
+        """Which clips have at least one step of some modality, on the host."""
+        return torch.stack([steps.videos.host for steps in self.tokens.values()]).any(0)
+
+    def with_evidence(self, at_least: int = 0) -> "Batch":
+        """The clips that have evidence: nothing can be learnt from the others.
+
+        Args:
+            at_least: so many clips; where fewer have evidence, the first of the others stay as well.
+        """
+        selected = self.evident
+        others = (~selected).nonzero()[:, 0]
+        selected[others[: max(0, at_least - len(selected) + len(others))]] = True
+        if bool(selected.all()):
             return self
-        return self.rows(present.nonzero()[:, 0])
+        return self.rows(selected.nonzero()[:, 0])
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -568,10 +585,14 @@ class LearnedModel(RetrievalModel):
         return self.check_embedding(self.encode(self.inputs(tokens)), "encode")
 
     def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """The terms of the clips that have any evidence; one that is zero where there are none."""
+        """The terms of the clips that have any evidence; one that is zero where there are none.
+
+        A process whose share of a batch has none keeps a clip of it, to take its part in what all processes compute.
+        """
         self.check(batch.tokens)
-        batch = batch.with_evidence()
-        losses = self.terms(batch) if parallel.all_true(len(batch.texts) > 0) else {}
+        batch = batch.with_evidence(at_least=int(self.shares(batch)))
+        with parallel.uncounted(nothing=not bool(batch.evident.any())):
+            losses = self.terms(batch) if self.any_evidence(batch) else {}
         if not isinstance(losses, Mapping):
             raise ModelError(
                 f"the terms of {self.system} gave a {type(losses).__name__}; wanted a dict of named scalars, such as "
@@ -597,23 +618,50 @@ class LearnedModel(RetrievalModel):
         """
         raise NotImplementedError
 
+    def shares(self, batch: Batch) -> bool:
+        """Whether the clips of all processes are compared with each other."""
+        return parallel.active() and self.training and not batch.local
+
+    def any_evidence(self, batch: Batch) -> bool:
+        """Whether there is something to learn from: in any process, or in every one if each compares its own clips."""
+        evident = bool(batch.evident.any())
+        return parallel.total_count(int(evident)) > 0 if self.shares(batch) else parallel.all_true(evident)
+
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """The terms of the loss, each times its weight; every clip has some modality. None if no term has clips."""
-        shared = parallel.active() and self.training and not batch.local
         if self.has_parts:
-            parts = self.parts(batch)
-            if shared:
-                parts, batch = gather_parts(parts), batch.all_gather()
-            with parallel.replicated() if shared else nullcontext():
-                return self.terms_of(parts, batch)
+            return self.compare_parts(self.parts(batch), batch)
         if batch.more_texts:
             return {self.config.loss.name: self._narrated(batch)}
-        texts, videos, alike = self.encode_texts(batch.texts), self.encode_videos(batch.tokens), batch.alike
+        texts, videos = self.encode_texts(batch.texts), self.encode_videos(batch.tokens)
+        return {self.config.loss.name: self.compare(texts, videos, batch, self.similarity)}
+
+    def compare_parts(self, parts: Mapping[str, Rows], batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """The terms of the parts of a batch, among those of all processes where they are shared."""
+        shared = self.shares(batch)
+        rows, batch = compared_parts(parts, batch, shared=shared)
+        with parallel.replicated() if shared else nullcontext():
+            return self.terms_of(rows, batch)
+
+    def compare(
+        self,
+        texts: Embedding,
+        videos: Embedding,
+        batch: Batch,
+        similarity: Callable[[Embedding, Embedding], Float[Tensor, "text video"]],
+    ) -> Float[Tensor, ""]:
+        """The loss of the captions and clips of a batch, among those of all processes where they are shared."""
+        shared, alike, evident = self.shares(batch), batch.alike, batch.evident
         if shared:
             texts, videos, alike = texts.all_gather(), videos.all_gather(), parallel.all_gather(alike)
+            evident = parallel.all_gather(evident)
+        if not bool(evident.all()):
+            rows = upload([evident.nonzero()[:, 0]], alike.device)[0]
+            texts, videos, alike = texts[rows], videos[rows], alike[rows]
         with parallel.replicated() if shared else nullcontext():
-            similarity, negatives = self.similarity(texts, videos), alike[:, None] != alike[None, :]
-            return {self.config.loss.name: self.score_loss(similarity, negatives=negatives)}
+            scores, negatives = similarity(texts, videos), alike[:, None] != alike[None, :]
+            loss: Tensor = self.score_loss(scores, negatives=negatives)
+            return loss
 
     def _narrated(self, batch: Batch) -> Float[Tensor, ""]:
         """The loss where several captions stand for a clip together."""

@@ -10,31 +10,41 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from reelseek.errors import UsageError
+from reelseek.errors import ReelseekError, UsageError
 from reelseek.library.files import write_whole_bytes
 
 __all__ = [
     "active",
     "all_gather",
+    "all_gather_objects",
+    "all_max",
     "all_reduce_sum",
     "all_true",
     "average_gradients",
     "barrier",
     "broadcast_bytes",
+    "counted",
     "is_local_main_process",
     "is_main_process",
     "join",
     "rank",
     "replicated",
+    "same_errors",
     "share_file",
+    "stack",
+    "sum_in_place",
     "total_count",
+    "uncounted",
     "world_size",
 ]
+
+Value = TypeVar("Value")
 
 
 def join(device: torch.device) -> torch.device:
@@ -92,6 +102,24 @@ def replicated() -> Iterator[None]:
         yield
     finally:
         _replicated.reset(token)
+
+
+_counted: ContextVar[bool] = ContextVar("counted", default=True)
+
+
+def counted() -> bool:
+    """Whether what this process normalises counts in batch statistics."""
+    return _counted.get()
+
+
+@contextmanager
+def uncounted(nothing: bool) -> Iterator[None]:
+    """Compute what other processes do at the same time, with rows that stand for nothing, if these are `nothing`."""
+    token = _counted.set(not nothing)
+    try:
+        yield
+    finally:
+        _counted.reset(token)
 
 
 def world_size() -> int:
@@ -168,6 +196,56 @@ def total_count(count: int) -> int:
     return int(summed)
 
 
+def all_max(count: int) -> int:
+    """Return the largest that a number of the host is in any process."""
+    if not active():
+        return count
+    largest = torch.tensor(count)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return int(largest)
+
+
+def all_gather_objects(value: Value) -> list[Value]:
+    """Return what all processes have, in order of rank; it is pickled."""
+    if not active():
+        return [value]
+    gathered: list[Value] = [value] * world_size()
+    dist.all_gather_object(gathered, value)
+    return gathered
+
+
+@contextmanager
+def same_errors() -> Iterator[None]:
+    """Raise in every process the error that what is done here raises in one, so that none waits for one that ended.
+
+    Raises:
+        UsageError: another process had an error; says which, and what it was.
+    """
+    error: ReelseekError | None = None
+    try:
+        yield
+    except ReelseekError as raised:
+        error = raised
+    messages = all_gather_objects(None if error is None else str(error))
+    if error is not None:
+        raise error
+    for number, message in enumerate(messages):
+        if message is not None:
+            raise UsageError(f"process {number}: {message}")
+
+
+def stack(values: Tensor) -> Tensor:
+    """Return the values of all processes in order of rank, a row for each; shapes are the same in all of them."""
+    parts = [torch.empty_like(values) for _ in range(world_size())]
+    dist.all_gather(parts, values.contiguous())
+    return torch.stack(parts)
+
+
+def sum_in_place(values: Tensor) -> None:
+    """Replace values by their sum over processes, outside of any graph."""
+    dist.all_reduce(values)
+
+
 def all_gather(rows: Tensor) -> Tensor:
     """Return the rows of all processes in order of rank; the local ones carry gradients (see `average_gradients`).
 
@@ -220,9 +298,15 @@ def all_reduce_sum(values: Tensor) -> Tensor:
 
 
 def average_gradients(model: nn.Module) -> None:
-    """Make every parameter's gradient the mean over processes; one that a process lacks counts as zeros."""
-    for parameter in model.parameters():
-        if parameter.requires_grad:
+    """Make every parameter's gradient the mean over processes; one that a process lacks counts as zeros.
+
+    What no process has a gradient of gets none, as in one process, so that the optimizer leaves it as it is.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    present = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.uint8)
+    dist.all_reduce(present, dist.ReduceOp.MAX)
+    for parameter, learns in zip(parameters, present.tolist(), strict=True):
+        if learns:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             dist.all_reduce(parameter.grad)

@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from reelseek.experts.backbones import S3DG, SpectrogramResNet50, TSMResNet50
 from reelseek.library.mask import Mask
 from reelseek.library.tokens import Steps, Tokens
+from reelseek.models import parallel
 from reelseek.models.backbones import save_network
 from reelseek.models.blocks.project import apply_to_present
+from reelseek.models.blocks.shared_norm import share_norms
 from reelseek.models.model import Batch, Embedding, LearnedModel, RetrievalModel, Rows
 from reelseek.models.weights import read_saved
 
@@ -44,6 +46,9 @@ def pixel_widths(vision: Mapping[str, Any], audio: Mapping[str, Any] | None) -> 
 class FromPixels(LearnedModel):
     """Frames and samples -> a network of each -> the experts' features of an inner system, one step each.
 
+    In distributed training the networks' batch statistics are those of all processes, as MMV's released code has them
+    (`use_xreplica_bn`), so that several processes learn what one would.
+
     Args:
         inner: built for the experts of the networks, as wide as these.
         networks: by expert, `vision_net` and perhaps `audio_net`; each with the sizes that it was made with.
@@ -60,6 +65,7 @@ class FromPixels(LearnedModel):
         RetrievalModel.__init__(self)
         self.inner = inner
         self.networks = nn.ModuleDict({name: network for name, (network, _) in networks.items()})
+        share_norms(self.networks)
         self.sizes = {name: dict(sizes) for name, (_, sizes) in networks.items()}
         self.takes = {name: dict(settings) for name, settings in takes.items()}
         self.system, self.config, self.slots = inner.system, inner.config, inner.slots
@@ -163,8 +169,9 @@ def saved_tensors(folder: Path) -> dict[str, Tensor]:
 def _one_step(network: nn.Module, inputs: Tensor, steps: Steps) -> Steps:
     """A network's features of the clips that have any of its inputs, as one step that lasts as long as they do."""
     present: Mask = steps.videos
+    shared = network.training and parallel.active()  # a process without inputs takes its part in batch statistics
     spans = torch.stack([steps.spans[..., 0].amin(1), steps.spans[..., 1].amax(1)], -1)[:, None]
-    if present.count:
+    if parallel.total_count(present.count) if shared else present.count:
         values = apply_to_present(network, inputs, present)
     else:
         assert isinstance(network.width, int)

@@ -201,7 +201,8 @@ def _open_data(recipe: Recipe, library: FeatureSource) -> tuple[TokenReader, tup
     train_split, validation = (_encoded(recipe, library, split) for split in recipe_splits(library, recipe.data))
     videos = [clip.video for split in (train_split, validation) for clip in split.clips]
     if pixels is not None:
-        pixels.check_files(videos)
+        with parallel.same_errors():  # a machine may lack files that another has
+            pixels.check_files(videos)
     reader.hidden = hidden_experts(library, videos, recipe.data.groups)
     if recipe.data.validation_needs:
         validation = clips_with(TokenReader(library), validation, recipe.data.validation_needs)

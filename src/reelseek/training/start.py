@@ -99,13 +99,8 @@ def check_loss(recipe: Recipe, model: RetrievalModel) -> None:
 
     Raises:
         RecipeError: clips without captions, or with several, say nothing to it; or the loss is more than a function of
-            all similarities, or is taken in chunks.
+            all embeddings.
     """
-    if recipe.pixels is not None and parallel.active():
-        raise RecipeError(
-            f"pixels: networks learn in one process, and {parallel.world_size()} were started: the statistics of their "
-            "batch normalisation would be those of a part of each batch. train.chunk takes a large batch on one device"
-        )
     if recipe.data.uncaptioned and not model.learns_uncaptioned:
         raise RecipeError(
             f"data.uncaptioned: the loss of {model.system} compares captions alone; eao and mmv have more"
@@ -119,10 +114,15 @@ def check_loss(recipe: Recipe, model: RetrievalModel) -> None:
         raise RecipeError(
             f"train.narrations: {model.system} takes a batch whole, in one process; leave out train.chunk, or take mmv"
         )
-    if parallel.active() and (recipe.train.chunk or not model.compares_only):
+    if parallel.active() and not model.compares_only:
         raise RecipeError(
-            f"{parallel.world_size()} processes share a loss that is a function of all clips' embeddings, taken "
-            f"whole: {model.system} with train.chunk = {recipe.train.chunk} has another; train it in one process"
+            f"{parallel.world_size()} processes share a loss that is a function of all clips' embeddings: "
+            f"{model.system} has another; train it in one process"
+        )
+    if parallel.active() and recipe.train.chunk and model.joins_clips:
+        raise RecipeError(
+            f"train.chunk: {model.system} reads the clips of a video together, and {parallel.world_size()} processes "
+            "cannot take as many chunks each; leave it out, or train in one process"
         )
 
 

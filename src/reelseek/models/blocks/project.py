@@ -11,6 +11,7 @@ from reelseek.errors import UsageError
 from reelseek.library.mask import Mask, zero_absent
 from reelseek.library.tokens import Steps, Tokens
 from reelseek.models import parallel
+from reelseek.models.blocks.shared_norm import shared_batch_norm
 
 __all__ = ["Affine", "GatedUnit", "Inputs", "RowNorm", "apply_to_present", "key", "per_expert"]
 
@@ -75,30 +76,12 @@ class RowNorm(nn.BatchNorm1d):
 
     def forward(self, input: Tensor) -> Tensor:
         if self.training and parallel.active():
-            return self._shared(input)
+            return shared_batch_norm(self, input)
         if self.training and len(input) < 2:
             return functional.batch_norm(
                 input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
             )
         return super().forward(input)
-
-    def _shared(self, rows: Tensor) -> Tensor:
-        count = parallel.total_count(len(rows))
-        if count < 2:
-            return functional.batch_norm(
-                rows, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
-            )
-        mean = parallel.all_reduce_sum(rows.sum(0)) / count
-        variance = parallel.all_reduce_sum((rows - mean).square().sum(0)) / count
-        with torch.no_grad():
-            assert self.running_mean is not None
-            assert self.running_var is not None
-            assert self.num_batches_tracked is not None
-            rate = self.momentum if self.momentum is not None else 0.1
-            self.running_mean.lerp_(mean.detach(), rate)
-            self.running_var.lerp_(variance.detach() * count / (count - 1), rate)
-            self.num_batches_tracked += 1
-        return (rows - mean) / (variance + self.eps).sqrt() * self.weight + self.bias
 
 
 def apply_to_present(

@@ -36,7 +36,7 @@ from reelseek.models.model import (
     LearnedModel,
     RetrievalModel,
     all_rows,
-    gather_parts,
+    compared_parts,
     similarity,
 )
 from reelseek.models.text import TextEncoder
@@ -153,13 +153,14 @@ class Anchored(RetrievalModel):
     def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """The inner system's, which learns alone, and the anchor's."""
         losses = dict(self.inner.loss(batch))
-        batch = batch.with_evidence()
-        if parallel.all_true(len(batch) > 0):
+        shared = parallel.active() and self.training and not batch.local
+        batch = batch.with_evidence(at_least=int(shared))
+        evident = bool(batch.evident.any())
+        if parallel.total_count(int(evident)) if shared else parallel.all_true(evident):
             features = self.text.pooled(batch.texts)
             parts = {"features": all_rows(features), "text": all_rows(self.anchor.learnt_texts(features))}
             parts["video"] = all_rows(self.anchor.learnt_videos_of(self.inputs.filled(batch.tokens)))
-            if parallel.active() and self.training and not batch.local:
-                parts, batch = gather_parts(parts), batch.all_gather()
+            parts, batch = compared_parts(parts, batch, shared=shared)
             rows = {name: values for name, (values, _) in parts.items()}
             captions = functional.normalize(rows["features"], dim=-1)
             loss = soft_nce(rows["text"] @ rows["video"].T, captions, temperature=0.1, negatives=batch.negatives)

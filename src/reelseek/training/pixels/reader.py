@@ -19,6 +19,7 @@ from reelseek.media.container import Limits
 from reelseek.media.guard import Workers, is_death
 from reelseek.media.streams import DECODE_VERSION
 from reelseek.media.window import Augmentation, Window, WindowContent, read_window
+from reelseek.models import parallel
 from reelseek.models.pixels import pixel_widths
 from reelseek.training.pixels.recipe import PixelRecipe
 
@@ -105,6 +106,16 @@ class PixelReader(TokenReader):
 
     def prepare(self, videos: Iterable[str]) -> None:
         """Nothing is looked up ahead."""
+
+    def share(self) -> None:
+        """Give every process what those that train together could not decode, and what they saw in validation clips.
+
+        All of them call this, between batches; afterwards each has the same to report.
+        """
+        for present, unreadable in parallel.all_gather_objects((self._present, self.unreadable)):
+            self._present = present | self._present
+            self.unreadable = unreadable | self.unreadable
+        self.unreadable = dict(sorted(self.unreadable.items()))
 
     def close(self) -> None:
         """End the processes; nothing can be read any more."""
