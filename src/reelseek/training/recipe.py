@@ -204,9 +204,7 @@ class TrainRecipe:
         if self.rate_per == "epoch" and self.warmup != int(self.warmup):
             raise ValueError(f'warmup = {self.warmup} ends within an epoch; set rate_per = "step", or a whole number')
         if self.rate_per == "step" and self.schedule == "plateau":
-            raise ValueError(
-                'rate_per = "step": plateaus are seen once an epoch; take another schedule'
-            )
+            raise ValueError('rate_per = "step": plateaus are seen once an epoch; take another schedule')
         if self.keep == "last" and self.patience is not None:
             raise ValueError('keep = "last" takes all epochs, and patience stops before; leave one of them out')
         if self.compile and self.chunk is not None:
