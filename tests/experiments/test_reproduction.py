@@ -51,7 +51,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 OPTIONS = Substitutes(
     "train", "val", "test",
     {"rgb": "appearance", "video": "appearance", "action": "flow", "howto100m": "face"},
-    ("model.text.encoder=sentence", "model.text.trained=false"), start="some.model",
+    ("model.text.encoder=sentence", "model.text.trained=false", "model.text.layers=1"), start="some.model",
 )  # fmt: skip
 
 
@@ -92,6 +92,16 @@ def test_printed_numbers_are_the_printed_ones() -> None:
     assert rows["eao-5", "disentangled"].published[2] == 17.9
 
 
+def test_clusters_of_an_expert_are_those_of_what_stands_in_for_it(library: Path) -> None:
+    experts = {**OPTIONS.experts, "audio": "speech", "speech": "audio", "motion": "flow"}
+    options = Substitutes("train", "val", "test", experts, OPTIONS.changes)
+    with Library.open(library) as opened:
+        plan = plan_table(find_table("mdmmt-7-full"), opened, options, ["CE"])
+    recipe = plan.rows[0].recipe
+    assert recipe is not None
+    assert recipe.model["vlad"] == {"ocr": 43, "speech": 8, "audio": 19}
+
+
 def _reproduce(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["reproduce", *map(str, arguments)])
 
@@ -128,7 +138,7 @@ def test_a_table_is_trained_printed_and_gone_on_with(
                           "--validation", "val", "--row", "scene", "--expert", "action=flow", "--seeds", "1,2",
                           "--device", "cpu"]  # fmt: skip
     for change in ("train.epochs=1", "model.width=8", "model.heads=2", "model.global_heads=2", "model.inner=8",
-                   "model.text.encoder=sentence", "model.local.queue=0"):  # fmt: skip
+                   "model.text.encoder=sentence", "model.text.layers=1", "model.local.queue=0"):  # fmt: skip
         command += ["--set", change]
     first = _reproduce(*command, "--json")
     assert first.exit_code == 0, first.output

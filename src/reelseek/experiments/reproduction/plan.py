@@ -26,6 +26,7 @@ __all__ = ["FEWEST_TEST_CLIPS", "FEWEST_TRAINING_CLIPS", "Plan", "RowPlan", "Sub
 FEWEST_TRAINING_CLIPS = 100
 FEWEST_TEST_CLIPS = 50  # below which one clip more or less at rank 1 moves R@1 by over two per cent
 _WORD_VECTORS = (".txt", ".vec", ".bin")
+_BY_EXPERT = {"vlad", "vlad_ghosts", "widths"}  # a model's settings by its experts' names
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,8 @@ class _Planner:
         model = settings["model"]
         if row.apart:
             model["together"] = [[experts[name]] for name in row.experts or () if name in experts]
+        for key in sorted(_BY_EXPERT & model.keys()):
+            model[key] = {experts[name]: value for name, value in model[key].items() if name in experts}
         if "weights" in model:
             model["weights"] = {_renamed(term, experts): weight for term, weight in model["weights"].items()}
         self._set_splits(row, data, missing)
@@ -288,7 +291,10 @@ class _Planner:
                 pretrained_folder(encoder)
             except ExpertUnavailable:
                 pull = f"reelseek models pull {encoder}"
-                return [f"the text encoder {encoder}: {pull}, or name another with --set model.text.encoder=sentence"]
+                other = "--set model.text.encoder=sentence"
+                if recipe is not None and recipe.model["text"].get("layers", 1) > 1:
+                    other += " --set model.text.layers=1"
+                return [f"the text encoder {encoder}: {pull}, or name another with {other}"]
         else:
             why = "captions are encoded by the packaged sentence encoder"
             self._notes[f"{why} (the paper: {self.table.text})" if self.table.text else why] = None
