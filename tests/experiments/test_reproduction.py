@@ -51,7 +51,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 OPTIONS = Substitutes(
     "train", "val", "test",
     {"rgb": "appearance", "video": "appearance", "action": "flow", "howto100m": "face"},
-    ("model.text.encoder=sentence", "model.text.trained=false", "model.text.layers=1"), start="some.model",
+    ("model.text.encoder=sentence", "model.text.trained=false"), start="some.model",
 )  # fmt: skip
 
 
@@ -138,7 +138,7 @@ def test_a_table_is_trained_printed_and_gone_on_with(
                           "--validation", "val", "--row", "scene", "--expert", "action=flow", "--seeds", "1,2",
                           "--device", "cpu"]  # fmt: skip
     for change in ("train.epochs=1", "model.width=8", "model.heads=2", "model.global_heads=2", "model.inner=8",
-                   "model.text.encoder=sentence", "model.text.layers=1", "model.local.queue=0"):  # fmt: skip
+                   "model.text.encoder=sentence", "model.local.queue=0"):  # fmt: skip
         command += ["--set", change]
     first = _reproduce(*command, "--json")
     assert first.exit_code == 0, first.output

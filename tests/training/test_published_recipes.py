@@ -15,6 +15,7 @@ import reelseek
 from reelseek.cli.models import _recipe as recipe_shown
 from reelseek.library import Library
 from reelseek.models import SYSTEMS, load_model
+from reelseek.models.text import TextEncoder
 from reelseek.training import train
 from reelseek.training.recipe import find_recipe, packaged_recipes, read_recipe, read_settings, read_toml, recipe_from
 
@@ -84,6 +85,14 @@ def test_a_published_recipe_is_a_model_of_its_system(recipe: str) -> None:
     with torch.device("meta"):
         model = SYSTEMS[system].build({**settings, "text": text, "experts": widths})
     assert model.system == system
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_small_recipe_reads_captions_with_what_the_package_brings(name: str) -> None:
+    model = SYSTEMS["anchored"].build({"experts": {"see": 512, "hear": 256}, "inner": read_recipe(name).model})
+    for encoder in (part for part in model.modules() if isinstance(part, TextEncoder)):
+        assert encoder.pooled(["a cat"]).shape == (1, encoder.width)
+        assert encoder.words(["a cat"]).values.shape[2] == encoder.width
 
 
 def test_every_system_that_is_trained_has_a_small_recipe() -> None:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from reelseek.cli.device import Device, named_device
 from reelseek.cli.features import say_unused
 from reelseek.cli.show import bars, print_json, print_table, say
 
@@ -96,6 +97,37 @@ def _import_caption_features(
     if report.captions:
         say(f"train on them with: --set model.text.encoder=features@{name}")
     raise typer.Exit(0 if report.captions and not report.failed else 1)
+
+
+@app.command(epilog="Example: reelseek data encode my.library --encoder bert-base-uncased --name bert")
+def encode(
+    library: Annotated[Path, typer.Argument(help="Folder of the library.")],
+    encoder: Annotated[
+        str, typer.Option(help="`sentence` (packaged), or a folder or pulled hub name of a BERT-like model.")
+    ] = "sentence",
+    name: Annotated[str, typer.Option(help="What recipes call the vectors (features@NAME).")] = "paragraphs",
+    layers: Annotated[int, typer.Option(min=1, help="Put the last so many layers of a token side by side.")] = 2,
+    device: Device = None,
+) -> None:
+    """Captions of a video, read together as one paragraph (as COOT's text features); a stopped run goes on."""
+    from reelseek.library import Library
+    from reelseek.models.paragraphs import encode_paragraphs
+
+    with Library.open(library) as opened, bars() as progress:
+        report = encode_paragraphs(opened, encoder, name, layers=layers, device=named_device(device), progress=progress)
+    _say_first([f"not encoded: {video}: {reason}" for video, reason in report.failed])
+    for count, what in (
+        (report.existing, "captions had these vectors before"),
+        (report.alone, "captions have no span and were encoded alone, without their video's other captions"),
+        (report.empty, "captions are empty and have no vectors"),
+        (report.shared, "captions are in several paragraphs; their vectors are of the first"),
+        (report.cut, "tokens were left out of paragraphs that are longer than the encoder reads"),
+    ):
+        if count:
+            say(f"{count} {what}")
+    print(f"{report.captions} captions of {report.videos} videos encoded as {name}, {len(report.failed)} failed")
+    say(f"train on them with: --set model.text.encoder=features@{name}")
+    raise typer.Exit(1 if report.failed else 0)
 
 
 def _say_first(lines: list[str]) -> None:

@@ -104,7 +104,7 @@ def open_caption_features(library: Path, name: str) -> CaptionFeatureSet:
         return CaptionFeatureSet(library / _FOLDER / name)
     raise UsageError(
         f"{library} has no caption features {name!r}; it has {', '.join(names) or 'none'}. Import them with: "
-        f"reelseek data import ce-text FILE --library {library} --name {name}"
+        f"reelseek data import ce-text FILE --library {library} --name {name}; or make them with: reelseek data encode"
     )
 
 

@@ -111,7 +111,8 @@ def _pad(rows: Sequence[Sequence[int]], length: int, tokenizer: Any) -> tuple[Te
 def count_positions(model: Any) -> int:
     """Count the tokens that a network can read at once."""
     config = getattr(model.config, "text_config", model.config)
-    return int(getattr(config, "max_position_embeddings", 512))
+    before_first = getattr(getattr(model, "embeddings", None), "padding_idx", -1) + 1  # RoBERTa numbers from there
+    return int(getattr(config, "max_position_embeddings", 512)) - before_first
 
 
 @cache

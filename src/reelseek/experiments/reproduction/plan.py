@@ -280,8 +280,9 @@ class _Planner:
         if (name := named_features(encoder)) is not None:
             if name in [features.name for features in caption_feature_sets(self.library.path)]:
                 return []
+            make = f"reelseek data encode {self.library.path} --encoder FOLDER --name {name}"
             import_ = f"reelseek data import ce-text FILE --library {self.library.path} --name {name}"
-            return [f"the caption features {name}: {import_}"]
+            return [f"the caption features {name}: {make}, or {import_}"]
         if encoder.endswith(_WORD_VECTORS):
             if Path(encoder).is_file():
                 return []
@@ -291,10 +292,7 @@ class _Planner:
                 pretrained_folder(encoder)
             except ExpertUnavailable:
                 pull = f"reelseek models pull {encoder}"
-                other = "--set model.text.encoder=sentence"
-                if recipe is not None and recipe.model["text"].get("layers", 1) > 1:
-                    other += " --set model.text.layers=1"
-                return [f"the text encoder {encoder}: {pull}, or name another with {other}"]
+                return [f"the text encoder {encoder}: {pull}, or name another with --set model.text.encoder=sentence"]
         else:
             why = "captions are encoded by the packaged sentence encoder"
             self._notes[f"{why} (the paper: {self.table.text})" if self.table.text else why] = None
