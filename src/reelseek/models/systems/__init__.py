@@ -163,7 +163,7 @@ _PACKAGED: dict[str, System] = {
         ce.CE,
         paper="Liu, Albanie, Nagrani, Zisserman. Use What You Have: Collaborative Experts. BMVC 2019",
         composition="mean or NetVLAD -> linear+L2 -> gate from every pair of experts; text side as MEE",
-        missing=f"{_MASKED}; keep: as released, absent experts still score, all weights 1",
+        missing=f"{_MASKED}; keep (a switch that the release leaves off): absent experts score, all weights 1",
         schedule={
             "optimizer": "radam", "rate": 0.1, "weight_decay": 0.001, "schedule": "exponential", "decay": 0.95,
             "epochs": 100, "batch": 64, "metric": "geometric_mean",
