@@ -189,7 +189,7 @@ def _published() -> dict[str, tuple[dict[str, tuple[int, ...]], dict[str, Any], 
     ce_vlad = {"audio": 16, "ocr": 23, "speech": 29}
     ce = _vlad("text_pooling", 768, 28, 1) | _linear("ce.moe_fc", 7, 21504) | _linear("ce.g_reason_1", 768, 1536)
     for name, clusters in ce_vlad.items():
-        ce |= _vlad(f"pooling.{name}", ce_dims[name], clusters)
+        ce |= _vlad(f"pooling.{name}", ce_dims[name], clusters, 1)
     for layer in (0, 3):
         ce |= _batch(f"ce.g_reason_shared.{layer}", 768) | _linear(f"ce.g_reason_shared.{layer + 2}", 768, 768)
     for index, (name, dim) in enumerate(ce_dims.items()):

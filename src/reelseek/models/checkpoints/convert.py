@@ -109,6 +109,7 @@ def _ce(state: State, overrides: Settings) -> tuple[Settings, KeyMap]:
     vlad = list_matches(state, r"pooling\.(.+)\.clusters$")
     reduced = {name: state[f"ce.video_dim_reduce.{i}.fc.weight"].shape for i, name in enumerate(names)}
     clusters = {name: state[f"pooling.{name}.clusters2"].shape[2] for name in vlad}
+    ghosts = {name: state[f"pooling.{name}.clusters"].shape[1] - count for name, count in clusters.items()}
     text_clusters = state["text_pooling.clusters2"].shape[2]
     layers = (
         count_matches(state, r"ce\.g_reason_shared\.(\d+)\.running_mean"),
@@ -117,6 +118,7 @@ def _ce(state: State, overrides: Settings) -> tuple[Settings, KeyMap]:
     settings = {
         "experts": {name: shape[1] // clusters.get(name, 1) for name, shape in reduced.items()},
         "vlad": clusters,
+        "vlad_ghosts": {name: count for name, count in ghosts.items() if count},
         "width": reduced[names[0]][0],
         "pair_layers": layers[0] + 1,
         "gate_layers": layers[1],
