@@ -127,3 +127,16 @@ def test_a_token_is_needed_when_there_is_one(searcher: Searcher) -> None:
         assert client.get("/v1/models", headers={"Authorization": "Bearer a secret word"}).status_code == 200
         assert client.get("/", params={"token": "a secret word"}).status_code == 200
         assert client.get("/v1/models").status_code == 200  # the cookie
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_misspelt_parameter_is_refused_with_those_that_there_are(client: TestClient, method: str) -> None:
+    assert client.request(method, "/v1/videos?limit=1&filter=").status_code == 200
+    refused = client.request(method, "/v1/videos?limt=1&filter=&x%00=2")
+    assert refused.status_code == 422
+    if method == "GET":
+        errors = {error["field"]: error["detail"] for error in refused.json()["errors"]}
+        assert list(errors) == ["query.limt", "query.x\x00"]
+        assert errors["query.limt"].startswith("not a parameter of this address, which takes library, filter, failed,")
+    assert client.request(method, "/v1/libraries?limit=1").status_code == 422
+    assert client.request(method, "/v1/libraries").status_code == 200

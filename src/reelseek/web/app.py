@@ -3,7 +3,7 @@
 import logging
 import sqlite3
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from reelseek.errors import ReelseekError
@@ -31,6 +31,7 @@ from reelseek.web.v1 import (
     videos,
 )  # fmt: skip
 from reelseek.web.v1.answers import describe, problems
+from reelseek.web.v1.queries import refuse_unknown_parameters
 
 __all__ = ["create_app"]
 
@@ -68,7 +69,7 @@ def create_app(
     _add_readiness(app, service)
     app.state.routers = _ROUTERS
     for router in _ROUTERS:
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(refuse_unknown_parameters)])
     describe(app)
     add_static(app, html=True)
     return app
