@@ -60,7 +60,7 @@ def gradients(model: RetrievalModel, batch: Batch, chunk: int | None = None) -> 
 def gradients_of(case: str) -> dict[str, torch.Tensor]:
     """Gradients of a system by its name, in one process or in two; the first of these has five of eight clips.
 
-    `NAME silent`: the other three have nothing to learn from. `NAME chunks`: taken in chunks, two clips of each process.
+    `NAME silent`: the other three have nothing to learn from. `NAME chunks`: in chunks, two clips of each process.
     """
     name, _, variant = case.partition(" ")
     model = ready(name)
