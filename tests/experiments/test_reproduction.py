@@ -92,6 +92,16 @@ def test_printed_numbers_are_the_printed_ones() -> None:
     assert rows["eao-5", "disentangled"].published[2] == 17.9
 
 
+def test_clusters_of_an_expert_are_those_of_what_stands_in_for_it(library: Path) -> None:
+    experts = {**OPTIONS.experts, "audio": "speech", "speech": "audio", "motion": "flow"}
+    options = Substitutes("train", "val", "test", experts, OPTIONS.changes)
+    with Library.open(library) as opened:
+        plan = plan_table(find_table("mdmmt-7-full"), opened, options, ["CE"])
+    recipe = plan.rows[0].recipe
+    assert recipe is not None
+    assert recipe.model["vlad"] == {"ocr": 43, "speech": 8, "audio": 19}
+
+
 def _reproduce(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["reproduce", *map(str, arguments)])
 

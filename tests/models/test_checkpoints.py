@@ -148,7 +148,7 @@ def _mmv(sight: int, fine: int, coarse: int, words: int, sound: int = 2048) -> d
         **dense("audio_embd/final_projection", sound, fine), **dense("txt_embd/final_projection", words, coarse),
         "text_module/text_conv1/w": (1, 300, words), "text_module/text_conv1/b": (words,),
         **dense("txt2audio_embd/final_projection", words, 512), **dense("audio2txt_embd/final_projection", sound, 512),
-        "text_module/embed/embeddings": (65536, 300), "visual_module/s3d/conv_1a/w": (3, 7, 7, 24, 64),
+        "text_module/embed/embeddings": (65536, 300), "audio_module/res_net_v2/initial_conv/w": (7, 7, 1, 64),
         "vis_embd/batch_norm_0/mean_ema/hidden": (1, coarse), "vis_embd/batch_norm_0/mean_ema/counter": (),
     }  # fmt: skip
 
@@ -189,7 +189,7 @@ def _published() -> dict[str, tuple[dict[str, tuple[int, ...]], dict[str, Any], 
     ce_vlad = {"audio": 16, "ocr": 23, "speech": 29}
     ce = _vlad("text_pooling", 768, 28, 1) | _linear("ce.moe_fc", 7, 21504) | _linear("ce.g_reason_1", 768, 1536)
     for name, clusters in ce_vlad.items():
-        ce |= _vlad(f"pooling.{name}", ce_dims[name], clusters)
+        ce |= _vlad(f"pooling.{name}", ce_dims[name], clusters, 1)
     for layer in (0, 3):
         ce |= _batch(f"ce.g_reason_shared.{layer}", 768) | _linear(f"ce.g_reason_shared.{layer + 2}", 768, 768)
     for index, (name, dim) in enumerate(ce_dims.items()):

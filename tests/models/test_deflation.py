@@ -93,7 +93,7 @@ def test_learning_the_norms_again_brings_image_features_near_video_features(whic
     before = gap()
     assert before > 1e-4
     losses = relearn_norms(
-        flat, network, (torch.rand(8, 3, 32, 32, generator=generator) for _ in range(120)), frames=frames, rate=3e-3
+        flat, network, (torch.rand(8, 3, 32, 32, generator=generator) for _ in range(120)), frames=frames
     )
     assert len(losses) == 120
     assert gap() < 0.8 * before

@@ -1,6 +1,8 @@
 """MMV's checkpoint, exported from JAX: its names, its matrices the other way round, and what of it has no place."""
 
+import json
 import pickle
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,15 @@ from typer.testing import CliRunner
 
 from reelseek.cli.main import app
 from reelseek.errors import ModelError
+from reelseek.experts.sample import SAMPLE_CLIP
+from reelseek.library import Library
 from reelseek.library.tokens import Steps
 from reelseek.models import load_model
 from reelseek.models.checkpoints import convert, load_released, read_tensors
 from reelseek.models.checkpoints.haiku import short_name
+from reelseek.models.checkpoints.haiku_networks import vision_network
 from reelseek.models.systems.mmv import MMV
+from reelseek.search import Searcher
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 
@@ -95,7 +101,8 @@ def test_what_has_no_place_is_counted_and_in_the_exit_status(tmp_path: Path) -> 
         app, ["models", "convert", str(tmp_path / "mmv.npz"), "--format", "mmv", "--out", str(tmp_path / "m")]
     )
     assert done.exit_code == 1, done.output
-    assert f"left out: 1 tensors with {3 * 7 * 7 * 24 * 64:,} numbers, such as visual_module" in done.stderr
+    assert f"left out: 1 tensors with {7 * 7 * 64:,} numbers, such as audio_module" in done.stderr
+    assert not (tmp_path / "m" / "vision_net").exists()
     assert "left out: 1 tensors with 2,700 numbers, such as text_module/embed/embeddings" in done.stderr
     assert "not needed: 4 tensors" in done.stderr
     assert load_model(tmp_path / "m").system == "mmv"
@@ -131,3 +138,81 @@ def test_arrays_of_no_place_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("hello")
     with pytest.raises(ModelError, match="cannot be read"):
         read_tensors(tmp_path / "text.npz")
+
+
+# Outputs of the released networks, described again in JAX: tiny, with weights drawn by the names of their arrays.
+RECORDED = json.loads((Path(__file__).parents[1] / "data" / "mmv_networks.json").read_text("utf-8"))
+
+
+def _network(kind: str) -> Arrays:
+    """The arrays of a tiny network under the names that Haiku gives them."""
+    arrays: Arrays = {}
+    for name, shape in RECORDED[kind]["arrays"].items():
+        rng = np.random.default_rng(zlib.crc32(name.encode()))
+        last = name.rpartition("/")[2]
+        if last == "counter":
+            values = np.zeros(shape)
+        elif last == "scale" or "var_ema" in name:
+            values = 0.5 + rng.random(shape)
+        elif last in ("offset", "b", "average", "hidden"):
+            values = 0.1 * rng.normal(size=shape)
+        else:
+            values = rng.normal(size=shape) * np.sqrt(2 / np.prod(shape[:-1]))
+        arrays[name] = values.astype(np.float32)
+    return arrays
+
+
+def _short(arrays: Arrays) -> dict[str, torch.Tensor]:
+    return {short_name(name): torch.from_numpy(values) for name, values in arrays.items()}
+
+
+@pytest.mark.parametrize("kind", ["tsm", "s3d"])
+def test_mmvs_networks_of_frames_compute_what_the_release_does(kind: str) -> None:
+    released = vision_network(_short(_network(kind)))
+    assert released is not None
+    frames = np.random.default_rng(0).random(RECORDED[kind]["video"]).astype(np.float32)
+    with torch.no_grad():
+        features = released.network(torch.from_numpy(frames).permute(0, 4, 1, 2, 3)).numpy()
+    wanted = np.array(RECORDED[kind]["features"], np.float32)
+    assert np.abs(wanted).max() > 0.1
+    np.testing.assert_allclose(features, wanted, atol=1e-5 * np.abs(wanted).max())
+
+
+def test_a_converted_mmv_reads_the_features_of_its_own_network(tmp_path: Path) -> None:
+    arrays = _network("s3d")
+    rng = np.random.default_rng(1)
+    heads = {name: rng.normal(size=shape).astype(np.float32) for name, shape in _mmv(64, 5, 4, 7, sound=3).items()}
+    heads |= {name: np.abs(values) for name, values in heads.items() if "var_ema" in name}
+    np.savez(tmp_path / "mmv.npz", **arrays, **heads)
+    (tmp_path / "words.txt").write_text(f"cat {' '.join(['0.5'] * 300)}\n")
+    out = tmp_path / "m"
+    command = ["models", "convert", str(tmp_path / "mmv.npz"), "--format", "mmv", "--out", str(out)]
+    done = CliRunner().invoke(app, [*command, "--set", f"text.encoder={tmp_path / 'words.txt'}"])
+    assert done.exit_code == 1, done.output  # for the network of sound
+    assert "visual_module" not in done.stderr
+    assert f"--experts vision_net@{out}/vision_net" in done.stderr
+    film = tmp_path / "film.mp4"
+    film.write_bytes(SAMPLE_CLIP.read_bytes())
+    done = CliRunner().invoke(
+        app, ["add", str(tmp_path / "l"), str(film), "--experts", f"vision_net@{out / 'vision_net'}"]
+    )
+    assert done.exit_code == 0, done.output
+    with Library.open(tmp_path / "l") as library:
+        (hit,) = Searcher(library, model=str(out)).search("cat", k=1)
+    assert hit.video.endswith("film.mp4")
+
+
+def test_damaged_networks_of_frames_are_refused_by_name() -> None:
+    arrays = _short(_network("tsm"))
+    unit = "visual_module/TSMResNetV2/tsm_resnet_unit_1/block_0"
+    with pytest.raises(ModelError, match=f"1 keys are absent, such as '{unit}/conv_1/w'"):
+        vision_network({name: array for name, array in arrays.items() if name != f"{unit}/conv_1/w"})
+    with pytest.raises(ModelError, match=f"1 keys are not known there, such as '{unit}/conv_3/w'"):
+        vision_network(arrays | {f"{unit}/conv_3/w": torch.ones(1, 1, 3, 3)})
+    with pytest.raises(ModelError, match=rf"{unit}/conv_1/w makes \(4, 16, 1, 3, 3\), wanted \(16, 16, 1, 3, 3\)"):
+        vision_network(arrays | {f"{unit}/conv_1/w": torch.ones(3, 3, 16, 4)})
+    with pytest.raises(ModelError, match="NaN"):
+        vision_network(arrays | {f"{unit}/conv_1/w": torch.full((3, 3, 16, 16), torch.nan)})
+    with pytest.raises(ModelError, match="neither S3D-G nor ResNet50 with a temporal shift"):
+        vision_network({"visual_module/I3D/conv/w": torch.ones(1)})
+    assert vision_network({"vis_embd/final_projection/w": torch.ones(1)}) is None

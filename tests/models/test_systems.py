@@ -178,3 +178,40 @@ def test_eao_with_a_transformer_for_each_modality_is_one_transformer_as_long_as_
     for parameter in masked.mix[name].parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     assert [expert for expert in before if not torch.equal(before[expert], alone(expert))] == [name]
+
+
+@torch.inference_mode()
+def test_joint_embeddings_read_as_many_steps_as_they_are_told() -> None:
+    model = small("clip4clip", most_steps=3)
+    (name, width), *_ = model.experts.items()
+    values = torch.randn(2, 9, width)
+    steps = Steps(values, torch.ones(2, 9, dtype=torch.bool), torch.zeros(2, 9, 2))
+    changed = values.clone()
+    rows = [row for row in range(9) if row not in (0, 4, 8)]
+    changed[:, rows] = 0.0
+    again = Steps(changed, steps.present, steps.spans)
+    whole = small("clip4clip").eval()
+    one, two = (model.eval().encode_videos({name: track}).values for track in (steps, again))
+    torch.testing.assert_close(one, two)
+    assert not torch.allclose(*(whole.encode_videos({name: track}).values for track in (steps, again)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"vlad": {"smell": 2}}, "vlad names 'smell'"),
+        ({"vlad_ghosts": {"ocr": 1}, "vlad": {}}, "vlad_ghosts names 'ocr'"),
+        ({"widths": {"smell": 2}}, "widths names 'smell'"),
+    ],
+)
+def test_a_mixture_refuses_settings_of_experts_that_it_lacks(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        small("mee", **settings)
+
+
+@torch.inference_mode()
+def test_ghosts_take_shares_of_the_steps_of_an_expert() -> None:
+    plain, ghosted = small("mee"), small("mee", vlad_ghosts={"ocr": 2})
+    pools = [model.pools.vlad["ocr"] for model in (plain, ghosted)]
+    assert [tuple(pool.clusters.shape[1:]) for pool in pools] == [(2,), (4,)]
+    assert plain.pools.widths == ghosted.pools.widths

@@ -153,11 +153,11 @@ def test_layouts_of_datasets(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Stripes of two directions and their colours, ten of each class."""
+    """Stripes of two directions and their colours, sixty of each class."""
     folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
     for label, across in (("lying", False), ("standing", True)):
         (folder / label).mkdir()
-        for number in range(20):
+        for number in range(60):
             wave = np.sin(np.arange(32) / rng.uniform(1, 2) + rng.uniform(0, 6))
             field = np.broadcast_to(wave[None] if across else wave[:, None], (32, 32))
             pixels = 128 + 90 * field[..., None] * rng.uniform(0.5, 1, 3) + rng.normal(0, 8, (32, 32, 3))
@@ -171,7 +171,7 @@ def test_pictures_through_a_video_network_in_both_ways(pictures: Path, tmp_path:
     sizes = {"scale": 1 / 8, "blocks": [1, 1, 1, 1]}
     save_network(TSMResNet50(**sizes), tmp_path / "tsm", **sizes)
     found = probe_images(load_network(tmp_path / "tsm"), pictures, frames=16, relearn=40)
-    assert (found.train, found.test, found.chance) == (32, 8, 0.5)
+    assert (found.train, found.test, found.chance) == (96, 24, 0.5)
     assert found.accuracy_repeated >= 0.75
     assert found.accuracy_deflated >= 0.75
     assert found.agreement > 0.9
@@ -187,7 +187,7 @@ def test_pictures_through_a_video_network_in_both_ways(pictures: Path, tmp_path:
 
 
 def test_folders_of_pictures(pictures: Path, tmp_path: Path) -> None:
-    assert sum(split == "test" for *_, split in read_image_folders(pictures)) == 8
+    assert sum(split == "test" for *_, split in read_image_folders(pictures)) == 24
     for part, label in (("train", "a"), ("test", "b")):
         (tmp_path / part / label).mkdir(parents=True)
         Image.new("RGB", (4, 4)).save(tmp_path / part / label / "x.jpg")

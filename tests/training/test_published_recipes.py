@@ -8,44 +8,68 @@ from typing import Any
 
 import pytest
 import torch
+from tests.models.worlds import SMALL as SMALL_MODELS
+from tests.training.test_training import world  # noqa: F401 - the fixture
 
+import reelseek
 from reelseek.cli.models import _recipe as recipe_shown
-from reelseek.models import SYSTEMS
+from reelseek.library import Library
+from reelseek.models import SYSTEMS, load_model
 from reelseek.models.text import TextEncoder
-from reelseek.training.recipe import packaged_recipes, read_recipe, read_settings
+from reelseek.training import train
+from reelseek.training.recipe import find_recipe, packaged_recipes, read_recipe, read_settings, read_toml, recipe_from
 
 ROWS = tomllib.loads((Path(__file__).parents[1] / "data" / "published.toml").read_text("utf-8"))["row"]
 PUBLISHED = [name for name in packaged_recipes() if name.startswith("published/")]
+CAPTIONERS = [name for name in packaged_recipes() if name.startswith("captions/")]
+NAMES = {
+    "model.system",
+    "model.text.encoder",
+    "data.experts",
+    "data.train",
+    "data.validation",
+}  # what a library calls it
+NOT_SIZES = {"experts", "text", "spaces", "vlad", "local", "spectrogram", "spectrograms", "gate_layers"}
 SMALL = [name for name in packaged_recipes() if name.startswith("small/") and read_recipe(name).pixels is None]
 
 
-def _numbers(table: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, float]]:
-    """Every number of a recipe, by its place."""
+def _settings(table: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
+    """Every number and switch of a recipe, by its place."""
     for key, value in table.items():
         if isinstance(value, Mapping):
-            yield from _numbers(value, f"{place}{key}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield from _settings(value, f"{place}{key}.")
+        else:
             yield f"{place}{key}", value
 
 
-def _printed(recipe: str) -> dict[str, float]:
-    """Every number that a paper prints of a recipe."""
+def _printed(recipe: str) -> dict[str, Any]:
+    """Every number and switch that a paper, or its released code, prints of a recipe."""
     name = recipe.removeprefix("published/")
     rows = [row["values"] for row in ROWS if any(fnmatch(name, pattern) for pattern in row["recipes"])]
     return {place: value for values in rows for place, value in values.items()}
 
 
-@pytest.mark.parametrize("recipe", PUBLISHED)
-def test_every_number_of_a_published_recipe_is_printed_somewhere(recipe: str) -> None:
-    assert dict(_numbers(read_settings(recipe))) == _printed(recipe)
+@pytest.mark.parametrize("recipe", [*PUBLISHED, *CAPTIONERS])
+def test_every_setting_of_a_published_recipe_is_printed_somewhere(recipe: str) -> None:
+    settings = read_settings(recipe) if recipe in PUBLISHED else read_toml(find_recipe(recipe))
+    assert {place: value for place, value in _settings(settings) if place not in NAMES} == _printed(recipe)
 
 
 def test_every_row_is_of_some_recipe_and_names_its_place() -> None:
-    names = [name.removeprefix("published/") for name in PUBLISHED]
+    names = [name.removeprefix("published/") for name in [*PUBLISHED, *CAPTIONERS]]
     for row in ROWS:
         assert row["paper"]
         assert row["place"]
         assert all(any(fnmatch(name, pattern) for name in names) for pattern in row["recipes"]), row
+
+
+def test_what_was_not_seen_printed_and_what_is_ours_is_said_where_recipes_are_described() -> None:
+    described = (Path(reelseek.__file__).parent / "recipes" / "README.md").read_text("utf-8")
+    rows = [row for row in ROWS if "kind" in row]
+    assert {row["kind"] for row in rows} == {"ours", "unseen"}
+    for row in rows:
+        for place in row["values"]:
+            assert f"`{place}`" in described, (row["recipes"], place)
 
 
 @pytest.mark.parametrize("recipe", PUBLISHED)
@@ -53,9 +77,13 @@ def test_a_published_recipe_is_a_model_of_its_system(recipe: str) -> None:
     settings = dict(read_recipe(recipe).model)
     system = settings.pop("system")
     # whatever the captions are encoded by
-    text = {**settings.get("text", {}), "encoder": "features", "dim": 300, "trained": False}
+    clip = "clip" in settings.get("text", {}).get("encoder", "")
+    text = {**settings.get("text", {}), "encoder": "features", "dim": 512 if clip else 300, "trained": False}
+    text.pop("layers", None)  # of BERT, which is not at hand
+    experts = read_recipe(recipe).data.experts or ("video", *(settings.get("vlad") or ["audio"]))
+    widths = {name: 40 if name == "audio" else settings.get("width", 512 if clip else 4096) for name in experts}
     with torch.device("meta"):
-        model = SYSTEMS[system].build({**settings, "text": text, "experts": {"video": 4096, "audio": 40}})
+        model = SYSTEMS[system].build({**settings, "text": text, "experts": widths})
     assert model.system == system
 
 
@@ -91,3 +119,31 @@ def test_the_recipe_that_is_shown_of_a_system_is_the_published_one_whole(name: s
     for key, value in published["model"].items():
         if key not in ("system", "text"):
             assert shown["model"][key] == value or value.items() <= shown["model"][key].items()
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if read_recipe(name).pixels is None])
+def test_a_published_recipe_takes_its_steps(name: str, world: Path, tmp_path: Path) -> None:  # noqa: F811
+    """With every switch of its training, and those of its model, at sizes of a few seconds."""
+    settings = read_settings(name)
+    system = settings["model"]["system"]
+    named = {"spaces": [["see"], ["hear"]], "vlad": {"hear": 4}, "vlad_ghosts": {"hear": 1}, "widths": {"hear": 16}}
+    sizes = {key: value for key, value in SMALL_MODELS[system].items() if key not in NOT_SIZES}
+    model = {**settings["model"], **sizes, "text": {"encoder": "sentence"}}
+    model |= {key: value for key, value in named.items() if key in model}
+    data: dict[str, Any] = {"train": "train"} if "batch_of" in settings["train"] else {"train": "train", "examples": 32}
+    if system == "eao":  # whose batch normalisation is in a network over spectrograms
+        data["experts"] = ["see", "hear"]
+        weights = model.get("weights", {}).items()
+        model["weights"] = {key.replace("audio", "hear").replace("video", "see"): value for key, value in weights}
+        model["spectrograms"] = {"hear": {"widths": [8, 16], "blocks": [1]}}
+    if "identity" in (SYSTEMS[system].defaults.get("head"), model.get("text_head")):
+        model |= {"head": "linear", "text_head": "linear", "width": 16}  # the library's text is not as wide
+    how = {**settings["train"], "epochs": 1, "batch": 8 if "clips_per_video" in settings["train"] else 16}
+    how.pop("text_dropout", None)  # of a text encoder that is trained
+    with Library.open(world) as library:
+        if how.get("freeze_norms"):
+            first = recipe_from({"model": model, "train": {"epochs": 1}, "data": data}, "the first")
+            train(first, library, tmp_path / "first")
+            how["start"] = str(tmp_path / "first")
+        train(recipe_from({"model": model, "train": how, "data": data}, name), library, tmp_path / "m")
+    assert load_model(tmp_path / "m").system == system

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests.models.worlds import batch_of, small
 from tests.training.test_every_system import _recipe
 from tests.training.test_training import world  # noqa: F401 - the fixture
 
 from reelseek.errors import RecipeError
 from reelseek.library import Library
+from reelseek.models import load_model
 from reelseek.models.model import Batch
 from reelseek.models.systems.late_fusion import LateFusion
 from reelseek.training import train
@@ -31,6 +33,98 @@ def test_rates_rise_and_fall_as_each_schedule_says() -> None:
     scores = [1.0, 2.0, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 3.0, 2.0]
     found = [rate_factor(how, e, scores[: e - 1]) for e in range(1, 12)]
     assert found == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01])
+
+
+def test_rates_follow_steps_and_fall_in_stairs_as_released_systems_have_them() -> None:
+    by_step = TrainRecipe(epochs=5, schedule="cosine", warmup=0.5, rate_per="step")
+    found = [rate_factor(by_step, epoch, [], part) for epoch, part in ((1, 0), (1, 0.25), (1, 0.5), (3, 0.75), (5, 1))]
+    assert found == pytest.approx([0, 0.5, 1, 0.5, 0])
+    stairs = TrainRecipe(decay=0.5, decay_every=2)
+    assert [rate_factor(stairs, epoch, []) for epoch in range(1, 6)] == [1, 1, 0.5, 0.5, 0.25]
+    whole = TrainRecipe(epochs=4, schedule="cosine", rate_per="step")
+    each = TrainRecipe(epochs=4, schedule="cosine")
+    assert [rate_factor(whole, e, []) for e in range(1, 5)] == [rate_factor(each, e, []) for e in range(1, 5)]
+
+
+def test_a_step_takes_the_rate_of_its_place_and_gradients_no_longer_than_asked(
+    world: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rates: list[float] = []
+    norms: list[float] = []
+    step = torch.optim.SGD.step
+
+    def watched(self: torch.optim.SGD, *rest: object) -> object:
+        gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        norms.append(float(torch.stack([gradient.norm() for gradient in gradients]).norm()))
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(torch.optim.SGD, "step", watched)
+    how = {"optimizer": "sgd", "rate": 1.0, "schedule": "constant", "epochs": 2, "batch": 18}
+    with Library.open(world) as library:
+        train(_recipe("late_fusion", **how, rate_per="step", warmup=1), library, tmp_path / "m")
+        unclipped = norms[:4]
+        norms.clear()
+        train(_recipe("late_fusion", **how, clip_norm=1e-3), library, tmp_path / "n")
+    assert rates[:8] == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1, 1, 1])
+    assert min(unclipped) > 2e-3
+    assert max(norms) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_the_last_epoch_is_taken_whatever_validation_says(world: Path, tmp_path: Path) -> None:  # noqa: F811
+    how = {"optimizer": "sgd", "rate": 10.0, "epochs": 3, "schedule": "constant"}
+    with Library.open(world) as library:
+        for keep in ("best", "last"):
+            train(_recipe("late_fusion", **how, keep=keep), library, tmp_path / keep)
+    with (tmp_path / "last" / "log.csv").open() as file:
+        best = [row["best"] for row in csv.DictReader(file)]
+    assert best[-1] == "False"
+    state, last, chosen = (
+        load_file(tmp_path / name)
+        for name in ("last/state.safetensors", "last/best.safetensors", "best/best.safetensors")
+    )
+    assert all(state[f"model.{name}"].equal(value) for name, value in last.items())
+    assert not all(chosen[name].equal(value) for name, value in last.items())
+    card = (tmp_path / "last" / "README.md").read_text()
+    assert "- last epoch 3 by" in card
+    assert load_model(tmp_path / "last").record["validation"]["epoch"] == 3
+
+
+def test_statistics_of_a_model_that_training_starts_from_stay_as_they_are(world: Path, tmp_path: Path) -> None:  # noqa: F811
+    def statistics(folder: str) -> dict[str, torch.Tensor]:
+        state = load_file(tmp_path / folder / "state.safetensors")
+        return {name: value for name, value in state.items() if name.endswith(("running_mean", "running_var"))}
+
+    with Library.open(world) as library:
+        train(_recipe("jpose"), library, tmp_path / "first")
+        start = {"start": str(tmp_path / "first"), "keep": "last"}
+        train(_recipe("jpose", **start, freeze_norms=True), library, tmp_path / "frozen")
+        train(_recipe("jpose", **start), library, tmp_path / "moved")
+        with pytest.raises(RecipeError, match=r"name it with --set train\.start=FOLDER"):
+            train(_recipe("jpose", freeze_norms=True), library, tmp_path / "no")
+        with pytest.raises(RecipeError, match="late_fusion has no batch normalisation here"):
+            train(_recipe("late_fusion", **start, freeze_norms=True), library, tmp_path / "none")
+        with pytest.raises(RecipeError, match="the text side of umi is frozen"):
+            train(_recipe("umi", text_rate=1e-3), library, tmp_path / "frozen text")
+    first, frozen, moved = (statistics(folder) for folder in ("first", "frozen", "moved"))
+    assert first
+    assert all(frozen[name].equal(first[name]) for name in first)
+    assert not any(moved[name].equal(first[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"warmup": 0.5}, "ends within an epoch"),
+        ({"rate_per": "step", "schedule": "plateau"}, "plateaus are seen once an epoch"),
+        ({"keep": "last", "patience": 3}, "leave one of them out"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainRecipe(**settings)  # type: ignore[arg-type]
 
 
 def test_a_loss_that_is_no_function_of_embeddings_is_not_taken_in_chunks() -> None:

@@ -215,6 +215,8 @@ def convert(
     print(out)
     for part in left_out:
         say(str(part))
+    if (out / "vision_net").is_dir():
+        say(f"make the features that it reads with: reelseek add LIBRARY VIDEOS --experts vision_net@{out}/vision_net")
     if any(part.missed for part in left_out):
         raise typer.Exit(1)
 

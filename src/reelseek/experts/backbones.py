@@ -46,20 +46,35 @@ class _Gate(nn.Module):
         return values * torch.sigmoid(self.fc(values.mean((2, 3, 4))))[:, :, None, None, None]
 
 
+def _pad_same(values: Video, kernel: Sequence[int], stride: Sequence[int], fill: float = 0.0) -> Video:
+    """Pad to `ceil(size / stride)` places of a window, with more padding at the end (TensorFlow's SAME)."""
+    pads: list[int] = []
+    for size, width, step in reversed(list(zip(values.shape[2:], kernel, stride, strict=True))):
+        total = max(0, (-(-size // step) - 1) * step + width - size)
+        pads += [total // 2, total - total // 2]
+    return functional.pad(values, pads, value=fill)
+
+
+class _SameConv(nn.Conv3d):
+    """A convolution without bias, padded as SAME."""
+
+    def __init__(self, before: int, width: int, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> None:
+        super().__init__(before, width, kernel, stride, bias=False)
+
+    def forward(self, values: Video) -> Video:
+        padded = _pad_same(values, self.kernel_size, self.stride)
+        return functional.conv3d(padded, self.weight, stride=self.stride)
+
+
 class MaxPool(nn.Module):
-    """Max pooling padded to `ceil(size / stride)` places, with more padding at the end (TensorFlow's SAME)."""
+    """Max pooling padded as SAME."""
 
     def __init__(self, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> None:
         super().__init__()
         self.kernel, self.stride = kernel, stride
 
     def forward(self, values: Video) -> Video:
-        pads: list[int] = []
-        for size, kernel, stride in reversed(list(zip(values.shape[2:], self.kernel, self.stride, strict=True))):
-            total = max(0, (-(-size // stride) - 1) * stride + kernel - size)
-            pads += [total // 2, total - total // 2]
-        # Inputs come from a ReLU, so that padding with zeros changes no maximum.
-        return functional.max_pool3d(functional.pad(values, pads), self.kernel, self.stride)
+        return functional.max_pool3d(_pad_same(values, self.kernel, self.stride, -torch.inf), self.kernel, self.stride)
 
 
 class _Inception(nn.Module):
@@ -170,7 +185,7 @@ class _Bottleneck(nn.Module):
         self.norm0, self.norm1, self.norm2 = nn.BatchNorm3d(before), nn.BatchNorm3d(inner), nn.BatchNorm3d(inner)
         self.shift = Shift()
         self.conv0 = nn.Conv3d(before, inner, 1, bias=False)
-        self.conv1 = nn.Conv3d(inner, inner, (1, 3, 3), (1, stride, stride), (0, 1, 1), bias=False)
+        self.conv1 = _SameConv(inner, inner, (1, 3, 3), (1, stride, stride))
         self.conv2 = nn.Conv3d(inner, width, 1, bias=False)
         self.shortcut = (
             nn.Conv3d(before, width, 1, (1, stride, stride), bias=False) if stride > 1 or before != width else None
@@ -196,7 +211,8 @@ class TSMResNet50(nn.Module):
     def __init__(self, scale: float = 1.0, blocks: Sequence[int] = (3, 4, 6, 3), *, channels: int = 3) -> None:
         super().__init__()
         width = 8 * max(1, round(8 * scale))
-        self.stem = nn.Conv3d(channels, width, (1, 7, 7), (1, 2, 2), (0, 3, 3), bias=False)
+        self.stem = _SameConv(channels, width, (1, 7, 7), (1, 2, 2))
+        self.pool = MaxPool((1, 3, 3), (1, 2, 2))
         parts: list[nn.Module] = []
         before, wide = width, 4 * width
         for stage, count in enumerate(blocks):
@@ -210,8 +226,7 @@ class TSMResNet50(nn.Module):
 
     def maps(self, video: Video) -> Video:
         """Feature maps before the mean."""
-        values = functional.max_pool3d(self.stem(video), (1, 3, 3), (1, 2, 2), (0, 1, 1))
-        return self.norm(self.blocks(values)).relu()
+        return self.norm(self.blocks(self.pool(self.stem(video)))).relu()
 
     def forward(self, video: Video) -> Float[Tensor, "video dim"]:
         return self.maps(video).mean((2, 3, 4))

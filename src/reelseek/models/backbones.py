@@ -48,7 +48,7 @@ def deflate(network: S3DG | TSMResNet50) -> nn.Module:
     flat = deepcopy(network)
     for module in flat.modules():
         for name, child in module.named_children():
-            if isinstance(child, nn.Conv3d):
+            if isinstance(child, nn.Conv3d) and child.kernel_size[0] > 1:
                 setattr(module, name, _sum_over_time(child))
         if isinstance(module, Shift):
             module.on = False

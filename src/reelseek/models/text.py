@@ -135,7 +135,9 @@ class TextEncoder(nn.Module):
             self.encoder = trainable_copy(config.encoder)
         self.width = config.dim or _width(config.encoder) * config.layers
         if config.layers > 1 and not _stacks_layers(config.encoder):
-            raise ModelError(f"model.text.layers: {config.encoder!r} has no layers that could stand side by side")
+            raise ModelError(
+                f"model.text.layers: {config.encoder!r} has no layers that could stand side by side; set it to 1"
+            )
 
     @_uncompiled
     @takes_one_text

@@ -57,7 +57,7 @@ def run_identity(recipe: Recipe, splits: Sequence[Split], fingerprints: dict[str
         del settings["data"]["uncaptioned"]
     later = {
         "second_beta": None, "epsilon": None, "text_dropout": None, "batch_of": "clips", "narrations": None,
-        "buckets": 0,
+        "buckets": 0, "decay_every": 1, "rate_per": "epoch", "clip_norm": None, "freeze_norms": False, "keep": "best",
     }  # fmt: skip
     for name, default in later.items():
         if settings["train"][name] == default:
@@ -73,10 +73,11 @@ class Checkpoints:
         identity: see `run_identity`.
         epochs: of the run.
         longer: the same for a run of any number of epochs, where more of them begin as fewer do; else empty.
+        keep: `train.keep`; with `last` the file of the best epoch's weights holds those of the last one.
     """
 
-    def __init__(self, folder: Path, identity: str, epochs: int, longer: str = "") -> None:
-        self.folder, self.identity, self.epochs, self.longer = folder, identity, epochs, longer
+    def __init__(self, folder: Path, identity: str, epochs: int, longer: str = "", *, keep: str = "best") -> None:
+        self.folder, self.identity, self.epochs, self.longer, self.keep = folder, identity, epochs, longer, keep
 
     def save(self, state: RunState) -> None:
         """Write the state after an epoch; its weights and the log come first, so that a state names nothing missing.
@@ -84,7 +85,7 @@ class Checkpoints:
         Raises:
             ModelError: a file cannot be written.
         """
-        if state.log[-1].best:
+        if state.log[-1].best or self.keep == "last":
             write_tensors(self.folder / "best.safetensors", state.average or state.model.state_dict())
         write_log(self.folder / "log.csv", state.log)
         tensors = {f"model.{name}": value for name, value in state.model.state_dict().items()}
@@ -127,7 +128,7 @@ class Checkpoints:
         _load_optimizer(state.optimizer, _section(tensors, "optimizer."))
 
     def load_best(self, model: RetrievalModel) -> None:
-        """Load the best epoch's weights into a model."""
+        """Load the weights of the best epoch, or of the last one, into a model."""
         model.load_state_dict(load_file(self.folder / "best.safetensors"))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reelseek.errors import ModelError, RecipeError
 from reelseek.library.notebook import NotebookProgress, in_notebook
@@ -34,14 +34,21 @@ from reelseek.training.checkpoints import Checkpoints, RunState, run_identity
 from reelseek.training.data import hidden_experts, read_features, recipe_splits, whole_split
 from reelseek.training.log import Epoch
 from reelseek.training.measure import Measured, clips_with
-from reelseek.training.optimizer import build_optimizer, set_rate, update_average
+from reelseek.training.optimizer import build_optimizer, set_rate, train_mode, update_average
 from reelseek.training.pixels.reader import PixelReader
 from reelseek.training.pseudo import AfterEpoch, pseudo_labels
 from reelseek.training.recipe import PseudoRecipe, Recipe, read_recipe
 from reelseek.training.sampler import Sampler, mixture_parts
 from reelseek.training.schedule import rate_factor
 from reelseek.training.split import Split
-from reelseek.training.start import build_model, check_loss, fitting_sample, load_matching, set_text_dropout
+from reelseek.training.start import (
+    build_model,
+    check_loss,
+    check_norms,
+    fitting_sample,
+    load_matching,
+    set_text_dropout,
+)
 from reelseek.training.step import BatchStep, broken_layers
 from reelseek.training.validation import Validator, averaged
 
@@ -73,7 +80,7 @@ def train(
     Args:
         recipe: one that was read, or what `read_recipe` reads.
         library: a library, or a data set in memory.
-        out: folder for the model (best epoch), the log and the state to resume from.
+        out: folder for the model (its best epoch, or as `train.keep` says), the log and the state to resume from.
         report: called after every epoch with its line, the number of epochs and `stage`; None shows a bar in a
             notebook, and nothing elsewhere.
         after: called with the model before an epoch's state is written; called again if that was not reached. A run
@@ -127,6 +134,7 @@ def _begin(recipe: Recipe, library: FeatureSource, out: Path, target: torch.devi
     reader, splits = _open_data(recipe, library)
     model = build_model(recipe, reader, splits[0])
     check_loss(recipe, model)
+    check_norms(recipe, model)
     if recipe.train.text_dropout is not None:
         set_text_dropout(model, recipe.train.text_dropout)
     reader.step_by_step = dict(model.step_by_step)
@@ -277,7 +285,7 @@ class Trainer:
         if recipe.train.schedule != "cosine":  # whose rate depends on the last epoch from the first one on
             longer = run_identity(replace(recipe, train=replace(recipe.train, epochs=1)), splits, reader.fingerprints)
         identity = run_identity(recipe, splits, reader.fingerprints)
-        self.checkpoints = Checkpoints(out, identity, recipe.train.epochs, longer)
+        self.checkpoints = Checkpoints(out, identity, recipe.train.epochs, longer, keep=recipe.train.keep)
 
     def _planner(self) -> AttentionPlanner | None:
         """Plan ahead for an accelerator, whose queue runs empty while this process plans; on a CPU it costs more than
@@ -362,18 +370,23 @@ class Trainer:
         state, config = self.state, self.config
         rng = np.random.default_rng([config.seed, state.epoch])
         torch.manual_seed(config.seed * 100_003 + state.epoch)
-        set_rate(state.optimizer, rate_factor(config, state.epoch, [line.score for line in state.log]))
-        self.model.train()
+        scores = [line.score for line in state.log]
+        set_rate(state.optimizer, rate_factor(config, state.epoch, scores))
+        train_mode(self.model, freeze_norms=config.freeze_norms)
         clips = self.sampler.batches(rng)
         plans = (self.sampler.plan(numbers, rng) for numbers in clips)
         batches = self.batch_reader.read_all(plans)
         for begin in range(0, len(clips), config.accumulate):
             count = min(config.accumulate, len(clips) - begin)
             state.optimizer.zero_grad()
+            if config.rate_per == "step":
+                set_rate(state.optimizer, rate_factor(config, state.epoch, scores, begin / len(clips)))
             for batch in islice(batches, count):
                 yield batch, self.step.backward(batch, count)
             if parallel.active():
                 parallel.average_gradients(self.model)
+            if config.clip_norm is not None:
+                nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
             state.optimizer.step()
             state.steps += 1
             update_average(state.average, self.model, config.average)
@@ -405,7 +418,8 @@ class Trainer:
         """Give the model the record of its training, and write it with its card."""
         state, (train_split, validation) = self.state, self.splits
         unreadable = self.reader.unreadable if isinstance(self.reader, PixelReader) else {}
-        caveats = (*training_caveats(validation, state.log), *unreadable_caveats(unreadable))
+        selection = training_caveats(validation, state.log) if self.config.keep == "best" else ()
+        caveats = (*selection, *unreadable_caveats(unreadable))
         record = training_record(
             self.recipe, validation, self.reader.fingerprints, log=state.log, steps=state.steps, caveats=caveats
         )
@@ -418,7 +432,7 @@ class Trainer:
         if parallel.is_main_process():
             for caveat in caveats:
                 _log.warning("%s", caveat)
-            card = training_card(self.model, self.splits, state.log, caveats)
+            card = training_card(self.model, self.splits, state.log, caveats, keep=self.config.keep)
             self.model.save(out, card=card, about=self.model.record)
 
     def _padding(self) -> dict[str, Any]:

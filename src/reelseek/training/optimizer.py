@@ -5,11 +5,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from reelseek.errors import RecipeError
 from reelseek.models.model import RetrievalModel
 from reelseek.training.recipe import TrainRecipe
 
-__all__ = ["build_optimizer", "set_rate", "update_average"]
+__all__ = ["build_optimizer", "has_norms", "set_rate", "train_mode", "update_average"]
 
 _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -22,9 +24,18 @@ _SECOND_BETA = 0.999  # PyTorch's
 
 
 def build_optimizer(model: RetrievalModel, config: TrainRecipe, device: torch.device) -> torch.optim.Optimizer:
-    """Build the optimizer, with a parameter group per side; each group's `start` is its rate before any schedule."""
+    """Build the optimizer, with a parameter group per side; each group's `start` is its rate before any schedule.
+
+    Raises:
+        RecipeError: `text_rate` is set, and no parameter of the text side learns.
+    """
     text = [p for name, p in model.named_parameters() if name.startswith(model.text_side)]
     video = [p for name, p in model.named_parameters() if not name.startswith(model.text_side)]
+    if config.text_rate is not None and not text:
+        raise RecipeError(
+            f"train.text_rate = {config.text_rate}: the text side of {model.system} is frozen and has no parameters; "
+            "leave it out, or set model.text.trained = true"
+        )
     text_rate = config.rate if config.text_rate is None else config.text_rate
     groups = [{"params": video, "start": config.rate}, {"params": text, "start": text_rate}]
     groups = [group for group in groups if group["params"]]
@@ -38,6 +49,19 @@ def build_optimizer(model: RetrievalModel, config: TrainRecipe, device: torch.de
     if device.type == "cuda" and config.optimizer != "radam":  # which has no fused form
         options["fused"] = True
     return build(groups, lr=config.rate, weight_decay=config.weight_decay, **options)
+
+
+def train_mode(model: nn.Module, *, freeze_norms: bool) -> None:
+    """Put a model into training mode, with its batch normalisation left in evaluation mode if that is frozen."""
+    model.train()
+    for module in model.modules() if freeze_norms else ():
+        if isinstance(module, _BatchNorm):
+            module.eval()
+
+
+def has_norms(model: nn.Module) -> bool:
+    """Return whether a model has batch normalisation."""
+    return any(isinstance(module, _BatchNorm) for module in model.modules())
 
 
 def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:

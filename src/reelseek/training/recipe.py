@@ -36,7 +36,8 @@ __all__ = [
 _PACKAGED = Path(__file__).parents[1] / "recipes"
 _DEEPEST = 50  # tables and lists within one another
 _STRICT = ConfigDict(extra="forbid")
-_SCHEDULE_OF = {"decay": "exponential"} | dict.fromkeys(("plateau_factor", "plateau_patience", "cooldown"), "plateau")
+_SCHEDULE_OF = dict.fromkeys(("decay", "decay_every"), "exponential")
+_SCHEDULE_OF |= dict.fromkeys(("plateau_factor", "plateau_patience", "cooldown"), "plateau")
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -122,10 +123,13 @@ class TrainRecipe:
             is taken over; experts and layers that it does not have begin anew.
         momentum: SGD's, or the first beta of the others.
         second_beta, epsilon: of Adam, AdamW and RAdam; SGD has none. None leaves PyTorch's.
-        schedule: `exponential` multiplies the rate by `decay` every epoch, `cosine` brings it to zero at the last,
-            `plateau` multiplies it by `plateau_factor` after `plateau_patience` epochs without a better one and then
-            waits `cooldown` epochs, `constant` leaves it.
-        warmup: epochs over which the rate rises to its full height first.
+        schedule: `exponential` multiplies the rate by `decay` every `decay_every` epochs, `cosine` brings it to zero at
+            the last, `plateau` multiplies it by `plateau_factor` after `plateau_patience` epochs without a better one
+            and then waits `cooldown` epochs, `constant` leaves it.
+        warmup: epochs over which the rate rises to its full height first; a part of one with `rate_per` = "step".
+        rate_per: the rate follows its schedule from one `epoch` to the next, or at every `step` of the optimizer.
+        clip_norm: the largest norm of a step's gradients together; larger ones are scaled down to it. None clips none.
+        freeze_norms: batch normalisation keeps the statistics of the model that `start` names (EAO's fine-tuning).
         average: rate of a moving average of weights, 0 for none.
         drop: chance that an expert of a training video is left out, so that the model learns to do without.
         accumulate: batches whose gradients are added before a step; each has negatives of its own.
@@ -152,6 +156,7 @@ class TrainRecipe:
         negatives: captions are compared with clips of other `videos`, or with all other `clips`, of the same video too.
         gather: under several processes, compare with the clips of all of them; without it, as MDMMT was trained, each
             process has its own negatives.
+        keep: the `best` epoch by `metric` on validation clips, or the `last` one, as MMT and EAO were trained.
     """
 
     seed: int = Field(default=0, ge=0)
@@ -167,7 +172,11 @@ class TrainRecipe:
     weight_decay: float = Field(default=0.0, ge=0)
     schedule: Literal["exponential", "cosine", "plateau", "constant"] = "exponential"
     decay: float = Field(default=0.95, gt=0, le=1)
-    warmup: int = Field(default=0, ge=0)
+    decay_every: int = Field(default=1, ge=1)
+    warmup: int | float = Field(default=0, ge=0)
+    rate_per: Literal["epoch", "step"] = "epoch"
+    clip_norm: float | None = Field(default=None, gt=0)
+    freeze_norms: bool = False
     plateau_factor: float = Field(default=0.1, gt=0, lt=1)
     plateau_patience: int = Field(default=6, ge=0)
     cooldown: int = Field(default=4, ge=0)
@@ -189,8 +198,15 @@ class TrainRecipe:
     gather: bool = True
     patience: int | None = Field(default=None, ge=1)
     metric: Literal["geometric_mean", "recall_at_1", "recall_at_5", "recall_at_10", "mean_rank"] = "mean_rank"
+    keep: Literal["best", "last"] = "best"
 
     def __post_init__(self) -> None:
+        if self.rate_per == "epoch" and self.warmup != int(self.warmup):
+            raise ValueError(f'warmup = {self.warmup} ends within an epoch; set rate_per = "step", or a whole number')
+        if self.rate_per == "step" and self.schedule == "plateau":
+            raise ValueError('rate_per = "step": plateaus are seen once an epoch; take another schedule')
+        if self.keep == "last" and self.patience is not None:
+            raise ValueError('keep = "last" takes all epochs, and patience stops before; leave one of them out')
         if self.compile and self.chunk is not None:
             raise ValueError("compile takes a batch as a whole, and chunk in pieces; leave one of them out")
         if self.optimizer == "sgd":

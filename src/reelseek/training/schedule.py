@@ -8,20 +8,29 @@ from reelseek.training.recipe import TrainRecipe
 __all__ = ["rate_factor"]
 
 
-def rate_factor(config: TrainRecipe, epoch: int, scores: Sequence[float]) -> float:
+def rate_factor(config: TrainRecipe, epoch: int, scores: Sequence[float], part: float = 0.0) -> float:
     """Return the factor of the learning rate in an epoch, counted from 1.
 
     Args:
         scores: of the epochs before, higher is better; only `plateau` looks at them.
+        part: share of the epoch's steps that were taken; read with `rate_per` = "step" alone.
 
     >>> rate_factor(TrainRecipe(decay=0.5), 3, [])
     0.25
+    >>> rate_factor(TrainRecipe(schedule="constant", warmup=0.5, rate_per="step"), 1, [], 0.25)
+    0.5
     """
-    if epoch <= config.warmup:
+    if config.rate_per == "step":
+        before = epoch - 1 + part
+        if before < config.warmup:
+            return before / config.warmup
+        done = before - config.warmup
+    elif epoch <= config.warmup:
         return epoch / (config.warmup + 1)
-    done = epoch - 1 - config.warmup
+    else:
+        done = epoch - 1 - config.warmup
     if config.schedule == "exponential":
-        return config.decay**done
+        return config.decay ** (done if config.decay_every == 1 else done // config.decay_every)
     if config.schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * done / max(1, config.epochs - config.warmup)))
     if config.schedule == "plateau":

@@ -17,11 +17,12 @@ from reelseek.models.model import LearnedModel, RetrievalModel, load_model
 from reelseek.models.pixels import AUDIO, VISION, FromPixels, Network, saved_tensors
 from reelseek.models.systems import SYSTEMS
 from reelseek.models.text import FEATURES, TextEncoder, named_features
+from reelseek.training.optimizer import has_norms
 from reelseek.training.pixels.recipe import PixelRecipe
 from reelseek.training.recipe import Recipe
 from reelseek.training.split import Split
 
-__all__ = ["build_model", "check_loss", "fitting_sample", "load_matching", "set_text_dropout"]
+__all__ = ["build_model", "check_loss", "check_norms", "fitting_sample", "load_matching", "set_text_dropout"]
 
 _log = logging.getLogger("reelseek")
 _MOST_FITTED = 8192  # clips from which closed forms are fitted
@@ -123,6 +124,23 @@ def check_loss(recipe: Recipe, model: RetrievalModel) -> None:
         raise RecipeError(
             f"train.chunk: {model.system} reads the clips of a video together, and {parallel.world_size()} processes "
             "cannot take as many chunks each; leave it out, or train in one process"
+        )
+
+
+def check_norms(recipe: Recipe, model: RetrievalModel) -> None:
+    """Refuse to freeze the statistics of batch normalisation where there are none, or none that were learned.
+
+    Raises:
+        RecipeError: says what to leave out or to add.
+    """
+    if not recipe.train.freeze_norms:
+        return
+    if not has_norms(model):
+        raise RecipeError(f"train.freeze_norms: {model.system} has no batch normalisation here; leave it out")
+    if recipe.train.start is None:
+        raise RecipeError(
+            "train.freeze_norms keeps the statistics that a model has learned: name it with --set train.start=FOLDER, "
+            "or learn them anew with --set train.freeze_norms=false"
         )
 
 

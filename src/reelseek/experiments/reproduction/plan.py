@@ -26,6 +26,7 @@ __all__ = ["FEWEST_TEST_CLIPS", "FEWEST_TRAINING_CLIPS", "Plan", "RowPlan", "Sub
 FEWEST_TRAINING_CLIPS = 100
 FEWEST_TEST_CLIPS = 50  # below which one clip more or less at rank 1 moves R@1 by over two per cent
 _WORD_VECTORS = (".txt", ".vec", ".bin")
+_BY_EXPERT = {"vlad", "vlad_ghosts", "widths"}  # a model's settings by its experts' names
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,8 @@ class _Planner:
         model = settings["model"]
         if row.apart:
             model["together"] = [[experts[name]] for name in row.experts or () if name in experts]
+        for key in sorted(_BY_EXPERT & model.keys()):
+            model[key] = {experts[name]: value for name, value in model[key].items() if name in experts}
         if "weights" in model:
             model["weights"] = {_renamed(term, experts): weight for term, weight in model["weights"].items()}
         self._set_splits(row, data, missing)
@@ -277,8 +280,9 @@ class _Planner:
         if (name := named_features(encoder)) is not None:
             if name in [features.name for features in caption_feature_sets(self.library.path)]:
                 return []
+            make = f"reelseek data encode {self.library.path} --encoder FOLDER --name {name}"
             import_ = f"reelseek data import ce-text FILE --library {self.library.path} --name {name}"
-            return [f"the caption features {name}: {import_}"]
+            return [f"the caption features {name}: {make}, or {import_}"]
         if encoder.endswith(_WORD_VECTORS):
             if Path(encoder).is_file():
                 return []

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from reelseek.errors import ModelError
+from reelseek.models.backbones import save_network
 from reelseek.models.checkpoints import clip_frames, gram, haiku, released
+from reelseek.models.checkpoints.haiku_networks import ReleasedNetwork, vision_network
 from reelseek.models.checkpoints.keymap import KeyMap, LeftOut
 from reelseek.models.checkpoints.read import read_tensors
 from reelseek.models.checkpoints.state import Settings, State, count_matches, list_matches
@@ -39,12 +41,14 @@ class Format:
         plan: from its tensors and the user's settings to (our settings, table of keys).
         note: settings that cannot be inferred from tensors, as published unless the user overrides them.
         export: what to do with a file as released that is not read here.
+        network: the network of frames whose features the model reads, if its tensors have one.
     """
 
     system: str
     plan: Callable[[State, Settings], tuple[Settings, KeyMap]]
     note: str
     export: str = ""
+    network: Callable[[State], ReleasedNetwork | None] = lambda _: None
 
 
 def _bert(state: State, overrides: Settings, *, video: str, text: str, heads: int) -> tuple[Settings, KeyMap]:
@@ -105,6 +109,7 @@ def _ce(state: State, overrides: Settings) -> tuple[Settings, KeyMap]:
     vlad = list_matches(state, r"pooling\.(.+)\.clusters$")
     reduced = {name: state[f"ce.video_dim_reduce.{i}.fc.weight"].shape for i, name in enumerate(names)}
     clusters = {name: state[f"pooling.{name}.clusters2"].shape[2] for name in vlad}
+    ghosts = {name: state[f"pooling.{name}.clusters"].shape[1] - count for name, count in clusters.items()}
     text_clusters = state["text_pooling.clusters2"].shape[2]
     layers = (
         count_matches(state, r"ce\.g_reason_shared\.(\d+)\.running_mean"),
@@ -113,6 +118,7 @@ def _ce(state: State, overrides: Settings) -> tuple[Settings, KeyMap]:
     settings = {
         "experts": {name: shape[1] // clusters.get(name, 1) for name, shape in reduced.items()},
         "vlad": clusters,
+        "vlad_ghosts": {name: count for name, count in ghosts.items() if count},
         "width": reduced[names[0]][0],
         "pair_layers": layers[0] + 1,
         "gate_layers": layers[1],
@@ -312,8 +318,9 @@ FORMATS: dict[str, Format] = {
     "mmv": Format(
         "mmv",
         haiku.mmv,
-        "the heads alone: features come from its networks; words as vectors of 300",
+        "its heads and its network of frames; words as vectors of 300",
         export="its .pkl holds objects of JAX; export its arrays as .npz, as docs/models.md shows",
+        network=vision_network,
     ),
 }
 
@@ -342,7 +349,7 @@ def convert(state: Mapping[str, Tensor], kind: str, settings: Mapping[str, Any] 
     Raises:
         ModelError: another system's tensors; names keys that are absent or unknown, or hold NaN or infinity.
     """
-    return _convert(state, kind, settings or {})[0]
+    return _convert(state, kind, settings or {}).model
 
 
 def _check_kind(kind: str) -> None:
@@ -352,10 +359,16 @@ def _check_kind(kind: str) -> None:
         raise ModelError(f"no format is called {kind!r}; there are {', '.join(FORMATS)}, and clip for its towers alone")
 
 
-def _convert(
-    state: Mapping[str, Tensor], kind: str, settings: Mapping[str, Any]
-) -> tuple[LearnedModel, tuple[LeftOut, ...]]:
-    """The model, and which tensors are not in it."""
+@dataclass(frozen=True)
+class _Converted:
+    """A model, the network whose features it reads, and which tensors are in neither."""
+
+    model: LearnedModel
+    network: ReleasedNetwork | None
+    left_out: tuple[LeftOut, ...]
+
+
+def _convert(state: Mapping[str, Tensor], kind: str, settings: Mapping[str, Any]) -> _Converted:
     _check_kind(kind)
     overrides = dict(settings)
     tensors = {name.removeprefix("module."): tensor for name, tensor in state.items()}
@@ -375,7 +388,9 @@ def _convert(
     if absent or foreign:
         raise ModelError(f"no weights for {', '.join(absent[:3])}; no parameter for {', '.join(foreign[:3])}")
     assert isinstance(model, LearnedModel)
-    return model.eval(), table.left_out(tensors)
+    network = FORMATS[kind].network(tensors)
+    rest = {name: tensor for name, tensor in tensors.items() if network is None or name not in network.tensors}
+    return _Converted(model.eval(), network, table.left_out(rest))
 
 
 def _check_shapes(ours: State, expected: Mapping[str, Tensor], kind: str, table: KeyMap) -> None:
@@ -398,10 +413,10 @@ def load_released(path: Path, kind: str, settings: Mapping[str, Any] | None = No
     Raises:
         ModelError: see both; a file that is not read as released says how to export it.
     """
-    return _load(path, kind, settings or {})[0]
+    return _load(path, kind, settings or {}).model
 
 
-def _load(path: Path, kind: str, settings: Mapping[str, Any]) -> tuple[LearnedModel, tuple[LeftOut, ...]]:
+def _load(path: Path, kind: str, settings: Mapping[str, Any]) -> _Converted:
     _check_kind(kind)
     try:
         tensors = read_tensors(path)
@@ -415,14 +430,19 @@ def _load(path: Path, kind: str, settings: Mapping[str, Any]) -> tuple[LearnedMo
 def convert_file(path: Path, kind: str, settings: Mapping[str, Any], out: Path) -> tuple[LeftOut, ...]:
     """Convert a file and save our model in a folder, with its origin in config.json; `clip` saves a folder of a CLIP.
 
+    The network that the model's features come from is a folder in it, named as the expert that runs it.
+
     Returns:
-        which of its tensors are not in the model.
+        which of its tensors are in neither.
     """
     if kind == "clip":
         return convert_towers(path, settings, out)
-    model, left_out = _load(path, kind, settings)
+    converted = _load(path, kind, settings)
+    model, network, left_out = converted.model, converted.network, converted.left_out
     origin = {"converted_from": path.name, "released_as": kind, "as_published": FORMATS[kind].note}
     missed = "".join(f"\n- {part}" for part in left_out if part.missed)
     card = f"# {model.system}\n\nConverted from `{path.name}`.\n{missed}{missed and chr(10)}"
     model.save(out, card=card, about=origin)
+    if network is not None:
+        save_network(network.network, out / network.name, takes=network.takes, **network.sizes)
     return left_out

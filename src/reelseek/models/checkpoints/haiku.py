@@ -8,16 +8,18 @@ normalisation is called are left out of them here.
 import re
 
 from reelseek.errors import ModelError
+from reelseek.models.checkpoints.haiku_networks import SIGHT
 from reelseek.models.checkpoints.keymap import KeyMap, Source
 from reelseek.models.checkpoints.state import Settings, State
 
 __all__ = ["mmv", "short_name"]
 
 _NORM = re.compile(r"_*(?:cross_replica_)?batch_norm(?:_(\d+))?")
-_NETWORKS = "the networks that see and hear, from which features come"
-_MODULES = {
-    "visual_module": _NETWORKS,
-    "audio_module": _NETWORKS,
+_NETWORKS = {
+    SIGHT: "the network of frames, which `reelseek models convert` writes as the folder vision_net",
+    "audio_module": "the network of sound: how its spectrograms are made was not released; import what it computes",
+}
+_UNUSED = {
     "audio2txt_embd": "sound is compared with text by way of the fine space",
     "txt2audio_embd": "sound is compared with text by way of the fine space",
 }
@@ -32,7 +34,7 @@ def short_name(name: str) -> str:
     'vis_embd/batch_norm_0/mean_ema/average'
     """
     parts = [part for part in re.split(r"[/:.]", name) if part and not part.startswith("~")]
-    tops = [place for place, part in enumerate(parts) if part in (*_MODULES, *_HEADS)]
+    tops = [place for place, part in enumerate(parts) if part in (*_NETWORKS, *_UNUSED, *_HEADS)]
     parts = parts[tops[0] :] if tops else parts
     return "/".join(f"batch_norm_{match[1] or 0}" if (match := _NORM.fullmatch(part)) else part for part in parts)
 
@@ -52,13 +54,18 @@ def mmv(state: State, overrides: Settings) -> tuple[Settings, KeyMap]:
             "its graph is not fine and coarse, which is the one that was released"
         )
     settings: Settings = {
-        "experts": {"video": sight.shape[0], "audio": sound.shape[0]},
+        "experts": {_sight_expert(state): sight.shape[0], "audio": sound.shape[0]},
         "fine": sound.shape[1],
         "coarse": coarse.shape[1],
         "words": words.shape[-1],
         "text": {"dim": words.shape[-2]},
     }
     return settings, _table(state, named_words="encoder" in overrides.get("text", {}))
+
+
+def _sight_expert(state: State) -> str:
+    """What the network of frames is called as an expert; without it features are imported as `video`."""
+    return "vision_net" if any(name.startswith(f"{SIGHT}/") for name in state) else "video"
 
 
 def _table(state: State, *, named_words: bool) -> KeyMap:
@@ -78,10 +85,10 @@ def _table(state: State, *, named_words: bool) -> KeyMap:
         table.leave_out(_WORDS, "its table of words, without the words; name word vectors with text.encoder")
     for name in state:
         module, last = name.partition("/")[0], name.rpartition("/")[2]
-        if _MODULES.get(module) == _NETWORKS:
-            table.leave_out(name, _NETWORKS)
-        elif module in _MODULES:
-            table.unused[name] = _MODULES[module]
+        if module in _NETWORKS:
+            table.leave_out(name, _NETWORKS[module])
+        elif module in _UNUSED:
+            table.unused[name] = _UNUSED[module]
         elif last in ("hidden", "counter"):
             table.unused[name] = "the running average stands beside it"
     return table

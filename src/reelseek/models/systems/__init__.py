@@ -146,6 +146,7 @@ _PACKAGED: dict[str, System] = {
         missing=_MASKED,
         schedule={
             "optimizer": "adam", "rate": 0.0004, "schedule": "exponential", "decay": 0.95, "epochs": 100, "batch": 64,
+            "keep": "last",
         },
         published="published/mee-msrvtt",
     ),
@@ -162,7 +163,7 @@ _PACKAGED: dict[str, System] = {
         ce.CE,
         paper="Liu, Albanie, Nagrani, Zisserman. Use What You Have: Collaborative Experts. BMVC 2019",
         composition="mean or NetVLAD -> linear+L2 -> gate from every pair of experts; text side as MEE",
-        missing=f"{_MASKED}; keep: as released, absent experts still score, all weights 1",
+        missing=f"{_MASKED}; keep (a switch that the release leaves off): absent experts score, all weights 1",
         schedule={
             "optimizer": "radam", "rate": 0.1, "weight_decay": 0.001, "schedule": "exponential", "decay": 0.95,
             "epochs": 100, "batch": 64, "metric": "geometric_mean",
@@ -177,7 +178,7 @@ _PACKAGED: dict[str, System] = {
         missing="mask (default): key mask and zero weight, renormalised; keep: as released, absent experts still score",
         schedule={
             "optimizer": "adam", "weight_decay": 0.0, "rate": 5e-05, "schedule": "exponential", "decay": 0.95,
-            "epochs": 50, "batch": 32, "metric": "geometric_mean",
+            "epochs": 50, "batch": 32, "keep": "last",
         },
         published="published/mmt-msrvtt",
     ),
@@ -218,7 +219,7 @@ _PACKAGED: dict[str, System] = {
         experts={"video": 4096, "audio": 40},
         schedule={
             "optimizer": "adam", "rate": 5e-05, "schedule": "exponential", "decay": 0.9, "epochs": 15, "batch": 224,
-            "batch_of": "videos", "clips_per_video": 10, "negatives": "clips",
+            "batch_of": "videos", "clips_per_video": 10, "negatives": "clips", "keep": "last",
         },
         published="published/eao-howto100m",
     ),
@@ -231,8 +232,8 @@ _PACKAGED: dict[str, System] = {
         schedule={
             "optimizer": "radam", "rate": 0.00036, "momentum": 0.56, "second_beta": 0.98, "epsilon": 1.5e-09,
             "weight_decay": 2e-05, "warmup": 0, "plateau_patience": 5, "cooldown": 3, "schedule": "plateau",
-            "epochs": 100, "patience": 16, "batch": 64, "batch_of": "videos", "negatives": "clips", "metric":
-            "recall_at_1",
+            "plateau_factor": 0.1, "epochs": 100, "patience": 16, "batch": 64, "batch_of": "videos",
+            "negatives": "clips", "metric": "recall_at_1",
         },
         published="published/coot-youcook2",
     ),
@@ -244,9 +245,9 @@ _PACKAGED: dict[str, System] = {
         missing="as coot",
         schedule={
             "optimizer": "radam", "rate": 0.0007, "weight_decay": 0.0, "momentum": 0.56, "second_beta": 0.98,
-            "epsilon": 1.5e-09, "schedule": "plateau", "warmup": 4, "plateau_patience": 6, "cooldown": 4,
-            "epochs": 100, "patience": 16, "batch": 64, "batch_of": "videos", "negatives": "clips", "metric":
-            "recall_at_1",
+            "epsilon": 1.5e-09, "schedule": "plateau", "plateau_factor": 0.1, "warmup": 4, "plateau_patience": 6,
+            "cooldown": 4, "epochs": 100, "patience": 16, "batch": 64, "batch_of": "videos", "negatives": "clips",
+            "metric": "recall_at_1",
         },
         published="published/crossclr-youcook2",
     ),
@@ -263,9 +264,9 @@ _PACKAGED: dict[str, System] = {
         },
         schedule={
             "optimizer": "radam", "rate": 0.0007, "weight_decay": 0.0, "momentum": 0.56, "second_beta": 0.98,
-            "epsilon": 1.5e-09, "schedule": "plateau", "warmup": 4, "plateau_patience": 6, "cooldown": 4,
-            "epochs": 100, "patience": 16, "batch": 64, "batch_of": "videos", "negatives": "clips", "metric":
-            "recall_at_1",
+            "epsilon": 1.5e-09, "schedule": "plateau", "plateau_factor": 0.1, "warmup": 4, "plateau_patience": 6,
+            "cooldown": 4, "epochs": 100, "patience": 16, "batch": 64, "batch_of": "videos", "negatives": "clips",
+            "metric": "recall_at_1",
         },
         published="published/crossclr-lsmdc",
     ),
@@ -389,7 +390,11 @@ _PACKAGED: dict[str, System] = {
         paper="Wray, Larlus, Csurka, Damen. Fine-Grained Action Retrieval Through Multiple Parts-of-Speech. ICCV 2019",
         composition="mean -> gated unit per part of speech, concatenated; triplets in squared distance",
         missing=_MASKED,
-        schedule={"optimizer": "sgd", "rate": 0.01, "batch": 256, "epochs": 100},
+        schedule={
+            "optimizer": "sgd", "momentum": 0.9, "rate": 0.01, "schedule": "constant", "epochs": 100, "batch": 64,
+            "keep": "last",
+        },
+        published="published/jpose-epic",
     ),
     "ht": System(
         joint.JointConfig,
@@ -401,7 +406,11 @@ _PACKAGED: dict[str, System] = {
             "video": "max", "text_reader": "word_max", "hidden": 4096, "width": 4096, "head": "gated",
             "text_head": "gated", "loss": {"name": "within_video_max_margin", "settings": {"margin": 0.1}},
         },
-        schedule={"optimizer": "adam", "rate": 1e-4, "batch": 32, "epochs": 15},
+        schedule={
+            "optimizer": "adam", "rate": 0.0001, "schedule": "exponential", "decay": 0.9, "epochs": 15, "batch": 32,
+            "batch_of": "videos", "clips_per_video": 64, "keep": "last",
+        },
+        published="published/ht-howto100m",
     ),
     "e2e": System(
         joint.JointConfig,
@@ -427,7 +436,12 @@ _PACKAGED: dict[str, System] = {
             "text": {"dim": 512},
         },
         experts={"clip": 512},
-        schedule={"optimizer": "adam", "rate": 1e-4, "batch": 128, "epochs": 5, "schedule": "cosine"},
+        schedule={
+            "optimizer": "adamw", "rate": 0.0001, "weight_decay": 0.2, "second_beta": 0.98, "epsilon": 1e-06,
+            "clip_norm": 1.0, "schedule": "cosine", "warmup": 0.5, "rate_per": "step", "epochs": 5, "batch": 128,
+            "metric": "recall_at_1",
+        },
+        published="published/clip4clip-msrvtt",
     ),
     "xpool": System(
         xpool.XPoolConfig,
@@ -437,9 +451,11 @@ _PACKAGED: dict[str, System] = {
         missing=_MASKED_KEYS,
         experts={"clip": 512},
         schedule={
-            "optimizer": "adamw", "rate": 1e-5, "text_rate": 1e-6, "weight_decay": 0.2, "batch": 32, "epochs": 5,
-            "schedule": "cosine", "warmup": 1,
+            "optimizer": "adamw", "rate": 3e-05, "weight_decay": 0.2, "epsilon": 1e-06, "clip_norm": 1.0,
+            "schedule": "cosine", "warmup": 0.5, "rate_per": "step", "epochs": 5, "batch": 32,
+            "metric": "recall_at_1",
         },
+        published="published/xpool-msrvtt",
     ),
     "jsfusion": System(
         jsfusion.JSFusionConfig,
@@ -448,7 +464,11 @@ _PACKAGED: dict[str, System] = {
         composition="frames x words -> gated joint tensor -> gated convolutions -> perceptron, a score a pair",
         missing="experts are fed side by side: an absent one is zeros there; refuse",
         experts={"appearance": 2048, "audio": 128},
-        schedule={"optimizer": "adam", "rate": 1e-4, "decay": 0.933, "batch": 10, "epochs": 100},
+        schedule={
+            "optimizer": "adam", "rate": 0.0001, "clip_norm": 5.0, "schedule": "exponential", "decay": 0.5,
+            "epochs": 10, "batch": 10,
+        },
+        published="published/jsfusion-lsmdc",
     ),
     "ssb": System(
         ssb.SSBConfig,
@@ -466,7 +486,9 @@ _PACKAGED: dict[str, System] = {
         missing="mask: no word looks at what is absent; refuse",
         experts={"clip": 512},
         schedule={
-            "optimizer": "adamw", "rate": 1e-4, "weight_decay": 0.2, "schedule": "cosine", "epochs": 5, "batch": 128,
+            "optimizer": "adamw", "rate": 0.0001, "weight_decay": 0.2, "second_beta": 0.98, "epsilon": 1e-06,
+            "clip_norm": 1.0, "schedule": "cosine", "warmup": 0.5, "rate_per": "step", "epochs": 5, "batch": 128,
+            "metric": "recall_at_1",
         },
         published="published/drl-msrvtt",
     ),

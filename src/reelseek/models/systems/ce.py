@@ -39,7 +39,7 @@ class CEConfig(MEEConfig):
     sequential: bool = False
     text_clusters: int = Field(default=28, ge=0)
     ghosts: int = Field(default=1, ge=0)
-    loss: LossConfig = Field(default_factory=lambda: LossConfig("max_margin", {"margin": 0.09381614}))
+    loss: LossConfig = Field(default_factory=lambda: LossConfig("max_margin", {"margin": 0.09381161988446174}))
 
 
 class PairGate(nn.Module):

@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,6 +18,7 @@ from torch.nn import functional
 from reelseek.errors import ModelError
 from reelseek.library.mask import Mask
 from reelseek.library.tokens import Steps, with_any
+from reelseek.models.blocks.arrange import subsample
 from reelseek.models.blocks.heads import stack_padded
 from reelseek.models.blocks.project import GatedUnit, RowNorm, apply_to_present
 from reelseek.models.blocks.readers import READERS, Reader
@@ -77,6 +79,7 @@ class JointConfig(SystemConfig):
     width: of a space; ignored by the identity head.
     video, text_reader: how a sequence becomes a vector, see READERS; None takes the text encoder's pooled vector.
     hidden: hidden width of readers that have one.
+    most_steps: steps of each expert that are read, at equal distances (12 in CLIP4Clip); None reads all.
     head, text_head: from the vector into the space, see HEADS.
     unit: normalise embeddings to unit length; without it similarity is a plain dot product.
     """
@@ -86,6 +89,7 @@ class JointConfig(SystemConfig):
     video: _Read = "mean"
     text_reader: _Read | None = None
     hidden: int = 1024
+    most_steps: int | None = Field(default=None, ge=1)
     head: _Head = "linear"
     text_head: _Head = "linear"
     unit: bool = True
@@ -133,6 +137,8 @@ class Joint(LearnedModel):
     def read_videos(self, steps: Mapping[str, Steps]) -> list[tuple[Float[Tensor, "video read"], Mask]]:
         """For each space the output of its readers, and the mask of videos that have any of its experts."""
         spaces = []
+        if self.config.most_steps is not None:
+            steps = {name: subsample(track, self.config.most_steps) for name, track in steps.items()}
         for group, readers in zip(self.config.groups, self.read, strict=True):
             assert isinstance(readers, nn.ModuleList)
             rows = torch.cat([reader(steps[name]) for name, reader in zip(group, readers, strict=True)], 1)

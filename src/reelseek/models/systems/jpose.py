@@ -31,13 +31,14 @@ class JPoseConfig(SystemConfig):
     """Args:
     width: of each part's space.
     margin: .1 in the paper, 1 in its code.
-    video_weight, text_weight: of triplets whose anchor is a video, and whose anchor is a text.
+    video_weight, text_weight: of triplets whose anchor is a video, and whose anchor is a text; 1 and 2 as released,
+        which adds triplets within either side and within each part of speech.
     """
 
     width: int = 256
     margin: float = Field(default=1.0, gt=0)
-    video_weight: float = Field(default=2.0, ge=0)
-    text_weight: float = Field(default=1.0, ge=0)
+    video_weight: float = Field(default=1.0, ge=0)
+    text_weight: float = Field(default=2.0, ge=0)
     missing: Literal["mask", "refuse"] = "mask"
 
 

@@ -12,6 +12,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from reelseek.errors import ModelError
 from reelseek.library.mask import Mask
 from reelseek.library.tokens import Steps
 from reelseek.models.blocks.heads import ExpertText, stack_padded
@@ -27,6 +28,7 @@ __all__ = ["MEE", "MEEConfig", "MixtureOfExperts", "VladPools"]
 class MEEConfig(SystemConfig):
     """Args:
     vlad: clusters of NetVLAD for experts that are pooled so; the others are averaged. The paper has 16 for audio.
+    vlad_ghosts: clusters more of these experts' NetVLAD, whose residuals are dropped (CE).
     widths: width of each expert's space; by default that of its pooled features.
     text_clusters: clusters of NetVLAD over a caption's tokens; 0 takes the encoder's pooled vector. The paper has 32.
     ghosts: clusters of the text's NetVLAD whose residuals are dropped (CE).
@@ -35,12 +37,27 @@ class MEEConfig(SystemConfig):
     """
 
     vlad: dict[str, int] = Field(default_factory=dict)
+    vlad_ghosts: dict[str, int] = Field(default_factory=dict)
     widths: dict[str, int] = Field(default_factory=dict)
     text_clusters: int = Field(default=32, ge=0)
     ghosts: int = Field(default=0, ge=0)
     missing: Literal["mask", "keep", "refuse"] = "mask"
     count_padding: bool = False
     loss: LossConfig = Field(default_factory=lambda: LossConfig("max_margin", {"margin": 0.2, "diagonal": True}))
+
+
+def _check_names(config: MEEConfig) -> None:
+    """Refuse what is set for experts that the model lacks, or for experts that are not pooled so."""
+    rows = (
+        ("vlad", config.vlad, config.experts), ("vlad_ghosts", config.vlad_ghosts, config.vlad),
+        ("widths", config.widths, config.experts),
+    )  # fmt: skip
+    for setting, names, known in rows:
+        unknown = sorted(set(names) - set(known))
+        if unknown:
+            raise ModelError(
+                f"{setting} names {unknown[0]!r}, which is none of {', '.join(known) or 'vlad, which is empty'}"
+            )
 
 
 def pooled_widths(experts: Mapping[str, int], vlad: Mapping[str, int]) -> dict[str, int]:
@@ -51,11 +68,14 @@ def pooled_widths(experts: Mapping[str, int], vlad: Mapping[str, int]) -> dict[s
 class VladPools(nn.Module):
     """Each expert's steps -> one vector: NetVLAD for the experts in `vlad`, else the mean. `widths` are its widths."""
 
-    def __init__(self, experts: Mapping[str, int], vlad: Mapping[str, int], *, count_padding: bool) -> None:
+    def __init__(
+        self, experts: Mapping[str, int], vlad: Mapping[str, int], *, ghosts: Mapping[str, int], count_padding: bool
+    ) -> None:
         super().__init__()
-        self.vlad = per_expert(
-            {name: NetVLAD(experts[name], clusters, count_padding=count_padding) for name, clusters in vlad.items()}
-        )
+        self.vlad = per_expert({
+            name: NetVLAD(experts[name], clusters, ghosts=ghosts.get(name, 0), count_padding=count_padding)
+            for name, clusters in vlad.items()
+        })  # fmt: skip
         self.widths = pooled_widths(experts, vlad)
 
     def forward(self, name: str, steps: Steps) -> Float[Tensor, "video dim"]:
@@ -77,7 +97,9 @@ class MixtureOfExperts(LearnedModel):
     def __init__(self, config: MEEConfig, widths: Mapping[str, int]) -> None:
         super().__init__(config)
         self.renormalise = config.missing != "keep"
-        self.pools = VladPools(config.experts, config.vlad, count_padding=config.count_padding)
+        self.pools = VladPools(
+            config.experts, config.vlad, ghosts=config.vlad_ghosts, count_padding=config.count_padding
+        )
         self.captions = ExpertText(
             self.text.width, widths, clusters=config.text_clusters, ghosts=config.ghosts,
             count_padding=config.count_padding,
@@ -101,6 +123,7 @@ class MEE(MixtureOfExperts):
     config: MEEConfig
 
     def __init__(self, config: MEEConfig) -> None:
+        _check_names(config)
         pooled = pooled_widths(config.experts, config.vlad)
         widths = {name: config.widths.get(name, width) for name, width in pooled.items()}
         super().__init__(config, widths)

@@ -3,6 +3,9 @@
 A dual encoder whose contrastive loss is softened by a second one: a decoder has to reproduce a clip's caption from a
 mean of other clips of the batch, weighted by how near they are to the caption. What clips share must then lie close
 together. Only the dual encoder is used in search.
+
+No code of the authors was found, and the paper's decoder is T5: sizes, the weight of captioning and the temperature
+are ours.
 """
 
 from collections.abc import Mapping, Sequence

@@ -57,7 +57,9 @@ class UMIConfig(SystemConfig):
     align: float = Field(default=0.001, ge=0)
     pseudo: float = Field(default=1.0, ge=0)
     missing: Literal["mask", "refuse"] = "mask"
-    loss: LossConfig = Field(default_factory=lambda: LossConfig("max_margin", {"margin": 0.09381614, "diagonal": True}))
+    loss: LossConfig = Field(
+        default_factory=lambda: LossConfig("max_margin", {"margin": 0.09381161988446174, "diagonal": True})
+    )
 
 
 class Reorganisation(nn.Module):
