@@ -4,7 +4,7 @@ Run by test_parallel.py: python -m tests.training.shared_losses OUT LIBRARY [SYS
 """
 
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
@@ -13,12 +13,14 @@ from tests.models.worlds import small
 from torch.nn import BatchNorm2d
 
 from reelseek.library import Library
+from reelseek.library.tokens import Steps
 from reelseek.models import SYSTEMS, RetrievalModel, parallel
 from reelseek.models.model import Batch
 from reelseek.testing.inputs import TEXTS, random_tokens
 from reelseek.training import train
+from reelseek.training.caching import cached_gradients
 
-__all__ = ["batch_of_eight", "gradients", "ready"]
+__all__ = ["batch_of_eight", "gradients", "gradients_of", "ready"]
 
 
 def batch_of_eight(model: RetrievalModel) -> Batch:
@@ -41,9 +43,12 @@ def ready(name: str) -> RetrievalModel:
     return model
 
 
-def gradients(model: RetrievalModel, batch: Batch) -> dict[str, torch.Tensor]:
+def gradients(model: RetrievalModel, batch: Batch, chunk: int | None = None) -> dict[str, torch.Tensor]:
     """Gradients by parameter, and what the loss remembers of the batch by buffer."""
-    torch.stack(list(model.loss(batch).values())).sum().backward()
+    if chunk is None:
+        torch.stack(list(model.loss(batch).values())).sum().backward()
+    else:
+        cached_gradients(model, batch, chunk)
     if parallel.active():
         parallel.average_gradients(model)
     remembered = {f"remembered {name}": value for name, value in model.named_buffers() if "shift_" not in name}
@@ -52,16 +57,34 @@ def gradients(model: RetrievalModel, batch: Batch) -> dict[str, torch.Tensor]:
     }
 
 
+def gradients_of(case: str) -> dict[str, torch.Tensor]:
+    """Gradients of a system by its name, in one process or in two; the first of these has five of eight clips.
+
+    `NAME silent`: the other three have nothing to learn from. `NAME chunks`: in chunks, two clips of each process.
+    """
+    name, _, variant = case.partition(" ")
+    model = ready(name)
+    batch = batch_of_eight(model)
+    if variant == "silent":
+        present = torch.arange(8)[:, None] < 5
+        tokens = {key: Steps(t.values, t.present & present, t.spans) for key, t in batch.tokens.items()}
+        batch = replace(batch, tokens=tokens)
+    if parallel.active():
+        batch = batch[:5] if parallel.is_main_process() else batch[5:]
+    if variant != "chunks":
+        return gradients(model, batch)
+    if not parallel.active():
+        batch = batch.rows(torch.tensor([0, 1, 5, 2, 3, 6, 4, 7]))
+    return gradients(model, batch, chunk=2 if parallel.active() else 3)
+
+
 def main() -> None:
     torch.set_num_threads(1)
     parallel.join(torch.device("cpu"))
     out, library, *names = sys.argv[1:]
     systems, recipes = names[: names.index("--")], names[names.index("--") + 1 :]
     for name in systems:
-        model = ready(name)
-        batch = batch_of_eight(model)
-        half = batch[:5] if parallel.is_main_process() else batch[5:]
-        averaged = gradients(model, half)
+        averaged = gradients_of(name)
         if parallel.is_main_process():
             save_file({key: value.contiguous() for key, value in averaged.items()}, f"{out}/{name}.safetensors")
     for recipe in recipes:
