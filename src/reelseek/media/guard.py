@@ -125,6 +125,10 @@ class Workers(Generic[Item, Result]):
             self._pool.stop()
         self._pool.join()
 
+    def start(self) -> None:
+        """Start the processes now. They end with the thread that starts them: the first that maps, without this."""
+        assert self._pool.active
+
     def stop(self) -> None:
         """End what runs and what waits; may be called from another thread than the one that waits for it."""
         self._stopped.set()

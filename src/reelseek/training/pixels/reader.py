@@ -43,7 +43,7 @@ class PixelReader(TokenReader):
     """
 
     def __init__(self, library: FeatureSource, config: PixelRecipe, *, processes: int) -> None:
-        self._library, self.config, self._processes = library, config, max(1, processes)
+        self._library, self.config = library, config
         takes = config.takes
         self.dims = pixel_widths(takes["vision_net"], takes.get("audio_net"))
         self.modalities = dict(zip(self.dims, ("motion", "audio"), strict=False))
@@ -54,11 +54,13 @@ class PixelReader(TokenReader):
         self.frames = None
         self.unreadable: dict[str, str] = {}
         self._present: dict[Clip, tuple[bool, bool]] = {}
-        self._workers: Workers[Window, WindowContent] | None = None
+        self._workers: Workers[Window, WindowContent] = Workers(
+            read_window, workers=max(1, processes), memory_bytes=Limits().memory_bytes
+        )
         self._closed = False
 
     def check_files(self, videos: Iterable[str]) -> None:
-        """Refuse videos whose files are not at hand.
+        """Refuse videos whose files are not at hand, and start the processes that read the others.
 
         Raises:
             UsageError: counts them, and names the first.
@@ -73,6 +75,7 @@ class PixelReader(TokenReader):
             )
         digest = hashlib.sha256(repr([(row.id, row.content) for row in rows]).encode()).hexdigest()[:16]
         self.fingerprints = dict.fromkeys(self.dims, f"media:{DECODE_VERSION}:{digest}")
+        self._workers.start()  # here, for a thread that reads ahead ends with its epoch
 
     def batch(
         self,
@@ -120,8 +123,7 @@ class PixelReader(TokenReader):
     def close(self) -> None:
         """End the processes; nothing can be read any more."""
         self._closed = True
-        if self._workers is not None:
-            self._workers.stop()
+        self._workers.stop()
 
     def _window(self, clip: Clip, seed: int | None) -> Window:
         """A window within a clip, or about the middle of one that is shorter."""
@@ -164,8 +166,6 @@ class PixelReader(TokenReader):
         limits = Limits()
         if self._closed:
             raise CancelledError("the reader is closed")
-        if self._workers is None:
-            self._workers = Workers(read_window, workers=self._processes, memory_bytes=limits.memory_bytes)
         outcomes: dict[Window, WindowContent | Exception] = {}
         for window, outcome in self._workers.map(
             dict.fromkeys(windows), lambda window: limits.wall_seconds(window.start_seconds + window.seconds)
