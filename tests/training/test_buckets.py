@@ -367,7 +367,9 @@ for name in sys.argv[1:]:
         for one, two in zip(*(one.model.parameters() for one in steps), strict=True):
             if one.grad is not None:
                 torch.testing.assert_close(two.grad, one.grad, atol=1e-3, rtol=1e-2)
-assert torch._dynamo.utils.counters["stats"]["unique_graphs"]
+counters = torch._dynamo.utils.counters
+assert counters["stats"]["unique_graphs"]
+assert counters["inductor"]["cudagraph_skips"] == 0, dict(counters["inductor"])  # computed without one
 """
 
 
