@@ -57,7 +57,7 @@ def test_an_excerpt_holds_the_stretch_from_a_picture_on(make_video, tmp_path: Pa
         "film.mp4", times=[i / 4 for i in range(4 * 60)], sound_seconds=60.0, options={"g": "8", "bf": "2"}
     )
     out = tmp_path / "excerpt.mkv"
-    assert write_excerpt(film, start, 8.0, out)
+    assert write_excerpt(film, start, out, seconds=8.0) == pytest.approx(start, abs=2.0)
     frames: list[FrameBatch] = []
     sounds: list[object] = []
     decoded = decode(out, {FrameStream(fps=4, short_side=48): [frames.append], SoundStream(): [sounds.append]})
@@ -85,7 +85,7 @@ def test_what_has_no_times_is_not_cut(make_video, tmp_path: Path) -> None:
                 packet.stream = stream
                 out.mux(packet)
     assert probe(raw).format == "h264"
-    assert not write_excerpt(raw, 0.0, 1.0, tmp_path / "excerpt.mkv")
+    assert write_excerpt(raw, 0.0, tmp_path / "excerpt.mkv", seconds=1.0) is None
 
 
 def test_a_deadline_ends_measuring_and_known_costs_stand_for_what_was_not_measured(

@@ -306,7 +306,7 @@ def _measure(specs: Sequence[str], place: _Place) -> _Sample | None:
         sample, excerpt = copy, Path(folder) / "excerpt.mkv"
         if duration > 1.5 * _SAMPLE_SECONDS:
             start = share * (duration - _SAMPLE_SECONDS)
-            if write_excerpt(copy, start, _SAMPLE_SECONDS, excerpt):
+            if write_excerpt(copy, start, excerpt, seconds=_SAMPLE_SECONDS) is not None:
                 sample = excerpt
         started = time.perf_counter()
         extracted = extract(sample, specs, Limits().with_models(sum("@" in spec for spec in specs)))

@@ -10,15 +10,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-import av.error
 import numpy as np
 import numpy.typing as npt
 
-from reelseek.errors import DecodeError
 from reelseek.media.address import FilePath
-from reelseek.media.container import Limits, open_media
-from reelseek.media.copying import PacketCopy
+from reelseek.media.container import Limits
 from reelseek.media.decode import decode
+from reelseek.media.excerpt import write_excerpt
 from reelseek.media.local_copy import local_copy
 from reelseek.media.streams import FrameBatch, FrameStream, SoundBatch, SoundStream
 
@@ -96,24 +94,14 @@ def read_window(window: Window, limits: Limits | None = None) -> WindowContent:
     with local_copy(window.path) as path, TemporaryDirectory(prefix="reelseek-window-") as folder:
         if window.start_seconds > _DECODE_FROM_THE_START:
             excerpt = Path(folder) / "window.mkv"
-            begin = _copy_packets(path, window, excerpt, limits)
+            end = window.start_seconds + window.seconds + 1.0
+            begin = write_excerpt(path, window.start_seconds, excerpt, limits, end_seconds=end)
             if begin is not None:
                 # Frames are chosen by cells from the beginning of what is decoded, so the window begins with one:
                 # picture and sound are moved together, by half a cell at most.
                 start = round((window.start_seconds - begin) * window.fps) / window.fps
                 return _decode_window(excerpt, replace(window, start_seconds=start), limits)
         return _decode_window(path, window, limits)
-
-
-def _copy_packets(path: Path, window: Window, out: Path, limits: Limits) -> float | None:
-    """Copy the packets of a window; the second of the file at which the copy begins, None if they cannot be copied."""
-    with open_media(path, limits) as media:
-        try:
-            packets = PacketCopy(media, path, window.start_seconds)
-            packets.copy(out, window.start_seconds + window.seconds + 1.0, "matroska")
-        except (DecodeError, av.error.FFmpegError, ValueError, OverflowError):
-            return None
-        return packets.begin
 
 
 def _decode_window(path: Path, window: Window, limits: Limits) -> WindowContent:
