@@ -97,7 +97,7 @@ def _look_here(works: _Works) -> dict[str, _Look]:
 def _look_until(works: _Works, deadline: float) -> dict[str, _Look]:
     """Look at what there is time for, in another process, which is stopped at a moment of the monotonic clock."""
     from reelseek.media.container import Limits
-    from reelseek.media.guard import Workers, stopped_at
+    from reelseek.media.guard import Workers, results_until_stopped, stopped_at
 
     works = {_DEVICES: _describe_devices, _SYSTEMS: _list_plugin_systems, **works}
     late = "no time was left; `reelseek doctor` without a folder takes its time"
@@ -105,16 +105,11 @@ def _look_until(works: _Works, deadline: float) -> dict[str, _Look]:
     names = {work: name for name, work in works.items()}
     pool = Workers(_call, workers=1, memory_bytes=Limits().memory_bytes)
     with Bar("trying") as bar, pool, stopped_at(pool, deadline) as is_stopped:
-        try:
-            for done, (work, outcome) in enumerate(pool.map(works.values(), lambda _: _SECONDS), 1):
-                if is_stopped():
-                    break
-                failed = _Look("does not run", " ".join(str(outcome).split()))
-                looks[names[work]] = failed if isinstance(outcome, Exception) else outcome
-                bar(done, len(works))
-        except UsageError:  # the pool was stopped while an item was handed to it
-            if not is_stopped():
-                raise
+        results = results_until_stopped(pool, works.values(), _SECONDS, is_stopped)
+        for done, (work, outcome) in enumerate(results, 1):
+            failed = _Look("does not run", " ".join(str(outcome).split()))
+            looks[names[work]] = failed if isinstance(outcome, Exception) else outcome
+            bar(done, len(works))
     return looks
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from reelseek.errors import UsageError
 from reelseek.experts.extract import WorkerPlan, extract, plan_workers, prepare_worker
 from reelseek.experts.sample import SAMPLE_CLIP
 from reelseek.library.expert_costs import calibrate, reference_costs
@@ -19,7 +18,7 @@ from reelseek.library.tasks import Task
 from reelseek.media.address import FilePath
 from reelseek.media.container import Limits, probe
 from reelseek.media.excerpt import write_excerpt
-from reelseek.media.guard import Item, Result, Workers, stopped_at
+from reelseek.media.guard import Workers, results_until_stopped, stopped_at
 from reelseek.media.local_copy import local_copy
 from reelseek.media.store import file_numbers
 
@@ -134,7 +133,7 @@ def _probe_files(files: Sequence[FilePath], workers: int, estimate: Estimate, de
     durations: dict[FilePath, float] = {}
     pool = Workers(_duration, workers=min(workers, max(1, len(files))), memory_bytes=Limits().memory_bytes)
     with pool, stopped_at(pool, deadline) as is_stopped:
-        for file, duration in _results(pool, files, is_stopped):
+        for file, duration in results_until_stopped(pool, files, _MOST_SECONDS, is_stopped):
             if not isinstance(duration, Exception):
                 enough = enough if durations else max(enough, time.monotonic() + _SOON)
                 durations[file] = duration
@@ -164,9 +163,10 @@ def _sample_files(
         arguments=(specs, plan.threads),
     )
     with pool, stopped_at(pool, deadline) as is_stopped:
-        for _ in _results(pool, [None], is_stopped):  # a worker is ready, and the time for samples begins
+        # A worker is ready once it has taken nothing, and the time for samples begins.
+        for _ in results_until_stopped(pool, [None], _MOST_SECONDS, is_stopped):
             estimate.start_seconds = time.monotonic() - begun
-        for place, sample in _results(pool, places, is_stopped):
+        for place, sample in results_until_stopped(pool, places, _MOST_SECONDS, is_stopped):
             assert place is not None
             _note_sample(estimate, sampled, durations, place[0], sample)
             progress(min(_SAMPLES - 1, estimate.samples + len(estimate.failed)), _SAMPLES)
@@ -195,20 +195,6 @@ def _note_sample(
     estimate.sampled_seconds += sample.seconds
     for spec, cost in sample.expert_seconds.items():
         estimate.expert_seconds[spec] = estimate.expert_seconds.get(spec, 0.0) + cost
-
-
-def _results(
-    pool: "Workers[Item, Result]", items: Iterable[Item], is_stopped: Callable[[], bool]
-) -> Iterator[tuple[Item, Result | Exception]]:
-    """What a pool makes of items, until it is stopped."""
-    try:
-        for item, result in pool.map(items, lambda _: _MOST_SECONDS):
-            if is_stopped():
-                return
-            yield item, result
-    except UsageError:  # the pool was stopped while an item was handed to it
-        if not is_stopped():
-            raise
 
 
 def _assume_costs(estimate: Estimate, specs: Sequence[str], tried: Mapping[str, float | None]) -> None:

@@ -36,6 +36,7 @@ __all__ = [
     "guarded",
     "is_death",
     "portable",
+    "results_until_stopped",
     "serve",
     "stopped_at",
     "stream",
@@ -216,6 +217,25 @@ def stopped_at(pool: Workers[Any, Any], deadline: float) -> Iterator[Callable[[]
     finally:
         timer.cancel()
         timer.join()
+
+
+def results_until_stopped(
+    pool: Workers[Item, Result], items: Iterable[Item], seconds: float, is_stopped: Callable[[], bool]
+) -> Iterator[tuple[Item, Result | Exception]]:
+    """Yield what a pool makes of items, until it is stopped.
+
+    Args:
+        seconds: how long an item may take.
+        is_stopped: what `stopped_at` yields.
+    """
+    try:
+        for item, result in pool.map(items, lambda _: seconds):
+            if is_stopped():
+                return
+            yield item, result
+    except UsageError:  # the pool was stopped while an item was handed to it
+        if not is_stopped():
+            raise
 
 
 def stream(
