@@ -43,7 +43,7 @@ def doctor(
     started = time.monotonic()
     files = [] if path is None else _find_videos(path)  # first, since a name may be mistyped
     if preset is not None:
-        raise typer.Exit(_check_preset(preset, path))
+        raise typer.Exit(_check_preset(preset, None if path is None else files))
     names = sorted(known_experts(), key=lambda name: (name not in DEFAULT_EXPERTS, name))
     works = {name: partial(_try_expert, name) for name in names}
     looks = _look_here(works) if path is None else _look_until(works, started + _LOOK_SECONDS)
@@ -223,8 +223,11 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
-def _check_preset(name: str, path: str | None) -> int:
+def _check_preset(name: str, videos: "list[FilePath] | None") -> int:
     """Print what of a preset is here, and how long the rest of it takes for an hour of video.
+
+    Args:
+        videos: to measure it on; None takes films that are shot for it.
 
     Returns:
         The exit status: 1 where a model is missing or an expert does not run.
@@ -259,11 +262,11 @@ def _check_preset(name: str, path: str | None) -> int:
             f"{len(missing)} models are missing, {sum(member.megabytes for member in missing):,} MB; fetch them with: "
             f"reelseek models pull --preset {name}"
         )
-    _measure_preset([spec for spec in preset.experts if spec not in states], len(preset.experts), path)
+    _measure_preset([spec for spec in preset.experts if spec not in states], len(preset.experts), videos)
     return 1 if states else 0
 
 
-def _measure_preset(specs: list[str], members: int, path: str | None) -> None:
+def _measure_preset(specs: list[str], members: int, videos: "list[FilePath] | None") -> None:
     """Measure experts on short videos, the user's or films shot for it, and say what that makes of an hour."""
     import tempfile
 
@@ -278,10 +281,9 @@ def _measure_preset(specs: list[str], members: int, path: str | None) -> None:
         return
     plan, limits = plan_workers(specs), Limits().with_models(len(specs))
     with tempfile.TemporaryDirectory() as folder:
-        if path is None:
+        if videos is None:
             files: "list[FilePath]" = [shoot(film, Path(folder)) for film in plan_films(_FILMS)]
         else:
-            videos = _find_videos(path)
             files = sorted(random.Random(0).sample(videos, min(_SAMPLE, len(videos))), key=_size)[:_FILMS]
         say(f"measuring {len(specs)} experts on {len(files)} videos ...")
         prepare_worker(specs, threads=plan.threads)
