@@ -74,8 +74,6 @@ def _columns() -> "tuple[ProgressColumn, ...]":
     )
 
 
-_IN_SECONDS = ("extracting",)  # stages whose work is counted in seconds of video
-_IN_BYTES = ("reading",)  # and those in bytes of files
 _TOLD_AFTER = 5.0  # seconds, before which a rate says little
 
 
@@ -85,10 +83,12 @@ def _fields(stage: str, done: int, total: int, elapsed: float, began_with: int =
     Args:
         elapsed: seconds since `began_with` was done.
     """
+    from reelseek.library.report import STAGES_IN_BYTES, STAGES_IN_SECONDS
+
     amount = f"{done}/{total}"
-    if stage in _IN_SECONDS:
+    if stage in STAGES_IN_SECONDS:
         amount = f"{clock(done)} of {clock(total)}"
-    elif stage in _IN_BYTES:
+    elif stage in STAGES_IN_BYTES:
         amount = f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB"
     end = ""
     if began_with < done < total and elapsed >= _TOLD_AFTER:

@@ -6,13 +6,11 @@ import time
 from importlib import import_module
 from typing import Any
 
-from reelseek.library.report import Progress
+from reelseek.library.report import STAGES_IN_BYTES, STAGES_IN_SECONDS, Progress
 
 __all__ = ["NotebookProgress", "default_progress", "in_notebook"]
 
 _SECONDS_BETWEEN = 0.2
-_IN_SECONDS = ("extracting",)  # stages whose work is counted in seconds of video
-_IN_BYTES = ("reading",)  # and those in bytes of files
 
 
 def in_notebook() -> bool:
@@ -36,9 +34,9 @@ class NotebookProgress:
             return
         self._shown[stage] = now
         amount = f"{done} of {total}"
-        if stage in _IN_SECONDS:
+        if stage in STAGES_IN_SECONDS:
             amount = f"{_clock(done)} of {_clock(total)} of video"
-        elif stage in _IN_BYTES:
+        elif stage in STAGES_IN_BYTES:
             amount = f"{done / 1e6:.0f} of {total / 1e6:.0f} MB"
         rest = (total - done) * (now - began) / (done - began_with) if began_with < done < total else 0.0
         words = [stage, amount, *([f"{_clock(rest)} left"] if rest else []), *([detail] if detail else [])]

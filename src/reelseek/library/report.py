@@ -5,10 +5,14 @@ from dataclasses import dataclass, field
 
 from reelseek.media.notice import Notice
 
-__all__ = ["AddReport", "Progress"]
+__all__ = ["STAGES_IN_BYTES", "STAGES_IN_SECONDS", "AddReport", "Progress"]
 
 Progress = Callable[[str, int, int, str], None]
 """Called with stage, done, total and what was just finished."""
+STAGES_IN_SECONDS = ("extracting",)
+"""Stages of `Progress` whose work is counted in seconds of video."""
+STAGES_IN_BYTES = ("reading",)
+"""Stages of `Progress` whose work is counted in bytes of files."""
 
 
 @dataclass
