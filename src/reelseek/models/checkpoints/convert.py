@@ -382,7 +382,7 @@ def _convert(state: Mapping[str, Tensor], kind: str, settings: Mapping[str, Any]
     check_finite(ours, f"the {kind} checkpoint")
     text = {**inferred.pop("text", {}), **overrides.pop("text", {})}
     model = SYSTEMS[FORMATS[kind].system].build({**inferred, **({"text": text} if text else {}), **overrides})
-    _check_shapes(ours, model.state_dict(), kind, table)
+    table.check_shapes(ours, model.state_dict(), f"{kind} with these settings")
     absent, foreign = model.load_state_dict(ours, strict=False)
     absent = [name for name in absent if not name.startswith("inputs.") and not name.endswith("num_batches_tracked")]
     if absent or foreign:
@@ -391,20 +391,6 @@ def _convert(state: Mapping[str, Tensor], kind: str, settings: Mapping[str, Any]
     network = FORMATS[kind].network(tensors)
     rest = {name: tensor for name, tensor in tensors.items() if network is None or name not in network.tensors}
     return _Converted(model.eval(), network, table.left_out(rest))
-
-
-def _check_shapes(ours: State, expected: Mapping[str, Tensor], kind: str, table: KeyMap) -> None:
-    """Refuse tensors of other shapes than the model's, by their released names."""
-    wrong = []
-    for name, tensor in ours.items():
-        if name in expected and tensor.shape != expected[name].shape:
-            released_as = " + ".join(table.sources[name].keys) if name in table.sources else name
-            wrong.append(f"{released_as} makes {tuple(tensor.shape)}, wanted {tuple(expected[name].shape)}")
-    if wrong:
-        more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise ModelError(
-            f"the checkpoint's shapes are not those of {kind} with these settings: {'; '.join(wrong[:3])}{more}"
-        )
 
 
 def load_released(path: Path, kind: str, settings: Mapping[str, Any] | None = None) -> LearnedModel:

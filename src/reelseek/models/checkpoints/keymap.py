@@ -162,6 +162,25 @@ class KeyMap:
         mapped = {ours: source.read(state) for ours, source in self.sources.items() if set(source.keys) <= set(state)}
         return {**mapped, **self.constants}
 
+    def check_shapes(self, ours: Mapping[str, Tensor], model: Mapping[str, Tensor], system: str) -> None:
+        """Refuse tensors of other shapes than a model's, by their released names.
+
+        Args:
+            model: its state; what it lacks is not looked at.
+            system: what the message calls it.
+
+        Raises:
+            ModelError: names up to three of them, what they make and what was wanted.
+        """
+        wrong = []
+        for name, tensor in ours.items():
+            if name in model and tensor.shape != model[name].shape:
+                released_as = " + ".join(self.sources[name].keys) if name in self.sources else name
+                wrong.append(f"{released_as} makes {tuple(tensor.shape)}, wanted {tuple(model[name].shape)}")
+        if wrong:
+            more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+            raise ModelError(f"the checkpoint's shapes are not those of {system}: {'; '.join(wrong[:3])}{more}")
+
     def left_out(self, state: Mapping[str, Tensor]) -> tuple[LeftOut, ...]:
         """What of a checkpoint is not read, by its reason; what is missed comes first."""
         groups: dict[tuple[bool, str], list[str]] = {}

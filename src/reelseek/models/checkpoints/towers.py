@@ -53,10 +53,9 @@ def convert_towers(path: Path, settings: Mapping[str, Any], out: Path) -> tuple[
     ours = table.read(state)
     check_finite(ours, "the checkpoint")
     expected = model.state_dict()
-    for name, tensor in ours.items():
-        if name not in expected or expected[name].shape != tensor.shape:
-            shape = tuple(expected[name].shape) if name in expected else "no such tensor"
-            raise ModelError(f"{' + '.join(table.sources[name].keys)} makes {tuple(tensor.shape)}, wanted {shape}")
+    table.check_shapes(ours, expected, f"a CLIP like {like}")
+    if foreign := sorted(set(ours) - set(expected)):
+        raise ModelError(f"{' + '.join(table.sources[foreign[0]].keys)} has no place in a CLIP like {like}")
     if absent := sorted(set(expected) - set(ours)):
         raise ModelError(f"no weights for {', '.join(absent[:3])}, which {like} has")
     model.load_state_dict(ours)
