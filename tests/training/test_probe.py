@@ -16,7 +16,7 @@ from reelseek.library import Library, add
 from reelseek.library.arrays import import_features
 from reelseek.library.readers.labels import Labelled, read_image_folders, read_labels
 from reelseek.models import SYSTEMS
-from reelseek.models.backbones import S3DG, TSMResNet50, load_network, save_network
+from reelseek.models.backbones import S3DG, SpectrogramResNet50, TSMResNet50, load_network, save_network
 from reelseek.training.probe import probe
 from reelseek.training.probe_images import probe_images
 
@@ -184,6 +184,13 @@ def test_pictures_through_a_video_network_in_both_ways(pictures: Path, tmp_path:
     save_network(network, tmp_path / "s3dg", scale=1 / 16)
     again = load_network(tmp_path / "s3dg").state_dict()
     assert all(torch.equal(value, again[name]) for name, value in network.state_dict().items())
+
+
+def test_a_network_for_sound_is_no_video_network(tmp_path: Path) -> None:
+    sizes = {"scale": 1 / 16, "blocks": [1, 1, 1, 1]}
+    save_network(SpectrogramResNet50(**sizes), tmp_path / "audio_net", **sizes)
+    with pytest.raises(ModelError, match="audio_net holds a network for sound; name one for video"):
+        load_network(tmp_path / "audio_net")
 
 
 def test_folders_of_pictures(pictures: Path, tmp_path: Path) -> None:

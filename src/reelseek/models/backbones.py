@@ -145,8 +145,10 @@ def load_network(folder: Path) -> S3DG | TSMResNet50:
     """
     try:
         config, weights = read_saved(folder)
-        network: S3DG | TSMResNet50 = {"s3dg": S3DG, "tsm": TSMResNet50}[config["network"]](**config["sizes"])
+        network = NETWORKS[config["network"]](**config["sizes"])
         network.load_state_dict(weights)
     except Exception as error:  # safetensors and torch have no common root for a damaged or foreign file
         raise ModelError(f"{folder} holds no video network (config.json, model.safetensors): {error!r}") from error
+    if isinstance(network, SpectrogramResNet50):
+        raise ModelError(f"{folder} holds a network for sound; name one for video, such as vision_net beside it")
     return network.eval()
