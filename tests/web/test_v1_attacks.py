@@ -68,11 +68,10 @@ def client(app: FastAPI) -> TestClient:
     return TestClient(app, base_url="http://127.0.0.1")
 
 
-def _is_problem(answer: httpx.Response, *statuses: int) -> bool:
+def _assert_problem(answer: httpx.Response, *statuses: int) -> None:
     assert answer.status_code in statuses, (answer.status_code, answer.text[:300])
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["status"] == answer.status_code
-    return True
 
 
 # Who asks, and from where
@@ -83,7 +82,7 @@ def _is_problem(answer: httpx.Response, *statuses: int) -> bool:
 )
 def test_a_name_that_was_rebound_to_this_machine_reaches_nothing(client: TestClient, host: str) -> None:
     for method, path in (("GET", "/v1/models"), ("POST", "/v1/search"), ("GET", "/metrics"), ("GET", "/openapi.json")):
-        _is_problem(client.request(method, path, headers={"Host": host}), 421)
+        _assert_problem(client.request(method, path, headers={"Host": host}), 421)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +91,7 @@ def test_a_name_that_was_rebound_to_this_machine_reaches_nothing(client: TestCli
 def test_a_page_of_another_site_can_do_nothing_in_a_visitors_name(client: TestClient, origin: str) -> None:
     simple = {"Origin": origin, "Content-Type": "text/plain"}  # what a browser sends without asking first
     for path in ("/v1/search", "/v1/uploads", f"/v1/videos/{'0' * 24}/steps"):
-        _is_problem(client.post(path, content=json.dumps(SEARCH), headers=simple), 403)
+        _assert_problem(client.post(path, content=json.dumps(SEARCH), headers=simple), 403)
     answer = client.post("/v1/search", json={**SEARCH, "library": "one"})
     assert "access-control-allow-origin" not in answer.headers
     assert answer.headers["cross-origin-resource-policy"] == "same-origin"
@@ -105,13 +104,13 @@ def test_libraries_and_ids_of_others_are_not_there(client: TestClient, app: Fast
     assert client.get(f"/v1/videos/{only_in_two}", params={"library": "two"}).status_code == 200
     for path in ("", "/thumbnail", "/strip", "/media", "/captions", "/curve?q=zebra"):
         joined = "&" if "?" in path else "?"
-        _is_problem(client.get(f"/v1/videos/{only_in_two}{path}{joined}library=two", headers=of_one), 404)
-        _is_problem(client.get(f"/v1/videos/{only_in_two}{path}", headers=of_one), 404)
+        _assert_problem(client.get(f"/v1/videos/{only_in_two}{path}{joined}library=two", headers=of_one), 404)
+        _assert_problem(client.get(f"/v1/videos/{only_in_two}{path}", headers=of_one), 404)
     for body in ({"library": "two"}, {"moment": f"{only_in_two}@0-1"}, {"like": [f"{only_in_two}@0-1"]}):
-        _is_problem(client.post("/v1/search", json={**SEARCH, **body}, headers=of_one), 404)
+        _assert_problem(client.post("/v1/search", json={**SEARCH, **body}, headers=of_one), 404)
     assert [row["library"] for row in client.get("/v1/models", headers=of_one).json()["data"]] == ["one"]
-    _is_problem(client.post("/v1/search", json=SEARCH), 422)  # which library?
-    _is_problem(client.get("/v1/models", headers={"X-Name": "nobody"}), 403)
+    _assert_problem(client.post("/v1/search", json=SEARCH), 422)  # which library?
+    _assert_problem(client.get("/v1/models", headers={"X-Name": "nobody"}), 403)
     assert hit["video"]
 
 
@@ -122,12 +121,12 @@ def test_an_upload_is_its_senders_alone(client: TestClient) -> None:
     upload = client.post("/v1/uploads", content=jpeg, headers={"Content-Type": "image/jpeg", "X-Name": "ann"}).json()
     body = {"image": upload["id"], "library": "one", "limit": 1}
     assert client.post("/v1/search", json=body, headers={"X-Name": "ann"}).status_code == 200
-    _is_problem(client.post("/v1/search", json=body, headers={"X-Name": "bob"}), 404)
-    _is_problem(
+    _assert_problem(client.post("/v1/search", json=body, headers={"X-Name": "bob"}), 404)
+    _assert_problem(
         client.post("/v1/search", json={**body, "image": None, "clip": upload["id"]}, headers={"X-Name": "ann"}), 422
     )
     for other in ("../../../etc/passwd", "/etc/passwd", "..", "", "%2e%2e", "\x00"):
-        _is_problem(client.post("/v1/search", json={**body, "image": other}, headers={"X-Name": "ann"}), 404)
+        _assert_problem(client.post("/v1/search", json={**body, "image": other}, headers={"X-Name": "ann"}), 404)
 
 
 def test_no_path_of_an_upload_is_told(
@@ -137,7 +136,7 @@ def test_no_path_of_an_upload_is_told(
     film = make_video("film.mp4", times=[number / 10 for number in range(20)], size=(64, 48)).read_bytes()
     upload = client.post("/v1/uploads", content=film, headers={"Content-Type": "video/mp4"}).json()
     answer = client.post("/v1/search", json={"clip": upload["id"], "library": "one"})
-    _is_problem(answer, 400)
+    _assert_problem(answer, 400)
     assert answer.json()["detail"].startswith("the upload lasts"), answer.text
     folder = client.app.state.service.uploads._folder
     assert str(folder) not in answer.text
@@ -152,7 +151,7 @@ def test_no_path_of_an_upload_is_told(
 def test_nothing_but_ids_reaches_a_file(client: TestClient, path: str) -> None:
     for part in ("", "/media", "/thumbnail", "/strip", "/captions"):
         answer = client.get(f"/v1/videos/{path}{part}?library=one")
-        _is_problem(answer, 404, 422)
+        _assert_problem(answer, 404, 422)
         assert b"SQLite" not in answer.content
     for static in ("/../app.py", "/..%2fapp.py", "/%2e%2e/app.py", "/app/..%2f..%2fapp.py", "//etc/passwd"):
         assert b"create_app" not in client.get(static).content
@@ -182,15 +181,15 @@ def test_names_and_lines_that_are_html_stay_text_in_json(client: TestClient) -> 
 
 
 def test_bodies_are_bounded_and_read_in_parts(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    _is_problem(client.post("/v1/search", content=b" " * 10**6), 413)
-    _is_problem(
+    _assert_problem(client.post("/v1/search", content=b" " * 10**6), 413)
+    _assert_problem(
         client.post("/v1/search", content=b"[" * 60_000, headers={"Content-Type": "application/json"}), 400, 422
     )
     image = {"Content-Type": "image/png"}
-    _is_problem(client.post("/v1/uploads", content=b"", headers=image), 422)
-    _is_problem(client.post("/v1/uploads", content=b"\x89PNG" + b"\0" * 100_000, headers=image), 422)
+    _assert_problem(client.post("/v1/uploads", content=b"", headers=image), 422)
+    _assert_problem(client.post("/v1/uploads", content=b"\x89PNG" + b"\0" * 100_000, headers=image), 422)
     monkeypatch.setattr(uploads, "_MOST_IMAGE_BYTES", 2**20)
-    _is_problem(client.post("/v1/uploads", content=b"x" * (2**20 + 1), headers=image), 413)
+    _assert_problem(client.post("/v1/uploads", content=b"x" * (2**20 + 1), headers=image), 413)
     folder = client.app.state.service.uploads._folder
     assert [path.stat().st_size for path in folder.iterdir() if path.stat().st_size > 2**20] == []
 
@@ -203,13 +202,13 @@ def test_a_full_disk_is_said_and_nothing_of_an_upload_stays(
             raise OSError(errno.ENOSPC, "No space left on device")
 
     image = {"Content-Type": "image/png"}
-    _is_problem(client.post("/v1/uploads", content=b"no picture", headers=image), 422)
+    _assert_problem(client.post("/v1/uploads", content=b"no picture", headers=image), 422)
     folder = client.app.state.service.uploads._folder
     before = set(folder.iterdir())
     monkeypatch.setattr(Path, "open", lambda path, mode: FullFile())
     answer = client.post("/v1/uploads", content=b"x" * 1000, headers=image)
     monkeypatch.undo()
-    _is_problem(answer, 507)
+    _assert_problem(answer, 507)
     assert "No space left on device" in answer.json()["detail"]
     assert set(folder.iterdir()) == before
 
@@ -223,19 +222,19 @@ def test_clips_of_no_length_and_filters_that_contradict(client: TestClient) -> N
         for frame in (black, None):
             out.mux(stream.encode(frame))
     still = client.post("/v1/uploads", content=clip.getvalue(), headers={"Content-Type": "video/mp2t"})
-    _is_problem(still, 422)
+    _assert_problem(still, 422)
     assert "lasts 0 s" in still.json()["detail"]
     contrary = client.post("/v1/search", json={**SEARCH, "library": "one", "filter": "before:2020 after:2021"})
-    _is_problem(contrary, 400, 422)
+    _assert_problem(contrary, 400, 422)
     assert "contradict" in contrary.json()["detail"]
 
 
 @pytest.mark.parametrize("model", ["../models", "..", "/etc", "mine/../..", "none", "", "-x", "a\0", "a" * 65])
 def test_a_model_is_a_name_and_never_a_path(client: TestClient, model: str) -> None:
     answer = client.post("/v1/search", json={**SEARCH, "library": "one", "model": model})
-    _is_problem(answer, 400, 422)
+    _assert_problem(answer, 400, 422)
     curve = client.get(f"/v1/videos/{opaque_id('x')}/curve", params={"q": "cat", "library": "one", "model": model})
-    _is_problem(curve, 400, 404, 422)
+    _assert_problem(curve, 400, 404, 422)
 
 
 @pytest.mark.parametrize(
