@@ -23,26 +23,29 @@ Within = Annotated[
     list[Path] | None, typer.Option(help="Refuse files outside of this folder, also where links lead there.")
 ]
 
+_Paths = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Folders, video files, tar shards, lists (.txt) or tables (.csv .tsv .json .jsonl .parquet), here or in a "
+        "store (s3://bucket/folder)."
+    ),
+]
+_Experts = Annotated[
+    list[str] | None,
+    typer.Option(help="NAME, NAME@MODEL or preset:NAME; a,b or the option again. Default: all that run here."),
+]
+
 
 def add(
     library: Annotated[Path, typer.Argument(help="Folder of the library; begun if it does not exist.")],
-    paths: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Folders, video files, tar shards, lists (.txt) or tables (.csv .tsv .json .jsonl .parquet), "
-            "here or in a store (s3://bucket/folder)."
-        ),
-    ] = None,
+    paths: _Paths = None,
     captions: Annotated[
         str | None, typer.Option(help="Table: video, caption(s), and if known start, end, split.")
     ] = None,
     media: Annotated[
         bool, typer.Option("--media/--no-media", help="Rows only, from a table; look for no files.")
     ] = True,
-    experts: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME, NAME@MODEL or preset:NAME; a,b or the option again. Default: all that run here."),
-    ] = None,
+    experts: _Experts = None,
     preset: Annotated[
         str | None, typer.Option(help="offline, standard or best: experts as people choose them; --experts adds more.")
     ] = None,

@@ -1,6 +1,7 @@
 """`reelseek search`."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 
+_Query = Annotated[str | None, typer.Argument(help='What to look for: words, -without, word^2, "must occur".')]
 _Without = Annotated[
     list[str] | None,
     typer.Option(help="Leave out modalities or experts: videos are embedded without them. a,b or the option again."),
@@ -57,9 +59,7 @@ _NoHelper = Annotated[
 def search(
     context: typer.Context,
     library: Annotated[Path, typer.Argument(help="Folder of the library.")],
-    query: Annotated[
-        str | None, typer.Argument(help='What to look for: words, -without, word^2, "must occur".')
-    ] = None,
+    query: _Query = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 10,
     group_by: Annotated[str, typer.Option(help="moment or video.")] = "moment",
     model: Annotated[str, typer.Option(help="A model's folder, or concepts.")] = "concepts",
@@ -91,7 +91,6 @@ def search(
         raise typer.Exit(code)
     from reelseek.library import Library
     from reelseek.search import Searcher, Then
-    from reelseek.search.examples import parse_example
 
     weighed, absent = _weights(weights or []), names_in(without) or []
     absent += _unmeasured(run, absent, weighed)
@@ -103,17 +102,11 @@ def search(
         if why_not is not None:
             _explain(searcher, query or "", why_not, options, json)
             return
-        shown: dict[str, Any] = {
-            name: [parse_example(text, opened) for text in texts or ()]
-            for name, texts in (("like", like), ("unlike", unlike))
-        }
+        shown = _parse_examples(opened, like=like, unlike=unlike)
         follows = None if then is None else Then(then, 30.0 if within_seconds is None else within_seconds)
         of_library = {"offset": offset, "group_by": group_by, "then": follows, **shown}
         answer = _answerer(searcher, {"k": k, **options}, of_library, video, curve)
-
-        def notes(text: str) -> list[str]:
-            return searcher.notes(text, filter=filter, then=follows, **shown)
-
+        notes = partial(searcher.notes, filter=filter, then=follows, **shown)
         hits, failed = _answer_all(searcher, answer, notes, query, queries, json)
     if run is not None:
         _write_run(run, hits, group_by, model)
@@ -141,6 +134,13 @@ def _check_inside(
         raise UsageError("--why-not explains one query; give it instead of --queries")
     if whole_library and (video is not None or why_not is not None):
         raise UsageError("--like, --unlike, --then and --offset search the library; leave --video and --why-not away")
+
+
+def _parse_examples(library: "Library", **options: list[str] | None) -> dict[str, Any]:
+    """The examples of each option, `like` and `unlike`."""
+    from reelseek.search.examples import parse_example
+
+    return {name: [parse_example(text, library) for text in texts or ()] for name, texts in options.items()}
 
 
 def _unmeasured(run: Path | None, without: Sequence[str], weights: Mapping[str, float]) -> list[str]:

@@ -22,35 +22,41 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
+_Labels = Annotated[
+    Path | None, typer.Option(help="A file of all labels, one a line; default: those of the transcript.")
+]
+_MeanSeconds = Annotated[
+    float | None, typer.Option(help="How long a part lasts on average; 0: lengths say nothing.", min=0)
+]
+_Truth = Annotated[
+    Path | None, typer.Option(help="A label a line for every second: scores the result; blank is background.")
+]
+_CrossTask = Annotated[
+    Path | None, typer.Option(help="CrossTask's folder instead of a video: IoU and IoD on what is at hand.")
+]
+_MiningYouTube = Annotated[
+    Path | None, typer.Option(help="The same of a folder with groundTruth/VIDEO.txt, a label for every frame.")
+]
+
 
 def segment(
     library: Annotated[Path, typer.Argument(help="Folder of the library.")],
     video: Annotated[str | None, typer.Argument(help="A video of it.")] = None,
     transcript: Annotated[Path | None, typer.Option(help="A file: what happens, one label a line, in order.")] = None,
-    labels: Annotated[
-        Path | None, typer.Option(help="A file of all labels, one a line; default: those of the transcript.")
-    ] = None,
+    labels: _Labels = None,
     model: Annotated[str, typer.Option(help="A model's folder, or concepts.")] = "concepts",
     ordered: Annotated[
         bool, typer.Option(help="Without it, the transcript is a set of steps that each happen once or not at all.")
     ] = True,
     background: Annotated[bool, typer.Option(help="Seconds may show none of them.")] = False,
-    mean_seconds: Annotated[
-        float | None, typer.Option(help="How long a part lasts on average; 0: lengths say nothing.", min=0)
-    ] = None,
+    mean_seconds: _MeanSeconds = None,
     temperature: Annotated[float, typer.Option(help="Of the labels' probabilities.", min=1e-4)] = 0.05,
     public_decoder: Annotated[bool, typer.Option(help="Decode as the public code of Mining YouTube does.")] = False,
-    truth: Annotated[
-        Path | None, typer.Option(help="A label a line for every second: scores the result; blank is background.")
-    ] = None,
+    truth: _Truth = None,
     radius: Annotated[float, RADIUS] = 1.0,
     figure: Annotated[Path | None, FIGURE] = None,
-    crosstask: Annotated[
-        Path | None, typer.Option(help="CrossTask's folder instead of a video: IoU and IoD on what is at hand.")
-    ] = None,
-    mining_youtube: Annotated[
-        Path | None, typer.Option(help="The same of a folder with groundTruth/VIDEO.txt, a label for every frame.")
-    ] = None,
+    crosstask: _CrossTask = None,
+    mining_youtube: _MiningYouTube = None,
     device: Device = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
