@@ -39,7 +39,7 @@ from reelseek.library.examining import ExamineWatch, count_bytes, reading
 from reelseek.library.notebook import default_progress
 from reelseek.library.outcomes import Examined, record_examined, record_extracted
 from reelseek.library.pieces import PieceQueue, close_divided, divide_tasks, join_pieces, work_of
-from reelseek.library.renew import describe_outdated, outdated_tracks, renew_treatments
+from reelseek.library.renew import outdated_tracks, renew_treatments, report_outdated
 from reelseek.library.report import AddReport, Progress
 from reelseek.library.storage import Storage
 from reelseek.library.table_rows import write_beside, write_rows
@@ -122,8 +122,7 @@ def add(
     Raises:
         ClusterError, CollectionError, LibraryError, UsageError: nothing, or only finished work, was written.
     """
-    progress = progress or default_progress()
-    limits, report = limits or Limits(), AddReport()
+    progress, limits, report = progress or default_progress(), limits or Limits(), AddReport()
     collection = _collect(paths, captions, media, within)
     with library.writing():
         damage = damaged_tracks(library)
@@ -145,10 +144,7 @@ def add(
             _extract_contents(library, tasks, plan, place, limits, report, progress, start)
             with library.write_errors(), library.catalog.transaction():
                 note_absent(library.catalog, paths, files, report)
-            failed = {video for video, _, _ in report.failed}
-            notices, failures = describe_outdated(library, outdated, specs, failed)
-            report.notices += notices
-            report.failed += failures
+            report_outdated(library, outdated, specs, report)
         _report_damage(library, damage, report)
     return report
 

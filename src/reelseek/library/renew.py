@@ -3,10 +3,11 @@
 Other versions treated some files differently, or had other experts; vectors of both must not meet.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from reelseek.experts import load_expert
 from reelseek.library.records import TrackRow, Video
+from reelseek.library.report import AddReport
 from reelseek.library.storage import Storage
 from reelseek.media.address import Address, FilePath
 from reelseek.media.container import Limits, MediaInfo, probe
@@ -15,7 +16,7 @@ from reelseek.media.local_copy import fetch_seconds, local_copy
 from reelseek.media.notice import Notice
 from reelseek.media.store import file_numbers
 
-__all__ = ["describe_outdated", "outdated_tracks", "renew_treatments"]
+__all__ = ["outdated_tracks", "renew_treatments", "report_outdated"]
 
 
 def _probe(item: tuple[Video, Limits]) -> MediaInfo:
@@ -92,22 +93,16 @@ def outdated_tracks(storage: Storage, specs: Sequence[str]) -> list[TrackRow]:
     return sorted({(row.owner, row.expert): row for row in rows}.values(), key=lambda row: (row.owner, row.expert))
 
 
-def describe_outdated(
-    storage: Storage, outdated: Sequence[TrackRow], specs: Sequence[str], failed: Collection[str]
-) -> tuple[list[tuple[str, Notice]], list[tuple[str, str, str]]]:
-    """Say what became of outdated tracks after an extraction.
+def report_outdated(storage: Storage, outdated: Sequence[TrackRow], specs: Sequence[str], report: AddReport) -> None:
+    """Report what became of outdated tracks after an extraction; those that stand in the way of a search have failed.
 
     Args:
         outdated: what `outdated_tracks` listed before it.
-        failed: videos whose failure is reported already.
-
-    Returns:
-        Notices, and (video, expert, reason) of tracks that stand in the way of a search.
+        report: takes them; a video whose failure it holds already does not fail again.
     """
-    notices: list[tuple[str, Notice]] = []
-    failures: list[tuple[str, str, str]] = []
     if not outdated:
-        return notices, failures
+        return
+    failed = {video for video, _, _ in report.failed}
     remaining = {(row.owner, row.expert) for row in outdated_tracks(storage, specs)}
     experts = storage.catalog.tracks.experts()
     for expert in dict.fromkeys(row.expert for row in outdated):
@@ -115,16 +110,15 @@ def describe_outdated(
         old = [owner for owner in owners if (owner, expert) in remaining]
         if len(old) < len(owners):
             message = f"{len(owners) - len(old)} tracks by another version or model of this expert were extracted anew"
-            notices.append(("", Notice(expert, message)))
+            report.notices.append(("", Notice(expert, message)))
         if old and len(experts[expert]["fingerprints"]) == 1:
             wait = "wait for their files to be extracted anew"
             message = f"{len(old)} tracks by another version or model of this expert {wait}"
-            notices.append(("", Notice(expert, message)))
+            report.notices.append(("", Notice(expert, message)))
         elif old:
             reason = (
                 "its track is by another version or model of this expert, and a search cannot use both; put its file "
                 "back and add it again (with --retry-failed where it failed), or forget it: reelseek remove"
             )
             videos = [video.id for owner in old for video in storage.catalog.videos.of_owner(owner)]
-            failures += [(video, expert, reason) for video in videos if video not in failed]
-    return notices, failures
+            report.failed += [(video, expert, reason) for video in videos if video not in failed]
