@@ -3,7 +3,7 @@
 import contextlib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -188,12 +188,10 @@ def extract(
     """
     stretch = parts.stretch if parts is not None else WHOLE
     sessions = {spec: GuardedSession(spec, partial(_open_session, spec), parts, stretch) for spec in specs}
-    wants: dict[Stream, list[Any]] = {}
-    readers: dict[Stream, list[GuardedSession]] = {}
-    for session in sessions.values():
-        for stream in session.expert.streams:
-            wants.setdefault(stream, []).append(session.consumer(stream))
-            readers.setdefault(stream, []).append(session)
+    readers = _sessions_by_stream(sessions.values())
+    wants: dict[Stream, list[Any]] = {
+        stream: [session.consumer(stream) for session in group] for stream, group in readers.items()
+    }
     shots, thumbnails = ShotDetector(), Thumbnails()
     needed = {stream: partial(_any_needs, group, stream) for stream, group in readers.items()}
     if pictures:  # cheap, and made anew
@@ -224,6 +222,15 @@ def extract(
     if parts is not None and parts.error:
         result.notices.append(Notice("", f"the work on it could not be kept before its end: {parts.error}"))
     return result
+
+
+def _sessions_by_stream(sessions: Iterable[GuardedSession]) -> dict[Stream, list[GuardedSession]]:
+    """The sessions that read each stream."""
+    readers: dict[Stream, list[GuardedSession]] = {}
+    for session in sessions:
+        for stream in session.expert.streams:
+            readers.setdefault(stream, []).append(session)
+    return readers
 
 
 def _any_needs(sessions: Sequence[GuardedSession], stream: Stream, seconds: float) -> bool:
