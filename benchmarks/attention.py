@@ -189,9 +189,6 @@ def compare(batch: int, device: torch.device, timed: Callable[..., float]) -> It
     ratio = seconds["packed"] / seconds[fastest]
     computed = {"present": int(present.sum()), "buckets": ways.padded.computed, "dense": present.numel()}
     yield {
-        "system": "attention, fastest",
-        "batch": batch,
-        "fastest": fastest,
-        "times_as_fast_as_packed": ratio,
+        "system": "attention, fastest", "batch": batch, "fastest": fastest, "times_as_fast_as_packed": ratio,
         "tokens": computed,
-    }
+    }  # fmt: skip

@@ -166,8 +166,7 @@ def try_table(
         return without_training()
     results: dict[str, Sequence[Result]] = {}
     for count in sorted({plan.seeds or 0 for plan in planned}, reverse=True):
-        part = run([plan.claim for plan in planned if plan.seeds == count], seeds[:count])
-        results = {**part, **results}
+        results = {**run([plan.claim for plan in planned if plan.seeds == count], seeds[:count]), **results}
     judged = tuple(_judged(plan, results) for plan in plans)
     return Trial(experiment, table, tuple(premises), tuple(plans), judged, results)
 

@@ -98,9 +98,8 @@ def train(
         UsageError: the library lacks captions or experts.
         ModelError: `out` cannot be written; nothing that was finished is lost.
     """
-    out = Path(out)
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
-    target = _join(recipe, device)
+    out, target = Path(out), _join(recipe, device)
     trainer = _begin(recipe, library, out, target)
     model, reader, splits = trainer.model, trainer.reader, trainer.splits
     if after is not None:
