@@ -47,5 +47,5 @@ def test_bounds_are_inclusive_and_said() -> None:
     assert not CheckedPremise("", 0.51, 0.0, 0.5).holds
     assert not CheckedPremise("", -0.01, 0.0, 0.5).holds
     assert not CheckedPremise("", float("nan"), 0.0, 0.5).holds
-    said = [CheckedPremise("", 0, low, high).wanted for low, high in ((0.1, np.inf), (-np.inf, 2), (-np.inf, np.inf))]
+    said = [CheckedPremise("", 0, low, high).bounds for low, high in ((0.1, np.inf), (-np.inf, 2), (-np.inf, np.inf))]
     assert said == ["at least 0.1", "at most 2", "any"]

@@ -47,14 +47,14 @@ def doctor(
     names = sorted(known_experts(), key=lambda name: (name not in DEFAULT_EXPERTS, name))
     works = {name: partial(_try_expert, name) for name in names}
     looks = _look_here(works) if path is None else _look_until(works, started + _LOOK_SECONDS)
-    rows = [(name, looks[name].state, looks[name].about) for name in sorted(names)]
+    rows = [(name, looks[name].state, looks[name].detail) for name in sorted(names)]
     broken = any(looks[name].state == "does not run" for name in DEFAULT_EXPERTS)
     rows += [(name, "does not run", reason) for name, reason in expert_faults().items()]
     print_table(["expert", "state", "about"], rows)
     if looks[_SYSTEMS].rows:
         print_table(["system of a package", "state", "about"], looks[_SYSTEMS].rows)
     tools = [
-        ("device", looks[_DEVICES].about),
+        ("device", looks[_DEVICES].detail),
         ("browser copies", "PyAV with H.264"),
         ("chromium", shutil.which("chromium") or "absent: page tests are skipped"),
     ]
@@ -75,7 +75,7 @@ class _Look:
     """
 
     state: str = ""
-    about: str = ""
+    detail: str = ""
     cost: float | None = None
     rows: tuple[tuple[str, str, str], ...] = ()
 
@@ -127,7 +127,7 @@ def _describe_devices() -> _Look:
     default = "" if resolve_device() == auto else f", and REELSEEK_DEVICE names {resolve_device()}"
     devices = [describe(torch.device(name)) for name in available()[:-1]]
     devices.append(f"cpu: {available_memory() / 2**30:.1f} GiB free")
-    return _Look(about=f"auto takes {auto}{default}; here there is {'; '.join(devices)}")
+    return _Look(detail=f"auto takes {auto}{default}; here there is {'; '.join(devices)}")
 
 
 def _try_expert(name: str) -> _Look:
@@ -144,8 +144,8 @@ def _try_expert(name: str) -> _Look:
     if run.error:
         return _Look("does not run", " ".join(run.error.split()))
     steps = counted(run.steps, "step")
-    about = f"{expert.modality}, {expert.dim} wide; {steps} of a {SAMPLE_SECONDS:g} s clip in {run.seconds:.2f} s"
-    return _Look("runs", about, cost=run.seconds / SAMPLE_SECONDS)
+    detail = f"{expert.modality}, {expert.dim} wide; {steps} of a {SAMPLE_SECONDS:g} s clip in {run.seconds:.2f} s"
+    return _Look("runs", detail, cost=run.seconds / SAMPLE_SECONDS)
 
 
 def _list_plugin_systems() -> _Look:

@@ -94,7 +94,7 @@ def claims_page(
         f"This page is written by `{command}`; mend the command and not the page.",
         "",
         *_summary(rows),
-        *_how(generator),
+        *_explain_trials(generator),
     ]
     for verdict in _ORDER:
         selected = [row for row in rows if row.verdict == verdict]
@@ -129,15 +129,15 @@ def _summary(rows: Sequence[ClaimRow]) -> list[str]:
             pairs = row.record["comparisons"]
             lines.append(
                 f"| {row.claim.says} | {row.experiment.name} {row.table.name} | {row.verdict} | "
-                f"{_each(_published(pair) for pair in pairs)} | "
-                f"{_each(_points(pair['detectable']) for pair in pairs)} | "
-                f"{_each(_points(pair['difference'], sign=True) for pair in pairs)} |"
+                f"{_join_cells(_published(pair) for pair in pairs)} | "
+                f"{_join_cells(_points(pair['detectable']) for pair in pairs)} | "
+                f"{_join_cells(_points(pair['difference'], sign=True) for pair in pairs)} |"
             )
         lines.append("")
     return lines
 
 
-def _how(generator: str) -> list[str]:
+def _explain_trials(generator: str) -> list[str]:
     geometries = "; ".join(
         f"`{name}`: mean cosine {g.mean:g}, spread {g.spread:g} ({g.source})" for name, g in TEXT_GEOMETRIES.items()
     )
@@ -186,7 +186,7 @@ def _waiting(rows: Sequence[ClaimRow]) -> list[str]:
         "| claim | table | difference to be detected; in brackets where the text prints none |",
         "| --- | --- | --: |",
         *(
-            f"| {row.claim.says} | {row.experiment.name} {row.table.name} | {_each(_sought(row.claim))} |"
+            f"| {row.claim.says} | {row.experiment.name} {row.table.name} | {_join_cells(_sought(row.claim))} |"
             for row in rows
         ),
         "",
@@ -275,10 +275,10 @@ def _points(number: float | None, *, sign: bool = False) -> str:
     return f"{100 * number:+.3g}" if sign else f"{100 * number:.3g}"
 
 
-def _each(cells: Iterable[str]) -> str:
+def _join_cells(cells: Iterable[str]) -> str:
     """Cells of several comparisons in one.
 
-    >>> _each(["+1", "+2"])
+    >>> _join_cells(["+1", "+2"])
     '+1; +2'
     """
     return "; ".join(cells)

@@ -162,8 +162,8 @@ _BACKBONES = Table(
             "A stronger backbone is better, with and without fine-tuning",
             f"{_TEXT}, A.1, line 13, and table 1 (MSR-VTT)",
             tuple(
-                Pair(f"{_STRONG}, {how}", f"{_WEAK}, {how}", _R5, published=gain)
-                for how, gain in (("zero-shot", 5.2), ("fine-tuned", 8.6))
+                Pair(f"{_STRONG}, {training}", f"{_WEAK}, {training}", _R5, published=gain)
+                for training, gain in (("zero-shot", 5.2), ("fine-tuned", 8.6))
             ),
             quote="We note that using CLIP features is especially beneficial for the MSR-VTT dataset",
             premises=(STRONGER_TELLS_MORE,),

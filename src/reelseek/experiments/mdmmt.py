@@ -61,10 +61,10 @@ _DOMAIN = Table(
             "A specialist is worse on each other dataset than that dataset's own",
             f"{_TEXT}, section 3.2, line 137, and table 6",
             tuple(
-                Pair(own, other, _OF[own], published=round(_TABLE_6[own][own] - _TABLE_6[other][own], 1))
-                for own in _TESTED
+                Pair(name, other, _OF[name], published=round(_TABLE_6[name][name] - _TABLE_6[other][name], 1))
+                for name in _TESTED
                 for other in _TESTED
-                if own != other
+                if name != other
             ),
             quote="Each of these three networks works good on domain X if and only if it was trained on X",
         ),
@@ -72,8 +72,8 @@ _DOMAIN = Table(
             "One model trained on all is better on each dataset than its specialist",
             f"{_TEXT}, section 4.3, line 240, and table 6",
             tuple(
-                Pair("MALVY", own, _OF[own], published=round(_TABLE_6["MALVY"][own] - _TABLE_6[own][own], 1))
-                for own in _TESTED
+                Pair("MALVY", name, _OF[name], published=round(_TABLE_6["MALVY"][name] - _TABLE_6[name][name], 1))
+                for name in _TESTED
             ),
             quote="in most cases the model trained on the combination of datasets is better than the model trained on "
             "a single dataset",

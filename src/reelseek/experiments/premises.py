@@ -61,10 +61,10 @@ class CheckedPremise:
         return self.low <= self.value <= self.high
 
     @property
-    def wanted(self) -> str:
+    def bounds(self) -> str:
         """The bounds in words.
 
-        >>> CheckedPremise("", 0.3, 0.0, 0.5).wanted
+        >>> CheckedPremise("", 0.3, 0.0, 0.5).bounds
         '0 to 0.5'
         """
         if np.isinf(self.high):

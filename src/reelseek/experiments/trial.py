@@ -189,7 +189,7 @@ def _before_pilot(
     needed = {premise.says for premise in claim.premises}
     failed = [premise for premise in premises if premise.says in needed and not premise.holds]
     if failed:
-        reasons = [f"a premise fails: {p.says} is {p.value:.3g}, wanted {p.wanted}" for p in failed]
+        reasons = [f"a premise fails: {p.says} is {p.value:.3g}, wanted {p.bounds}" for p in failed]
         return ClaimPlan(claim, None, reason="; ".join(reasons))
     if len(deviations) == len(claim.pairs):
         plan = _plan(claim, deviations, choices)
@@ -220,7 +220,7 @@ def plan_claim(
     """
     plan = _plan(claim, [deviation_of(differences(pair, pilot)[0].tolist()) for pair in claim.pairs], choices)
     if rise is not None and not rise.holds:
-        reason = f"the arms are not saturated: {rise.says} is {rise.value:.3g}, wanted {rise.wanted}"
+        reason = f"the arms are not saturated: {rise.says} is {rise.value:.3g}, wanted {rise.bounds}"
         return replace(plan, seeds=None, reason=reason)
     return plan
 
@@ -340,7 +340,7 @@ def as_plain(trial: Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
         "table": trial.table.name,
         "identity": table_identity(trial.table),
         **settings,
-        "premises": [{"says": p.says, "value": p.value, "wanted": p.wanted, "holds": p.holds} for p in trial.premises],
+        "premises": [{"says": p.says, "value": p.value, "wanted": p.bounds, "holds": p.holds} for p in trial.premises],
         "arms": [_plain_arm(trial.table, name, runs) for name, runs in trial.results.items()],
         "claims": [_plain_claim(plan, judged) for plan, judged in zip(trial.plans, trial.judged, strict=True)],
     }

@@ -119,10 +119,10 @@ class _Walk:
         place = printable(self._root)
         yield from self._unreadable
         if self._broken:
-            yield Notice(place, f"{_count(self._broken, 'broken link')} passed over: {_some(self._broken)}", lost=True)
+            yield Notice(place, f"{_count(self._broken, 'broken link')} passed over: {_join(self._broken)}", lost=True)
         if self._repeated:
             links = _count(self._repeated, "link")
-            yield Notice(place, f"{links} to folders that were read already passed over: {_some(self._repeated)}")
+            yield Notice(place, f"{links} to folders that were read already passed over: {_join(self._repeated)}")
         if self._system:
             names = ", ".join(
                 f"{name} ({count})" if count > 1 else name for name, count in sorted(self._system.items())
@@ -130,7 +130,7 @@ class _Walk:
             total = self._system.total()
             yield Notice(place, f"{total} folder{'s' * (total > 1)} of systems and servers passed over: {names[:300]}")
         if self._hidden:
-            yield Notice(place, f"{_count(self._hidden, 'hidden file or folder')} passed over: {_some(self._hidden)}")
+            yield Notice(place, f"{_count(self._hidden, 'hidden file or folder')} passed over: {_join(self._hidden)}")
         if self._others:
             kinds = ", ".join(f"{count} {suffix}" for suffix, count in self._others.most_common(12))
             total = self._others.total()
@@ -161,5 +161,5 @@ def _count(names: Collection[str], what: str) -> str:
     return f"{len(names)} {what.replace('file or folder', 'files and folders').removesuffix('s')}s"
 
 
-def _some(names: Collection[str]) -> str:
+def _join(names: Collection[str]) -> str:
     return ", ".join(list(names)[:5]) + (", ..." if len(names) > 5 else "")

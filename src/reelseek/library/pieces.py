@@ -101,11 +101,11 @@ def _starts(
     """
     if not saved:
         return (0,)
-    kept = [(start, *ends) for expert in saved for start, ends in expert.items()]
+    intervals = [(start, *ends) for expert in saved for start, ends in expert.items()]
     # Where a stretch ended another one began, of which perhaps nothing is kept.
-    begun = {0, *(start for start, _, _ in kept), *(int(end) for _, _, end in kept if math.isfinite(end))}
+    begun = {0, *(start for start, _, _ in intervals), *(int(end) for _, _, end in intervals if math.isfinite(end))}
     # What one expert has worked on across a start of another's must not be worked on again behind it.
-    starts = sorted(place for place in begun if not any(start < place < until for start, until, _ in kept))
+    starts = sorted(place for place in begun if not any(start < place < until for start, until, _ in intervals))
     gaps = []  # where work is left
     for start, end in zip(starts, [*starts[1:], duration], strict=True):
         stretches = [expert.get(start, (float(start), 0.0)) for expert in saved]

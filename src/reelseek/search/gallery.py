@@ -81,7 +81,7 @@ class Gallery:
 
     def lines(self, question: Question) -> list[Line]:
         """What is said, written, named or captioned with words of a question, best first of each."""
-        query, factors = question.query, question.selection.about
+        query, factors = question.query, question.selection.line_factors
         kinds = [kind for kind in ABOUT if factors.get(kind, 1.0)]
         words = words_of(self.library, query.words, self.names.other_terms if kinds else lambda *_: [])
         members = self._members(query.filter)

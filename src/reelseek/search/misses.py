@@ -81,13 +81,13 @@ def _modalities_of(
     for name in dict.fromkeys(names):
         track = reader.row(video.id, name) if name in reader.dims else None
         if name in gave:
-            had = evidence.describe(clip, name) if name in reader.dims else "present"
+            content = evidence.describe(clip, name) if name in reader.dims else "present"
         elif track is None:
-            had = "never extracted"
+            content = "never extracted"
         else:
-            had = track.note or "nothing in this clip"
+            content = track.note or "nothing in this clip"
         weight = round(weights.get(name, 1.0), 4)
         modalities.append(
-            {"modality": name, "had": had, "gave": round(gave.get(name, 0.0), 4), "wanted_weight": weight}
+            {"modality": name, "had": content, "gave": round(gave.get(name, 0.0), 4), "wanted_weight": weight}
         )
     return modalities

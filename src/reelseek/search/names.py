@@ -25,8 +25,8 @@ class Names:
 
     def other_terms(self, word: str, beginning: str) -> list[str] | None:
         """The words that begin with some letters; None where one of them is the word itself."""
-        about = self._library.catalog.about
-        return None if about.holds(word) else about.terms(beginning)
+        vocabulary = self._library.catalog.about
+        return None if vocabulary.holds(word) else vocabulary.terms(beginning)
 
     def some_captions(self, most: int) -> list[tuple[str, str]]:
         """Some captions, evenly spread, each with its video; of several with the same words one."""

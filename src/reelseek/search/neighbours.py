@@ -36,7 +36,7 @@ _TRAINING_A_LIST, _TRAINING_ROUNDS = 32, 4
 many of both took 5.2 s instead of 1.3, and no fewer lists were probed for the same recall."""
 _CODES = ("bits", "bytes")
 _SEED = 12345
-_TOUCHED = 2**26  # bytes of mapped lists after which their pages are let go
+_RELEASE_AFTER = 2**26  # bytes of mapped lists after which their pages are let go
 _madvise = getattr(ctypes.CDLL(None), "madvise", None)
 _DONT_NEED = getattr(mmap, "MADV_DONTNEED", 4)
 
@@ -138,7 +138,7 @@ class _Lists:
         lists = faiss.downcast_InvertedLists(inner.invlists)
         self._mapped: Any = lists if hasattr(lists, "totsize") else None
         self._bytes_a_list = inner.ntotal * (lists.code_size + 8) // max(1, inner.nlist)
-        self._touched = 0
+        self._bytes_read = 0
 
     def search(
         self, queries: Matrix, probes: int, count: int, among: npt.NDArray[np.bool_] | None = None
@@ -156,12 +156,12 @@ class _Lists:
         self._release(len(queries) * probes * self._bytes_a_list)
         return scores, groups
 
-    def _release(self, touched: int) -> None:
+    def _release(self, byte_count: int) -> None:
         """Let go of mapped pages now and then; they are read again where they are needed."""
-        self._touched += touched
-        if self._mapped is not None and self._touched > _TOUCHED and _madvise is not None:
+        self._bytes_read += byte_count
+        if self._mapped is not None and self._bytes_read > _RELEASE_AFTER and _madvise is not None:
             _madvise(ctypes.c_void_p(int(self._mapped.ptr)), ctypes.c_size_t(self._mapped.totsize), _DONT_NEED)
-            self._touched = 0
+            self._bytes_read = 0
 
 
 class Neighbours:
@@ -367,8 +367,8 @@ class Neighbours:
         inner.train(sample)  # the codes; the centres are there
         start = 0
         for block in self._distinct_blocks():
-            turned, own = turn.apply(block), np.ascontiguousarray(numbers[start : start + len(block)])
-            inner.add_core(len(block), faiss.swig_ptr(turned), None, faiss.swig_ptr(own))
+            turned, ids = turn.apply(block), np.ascontiguousarray(numbers[start : start + len(block)])
+            inner.add_core(len(block), faiss.swig_ptr(turned), None, faiss.swig_ptr(ids))
             start += len(block)
         index.ntotal, index.is_trained = inner.ntotal, True
         return index

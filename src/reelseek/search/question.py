@@ -31,13 +31,13 @@ class Selection:
     Args:
         experts: clips are embedded from these alone; None is all that the library has.
         factors: what each slot counts [slot]; none for a pairwise system, which cannot weigh.
-        about: what lines of a kind count, where that is not 1: names, captions and machine-written ones any factor,
-            what is said or written 0.
+        line_factors: what lines of a kind count, where that is not 1: names, captions and machine-written ones any
+            factor, what is said or written 0.
     """
 
     experts: tuple[str, ...] | None
     factors: npt.NDArray[np.float32]
-    about: Mapping[str, float] = field(default_factory=dict)
+    line_factors: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def even(self) -> bool:
@@ -178,12 +178,12 @@ def select(
     _check(model, modalities, without, weights)
     outside = {**dict(zip(ABOUT, ABOUT, strict=True)), "told": SOURCES["told"]}  # what no expert made: name by kind
     excluded = {*without, *(name for name, weight in weights.items() if weight == 0)}
-    about = {kind: weights.get(name, 1.0) * (name not in without) for kind, name in outside.items()}
-    about |= {kind: 0.0 for kind in ("said", "written") if _leaves_out(SOURCES[kind], excluded, modalities)}
+    line_factors = {kind: weights.get(name, 1.0) * (name not in without) for kind, name in outside.items()}
+    line_factors |= {kind: 0.0 for kind in ("said", "written") if _leaves_out(SOURCES[kind], excluded, modalities)}
     names = set(outside.values())
     weights = {name: weight for name, weight in weights.items() if name not in names}
     selection = _select(model, modalities, used, [name for name in without if name not in names], weights)
-    return replace(selection, about={kind: factor for kind, factor in about.items() if factor != 1})
+    return replace(selection, line_factors={kind: factor for kind, factor in line_factors.items() if factor != 1})
 
 
 def _leaves_out(modality: str, excluded: Collection[str], modalities: Mapping[str, str]) -> bool:

@@ -107,7 +107,7 @@ class DataRecipe:
         return {name: weight for name, weight in (self.mixture or {}).items() if name not in self.without}
 
     @property
-    def drawn(self) -> int | None:
+    def examples_per_epoch(self) -> int | None:
         """Examples an epoch: those of the whole mixture, times the share of its weight that is left."""
         if self.examples is None or self.mixture is None:
             return self.examples

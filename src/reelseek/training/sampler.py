@@ -96,7 +96,7 @@ class Sampler:
     ) -> None:
         self.split, self.config, self.mixture, self.shifts, self.experts = split, config, mixture, shifts, experts
         self.whole_videos, self.seeds = whole_videos, seeds
-        self.examples_per_epoch = data.drawn
+        self.examples_per_epoch = data.examples_per_epoch
         self.windows = None
         if data.window_seconds is not None:
             self.windows = Windows(split, data.window_seconds, silent=data.uncaptioned)

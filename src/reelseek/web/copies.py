@@ -42,7 +42,7 @@ class CopyJob:
     content: str
     source: Path
     seconds: float
-    wanted: float
+    requested_at: float
     future: "Future[Path]"
 
 
@@ -107,7 +107,7 @@ class CopyStore:
         with self._condition:
             job = self._running if self._running and self._running.content == content else self._waiting.get(content)
             if job is not None:
-                job.wanted = self._clock()
+                job.requested_at = self._clock()
                 return job
             self._drop_forgotten()
             if self._closed or len(self._waiting) >= _MOST_WAITING:
@@ -128,10 +128,10 @@ class CopyStore:
     def _drop_forgotten(self) -> None:
         """Nobody waits for some: they leave the queue, and the one at work ends if another one is wanted."""
         now = self._clock()
-        for job in [job for job in self._waiting.values() if now - job.wanted > _FORGOTTEN_SECONDS]:
+        for job in [job for job in self._waiting.values() if now - job.requested_at > _FORGOTTEN_SECONDS]:
             del self._waiting[job.content]
             job.future.cancel()
-        if self._running is not None and now - self._running.wanted > _FORGOTTEN_SECONDS:
+        if self._running is not None and now - self._running.requested_at > _FORGOTTEN_SECONDS:
             self._stop_workers()
 
     def _stop_workers(self) -> None:

@@ -91,14 +91,14 @@ class Reviews:
             status = scan_path(pairs).stat()
         except OSError:
             return None
-        state, known = (status.st_mtime_ns, status.st_size), self._sources.get(pairs.stem)
-        if known is None or known[0] != state:
+        state, cached = (status.st_mtime_ns, status.st_size), self._sources.get(pairs.stem)
+        if cached is None or cached[0] != state:
             try:
                 source = Path(json.loads(scan_path(pairs).read_text("utf-8"))["source"]).absolute()
             except (OSError, ValueError, KeyError, TypeError):
                 source = None
-            known = self._sources[pairs.stem] = (state, source)
-        return known[1]
+            cached = self._sources[pairs.stem] = (state, source)
+        return cached[1]
 
     def _opened(self, path: Path, served: ServedLibrary, *, keep: bool) -> OpenReview:
         """A review, opened once; again after the scan was made anew.

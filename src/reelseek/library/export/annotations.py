@@ -271,10 +271,10 @@ def _add_sample(
     library: Library, shard: tarfile.TarFile, key: str, video: Video, splits: list[str], report: ExportReport
 ) -> None:
     captions = [vars(caption) for caption in library.catalog.captions.of_video(video.id)]
-    about = {"id": video.id, "duration": video.duration, "split": video.split, "splits": splits, "captions": captions}
+    record = {"id": video.id, "duration": video.duration, "split": video.split, "splits": splits, "captions": captions}
     if tags := library.tags(video.id):
-        about["tags"] = [{key: value for key, value in vars(tag).items() if key != "video"} for tag in tags]
-    _add_bytes(shard, f"{key}.json", json.dumps(about, ensure_ascii=False).encode())
+        record["tags"] = [{key: value for key, value in vars(tag).items() if key != "video"} for tag in tags]
+    _add_bytes(shard, f"{key}.json", json.dumps(record, ensure_ascii=False).encode())
     if video.path is None:
         report.damaged.append((video.id, _NO_FILE))
     else:

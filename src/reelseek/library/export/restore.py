@@ -76,7 +76,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
             raise UsageError(f"{folder} is an export of version {manifest['reelseek']}; this release reads {FORMAT}")
         if not isinstance(manifest["rows"], dict) or not isinstance(manifest["meta"], dict):
             raise ValueError("rows and meta are no tables")
-        if not all(isinstance(about, dict) for about in manifest.get("caption_features", {}).values()):
+        if not all(isinstance(encoder, dict) for encoder in manifest.get("caption_features", {}).values()):
             raise ValueError("caption_features is no table")
         str(manifest["digest"]), str(manifest["format"])
     except OSError as error:

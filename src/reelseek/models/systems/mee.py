@@ -52,11 +52,11 @@ def _check_names(config: MEEConfig) -> None:
         ("vlad", config.vlad, config.experts), ("vlad_ghosts", config.vlad_ghosts, config.vlad),
         ("widths", config.widths, config.experts),
     )  # fmt: skip
-    for setting, names, known in rows:
-        unknown = sorted(set(names) - set(known))
+    for setting, names, allowed in rows:
+        unknown = sorted(set(names) - set(allowed))
         if unknown:
             raise ModelError(
-                f"{setting} names {unknown[0]!r}, which is none of {', '.join(known) or 'vlad, which is empty'}"
+                f"{setting} names {unknown[0]!r}, which is none of {', '.join(allowed) or 'vlad, which is empty'}"
             )
 
 
