@@ -51,17 +51,17 @@ def main(names: list[str]) -> None:
         print(f"{'system':18} {'everywhere':>10} {'half':>6} {'ratio':>6}")
         with Library.open(path) as library:
             for name in names:
-                found = []
+                recalls = []
                 for kind, rule in (("whole", []), ("half", groups)):
                     model = {"system": name, **settings(name), "text": {"encoder": str(folder / "world" / WORDS)}}
-                    how = {"epochs": 12, "batch": 64, "rate": 3e-3, "schedule": "cosine", "warmup": 1, "seed": 1}
-                    recipe = {"model": model, "data": {"experts": EXPERTS, "groups": rule}, "train": how}
+                    training = {"epochs": 12, "batch": 64, "rate": 3e-3, "schedule": "cosine", "warmup": 1, "seed": 1}
+                    recipe = {"model": model, "data": {"experts": EXPERTS, "groups": rule}, "train": training}
                     if name in ("w2vv", "clip4clip"):
                         model["text"] = {"encoder": "sentence"}
                     trained = train(TypeAdapter(Recipe).validate_python(recipe), library, folder / name / kind)
-                    found.append(evaluate(trained, library).text_to_video.recall_at_10)
-                ratio = found[1] / max(found[0], 1e-9)
-                print(f"{name:18} {found[0]:10.3f} {found[1]:6.3f} {ratio:6.2f}", flush=True)
+                    recalls.append(evaluate(trained, library).text_to_video.recall_at_10)
+                ratio = recalls[1] / max(recalls[0], 1e-9)
+                print(f"{name:18} {recalls[0]:10.3f} {recalls[1]:6.3f} {ratio:6.2f}", flush=True)
 
 
 if __name__ == "__main__":

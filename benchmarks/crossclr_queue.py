@@ -22,8 +22,8 @@ class _Words(torch.nn.Module):
     def __init__(self, batch: int) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(1)
-        there = torch.arange(12)[None] < torch.randint(4, 13, (batch, 1), generator=generator)
-        self.steps = Steps(torch.randn(batch, 12, 1536, generator=generator), there, torch.zeros(batch, 12, 2))
+        present = torch.arange(12)[None] < torch.randint(4, 13, (batch, 1), generator=generator)
+        self.steps = Steps(torch.randn(batch, 12, 1536, generator=generator), present, torch.zeros(batch, 12, 2))
 
     def words(self, texts: object) -> Steps:
         return self.steps
@@ -34,7 +34,7 @@ def main(batch: int, rounds: int) -> None:
     present = torch.arange(32)[None] < torch.randint(8, 33, (batch, 1), generator=generator)
     tokens = {"video": Steps(torch.randn(batch, 32, 512, generator=generator), present, torch.zeros(batch, 32, 2))}
     clips = torch.arange(batch)
-    given = Batch(tokens, [str(i) for i in range(batch)], clips // 8, clips)
+    inputs = Batch(tokens, [str(i) for i in range(batch)], clips // 8, clips)
     steps = {}
     for queue in (0, 5000):
         torch.manual_seed(0)
@@ -45,12 +45,12 @@ def main(batch: int, rounds: int) -> None:
 
         def step(model: RetrievalModel = model, optimizer: torch.optim.Optimizer = optimizer) -> None:
             optimizer.zero_grad()
-            torch.stack(list(model.loss(given).values())).sum().backward()
+            torch.stack(list(model.loss(inputs).values())).sum().backward()
             optimizer.step()
 
         steps[f"queue {queue}"] = step
     for _ in range(1 + 5000 // batch):  # fill the queue before the clock starts
-        model.loss(given)
+        model.loss(inputs)
     seconds = medians(steps, rounds)
     print(
         f"batch {batch}: with a queue of 5,000 {seconds['queue 5000']:.3f} s, without {seconds['queue 0']:.3f} s, "
@@ -59,5 +59,5 @@ def main(batch: int, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    given = [int(each) for each in sys.argv[1:]]
-    main(*(given + [64, 9][len(given) :]))
+    arguments = [int(argument) for argument in sys.argv[1:]]
+    main(*(arguments + [64, 9][len(arguments) :]))

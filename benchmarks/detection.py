@@ -90,13 +90,13 @@ def with_logo(frames: Frames, rng: np.random.Generator) -> Frames:
     height, width = frames[0].shape[:2]
     top, left = int(height * 0.04), int(width * (0.04 if rng.random() < 0.5 else 0.66))
     colour = rng.integers(0, 255, 3).tolist()
-    found = []
+    changed = []
     for frame in frames:
-        drawn = frame.copy()
-        cv2.rectangle(drawn, (left, top), (left + int(width * 0.3), top + int(height * 0.25)), colour, -1)
-        cv2.putText(drawn, "LIVE  24", (8, height - 10), cv2.FONT_HERSHEY_SIMPLEX, 0.8, (255, 255, 255), 2)
-        found.append(drawn)
-    return found
+        copy = frame.copy()
+        cv2.rectangle(copy, (left, top), (left + int(width * 0.3), top + int(height * 0.25)), colour, -1)
+        cv2.putText(copy, "LIVE  24", (8, height - 10), cv2.FONT_HERSHEY_SIMPLEX, 0.8, (255, 255, 255), 2)
+        changed.append(copy)
+    return changed
 
 
 def boxed(frames: Frames, rng: np.random.Generator) -> Frames:
@@ -113,15 +113,15 @@ def filmed(frames: Frames, rng: np.random.Generator) -> Frames:
     inner += rng.uniform(-0.05, 0.05, (4, 2)).astype(np.float32) * np.float32([width, height])
     room, gain = rng.uniform(10, 45, 3), rng.uniform(0.7, 1.1, 3)
     gamma = rng.uniform(0.75, 1.35)
-    found = []
+    changed = []
     for frame in frames:
         shaken = (inner + rng.normal(0, 0.6, 2)).astype(np.float32)
         turn = cv2.getPerspectiveTransform(corners, shaken)
         inside = cv2.warpPerspective(np.ones((height, width), np.float32), turn, (width, height))[..., None]
         seen = 255 * (cv2.warpPerspective(frame, turn, (width, height)) / 255.0) ** gamma * gain * 0.93 + 14
         mixed = cv2.GaussianBlur(seen * inside + room * (1 - inside), (0, 0), 1.1)
-        found.append(np.clip(mixed + rng.normal(0, 6, (height, width, 1)), 0, 255).astype(np.uint8))
-    return found
+        changed.append(np.clip(mixed + rng.normal(0, 6, (height, width, 1)), 0, 255).astype(np.uint8))
+    return changed
 
 
 SAME_TIME: dict[str, Callable[[Frames, np.random.Generator], Frames]] = {
@@ -192,12 +192,12 @@ def _corner(frames: Frames, other: Frames, rng: np.random.Generator) -> Frames:
     scale = 0.4 * min(width / frames[0].shape[1], height / frames[0].shape[0])
     wide, tall = (int(side * scale) for side in (frames[0].shape[1], frames[0].shape[0]))
     top, left = (4, height - tall - 4)[int(rng.integers(2))], (4, width - wide - 4)[int(rng.integers(2))]
-    found = []
+    composed = []
     for place, frame in enumerate(frames):
-        drawn = other[place % len(other)].copy()
-        drawn[top : top + tall, left : left + wide] = cv2.resize(frame, (wide, tall), interpolation=cv2.INTER_AREA)
-        found.append(drawn)
-    return found
+        canvas = other[place % len(other)].copy()
+        canvas[top : top + tall, left : left + wide] = cv2.resize(frame, (wide, tall), interpolation=cv2.INTER_AREA)
+        composed.append(canvas)
+    return composed
 
 
 def rate(folder: Path, work: Path, made: Sequence[Made], expert: str) -> list[dict[str, object]]:
@@ -205,9 +205,9 @@ def rate(folder: Path, work: Path, made: Sequence[Made], expert: str) -> list[di
     pairs = {}
     with open_source(folder, expert, work) as source:
         for train in ("train", "test"):
-            found = scan(source, ScanOptions("test", train, top=10**6))
-            pairs |= {(pair.test, pair.train): pair for pair in found.pairs}
-    by_name = {each.name: each for each in made}
+            scanned = scan(source, ScanOptions("test", train, top=10**6))
+            pairs |= {(pair.test, pair.train): pair for pair in scanned.pairs}
+    by_name = {video.name: video for video in made}
     rows = []
     for kind in [*KINDS, "all"]:
         easy, hard, errors = [], [], []
@@ -223,8 +223,8 @@ def rate(folder: Path, work: Path, made: Sequence[Made], expert: str) -> list[di
             if one.clip != two.clip or same or two.kind in KINDS:
                 hard.append((pair.score, same))
             if same:
-                told = two.start + two.speed * (pair.train_start - two.inset) - one.start
-                errors.append(abs(told - pair.test_start))
+                expected = two.start + two.speed * (pair.train_start - two.inset) - one.start
+                errors.append(abs(expected - pair.test_start))
         rows.append({
             "kind": kind, "copies": sum(same for _, same in easy),
             **_quality(easy, ""), **_quality(hard, ", other takes"),
@@ -234,7 +234,7 @@ def rate(folder: Path, work: Path, made: Sequence[Made], expert: str) -> list[di
 
 
 def _quality(scored: list[tuple[float, bool]], name: str) -> dict[str, float]:
-    right = np.array([same for _, same in sorted(scored, key=lambda each: -each[0])])
+    right = np.array([same for _, same in sorted(scored, key=lambda pair: -pair[0])])
     precision = np.cumsum(right) / np.arange(1, len(right) + 1)
     recall = np.cumsum(right) / right.sum()
     reached = precision[np.searchsorted(recall, 0.9 - 1e-9) :].max()
@@ -248,21 +248,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "reelseek-detection")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--experts", default="copy,appearance")
-    asked = parser.parse_args()
-    folder = asked.clips
+    options = parser.parse_args()
+    folder = options.clips
     if folder is None:
-        folder = asked.out / "films"
-        write_archive(folder, asked.films, seed=asked.seed, clips=False)
+        folder = options.out / "films"
+        write_archive(folder, options.films, seed=options.seed, clips=False)
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in MEDIA_SUFFIXES)
-    made = make(paths, asked.out / "videos", asked.seed)
-    told = {}
-    for expert in asked.experts.split(","):
-        told[expert] = rate(asked.out / "videos", asked.out / f"{expert}.library", made, expert)
-        print(f"\n{expert}: {sum(each.kind == 'original' for each in made)} clips, seed {asked.seed}")
-        print("| " + " | ".join(told[expert][0]) + " |")
-        for row in told[expert]:
+    made = make(paths, options.out / "videos", options.seed)
+    tables = {}
+    for expert in options.experts.split(","):
+        tables[expert] = rate(options.out / "videos", options.out / f"{expert}.library", made, expert)
+        print(f"\n{expert}: {sum(video.kind == 'original' for video in made)} clips, seed {options.seed}")
+        print("| " + " | ".join(tables[expert][0]) + " |")
+        for row in tables[expert]:
             print("| " + " | ".join(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row.values()) + " |")
-    (asked.out / "detection.json").write_text(json.dumps(told, indent=1) + "\n")
+    (options.out / "detection.json").write_text(json.dumps(tables, indent=1) + "\n")
 
 
 if __name__ == "__main__":

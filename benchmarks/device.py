@@ -41,26 +41,26 @@ _AHEAD = 2  # batches that a worker reads ahead
 
 def tokens(experts: dict[str, int], batch: int, places: int, rng: np.random.Generator) -> dict[str, Steps]:
     """Half of the places filled: a uniform count of steps, and an expert absent altogether in one video of ten."""
-    found = {}
+    inputs = {}
     for name, dim in experts.items():
         counts = np.minimum(rng.integers(1, places + 4, batch), places)
         counts[rng.random(batch) < 0.1] = 0
         present = torch.from_numpy(np.arange(places)[None] < counts[:, None])
         spans = torch.arange(float(places))[None, :, None].expand(batch, places, 2).clone()
-        found[name] = Steps(torch.from_numpy(rng.standard_normal((batch, places, dim), np.float32)), present, spans)
-    return found
+        inputs[name] = Steps(torch.from_numpy(rng.standard_normal((batch, places, dim), np.float32)), present, spans)
+    return inputs
 
 
 def batches(experts: dict[str, int], batch: int, places: int, videos: int, pinned: bool) -> list[Batch]:
     """Four batches on the host."""
-    found = []
+    examples = []
     for seed in range(4):
         steps = tokens(experts, batch, places, np.random.default_rng(seed))
         if pinned:
-            steps = {name: each.pinned() for name, each in steps.items()}
+            steps = {name: track.pinned() for name, track in steps.items()}
         video = torch.arange(batch) % videos
-        found.append(Batch(steps, [f"{seed} {row}" for row in range(batch)], video, torch.arange(batch)))
-    return found
+        examples.append(Batch(steps, [f"{seed} {row}" for row in range(batch)], video, torch.arange(batch)))
+    return examples
 
 
 def encoded_texts(model: RetrievalModel, most: int, device: torch.device) -> None:
@@ -116,8 +116,8 @@ def learning(
     encoded_texts(model, batch, device)
     gpu = device.type == "cuda"
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-5, **({"fused": True} if gpu else {}))
-    given = batches(experts, batch, places, videos or batch, gpu)
-    turn: Iterator[Batch] = cycle(given)
+    examples = batches(experts, batch, places, videos or batch, gpu)
+    turn: Iterator[Batch] = cycle(examples)
 
     def step() -> None:
         optimizer.zero_grad()
@@ -132,7 +132,7 @@ def learning(
     if gpu:
         torch.cuda.reset_peak_memory_stats(device)
     seconds = timed(step, device, times)
-    filled = np.mean([float(each.mask.float().mean()) for b in given for each in b.tokens.values()])
+    filled = np.mean([float(track.mask.float().mean()) for b in examples for track in b.tokens.values()])
     return {
         "system": name, "batch": batch, "ms": 1e3 * seconds, "examples_per_second": batch / seconds,
         "tflops": counter.get_total_flops() / seconds / 1e12, "filled": float(filled),
@@ -235,10 +235,10 @@ def consume(batches: Iterator[Any], step: float, ahead: int) -> tuple[float, flo
         next(batches)
     count, waited, began = 0, 0.0, time.perf_counter()
     while True:
-        asked = time.perf_counter()
+        requested_at = time.perf_counter()
         if next(batches, None) is None:
-            return (asked - began) / count, waited / count
-        waited += time.perf_counter() - asked
+            return (requested_at - began) / count, waited / count
+        waited += time.perf_counter() - requested_at
         count += 1
         end = time.thread_time() + step
         while time.thread_time() < end:
@@ -252,14 +252,14 @@ def main(device: torch.device, sizes: list[int], only: list[str], out: Path | No
     print(f"{card}; torch {torch.__version__}; a bf16 matrix product runs at {peak / 1e12:.0f} TFLOP/s", flush=True)
     text = {"text": {"dim": 768}}
     rows: list[dict[str, object]] = []
-    about = {"card": card, "torch": torch.__version__, "bf16_tflops": peak / 1e12, "command": " ".join(sys.argv)}
+    environment = {"card": card, "torch": torch.__version__, "bf16_tflops": peak / 1e12, "command": " ".join(sys.argv)}
 
     def add(row: dict[str, object]) -> None:
         share = "" if "tflops" not in row else f", {row['tflops']:.1f} TFLOP/s, {row['tflops'] / (peak / 1e12):.1%}"
         size = f"batch {row['batch']:5}: {row['ms']:8.1f} ms, " if "ms" in row else ""
         rows.append(row)
         if out is not None:
-            out.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n", "utf-8")
+            out.write_text(json.dumps({**environment, "rows": rows}, indent=1) + "\n", "utf-8")
         if "examples_per_second" not in row:
             print(f"{row['system']}: {json.dumps({key: value for key, value in row.items() if key != 'system'})}")
             return
@@ -308,4 +308,4 @@ if __name__ == "__main__":
     parser.add_argument("--only", default="mdmmt,eao,crossclr,attention,loader,plans,clip,efficientnet")
     parser.add_argument("--out", type=Path, default=None)
     read = parser.parse_args()
-    main(resolve_device(read.device), [int(each) for each in read.batches.split(",")], read.only.split(","), read.out)
+    main(resolve_device(read.device), [int(size) for size in read.batches.split(",")], read.only.split(","), read.out)

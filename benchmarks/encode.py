@@ -19,15 +19,15 @@ BATCH, LIMIT = 64, 20.0
 
 def tokens(experts: dict[str, int], frames: dict[str, int], seed: int) -> dict[str, Steps]:
     generator = torch.Generator().manual_seed(seed)
-    found = {}
+    inputs = {}
     for name, dim in experts.items():
         most = 300 if name in frames and dim == 40 else 30
         counts = torch.randint(most // 6, most + 1, (BATCH,), generator=generator)
         counts[torch.rand(BATCH, generator=generator) < 0.2] = 0
         present = torch.arange(most)[None] < counts[:, None]
         spans = torch.arange(float(most))[None, :, None].expand(BATCH, most, 2).clone()
-        found[name] = Steps(torch.randn(BATCH, most, dim, generator=generator), present, spans)
-    return found
+        inputs[name] = Steps(torch.randn(BATCH, most, dim, generator=generator), present, spans)
+    return inputs
 
 
 @torch.inference_mode()

@@ -21,28 +21,28 @@ EXPERTS = {
 
 def tokens(experts: dict[str, int], batch: int) -> dict[str, Steps]:
     generator = torch.Generator().manual_seed(0)
-    found = {}
+    inputs = {}
     for name, dim in experts.items():
         counts = torch.randint(1, 34, (batch,), generator=generator).clamp(max=30)
         counts[torch.rand(batch, generator=generator) < 0.1] = 0
         present = torch.arange(30)[None] < counts[:, None]
         spans = torch.arange(30.0)[None, :, None].expand(batch, 30, 2).clone()
-        found[name] = Steps(torch.randn(batch, 30, dim, generator=generator), present, spans)
-    return found
+        inputs[name] = Steps(torch.randn(batch, 30, dim, generator=generator), present, spans)
+    return inputs
 
 
 def main(batch: int, rounds: int) -> None:
     for system, experts in EXPERTS.items():
         torch.manual_seed(0)
         model = SYSTEMS[system].build({"experts": experts, "dropout": 0.0, "text": {"dim": 768}}).eval()
-        given = model.inputs(tokens(experts, batch))
+        inputs = model.inputs(tokens(experts, batch))
 
-        def ours(model: torch.nn.Module = model, given: dict[str, Steps] = given) -> torch.Tensor:
-            row, positions = model.arrange(given)
+        def ours(model: torch.nn.Module = model, inputs: dict[str, Steps] = inputs) -> torch.Tensor:
+            row, positions = model.arrange(inputs)
             return model.encode_tokens(row, positions)[:, model.aggregates(row)]
 
-        def padded(model: torch.nn.Module = model, given: dict[str, Steps] = given) -> torch.Tensor:
-            row, positions = model.arrange(given)
+        def padded(model: torch.nn.Module = model, inputs: dict[str, Steps] = inputs) -> torch.Tensor:
+            row, positions = model.arrange(inputs)
             values = model.norm(row.values + model.position(positions) + model.expert(row.group))
             for layer in model.mix.layers:
                 values = padded_layer(layer, values, row.present)
@@ -52,10 +52,10 @@ def main(batch: int, rounds: int) -> None:
             run().square().sum().backward()  # type: ignore[operator]
             model.zero_grad()
 
-        row, _ = model.arrange(given)
+        row, _ = model.arrange(inputs)
         with torch.inference_mode():
-            there = row.present[:, model.aggregates(row)]
-            torch.testing.assert_close(ours()[there], padded()[there], atol=1e-4, rtol=1e-4)
+            present = row.present[:, model.aggregates(row)]
+            torch.testing.assert_close(ours()[present], padded()[present], atol=1e-4, rtol=1e-4)
         fill = float(row.present.float().mean())
         with torch.inference_mode():
             forward = medians({"ours": ours, "padded": padded}, rounds)
@@ -68,5 +68,5 @@ def main(batch: int, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    given = [int(each) for each in sys.argv[1:]]
-    main(*(given + [16, 7][len(given) :]))
+    arguments = [int(argument) for argument in sys.argv[1:]]
+    main(*(arguments + [16, 7][len(arguments) :]))

@@ -41,21 +41,21 @@ def main(width: int, batch: int, rounds: int) -> None:
 
         def padded(present: list[torch.Tensor] = present) -> list[torch.Tensor]:
             rows = [(torch.cat([values[g] for g in v], 1), torch.cat([present[g] for g in v], 1)) for v in VIEWS]
-            return [padded_layer(block.layers[0], row, there) for row, there in rows]
+            return [padded_layer(block.layers[0], row, view_present) for row, view_present in rows]
 
         def step(run: object, present: list[torch.Tensor] = present) -> None:
             total = torch.zeros(())
             for view, out in zip(VIEWS, run(), strict=True):  # type: ignore[operator]
-                there = torch.cat([present[g] for g in view], 1)
-                total = total + out[there].square().sum()
+                view_present = torch.cat([present[g] for g in view], 1)
+                total = total + out[view_present].square().sum()
             total.backward()
             block.zero_grad()
             for leaf in values:
                 leaf.grad = None
 
         for one, two, view in zip(ours(), padded(), VIEWS, strict=True):
-            there = torch.cat([present[g] for g in view], 1)
-            torch.testing.assert_close(one[there], two[there], atol=1e-4, rtol=1e-4)
+            view_present = torch.cat([present[g] for g in view], 1)
+            torch.testing.assert_close(one[view_present], two[view_present], atol=1e-4, rtol=1e-4)
         seconds = medians({"ours": lambda: step(ours), "padded": lambda: step(padded)}, rounds)
         part = sum(int(p.sum()) for p in present) / (batch * sum(PLACES))
         print(
@@ -65,5 +65,5 @@ def main(width: int, batch: int, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    given = [int(each) for each in sys.argv[1:]]
-    main(*(given + [1024, 16, 7][len(given) :]))
+    arguments = [int(argument) for argument in sys.argv[1:]]
+    main(*(arguments + [1024, 16, 7][len(arguments) :]))

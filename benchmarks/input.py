@@ -54,18 +54,18 @@ def main(videos: int, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as place:
         library, files = build(Path(place), videos)
         reader = TokenReader(library)
-        drawn = np.random.default_rng(1)
+        rng = np.random.default_rng(1)
 
-        def some() -> list[int]:
-            return drawn.choice(videos, 128, replace=False).tolist()
+        def choose() -> list[int]:
+            return rng.choice(videos, 128, replace=False).tolist()
 
         def from_library() -> None:
             for _ in range(4):
-                reader.batch([Clip(f"v{i}") for i in some()])
+                reader.batch([Clip(f"v{i}") for i in choose()])
 
         def from_hdf5() -> None:
             for _ in range(4):
-                chosen = some()
+                chosen = choose()
                 for name, dim in DIMS.items():
                     rows = [files[name][f"v{i}"][:] for i in chosen]
                     padded = np.zeros((128, max(map(len, rows)), dim), np.float32)
@@ -82,7 +82,7 @@ def main(videos: int, rounds: int) -> None:
         waited = stepped = 0.0
         for _ in range(3):
             started = time.perf_counter()
-            chosen = some()[:32]
+            chosen = choose()[:32]
             tokens = reader.batch([Clip(f"v{i}") for i in chosen])
             read = time.perf_counter()
             terms = model.loss(Batch(tokens, [f"words {i}" for i in chosen], torch.arange(32)))
@@ -93,5 +93,5 @@ def main(videos: int, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    given = [int(each) for each in sys.argv[1:]]
-    main(*(given + [1000, 9][len(given) :]))
+    arguments = [int(argument) for argument in sys.argv[1:]]
+    main(*(arguments + [1000, 9][len(arguments) :]))

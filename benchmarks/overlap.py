@@ -33,10 +33,10 @@ def loop(one: np.ndarray, two: np.ndarray) -> float:
 
 
 def stream(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-    found = np.empty((len(queries), len(gallery)), np.float32)
+    scores = np.empty((len(queries), len(gallery)), np.float32)
     for rows, columns, block in score_blocks(group_by_length(list(queries), K), group_by_length(list(gallery), K), K):
-        found[rows.numpy()[0] : rows.numpy()[-1] + 1, columns.numpy()[0] : columns.numpy()[-1] + 1] = block.numpy()
-    return found
+        scores[rows.numpy()[0] : rows.numpy()[-1] + 1, columns.numpy()[0] : columns.numpy()[-1] + 1] = block.numpy()
+    return scores
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
     ours, products = [], []
     for _ in range(5):
         began = time.perf_counter()
-        found = stream(queries, gallery)
+        similarities = stream(queries, gallery)
         ours.append(time.perf_counter() - began)
         began = time.perf_counter()
         for begin in range(0, len(flat[1]), 4096):
@@ -57,7 +57,7 @@ def main() -> None:
     began = time.perf_counter()
     for number in range(pairs):
         one, two = number % QUERIES, number % GALLERY
-        assert abs(loop(queries[one], gallery[two]) - found[one, two]) < 1e-5
+        assert abs(loop(queries[one], gallery[two]) - similarities[one, two]) < 1e-5
     naive = (time.perf_counter() - began) * QUERIES * GALLERY / pairs
     middle, product = float(np.median(ours)), float(np.median(products))
     print(f"streamed {middle:.2f} s; products alone {product:.2f} s: {product / middle:.2f} of their rate")
@@ -85,11 +85,11 @@ def neighbours(rng: np.random.Generator, times: int = 10) -> None:
     between = time.perf_counter()
     near, missed = near_matches(list(queries), list(gallery), window=K, most=200, names=names)
     after = time.perf_counter()
-    wanted = {(match.query, match.gallery) for match in exact}
-    found = {(match.query, match.gallery) for match in near}
+    exact_pairs = {(match.query, match.gallery) for match in exact}
+    near_pairs = {(match.query, match.gallery) for match in near}
     print(
         f"{QUERIES} x {len(gallery)}: exact {between - began:.1f} s, neighbours {after - between:.1f} s; of the best "
-        f"200 pairs they miss {len(wanted - found)}, and say {100 * missed:.1f} % from a sample"
+        f"200 pairs they miss {len(exact_pairs - near_pairs)}, and say {100 * missed:.1f} % from a sample"
     )
 
 

@@ -56,16 +56,16 @@ def main(clips: int) -> None:
         started = time.perf_counter()
         searcher = Searcher(library)
         print(f"index of {clips} clips: {time.perf_counter() - started:.1f} s; {len(searcher.index.patterns)} pattern")
-        asked = queries()
-        for query in asked[:3]:
+        texts = queries()
+        for query in texts[:3]:
             searcher.search(query)
-        for query in asked:
+        for query in texts:
             parsed = parse_query(query)
             searcher.model.encode_texts([parsed.words])
         ((pattern, parts),) = searcher.index.patterns.items()
         every = flat_vectors(searcher.index.embedding(slice(None)).values.numpy(), pattern)
         ours, bare, recall = [], [], []
-        for query in asked:
+        for query in texts:
             parsed = parse_query(query)
             even = Selection(None, np.ones(len(searcher.index.slots), np.float32))
             texts = ask(searcher.model, parsed, even).texts

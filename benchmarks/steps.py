@@ -87,12 +87,12 @@ def main() -> None:
         plain, tight = (took(partial(way, rows), 3) / ours for way in (plain_placing, tight_placing))
         print(f"{seconds} s, placing: {1e3 * ours:.2f} ms, {plain:.0f} x over states, {tight:.0f} x the tightest loop")
         parts = took(partial(decode, probs, range(STEPS), mean_lengths=mean), 10)
-        told = f"{seconds} s, parts with lengths: {1e3 * parts:.1f} ms"
+        line = f"{seconds} s, parts with lengths: {1e3 * parts:.1f} ms"
         if seconds == 600:
             listed = probs.tolist()
             assert abs(plain_decoding(listed, mean) - decode(probs, range(STEPS), mean_lengths=mean).score) < 1e-6
-            told += f", {took(partial(plain_decoding, listed, mean), 3) / parts:.0f} x plain loops"
-        print(told)
+            line += f", {took(partial(plain_decoding, listed, mean), 3) / parts:.0f} x plain loops"
+        print(line)
     for seconds in (6_000, 60_000):
         probs = class_log_probs(rng.normal(size=(seconds, STEPS)), 1.0)
         tracemalloc.start()

@@ -123,5 +123,5 @@ def main(clips: int, systems: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    given = sys.argv[1:]
-    main(int(given[0]) if given else 9000, given[1].split(",") if len(given) > 1 else list(SYSTEMS))
+    arguments = sys.argv[1:]
+    main(int(arguments[0]) if arguments else 9000, arguments[1].split(",") if len(arguments) > 1 else list(SYSTEMS))

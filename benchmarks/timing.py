@@ -20,7 +20,7 @@ def medians(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, 
                 torch.cuda.synchronize()
             if turn:
                 seconds[name].append(time.perf_counter() - started)
-    return {name: statistics.median(each) for name, each in seconds.items()}
+    return {name: statistics.median(times) for name, times in seconds.items()}
 
 
 def padded_layer(layer: torch.nn.Module, values: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
