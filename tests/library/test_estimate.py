@@ -11,6 +11,7 @@ from reelseek.cli import doctor
 from reelseek.cli.main import app
 from reelseek.errors import ReelseekError
 from reelseek.experts import DEFAULT_EXPERTS
+from reelseek.experts.extract import Extracted
 from reelseek.library import estimate as estimate_module
 from reelseek.library.estimate import estimate_ingest
 from reelseek.library.expert_costs import calibrate, reference_costs
@@ -128,6 +129,7 @@ def test_a_folder_that_cannot_be_measured_in_time_gets_a_prediction(
     done = CliRunner().invoke(app, ["doctor", str(film.parent)], catch_exceptions=False)
     assert done.exit_code == 0
     assert "no time was left; `reelseek doctor` without a folder takes its time" in done.stdout
+    assert "its worker was stopped" not in done.stdout
     assert "1 file, 1:40 of video: adding them takes about" in done.stdout
     assert "(no sample could be measured in time)" in done.stdout
     assert "measuring stopped after 4 s" in done.stderr
@@ -139,6 +141,25 @@ def test_a_mistyped_folder_is_refused_before_anything_is_tried(tmp_path: Path, m
     done = CliRunner().invoke(app, ["doctor", str(tmp_path / "vidoes")])
     assert isinstance(done.exception, ReelseekError)
     assert "vidoes: no such file or folder" in str(done.exception)
+
+
+def test_a_folder_is_listed_once_for_a_preset(make_video, monkeypatch: pytest.MonkeyPatch) -> None:
+    film = make_video("film.mp4", times=[i / 4 for i in range(16)])
+    listed, find = [], doctor._find_videos
+    monkeypatch.setattr(doctor, "_find_videos", lambda path: listed.append(path) or find(path))
+    monkeypatch.setattr("reelseek.experts.presets.missing_models", lambda preset: [])
+    monkeypatch.setattr("reelseek.experts.extract.prepare_worker", lambda specs, threads: None)
+    measured = []
+
+    def extract(path: Path, specs: list[str], limits: object) -> Extracted:
+        measured.append(path)
+        return Extracted(end_seconds=4.0)
+
+    monkeypatch.setattr("reelseek.experts.extract.extract", extract)
+    done = CliRunner().invoke(app, ["doctor", str(film.parent), "--preset", "offline"], catch_exceptions=False)
+    assert "4 s of video measured" in done.stdout
+    assert measured == [film]
+    assert listed == [str(film.parent)]
 
 
 def test_a_folder_without_videos_is_not_called_unchanged(tmp_path: Path) -> None:
