@@ -2,6 +2,7 @@
 
 import os
 import random
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,6 +82,26 @@ def test_an_interrupted_pool_does_not_wait() -> None:
     with pytest.raises(KeyboardInterrupt):
         use()
     assert time.monotonic() - started < 550
+
+
+def test_processes_that_were_started_outlive_a_thread_that_maps() -> None:
+    with Workers(_process_number, workers=1, memory_bytes=2**30) as pool:
+        pool.start()
+        numbers: list[int] = []
+
+        def work() -> None:
+            numbers.extend(number for _, number in pool.map(["a"], lambda _: 60.0) if isinstance(number, int))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        work()
+    assert len(numbers) == 2
+    assert numbers[0] == numbers[1]
+
+
+def _process_number(_: str) -> int:
+    return os.getpid()
 
 
 def _yield(item: str) -> Iterator[tuple[str, bytes]]:

@@ -135,9 +135,12 @@ def test_full_stops_end_sentences(text: str, pieces: list[str], bert: Path) -> N
 def test_captions_of_several_splits_and_without_spans_are_counted(library: Library, bert: Path) -> None:
     again = [replace(FIRST, split="val_2"), Caption("v0", "two dogs", 5.0, 6.0, "val_2")]
     same = [Caption("v1", "music plays", 0.0, 1.0, split) for split in ("val_1", "val_2")]
-    _add(library, [*again, *same, Caption("v1", "red car"), Caption("v1", "a cat"), Caption("v1", "  ")])
+    _add(
+        library,
+        [*again, *same, Caption("v1", "red car"), Caption("v1", "a cat"), Caption("v1", "  "), Caption("v1", " . .")],
+    )
     report = encode_paragraphs(library, str(bert), "bert")
-    assert (report.captions, report.shared, report.alone, report.empty) == (6, 1, 2, 1)
+    assert (report.captions, report.shared, report.alone, report.empty) == (6, 1, 2, 2)
     features = open_caption_features(library.path, "bert")
     shared, separate = features.read(FIRST), features.read(Caption("v1", "red car"))
     words = AutoTokenizer.from_pretrained(bert).get_vocab()

@@ -119,7 +119,7 @@ def encode(
     for count, what in (
         (report.existing, "captions had these vectors before"),
         (report.alone, "captions have no span and were encoded alone, without their video's other captions"),
-        (report.empty, "captions are empty and have no vectors"),
+        (report.empty, "captions are blank or full stops alone, and have no vectors"),
         (report.shared, "captions are in several paragraphs; their vectors are of the first"),
         (report.cut, "tokens were left out of paragraphs that are longer than the encoder reads"),
     ):

@@ -82,6 +82,12 @@ def _start(memory_bytes: int, prepare: Callable[..., None] | None, arguments: tu
     _limit_memory(memory_bytes)
 
 
+_NO_WORKERS = (
+    "worker processes could not start; a script that uses them is a file whose own work stands under "
+    '`if __name__ == "__main__":`'
+)
+
+
 class Workers(Generic[Item, Result]):
     """A pool that runs one function over many items, each under its own time limit.
 
@@ -127,8 +133,13 @@ class Workers(Generic[Item, Result]):
         self._pool.join()
 
     def start(self) -> None:
-        """Start the processes now. They end with the thread that starts them: the first that maps, without this."""
-        assert self._pool.active
+        """Start the processes now. They end with the thread that starts them: the first that maps, without this.
+
+        Raises:
+            UsageError: no process comes up.
+        """
+        if not self._pool.active:  # to ask is to start
+            raise UsageError(_NO_WORKERS)
 
     def stop(self) -> None:
         """End what runs and what waits; may be called from another thread than the one that waits for it."""
@@ -165,10 +176,7 @@ class Workers(Generic[Item, Result]):
         try:
             return self._pool.schedule(self._function, args=(item,), timeout=seconds)
         except RuntimeError as error:  # the pool noticed that no worker comes up
-            raise UsageError(
-                "worker processes could not start; a script that uses them is a file whose own work stands under "
-                '`if __name__ == "__main__":`'
-            ) from error
+            raise UsageError(_NO_WORKERS) from error
 
     def _first_done(self, futures: Iterable[Any], wait_longer: Callable[[], None]) -> Any:
         """A future that is done; any, once the pool was stopped, which leaves some of them as they are."""

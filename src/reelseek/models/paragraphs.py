@@ -3,7 +3,7 @@
 The captions of a video, in the order of time, are one text for a BERT-like network: `[CLS] first [SEP] second [SEP]`.
 Each caption's vectors are those of its own tokens, which tell what comes before and after the caption.
 
-Source: Ging et al. 2020 (COOT), supplement, and the released `precompute_text.py`.
+Source: Ging et al. 2020 (COOT), the released `precompute_text.py`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -40,7 +40,7 @@ class ParagraphReport:
         videos: whose captions they are.
         existing: captions that had these vectors before.
         alone: encoded captions without a span, each of which is a paragraph of its own.
-        empty: captions without a word, which have no vectors.
+        empty: captions that are blank or full stops alone, which have no vectors.
         shared: captions of several splits, whose vectors are of their paragraph in the first of them.
         cut: tokens that were left out of paragraphs longer than the network reads.
         failed: videos with a paragraph that cannot be shortened to fit (name, why).
@@ -169,7 +169,7 @@ def _paragraphs(library: Library, report: ParagraphReport) -> Iterator[_Paragrap
         paragraphs: set[tuple[Caption, ...]] = set()
         for sentences in by_split.values():
             bare = tuple(dict.fromkeys(replace(caption, split=None) for caption in sentences))
-            words = [caption for caption in bare if caption.text.strip()]
+            words = [caption for caption in bare if caption.text.replace(".", "").strip()]
             report.empty += len(bare) - len(words)
             for paragraph in _divide(words):
                 if paragraph in paragraphs:

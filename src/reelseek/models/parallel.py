@@ -24,6 +24,7 @@ __all__ = [
     "all_gather",
     "all_gather_objects",
     "all_max",
+    "all_min",
     "all_reduce_sum",
     "all_true",
     "average_gradients",
@@ -203,6 +204,11 @@ def all_max(count: int) -> int:
     largest = torch.tensor(count)
     dist.all_reduce(largest, dist.ReduceOp.MAX)
     return int(largest)
+
+
+def all_min(count: int) -> int:
+    """Return the smallest that a number of the host is in any process."""
+    return -all_max(-count)
 
 
 def all_gather_objects(value: Value) -> list[Value]:

@@ -50,7 +50,7 @@ def cached_gradients(model: RetrievalModel, batch: Batch, chunk: int, share: int
             states.append(_random_state(device))
             embedded.append(_embed(model, part))
     texts, videos = (_as_leaves(Embedding.concat([pair[side] for pair in embedded])) for side in (0, 1))
-    loss = model.compare(texts, videos, batch, lambda some, others: blockwise_similarity(model, some, others, chunk))
+    loss = model.compare(texts, videos, batch, lambda texts, videos: blockwise_similarity(model, texts, videos, chunk))
     (loss / share).backward()
     last_state = _random_state(device)
     sizes = [len(part) for part in parts]
@@ -72,7 +72,7 @@ def _chunks(model: LearnedModel, batch: Batch, chunk: int) -> tuple[Batch, list[
     if parallel.active():
         count = parallel.all_max(-(-int(batch.evident.sum()) // chunk))
         batch = batch.with_evidence(at_least=count)
-        count = -parallel.all_max(-min(count, len(batch)))
+        count = parallel.all_min(min(count, len(batch)))  # one with fewer clips takes fewer, and so do all
         return batch, [batch.rows(rows) for rows in torch.arange(len(batch)).tensor_split(count)]
     batch = batch.with_evidence()
     sizes: int | list[int] = chunk

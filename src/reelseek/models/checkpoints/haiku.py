@@ -8,7 +8,7 @@ normalisation is called are left out of them here.
 import re
 
 from reelseek.errors import ModelError
-from reelseek.models.checkpoints.haiku_networks import SIGHT
+from reelseek.models.checkpoints.haiku_networks import NORM, SIGHT
 from reelseek.models.checkpoints.keymap import KeyMap, Source
 from reelseek.models.checkpoints.state import Settings, State
 
@@ -104,9 +104,6 @@ def _dense(table: KeyMap, state: State, ours: str, theirs: str, *, bias: bool = 
 
 def _norm(table: KeyMap, state: State, ours: str, theirs: str) -> None:
     """Map batch normalisation, whose arrays have the shape [1, channel]."""
-    for mine, other in (
-        ("weight", "scale"), ("bias", "offset"), ("running_mean", "mean_ema/average"),
-        ("running_var", "var_ema/average"),
-    ):  # fmt: skip
-        name = f"{theirs}/{other}"
-        table.same(f"{ours}.{mine}", name, lead=state[name].ndim - 1 if name in state else 0)
+    for part, array in NORM.items():
+        name = f"{theirs}/{array}"
+        table.same(f"{ours}.{part}", name, lead=state[name].ndim - 1 if name in state else 0)

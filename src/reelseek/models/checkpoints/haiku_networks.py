@@ -12,9 +12,11 @@ from reelseek.models.checkpoints.keymap import KeyMap
 from reelseek.models.checkpoints.state import State
 from reelseek.models.weights import check_finite
 
-__all__ = ["SIGHT", "ReleasedNetwork", "vision_network"]
+__all__ = ["NORM", "SIGHT", "ReleasedNetwork", "vision_network"]
 
 SIGHT = "visual_module"
+NORM = {"weight": "scale", "bias": "offset", "running_mean": "mean_ema/average", "running_var": "var_ema/average"}
+"""Haiku's names of what a batch normalisation of PyTorch holds."""
 _TSM, _S3D = f"{SIGHT}/TSMResNetV2", f"{SIGHT}/S3D"
 _TAKES = {"fps": 10.0, "frames": 32, "resize": 200, "crop": 200}
 _MIXED = ("3b", "3c", None, "4b", "4c", "4d", "4e", "4f", None, "5b", "5c")  # between them S3D pools
@@ -46,7 +48,8 @@ class ReleasedNetwork:
 def vision_network(state: State) -> ReleasedNetwork | None:
     """Build the network of frames of MMV's checkpoint, under names as `short_name` gives them; None if it has none.
 
-    Windows are of 32 frames at 10 a second, 200 pixels high and wide (MMV, section 4.1).
+    Windows are those of `published/mmv-pixels`, 32 frames at 10 a second, 200 pixels high and wide; how the networks
+    were trained was not released, and its evaluation takes every second frame, 224 pixels high and wide.
 
     Raises:
         ModelError: arrays of it are absent or unknown, have other shapes, or hold NaN or infinity.
@@ -61,13 +64,7 @@ def vision_network(state: State) -> ReleasedNetwork | None:
             table.unused[name] = "the running average stands beside it"
     weights = table.read(arrays)
     check_finite(weights, "the network of MMV's checkpoint")
-    expected = network.state_dict()
-    for name, tensor in weights.items():
-        if tensor.shape != expected[name].shape:
-            raise ModelError(
-                f"{table.sources[name].keys[0]} makes {tuple(tensor.shape)}, wanted {tuple(expected[name].shape)}: its "
-                "networks have one width, that of their first layer"
-            )
+    table.check_shapes(weights, network.state_dict(), "MMV's network of frames as wide as its first layer")
     network.load_state_dict(weights, strict=False)  # it counts batches, which the release does not
     return ReleasedNetwork("vision_net", network.eval(), sizes, _TAKES, frozenset(arrays))
 
@@ -141,11 +138,8 @@ def _unit(table: KeyMap, ours: str, theirs: str, *, separable: bool = False) -> 
 
 
 def _norm(table: KeyMap, ours: str, theirs: str) -> None:
-    for mine, other in (
-        ("weight", "scale"), ("bias", "offset"), ("running_mean", "mean_ema/average"),
-        ("running_var", "var_ema/average"),
-    ):  # fmt: skip
-        table.same(f"{ours}.{mine}", f"{theirs}/{other}")
+    for part, array in NORM.items():
+        table.same(f"{ours}.{part}", f"{theirs}/{array}")
 
 
 def _gate(table: KeyMap, ours: str, theirs: str) -> None:

@@ -23,7 +23,6 @@ from torch.nn import functional
 from reelseek.errors import ModelError
 from reelseek.library.mask import zero_absent
 from reelseek.library.tokens import Tokens
-from reelseek.models import parallel
 from reelseek.models.blocks.anchor import Anchor
 from reelseek.models.blocks.heads import stack_padded
 from reelseek.models.blocks.project import Inputs
@@ -153,10 +152,9 @@ class Anchored(RetrievalModel):
     def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """The inner system's, which learns alone, and the anchor's."""
         losses = dict(self.inner.loss(batch))
-        shared = parallel.active() and self.training and not batch.local
+        shared = self.inner.shares(batch)
         batch = batch.with_evidence(at_least=int(shared))
-        evident = bool(batch.evident.any())
-        if parallel.total_count(int(evident)) if shared else parallel.all_true(evident):
+        if self.inner.any_evidence(batch):
             features = self.text.pooled(batch.texts)
             parts = {"features": all_rows(features), "text": all_rows(self.anchor.learnt_texts(features))}
             parts["video"] = all_rows(self.anchor.learnt_videos_of(self.inputs.filled(batch.tokens)))
