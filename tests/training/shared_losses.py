@@ -15,7 +15,7 @@ from torch.nn import BatchNorm2d
 from reelseek.library import Library
 from reelseek.library.tokens import Steps
 from reelseek.models import SYSTEMS, RetrievalModel, parallel
-from reelseek.models.model import Batch
+from reelseek.models.batch import Batch
 from reelseek.testing.inputs import TEXTS, random_tokens
 from reelseek.training import train
 from reelseek.training.caching import cached_gradients

@@ -22,8 +22,9 @@ from reelseek.library.source import FeatureSource
 from reelseek.library.store import Library
 from reelseek.library.tokens import TokenReader
 from reelseek.models import parallel
+from reelseek.models.batch import Batch
 from reelseek.models.device import device_of, matmul_precision, peak_memory, resolve_device
-from reelseek.models.model import Batch, RetrievalModel
+from reelseek.models.model import RetrievalModel
 from reelseek.models.once import encode_once
 from reelseek.models.planning import AttentionPlanner
 from reelseek.models.text import named_features

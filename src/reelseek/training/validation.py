@@ -8,7 +8,8 @@ from torch import Tensor
 
 from reelseek.library.tokens import TokenReader
 from reelseek.models.embed import embed_clips
-from reelseek.models.model import Embedding, RetrievalModel
+from reelseek.models.embedding import Embedding
+from reelseek.models.model import RetrievalModel
 from reelseek.training.measure import Measured, measure_embedded
 from reelseek.training.pixels.reader import PixelReader
 from reelseek.training.split import Split

@@ -19,12 +19,15 @@ from torch.nn import functional
 
 from reelseek.errors import ModelError
 from reelseek.library.tokens import Steps, with_any
+from reelseek.models.batch import Batch, Rows, all_rows
 from reelseek.models.blocks.arrange import concat_groups, everything
 from reelseek.models.blocks.mix import Transformer
 from reelseek.models.blocks.pool import masked_mean
 from reelseek.models.blocks.project import key, per_expert
+from reelseek.models.embedding import Embedding
+from reelseek.models.learned import SOUND_EXPERTS, LearnedModel, SystemConfig
 from reelseek.models.losses import LossConfig
-from reelseek.models.model import SOUND_EXPERTS, STRICT, Batch, Embedding, LearnedModel, Rows, SystemConfig, all_rows
+from reelseek.models.settings import STRICT
 
 __all__ = ["VAST", "VASTConfig"]
 

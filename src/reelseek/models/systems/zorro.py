@@ -17,12 +17,15 @@ from torch.nn import functional
 
 from reelseek.library.mask import Mask
 from reelseek.library.tokens import Steps, with_any
+from reelseek.models.batch import Batch, Rows, all_rows
 from reelseek.models.blocks.arrange import concat_groups, reads
 from reelseek.models.blocks.mix import Transformer
 from reelseek.models.blocks.pool import QueryPool
 from reelseek.models.blocks.project import key, per_expert
+from reelseek.models.embedding import Embedding
+from reelseek.models.learned import LearnedModel, SystemConfig
 from reelseek.models.losses import LossConfig
-from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, Rows, SystemConfig, all_rows
+from reelseek.models.settings import STRICT
 
 __all__ = ["Zorro", "ZorroConfig"]
 
