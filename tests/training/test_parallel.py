@@ -47,6 +47,8 @@ OWN += 'rate = 0.05\noptimizer = "sgd"\n'
 SHARED = [name for name in SMALL if "+" not in name and SYSTEMS[name].trained]
 # Batch normalisation of texts; of parts; inside a similarity, which is computed again block by block.
 SHARED += [f"{name} {variant}" for name in ("mee", "eao", "jsfusion") for variant in ("silent", "chunks")]
+# A process without clips for a term: the backward passes of both meet in batch statistics all the same.
+SHARED += ["mmv+disjoint apart", "eao apart", "eao apart chunks"]
 
 
 def _train_here(recipe: Path, library: Path, out: Path) -> None:

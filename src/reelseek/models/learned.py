@@ -146,7 +146,13 @@ class LearnedModel(RetrievalModel):
         shared = self.shares(batch)
         rows, batch = compared_parts(parts, batch, shared=shared)
         with parallel.replicated() if shared else nullcontext():
-            return self.terms_of(rows, batch)
+            losses = self.terms_of(rows, batch)
+        if parallel.active() and not shared:
+            # Another process may have terms that this one lacks: backward passes of all go through the same layers, for
+            # their batch statistics wait for each other there.
+            none = [values.flatten()[:0].float().sum() for values, _ in rows.values()]
+            losses = {**losses, "nothing": torch.stack(none).sum()}
+        return losses
 
     def compare(
         self,
