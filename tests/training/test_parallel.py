@@ -124,6 +124,54 @@ def test_an_error_of_one_process_is_raised_by_all() -> None:
     assert [output for _, output, _ in ended] == ["process 1: a file is gone\n", "a file is gone\n"], ended
 
 
+ONE_BREAKS = """
+import sys, torch
+from reelseek.errors import ReelseekError
+from reelseek.library import Library
+from reelseek.models import parallel
+from reelseek.training import loop
+
+library, recipe, out, how = sys.argv[1:]
+build = loop.build_model
+
+def breaking(*arguments):
+    model = build(*arguments)
+    terms, taken = model.terms, []
+
+    def broken(batch):
+        taken.append(int(batch.clip[0]))
+        if parallel.rank() == 1 and len(taken) > 1 and taken[-1] == taken[1]:
+            if how == "raise":
+                raise ReelseekError("the disk is gone")
+            return {name: value * torch.inf for name, value in terms(batch).items()}
+        return terms(batch)
+
+    model.terms = broken
+    return model
+
+loop.build_model = breaking
+with Library.open(library) as opened:
+    try:
+        loop.train(recipe, opened, out, device="cpu")
+    except ReelseekError as error:
+        sys.exit(str(error))
+"""
+
+
+@pytest.mark.parametrize("how", ["overflow", "raise"])
+def test_what_fails_in_one_process_ends_all_of_them(how: str, world: Path, tmp_path: Path) -> None:  # noqa: F811
+    (tmp_path / "r.toml").write_text(OWN + "batch = 18\ngather = false", "utf-8")
+    first, second = run_two(["-c", ONE_BREAKS, world, tmp_path / "r.toml", tmp_path / "m", how])
+    assert (first[0], second[0]) == (1, 1), (first, second)
+    if how == "raise":
+        assert second[2] == "the disk is gone\n"
+        assert first[2].startswith("process 0 waited for another process, which has ended: ")
+    else:
+        assert second[2].startswith("epoch 1, batch 2 (captions ")
+        assert "the loss is inf" in second[2]
+        assert first[2] == "epoch 1, batch 2: the loss of another process is not finite; it says more\n"
+
+
 MIXED = """
 import sys, torch
 from reelseek.errors import UsageError

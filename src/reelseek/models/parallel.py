@@ -34,6 +34,7 @@ __all__ = [
     "is_local_main_process",
     "is_main_process",
     "join",
+    "lost_processes",
     "rank",
     "replicated",
     "same_errors",
@@ -238,6 +239,24 @@ def same_errors() -> Iterator[None]:
     for number, message in enumerate(messages):
         if message is not None:
             raise UsageError(f"process {number}: {message}")
+
+
+@contextmanager
+def lost_processes() -> Iterator[None]:
+    """Say in plain words that another process ended, where this one waited for it.
+
+    Raises:
+        UsageError: a collective operation failed, because another process is gone.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # PyTorch's gloo raises no class of its own
+        if world_size() > 1 and (isinstance(error, dist.DistError) or "gloo/transport" in str(error)):
+            raise UsageError(
+                f"process {rank()} waited for another process, which has ended: what that one reported says why. Start "
+                "all of them again, and training goes on from its last finished epoch"
+            ) from error
+        raise
 
 
 def stack(values: Tensor) -> Tensor:
