@@ -23,8 +23,10 @@ __all__ = [
     "active",
     "all_gather",
     "all_gather_objects",
+    "all_gather_stacked",
     "all_max",
     "all_min",
+    "all_reduce_in_place",
     "all_reduce_sum",
     "all_true",
     "average_gradients",
@@ -39,8 +41,6 @@ __all__ = [
     "replicated",
     "same_errors",
     "share_file",
-    "stack",
-    "sum_in_place",
     "total_count",
     "uncounted",
     "world_size",
@@ -259,14 +259,14 @@ def lost_processes() -> Iterator[None]:
         raise
 
 
-def stack(values: Tensor) -> Tensor:
+def all_gather_stacked(values: Tensor) -> Tensor:
     """Return the values of all processes in order of rank, a row for each; shapes are the same in all of them."""
     parts = [torch.empty_like(values) for _ in range(world_size())]
     dist.all_gather(parts, values.contiguous())
     return torch.stack(parts)
 
 
-def sum_in_place(values: Tensor) -> None:
+def all_reduce_in_place(values: Tensor) -> None:
     """Replace values by their sum over processes, outside of any graph."""
     dist.all_reduce(values)
 

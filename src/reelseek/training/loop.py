@@ -421,7 +421,7 @@ class Trainer:
     def finish(self, library: FeatureSource, out: Path) -> None:
         """Give the model the record of its training, and write it with its card."""
         state, (train_split, validation) = self.state, self.splits
-        unreadable = self.reader.unreadable if isinstance(self.reader, PixelReader) else {}
+        unreadable = self.reader.unreadable
         selection = training_caveats(validation, state.log) if self.config.keep == "best" else ()
         caveats = (*selection, *unreadable_caveats(unreadable))
         record = training_record(

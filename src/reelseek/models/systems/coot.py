@@ -122,7 +122,7 @@ class Local(_Reader):
 
     def forward(self, steps: Steps) -> Float[Tensor, "item dim"]:
         steps = pack_left(steps)
-        mixed = self.encode_tokens(functional.gelu(self.fc(self.norm(steps.clean))), steps.there)
+        mixed = self.encode_tokens(functional.gelu(self.fc(self.norm(steps.clean))), steps.step_mask)
         return masked_max(mixed, steps.present) if self.pool is None else self.pool(mixed, steps.present)
 
 

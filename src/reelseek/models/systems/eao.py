@@ -179,7 +179,7 @@ class EAO(LearnedModel):
     def project_tokens(self, name: str, steps: Steps) -> Part:
         """Tokens of one modality for the fusion block; the stand-in token in videos without any."""
         values = self.norm[key(name)](self.project[key(name)](steps.clean))
-        present = steps.there
+        present = steps.step_mask
         if self.stand_in is not None and not steps.videos.all:
             host = torch.zeros_like(steps.mask)
             host[:, 0] = ~steps.videos.host

@@ -59,7 +59,7 @@ class LateFusion(LearnedModel):
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
         rows = []
         for name, tracks in steps.items():
-            sequence = concat_groups([(self.project[key(name)](tracks.clean), tracks.there)])
+            sequence = concat_groups([(self.project[key(name)](tracks.clean), tracks.step_mask)])
             pooled = masked_mean(self.mix[key(name)](sequence, own(1)), tracks.present)
             rows.append(functional.normalize(self.heads[key(name)](pooled), dim=-1))
         values = torch.stack(rows, 1)

@@ -101,7 +101,7 @@ class PerceiverIO(LearnedModel):
         for name, modality in zip(steps, self.modality, strict=True):
             track = steps[name]
             values = torch.cat([track.clean, fourier_times(track.spans, self.config.bands)], 2)
-            parts.append((self.project[key(name)](values) + modality, track.there))
+            parts.append((self.project[key(name)](values) + modality, track.step_mask))
         sequence = concat_groups(parts)
         return sequence.values, sequence.mask
 

@@ -101,7 +101,7 @@ class SSB(LearnedModel):
 
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
         kinds = zip(steps, self.kind, strict=True)
-        parts = [(self.project[key(name)](steps[name].clean) + kind, steps[name].there) for name, kind in kinds]
+        parts = [(self.project[key(name)](steps[name].clean) + kind, steps[name].step_mask) for name, kind in kinds]
         sequence = concat_groups(parts)
         pooled = masked_mean(self.mix(sequence, everything(len(parts))), sequence.present)
         values = functional.normalize(self.head(pooled), dim=-1)

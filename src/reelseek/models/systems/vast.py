@@ -104,7 +104,7 @@ class VAST(LearnedModel):
         """A vector of each stream, and which videos have it."""
         streams = {}
         for stream, experts in self.config.streams.items():
-            parts = [(self.project[key(n)](steps[n].clean) + self.kind[key(n)], steps[n].there) for n in experts]
+            parts = [(self.project[key(n)](steps[n].clean) + self.kind[key(n)], steps[n].step_mask) for n in experts]
             sequence = concat_groups(parts)
             mixed = self.norm[stream](self.mix[stream](sequence, everything(len(parts))))
             streams[stream] = (masked_mean(mixed, sequence.present), with_any(steps[n] for n in experts))

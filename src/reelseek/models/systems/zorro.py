@@ -75,7 +75,7 @@ class Zorro(LearnedModel):
         return {name: (values, mask.tensor) for name, (values, mask) in self._streams(steps).items()}
 
     def _streams(self, steps: Mapping[str, Steps]) -> dict[str, tuple[Float[Tensor, "video dim"], Mask]]:
-        parts = [(self.project[key(name)](tracks.clean), tracks.there) for name, tracks in steps.items()]
+        parts = [(self.project[key(name)](tracks.clean), tracks.step_mask) for name, tracks in steps.items()]
         any_present = with_any(steps.values())
         fusion = self.fusion.expand(len(any_present.host), -1, -1)
         parts.append((fusion, Mask.on(fusion.device, torch.ones(fusion.shape[:2], dtype=torch.bool))))
