@@ -43,7 +43,7 @@ def ranks_of(scores: Matrix, targets: npt.NDArray[np.floating], ties: TieRule = 
 def rank_from_counts(
     better: npt.NDArray[np.int64], equal: npt.NDArray[np.int64], ties: TieRule
 ) -> npt.NDArray[np.float64]:
-    """Compute ranks, from 1, of targets that have so many other scores above them and beside them."""
+    """Compute ranks, from 1, of targets with so many other scores above them, and so many equal to them [query]."""
     share = {"mean": 0.5, "optimistic": 0.0, "pessimistic": 1.0}[ties]
     return 1.0 + better + share * equal
 
@@ -75,6 +75,12 @@ def text_to_video_ranks(
         scorable: which videos have evidence at all; one without any is a miss, ranked last.
         ties: see `ranks_of`.
         same_words: a number for each text, equal where the words are; other videos with the same words are not counted.
+
+    Returns:
+        A rank for each text [text].
+
+    Raises:
+        ValueError: there are not as many rows as texts, or the similarity holds NaN.
 
     >>> text_to_video_ranks(np.array([[.9, .1, .9], [.2, .3, .1]]), [0, 2])
     array([1.5, 3. ])
@@ -123,6 +129,12 @@ def video_to_text_ranks(
         each: every caption is a query, ranked without the video's other captions (MDMMT); else a video is one query,
             and its best caption counts (MMT and CE).
 
+    Returns:
+        A rank for each video that has a caption, or with `each` for each text, in order of the texts.
+
+    Raises:
+        ValueError: there are not as many rows as texts, or the similarity holds NaN.
+
     >>> video_to_text_ranks(np.array([[.9, .1], [.2, .3], [.95, .4]]), [0, 0, 1])
     array([2., 1.])
     """
@@ -147,6 +159,10 @@ def video_to_text_ranks(
 
 def dual_softmax(similarity: Matrix, temperature: float = DUAL_TEMPERATURE) -> npt.NDArray[np.float64]:
     """Multiply scores by their softmax over texts (Cheng et al. 2021), which needs all queries at once.
+
+    Args:
+        similarity: [text, video].
+        temperature: > 0; the smaller it is, the more the best text of each video counts.
 
     >>> dual_softmax(np.array([[.5, .5], [.5, .1]])).argmax(1)
     array([1, 0])

@@ -135,7 +135,7 @@ class Searcher:
         raise LibraryError(f"{self.library.path} changes faster than it can be searched; ask again")
 
     def unread(self, query: str) -> str:
-        """What of a query is looked for word for word only, since the model's text side cannot read it; else ''.
+        """Return what of a query is looked for word for word only, since the model's text side cannot read it; else ''.
 
         Raises:
             QueryError: what is wrong and what to do.
@@ -154,7 +154,7 @@ class Searcher:
         unlike: Sequence[Example] = (),
         then: Then | None = None,
     ) -> list[str]:
-        """What is to be known of how a query is answered: which dates a filter goes by, how examples are compared.
+        """Say how a query is answered: which dates a filter goes by, how examples are compared.
 
         Phrases that no line of the library holds, so that there can be no hit, are named.
 
@@ -277,9 +277,11 @@ class Searcher:
         then: Then | None = None,
         query_id: str = "1",
     ) -> list[Hit]:
-        """The best moments, or the best moment of each of the best videos.
+        """Find the best moments, or the best moment of each of the best videos.
 
         Args:
+            query: see `parse_query`; may be empty where `like` is not.
+            k: how many hits, from 1 on.
             offset: how many of the best are stepped over, for the next page of a list.
             without: modalities or experts that shall not count: videos are embedded without them.
             weights: factors for modalities or experts; 0 leaves one out. A system that fuses its modalities takes no
@@ -332,6 +334,8 @@ class Searcher:
         Scores are what `search` would give a clip of that second; a phrase in quotes leaves only seconds with it.
 
         Args:
+            video: its id, its path, or the end of either.
+            k: how many peaks.
             radius: seconds around each second that are looked at with it.
 
         Raises:
@@ -362,7 +366,10 @@ class Searcher:
         weights: Mapping[str, float] | None = None,
         filter: str = "",
     ) -> Miss:
-        """Explain a miss: a video's rank among all videos, and for each modality what it had and what it gave."""
+        """Explain a miss: a video's rank among all videos, and for each modality what it had and what it gave.
+
+        Args, errors: as for `within`.
+        """
         parsed = parse_query(query, filter=filter)
 
         def answer() -> Miss:

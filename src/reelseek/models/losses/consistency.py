@@ -47,7 +47,10 @@ def half_cycle(
     sentences: Float[Tensor, "video sentence dim"],
     sentences_present: Bool[Tensor, "video sentence"],
 ) -> Float[Tensor, ""]:
-    """`cycle_consistency` without the way back: a clip's soft nearest sentence should have the index of the clip."""
+    """`cycle_consistency` without the way back: a clip's soft nearest sentence should have the index of the clip.
+
+    Source: Ging et al. 2020 (COOT), section 3.3.
+    """
     return _index_error(soft_nearest(clips, clips_present, sentences, sentences_present), clips_present)
 
 

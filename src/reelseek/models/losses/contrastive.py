@@ -42,7 +42,10 @@ def info_nce(
     temperature: float,
     negatives: Bool[Tensor, "text video"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Symmetric InfoNCE, the mean of both directions (van den Oord et al. 2018; CLIP, CLIP4Clip). See `nce`."""
+    """Symmetric InfoNCE: the mean of both directions, half of `nce`, whose arguments and errors it has.
+
+    Source: van den Oord et al. 2018; in both directions as CLIP (Radford et al. 2021) and CLIP4Clip have it.
+    """
     return nce(similarity, temperature=temperature, negatives=negatives) / 2
 
 
@@ -53,6 +56,9 @@ def mms(
     negatives: Bool[Tensor, "text video"] | None = None,
 ) -> Float[Tensor, ""]:
     """Masked margin softmax: `nce` without a temperature, the margin subtracted from the scores of positive pairs.
+
+    Raises:
+        ValueError: similarity is not square.
 
     Source: Ilharco et al. 2019; .001 in AVLnet (Rouditchenko et al. 2021), section 3.3.
     """
@@ -104,6 +110,9 @@ def mil_nce(
         similarity: several texts per video.
         video_of_text: the column of each row's video; None pairs row i with column i.
         negatives: pairs that count besides the positives; None takes all.
+
+    Raises:
+        ValueError: similarity is not square, and `video_of_text` does not say how texts and videos belong together.
 
     Source: Miech et al. 2020 (MIL-NCE), equation 1.
     """

@@ -81,7 +81,18 @@ def rank_weights(similarity: Float[Tensor, "text video"]) -> Float[Tensor, " tex
 def ranked_max_margin(
     similarity: Float[Tensor, "text video"], *, margin: float, negatives: Bool[Tensor, "text video"] | None = None
 ) -> Float[Tensor, ""]:
-    """The hardest violations, each direction weighted by the rank of the positive (Multi Cues), averaged."""
+    """The hardest violations, each direction weighted by the rank of the positive, averaged.
+
+    Args:
+        similarity: row i is a text, column i its video.
+        margin: .2 in the released code.
+        negatives: pairs that count; None takes all off the diagonal.
+
+    Raises:
+        ValueError: similarity is not square.
+
+    Source: Mithun et al. 2018 (Multi Cues), section 3.3.
+    """
     counted = other_pairs(similarity, negatives)
     total = torch.zeros((), dtype=similarity.dtype, device=similarity.device)
     for scores, pairs in ((similarity, counted), (similarity.T, counted.T)):
@@ -125,6 +136,9 @@ def within_video_max_margin(
     Args:
         negatives: pairs of different videos; all others off the diagonal are within a video.
 
+    Raises:
+        ValueError: similarity is not square.
+
     Source: Miech et al. 2019 (HowTo100M), section 4.1.
     """
     weights = torch.ones_like(similarity)
@@ -144,6 +158,9 @@ def triplet(
 
     Args:
         negatives: pairs that count; None takes all but the positives.
+
+    Raises:
+        ValueError: there are not as many others as anchors.
 
     Source: Wray et al. 2019 (JPose), equation 2, over all triplets of a batch instead of a sample of them.
     """
