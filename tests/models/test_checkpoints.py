@@ -117,3 +117,21 @@ def test_a_converted_model_is_saved_and_ranks(tmp_path: Path) -> None:
     model.save(tmp_path / "m")
     again = load_model(tmp_path / "m")
     assert torch.equal(again.encode_texts(TEXTS).values, model.encode_texts(TEXTS).values)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "change"),
+    [
+        ("coot", "net_text_global.tf_context.encoder_layers.0.self_attention_layer.sublayer.query_projection.weight",
+         lambda tensor: tensor[None]),
+        ("mee", "mee.moe_fc.weight", lambda tensor: tensor[0, 0]),
+        ("mdmmt", "vid_state_dict.vid_bert.embeddings.token_type_embeddings.weight", lambda tensor: tensor[:0]),
+        ("eao", "text_norm_layer.bias", lambda tensor: tensor.to(torch.complex64)),
+    ],
+)  # fmt: skip
+def test_a_tensor_that_cannot_be_joined_is_named_with_its_shape(kind: str, name: str, change: Any) -> None:
+    fixture, settings = FIXTURES[kind]
+    state = load_file(DATA / fixture / "weights.safetensors")
+    state[name] = change(state[name])
+    with pytest.raises(ModelError, match=rf"not a released {kind} checkpoint.*{re.escape(name)} \("):
+        convert(state, kind, settings)

@@ -67,13 +67,14 @@ def gradients_of(case: str) -> dict[str, torch.Tensor]:
     """Gradients of a system by its name, in one process or in two; the first of these has five of eight clips.
 
     `NAME silent`: the other three have nothing to learn from. `NAME chunks`: in chunks, two clips of each process.
-    `NAME apart`: each process compares its own clips alone, and the other three lack a modality that terms need.
+    `NAME apart`: each process compares its own clips alone, and the other three lack a modality that terms need;
+    `NAME apart silent` and `NAME apart chunks` likewise.
     """
     name, _, variant = case.partition(" ")
     model = ready(name)
     batch = batch_of_eight(model)
     if variant.startswith("apart"):
-        return _gradients_apart(model, batch, chunk=2 if variant == "apart chunks" else None)
+        return _gradients_apart(model, batch, variant.partition(" ")[2])
     if variant == "silent":
         present = torch.arange(8)[:, None] < 5
         tokens = {key: Steps(t.values, t.present & present, t.spans) for key, t in batch.tokens.items()}
@@ -87,20 +88,24 @@ def gradients_of(case: str) -> dict[str, torch.Tensor]:
     return gradients(model, batch, chunk=2 if parallel.active() else 3)
 
 
-def _gradients_apart(model: RetrievalModel, batch: Batch, chunk: int | None) -> dict[str, torch.Tensor]:
+def _gradients_apart(model: RetrievalModel, batch: Batch, variant: str) -> dict[str, torch.Tensor]:
     """Of the mean of the losses of five clips and of three, whose batch statistics are of all eight."""
     assert isinstance(model, LearnedModel)
     tokens = dict(batch.tokens)
-    last = list(tokens)[-1]
-    tokens[last] = Steps(tokens[last].values, tokens[last].present & (torch.arange(8)[:, None] < 5), tokens[last].spans)
+    for expert in tokens if variant == "silent" else list(tokens)[-1:]:
+        present = tokens[expert].present & (torch.arange(8)[:, None] < 5)
+        tokens[expert] = Steps(tokens[expert].values, present, tokens[expert].spans)
     halves = (torch.arange(5), torch.arange(5, 8))
     batch = replace(batch, tokens=tokens, local=True)
     if parallel.active():
-        return gradients(model, batch.rows(halves[parallel.rank()]), chunk)
-    parts, losses = model.parts(batch), []
-    for rows in halves:
-        own = {name: (values[rows], Mask.on(values.device, mask.host[rows])) for name, (values, mask) in parts.items()}
-        losses += model.compare_parts(own, batch.rows(rows)).values()
+        return gradients(model, batch.rows(halves[parallel.rank()]), 2 if variant == "chunks" else None)
+    if variant == "silent":
+        losses = list(model.loss(batch.rows(halves[0])).values())
+    else:
+        parts, losses = model.parts(batch), []
+        for half in halves:
+            rows = {name: (v[half], Mask.on(v.device, mask.host[half])) for name, (v, mask) in parts.items()}
+            losses += model.compare_parts(rows, batch.rows(half)).values()
     (torch.stack(losses).sum() / 2).backward()
     return _gathered(model)
 

@@ -49,6 +49,7 @@ SHARED = [name for name in SMALL if "+" not in name and SYSTEMS[name].trained]
 SHARED += [f"{name} {variant}" for name in ("mee", "eao", "jsfusion") for variant in ("silent", "chunks")]
 # A process without clips for a term: the backward passes of both meet in batch statistics all the same.
 SHARED += ["mmv+disjoint apart", "eao apart", "eao apart chunks"]
+SHARED += [f"{name} apart silent" for name in ("mmv", "mee", "xpool")]
 
 
 def _train_here(recipe: Path, library: Path, out: Path) -> None:
@@ -207,6 +208,10 @@ def test_a_loss_that_cannot_be_shared_is_refused(monkeypatch: pytest.MonkeyPatch
     check_loss(chunks, model)
     with pytest.raises(RecipeError, match="cannot take as many chunks each"):
         check_loss(chunks, small("coot"))
+    apart = replace(recipe, train=replace(recipe.train, gather=False))
+    check_loss(apart, small("xpool"))
+    with pytest.raises(RecipeError, match="normalises pairs"):
+        check_loss(apart, small("jsfusion"))
 
 
 def _on_two_machines(folders: list[Path], *, launch: bool) -> list[tuple[str, str]]:

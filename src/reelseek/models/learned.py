@@ -1,7 +1,7 @@
 """What systems that are trained have in common: standardised inputs, a text encoder, and the terms of a loss."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Literal
 
@@ -95,7 +95,7 @@ class LearnedModel(RetrievalModel):
         A process whose share of a batch has none keeps a clip of it, to take its part in what all processes compute.
         """
         self.check(batch.tokens)
-        batch = batch.with_evidence(at_least=int(self.shares(batch)))
+        batch = batch.with_evidence(at_least=int(parallel.active() and self.training))
         with parallel.uncounted(nothing=not bool(batch.evident.any())):
             losses = self.terms(batch) if self.any_evidence(batch) else {}
         if not isinstance(losses, Mapping):
@@ -128,9 +128,9 @@ class LearnedModel(RetrievalModel):
         return parallel.active() and self.training and not batch.local
 
     def any_evidence(self, batch: Batch) -> bool:
-        """Whether there is something to learn from: in any process, or in every one if each compares its own clips."""
-        evident = bool(batch.evident.any())
-        return parallel.total_count(int(evident)) > 0 if self.shares(batch) else parallel.all_true(evident)
+        """Whether there is something to learn from, in any of the processes that train together."""
+        evident = int(batch.evident.sum())
+        return (parallel.total_count(evident) if self.training else evident) > 0
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """The terms of the loss, each times its weight; every clip has some modality. None if no term has clips."""
@@ -144,14 +144,13 @@ class LearnedModel(RetrievalModel):
     def compare_parts(self, parts: Mapping[str, Rows], batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """The terms of the parts of a batch, among those of all processes where they are shared."""
         shared = self.shares(batch)
+        if not shared and not batch.evident.any():
+            return {"nothing": _nothing(values for values, _ in parts.values())}
         rows, batch = compared_parts(parts, batch, shared=shared)
         with parallel.replicated() if shared else nullcontext():
             losses = self.terms_of(rows, batch)
-        if parallel.active() and not shared:
-            # Another process may have terms that this one lacks: backward passes of all go through the same layers, for
-            # their batch statistics wait for each other there.
-            none = [values.flatten()[:0].float().sum() for values, _ in rows.values()]
-            losses = {**losses, "nothing": torch.stack(none).sum()}
+        if parallel.active() and not shared:  # another process may have terms that this one lacks
+            losses = {**losses, "nothing": _nothing(values for values, _ in rows.values())}
         return losses
 
     def compare(
@@ -163,6 +162,8 @@ class LearnedModel(RetrievalModel):
     ) -> Float[Tensor, ""]:
         """The loss of the captions and clips of a batch, among those of all processes where they are shared."""
         shared, alike, evident = self.shares(batch), batch.alike, batch.evident
+        if not shared and not evident.any():
+            return _nothing([similarity(texts, videos)])
         if shared:
             texts, videos, alike = texts.all_gather(), videos.all_gather(), parallel.all_gather(alike)
             evident = parallel.all_gather(evident)
@@ -201,3 +202,11 @@ class LearnedModel(RetrievalModel):
 
     def fit_inputs(self, tokens: Tokens, texts: Sequence[Sequence[str]]) -> None:
         self.inputs.fit(tokens)
+
+
+def _nothing(parts: Iterable[Tensor]) -> Float[Tensor, ""]:
+    """Zero, whose backward pass goes through all that made some tensors.
+
+    Processes wait for each other there, in layers that share batch statistics, though one may have nothing to learn.
+    """
+    return torch.stack([values.flatten()[:0].float().sum() for values in parts]).sum()

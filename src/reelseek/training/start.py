@@ -126,6 +126,11 @@ def check_loss(recipe: Recipe, model: RetrievalModel) -> None:
             f"train.chunk: {model.system} reads the clips of a video together, and {parallel.world_size()} processes "
             "cannot take as many chunks each; leave it out, or train in one process"
         )
+    if parallel.active() and not recipe.train.gather and model.pairwise and has_norms(model):
+        raise RecipeError(
+            f"train.gather = false: {model.system} normalises pairs of captions and clips over a batch, which "
+            f"{parallel.world_size()} processes share; leave it out"
+        )
 
 
 def check_norms(recipe: Recipe, model: RetrievalModel) -> None:

@@ -34,7 +34,7 @@ class Source:
         parts = [state[key] for key in self.keys]
         parts = [part.reshape(part.shape[self.lead :]) for part in parts]
         if self.transposed:
-            parts = [part.T for part in parts]
+            parts = [part.transpose(0, 1) for part in parts]
         if self.added:
             return torch.stack(parts).sum(0)
         joined = parts[0] if len(parts) == 1 else torch.cat(parts, self.axis)
@@ -143,7 +143,7 @@ class KeyMap:
         """Read released tensors under our names.
 
         Raises:
-            ModelError: keys are absent, or there are keys that are not of this system.
+            ModelError: keys are absent, or not of this system, or tensors have shapes that cannot be joined.
         """
         expected = {key for source in self.sources.values() for key in source.keys}
         optional = {key for key in expected if key.endswith("num_batches_tracked")}
@@ -159,8 +159,23 @@ class KeyMap:
                 f"not a released {self.system} checkpoint of these sizes: {len(foreign)} keys are not known there, "
                 f"such as {foreign[0]!r}"
             )
-        mapped = {ours: source.read(state) for ours, source in self.sources.items() if set(source.keys) <= set(state)}
+        mapped = {
+            ours: self._read_source(source, state)
+            for ours, source in self.sources.items()
+            if set(source.keys) <= set(state)
+        }
         return {**mapped, **self.constants}
+
+    def _read_source(self, source: Source, state: Mapping[str, Tensor]) -> Tensor:
+        shapes = ", ".join(f"{key} {tuple(state[key].shape)}" for key in source.keys)
+        if any(state[key].is_complex() for key in source.keys):
+            raise ModelError(f"not a released {self.system} checkpoint: its numbers are complex in {shapes}")
+        try:
+            return source.read(state)
+        except (RuntimeError, IndexError) as error:
+            raise ModelError(
+                f"not a released {self.system} checkpoint: its tensors have other shapes: {shapes} ({error})"
+            ) from error
 
     def check_shapes(self, ours: Mapping[str, Tensor], model: Mapping[str, Tensor], system: str) -> None:
         """Refuse tensors of other shapes than a model's, by their released names.
