@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pydantic.dataclasses
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -24,6 +24,7 @@ from reelseek.models import parallel
 from reelseek.models.blocks.mix import Plan
 from reelseek.models.blocks.project import Inputs
 from reelseek.models.losses import LossConfig
+from reelseek.models.settings import refuse_switch
 from reelseek.models.text import TextConfig, TextEncoder, refuse_features, takes_one_text
 from reelseek.models.weights import read_saved, write_errors, write_saved
 
@@ -44,7 +45,7 @@ __all__ = [
     "similarity",
 ]
 
-STRICT = ConfigDict(extra="forbid")
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 SOUND_EXPERTS = ("audio", "audio_net")
 """The experts that a system takes for sound where its settings name none."""
 
@@ -541,6 +542,7 @@ class SystemConfig:
     text: TextConfig = Field(default_factory=TextConfig)
     loss: LossConfig = Field(default_factory=LossConfig)
     missing: Literal["mask", "token", "keep", "refuse"] = "mask"
+    _numbers = field_validator("*", mode="before")(refuse_switch)
 
 
 class LearnedModel(RetrievalModel):
