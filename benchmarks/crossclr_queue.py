@@ -12,7 +12,7 @@ import torch
 
 from reelseek.library.tokens import Steps
 from reelseek.models import SYSTEMS, RetrievalModel
-from reelseek.models.model import Batch
+from reelseek.models.batch import Batch
 from timing import medians
 
 

@@ -31,8 +31,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from reelseek.library.tokens import Steps
 from reelseek.models import SYSTEMS, RetrievalModel
+from reelseek.models.batch import Batch
 from reelseek.models.device import describe, matmul_precision, resolve_device
-from reelseek.models.model import Batch
 
 EXPERTS = {"rgb": 2048, "s3d": 1024, "scene": 2208, "face": 512, "vggish": 128, "speech": 300, "ocr": 300}
 WORDS = 12

@@ -18,7 +18,7 @@ from reelseek.experts.expert import Track
 from reelseek.library import Library
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models import SYSTEMS
-from reelseek.models.model import Batch
+from reelseek.models.batch import Batch
 from timing import medians
 
 DIMS = {"rgb": 2048, "s3d": 1024, "scene": 2208, "face": 512, "vggish": 128, "speech": 300, "ocr": 300}

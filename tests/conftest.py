@@ -4,6 +4,8 @@ import fcntl
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -17,8 +19,10 @@ import pytest
 import torch
 
 import reelseek.search  # noqa: F401 - its tokenizer's table in memory stays open, so that no single test opens it
+from reelseek.cli.main import main
 from reelseek.library import Library, add
 from reelseek.studio import write_archive
+from tests.typed import Run, checked
 
 torch.set_num_threads(1)
 
@@ -141,3 +145,19 @@ def make_video(tmp_path: Path) -> Make:
         return path
 
     return make
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run the program's `main` on the words of a command line, in this process."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+        arguments = ["reelseek", *map(str, words)]
+        monkeypatch.setattr(sys, "argv", arguments)
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return checked(subprocess.CompletedProcess(arguments, stop.value.code, *capfd.readouterr()), code)
+
+    return run

@@ -2,26 +2,18 @@
 
 import json
 import shutil
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
-import pytest
-
 from reelseek.models import SYSTEMS, load_model
 from reelseek.models.systems import NOT_OFFERED
+from tests.typed import Run
 
 DATA = Path(__file__).parents[1] / "data" / "parity"
 
 
-def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "reelseek.cli.main", "models", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_the_list_has_every_system_and_says_what_is_not_offered() -> None:
-    done = _run("list", "--json")
+def test_the_list_has_every_system_and_says_what_is_not_offered(run: Run) -> None:
+    done = run("models", "list", "--json")
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["system"] for line in lines] == [*SYSTEMS, *NOT_OFFERED]
     for line in lines:
@@ -32,48 +24,39 @@ def test_the_list_has_every_system_and_says_what_is_not_offered() -> None:
         assert line["composition"]
         assert line["missing"]
         assert line["parameters"] > 1e5 or not line["trained"]
-    table = _run("list").stdout
+    table = run("models", "list").stdout
     assert "eao" in table
     assert "xpool" in table
     assert "not offered: ct_san" in table
 
 
-@pytest.mark.long
-def test_a_system_is_shown_in_words_in_json_and_as_a_recipe() -> None:
-    words = _run("show", "zorro").stdout
+def test_a_system_is_shown_in_words_in_json_and_as_a_recipe(run: Run) -> None:
+    words = run("models", "show", "zorro").stdout
     for said in ("Recasens", "fusion reads all", "without a modality: mask", "parameters: 34,356,224", "fusion_tokens"):
         assert said in words
-    about = json.loads(_run("show", "zorro", "--json").stdout)
+    about = json.loads(run("models", "show", "zorro", "--json").stdout)
     assert about["settings"]["fusion_tokens"] == 16
-    recipe = tomllib.loads(_run("show", "umi", "--recipe").stdout)
+    recipe = tomllib.loads(run("models", "show", "umi", "--recipe").stdout)
     assert recipe["model"]["system"] == "umi"
     assert recipe["train"]["optimizer"] == "sgd"
 
 
-@pytest.mark.long
-def test_what_is_not_there_is_said() -> None:
+def test_what_is_not_there_is_said(run: Run) -> None:
     for name, said in (("ct_san", "not offered: traces concepts"), ("mtm", "no system is called 'mtm'")):
-        done = _run("show", name)
-        assert done.returncode == 2
-        assert said in done.stderr
-    done = _run("show", "concepts", "--recipe")
-    assert done.returncode == 2
-    assert "has no recipe" in done.stderr
+        assert said in run("models", "show", name, code=2).stderr
+    assert "has no recipe" in run("models", "show", "concepts", "--recipe", code=2).stderr
 
 
-@pytest.mark.long
-def test_a_released_checkpoint_becomes_a_model(tmp_path: Path) -> None:
+def test_a_released_checkpoint_becomes_a_model(tmp_path: Path, run: Run) -> None:
     shutil.copy(DATA / "coot" / "weights.safetensors", tmp_path / "coot.safetensors")
-    given = str(tmp_path / "coot.safetensors")
-    done = _run("convert", given, "--format", "coot", "--out", str(tmp_path / "m"), "--set", "heads=4")
-    assert done.returncode == 0, done.stderr
+    given = ("models", "convert", tmp_path / "coot.safetensors", "--format")
+    run(*given, "coot", "--out", tmp_path / "m", "--set", "heads=4")
     assert load_model(tmp_path / "m").system == "coot"
     assert json.loads((tmp_path / "m" / "config.json").read_text())["released_as"] == "coot"
-    wrong = _run("convert", given, "--format", "mee", "--out", str(tmp_path / "n"))
-    assert wrong.returncode == 1
+    wrong = run(*given, "mee", "--out", tmp_path / "n", code=1)
     assert "not a released mee checkpoint" in wrong.stderr
     assert not (tmp_path / "n").exists()
-    assert _run("convert", given, "--format", "coot", "--out", "x", "--set", "heads").returncode == 2
+    run(*given, "coot", "--out", tmp_path / "x", "--set", "heads", code=2)
 
 
 def test_the_demonstration_and_every_recipe_build_a_model() -> None:

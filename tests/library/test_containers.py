@@ -3,8 +3,6 @@
 import io
 import random
 import re
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from reelseek.library import Library, add
 from reelseek.library.arrays import import_features
 from reelseek.library.readers import containers
 from reelseek.library.readers.containers import open_archive, read_npy
+from tests.typed import Run
 
 VALUES = np.arange(6, dtype=np.float32).reshape(2, 3)
 
@@ -127,15 +126,13 @@ def _damaged(folder: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
-def test_damaged_files_are_one_line_each_and_the_rest_is_imported(tmp_path: Path) -> None:
+def test_damaged_files_are_one_line_each_and_the_rest_is_imported(tmp_path: Path, run: Run) -> None:
     (tmp_path / "rows.csv").write_text("video,caption\nv1,x\nhalf,y\n")
     (tmp_path / "f").mkdir()
     messages = _damaged(tmp_path / "f")
     with Library.open(tmp_path / "lib", create=True) as library:
         add(library, [tmp_path / "rows.csv"], media=False)
-    command = [sys.executable, "-m", "reelseek.cli.main", "features", "import", tmp_path / "lib", "see", tmp_path / "f"]
-    ended = subprocess.run([*command, "--modality", "motion"], capture_output=True, text=True, timeout=300)
-    assert ended.returncode == 1
+    ended = run("features", "import", tmp_path / "lib", "see", tmp_path / "f", "--modality", "motion", code=1)
     assert "1 tracks of see imported, 7 failed" in ended.stdout
     lines = [line for line in ended.stderr.splitlines() if line.startswith("failed: ")]
     assert len(lines) == 7

@@ -146,7 +146,7 @@ def test_a_number_of_places_that_is_the_same_for_all() -> None:
         fixed, thinned = exactly(steps, places), subsample(steps, places)
         assert fixed.values.shape == (3, places, 2)
         assert fixed.spans.shape == (3, places, 2)
-        assert fixed.there.local
+        assert fixed.step_mask.local
         for video in range(3):
             count = min(places, int(steps.present[video].sum()))
             assert fixed.present[video].tolist() == [place < count for place in range(places)]

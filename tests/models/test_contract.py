@@ -13,7 +13,7 @@ from tests.models.worlds import SMALL, batch_of, small
 from reelseek.errors import ModelError, RecipeError
 from reelseek.library.tokens import Steps
 from reelseek.models import SYSTEMS, RetrievalModel, load_model
-from reelseek.models.model import LearnedModel
+from reelseek.models.learned import LearnedModel
 from reelseek.testing import SystemContract
 from reelseek.training.caching import cached_gradients
 

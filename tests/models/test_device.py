@@ -12,7 +12,7 @@ from reelseek.errors import FeatureError
 from reelseek.library.mask import Mask, upload
 from reelseek.library.tokens import Steps
 from reelseek.models import SYSTEMS, RetrievalModel
-from reelseek.models.model import Batch
+from reelseek.models.batch import Batch
 from reelseek.models.text import TextConfig, TextEncoder
 from reelseek.training.caching import cached_gradients
 

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from reelseek.models import RetrievalModel
 from reelseek.models.blocks.expert_factors import FACTORS, TEMPERATURE, select_factors
-from reelseek.models.model import Embedding, similarity
+from reelseek.models.embedding import Embedding, similarity
 from reelseek.testing.inputs import TEXTS
 
 

@@ -14,7 +14,7 @@ from tests.models.worlds import SMALL, batch_of, small, tokens_of
 
 from reelseek.library.tokens import Steps
 from reelseek.models import SYSTEMS, RetrievalModel
-from reelseek.models.model import Batch
+from reelseek.models.batch import Batch
 from reelseek.models.text import TextEncoder
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")]

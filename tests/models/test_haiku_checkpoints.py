@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from tests.models.test_checkpoints import _mmv
+from tests.models.published_shapes import mmv_shapes
 from typer.testing import CliRunner
 
 from reelseek.cli.main import app
@@ -30,7 +30,7 @@ Arrays = dict[str, npt.NDArray[np.float32]]
 def _arrays(rng: np.random.Generator) -> Arrays:
     """A tiny checkpoint under the names that Haiku would give its arrays."""
     arrays = {}
-    for name, shape in _mmv(6, 5, 4, 7, sound=3).items():
+    for name, shape in mmv_shapes(6, 5, 4, 7, sound=3).items():
         if name.startswith("text_module/embed"):
             shape = (9, 300)
         values = rng.normal(size=shape).astype(np.float32)
@@ -181,7 +181,9 @@ def test_mmvs_networks_of_frames_compute_what_the_release_does(kind: str) -> Non
 def test_a_converted_mmv_reads_the_features_of_its_own_network(tmp_path: Path) -> None:
     arrays = _network("s3d")
     rng = np.random.default_rng(1)
-    heads = {name: rng.normal(size=shape).astype(np.float32) for name, shape in _mmv(64, 5, 4, 7, sound=3).items()}
+    heads = {
+        name: rng.normal(size=shape).astype(np.float32) for name, shape in mmv_shapes(64, 5, 4, 7, sound=3).items()
+    }
     heads |= {name: np.abs(values) for name, values in heads.items() if "var_ema" in name}
     np.savez(tmp_path / "mmv.npz", **arrays, **heads)
     (tmp_path / "words.txt").write_text(f"cat {' '.join(['0.5'] * 300)}\n")

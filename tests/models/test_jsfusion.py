@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from reelseek.models import SYSTEMS
 from reelseek.models.embed import similarity_matrix
-from reelseek.models.model import Embedding
+from reelseek.models.embedding import Embedding
 from reelseek.models.systems.jsfusion import JSFusion
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from reelseek.library.tokens import Steps
 from reelseek.models import RetrievalModel
-from reelseek.models.model import Batch
+from reelseek.models.batch import Batch
 
 State = dict[str, np.ndarray]
 

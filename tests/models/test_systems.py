@@ -9,7 +9,7 @@ from reelseek.library.tokens import Steps
 from reelseek.models import Embedding
 from reelseek.models.blocks.linear import PENALTIES, POWERS, SHRINKAGES, LinearSlot, error_whitening, ridge
 from reelseek.models.embed import embed_texts
-from reelseek.models.model import similarity
+from reelseek.models.embedding import similarity
 
 
 def test_similarity_equals_a_plain_loop() -> None:

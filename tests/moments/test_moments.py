@@ -17,8 +17,8 @@ from reelseek.library.arrays import import_features
 from reelseek.library.imports import fingerprint_of
 from reelseek.library.readers.steps import read_crosstask, read_lines, read_segmented, read_truth
 from reelseek.models import joint, load_model
+from reelseek.models.embedding import Embedding
 from reelseek.models.joint import ModelForLibrary, load_for
-from reelseek.models.model import Embedding
 from reelseek.models.systems.concepts import Concepts, ConceptsConfig
 from reelseek.moments import localize, measure_segments, measure_steps, segment, segmented_videos
 from reelseek.moments.curves import curves_of, peaks

@@ -21,7 +21,7 @@ from reelseek.errors import LibraryError, ModelError
 from reelseek.library import Library
 from reelseek.library.files import read_checked, write_checked, write_whole_by
 from reelseek.models import load_model
-from reelseek.models.model import Embedding
+from reelseek.models.embedding import Embedding
 from reelseek.models.systems import concepts
 from reelseek.search import Searcher, build_index, open_index
 from reelseek.search import neighbours as neighbours_module

@@ -18,7 +18,7 @@ from tests.search.test_obeys_the_model import (  # noqa: F401 - fixtures among t
 
 from reelseek.errors import UsageError
 from reelseek.library import Library
-from reelseek.models.model import Embedding
+from reelseek.models.embedding import Embedding
 from reelseek.search import Searcher, exact, rank
 from reelseek.search.exact import ExactGallery
 from reelseek.search.query import parse_query

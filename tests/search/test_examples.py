@@ -15,7 +15,7 @@ from tests.search.test_obeys_the_model import few_background_queries, filled, li
 from reelseek.errors import QueryError, UsageError
 from reelseek.library import Library, add
 from reelseek.models.embed import embed_clips, reader_for
-from reelseek.models.model import Embedding, similarity
+from reelseek.models.embedding import Embedding, similarity
 from reelseek.search import Footage, Moment, Picture, Searcher
 from reelseek.search.examples import parse_example
 from reelseek.search.likeness import _read_picture

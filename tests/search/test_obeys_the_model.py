@@ -19,7 +19,8 @@ from reelseek.library import Library
 from reelseek.library.clips import ClipRule, clips_of
 from reelseek.library.tokens import Clip, Tokens
 from reelseek.models.embed import embed_clips, embed_texts, reader_for, similarity_matrix
-from reelseek.models.model import Embedding, RetrievalModel
+from reelseek.models.embedding import Embedding
+from reelseek.models.model import RetrievalModel
 from reelseek.models.systems.concepts import background_queries
 from reelseek.search import Searcher, build, build_index, current, explain, scoring
 from reelseek.search.index import describe_indexes, open_index

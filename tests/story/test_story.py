@@ -5,17 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from reelseek.cli.main import main
+from tests.typed import Run, checked
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "mmt.toml"
 FILMS = ("film0000", "film0001", "film0002", "film0005", "film0006", "film0007")  # of all three splits
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def _run_program(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -24,29 +20,7 @@ def _run_program(*words: object, code: int = 0) -> subprocess.CompletedProcess[s
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=2500, check=False, env={**os.environ, "COLUMNS": "200"}
     )
-    return _checked(done, code)
-
-
-def _checked(done: subprocess.CompletedProcess[str], code: int) -> subprocess.CompletedProcess[str]:
-    assert done.returncode == code, (done.args, done.stdout, done.stderr)
-    assert "Traceback" not in done.stderr
-    return done
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run the program's `main` in this process, which has imported already what each command would import anew."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-        arguments = ["reelseek", *map(str, words)]
-        monkeypatch.setattr(sys, "argv", arguments)
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main()
-        return _checked(subprocess.CompletedProcess(arguments, stop.value.code, *capfd.readouterr()), code)
-
-    return run
+    return checked(done, code)
 
 
 @pytest.fixture

@@ -13,9 +13,11 @@ from tests.models.worlds import small
 from torch.nn import BatchNorm2d
 
 from reelseek.library import Library
+from reelseek.library.mask import Mask
 from reelseek.library.tokens import Steps
 from reelseek.models import SYSTEMS, RetrievalModel, parallel
-from reelseek.models.model import Batch
+from reelseek.models.batch import Batch
+from reelseek.models.learned import LearnedModel
 from reelseek.testing.inputs import TEXTS, random_tokens
 from reelseek.training import train
 from reelseek.training.caching import cached_gradients
@@ -32,7 +34,7 @@ def batch_of_eight(model: RetrievalModel) -> Batch:
 
 def ready(name: str) -> RetrievalModel:
     """A small model in training, without what is random or counted by each process alone."""
-    has_dropout = "dropout" in {field.name for field in fields(SYSTEMS[name].config)}
+    has_dropout = "dropout" in {field.name for field in fields(SYSTEMS[name.partition("+")[0]].config)}
     model = small(name, dropout=0.0) if has_dropout else small(name)
     batch = batch_of_eight(model)
     model.fit_inputs(batch.tokens, [[text] for text in batch.texts])
@@ -49,6 +51,10 @@ def gradients(model: RetrievalModel, batch: Batch, chunk: int | None = None) -> 
         torch.stack(list(model.loss(batch).values())).sum().backward()
     else:
         cached_gradients(model, batch, chunk)
+    return _gathered(model)
+
+
+def _gathered(model: RetrievalModel) -> dict[str, torch.Tensor]:
     if parallel.active():
         parallel.average_gradients(model)
     remembered = {f"remembered {name}": value for name, value in model.named_buffers() if "shift_" not in name}
@@ -61,10 +67,13 @@ def gradients_of(case: str) -> dict[str, torch.Tensor]:
     """Gradients of a system by its name, in one process or in two; the first of these has five of eight clips.
 
     `NAME silent`: the other three have nothing to learn from. `NAME chunks`: in chunks, two clips of each process.
+    `NAME apart`: each process compares its own clips alone, and the other three lack a modality that terms need.
     """
     name, _, variant = case.partition(" ")
     model = ready(name)
     batch = batch_of_eight(model)
+    if variant.startswith("apart"):
+        return _gradients_apart(model, batch, chunk=2 if variant == "apart chunks" else None)
     if variant == "silent":
         present = torch.arange(8)[:, None] < 5
         tokens = {key: Steps(t.values, t.present & present, t.spans) for key, t in batch.tokens.items()}
@@ -76,6 +85,24 @@ def gradients_of(case: str) -> dict[str, torch.Tensor]:
     if not parallel.active():
         batch = batch.rows(torch.tensor([0, 1, 5, 2, 3, 6, 4, 7]))
     return gradients(model, batch, chunk=2 if parallel.active() else 3)
+
+
+def _gradients_apart(model: RetrievalModel, batch: Batch, chunk: int | None) -> dict[str, torch.Tensor]:
+    """Of the mean of the losses of five clips and of three, whose batch statistics are of all eight."""
+    assert isinstance(model, LearnedModel)
+    tokens = dict(batch.tokens)
+    last = list(tokens)[-1]
+    tokens[last] = Steps(tokens[last].values, tokens[last].present & (torch.arange(8)[:, None] < 5), tokens[last].spans)
+    halves = (torch.arange(5), torch.arange(5, 8))
+    batch = replace(batch, tokens=tokens, local=True)
+    if parallel.active():
+        return gradients(model, batch.rows(halves[parallel.rank()]), chunk)
+    parts, losses = model.parts(batch), []
+    for rows in halves:
+        own = {name: (values[rows], Mask.on(values.device, mask.host[rows])) for name, (values, mask) in parts.items()}
+        losses += model.compare_parts(own, batch.rows(rows)).values()
+    (torch.stack(losses).sum() / 2).backward()
+    return _gathered(model)
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from torch import nn
 from reelseek.experts.backbones import S3DG, SpectrogramResNet50, TSMResNet50
 from reelseek.library.tokens import Steps
 from reelseek.models import SYSTEMS, parallel
-from reelseek.models.model import Batch
+from reelseek.models.batch import Batch
 from reelseek.models.pixels import AUDIO, VISION, FromPixels
 from reelseek.testing.inputs import random_tokens
 from reelseek.training.caching import cached_gradients

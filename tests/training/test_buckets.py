@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 from reelseek.errors import ModelError, RecipeError
 from reelseek.models import SYSTEMS, RetrievalModel
+from reelseek.models.batch import Batch
 from reelseek.models.blocks import mix
 from reelseek.models.blocks.arrange import TokenSequence
 from reelseek.models.blocks.mix import Attention, Transformer, bucketed, prepared_plans
 from reelseek.models.blocks.plan import Plan, size_of_bucket
-from reelseek.models.model import Batch
 from reelseek.models.planning import AttentionPlanner, read_plans
 from reelseek.models.text import TextConfig, TextEncoder
 from reelseek.training import FeatureDataset, Recipe, loop, step, train
@@ -298,7 +298,7 @@ from pathlib import Path
 from tests.models.worlds import small
 from tests.training.test_buckets import _learning, _recipe, _data, _losses
 from torch._dynamo.utils import counters
-from reelseek.models.model import Batch
+from reelseek.models.batch import Batch
 from reelseek.training import step, train
 
 graphs = []

@@ -19,7 +19,7 @@ from reelseek.library.arrays import import_features
 from reelseek.library.caption_features import CaptionFeatures
 from reelseek.library.tokens import Clip, Steps, TokenReader
 from reelseek.models import load_model
-from reelseek.models.model import Batch
+from reelseek.models.batch import Batch
 from reelseek.training import Recipe, evaluate, train
 from reelseek.training.dataset import FeatureDataset
 from reelseek.training.reports import Row, combination_map, comparison_table, embedding_map, training_curves

@@ -13,7 +13,7 @@ from reelseek.errors import UsageError
 from reelseek.library import Library, add
 from reelseek.library.arrays import import_features
 from reelseek.library.tokens import Clip
-from reelseek.models import parallel
+from reelseek.models import Batch, LearnedModel, parallel
 from reelseek.training import Recipe, train
 from reelseek.training.captions import train_captions
 from reelseek.training.data import read_split, together, training_splits
@@ -129,13 +129,11 @@ def test_no_way_of_joining_or_writing_names_lets_a_test_split_choose(
 
 
 def test_batches_of_several_clips_of_each_video(two: Path, tmp_path: Path) -> None:
-    from reelseek.models import model as systems
-
     batches: list[tuple[list[str], int]] = []
     held: list[list[int]] = []
-    original = systems.LearnedModel.terms
+    original = LearnedModel.terms
 
-    def spy(self: systems.LearnedModel, batch: systems.Batch) -> dict[str, torch.Tensor]:
+    def spy(self: LearnedModel, batch: Batch) -> dict[str, torch.Tensor]:
         held.append(batch.video.tolist())
         batches.append(([f"{number}" for number in batch.clip.tolist()], int((~batch.negatives).sum())))  # type: ignore[union-attr]
         return original(self, batch)
@@ -143,7 +141,7 @@ def test_batches_of_several_clips_of_each_video(two: Path, tmp_path: Path) -> No
     how = {"epochs": 2, "batch": 12, "clips_per_video": 3}
     data = {"train": "small", "validation": "big"}
     with Library.open(two) as library, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(systems.LearnedModel, "terms", spy)
+        patch.setattr(LearnedModel, "terms", spy)
         for negatives in ("videos", "clips"):
             recipe = TypeAdapter(Recipe).validate_python(
                 {"model": SMALL, "data": data, "train": {**how, "negatives": negatives}}

@@ -15,7 +15,7 @@ from reelseek.library.imports import fingerprint_of
 from reelseek.library.records import Caption
 from reelseek.library.tokens import Clip
 from reelseek.models import load_model
-from reelseek.models.model import Batch
+from reelseek.models.batch import Batch
 from reelseek.training import read_recipe, train
 from reelseek.training.narrations import Narrations, Windows
 from reelseek.training.recipe import DataRecipe, TrainRecipe

@@ -19,7 +19,7 @@ from tests.training.test_training import world  # noqa: F401 - the fixture
 from reelseek.errors import RecipeError
 from reelseek.library import Library
 from reelseek.models import SYSTEMS, parallel
-from reelseek.models.model import Batch
+from reelseek.models.batch import Batch
 from reelseek.models.systems.late_fusion import LateFusion
 from reelseek.training import Recipe, train
 from reelseek.training.start import check_loss
@@ -47,6 +47,8 @@ OWN += 'rate = 0.05\noptimizer = "sgd"\n'
 SHARED = [name for name in SMALL if "+" not in name and SYSTEMS[name].trained]
 # Batch normalisation of texts; of parts; inside a similarity, which is computed again block by block.
 SHARED += [f"{name} {variant}" for name in ("mee", "eao", "jsfusion") for variant in ("silent", "chunks")]
+# A process without clips for a term: the backward passes of both meet in batch statistics all the same.
+SHARED += ["mmv+disjoint apart", "eao apart", "eao apart chunks"]
 
 
 def _train_here(recipe: Path, library: Path, out: Path) -> None:
@@ -120,6 +122,54 @@ def test_an_error_of_one_process_is_raised_by_all() -> None:
     """Else the others would wait for it."""
     ended = run_two(["-c", FAILING])
     assert [output for _, output, _ in ended] == ["process 1: a file is gone\n", "a file is gone\n"], ended
+
+
+ONE_BREAKS = """
+import sys, torch
+from reelseek.errors import ReelseekError
+from reelseek.library import Library
+from reelseek.models import parallel
+from reelseek.training import loop
+
+library, recipe, out, how = sys.argv[1:]
+build = loop.build_model
+
+def breaking(*arguments):
+    model = build(*arguments)
+    terms, taken = model.terms, []
+
+    def broken(batch):
+        taken.append(int(batch.clip[0]))
+        if parallel.rank() == 1 and len(taken) > 1 and taken[-1] == taken[1]:
+            if how == "raise":
+                raise ReelseekError("the disk is gone")
+            return {name: value * torch.inf for name, value in terms(batch).items()}
+        return terms(batch)
+
+    model.terms = broken
+    return model
+
+loop.build_model = breaking
+with Library.open(library) as opened:
+    try:
+        loop.train(recipe, opened, out, device="cpu")
+    except ReelseekError as error:
+        sys.exit(str(error))
+"""
+
+
+@pytest.mark.parametrize("how", ["overflow", "raise"])
+def test_what_fails_in_one_process_ends_all_of_them(how: str, world: Path, tmp_path: Path) -> None:  # noqa: F811
+    (tmp_path / "r.toml").write_text(OWN + "batch = 18\ngather = false", "utf-8")
+    first, second = run_two(["-c", ONE_BREAKS, world, tmp_path / "r.toml", tmp_path / "m", how])
+    assert (first[0], second[0]) == (1, 1), (first, second)
+    if how == "raise":
+        assert second[2] == "the disk is gone\n"
+        assert first[2].startswith("process 0 waited for another process, which has ended: ")
+    else:
+        assert second[2].startswith("epoch 1, batch 2 (captions ")
+        assert "the loss is inf" in second[2]
+        assert first[2] == "epoch 1, batch 2: the loss of another process is not finite; it says more\n"
 
 
 MIXED = """

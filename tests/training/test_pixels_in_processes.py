@@ -141,6 +141,7 @@ def test_a_killed_run_of_two_processes_goes_on(pair: Path, library_path: Path, t
     second.communicate(timeout=60)
     errors = first.communicate(timeout=120)[1]
     assert first.returncode not in (0, None), errors
+    assert "waited for another process, which has ended" in errors.splitlines()[-1]
     assert not (tmp_path / "two" / "model.safetensors").exists()
     ended = run_two(command)
     assert [status for status, _, _ in ended] == [0, 0], ended

@@ -14,9 +14,10 @@ from reelseek.experts.expert import Track
 from reelseek.library import Library
 from reelseek.library.token_loader import TokenRequest, read_tokens
 from reelseek.library.tokens import Clip, TokenReader
+from reelseek.models.batch import Batch
 from reelseek.models.blocks import mix
 from reelseek.models.blocks.mix import prepared_plans
-from reelseek.models.model import Batch, RetrievalModel
+from reelseek.models.model import RetrievalModel
 from reelseek.models.planning import AttentionPlanner, read_plans
 from reelseek.training.batches import BatchReader
 from reelseek.training.recipe import TrainRecipe

@@ -13,7 +13,7 @@ from tests.training.test_training import world  # noqa: F401 - the fixture
 from reelseek.errors import RecipeError
 from reelseek.library import Library
 from reelseek.models import load_model
-from reelseek.models.model import Batch
+from reelseek.models.batch import Batch
 from reelseek.models.systems.late_fusion import LateFusion
 from reelseek.training import train
 from reelseek.training.caching import cached_gradients

@@ -14,8 +14,9 @@ from torch.nn import functional
 
 from reelseek.errors import UsageError
 from reelseek.models import embed
+from reelseek.models.embedding import Embedding
+from reelseek.models.learned import LearnedModel, SystemConfig
 from reelseek.models.losses import LossConfig
-from reelseek.models.model import Embedding, LearnedModel, SystemConfig
 from reelseek.training import evaluate, measure
 from reelseek.training.caching import blockwise_similarity, cached_gradients
 from reelseek.training.dataset import FeatureDataset
@@ -116,7 +117,7 @@ _EVALUATION = """
 import resource
 import numpy as np, torch
 from tests.training.test_similarity_blocks import Pairwise
-from reelseek.models.model import Embedding
+from reelseek.models.embedding import Embedding
 from reelseek.training import evaluate
 from reelseek.training.dataset import FeatureDataset
 

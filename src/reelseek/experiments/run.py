@@ -36,8 +36,9 @@ from reelseek.library.cluster_work import Files, read_files, require_library, ru
 from reelseek.library.files import write_whole
 from reelseek.library.source import FeatureSource
 from reelseek.library.tokens import TokenReader
+from reelseek.models.batch import Batch
 from reelseek.models.device import device_of, load_on_device, resolve_device
-from reelseek.models.model import Batch, RetrievalModel
+from reelseek.models.model import RetrievalModel
 from reelseek.studio.redundant_worlds import RedundantConfig, redundant_generator_hash
 from reelseek.studio.worlds import WorldConfig, generator_hash
 from reelseek.training import Recipe, evaluate, train

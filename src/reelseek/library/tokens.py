@@ -91,14 +91,14 @@ class Steps:
         return self.host_spans if self.host_spans is not None else _on_host(self.spans)
 
     @property
-    def there(self) -> Mask:
+    def step_mask(self) -> Mask:
         """Which steps are present."""
         return Mask(self.present, self.mask)
 
     @cached_property
     def videos(self) -> Mask:
         """Which videos have at least one step."""
-        return self.there.any(1)
+        return self.step_mask.any(1)
 
     @property
     def clean(self) -> Float[Tensor, "video step dim"]:
@@ -205,6 +205,7 @@ class TokenReader:
         quiet: count these without a warning, for who counts them together.
         hidden: for some videos the experts that are read as absent.
         frames: read only so many steps of appearance, evenly spread; one is the middle one.
+        unreadable: why videos could not be read, of a reader that finds out while it reads.
 
     Raises:
         UsageError: an expert has no tracks, or the library has none at all.
@@ -225,6 +226,7 @@ class TokenReader:
         self.quiet = False
         self.hidden: Mapping[str, Collection[str]] = {}
         self.frames: int | None = None
+        self.unreadable: dict[str, str] = {}
         existing = library.experts()
         names = list(experts) if experts is not None else [name for name in existing if existing[name]["present"]]
         if missing := [name for name in names if name not in existing]:
@@ -246,6 +248,9 @@ class TokenReader:
     def prepare(self, videos: Iterable[str]) -> None:
         """Look up the tracks of several videos at once, which are asked for next."""
         self._tracks.prepare(videos)
+
+    def share(self) -> None:
+        """Tell the other processes that train together what this one found out while it read: here, nothing."""
 
     def row(self, video: str, expert: str) -> TrackRow | None:
         """The track's row, or None where the expert was never run (which is not the same as finding nothing).

@@ -4,16 +4,12 @@ What a system of another package is written with stands here: `LearnedModel`, `S
 """
 
 from reelseek.library.tokens import Steps, Tokens
+from reelseek.models.batch import Batch
+from reelseek.models.embedding import Embedding
+from reelseek.models.learned import LearnedModel, SystemConfig
 from reelseek.models.losses import LossConfig
-from reelseek.models.model import (
-    STRICT,
-    Batch,
-    Embedding,
-    LearnedModel,
-    RetrievalModel,
-    SystemConfig,
-    load_model,
-)
+from reelseek.models.model import RetrievalModel, load_model
+from reelseek.models.settings import STRICT
 from reelseek.models.systems import SYSTEMS, System
 from reelseek.models.text import TextConfig
 

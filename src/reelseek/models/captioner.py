@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelseek.models.blocks.mix import Attention
-from reelseek.models.model import STRICT
+from reelseek.models.settings import STRICT
 from reelseek.models.systems.coot import sinusoids
 
 __all__ = ["Captioner", "CaptionerConfig", "Memory"]

@@ -16,7 +16,8 @@ from reelseek.library.text_space import check_text_space
 from reelseek.library.tokens import Clip, TokenReader, Tokens
 from reelseek.models import parallel
 from reelseek.models.device import device_of
-from reelseek.models.model import Embedding, RetrievalModel
+from reelseek.models.embedding import Embedding
+from reelseek.models.model import RetrievalModel
 from reelseek.plugins import describe_error
 
 __all__ = [

@@ -23,8 +23,10 @@ __all__ = [
     "active",
     "all_gather",
     "all_gather_objects",
+    "all_gather_stacked",
     "all_max",
     "all_min",
+    "all_reduce_in_place",
     "all_reduce_sum",
     "all_true",
     "average_gradients",
@@ -34,12 +36,11 @@ __all__ = [
     "is_local_main_process",
     "is_main_process",
     "join",
+    "lost_processes",
     "rank",
     "replicated",
     "same_errors",
     "share_file",
-    "stack",
-    "sum_in_place",
     "total_count",
     "uncounted",
     "world_size",
@@ -240,14 +241,32 @@ def same_errors() -> Iterator[None]:
             raise UsageError(f"process {number}: {message}")
 
 
-def stack(values: Tensor) -> Tensor:
+@contextmanager
+def lost_processes() -> Iterator[None]:
+    """Say in plain words that another process ended, where this one waited for it.
+
+    Raises:
+        UsageError: a collective operation failed, because another process is gone.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # PyTorch's gloo raises no class of its own
+        if world_size() > 1 and (isinstance(error, dist.DistError) or "gloo/transport" in str(error)):
+            raise UsageError(
+                f"process {rank()} waited for another process, which has ended: what that one reported says why. Start "
+                "all of them again, and training goes on from its last finished epoch"
+            ) from error
+        raise
+
+
+def all_gather_stacked(values: Tensor) -> Tensor:
     """Return the values of all processes in order of rank, a row for each; shapes are the same in all of them."""
     parts = [torch.empty_like(values) for _ in range(world_size())]
     dist.all_gather(parts, values.contiguous())
     return torch.stack(parts)
 
 
-def sum_in_place(values: Tensor) -> None:
+def all_reduce_in_place(values: Tensor) -> None:
     """Replace values by their sum over processes, outside of any graph."""
     dist.all_reduce(values)
 

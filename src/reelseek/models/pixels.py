@@ -21,9 +21,12 @@ from reelseek.library.mask import Mask
 from reelseek.library.tokens import Steps, Tokens
 from reelseek.models import parallel
 from reelseek.models.backbones import save_network
+from reelseek.models.batch import Batch, Rows
 from reelseek.models.blocks.project import apply_to_present
 from reelseek.models.blocks.shared_norm import share_norms
-from reelseek.models.model import Batch, Embedding, LearnedModel, RetrievalModel, Rows
+from reelseek.models.embedding import Embedding
+from reelseek.models.learned import LearnedModel
+from reelseek.models.model import RetrievalModel
 from reelseek.models.weights import read_saved
 
 __all__ = ["AUDIO", "VISION", "FromPixels", "Network", "pixel_widths", "saved_tensors"]

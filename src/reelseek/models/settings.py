@@ -1,13 +1,16 @@
-"""What is wrong with the settings of a recipe or a model, in words, with the setting that was probably meant."""
+"""Settings of recipes and models: unknown ones are refused, and what is wrong is said, with what was probably meant."""
 
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any, get_args, get_type_hints
 
-from pydantic import ValidationError
+from pydantic import ConfigDict, ValidationError
 
-__all__ = ["describe_problems", "refuse_switch"]
+__all__ = ["STRICT", "describe_problems", "refuse_switch"]
+
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""For a pydantic dataclass of settings: an unknown one is an error, and so is a number that is not finite."""
 
 _UNKNOWN_SETTING = "unexpected_keyword_argument"
 

@@ -12,7 +12,8 @@ from reelseek.errors import LibraryError, UsageError
 from reelseek.library.store import Library, Video
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.embed import embed_clips, embed_texts, reader_for, similarity_matrix
-from reelseek.models.model import Embedding, RetrievalModel
+from reelseek.models.embedding import Embedding
+from reelseek.models.model import RetrievalModel
 from reelseek.models.systems.concepts import background_queries
 
 __all__ = ["RADIUS", "Curves", "check_tracks", "checked_texts", "confidence", "curves_of", "peaks", "second_clips"]

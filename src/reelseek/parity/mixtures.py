@@ -9,8 +9,8 @@ from torch.nn import functional
 from reelseek.library.tokens import Steps
 from reelseek.models.blocks.project import key
 from reelseek.models.checkpoints import released
+from reelseek.models.embedding import Embedding, similarity
 from reelseek.models.losses import max_margin
-from reelseek.models.model import Embedding, similarity
 from reelseek.parity.fixture import Fixture, Outputs, build_model, scalar, steps
 
 __all__ = ["ce", "mdmmt", "mee", "mmt"]

@@ -18,7 +18,8 @@ from reelseek.library.damage import Damage, note_damage
 from reelseek.library.files import make_folder
 from reelseek.library.store import Library
 from reelseek.models.embed import embed_texts
-from reelseek.models.model import Embedding, RetrievalModel
+from reelseek.models.embedding import Embedding
+from reelseek.models.model import RetrievalModel
 from reelseek.models.systems.concepts import background_queries
 from reelseek.search.changes import Source, Stale, find_stale
 from reelseek.search.columns import Block

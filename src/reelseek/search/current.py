@@ -15,7 +15,8 @@ import numpy as np
 from reelseek.errors import LibraryError
 from reelseek.library.clips import ClipRule
 from reelseek.library.store import Library, Video
-from reelseek.models.model import Embedding, RetrievalModel
+from reelseek.models.embedding import Embedding
+from reelseek.models.model import RetrievalModel
 from reelseek.search.build import update_index
 from reelseek.search.changes import Source, find_stale
 from reelseek.search.check import BackgroundCheck

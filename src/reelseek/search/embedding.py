@@ -18,7 +18,8 @@ from reelseek.library.store import Library
 from reelseek.library.tokens import TokenReader
 from reelseek.models.device import device_of
 from reelseek.models.embed import embed_batches
-from reelseek.models.model import Embedding, RetrievalModel
+from reelseek.models.embedding import Embedding
+from reelseek.models.model import RetrievalModel
 from reelseek.search.changes import Entry, Source, short_content
 from reelseek.search.columns import Block
 from reelseek.search.index import LeftOut

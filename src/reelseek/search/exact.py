@@ -11,7 +11,8 @@ from torch import Tensor
 
 from reelseek.errors import UsageError
 from reelseek.models.device import describe, free_memory
-from reelseek.models.model import Embedding, RetrievalModel
+from reelseek.models.embedding import Embedding
+from reelseek.models.model import RetrievalModel
 from reelseek.search.index import Index
 from reelseek.search.question import Question, coarse_similarity
 

@@ -22,7 +22,8 @@ from reelseek.experts.sentence import SENTENCE_DIM, sentence_encoder
 from reelseek.library.store import Library
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.embed import embed_tokens
-from reelseek.models.model import Embedding, RetrievalModel
+from reelseek.models.embedding import Embedding
+from reelseek.models.model import RetrievalModel
 from reelseek.search.fulltext import SOURCES, Line
 from reelseek.search.hit import Why
 from reelseek.search.question import Question

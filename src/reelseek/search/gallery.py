@@ -15,7 +15,8 @@ from reelseek.library.filters import Filter
 from reelseek.library.store import Library, Video
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.models.embed import embed_texts, reader_for, similarity_matrix
-from reelseek.models.model import Embedding, RetrievalModel
+from reelseek.models.embedding import Embedding
+from reelseek.models.model import RetrievalModel
 from reelseek.search.current import CurrentIndex
 from reelseek.search.exact import ExactGallery
 from reelseek.search.examples import Example, Examples, Moment

@@ -21,7 +21,8 @@ from reelseek.errors import LibraryError
 from reelseek.library.clips import ClipRule
 from reelseek.library.files import make_folder
 from reelseek.library.store import Library
-from reelseek.models.model import Embedding, RetrievalModel
+from reelseek.models.embedding import Embedding
+from reelseek.models.model import RetrievalModel
 from reelseek.search.generation import (
     Generation,
     array_file,

@@ -24,7 +24,8 @@ from reelseek.library.store import Library
 from reelseek.library.tokens import Clip, TokenReader
 from reelseek.media.guard import guarded
 from reelseek.models.embed import embed_clips, reader_for
-from reelseek.models.model import Embedding, RetrievalModel
+from reelseek.models.embedding import Embedding
+from reelseek.models.model import RetrievalModel
 from reelseek.search.examples import Example, Examples, Footage, Moment, Picture
 
 if TYPE_CHECKING:

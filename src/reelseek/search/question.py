@@ -16,7 +16,8 @@ from torch import Tensor
 from reelseek.errors import UsageError
 from reelseek.experts import MODALITIES
 from reelseek.models.embed import embed_texts, similarity_matrix
-from reelseek.models.model import Embedding, RetrievalModel, similarity
+from reelseek.models.embedding import Embedding, similarity
+from reelseek.models.model import RetrievalModel
 from reelseek.search.fulltext import ABOUT, SOURCES
 from reelseek.search.likeness import Likeness
 from reelseek.search.query import Query

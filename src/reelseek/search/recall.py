@@ -7,7 +7,8 @@ import numpy.typing as npt
 import torch
 
 from reelseek.models.embed import similarity_matrix
-from reelseek.models.model import Embedding, RetrievalModel, similarity
+from reelseek.models.embedding import Embedding, similarity
+from reelseek.models.model import RetrievalModel
 from reelseek.search.index import Index
 from reelseek.search.scoring import candidate_rows
 from reelseek.search.topk import TopK

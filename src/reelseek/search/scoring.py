@@ -8,7 +8,8 @@ import torch
 
 from reelseek.library.store import Library
 from reelseek.models.embed import similarity_matrix
-from reelseek.models.model import Embedding, RetrievalModel
+from reelseek.models.embedding import Embedding
+from reelseek.models.model import RetrievalModel
 from reelseek.models.systems.concepts import background_queries
 from reelseek.search.fulltext import ABOUT, Line, matching_lines
 from reelseek.search.index import Index

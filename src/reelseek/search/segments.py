@@ -19,7 +19,7 @@ import torch
 
 from reelseek.library.clips import ClipRule
 from reelseek.library.tokens import Clip
-from reelseek.models.model import Embedding
+from reelseek.models.embedding import Embedding
 from reelseek.search.columns import hash_ids
 from reelseek.search.generation import Sums
 from reelseek.search.nearest import Call, Part, Run, run_here

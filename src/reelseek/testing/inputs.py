@@ -3,7 +3,8 @@
 import torch
 
 from reelseek.library.tokens import Steps
-from reelseek.models.model import Batch, RetrievalModel
+from reelseek.models.batch import Batch
+from reelseek.models.model import RetrievalModel
 
 __all__ = ["TEXTS", "random_batch", "random_tokens"]
 

@@ -11,8 +11,8 @@ from reelseek.library.source import FeatureSource
 from reelseek.library.storage import Storage
 from reelseek.library.token_loader import TokenLoader, TokenRequest, drop_experts, read_tokens
 from reelseek.library.tokens import TokenReader, Tokens
+from reelseek.models.batch import Batch
 from reelseek.models.blocks.mix import Plan
-from reelseek.models.model import Batch
 from reelseek.models.planning import AttentionPlanner, read_plans
 from reelseek.training.ahead import in_order
 from reelseek.training.pixels.reader import PixelReader

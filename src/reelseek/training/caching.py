@@ -16,7 +16,10 @@ from torch.utils.checkpoint import checkpoint
 from reelseek.errors import RecipeError
 from reelseek.library.mask import Mask
 from reelseek.models import parallel
-from reelseek.models.model import Batch, Embedding, LearnedModel, RetrievalModel, Rows
+from reelseek.models.batch import Batch, Rows
+from reelseek.models.embedding import Embedding
+from reelseek.models.learned import LearnedModel
+from reelseek.models.model import RetrievalModel
 
 __all__ = ["blockwise_similarity", "cached_gradients"]
 

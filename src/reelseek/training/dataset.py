@@ -15,7 +15,7 @@ from reelseek.errors import FeatureError, UsageError
 from reelseek.library.caption_features import CaptionFeatures
 from reelseek.library.records import Caption, TrackRow, Video
 from reelseek.library.tokens import Clip, TokenReader
-from reelseek.models.model import Batch
+from reelseek.models.batch import Batch
 from reelseek.training.arrays import ClipArrays, check_names, clip_arrays, to_array
 
 __all__ = ["FeatureDataset"]

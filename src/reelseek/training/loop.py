@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from itertools import islice
-from math import isnan
+from math import isfinite, isnan
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,8 +22,9 @@ from reelseek.library.source import FeatureSource
 from reelseek.library.store import Library
 from reelseek.library.tokens import TokenReader
 from reelseek.models import parallel
+from reelseek.models.batch import Batch
 from reelseek.models.device import device_of, matmul_precision, peak_memory, resolve_device
-from reelseek.models.model import Batch, RetrievalModel
+from reelseek.models.model import RetrievalModel
 from reelseek.models.once import encode_once
 from reelseek.models.planning import AttentionPlanner
 from reelseek.models.text import named_features
@@ -59,6 +60,7 @@ _log = logging.getLogger("reelseek")
 Report = Callable[[Epoch, int, str], None]
 
 
+@parallel.lost_processes()
 def train(
     recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any],
     library: FeatureSource,
@@ -95,8 +97,8 @@ def train(
 
     Raises:
         RecipeError: unknown system or settings, `out` holds a run of another recipe, or a loss cannot be shared.
-        UsageError: the library lacks captions or experts.
-        ModelError: `out` cannot be written; nothing that was finished is lost.
+        UsageError: the library lacks captions or experts, or another of the processes ended.
+        ModelError: `out` cannot be written, or a loss is not finite; nothing that was finished is lost.
     """
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     out, target = Path(out), _join(recipe, device)
@@ -343,8 +345,9 @@ class Trainer:
                 "epoch %d: since this process began, transformers computed %s", self.state.epoch, self.step.layers
             )
         broken = (~losses.isfinite()).nonzero()[:, 0].tolist()
-        if broken:
-            raise ModelError(self._explain(broken[0], float(losses[broken[0]])))
+        first = parallel.all_min(min(broken, default=len(losses)))  # in any process, for all of them take it again
+        if first < len(losses):
+            raise ModelError(self._explain(first, float(losses[first])))
         return float(np.mean(losses.numpy().astype(np.float64)))
 
     def time_epoch(self, count: int = 3) -> tuple[float, float]:
@@ -393,13 +396,15 @@ class Trainer:
     def _explain(self, number: int, loss: float) -> str:
         """Say where a loss stopped being finite: the epoch is taken again, up to that batch, and watched there."""
         epoch = self.state.epoch
-        self.checkpoints.resume(self.state)
+        self.resume()
         steps = self._steps()
         for _ in range(number):
             next(steps)
         with broken_layers(self.model) as layers, self.step.layers.uncompiled():
             batch, again = next(steps)
         steps.close()
+        if isfinite(loss):
+            return f"epoch {epoch}, batch {number + 1}: the loss of another process is not finite; it says more"
         if bool(again.isfinite()):
             cause = "a second pass over the same batches did not repeat it"
         elif layers:
@@ -416,7 +421,7 @@ class Trainer:
     def finish(self, library: FeatureSource, out: Path) -> None:
         """Give the model the record of its training, and write it with its card."""
         state, (train_split, validation) = self.state, self.splits
-        unreadable = self.reader.unreadable if isinstance(self.reader, PixelReader) else {}
+        unreadable = self.reader.unreadable
         selection = training_caveats(validation, state.log) if self.config.keep == "best" else ()
         caveats = (*selection, *unreadable_caveats(unreadable))
         record = training_record(

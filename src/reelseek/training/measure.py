@@ -31,7 +31,8 @@ from reelseek.library.source import FeatureSource
 from reelseek.library.tokens import TokenReader
 from reelseek.models.device import device_of, resolve_device
 from reelseek.models.embed import embed_clips, embed_texts, reader_for, similarity_blocks, similarity_matrix
-from reelseek.models.model import Embedding, RetrievalModel, load_model
+from reelseek.models.embedding import Embedding
+from reelseek.models.model import RetrievalModel, load_model
 from reelseek.models.text import caption_features_of
 from reelseek.training.caveats import seen_in_training
 from reelseek.training.combinations import combinations_of

@@ -18,7 +18,8 @@ from torch.nn import functional
 from reelseek.errors import UsageError
 from reelseek.library.tokens import TokenReader
 from reelseek.models.embed import embed_clips
-from reelseek.models.model import LearnedModel, RetrievalModel
+from reelseek.models.learned import LearnedModel
+from reelseek.models.model import RetrievalModel
 from reelseek.models.systems.umi import choose_pseudo_labels
 from reelseek.models.weights import write_tensors
 from reelseek.training.recipe import PseudoRecipe, Recipe

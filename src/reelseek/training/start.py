@@ -13,7 +13,8 @@ from reelseek.experts.backbones import NETWORKS, SpectrogramResNet50
 from reelseek.library.caption_features import CaptionFeatures
 from reelseek.library.tokens import TokenReader, Tokens
 from reelseek.models import parallel
-from reelseek.models.model import LearnedModel, RetrievalModel, load_model
+from reelseek.models.learned import LearnedModel
+from reelseek.models.model import RetrievalModel, load_model
 from reelseek.models.pixels import AUDIO, VISION, FromPixels, Network, saved_tensors
 from reelseek.models.systems import SYSTEMS
 from reelseek.models.text import FEATURES, TextEncoder, named_features

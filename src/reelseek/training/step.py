@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from reelseek.errors import RecipeError
+from reelseek.models.batch import Batch
 from reelseek.models.blocks.mix import Attention, bucketed, prepared_plans, run_layers
 from reelseek.models.device import describe
-from reelseek.models.model import Batch, RetrievalModel
+from reelseek.models.model import RetrievalModel
 from reelseek.training.buckets import BucketedLayers
 from reelseek.training.caching import cached_gradients
 from reelseek.training.recipe import TrainRecipe

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from reelseek.library.tokens import TokenReader
 from reelseek.models.embed import embed_clips
-from reelseek.models.model import Embedding, RetrievalModel
+from reelseek.models.embedding import Embedding
+from reelseek.models.model import RetrievalModel
 from reelseek.training.measure import Measured, measure_embedded
-from reelseek.training.pixels.reader import PixelReader
 from reelseek.training.split import Split
 
 __all__ = ["Validator", "averaged"]
@@ -50,8 +50,7 @@ class Validator:
         """
         with averaged(model, average) as weights:
             videos = embed_clips(model, self.reader, self.split.clips, divided=True)
-            if isinstance(self.reader, PixelReader):
-                self.reader.share()
+            self.reader.share()
             owner = torch.tensor(self.split.clip_of_text)
             for name, value in model.calibrate(self.split.texts, videos, owner).items():
                 for state in (model.state_dict(), weights, average):

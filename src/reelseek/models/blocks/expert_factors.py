@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from reelseek.library.mask import zero_absent
-from reelseek.models.model import Embedding
+from reelseek.models.embedding import Embedding
 
 __all__ = ["select_factors"]
 

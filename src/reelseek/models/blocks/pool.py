@@ -52,10 +52,10 @@ class NetVLAD(nn.Module):
         """Unit vectors, feature-major; zeros where there is no step."""
         values = steps.clean
         flat, clusters = values.flatten(0, 1), self.centres.shape[1]
-        rows = flat if self.count_padding else flat.index_select(0, steps.there.rows)
+        rows = flat if self.count_padding else flat.index_select(0, steps.step_mask.rows)
         shares = self.norm(rows @ self.clusters).softmax(-1)[:, :clusters].to(values.dtype)
         if not self.count_padding:
-            shares = shares.new_zeros(len(flat), clusters).index_copy(0, steps.there.rows, shares)
+            shares = shares.new_zeros(len(flat), clusters).index_copy(0, steps.step_mask.rows, shares)
         shares = shares.unflatten(0, values.shape[:2])
         residuals = values.transpose(1, 2) @ shares - shares.sum(1, keepdim=True) * self.centres
         return functional.normalize(functional.normalize(residuals, dim=1).flatten(1), dim=-1)

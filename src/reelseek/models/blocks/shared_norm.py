@@ -74,7 +74,7 @@ def _statistics(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if count:
         local[channels:-1], local[:channels] = torch.var_mean(values, _axes(values), correction=0)
         local[-1] = count
-    gathered = parallel.stack(local)
+    gathered = parallel.all_gather_stacked(local)
     means, variances, counts = gathered[:, :channels], gathered[:, channels:-1], gathered[:, -1:]
     total = counts.sum()
     shares = counts / total.clamp(min=1)
@@ -113,7 +113,7 @@ class _Normalised(torch.autograd.Function):
         standard = (values.to(scale.dtype) - mean.view(shape)) * scale.view(shape)
         sums = torch.stack([gradient.sum(_axes(values)), (gradient * standard).sum(_axes(values))])
         of_bias, of_weight = sums.clone()
-        parallel.sum_in_place(sums)
+        parallel.all_reduce_in_place(sums)
         through_mean, through_deviation = (part.view(shape) for part in sums * share)
         of_values = (gradient - through_mean - standard * through_deviation) * (scale * weight).view(shape)
         return of_values.to(values.dtype), of_weight.to(weight.dtype), of_bias.to(weight.dtype), None, None, None, None

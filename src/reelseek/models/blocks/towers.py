@@ -48,7 +48,7 @@ class Towers(nn.Module):
         """Unit vectors of the modalities, and which of them a video has."""
         rows = []
         for name, track in steps.items():
-            sequence = concat_groups([(self.project[key(name)](track.clean), track.there)])
+            sequence = concat_groups([(self.project[key(name)](track.clean), track.step_mask)])
             pooled = masked_mean(self.mix[key(name)](sequence, own(1)), track.present)
             rows.append(functional.normalize(self.heads[key(name)](pooled), dim=-1))
         return torch.stack(rows, 1), torch.stack([track.videos.tensor for track in steps.values()], 1)

@@ -17,7 +17,7 @@ from reelseek.models.checkpoints.keymap import KeyMap, LeftOut
 from reelseek.models.checkpoints.read import read_tensors
 from reelseek.models.checkpoints.state import Settings, State, count_matches, list_matches
 from reelseek.models.checkpoints.towers import convert_towers
-from reelseek.models.model import LearnedModel
+from reelseek.models.learned import LearnedModel
 from reelseek.models.systems import SYSTEMS
 from reelseek.models.weights import check_finite
 

@@ -23,21 +23,16 @@ from torch.nn import functional
 from reelseek.errors import ModelError
 from reelseek.library.mask import zero_absent
 from reelseek.library.tokens import Tokens
+from reelseek.models.batch import Batch, all_rows, compared_parts
 from reelseek.models.blocks.anchor import Anchor
 from reelseek.models.blocks.heads import stack_padded
 from reelseek.models.blocks.project import Inputs
 from reelseek.models.embed import embed_texts, similarity_matrix
+from reelseek.models.embedding import Embedding, similarity
+from reelseek.models.learned import LearnedModel
 from reelseek.models.losses import soft_nce
-from reelseek.models.model import (
-    STRICT,
-    Batch,
-    Embedding,
-    LearnedModel,
-    RetrievalModel,
-    all_rows,
-    compared_parts,
-    similarity,
-)
+from reelseek.models.model import RetrievalModel
+from reelseek.models.settings import STRICT
 from reelseek.models.text import TextEncoder
 
 __all__ = ["Anchored", "AnchoredConfig", "AnchoredPairs", "create"]

@@ -17,13 +17,16 @@ from torch.nn import functional
 from reelseek.errors import ModelError
 from reelseek.library.mask import Mask, zero_absent
 from reelseek.library.tokens import Steps, with_any
+from reelseek.models.batch import Batch, all_rows
 from reelseek.models.blocks.audio import AudioCNN
 from reelseek.models.blocks.host_state import HostState
 from reelseek.models.blocks.pool import masked_max, masked_mean
 from reelseek.models.blocks.project import GatedUnit
 from reelseek.models.blocks.readers import WordMax
+from reelseek.models.embedding import Embedding
+from reelseek.models.learned import SOUND_EXPERTS, LearnedModel, SystemConfig
 from reelseek.models.losses import LossConfig
-from reelseek.models.model import SOUND_EXPERTS, STRICT, Batch, Embedding, LearnedModel, SystemConfig, all_rows
+from reelseek.models.settings import STRICT
 from reelseek.models.systems.eao import BANDS, AudioConfig
 
 __all__ = ["MCN", "AVLnet", "AVLnetConfig", "MCNConfig"]

@@ -15,9 +15,12 @@ from torch.nn import functional
 
 from reelseek.errors import ModelError
 from reelseek.library.tokens import Steps
+from reelseek.models.batch import Batch, Rows, all_rows
 from reelseek.models.blocks.towers import Towers
+from reelseek.models.embedding import Embedding
+from reelseek.models.learned import LearnedModel, SystemConfig
 from reelseek.models.losses import LossConfig
-from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, Rows, SystemConfig, all_rows
+from reelseek.models.settings import STRICT
 
 __all__ = ["Binding", "BindingConfig"]
 

@@ -13,8 +13,9 @@ from torch.nn import functional
 from reelseek.library.mask import Mask, zero_absent
 from reelseek.library.tokens import Steps
 from reelseek.models.blocks.project import RowNorm, apply_to_present, key, per_expert
+from reelseek.models.embedding import Embedding
 from reelseek.models.losses import LossConfig
-from reelseek.models.model import STRICT, Embedding
+from reelseek.models.settings import STRICT
 from reelseek.models.systems.mee import MEEConfig, MixtureOfExperts
 
 __all__ = ["CE", "CEConfig"]

@@ -14,7 +14,9 @@ from reelseek.errors import ModelError
 from reelseek.library.mask import zero_absent
 from reelseek.library.tokens import Tokens
 from reelseek.models.blocks.pool import masked_mean
-from reelseek.models.model import STRICT, Embedding, RetrievalModel
+from reelseek.models.embedding import Embedding
+from reelseek.models.model import RetrievalModel
+from reelseek.models.settings import STRICT
 from reelseek.models.text import TextConfig, TextEncoder
 
 __all__ = ["ClipMean", "ClipMeanConfig"]

@@ -31,7 +31,8 @@ from reelseek.experts.sentence import SENTENCE_DIM, SentenceEncoder, sentence_en
 from reelseek.library.files import read_checked, write_checked
 from reelseek.library.mask import upload, zero_absent
 from reelseek.library.tokens import Steps, Tokens
-from reelseek.models.model import Embedding, RetrievalModel
+from reelseek.models.embedding import Embedding
+from reelseek.models.model import RetrievalModel
 from reelseek.models.shipped import label_means, label_names, remember_shipped
 
 __all__ = ["Concepts", "ConceptsConfig", "background_queries", "label_vectors", "text_centre"]

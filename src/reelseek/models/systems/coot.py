@@ -18,11 +18,14 @@ from torch.nn import functional
 from reelseek.errors import ModelError
 from reelseek.library.mask import Mask, upload
 from reelseek.library.tokens import Steps
+from reelseek.models.batch import Batch, Rows, all_rows
 from reelseek.models.blocks.arrange import TokenSequence, align_experts, concat_parts, everything, pack_left, split_runs
 from reelseek.models.blocks.mix import Layer, Transformer, UnbiasedLayerNorm
 from reelseek.models.blocks.pool import WeightedPool, masked_max, masked_mean
+from reelseek.models.embedding import Embedding
+from reelseek.models.learned import LearnedModel, SystemConfig
 from reelseek.models.losses import CrossCLR, CrossCLRConfig, LossConfig, cycle_consistency, max_margin
-from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, Rows, SystemConfig, all_rows
+from reelseek.models.settings import STRICT
 
 _SIDES = ("video", "text")
 
@@ -119,7 +122,7 @@ class Local(_Reader):
 
     def forward(self, steps: Steps) -> Float[Tensor, "item dim"]:
         steps = pack_left(steps)
-        mixed = self.encode_tokens(functional.gelu(self.fc(self.norm(steps.clean))), steps.there)
+        mixed = self.encode_tokens(functional.gelu(self.fc(self.norm(steps.clean))), steps.step_mask)
         return masked_max(mixed, steps.present) if self.pool is None else self.pool(mixed, steps.present)
 
 

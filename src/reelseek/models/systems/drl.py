@@ -17,22 +17,16 @@ from torch import Tensor, nn
 
 from reelseek.library.mask import Mask
 from reelseek.library.tokens import Steps
+from reelseek.models.batch import Batch, Rows, embedding_of, embedding_rows
 from reelseek.models.blocks.arrange import exactly
 from reelseek.models.blocks.interact import channel_decorrelation, match_tokens, weighted_interaction
 from reelseek.models.blocks.project import key, per_expert
 from reelseek.models.blocks.readers import Residual
 from reelseek.models.blocks.shift import TokenSelection, shift_steps
+from reelseek.models.embedding import Embedding
+from reelseek.models.learned import LearnedModel, SystemConfig
 from reelseek.models.losses import LossConfig
-from reelseek.models.model import (
-    STRICT,
-    Batch,
-    Embedding,
-    LearnedModel,
-    Rows,
-    SystemConfig,
-    embedding_of,
-    embedding_rows,
-)
+from reelseek.models.settings import STRICT
 from reelseek.models.text import TextConfig
 
 __all__ = ["DRL", "DRLConfig"]

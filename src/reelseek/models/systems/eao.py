@@ -18,6 +18,7 @@ from torch.nn import functional
 from reelseek.errors import ModelError
 from reelseek.library.mask import Mask, upload, zero_absent
 from reelseek.library.tokens import Steps, with_any
+from reelseek.models.batch import Batch, Rows
 from reelseek.models.blocks.arrange import (
     Subsampling,
     concat_groups,
@@ -31,9 +32,11 @@ from reelseek.models.blocks.audio import AudioCNN
 from reelseek.models.blocks.mix import Transformer
 from reelseek.models.blocks.pool import masked_mean
 from reelseek.models.blocks.project import GatedUnit, key, per_expert
+from reelseek.models.embedding import Embedding
+from reelseek.models.learned import SOUND_EXPERTS, LearnedModel, SystemConfig
 from reelseek.models.losses import LossConfig
 from reelseek.models.losses.combinatorial import View, pairs_of_views, term_name, weighted_losses
-from reelseek.models.model import SOUND_EXPERTS, STRICT, Batch, Embedding, LearnedModel, Rows, SystemConfig
+from reelseek.models.settings import STRICT
 from reelseek.models.text import TextConfig
 
 __all__ = ["BANDS", "EAO", "AudioConfig", "EAOConfig"]
@@ -176,7 +179,7 @@ class EAO(LearnedModel):
     def project_tokens(self, name: str, steps: Steps) -> Part:
         """Tokens of one modality for the fusion block; the stand-in token in videos without any."""
         values = self.norm[key(name)](self.project[key(name)](steps.clean))
-        present = steps.there
+        present = steps.step_mask
         if self.stand_in is not None and not steps.videos.all:
             host = torch.zeros_like(steps.mask)
             host[:, 0] = ~steps.videos.host

@@ -17,8 +17,10 @@ from reelseek.library.mask import zero_absent
 from reelseek.library.tokens import Steps
 from reelseek.models.blocks.towers import Towers
 from reelseek.models.blocks.volume import gramian_volume
+from reelseek.models.embedding import Embedding
+from reelseek.models.learned import LearnedModel, SystemConfig
 from reelseek.models.losses import LossConfig
-from reelseek.models.model import STRICT, Embedding, LearnedModel, SystemConfig
+from reelseek.models.settings import STRICT
 
 __all__ = ["Gram", "GramConfig"]
 

@@ -18,12 +18,15 @@ from torch.nn import functional
 from reelseek.errors import ModelError
 from reelseek.library.mask import Mask
 from reelseek.library.tokens import Steps, with_any
+from reelseek.models.batch import Batch, Rows, all_rows
 from reelseek.models.blocks.arrange import subsample
 from reelseek.models.blocks.heads import stack_padded
 from reelseek.models.blocks.project import GatedUnit, RowNorm, apply_to_present
 from reelseek.models.blocks.readers import READERS, Reader
+from reelseek.models.embedding import Embedding
+from reelseek.models.learned import LearnedModel, SystemConfig
 from reelseek.models.losses import regression
-from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, Rows, SystemConfig, all_rows
+from reelseek.models.settings import STRICT
 
 __all__ = ["HEADS", "W2VV", "Joint", "JointConfig"]
 

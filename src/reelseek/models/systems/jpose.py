@@ -17,10 +17,13 @@ from torch.nn import functional
 
 from reelseek.library.mask import upload
 from reelseek.library.tokens import Steps, with_any
+from reelseek.models.batch import Batch, Rows, all_rows
 from reelseek.models.blocks.pool import masked_mean
 from reelseek.models.blocks.project import GatedUnit, apply_to_present
+from reelseek.models.embedding import Embedding
+from reelseek.models.learned import LearnedModel, SystemConfig
 from reelseek.models.losses import triplet
-from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, Rows, SystemConfig, all_rows
+from reelseek.models.settings import STRICT
 from reelseek.models.words import split_words
 
 __all__ = ["JPose", "JPoseConfig", "parts_of_speech"]

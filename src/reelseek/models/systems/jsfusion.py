@@ -19,21 +19,14 @@ from torch.nn import functional
 
 from reelseek.library.mask import Mask, upload, zero_absent
 from reelseek.library.tokens import Steps
+from reelseek.models.batch import Batch, Rows, embedding_of, embedding_rows
 from reelseek.models.blocks.arrange import align_experts, exactly
 from reelseek.models.blocks.pool import masked_mean, recurrent_states
 from reelseek.models.blocks.project import RowNorm, apply_to_present
+from reelseek.models.embedding import Embedding, similarity
+from reelseek.models.learned import LearnedModel, SystemConfig
 from reelseek.models.losses import LossConfig, info_nce
-from reelseek.models.model import (
-    STRICT,
-    Batch,
-    Embedding,
-    LearnedModel,
-    Rows,
-    SystemConfig,
-    embedding_of,
-    embedding_rows,
-    similarity,
-)
+from reelseek.models.settings import STRICT
 from reelseek.models.text import TextConfig
 
 __all__ = ["Decoder", "JSFusion", "JSFusionConfig", "JointTensor"]

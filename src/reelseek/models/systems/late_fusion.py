@@ -11,12 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelseek.library.tokens import Steps
+from reelseek.models.batch import Batch, Rows, all_rows
 from reelseek.models.blocks.arrange import concat_groups, own
 from reelseek.models.blocks.mix import Transformer
 from reelseek.models.blocks.pool import masked_mean
 from reelseek.models.blocks.project import key, per_expert
+from reelseek.models.embedding import Embedding
+from reelseek.models.learned import LearnedModel, SystemConfig
 from reelseek.models.losses import LossConfig
-from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, Rows, SystemConfig, all_rows
+from reelseek.models.settings import STRICT
 
 __all__ = ["LateFusion", "LateFusionConfig"]
 
@@ -56,7 +59,7 @@ class LateFusion(LearnedModel):
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
         rows = []
         for name, tracks in steps.items():
-            sequence = concat_groups([(self.project[key(name)](tracks.clean), tracks.there)])
+            sequence = concat_groups([(self.project[key(name)](tracks.clean), tracks.step_mask)])
             pooled = masked_mean(self.mix[key(name)](sequence, own(1)), tracks.present)
             rows.append(functional.normalize(self.heads[key(name)](pooled), dim=-1))
         values = torch.stack(rows, 1)

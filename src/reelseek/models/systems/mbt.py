@@ -20,8 +20,10 @@ from reelseek.models.blocks.arrange import TokenSequence, everything, subsample
 from reelseek.models.blocks.mix import Layer, Plan, apply_layers, plan_attention
 from reelseek.models.blocks.pool import masked_mean
 from reelseek.models.blocks.project import key, per_expert
+from reelseek.models.embedding import Embedding
+from reelseek.models.learned import LearnedModel, SystemConfig
 from reelseek.models.losses import LossConfig
-from reelseek.models.model import STRICT, Embedding, LearnedModel, SystemConfig
+from reelseek.models.settings import STRICT
 
 __all__ = ["MBT", "MBTConfig"]
 

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic.dataclasses import dataclass
 
 from reelseek.models.blocks.arrange import Subsampling
-from reelseek.models.model import STRICT
+from reelseek.models.settings import STRICT
 from reelseek.models.systems.mmt import MMT, MMTConfig
 
 __all__ = ["MDMMT", "MDMMTConfig"]

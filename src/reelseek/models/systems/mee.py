@@ -18,8 +18,10 @@ from reelseek.library.tokens import Steps
 from reelseek.models.blocks.heads import ExpertText, stack_padded
 from reelseek.models.blocks.pool import NetVLAD, masked_mean
 from reelseek.models.blocks.project import GatedUnit, apply_to_present, key, per_expert
+from reelseek.models.embedding import Embedding
+from reelseek.models.learned import LearnedModel, SystemConfig
 from reelseek.models.losses import LossConfig
-from reelseek.models.model import STRICT, Embedding, LearnedModel, SystemConfig
+from reelseek.models.settings import STRICT
 
 __all__ = ["MEE", "MEEConfig", "MixtureOfExperts", "VladPools"]
 

@@ -25,8 +25,10 @@ from reelseek.models.blocks.mix import Transformer
 from reelseek.models.blocks.pool import masked_max, masked_mean
 from reelseek.models.blocks.project import GatedUnit, key, per_expert
 from reelseek.models.embed import embed_texts
+from reelseek.models.embedding import Embedding
+from reelseek.models.learned import LearnedModel, SystemConfig
 from reelseek.models.losses import LossConfig
-from reelseek.models.model import STRICT, Embedding, LearnedModel, SystemConfig
+from reelseek.models.settings import STRICT
 
 __all__ = ["MMT", "MMTConfig"]
 

@@ -17,11 +17,14 @@ from torch.nn import functional
 from reelseek.errors import ModelError
 from reelseek.library.mask import Mask, upload
 from reelseek.library.tokens import Steps, with_any
+from reelseek.models.batch import Batch
 from reelseek.models.blocks.pool import masked_mean
 from reelseek.models.blocks.project import RowNorm, apply_to_present
 from reelseek.models.blocks.readers import WordMax
+from reelseek.models.embedding import Embedding
+from reelseek.models.learned import SOUND_EXPERTS, LearnedModel, SystemConfig
 from reelseek.models.losses import LossConfig, info_nce, mil_nce
-from reelseek.models.model import SOUND_EXPERTS, STRICT, Batch, Embedding, LearnedModel, SystemConfig
+from reelseek.models.settings import STRICT
 
 __all__ = ["MMV", "MMVConfig"]
 

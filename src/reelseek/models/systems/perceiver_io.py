@@ -20,8 +20,10 @@ from reelseek.library.tokens import Steps, with_any
 from reelseek.models.blocks.arrange import concat_groups, everything
 from reelseek.models.blocks.mix import Attention, FeedForward, Transformer
 from reelseek.models.blocks.project import key, per_expert
+from reelseek.models.embedding import Embedding
+from reelseek.models.learned import LearnedModel, SystemConfig
 from reelseek.models.losses import LossConfig
-from reelseek.models.model import STRICT, Embedding, LearnedModel, SystemConfig
+from reelseek.models.settings import STRICT
 
 __all__ = ["PerceiverIO", "PerceiverIOConfig"]
 
@@ -99,7 +101,7 @@ class PerceiverIO(LearnedModel):
         for name, modality in zip(steps, self.modality, strict=True):
             track = steps[name]
             values = torch.cat([track.clean, fourier_times(track.spans, self.config.bands)], 2)
-            parts.append((self.project[key(name)](values) + modality, track.there))
+            parts.append((self.project[key(name)](values) + modality, track.step_mask))
         sequence = concat_groups(parts)
         return sequence.values, sequence.mask
 

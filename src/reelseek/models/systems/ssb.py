@@ -20,13 +20,16 @@ from torch.nn import functional
 
 from reelseek.library.mask import upload, zero_absent
 from reelseek.library.tokens import Steps, with_any
+from reelseek.models.batch import Batch, Rows, all_rows
 from reelseek.models.blocks.arrange import concat_groups, everything
 from reelseek.models.blocks.decode import SentenceDecoder
 from reelseek.models.blocks.mix import Transformer
 from reelseek.models.blocks.pool import masked_mean
 from reelseek.models.blocks.project import key, per_expert
+from reelseek.models.embedding import Embedding
+from reelseek.models.learned import LearnedModel, SystemConfig
 from reelseek.models.losses import LossConfig
-from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, Rows, SystemConfig, all_rows
+from reelseek.models.settings import STRICT
 from reelseek.models.text import refuse_features
 
 __all__ = ["SSB", "SSBConfig", "support_set"]
@@ -98,7 +101,7 @@ class SSB(LearnedModel):
 
     def encode(self, steps: Mapping[str, Steps]) -> Embedding:
         kinds = zip(steps, self.kind, strict=True)
-        parts = [(self.project[key(name)](steps[name].clean) + kind, steps[name].there) for name, kind in kinds]
+        parts = [(self.project[key(name)](steps[name].clean) + kind, steps[name].step_mask) for name, kind in kinds]
         sequence = concat_groups(parts)
         pooled = masked_mean(self.mix(sequence, everything(len(parts))), sequence.present)
         values = functional.normalize(self.head(pooled), dim=-1)

@@ -17,21 +17,14 @@ from torch.nn import functional
 
 from reelseek.library.mask import zero_absent
 from reelseek.library.tokens import Steps
+from reelseek.models.batch import Batch, Rows, all_rows, embedding_of, embedding_rows
 from reelseek.models.blocks.arrange import TokenSequence, everything, pack_left
 from reelseek.models.blocks.mix import Attention, FeedForward, Plan, apply_layers, plan_attention
 from reelseek.models.blocks.project import key, per_expert
+from reelseek.models.embedding import Embedding
+from reelseek.models.learned import LearnedModel, SystemConfig
 from reelseek.models.losses import LossConfig
-from reelseek.models.model import (
-    STRICT,
-    Batch,
-    Embedding,
-    LearnedModel,
-    Rows,
-    SystemConfig,
-    all_rows,
-    embedding_of,
-    embedding_rows,
-)
+from reelseek.models.settings import STRICT
 
 __all__ = ["TokenFusion", "TokenFusionConfig", "partners"]
 

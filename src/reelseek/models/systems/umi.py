@@ -17,11 +17,14 @@ from torch.nn import functional
 
 from reelseek.library.mask import zero_absent
 from reelseek.library.tokens import Steps
+from reelseek.models.batch import Batch, Rows, all_rows
 from reelseek.models.blocks.arrange import TokenSequence, everything, own, pack_left, subsample
 from reelseek.models.blocks.mix import Transformer
 from reelseek.models.blocks.project import Affine, key, per_expert
+from reelseek.models.embedding import Embedding
+from reelseek.models.learned import LearnedModel, SystemConfig
 from reelseek.models.losses import LossConfig, prototype_alignment
-from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, Rows, SystemConfig, all_rows
+from reelseek.models.settings import STRICT
 
 __all__ = ["UMI", "UMIConfig", "choose_pseudo_labels"]
 

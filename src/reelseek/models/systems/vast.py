@@ -19,12 +19,15 @@ from torch.nn import functional
 
 from reelseek.errors import ModelError
 from reelseek.library.tokens import Steps, with_any
+from reelseek.models.batch import Batch, Rows, all_rows
 from reelseek.models.blocks.arrange import concat_groups, everything
 from reelseek.models.blocks.mix import Transformer
 from reelseek.models.blocks.pool import masked_mean
 from reelseek.models.blocks.project import key, per_expert
+from reelseek.models.embedding import Embedding
+from reelseek.models.learned import SOUND_EXPERTS, LearnedModel, SystemConfig
 from reelseek.models.losses import LossConfig
-from reelseek.models.model import SOUND_EXPERTS, STRICT, Batch, Embedding, LearnedModel, Rows, SystemConfig, all_rows
+from reelseek.models.settings import STRICT
 
 __all__ = ["VAST", "VASTConfig"]
 
@@ -101,7 +104,7 @@ class VAST(LearnedModel):
         """A vector of each stream, and which videos have it."""
         streams = {}
         for stream, experts in self.config.streams.items():
-            parts = [(self.project[key(n)](steps[n].clean) + self.kind[key(n)], steps[n].there) for n in experts]
+            parts = [(self.project[key(n)](steps[n].clean) + self.kind[key(n)], steps[n].step_mask) for n in experts]
             sequence = concat_groups(parts)
             mixed = self.norm[stream](self.mix[stream](sequence, everything(len(parts))))
             streams[stream] = (masked_mean(mixed, sequence.present), with_any(steps[n] for n in experts))

@@ -20,8 +20,10 @@ from reelseek.library.tokens import Steps, Tokens
 from reelseek.models.blocks.arrange import exactly
 from reelseek.models.blocks.pool import masked_mean
 from reelseek.models.blocks.project import key, per_expert
+from reelseek.models.embedding import Embedding
+from reelseek.models.learned import LearnedModel, SystemConfig
 from reelseek.models.losses import LossConfig
-from reelseek.models.model import STRICT, Embedding, LearnedModel, SystemConfig
+from reelseek.models.settings import STRICT
 
 __all__ = ["TextConditionedPool", "XPool", "XPoolConfig"]
 

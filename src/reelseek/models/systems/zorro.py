@@ -17,12 +17,15 @@ from torch.nn import functional
 
 from reelseek.library.mask import Mask
 from reelseek.library.tokens import Steps, with_any
+from reelseek.models.batch import Batch, Rows, all_rows
 from reelseek.models.blocks.arrange import concat_groups, reads
 from reelseek.models.blocks.mix import Transformer
 from reelseek.models.blocks.pool import QueryPool
 from reelseek.models.blocks.project import key, per_expert
+from reelseek.models.embedding import Embedding
+from reelseek.models.learned import LearnedModel, SystemConfig
 from reelseek.models.losses import LossConfig
-from reelseek.models.model import STRICT, Batch, Embedding, LearnedModel, Rows, SystemConfig, all_rows
+from reelseek.models.settings import STRICT
 
 __all__ = ["Zorro", "ZorroConfig"]
 
@@ -72,7 +75,7 @@ class Zorro(LearnedModel):
         return {name: (values, mask.tensor) for name, (values, mask) in self._streams(steps).items()}
 
     def _streams(self, steps: Mapping[str, Steps]) -> dict[str, tuple[Float[Tensor, "video dim"], Mask]]:
-        parts = [(self.project[key(name)](tracks.clean), tracks.there) for name, tracks in steps.items()]
+        parts = [(self.project[key(name)](tracks.clean), tracks.step_mask) for name, tracks in steps.items()]
         any_present = with_any(steps.values())
         fusion = self.fusion.expand(len(any_present.host), -1, -1)
         parts.append((fusion, Mask.on(fusion.device, torch.ones(fusion.shape[:2], dtype=torch.bool))))

@@ -22,8 +22,8 @@ from reelseek.library.store import Library
 from reelseek.library.tokens import TokenReader
 from reelseek.models.captioner import Captioner, CaptionerConfig, Memory
 from reelseek.models.device import load_on_device, resolve_device
-from reelseek.models.model import STRICT, RetrievalModel
-from reelseek.models.settings import describe_problems
+from reelseek.models.model import RetrievalModel
+from reelseek.models.settings import STRICT, describe_problems
 from reelseek.training.captions.scores import score_stories
 from reelseek.training.captions.stories import Story, read_features, stories_of
 from reelseek.training.captions.writer import Writer, write_clips
