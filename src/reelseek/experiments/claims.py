@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from reelseek.cluster import Cluster
-from reelseek.errors import UsageError
+from reelseek.errors import UsageError, suggest
 from reelseek.experiments.claims_page import ClaimRow, claim_rows, claims_page, read_records
 from reelseek.experiments.crossclr import CROSSCLR
 from reelseek.experiments.eao import EAO
@@ -146,7 +146,7 @@ def try_claims(
     names = list(options.tables or ([_QUICK_TABLE] if options.quick else tables))
     for name in names:
         if name not in tables:
-            raise UsageError(f"there is no table {name!r}; there are {', '.join(tables)}")
+            raise UsageError(f"there is no table {name!r}{suggest(name, tables)}; there are {', '.join(tables)}")
     if options.seeds is not None:
         require_enough_seeds(options.seeds)
     records, generator = page.parent / page.stem, redundant_generator_hash()

@@ -23,6 +23,10 @@ __all__ = ["Clip", "Steps", "TokenReader", "Tokens", "with_any"]
 
 _log = logging.getLogger("reelseek")
 _CLIPS_A_BLOCK = 1000
+_REMEDY = (
+    "Bring features in with: reelseek features import {library} {name} FEATURES --modality MODALITY; or compute those "
+    "of an expert that `reelseek doctor` lists: reelseek add {library} VIDEOS --experts {name}"
+)
 
 
 @dataclass(frozen=True)
@@ -225,12 +229,12 @@ class TokenReader:
         self.unreadable: dict[str, str] = {}
         existing = library.experts()
         names = list(experts) if experts is not None else [name for name in existing if existing[name]["present"]]
+        if missing := [name for name in names if name not in existing]:
+            raise UsageError(
+                f"{library.path} has no tracks of {', '.join(map(repr, missing))}{suggest(missing[0], existing)}; it "
+                f"has {', '.join(existing) or 'none'}. {_REMEDY.format(library=library.path, name=missing[0])}"
+            )
         for name in names:
-            if name not in existing:
-                raise UsageError(
-                    f"{library.path} has "
-                    f"no tracks of {name!r}{suggest(name, existing)}; it has {', '.join(existing) or 'none'}"
-                )
             if (ways := len(existing[name]["fingerprints"])) > 1:
                 raise UsageError(
                     f"{library.path} has tracks of {name!r} made in {ways} different ways, "

@@ -8,7 +8,7 @@ from typing import Literal
 import pydantic.dataclasses
 import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from reelseek.errors import ModelError
@@ -20,7 +20,7 @@ from reelseek.models.blocks.project import Inputs
 from reelseek.models.embedding import Embedding
 from reelseek.models.losses import LossConfig
 from reelseek.models.model import RetrievalModel
-from reelseek.models.settings import STRICT
+from reelseek.models.settings import STRICT, refuse_switch
 from reelseek.models.text import TextConfig, TextEncoder
 
 __all__ = ["SOUND_EXPERTS", "LearnedModel", "SystemConfig"]
@@ -46,6 +46,7 @@ class SystemConfig:
     text: TextConfig = Field(default_factory=TextConfig)
     loss: LossConfig = Field(default_factory=LossConfig)
     missing: Literal["mask", "token", "keep", "refuse"] = "mask"
+    _numbers = field_validator("*", mode="before")(refuse_switch)
 
 
 class LearnedModel(RetrievalModel):

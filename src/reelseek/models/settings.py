@@ -7,12 +7,28 @@ from typing import Any, get_args, get_type_hints
 
 from pydantic import ConfigDict, ValidationError
 
-__all__ = ["STRICT", "describe_problems"]
+__all__ = ["STRICT", "describe_problems", "refuse_switch"]
 
-STRICT = ConfigDict(extra="forbid")
-"""For a pydantic dataclass of settings: one that it does not have is an error."""
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""For a pydantic dataclass of settings: an unknown one is an error, and so is a number that is not finite."""
 
 _UNKNOWN_SETTING = "unexpected_keyword_argument"
+
+
+def refuse_switch(cls: type, value: Any, info: Any) -> Any:
+    """Refuse true and false where a setting is a number, which they would become; for `field_validator`.
+
+    Args:
+        info: pydantic's ValidationInfo, a protocol that cannot be checked at run time.
+
+    Raises:
+        ValueError: says so.
+    """
+    if isinstance(value, bool):
+        annotation = get_type_hints(cls)[str(info.field_name)]
+        if bool not in (annotation, *get_args(annotation)):
+            raise ValueError(f"it is no switch, and {str(value).lower()} is no value of it")
+    return value
 
 
 def describe_problems(error: ValidationError, schema: type) -> str:

@@ -1,6 +1,7 @@
 """What a run keeps in its folder: the best epoch's weights, the log, and the state from which it resumes."""
 
 import json
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,6 +21,8 @@ from reelseek.training.recipe import Recipe
 from reelseek.training.split import Split
 
 __all__ = ["Checkpoints", "RunState", "run_identity"]
+
+_log = logging.getLogger("reelseek")
 
 # files of a run that was stopped before its first state was written
 _BEGUN = re.compile(r"pseudo|((best|state)\.safetensors|log\.csv|watched\.csv)(\.\d+\.partial)?")
@@ -107,6 +110,12 @@ class Checkpoints:
         if not path.is_file():
             if self.folder.is_dir() and any(not _BEGUN.fullmatch(entry.name) for entry in self.folder.iterdir()):
                 raise RecipeError(f"{self.folder} is not empty and holds no run to resume; name another folder")
+            epochs = _logged_epochs(self.folder / "log.csv")
+            if epochs > 1:  # the state of epoch 0 is written before the log of epoch 1 is
+                raise RecipeError(
+                    f"{path} is missing, from which the run of {epochs} epochs in log.csv would go on; put it back, or "
+                    "remove the folder to begin again"
+                )
             return
         metadata, tensors = _read_state(path)
         is_longer = bool(self.longer) and metadata.get("longer") == self.longer
@@ -126,6 +135,35 @@ class Checkpoints:
         weights = state.model.state_dict()
         state.average = {name: value.to(weights[name].device) for name, value in _section(tensors, "average.").items()}
         _load_optimizer(state.optimizer, _section(tensors, "optimizer."))
+        self._check_best(state)
+
+    def _check_best(self, state: RunState) -> None:
+        """Make sure, before more epochs are computed, that the weights which a run ends with can be read.
+
+        Where they are those of the last epoch, they are in the state too, and are written again.
+
+        Raises:
+            RecipeError: they are of an epoch before that, and are gone.
+        """
+        path = self.folder / "best.safetensors"
+        problem = "it is missing"
+        if path.is_file():
+            try:
+                with safe_open(path, framework="pt") as file:
+                    if set(file.keys()) == set(state.model.state_dict()):
+                        return
+                problem = "it holds another model"
+            except SafetensorError as error:
+                problem = f"it cannot be read ({error})"
+        if state.log[-1].best or self.keep == "last":
+            _log.warning("%s: %s; it is written again from state.safetensors", path, problem)
+            write_tensors(path, state.average or state.model.state_dict())
+            return
+        best = max(line.epoch for line in state.log if line.best)
+        raise RecipeError(
+            f"{path}: {problem}, and no other file has the weights of epoch {best}, the best so far; put it back, or "
+            "remove the folder to begin again"
+        )
 
     def load_best(self, model: RetrievalModel) -> None:
         """Load the weights of the best epoch, or of the last one, into a model."""
@@ -139,6 +177,11 @@ def _read_state(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         return metadata, load_file(path)
     except SafetensorError as error:
         raise RecipeError(f"{path} cannot be read: {error}; remove the folder to begin again") from error
+
+
+def _logged_epochs(log: Path) -> int:
+    """How many epochs a log has a line of, whether it is whole or not."""
+    return max(0, len(log.read_bytes().splitlines()) - 1) if log.is_file() else 0
 
 
 def _section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

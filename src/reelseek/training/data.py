@@ -235,10 +235,31 @@ def recipe_splits(library: FeatureSource, recipe: DataRecipe) -> tuple[Split, Sp
         UsageError: as `training_splits`; or the list of what is excluded names none of these videos, or all.
     """
     names: str | list[str] = list(recipe.weights) if recipe.mixture else recipe.train
+    _check_named(library, recipe)
     splits = training_splits(
         library, names, recipe.validation, recipe.validation_fraction, uncaptioned=recipe.uncaptioned
     )
     return _without_excluded(splits[0], recipe, splits), _without_excluded(splits[1], recipe, splits)
+
+
+def _check_named(library: FeatureSource, recipe: DataRecipe) -> None:
+    """Say which of a recipe's splits a library lacks, all at once, and how they come into it.
+
+    Raises:
+        UsageError: it lacks some.
+    """
+    existing = split_names(library)
+    named = list(recipe.weights) if recipe.mixture else [recipe.train] if existing else []
+    named += [recipe.validation] if recipe.validation is not None else []
+    missing = [part for name in named if name not in existing for part in name.split("+") if part not in existing]
+    if missing:
+        setting = "validation" if missing == [recipe.validation] else "mixture" if recipe.mixture else "train"
+        raise UsageError(
+            f"{library.path} has no caption in the split {', '.join(map(repr, missing))} of the recipe"
+            f"{suggest(missing[0], existing)}; its splits are: {', '.join(existing) or 'none'}. Bring captions in "
+            f"with: reelseek add {library.path} TABLE, or reelseek data import; or name other splits with --set "
+            f"data.{setting}=..."
+        )
 
 
 def whole_split(library: FeatureSource, recipe: DataRecipe) -> Split:

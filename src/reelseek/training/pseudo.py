@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
@@ -100,9 +100,18 @@ class _Mean:
     def _metadata(self) -> dict[str, str]:
         if not self.path.is_file():
             return {}
-        with safe_open(self.path, framework="pt") as file:
-            return file.metadata() or {}
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                return file.metadata() or {}
+        except SafetensorError as error:
+            raise UsageError(f"{self.path} cannot be read: {error}; {self._remedy}") from error
+
+    @property
+    def _remedy(self) -> str:
+        return f"put it back, or remove {self.path.parent} to train the first stage again"
 
     def result(self) -> tuple[Tensor, Tensor]:
+        if not self.path.is_file():
+            raise UsageError(f"{self.path} is gone, without which the first stage has no labels; {self._remedy}")
         state = load_file(self.path)
         return state["total"] / state["count"], state["present"]

@@ -9,12 +9,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 from pydantic.dataclasses import dataclass
 
 from reelseek.errors import CollectionError, RecipeError
 from reelseek.library.texts import read_text
-from reelseek.models.settings import describe_problems
+from reelseek.models.settings import describe_problems, refuse_switch
 from reelseek.training.pixels.recipe import PixelRecipe
 
 __all__ = [
@@ -35,7 +35,7 @@ __all__ = [
 
 _PACKAGED = Path(__file__).parents[1] / "recipes"
 _DEEPEST = 50  # tables and lists within one another
-_STRICT = ConfigDict(extra="forbid")
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 _SCHEDULE_OF = dict.fromkeys(("decay", "decay_every"), "exponential")
 _SCHEDULE_OF |= dict.fromkeys(("plateau_factor", "plateau_patience", "cooldown"), "plateau")
 
@@ -85,12 +85,13 @@ class DataRecipe:
     examples: int | None = Field(default=None, ge=2)
     validation: str | None = None
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
-    experts: tuple[str, ...] | None = None
-    exclude: str | None = None
+    experts: tuple[str, ...] | None = Field(default=None, min_length=1)
+    exclude: str | None = Field(default=None, min_length=1)
     window_seconds: float | None = Field(default=None, gt=0)
     uncaptioned: bool = False
     groups: tuple[GroupRecipe, ...] = ()
     validation_needs: tuple[str, ...] = ()
+    _numbers = field_validator("*", mode="before")(refuse_switch)
 
     def __post_init__(self) -> None:
         if self.mixture is not None and (not self.mixture or min(self.mixture.values()) <= 0):
@@ -160,7 +161,7 @@ class TrainRecipe:
     """
 
     seed: int = Field(default=0, ge=0)
-    start: str | None = None
+    start: str | None = Field(default=None, min_length=1)
     epochs: int = Field(default=50, ge=1)
     batch: int = Field(default=64, ge=2)
     optimizer: Literal["adam", "adamw", "radam", "sgd"] = "adamw"
@@ -187,7 +188,7 @@ class TrainRecipe:
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool | Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = False
     buckets: int = Field(default=0, ge=0, le=16)
-    device: str = "auto"
+    device: str = Field(default="auto", min_length=1)
     workers: int = Field(default=0, ge=0, le=64)
     caption: Literal["random", "first"] = "random"
     narrations: int | None = Field(default=None, ge=2)
@@ -199,6 +200,7 @@ class TrainRecipe:
     patience: int | None = Field(default=None, ge=1)
     metric: Literal["geometric_mean", "recall_at_1", "recall_at_5", "recall_at_10", "mean_rank"] = "mean_rank"
     keep: Literal["best", "last"] = "best"
+    _numbers = field_validator("*", mode="before")(refuse_switch)
 
     def __post_init__(self) -> None:
         if self.rate_per == "epoch" and self.warmup != int(self.warmup):
@@ -221,6 +223,7 @@ class PseudoRecipe:
 
     epochs: int = Field(default=50, ge=1)
     last: int = Field(default=20, ge=1)
+    _numbers = field_validator("*", mode="before")(refuse_switch)
 
     def __post_init__(self) -> None:
         if self.last > self.epochs:
@@ -238,6 +241,7 @@ class AnchorRecipe:
     bank: int = Field(default=2048, ge=1)
     temperature: float = Field(default=0.1, gt=0)
     dropout: float = Field(default=0.3, ge=0, lt=1)
+    _numbers = field_validator("*", mode="before")(refuse_switch)
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -253,6 +257,9 @@ class Recipe:
     pixels: PixelRecipe | None = None
 
     def __post_init__(self) -> None:
+        text = self.model.get("text", {})
+        if not isinstance(text, Mapping) or not isinstance(text.get("encoder", ""), str):
+            raise ValueError(f'model.text is {text!r}; it is a table, such as {{ encoder = "sentence" }}')
         if self.pixels is not None:
             self._refuse_features()
         if self.train.narrations and self.data.window_seconds:
@@ -397,7 +404,27 @@ def recipe_from(settings: Mapping[str, Any], where: str) -> Recipe:
                 f"{where}: train.{name} is a setting of the schedule {_SCHEDULE_OF[name]!r}, and train.schedule is "
                 f"{recipe.train.schedule!r}, which does not read it; leave one of them out"
             )
+    if problem := _without_effect(recipe, settings.get("data", {})):
+        raise RecipeError(f"{where}: {problem}")
     return recipe
+
+
+def _without_effect(recipe: Recipe, data: Mapping[str, Any]) -> str:
+    """What of a recipe would change nothing in training; '' where all counts.
+
+    Args:
+        data: the section as it was written, without defaults.
+    """
+    train = recipe.train
+    if "train" in data and recipe.data.mixture:
+        return "data.train: data.mixture says what is learnt from; leave one of them out"
+    if "validation_fraction" in data and recipe.data.validation:
+        return "data.validation_fraction: data.validation names the split to choose on; leave one of them out"
+    if train.batch_of == "clips" and (train.clips_per_video or 1) > train.batch:
+        return f"train.clips_per_video = {train.clips_per_video} is above train.batch = {train.batch}; set it lower"
+    if train.batch_of == "clips" and (train.chunk or 0) > train.batch:
+        return f"train.chunk = {train.chunk} is above train.batch = {train.batch} and saves nothing; set it lower"
+    return ""
 
 
 def changed(table: dict[str, Any], changes: Sequence[str], *, section: bool = False) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class Sampler:
         seeds: draw a seed for each clip that is read.
 
     Raises:
-        UsageError: fewer than two clips have captions.
+        UsageError: fewer than two clips have captions, or no batch has two clips.
     """
 
     def __init__(
@@ -105,6 +105,16 @@ class Sampler:
         self.narrations = None if config.narrations is None else Narrations(split, config.narrations - 1)
         if len(self.captioned) < 2:
             raise UsageError(f"the split {split.name!r} has {len(self.captioned)} captioned clips; training needs two")
+        if self._of_videos and not self.batches(np.random.default_rng(0)):
+            raise UsageError(
+                f"no batch of {split.name!r} has two clips, with train.batch = {config.batch}, train.batch_of = "
+                f"{config.batch_of!r} and train.clips_per_video = {config.clips_per_video}; set a larger train.batch, "
+                "or fewer clips of each video"
+            )
+
+    @property
+    def _of_videos(self) -> bool:
+        return self.config.clips_per_video is not None or self.config.batch_of == "videos"
 
     def batches(self, rng: np.random.Generator) -> list[npt.NDArray[np.int64]]:
         """Return the clip numbers of every batch of an epoch, over all processes.
@@ -112,8 +122,7 @@ class Sampler:
         A batch of a single clip has no negatives, and one with fewer clips than processes (or videos, where these stay
         whole) cannot be shared; both are left out.
         """
-        of_videos = self.config.clips_per_video is not None or self.config.batch_of == "videos"
-        batches = self._by_video(rng) if of_videos else self._by_clip(rng)
+        batches = self._by_video(rng) if self._of_videos else self._by_clip(rng)
         processes = parallel.world_size()
         batches = [clips for clips in batches if len(clips) >= max(2, processes)]
         if not self.whole_videos or processes == 1:

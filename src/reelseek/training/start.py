@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from reelseek.errors import RecipeError
+from reelseek.errors import RecipeError, suggest
 from reelseek.experts.backbones import NETWORKS, SpectrogramResNet50
 from reelseek.library.caption_features import CaptionFeatures
 from reelseek.library.tokens import TokenReader, Tokens
@@ -39,10 +39,16 @@ def build_model(recipe: Recipe, reader: TokenReader, split: Split) -> RetrievalM
     name = settings.pop("system", None)
     if name not in SYSTEMS or not SYSTEMS[name].trained:
         trained = ", ".join(key for key, system in SYSTEMS.items() if system.trained)
-        raise RecipeError(f"model.system is {name!r}; systems that can be trained are: {trained}")
+        near = suggest(str(name), [key for key, system in SYSTEMS.items() if system.trained])
+        raise RecipeError(f"model.system is {name!r}{near}; systems that can be trained are: {trained}")
     networks = {} if recipe.pixels is None else _networks(recipe.pixels)
     widths = {expert: network.width for expert, (network, _) in networks.items()}
-    settings.setdefault("experts", widths or reader.dims)
+    widths = widths or reader.dims
+    if settings.setdefault("experts", widths) != widths:
+        raise RecipeError(
+            f"model.experts is {settings['experts']}, and what is read has the widths {widths}; leave it out, and "
+            "choose experts with data.experts"
+        )
     first = split.texts[0] if split.texts else ""
     if isinstance(first, CaptionFeatures):
         config = settings.get("text", {})

@@ -49,7 +49,7 @@ class AVLnetConfig(SystemConfig):
 
     audio: str | None = None
     spectrogram: AudioConfig | Literal["auto"] | None = "auto"
-    width: int = 4096
+    width: int = Field(default=4096, ge=1)
     form: Literal["tri", "fused"] = "tri"
     missing: Literal["mask", "refuse"] = "mask"
     loss: LossConfig = Field(default_factory=lambda: LossConfig("mms", {"margin": 0.001}))

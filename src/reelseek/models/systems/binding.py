@@ -38,7 +38,7 @@ class BindingConfig(SystemConfig):
         alone, and fixes those of other modalities (1/20 for sound).
     """
 
-    width: int = 256
+    width: int = Field(default=256, ge=1)
     depth: int = Field(default=6, ge=0)
     heads: int = 8
     inner: int = 512

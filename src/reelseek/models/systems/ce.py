@@ -32,7 +32,7 @@ class CEConfig(MEEConfig):
         as released; the paper gates all of them at once. Only for comparing with released weights.
     """
 
-    width: int = 768
+    width: int = Field(default=768, ge=1)
     pair_layers: int = Field(default=3, ge=1)
     gate_layers: int = Field(default=0, ge=0)
     with_self: bool = True

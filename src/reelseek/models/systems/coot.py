@@ -47,7 +47,7 @@ class COOTConfig(SystemConfig):
         cycle: weight of cycle consistency; .01 for ActivityNet, .001 for YouCook2.
     """
 
-    width: int = 384
+    width: int = Field(default=384, ge=1)
     heads: int = 8
     global_heads: int | None = None
     inner: int = 384

@@ -86,7 +86,7 @@ class EAOConfig(SystemConfig):
     """
 
     spectrograms: dict[str, AudioConfig] | None = None
-    width: int = 4096
+    width: int = Field(default=4096, ge=1)
     depth: int = Field(default=1, ge=0)
     heads: int = 64
     inner: int = 4096

@@ -34,7 +34,7 @@ class GramConfig(SystemConfig):
     loss: over `1 - volume`; a `temperature` in its settings is where the learned one begins.
     """
 
-    width: int = 256
+    width: int = Field(default=256, ge=1)
     depth: int = Field(default=6, ge=0)
     heads: int = 8
     inner: int = 512

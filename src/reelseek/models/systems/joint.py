@@ -88,7 +88,7 @@ class JointConfig(SystemConfig):
     """
 
     spaces: tuple[tuple[str, ...], ...] | None = None
-    width: int = 1024
+    width: int = Field(default=1024, ge=1)
     video: _Read = "mean"
     text_reader: _Read | None = None
     hidden: int = 1024

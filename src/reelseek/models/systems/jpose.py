@@ -38,7 +38,7 @@ class JPoseConfig(SystemConfig):
         which adds triplets within either side and within each part of speech.
     """
 
-    width: int = 256
+    width: int = Field(default=256, ge=1)
     margin: float = Field(default=1.0, gt=0)
     video_weight: float = Field(default=1.0, ge=0)
     text_weight: float = Field(default=2.0, ge=0)

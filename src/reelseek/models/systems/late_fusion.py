@@ -28,7 +28,7 @@ __all__ = ["LateFusion", "LateFusionConfig"]
 class LateFusionConfig(SystemConfig):
     """Sizes are those of UMI's experiments for every system: six layers of eight heads, 256 wide."""
 
-    width: int = 256
+    width: int = Field(default=256, ge=1)
     depth: int = Field(default=6, ge=0)
     heads: int = 8
     inner: int = 512

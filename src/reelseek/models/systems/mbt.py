@@ -37,7 +37,7 @@ class MBTConfig(SystemConfig):
         missing: the published system needs every modality (`refuse`); `mask` averages the copies of those present.
     """
 
-    width: int = 768
+    width: int = Field(default=768, ge=1)
     depth: int = Field(default=12, ge=1)
     heads: int = 12
     inner: int = 3072

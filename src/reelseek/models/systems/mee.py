@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
@@ -25,6 +25,8 @@ from reelseek.models.settings import STRICT
 
 __all__ = ["MEE", "MEEConfig", "MixtureOfExperts", "VladPools"]
 
+_Count = Annotated[int, Field(ge=1)]
+
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class MEEConfig(SystemConfig):
@@ -38,9 +40,9 @@ class MEEConfig(SystemConfig):
     count_padding: see NetVLAD; only for comparing with released weights.
     """
 
-    vlad: dict[str, int] = Field(default_factory=dict)
-    vlad_ghosts: dict[str, int] = Field(default_factory=dict)
-    widths: dict[str, int] = Field(default_factory=dict)
+    vlad: dict[str, _Count] = Field(default_factory=dict)
+    vlad_ghosts: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    widths: dict[str, _Count] = Field(default_factory=dict)
     text_clusters: int = Field(default=32, ge=0)
     ghosts: int = Field(default=0, ge=0)
     missing: Literal["mask", "keep", "refuse"] = "mask"
@@ -58,7 +60,8 @@ def _check_names(config: MEEConfig) -> None:
         unknown = sorted(set(names) - set(allowed))
         if unknown:
             raise ModelError(
-                f"{setting} names {unknown[0]!r}, which is none of {', '.join(allowed) or 'vlad, which is empty'}"
+                f"model.{setting} names {', '.join(map(repr, unknown))}, and the experts that it can name are: "
+                f"{', '.join(allowed) or 'none, as model.vlad is empty'}; set it for these, or bring in those"
             )
 
 
@@ -97,6 +100,7 @@ class MixtureOfExperts(LearnedModel):
     config: MEEConfig
 
     def __init__(self, config: MEEConfig, widths: Mapping[str, int]) -> None:
+        _check_names(config)
         super().__init__(config)
         self.renormalise = config.missing != "keep"
         self.pools = VladPools(
@@ -125,7 +129,6 @@ class MEE(MixtureOfExperts):
     config: MEEConfig
 
     def __init__(self, config: MEEConfig) -> None:
-        _check_names(config)
         pooled = pooled_widths(config.experts, config.vlad)
         widths = {name: config.widths.get(name, width) for name, width in pooled.items()}
         super().__init__(config, widths)

@@ -51,7 +51,7 @@ class MMTConfig(SystemConfig):
             captions outside the training set; `random` as the released code.
     """
 
-    width: int = 512
+    width: int = Field(default=512, ge=1)
     depth: int = 4
     heads: int = 4
     inner: int = 3072

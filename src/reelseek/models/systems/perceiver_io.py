@@ -39,7 +39,7 @@ class PerceiverIOConfig(SystemConfig):
     embedding: width of the space.
     """
 
-    width: int = 256
+    width: int = Field(default=256, ge=1)
     latents: int = Field(default=32, ge=1)
     depth: int = Field(default=6, ge=0)
     heads: int = 8

@@ -46,7 +46,7 @@ class SSBConfig(SystemConfig):
     buckets, most_words: see SentenceDecoder.
     """
 
-    width: int = 256
+    width: int = Field(default=256, ge=1)
     depth: int = Field(default=2, ge=0)
     heads: int = 8
     inner: int = 512

@@ -38,7 +38,7 @@ class TokenFusionConfig(SystemConfig):
     missing: `refuse` as published; with `mask` no token comes from an absent stream.
     """
 
-    width: int = 256
+    width: int = Field(default=256, ge=1)
     depth: int = Field(default=6, ge=1)
     heads: int = 8
     inner: int = 512

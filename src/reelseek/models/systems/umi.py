@@ -44,7 +44,7 @@ class UMIConfig(SystemConfig):
         pseudo: weight of the pseudo-labels' term, where a batch has them.
     """
 
-    width: int = 256
+    width: int = Field(default=256, ge=1)
     heads: int = 8
     head_dim: int | None = 64
     inner: int = 512

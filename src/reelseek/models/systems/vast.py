@@ -46,7 +46,7 @@ class VASTConfig(SystemConfig):
 
     sound: tuple[str, ...] | None = None
     subtitles: tuple[str, ...] | None = None
-    width: int = 256
+    width: int = Field(default=256, ge=1)
     depth: int = Field(default=6, ge=0)
     heads: int = 8
     inner: int = 512

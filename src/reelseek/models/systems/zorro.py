@@ -38,7 +38,7 @@ class ZorroConfig(SystemConfig):
         those of text with each stream.
     """
 
-    width: int = 512
+    width: int = Field(default=512, ge=1)
     depth: int = Field(default=6, ge=1)
     heads: int = 8
     inner: int = 2048

@@ -2,8 +2,10 @@
 
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
+
+from reelseek.models.settings import refuse_switch
 
 __all__ = ["PixelRecipe"]
 
@@ -46,6 +48,7 @@ class PixelRecipe:
     audio_blocks: tuple[int, int, int, int] | None = None
     bands: int = Field(default=80, ge=8, le=256)
     rate: int = Field(default=16_000, ge=8_000, le=48_000)
+    _numbers = field_validator("*", mode="before")(refuse_switch)
 
     def __post_init__(self) -> None:
         if self.resize < self.crop:
