@@ -16,7 +16,7 @@ help:
 	@echo "make lint            style, types and import contracts"
 	@echo "make docs            the documentation as a site, in build/site"
 	@echo "make screenshots     pictures of the page for that site; needs Chromium, and make test makes them too"
-	@echo "make bench           what is measured against a peer"
+	@echo "make bench           what can be measured; NAME=search measures that, with ARGS"
 
 setup: $(STAMP)
 
@@ -52,7 +52,8 @@ screenshots: $(STAMP)
 	$(BIN)/python -m pytest -q -n 0 tests/web/page/test_screenshots.py
 
 bench: $(STAMP)
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@$(if $(NAME),$(BIN)/python benchmarks/$(NAME).py $(ARGS),for script in benchmarks/*.py; do \
+	  printf "%-14s %s\n" "$$(basename $$script .py)" "$$(sed -n '1s/^\"\"\"//p' $$script)"; done)
 
 clean:
 	rm -rf $(VENV) demo build

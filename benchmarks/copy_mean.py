@@ -13,9 +13,9 @@ import sklearn
 from PIL import Image
 
 from reelseek.experts.copy import embed_pictures
-from reelseek.media.container import MEDIA_SUFFIXES
 from reelseek.media.decode import read_frames
 from reelseek.media.streams import FrameStream
+from reelseek.media.suffixes import MEDIA_SUFFIXES
 from reelseek.studio import write_archive
 
 OUT = Path(__file__).parents[1] / "src" / "reelseek" / "experts" / "copy_mean.npy"

@@ -21,7 +21,8 @@ import torch
 from reelseek.experts import DEFAULT_EXPERTS, available
 from reelseek.experts.extract import extract, prepare_worker
 from reelseek.library import Library, add
-from reelseek.media.container import MEDIA_SUFFIXES, Limits
+from reelseek.media.container import Limits
+from reelseek.media.suffixes import MEDIA_SUFFIXES
 from reelseek.studio import plan_films, shoot
 from scale import WRITTEN, simulate, writer_seconds
 

@@ -23,9 +23,9 @@ import av
 import cv2
 import numpy as np
 
-from reelseek.media.container import MEDIA_SUFFIXES
 from reelseek.media.decode import read_frames
 from reelseek.media.streams import FrameStream
+from reelseek.media.suffixes import MEDIA_SUFFIXES
 from reelseek.overlap.scan import ScanOptions, scan
 from reelseek.overlap.sources import open_source
 from reelseek.studio import write_archive
