@@ -48,6 +48,12 @@ def test_settings_that_are_no_values_or_have_no_effect(changes: list[str], messa
         read_recipe({"model": {"system": "mmt"}}, changes)
 
 
+def test_a_problem_of_several_settings_is_told_without_a_place() -> None:
+    with pytest.raises(RecipeError) as caught:
+        read_recipe({"model": {"system": "mmt", "text": 5}})
+    assert str(caught.value).endswith('the recipe: model.text is 5; it is a table, such as { encoder = "sentence" }')
+
+
 def test_switches_remain_switches() -> None:
     changes = ["train.freeze_norms=true", "train.compile=true", "train.gather=false"]
     train_recipe = read_recipe({"model": {"system": "mmt"}}, changes).train

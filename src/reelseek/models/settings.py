@@ -49,7 +49,8 @@ def _describe(problem: Any, schema: type) -> str:
         message = "no setting has this name; " + (
             f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}" if names else "leave it out"
         )
-    return f"{'.'.join(map(str, location))}: {message}"
+    message = message.removeprefix("Value error, ")  # what pydantic puts before the words of our own checks
+    return f"{'.'.join(map(str, location))}: {message}" if location else message  # a check of several has no place
 
 
 def _settings_beside(location: tuple[str | int, ...], schema: type) -> list[str]:
