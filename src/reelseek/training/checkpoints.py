@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from reelseek.errors import RecipeError
+from reelseek.models import parallel
 from reelseek.models.model import RetrievalModel
 from reelseek.models.weights import write_tensors
 from reelseek.training.log import Epoch, write_log
@@ -156,8 +157,9 @@ class Checkpoints:
             except SafetensorError as error:
                 problem = f"it cannot be read ({error})"
         if state.log[-1].best or self.keep == "last":
-            _log.warning("%s: %s; it is written again from state.safetensors", path, problem)
-            write_tensors(path, state.average or state.model.state_dict())
+            if parallel.is_local_main_process():
+                _log.warning("%s: %s; it is written again from state.safetensors", path, problem)
+                write_tensors(path, state.average or state.model.state_dict())
             return
         best = max(line.epoch for line in state.log if line.best)
         raise RecipeError(
