@@ -86,13 +86,23 @@ def library(path: Path, models: dict[str, RetrievalModel]) -> Iterator[Library]:
 
 
 @pytest.fixture(scope="module")
-def replicas(machines: Any, library: Library, models: dict[str, RetrievalModel]) -> Iterator[Replicas]:
+def started(machines: Any, library: Library, models: dict[str, RetrievalModel]) -> Iterator[Replicas]:
     """Two groups of two replicas."""
     pytest.importorskip("ray.serve", reason="Ray Serve of the extra `ray` is not installed")
     with connect() as cluster, Replicas(cluster, library.path, replicas=2) as replicas:
         replicas.start(Searcher(library, models["late_fusion"], update=False).index)
         assert replicas.groups == 2
         yield replicas
+
+
+@pytest.fixture
+def replicas(started: Replicas) -> Replicas:
+    """The two groups, once both answer: those that another test has killed are replaced meanwhile."""
+    deadline = time.monotonic() + PATIENCE
+    while not all(group._up.is_set() for group in started._groups):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return started
 
 
 @pytest.fixture
