@@ -1,6 +1,7 @@
 """Released checkpoints: keys and shapes as published, through our tables and back."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from tests.models.published_shapes import CE_WIDTHS, SHAPES, Shapes, published_s
 from tests.models.worlds import TEXTS
 from torch import Tensor
 
+from reelseek.errors import ModelError
 from reelseek.models import load_model
 from reelseek.models.checkpoints import FORMATS, convert, load_released
 

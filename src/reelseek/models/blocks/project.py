@@ -85,7 +85,9 @@ class RowNorm(nn.BatchNorm1d):
 
 
 def apply_to_present(
-    unit: nn.Module, values: Float[Tensor, "item *width"], present: Mask | Bool[Tensor, " item"]
+    unit: nn.Module,
+    values: Float[Tensor, "item *width"],  # noqa: F821 - a shape
+    present: Mask | Bool[Tensor, " item"],
 ) -> Tensor:
     """Apply `unit` to the present rows alone, so that batch statistics exclude absent ones; zeros elsewhere.
 
