@@ -83,7 +83,7 @@ def test_settings_of_models(system: str, settings: dict[str, object], message: s
             ['data.experts=["smell","see","taste"]'],
             r"no tracks of 'smell', 'taste'; it has hear, see\. .*features import",
         ),
-        (["data.mixture={a=1,train=1,b=2}"], r"split 'a', 'b' of the recipe; .*test, train\. .*--set data\.mixture="),
+        (["data.mixture={a=1,train=1,b=2}"], r"splits 'a', 'b' of the recipe; .*test, train\. .*--set data\.mixture="),
         (
             ["data.train=trian"],
             r"split 'trian' of the recipe; did you mean 'train'\?.*reelseek add .*--set data\.train=",

@@ -255,7 +255,8 @@ def _check_named(library: FeatureSource, recipe: DataRecipe) -> None:
     if missing:
         setting = "validation" if missing == [recipe.validation] else "mixture" if recipe.mixture else "train"
         raise UsageError(
-            f"{library.path} has no caption in the split {', '.join(map(repr, missing))} of the recipe"
+            f"{library.path} has no caption in the split{'s' * (len(missing) > 1)} "
+            f"{', '.join(map(repr, missing))} of the recipe"
             f"{suggest(missing[0], existing)}; its splits are: {', '.join(existing) or 'none'}. Bring captions in "
             f"with: reelseek add {library.path} TABLE, or reelseek data import; or name other splits with --set "
             f"data.{setting}=..."
