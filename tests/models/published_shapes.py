@@ -1,9 +1,8 @@
 """Keys and shapes of released checkpoints, as their authors published them."""
 
 from collections.abc import Callable
-from typing import Any
 
-__all__ = ["CE_WIDTHS", "SHAPES", "Shapes", "mmv_shapes", "published_shapes"]
+__all__ = ["CE_WIDTHS", "SHAPES", "Shapes", "mmv_shapes"]
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -26,8 +25,9 @@ def _gated(name: str, out: int, into: int, batch_norm: bool) -> Shapes:
     return {**found, **(_batch(f"{name}.cg.batch_norm", out) if batch_norm else {})}
 
 
-def _bert(net: str, experts: dict[str, int], depth: int, video: str, text: str, unit: str) -> dict[str, Any]:
-    width, shapes = 512, {}
+def _bert(net: str, experts: dict[str, int], depth: int, video: str, text: str, unit: str) -> Shapes:
+    width = 512
+    shapes: Shapes = {}
     shapes[f"{net}.embeddings.position_embeddings.weight"] = (32, width)
     shapes[f"{net}.embeddings.token_type_embeddings.weight"] = (19, width)
     shapes |= _norm(f"{net}.embeddings.layer_norm", width)
@@ -225,11 +225,6 @@ def _e2e() -> Shapes:
     return shapes | {"text_module.word_embd.weight": (66250, 300), "conv1.conv1.weight": (64, 24, 2, 4, 4)}
 
 
-def published_shapes(kind: str) -> Shapes:
-    """Every tensor of a released checkpoint by its key, in the shape that the release has."""
-    return SHAPES[kind]()
-
-
 MMT_WIDTHS = {"face": 512, "ocr": 300, "rgb": 2048, "s3d": 1024, "scene": 2208, "speech": 300, "vggish": 128}
 MDMMT_WIDTHS = {"VIDEO": 2048, "CLIP": 512, "tf_vggish": 128}
 CE_WIDTHS = {"audio": 128, "face": 512, "flow": 1024, "ocr": 300, "rgb": 2048, "scene": 2208, "speech": 300}
@@ -249,3 +244,4 @@ SHAPES: dict[str, Callable[[], Shapes]] = {
     "clip4clip": _frames,
     "gram": _gram,
 }
+"""By format, every tensor of a released checkpoint by its key, in the shape that the release has."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.models.published_shapes import CE_WIDTHS, SHAPES, Shapes, published_shapes
+from tests.models.published_shapes import CE_WIDTHS, SHAPES, Shapes
 from tests.models.worlds import TEXTS
 from torch import Tensor
 
@@ -42,7 +42,7 @@ def test_every_format_is_tried_at_its_published_shapes() -> None:
 
 @pytest.mark.parametrize("kind", sorted(FORMATS))
 def test_keys_at_published_shapes_go_through_our_table_and_back(kind: str) -> None:
-    shapes, settings = published_shapes(kind), SETTINGS.get(kind, {})
+    shapes, settings = SHAPES[kind](), SETTINGS.get(kind, {})
     state = _meta(shapes)
     if kind == "clip4clip":
         state["clip.logit_scale"] = torch.tensor(4.6)  # a setting is made of it

@@ -48,9 +48,11 @@ def ready(name: str) -> RetrievalModel:
 def gradients(model: RetrievalModel, batch: Batch, chunk: int | None = None) -> dict[str, torch.Tensor]:
     """Gradients by parameter, and what the loss remembers of the batch by buffer."""
     if chunk is None:
-        torch.stack(list(model.loss(batch).values())).sum().backward()
+        loss = torch.stack(list(model.loss(batch).values())).sum()
+        loss.backward()
     else:
-        cached_gradients(model, batch, chunk)
+        loss = torch.tensor(cached_gradients(model, batch, chunk))
+    assert loss.isfinite()
     return _gathered(model)
 
 
@@ -90,7 +92,6 @@ def gradients_of(case: str) -> dict[str, torch.Tensor]:
 
 def _gradients_apart(model: RetrievalModel, batch: Batch, variant: str) -> dict[str, torch.Tensor]:
     """Of the mean of the losses of five clips and of three, whose batch statistics are of all eight."""
-    assert isinstance(model, LearnedModel)
     tokens = dict(batch.tokens)
     for expert in tokens if variant == "silent" else list(tokens)[-1:]:
         present = tokens[expert].present & (torch.arange(8)[:, None] < 5)
@@ -102,6 +103,7 @@ def _gradients_apart(model: RetrievalModel, batch: Batch, variant: str) -> dict[
     if variant == "silent":
         losses = list(model.loss(batch.rows(halves[0])).values())
     else:
+        assert isinstance(model, LearnedModel)
         parts, losses = model.parts(batch), []
         for half in halves:
             rows = {name: (v[half], Mask.on(v.device, mask.host[half])) for name, (v, mask) in parts.items()}

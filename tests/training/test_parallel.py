@@ -49,7 +49,7 @@ SHARED = [name for name in SMALL if "+" not in name and SYSTEMS[name].trained]
 SHARED += [f"{name} {variant}" for name in ("mee", "eao", "jsfusion") for variant in ("silent", "chunks")]
 # A process without clips for a term: the backward passes of both meet in batch statistics all the same.
 SHARED += ["mmv+disjoint apart", "eao apart", "eao apart chunks"]
-SHARED += [f"{name} apart silent" for name in ("mmv", "mee", "xpool")]
+SHARED += [f"{name} apart silent" for name in ("mmv", "mee", "xpool", "anchored")]
 
 
 def _train_here(recipe: Path, library: Path, out: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from jaxtyping import Bool, Float
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
@@ -26,6 +26,7 @@ from reelseek.library.caption_features import CaptionFeatures
 from reelseek.library.mask import Mask, upload
 from reelseek.library.text_store import TextStore
 from reelseek.library.tokens import Steps
+from reelseek.models.settings import STRICT
 from reelseek.models.text_networks import (
     as_trained,
     collate_tokens,
@@ -89,7 +90,7 @@ def _uncompiled(method: Method) -> Method:
     return cast(Method, plain_unless_compiling)
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=STRICT)
 class TextConfig:
     """Args:
     encoder: `sentence` (packaged), a folder or pulled hub name of a BERT-, CLIP- or SigLIP-like model, a file of word

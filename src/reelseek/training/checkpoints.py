@@ -105,7 +105,7 @@ class Checkpoints:
         """Load the state of a run that was stopped; without one, `state` stays as it is.
 
         Raises:
-            RecipeError: the folder holds a run of another recipe, or something else.
+            RecipeError: the folder holds a run of another recipe, or something else, or files of the run are gone.
         """
         path = self.folder / "state.safetensors"
         if not path.is_file():

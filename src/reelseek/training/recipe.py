@@ -9,12 +9,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator
 from pydantic.dataclasses import dataclass
 
 from reelseek.errors import CollectionError, RecipeError
 from reelseek.library.texts import read_text
-from reelseek.models.settings import describe_problems, refuse_switch
+from reelseek.models.settings import STRICT, describe_problems, refuse_switch
 from reelseek.training.pixels.recipe import PixelRecipe
 
 __all__ = [
@@ -35,12 +35,11 @@ __all__ = [
 
 _PACKAGED = Path(__file__).parents[1] / "recipes"
 _DEEPEST = 50  # tables and lists within one another
-_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 _SCHEDULE_OF = dict.fromkeys(("decay", "decay_every"), "exponential")
 _SCHEDULE_OF |= dict.fromkeys(("plateau_factor", "plateau_patience", "cooldown"), "plateau")
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class GroupRecipe:
     """Videos that are learnt from with some of their experts alone.
 
@@ -54,7 +53,7 @@ class GroupRecipe:
     when: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class DataRecipe:
     """Which captions to learn from.
 
@@ -115,7 +114,7 @@ class DataRecipe:
         return max(2, round(self.examples * sum(self.weights.values()) / sum(self.mixture.values())))
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class TrainRecipe:
     """How to learn.
 
@@ -217,7 +216,7 @@ class TrainRecipe:
                     raise ValueError(f"the optimizer sgd has no {name}; leave it out, or take another optimizer")
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class PseudoRecipe:
     """UMI's first stage: `epochs` of a model for each modality alone, of which the `last` ones are averaged."""
 
@@ -230,7 +229,7 @@ class PseudoRecipe:
             raise ValueError(f"the last {self.last} of {self.epochs} epochs cannot be averaged")
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class AnchorRecipe:
     """Train the system beside a closed form, as few clips need it: the system `anchored` around `model`.
 
@@ -244,7 +243,7 @@ class AnchorRecipe:
     _numbers = field_validator("*", mode="before")(refuse_switch)
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Recipe:
     """A whole recipe. `model` holds `system` and its settings; `pseudo` asks for UMI's first stage, `anchor` for the
     closed form beside the system, `pixels` for networks under it that learn along."""

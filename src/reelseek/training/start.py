@@ -33,17 +33,16 @@ def build_model(recipe: Recipe, reader: TokenReader, split: Split) -> RetrievalM
     """Build the recipe's system for the experts that are read and, where captions come as features, for their width.
 
     Raises:
-        RecipeError: no such system, or it needs no training.
+        RecipeError: no such system, it needs no training, or its experts are not those that are read.
     """
     settings = dict(recipe.model)
     name = settings.pop("system", None)
     if name not in SYSTEMS or not SYSTEMS[name].trained:
-        trained = ", ".join(key for key, system in SYSTEMS.items() if system.trained)
-        near = suggest(str(name), [key for key, system in SYSTEMS.items() if system.trained])
-        raise RecipeError(f"model.system is {name!r}{near}; systems that can be trained are: {trained}")
+        trained = [key for key, system in SYSTEMS.items() if system.trained]
+        near = suggest(str(name), trained)
+        raise RecipeError(f"model.system is {name!r}{near}; systems that can be trained are: {', '.join(trained)}")
     networks = {} if recipe.pixels is None else _networks(recipe.pixels)
-    widths = {expert: network.width for expert, (network, _) in networks.items()}
-    widths = widths or reader.dims
+    widths = {expert: network.width for expert, (network, _) in networks.items()} or reader.dims
     if settings.setdefault("experts", widths) != widths:
         raise RecipeError(
             f"model.experts is {settings['experts']}, and what is read has the widths {widths}; leave it out, and "

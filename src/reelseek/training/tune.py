@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from reelseek.cluster import Cluster
@@ -16,6 +16,7 @@ from reelseek.errors import RecipeError, UsageError
 from reelseek.library.cluster_work import Files, require_library, run_in_folder, threads_of, write_files
 from reelseek.library.files import write_whole
 from reelseek.library.store import Library
+from reelseek.models.settings import STRICT
 from reelseek.training.loop import train
 from reelseek.training.recipe import find_recipe, read_toml, recipe_from
 
@@ -24,7 +25,7 @@ __all__ = ["Range", "Trial", "read_ranges", "tune"]
 _STARTUP = 10  # trials that the sampler proposes at random
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=STRICT)
 class Range:
     """Numbers from `low` to `high`, both included; whole ones if both are written so. `log` proposes them evenly by
     their logarithm."""

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
@@ -32,6 +31,7 @@ from reelseek.models.losses.margin import (
     video_max_margin,
     within_video_max_margin,
 )
+from reelseek.models.settings import STRICT
 
 __all__ = [
     "SCORE_LOSSES",
@@ -73,7 +73,7 @@ SCORE_LOSSES: dict[str, Callable[..., Tensor]] = {
 }
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=STRICT)
 class LossConfig:
     """A loss over scores [text, video], by its name in SCORE_LOSSES, and its settings."""
 

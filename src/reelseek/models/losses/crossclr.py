@@ -4,12 +4,13 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
 from reelseek.models.blocks.host_state import HostState
+from reelseek.models.settings import STRICT
 
 __all__ = ["CrossCLR", "CrossCLRConfig", "crossclr_published"]
 
@@ -32,7 +33,7 @@ def crossclr_published(
     return (terms[0] + terms[1]) / 2
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=STRICT)
 class CrossCLRConfig:
     """Args:
     temperature, intra: tau and lambda of equation 4.

@@ -149,7 +149,7 @@ class Anchored(RetrievalModel):
         losses = dict(self.inner.loss(batch))
         shared = self.inner.shares(batch)
         batch = batch.with_evidence(at_least=int(shared))
-        if self.inner.any_evidence(batch):
+        if self.inner.any_evidence(batch) and len(batch):  # apart, others may have some where this process has none
             features = self.text.pooled(batch.texts)
             parts = {"features": all_rows(features), "text": all_rows(self.anchor.learnt_texts(features))}
             parts["video"] = all_rows(self.anchor.learnt_videos_of(self.inputs.filled(batch.tokens)))

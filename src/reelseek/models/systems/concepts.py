@@ -17,7 +17,7 @@ import numpy.typing as npt
 import platformdirs
 import torch
 from jaxtyping import Bool, Float
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
@@ -33,12 +33,13 @@ from reelseek.library.mask import upload, zero_absent
 from reelseek.library.tokens import Steps, Tokens
 from reelseek.models.embedding import Embedding
 from reelseek.models.model import RetrievalModel
+from reelseek.models.settings import STRICT
 from reelseek.models.shipped import label_means, label_names, remember_shipped
 
 __all__ = ["Concepts", "ConceptsConfig", "background_queries", "label_vectors", "text_centre"]
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=STRICT)
 class ConceptsConfig:
     """Args:
     object, speech, ocr, clip: weight of each slot in the sum.

@@ -2,17 +2,17 @@
 
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass
 
-from reelseek.models.settings import refuse_switch
+from reelseek.models.settings import STRICT, refuse_switch
 
 __all__ = ["PixelRecipe"]
 
 _SHORTEST_SOUND = 0.025  # seconds of one spectrum
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=STRICT)
 class PixelRecipe:
     """Learn networks of frames and sound along with the system, from the files of the library's videos.
 
