@@ -112,7 +112,7 @@ class LearnedTemperature(nn.Module):
         config: its `temperature` is where learning begins.
 
     Raises:
-        ModelError: that is no number from .01 up.
+        ModelError: that is below .01.
 
     Source: Radford et al. 2021 (CLIP), section 2.5.
     """
@@ -120,7 +120,7 @@ class LearnedTemperature(nn.Module):
     def __init__(self, config: LossConfig) -> None:
         super().__init__()
         start = float(config.settings["temperature"])
-        if not 1 / _MOST_SCALE <= start < math.inf:
+        if start < 1 / _MOST_SCALE:
             raise ModelError(f"a learned temperature begins at {1 / _MOST_SCALE} or above; got {start}")
         self.loss = LossConfig(config.name, {**config.settings, "temperature": 1.0}).build()
         self.logit_scale = nn.Parameter(torch.tensor(-math.log(start)))
