@@ -168,12 +168,27 @@ def test_a_cancelled_command_ends_as_at_ctrl_c() -> None:
     assert any("stopped; what was finished is kept" in text for text in messages)
 
 
-@pytest.mark.usefixtures("slow_command")
-def test_a_command_ends_with_whoever_reads_its_progress() -> None:
+_DEAF = """
+import reelseek.cli.progress as pipes
+pipes._GENTLE_SECONDS = pipes._FIRM_SECONDS = 0.2
+def deaf(arguments):
+    while True:
+        try:
+            pipes.pipe().write("examining", 1, 2)
+            time.sleep(0.1)
+        except KeyboardInterrupt:
+            pass
+cli._run = deaf
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("command", [_SLEEPS, _SLEEPS.replace("cli.main()\n", _DEAF)], ids=["at once", "by force"])
+def test_a_command_ends_with_whoever_reads_its_progress(command: str) -> None:
     script = (
         "import os, time\n"
         "import reelseek.web.jobs.process as p\n"
-        f"p.COMMAND = {(sys.executable, '-c', _SLEEPS)!r}\n"
+        f"p.COMMAND = {(sys.executable, '-c', command)!r}\n"
         "process = p.CommandProcess([])\n"
         "next(line for line in process.lines(0.2) if line.stream == 'progress')\n"
         "print(process.identity, flush=True)\n"

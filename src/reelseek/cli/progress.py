@@ -2,7 +2,7 @@
 
 A program that starts a command hands it the writing end of a pipe. The command then writes a line for each step,
 `{"stage": "extracting", "done": 3, "total": 8, "detail": "holiday.mp4"}`, and stops as at Ctrl-C when it gets SIGTERM
-or when nobody reads the pipe any more, so that no command outlives the server that started it.
+or when nobody reads the pipe any more, by force if it has to, so that no command outlives the server that started it.
 """
 
 import contextlib
@@ -20,6 +20,8 @@ __all__ = ["VARIABLE", "ProgressPipe", "open_pipe", "pipe"]
 VARIABLE = "REELSEEK_PROGRESS_FD"
 _SECONDS_BETWEEN = 0.2
 _LONGEST_DETAIL = 300
+_GENTLE_SECONDS = 20.0
+_FIRM_SECONDS = 5.0
 
 
 class ProgressPipe:
@@ -41,14 +43,19 @@ class ProgressPipe:
             os.write(self._number, json.dumps(line).encode() + b"\n")
 
     def watch(self) -> None:
-        """Interrupt this process when the reading end is closed."""
+        """Interrupt this process when the reading end is closed; end it by force if it goes on all the same."""
         threading.Thread(target=self._watch, name="progress", daemon=True).start()
 
     def _watch(self) -> None:
         poller = select.poll()
         poller.register(self._number, 0)  # POLLERR and POLLHUP are reported whatever is asked for
         poller.poll()
-        os.kill(os.getpid(), signal.SIGTERM)
+        # An interrupt can get lost: Python drops what is raised while it collects garbage, and one that comes between
+        # the taking of a lock and the `try` after it leaves the lock taken for ever.
+        for seconds in (_GENTLE_SECONDS, _FIRM_SECONDS):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(seconds)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 _pipe: ProgressPipe | None = None
