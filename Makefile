@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 VIDEOS ?=
+# What LONG=1 adds to the tests: those that are marked long, and checks of every tensor's shape, which cost a quarter of
+# what models compute.
+SHAPES := --jaxtyping-packages=reelseek.models,beartype.beartype
 # A person sees what is fetched; a log does not need it.
 PIP := $(BIN)/python -m pip install --disable-pip-version-check $(if $(CI),--quiet) -c constraints.txt
 
@@ -12,7 +15,7 @@ help:
 	@echo "make setup           a virtual environment in $(VENV) with everything pinned by constraints.txt"
 	@echo "make demo            films a small archive, ingests, trains, measures and searches it"
 	@echo "make demo VIDEOS=DIR the same with your own folder of videos"
-	@echo "make test            the tests; with LONG=1 also those that compute for long"
+	@echo "make test            the tests; with LONG=1 also those that compute for long, and with shapes checked"
 	@echo "make lint            style, types and import contracts"
 	@echo "make docs            the documentation as a site, in build/site"
 	@echo "make screenshots     pictures of the page for that site; needs Chromium, and make test makes them too"
@@ -35,7 +38,7 @@ demo: $(STAMP)
 	$(BIN)/reelseek demo demo $(if $(VIDEOS),--videos "$(VIDEOS)")
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(if $(LONG),,-m "not long") $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(if $(LONG),$(SHAPES),-m "not long") $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator
+from functools import cache
 from importlib.metadata import requires
 from pathlib import Path
 
@@ -38,14 +39,22 @@ def _modules(requirements: Iterable[str]) -> dict[str, tuple[str, ...]]:
 
 def _names(*folders: str) -> Iterator[tuple[str, bool]]:
     """Modules that are imported, and strings, which may name a module to look for; True is an import."""
-    for file in (file for folder in folders for file in (ROOT / folder).rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            if isinstance(node, ast.Import):
-                yield from ((alias.name, True) for alias in node.names)
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                yield node.module, True
-            elif isinstance(node, ast.Constant) and re.fullmatch(r"[\w.]+", str(node.value)):
-                yield str(node.value), False
+    for folder in folders:
+        for file in (ROOT / folder).rglob("*.py"):
+            yield from _names_of(file)
+
+
+@cache
+def _names_of(file: Path) -> frozenset[tuple[str, bool]]:
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {(alias.name, True) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add((node.module, True))
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"[\w.]+", str(node.value)):
+            names.add((str(node.value), False))
+    return frozenset(names)
 
 
 def _parents(module: str) -> list[str]:

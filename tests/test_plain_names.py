@@ -1,7 +1,7 @@
 """The code reads as plain engineering English: few empty names, short functions, no file that holds everything."""
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -14,11 +14,14 @@ EMPTY = frozenset(
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def _functions() -> Iterator[tuple[str, Function]]:
-    for path in sorted(SOURCE.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, Function):
-                yield f"{path.relative_to(SOURCE)}:{node.lineno} {node.name}", node
+@cache
+def _functions() -> list[tuple[str, Function]]:
+    return [
+        (f"{path.relative_to(SOURCE)}:{node.lineno} {node.name}", node)
+        for path in sorted(SOURCE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, Function)
+    ]
 
 
 def _bound_names(function: Function) -> set[str]:
@@ -41,7 +44,7 @@ def _bound_names(function: Function) -> set[str]:
 
 
 def test_few_functions_hold_an_empty_name() -> None:
-    functions = list(_functions())
+    functions = _functions()
     empty = [(place, sorted(names)) for place, function in functions if (names := _bound_names(function) & EMPTY)]
     assert len(empty) / len(functions) < 0.03, "\n".join(f"{place}: {', '.join(names)}" for place, names in empty)
 

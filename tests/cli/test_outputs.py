@@ -58,6 +58,7 @@ def test_files_have_options_of_their_own_and_out_stands_for_them_with_a_note() -
     assert former == {"overlap scan", "overlap curve", *reports}
 
 
+@pytest.mark.long
 def test_a_report_is_the_same_by_its_option_and_by_out(library_path: Path, tmp_path: Path) -> None:
     pages = []
     for option, name in (("--page", "new.html"), ("--out", "former.html")):

@@ -69,6 +69,7 @@ def test_weights_in_no_safetensors_are_named(tmp_path: Path) -> None:
     assert "'some/clip' has no weights as safetensors on the hub" in done.stderr
 
 
+@pytest.mark.long
 def test_a_preset_is_fetched_but_for_what_is_here_and_what_fails_is_named(tmp_path: Path) -> None:
     members = PRESETS["standard"].models
     for member in members:

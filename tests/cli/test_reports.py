@@ -41,6 +41,7 @@ def models(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # no
     return folder
 
 
+@pytest.mark.long
 def test_tensorboard_reads_the_log(models: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

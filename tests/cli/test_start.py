@@ -32,6 +32,7 @@ def _imported(arguments: list[str], modules: list[str]) -> str:
     return done.stderr.splitlines()[-1]
 
 
+@pytest.mark.long
 def test_a_search_imports_neither_transformers_nor_what_decodes(library_path: Path) -> None:
     modules = ["av", "fsspec", "jinja2", "matplotlib", "onnxruntime", "pandas", "sklearn", "transformers"]
     arguments = ["search", str(library_path), "a red ball", "-k", "3"]

@@ -118,6 +118,7 @@ def test_killed_workers_lose_nothing(cluster: Cluster) -> None:
     assert sorted(numbers) == list(range(24))
 
 
+@pytest.mark.long
 def test_a_worker_that_dies_with_every_try_is_a_failure_that_may_be_tried_again(cluster: Cluster) -> None:
     """The actor itself is ended, not only the guarded process: nothing is said of the file."""
     with cluster.workers(_kill_parent, memory_bytes=MEMORY) as pool:
@@ -133,6 +134,7 @@ def _kill_parent(item: str) -> str:
     return item
 
 
+@pytest.mark.long
 def test_a_slow_driver_holds_the_workers_back(cluster: Cluster, tmp_path: Path) -> None:
     count = partial(_touch, tmp_path)
     with cluster.workers(count, memory_bytes=MEMORY) as pool:

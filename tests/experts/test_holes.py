@@ -75,6 +75,7 @@ def test_who_speaks_after_a_hole_speaks_there(tmp_path: Path) -> None:
     assert ((starts >= nearest) & (starts < nearest + len(voice) / RATE)).all()
 
 
+@pytest.mark.long
 def test_decibels_to_compare_are_silent_in_holes_and_none_beyond_hours(tmp_path: Path) -> None:
     for name, places in (("near.mkv", PLACES[:2]), ("far.mkv", PLACES)):
         _film(tmp_path / name, _tone(2.0), 16_000, places)

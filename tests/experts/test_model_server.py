@@ -245,7 +245,7 @@ def test_a_gpu_gives_the_cpus_values_and_the_same_bits_in_any_company(folder: Pa
         np.testing.assert_allclose(served.tracks[spec].values, expected.tracks[spec].values, atol=1e-3)
 
 
-@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("batched", [pytest.param(False, marks=pytest.mark.long), True])
 def test_tracks_are_the_same_with_a_server_as_without(folder: Path, tmp_path: Path, batched: bool) -> None:
     """Bit for bit on the CPU, and within 1e-3 in batches across videos as on an accelerator."""
     film = write_film(tmp_path / "film.mp4", 3.0)
@@ -288,6 +288,7 @@ def _frames(count: int, seed: int = 0) -> dict[str, torch.Tensor]:
     return {"pixels": torch.randint(0, 256, (count, 224, 224, 3), dtype=torch.uint8, generator=generator)}
 
 
+@pytest.mark.long
 def test_memory_is_bounded_and_whoever_fills_it_waits() -> None:
     encoder, inputs = _encoder("appearance"), _frames(2)
     expected = encoder.compute(inputs)

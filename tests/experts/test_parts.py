@@ -268,6 +268,7 @@ def test_an_expert_of_pictures_and_sound_is_taken_up_with_its_pictures(
             later.unlink(missing_ok=True)
 
 
+@pytest.mark.long
 def test_a_pass_loses_at_most_a_minute_of_video(make_video, tmp_path: Path) -> None:
     film = make_video("film.mp4", times=[float(i) for i in range(200)], sound_seconds=200.0)
     extract(film, ["plain", "audio"], Limits(), pictures=False, parts=Parts(tmp_path / "parts"))

@@ -21,6 +21,7 @@ from reelseek.media.excerpt import write_excerpt
 from reelseek.media.streams import FrameBatch, FrameStream, SoundStream
 
 
+@pytest.mark.long
 def test_long_files_are_sampled_and_short_ones_taken_whole(make_video, tmp_path: Path) -> None:
     long = make_video("long.mp4", times=[i / 4 for i in range(4 * 60)], sound_seconds=60.0)
     short = make_video("short.mp4", times=[i / 4 for i in range(12)])
@@ -41,11 +42,13 @@ def test_long_files_are_sampled_and_short_ones_taken_whole(make_video, tmp_path:
     assert calls[-1] == (10, 10)
 
 
+@pytest.mark.long
 def test_no_sample_is_begun_after_the_budget(make_video) -> None:
     film = make_video("film.mp4", times=[i / 4 for i in range(4 * 30)])
     assert estimate_ingest([film], ["motion"], budget_seconds=0.0).samples == 1
 
 
+@pytest.mark.long
 def test_a_file_counts_for_those_that_were_not_looked_at(make_video, monkeypatch: pytest.MonkeyPatch) -> None:
     films = [make_video(f"film{number}.mp4", times=[i / 4 for i in range(16)]) for number in range(4)]
     monkeypatch.setattr(estimate_module, "_SAMPLES", 2)
@@ -118,6 +121,7 @@ def test_costs_of_another_machine_follow_the_speed_of_this_one(monkeypatch: pyte
     assert 0.1 < calibrate(0.2, time.process_time) / reference.calibration < 10
 
 
+@pytest.mark.long
 def test_a_folder_that_cannot_be_measured_in_time_gets_a_prediction(
     make_video, monkeypatch: pytest.MonkeyPatch
 ) -> None:

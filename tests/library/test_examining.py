@@ -14,6 +14,7 @@ from reelseek.media import clock
 from reelseek.media.container import Limits
 
 
+@pytest.mark.long
 def test_what_workers_read_is_counted_in_their_parent(
     make_video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

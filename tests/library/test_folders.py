@@ -263,6 +263,7 @@ def test_overlap_takes_lists_of_paths_and_follows_links(tmp_path: Path) -> None:
         assert source.videos(str(tmp_path / "list.txt")) == wanted
 
 
+@pytest.mark.long
 def test_a_library_takes_a_list_of_paths_of_equal_names(make_video, tmp_path: Path) -> None:
     for folder, size in (("a", (64, 48)), ("b", (96, 48))):
         (tmp_path / folder).mkdir()

@@ -75,6 +75,7 @@ def test_a_folder_in_a_store_gives_the_library_that_the_folder_gives(
         assert str(library.video("a").path) == f"local://{folder}/b.mp4"
 
 
+@pytest.mark.long
 def test_videos_of_a_shard_come_with_the_texts_beside_them(tmp_path: Path, make_video: Callable[..., Path]) -> None:
     film, other = make_video("1.mp4").read_bytes(), make_video("2.mp4", size=(96, 64)).read_bytes()
     shard = _write_tar(
@@ -136,6 +137,7 @@ def test_an_empty_name_is_not_the_folder_at_hand(tmp_path: Path) -> None:
         import_features(library, "deep", [" "], modality="motion")
 
 
+@pytest.mark.long
 def test_a_server_plays_what_lies_in_a_shard(tmp_path: Path, make_video: Callable[..., Path]) -> None:
     from reelseek.web.media import library_media, opaque_id
     from reelseek.web.shell import add_videos, new_app

@@ -150,7 +150,7 @@ for _ in loader.load([TokenRequest([Clip("v1")], {})] * 100_000):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.long)])
 def test_a_script_that_is_ended_leaves_no_process_behind(
     reader: TokenReader, tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -66,6 +66,7 @@ def test_a_library_of_version_1_is_carried_forward(stored: Path, tmp_path: Path)
     assert _layout(stored / "library.db") == _layout(tmp_path / "new" / "library.db")
 
 
+@pytest.mark.long
 def test_a_library_of_version_1_is_added_to_and_removed_from(stored: Path, tmp_path: Path, make_video) -> None:
     films = tmp_path / "films"
     films.mkdir()

@@ -46,6 +46,7 @@ def _decode(path: Path) -> int:
     return decode(path, {FrameStream(5, 64): [lambda _: None], SoundStream(): [lambda _: None]}).frames
 
 
+@pytest.mark.long
 def test_mutated_files_crash_nothing(archive: Path, tmp_path: Path) -> None:
     rng = random.Random(5)
     sources = [path for path in sorted(archive.iterdir()) if path.suffix in (".mp4", ".webm", ".mkv", ".mov", ".avi")]
@@ -112,6 +113,7 @@ def _yield(item: str) -> Iterator[tuple[str, bytes]]:
     yield item, b"last"
 
 
+@pytest.mark.long
 def test_a_stream_goes_on_after_what_ends_its_process() -> None:
     items = ["a", "die", "b", "hang", "c", "eat", "raise", "d"]
     outcomes: dict[str, list[object]] = {item: [] for item in items}

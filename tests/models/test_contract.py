@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.models.worlds import SMALL, batch_of, small
+from tests.models.worlds import EVERY_SYSTEM, SMALL, batch_of, small
 
 from reelseek.errors import ModelError, RecipeError
 from reelseek.library.tokens import Steps
@@ -21,7 +21,7 @@ TRAINED = [name for name in SMALL if SYSTEMS[name.partition("+")[0]].trained]
 
 
 class TestEverySystem(SystemContract):
-    @pytest.fixture(params=list(SMALL))
+    @pytest.fixture(params=EVERY_SYSTEM)
     def build(self, request: pytest.FixtureRequest) -> Callable[[], RetrievalModel]:
         return partial(small, request.param)
 

@@ -33,8 +33,11 @@ MORE: dict[str, dict[str, object]] = {
     "mbt": {"most_steps": 2, "bottlenecks": 0},
     "jpose": {},
 }
-CASES = [(name, {}) for name in SMALL] + list(MORE.items())
-TRAINED = [(name, more) for name, more in CASES if SYSTEMS[name.partition("+")[0]].trained]
+CASES = [
+    pytest.param(name, more, marks=pytest.mark.long if "+" in name or more else ())
+    for name, more in [*((name, {}) for name in SMALL), *MORE.items()]
+]
+TRAINED = [case for case in CASES if SYSTEMS[str(case.values[0]).partition("+")[0]].trained]
 LABELS = {"ids": lambda case: case if isinstance(case, str) else "+".join(map(str, case.values()))[:40]}
 
 

@@ -149,6 +149,7 @@ def test_a_system_of_another_package_goes_the_whole_way(
         load_model(out)
 
 
+@pytest.mark.long
 def test_a_faulty_system_is_one_line_and_the_others_work(acme: Path) -> None:
     code, text = _run("models", "list")
     assert code == 0

@@ -95,6 +95,7 @@ def test_mmvs_heads_compute_what_the_release_does(tmp_path: Path) -> None:
     np.testing.assert_allclose(read.numpy(), text, atol=1e-4)
 
 
+@pytest.mark.long
 def test_what_has_no_place_is_counted_and_in_the_exit_status(tmp_path: Path) -> None:
     np.savez(tmp_path / "mmv.npz", **_arrays(np.random.default_rng(0)))
     done = CliRunner().invoke(
@@ -178,6 +179,7 @@ def test_mmvs_networks_of_frames_compute_what_the_release_does(kind: str) -> Non
     np.testing.assert_allclose(features, wanted, atol=1e-5 * np.abs(wanted).max())
 
 
+@pytest.mark.long
 def test_a_converted_mmv_reads_the_features_of_its_own_network(tmp_path: Path) -> None:
     arrays = _network("s3d")
     rng = np.random.default_rng(1)

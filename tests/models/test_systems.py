@@ -73,6 +73,7 @@ def _errors(seed: int, spread: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor
     return alone[owner] + torch.randn(180, 6, generator=generator) * spread, alone, owner
 
 
+@pytest.mark.long
 def test_trust_is_the_power_that_folds_rank_best_by() -> None:
     captions, alone, owner = _errors(0, torch.tensor([3.0, 2.0, 0.3, 0.3, 0.3, 0.3]))
     found = error_whitening(captions, alone, owner)

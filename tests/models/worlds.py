@@ -1,11 +1,12 @@
 """Small models of every system, and tokens to feed them."""
 
+import pytest
 import torch
 
 from reelseek.models import SYSTEMS, RetrievalModel
 from reelseek.testing.inputs import TEXTS, random_batch, random_tokens
 
-__all__ = ["DIMS", "SMALL", "TEXTS", "batch_of", "small", "tokens_of"]
+__all__ = ["DIMS", "EVERY_SYSTEM", "SMALL", "TEXTS", "batch_of", "small", "tokens_of"]
 
 DIMS = {"object": 1000, "speech": 384, "ocr": 384}  # what `concepts` takes
 _NET = {"widths": (8, 8, 16), "blocks": (1, 1)}
@@ -84,6 +85,9 @@ SMALL: dict[str, dict[str, object]] = {
     "anchored+pairs": {"inner": {"system": "jsfusion", **_JSFUSION}, "bank": 8},
     "jsfusion+both": {**_JSFUSION, "most_steps": 3, "loss": {"name": "max_margin", "settings": {"margin": 1.0}}},
 }  # fmt: skip
+
+# For `parametrize`: each entry as it comes, and its variants among the tests that compute for long.
+EVERY_SYSTEM = [pytest.param(name, marks=pytest.mark.long) if "+" in name else name for name in SMALL]
 
 
 def small(name: str, **settings: object) -> RetrievalModel:

@@ -223,6 +223,7 @@ def test_a_set_with_itself_goes_on_without_naming_a_pair_twice(files: Path, tmp_
     assert len(found) == len(set(found)) == 10
 
 
+@pytest.mark.long
 def test_a_scan_that_goes_on_is_the_scan_that_begins_anew(tmp_path: Path) -> None:
     """Whatever happened to lists and videos meanwhile."""
     rng, folder = np.random.default_rng(11), tmp_path / "f"

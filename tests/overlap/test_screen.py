@@ -41,7 +41,7 @@ def _near(rng: np.random.Generator, count: int) -> Videos:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
-@pytest.mark.parametrize("videos", [_random, _alike, _near])
+@pytest.mark.parametrize("videos", [_random, pytest.param(_alike, marks=pytest.mark.long), _near])
 @pytest.mark.parametrize("most", [1, 40])
 def test_the_matches_are_the_hosts(
     videos: Callable[..., Videos], most: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
@@ -90,6 +90,7 @@ def test_the_host_compares_only_what_may_be_among_the_best(monkeypatch: pytest.M
     assert [done for done, _ in steps] == sorted(done for done, _ in steps)
 
 
+@pytest.mark.long
 def test_a_tile_holds_no_more_than_the_memory_that_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     queries = _random(np.random.default_rng(6), 50)
     sizes: list[int] = []

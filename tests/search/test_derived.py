@@ -183,6 +183,7 @@ except LibraryError as error:
 """
 
 
+@pytest.mark.long
 def test_a_full_disk_leaves_the_index_that_was_there(talks: Library, model: object) -> None:
     before = {path.name: path.read_bytes() for path in _files(talks)}
     done = subprocess.run(

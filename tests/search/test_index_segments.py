@@ -93,6 +93,7 @@ _STEPS = st.lists(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=8, deadline=None)
 @given(_STEPS, st.sampled_from([0, 4096]))
 def test_any_history_ends_in_the_answers_of_an_index_built_anew(

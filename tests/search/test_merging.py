@@ -204,6 +204,7 @@ for stage, path in zip(("finish", "put_index"), sys.argv[1:3]):
 """
 
 
+@pytest.mark.long
 def test_nothing_is_left_of_a_merge_that_was_killed(divided: Library, model: RetrievalModel, tmp_path: Path) -> None:
     """While it copied, and when its files were in place and no manifest named them yet."""
     expected = _answers(divided, model, open_index(divided, model))

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tests.models.worlds import SMALL, small
+from tests.models.worlds import EVERY_SYSTEM, small
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -84,7 +84,7 @@ def _same_order(hits: list, expected: dict[str, float]) -> None:
 
 
 @pytest.mark.usefixtures("few_background_queries")
-@pytest.mark.parametrize("name", list(SMALL))
+@pytest.mark.parametrize("name", EVERY_SYSTEM)
 def test_every_subset_is_ranked_as_the_model_ranks_it(name: str, library: Library) -> None:
     model = small(name)
     used = [expert for expert in model.experts if expert in WIDTHS]
@@ -245,7 +245,10 @@ class _Pooled(RetrievalModel):
         return scores * videos.present.any(1)
 
 
-@pytest.mark.parametrize(("candidates", "exact"), [(None, False), (3000, True), (60, False)])
+@pytest.mark.parametrize(
+    ("candidates", "exact"),
+    [pytest.param(None, False, marks=pytest.mark.long), pytest.param(3000, True, marks=pytest.mark.long), (60, False)],
+)
 def test_a_similarity_of_its_own_is_obeyed_by_scoring_candidates_again(
     tmp_path: Path, candidates: int | None, exact: bool
 ) -> None:

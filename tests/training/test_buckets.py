@@ -333,9 +333,8 @@ if len(sys.argv) > 3:
 """
 
 
-@pytest.mark.parametrize(
-    "names", [("mmt",), pytest.param(("mdmmt", "eao", "crossclr", "mbt", "umi", "coot"), marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("names", [("mmt",), ("mdmmt", "eao", "crossclr", "mbt", "umi", "coot")])
 def test_layers_are_compiled_once_for_each_shape(names: tuple[str, ...], tmp_path: Path) -> None:
     """In a process without the checks of shapes that tests have, which cannot be traced."""
     _run("-c", COMPILED, str(tmp_path), *names)

@@ -51,6 +51,7 @@ def _process(rank: int, folder: Path, cases: list[tuple[str, int, int]], answers
     dist.destroy_process_group()
 
 
+@pytest.mark.long
 def test_two_processes_measure_what_one_does_and_each_embeds_a_share(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

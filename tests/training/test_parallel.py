@@ -159,7 +159,7 @@ with Library.open(library) as opened:
 """
 
 
-@pytest.mark.parametrize("how", ["overflow", "raise"])
+@pytest.mark.parametrize("how", [pytest.param("overflow", marks=pytest.mark.long), "raise"])
 def test_what_fails_in_one_process_ends_all_of_them(how: str, world: Path, tmp_path: Path) -> None:  # noqa: F811
     (tmp_path / "r.toml").write_text(OWN + "batch = 18\ngather = false", "utf-8")
     first, second = run_two(["-c", ONE_BREAKS, world, tmp_path / "r.toml", tmp_path / "m", how])
@@ -185,6 +185,7 @@ except UsageError as error:
 """
 
 
+@pytest.mark.long
 def test_devices_of_different_kinds_are_refused_by_every_process() -> None:
     messages = [output for _, output, _ in run_two(["-c", MIXED, "cpu"], ["-c", MIXED, "meta"])]
     for message in messages:

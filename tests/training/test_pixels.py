@@ -61,6 +61,7 @@ def _same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
+@pytest.mark.long
 def test_workers_change_no_number(library: Library, trained: tuple[Path, FromPixels], tmp_path: Path) -> None:
     train(_tiny("train.workers=2"), library, tmp_path / "two")
     assert _same(_weights(trained[0]), _weights(tmp_path / "two"))
@@ -68,6 +69,7 @@ def test_workers_change_no_number(library: Library, trained: tuple[Path, FromPix
     assert not _same(_weights(trained[0]), _weights(tmp_path / "other"))
 
 
+@pytest.mark.long
 def test_a_stopped_run_ends_as_one_that_was_not(
     library: Library, trained: tuple[Path, FromPixels], tmp_path: Path
 ) -> None:
@@ -99,6 +101,7 @@ def test_a_large_batch_is_taken_in_chunks(library: Library, tmp_path: Path) -> N
     assert all(bool(value.isfinite().all()) for value in model.state_dict().values())
 
 
+@pytest.mark.long
 def test_what_is_saved_is_a_system_over_the_features_of_its_networks(
     library_path: Path, archive: Path, trained: tuple[Path, FromPixels], tmp_path: Path
 ) -> None:

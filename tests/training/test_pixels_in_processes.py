@@ -35,7 +35,9 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [name if name != "tsm" else pytest.param(name, marks=pytest.mark.long) for name in CASES]
+)
 def test_two_processes_have_the_gradients_of_one(case: str, together: Path) -> None:
     """Of both networks, whose batch statistics are of the whole batch, and of the heads."""
     alone, shared = gradients_of(case), load_file(together / case)

@@ -96,6 +96,7 @@ def library(tmp_path: Path) -> Iterator[Library]:
         yield library
 
 
+@pytest.mark.long
 def test_batches_come_with_their_plans_whatever_is_dropped(library: Library, no_plans: None) -> None:
     """Workers drop experts as well, since what is dropped is not planned for."""
     clips = tuple(Clip(f"v{video}") for video in range(12))

@@ -86,6 +86,7 @@ def test_several_classes_at_once_and_folds(lib: Path) -> None:
         assert probe(lib / "mmt", library, spans, windows=1).test == 80
 
 
+@pytest.mark.long
 def test_weights_are_learnt_along_and_the_model_stays_as_it_was(lib: Path) -> None:
     from reelseek.models import load_model
 

@@ -65,6 +65,7 @@ def test_which_captions_are_read_is_looked_up_once(name: str, tmp_path: Path, mo
     assert torch.equal(model.reads(texts[::-1]), live.flip(0))
 
 
+@pytest.mark.long
 def test_a_run_encodes_no_caption_twice_and_ends_the_same_after_a_stop(
     world: Path,  # noqa: F811
     tmp_path: Path,

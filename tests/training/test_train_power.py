@@ -73,6 +73,7 @@ def _distinct(cuts: list[Cut]) -> list[Cut]:
     return list({(cut.commits, tuple(sorted(cut.state.items(), key=str))): cut for cut in cuts}.values())
 
 
+@pytest.mark.long
 def test_after_a_cut_at_any_step_the_same_command_ends_with_the_same_model(library: Library, tmp_path: Path) -> None:
     calm = _calm(library, tmp_path / "calm")
     root = tmp_path / "root"

@@ -317,6 +317,7 @@ def test_an_archive_of_cuts(kept: Kept, mode: str) -> None:
     assert not list(team.services.folder.path.glob("scratch/*"))
 
 
+@pytest.mark.long
 def test_an_archive_on_a_full_disk_says_what_it_lacks_or_breaks_off(
     kept: Kept, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -377,6 +378,7 @@ print((folder / "long.mkv").stat().st_size / 2**20, taken[1] - taken[0])
 """
 
 
+@pytest.mark.long
 def test_a_long_moment_is_copied_without_holding_it_in_memory(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", _COPY_LONG, str(tmp_path)], capture_output=True, text=True, check=True)
     megabytes, held = map(float, done.stdout.split())

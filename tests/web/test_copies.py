@@ -46,6 +46,7 @@ def _copy(store: CopyStore, source: Path, content: str = _name(0)) -> Path:
     return store.request(content, source, 6.0).future.result(SECONDS)
 
 
+@pytest.mark.long
 def test_two_requests_share_one_job_and_a_truncated_copy_is_made_anew(
     source: Path, tmp_path: Path, stores: list[CopyStore]
 ) -> None:
@@ -112,6 +113,7 @@ def test_what_failed_is_remembered_for_a_while(tmp_path: Path, stores: list[Copy
     assert not list((tmp_path / "copies").glob("*.mp4"))
 
 
+@pytest.mark.long
 def test_the_longest_unused_copies_make_room(source: Path, tmp_path: Path, stores: list[CopyStore]) -> None:
     folder = tmp_path / "copies"
     first = _copy(_store(stores, folder), source)

@@ -159,6 +159,7 @@ def test_headers_without_end_and_what_is_no_http_are_problems(port: int) -> None
     assert httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
 
 
+@pytest.mark.long
 def test_clients_that_say_nothing_end_lose_their_connection(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "_REQUEST_SECONDS", 0.5)
     head = b"POST /size HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\n"

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from fastapi.testclient import TestClient
 
 from reelseek.library import Library
@@ -13,6 +14,7 @@ from reelseek.web.app import create_app
 from reelseek.web.service import Service, serve_library
 
 
+@pytest.mark.long
 def test_what_is_removed_while_it_is_served_is_listed_no_more_and_nothing_fails(
     library_path: Path, tmp_path: Path
 ) -> None:

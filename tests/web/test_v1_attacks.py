@@ -129,6 +129,7 @@ def test_an_upload_is_its_senders_alone(client: TestClient) -> None:
         _assert_problem(client.post("/v1/search", json={**body, "image": other}, headers={"X-Name": "ann"}), 404)
 
 
+@pytest.mark.long
 def test_no_path_of_an_upload_is_told(
     client: TestClient, make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -248,7 +248,7 @@ class SystemContract:
         batch = random_batch(model)
         optimizer = torch.optim.Adam(model.parameters(), lr=5e-4)
         losses = []
-        for _ in range(12):
+        for _ in range(6):
             torch.manual_seed(0)
             loss = _total(model.loss(batch))
             optimizer.zero_grad()

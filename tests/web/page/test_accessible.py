@@ -21,7 +21,9 @@ def check(page: object) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (820, "light"), (1440, "dark")])
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(360, "dark"), pytest.param(820, "light", marks=pytest.mark.long), (1440, "dark")]
+)
 def test_start_hits_and_a_moment(films: str, visit, width: int, scheme: str) -> None:
     page = visit(films, width=width, scheme=scheme)
     page.locator(".tiles .card").first.wait_for()
@@ -40,7 +42,9 @@ def test_start_hits_and_a_moment(films: str, visit, width: int, scheme: str) -> 
     check(page)
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (820, "dark"), (1440, "light")])
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(360, "light"), pytest.param(820, "dark", marks=pytest.mark.long), (1440, "light")]
+)
 def test_a_video_and_the_help(films: str, visit, width: int, scheme: str) -> None:
     page = visit(f"{films}/#/search?q=a+cat", width=width, scheme=scheme)
     page.locator(".grid .open").first.click()

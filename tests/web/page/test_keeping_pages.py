@@ -112,7 +112,9 @@ def test_a_folder_is_added_cancelled_and_added_again(workshop, visit) -> None:
     page.locator(".numbers dd").first.filter(has_text="2").wait_for()
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (820, "light"), (1440, "dark")])
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(360, "dark"), pytest.param(820, "light", marks=pytest.mark.long), (1440, "dark")]
+)
 def test_the_pages_are_accessible(workshop, visit, width: int, scheme: str) -> None:
     page = visit(f"{workshop[0]}/#/library?library=films", width=width, scheme=scheme)
     page.locator(".videos li").nth(3).wait_for()

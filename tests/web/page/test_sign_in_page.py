@@ -9,6 +9,7 @@ from tests.web.page.test_accessible import check
 pytestmark = pytest.mark.browser
 
 
+@pytest.mark.long
 def test_a_reader_signs_in_and_is_not_offered_to_write(start_team: Callable[..., object], visit) -> None:
     team = start_team(names=("library",))
     team.services.identities.accounts.add("Ann", password="correct horse", scopes=["read"])
