@@ -131,6 +131,23 @@ def test_too_few_clips_are_refused_before_training(library: Path) -> None:
             plan_table(find_table("umi-3"), opened, options)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["RGB=flow"], "--expert RGB: crossclr-3 reads no such expert; it reads"),
+        (["action=flow,scene"], "--expert 'scene': wanted PUBLISHED=OURS"),
+        (["action=flow", "action=rgb"], "--expert: action is said to be flow and rgb"),
+        (["scene=scene, action=none"], "--expert action=none: the library has no such expert; it has"),
+    ],
+)
+def test_a_stand_in_that_changes_nothing_is_refused(given: list[str], message: str, library: Path) -> None:
+    options = [word for pair in given for word in ("--expert", pair)]
+    splits = ("--train", "train", "--validation", "val", "--test", "test")
+    result = _reproduce("crossclr-3", "--features", library, *splits, *options)
+    assert result.exit_code != 0
+    assert message in str(result.exception)
+
+
 def test_a_table_is_trained_printed_and_gone_on_with(
     library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,7 +146,7 @@ def test_what_cannot_run_says_why() -> None:
     experts, missing = available(["appearance", "clip", "scene@/nowhere"])
     assert [expert.name for expert in experts] == ["appearance"]
     assert "needs a model" in missing["clip"]
-    assert "models pull" in missing["scene@/nowhere"]
+    assert missing["scene@/nowhere"].endswith("fetch one by its name on the hub: reelseek models pull NAME")
     with pytest.raises(UsageError, match="no expert named"):
         load_expert("smell")
 

@@ -11,13 +11,14 @@ import pytest
 from typer.testing import CliRunner
 
 from reelseek.cli.main import app
-from reelseek.errors import UsageError
+from reelseek.errors import ModelError, UsageError
 from reelseek.experts.expert import Track
 from reelseek.library import Library
 from reelseek.library.caption_imports import import_caption_features
 from reelseek.library.caption_sets import open_caption_features
 from reelseek.library.imports import fingerprint_of
 from reelseek.library.records import Caption
+from reelseek.search import Searcher
 from reelseek.training import evaluate, read_recipe, train
 
 CAPTIONS = [(f"v{i}", text) for i in range(8) for text in (f"a cat number {i}", f"it jumps {i} times")]
@@ -135,5 +136,7 @@ def test_a_system_learns_from_them_and_is_measured_with_them(library: Library, t
     measured = evaluate(str(tmp_path / "model"), library, split="test")
     assert (measured.queries, measured.gallery) == (2, 2)
     assert "2 captions of 'test' have no features 'gpt'" in " ".join(measured.warnings)
+    with pytest.raises(ModelError, match=r"the caption features 'gpt' instead of words.*reelseek evaluate"):
+        Searcher(library, model=tmp_path / "model")
     with pytest.raises(UsageError, match="no caption features 'bert'; it has gpt"):
         train({"model": settings | {"text": {"encoder": "features@bert"}}}, library, tmp_path / "other")

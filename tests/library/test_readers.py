@@ -176,7 +176,7 @@ FILES: dict[str, tuple[dict[str, object], dict[str, int], int]] = {
 def test_a_clean_list_is_a_split_of_its_own_and_ids_of_no_video_are_counted(tmp_path: Path) -> None:
     files = _write(tmp_path, {
         "MSRVTT_data.json": FILES["msrvtt"][0]["MSRVTT_data.json"],
-        "train_list_full_clean.txt": "video1\nnobody\n",
+        "train_list_full_clean.txt": "video1\nnobody\nvideo1\n",
         "train_list_full.txt": "video0\nvideo1\n",
     })  # fmt: skip
     with Library.open(tmp_path / "lib", create=True) as library:
@@ -186,6 +186,8 @@ def test_a_clean_list_is_a_split_of_its_own_and_ids_of_no_video_are_counted(tmp_
             "full-clean/train",
             "1 of 2 ids of the list have no caption and were no videos before: nobody",
         ) in notices
+        repeated = "1 of 3 lines name a video that an earlier line names; it counts once"
+        assert notices.count(("train_list_full_clean.txt", repeated)) == 1
         import_annotations(library, "msrvtt", files[2:])  # both can be trained on, by their names
         members = library.memberships()
         assert members["full/train"] == ["video0", "video1"]

@@ -14,6 +14,7 @@ from reelseek.errors import UsageError
 
 if TYPE_CHECKING:
     from reelseek.experiments.reproduction.plan import Plan
+    from reelseek.experiments.reproduction.tables import PublishedTable
     from reelseek.library import Library
 
 __all__ = ["register"]
@@ -31,7 +32,11 @@ def reproduce(
     validation: Annotated[str | None, typer.Option(help="Choose on this split instead of the paper's.")] = None,
     test: Annotated[str | None, typer.Option(help="Measure on this split instead of the paper's.")] = None,
     expert: Annotated[
-        list[str] | None, typer.Option(help="An expert that stands in for a published one, as in rgb=appearance.")
+        list[str] | None,
+        typer.Option(
+            help="An expert that stands in for a published one, as in rgb=appearance; several between commas, or the "
+            "option again."
+        ),
     ] = None,
     start: Annotated[str | None, typer.Option(help="A model that rows with pre-training start from.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change every recipe: section.key=value.")] = None,
@@ -57,7 +62,7 @@ def reproduce(
     if features is None:
         raise UsageError(f"--features names the library that {table} is trained on; see: reelseek reproduce --help")
     numbers = seed_numbers(seeds or ["1"])
-    options = Substitutes(train, validation, test, _experts(expert or []), tuple(set_ or ()), start)
+    options = Substitutes(train, validation, test, _experts(expert or [], published), tuple(set_ or ()), start)
     with Library.open(features) as library:
         plan = plan_table(published, library, options, rows or ())
         ready = [row for row in plan.rows if row.recipe is not None]
@@ -77,13 +82,18 @@ def reproduce(
 _PARTLY = "; --partly trains these"
 
 
-def _experts(pairs: list[str]) -> dict[str, str]:
-    experts = {}
-    for pair in pairs:
+def _experts(pairs: list[str], table: "PublishedTable") -> dict[str, str]:
+    experts: dict[str, str] = {}
+    for pair in (piece.strip() for text in pairs for piece in text.split(",")):
         name, equals, local = pair.partition("=")
         if not (name and equals and local):
             raise UsageError(f"--expert {pair!r}: wanted PUBLISHED=OURS, such as rgb=appearance")
-        experts[name] = local
+        if name not in table.all_experts:
+            raise UsageError(
+                f"--expert {name}: {table.name} reads no such expert; it reads {', '.join(table.all_experts)}"
+            )
+        if experts.setdefault(name, local) != local:
+            raise UsageError(f"--expert: {name} is said to be {experts[name]} and {local}")
     return experts
 
 

@@ -60,10 +60,11 @@ def pretrained_folder(model: str) -> Path:
     if not folder.is_dir():
         folder = _pulled_folder(model)
     if not (folder / "config.json").is_file():
-        raise ExpertUnavailable(
-            f"{model!r} is neither a folder with a config.json nor a pulled model; fetch it with: "
-            f"reelseek models pull {model}"
-        )
+        if re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", model):
+            remedy = f"fetch it with: reelseek models pull {model}"
+        else:
+            remedy = "give the folder of a model, or fetch one by its name on the hub: reelseek models pull NAME"
+        raise ExpertUnavailable(f"{model!r} is neither a folder with a config.json nor a pulled model; {remedy}")
     return folder
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from reelseek.cluster import Cluster
-from reelseek.errors import LibraryError
+from reelseek.errors import LibraryError, ModelError
 from reelseek.library.clips import ClipRule
 from reelseek.library.cluster_work import require_library
 from reelseek.library.damage import Damage, note_damage
@@ -21,6 +21,7 @@ from reelseek.models.embed import embed_texts
 from reelseek.models.embedding import Embedding
 from reelseek.models.model import RetrievalModel
 from reelseek.models.systems.concepts import background_queries
+from reelseek.models.text import caption_features_of
 from reelseek.search.changes import Source, Stale, find_stale
 from reelseek.search.columns import Block
 from reelseek.search.embedding import EmbeddedVideos, embed_on, embed_videos
@@ -73,7 +74,7 @@ def update_index(
         ClusterError: a node reads another library, or none.
         LibraryError: another process is writing, or the disk is full; the old index stays.
         UsageError: the library has none of the model's experts.
-        ModelError: the model makes NaN or infinity of a clip.
+        ModelError: the model makes NaN or infinity of a clip, or reads caption features instead of words.
     """
     if cluster is not None:
         require_library(cluster, library.path)
@@ -116,6 +117,12 @@ def _bring_up_to_date(
     write: bool, anew: bool, cluster: Cluster | None = None,
 ) -> Index:  # fmt: skip
     """The index as its library is now; again, where another process changed what was being read."""
+    if (name := caption_features_of(source.model)) is not None:
+        raise ModelError(
+            f"{source.model.system} reads the caption features {name!r} instead of words, and cannot read what is "
+            "searched for; search with a model that was trained with another model.text.encoder, and measure this one "
+            "with: reelseek evaluate"
+        )
     library = source.library
     home = index_folder(library, source.model, source.named)
     sums = index.sums if index is not None else {}

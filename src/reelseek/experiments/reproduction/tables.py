@@ -155,6 +155,11 @@ class PublishedTable:
         """The rows that are learnt here."""
         return [row for row in self.rows if row.is_trained]
 
+    @property
+    def all_experts(self) -> list[str]:
+        """The published experts that the table or any of its rows reads."""
+        return list(dict.fromkeys([*self.experts, *(name for row in self.rows for name in row.experts or ())]))
+
 
 @cache
 def published_tables() -> dict[str, PublishedTable]:

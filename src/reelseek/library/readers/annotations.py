@@ -15,6 +15,7 @@ from reelseek.library.readers.collected import Annotations
 from reelseek.library.readers.pickles import read_pickle
 from reelseek.library.tables import read_json, read_table, split_cells
 from reelseek.library.texts import is_unicode, read_text, split_lines
+from reelseek.media.notice import Notice
 
 __all__ = ["ANNOTATIONS", "EXPECTED", "Annotations", "read_annotations"]
 
@@ -61,8 +62,12 @@ def _split_of(path: Path, default: str | None = None) -> str:
 
 
 def _list(annotations: Annotations, path: Path, split: str, clean: Callable[[str], str] = str) -> None:
-    for line in _lines(annotations, path):
-        annotations.member(split, clean(line), rank=2 if "clean" in path.stem.lower() else 1)
+    videos = [clean(line) for line in _lines(annotations, path)]
+    for video in videos:
+        annotations.member(split, video, rank=2 if "clean" in path.stem.lower() else 1)
+    if repeated := len(videos) - len(set(videos)):
+        message = f"{repeated} of {len(videos)} lines name a video that an earlier line names; it counts once"
+        annotations.problems.append(Notice(path.name, message))
 
 
 def _captions_pickle(annotations: Annotations, path: Path) -> None:
