@@ -202,6 +202,21 @@ def test_processes_share_a_batch_without_dividing_a_video(monkeypatch: pytest.Mo
     assert sampler.batches(np.random.default_rng(0)) == []
 
 
+def test_clips_that_no_batch_takes_are_counted_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sampler = _sampler(DataRecipe(examples=25), batch=8)
+    for epoch in range(2):
+        assert sum(map(len, sampler.batches(np.random.default_rng(epoch)))) == 24
+    (message,) = caplog.messages
+    assert message.startswith("1 of the 25 clips of an epoch are left out: a batch of one clip has no negatives;")
+    monkeypatch.setattr(parallel, "world_size", lambda: 3)
+    monkeypatch.setattr(parallel, "is_main_process", lambda: True)
+    sampler = _sampler(DataRecipe(examples=26), batch=8)
+    assert sum(map(len, sampler.batches(np.random.default_rng(0)))) == 24
+    assert caplog.messages[1].startswith("2 of the 26 clips of an epoch are left out: 3 processes cannot share them;")
+
+
 @pytest.mark.parametrize("examples", [10, 150, 400])
 def test_an_epoch_has_as_many_examples_as_the_recipe_says_without_a_mixture(examples: int) -> None:
     sampler = _sampler(DataRecipe(examples=examples), batch=10)

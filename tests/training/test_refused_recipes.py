@@ -16,6 +16,7 @@ from reelseek.training.recipe import Recipe, read_recipe
 from reelseek.training.split import Split
 from reelseek.training.validation import Validator
 
+_GROUP = '{experts = ["a"], when = ["b", "c"]}'
 _SIZES = ["model.width=16", "model.heads=2", "model.inner=16", "model.depth=1", "train.batch=32", "train.epochs=2"]
 
 
@@ -40,6 +41,10 @@ _SIZES = ["model.width=16", "model.heads=2", "model.inner=16", "model.depth=1", 
         (["data.mixture={a=1}", "data.train=b"], r"data\.train: data\.mixture says what is learnt from"),
         (["data.validation=b", "data.validation_fraction=0.2"], r"data\.validation_fraction: data\.validation names"),
         (["train.batch=8", "train.clips_per_video=9"], r"train\.clips_per_video = 9 is above train\.batch = 8"),
+        (["train.decay=1", "train.decay_every=3"], r"decay_every = 3 changes nothing"),
+        (['data.experts=["a", "b", "a"]'], r"experts names 'a' 2 times"),
+        (['data.validation_needs=["a", "a"]'], r"validation_needs names 'a' 2 times"),
+        ([f"data.groups=[{_GROUP}, {_GROUP}]"], r"two are for videos with b, c"),
         (["train.batch=8", "train.chunk=9"], r"train\.chunk = 9 is above train\.batch = 8"),
     ],
 )
@@ -67,6 +72,7 @@ def test_switches_remain_switches() -> None:
         ("ce", {"vlad_ghosts": {"see": 1}}, "model.vlad_ghosts names 'see', .* as model.vlad is empty"),
         ("mee", {"vlad": {"see": 0}}, r"vlad\.see: .*greater than or equal to 1"),
         ("mee", {"vlad": {"see": 2}, "vlad_ghosts": {"see": -1}}, r"vlad_ghosts\.see: .*greater than or equal to 0"),
+        ("ce", {"widths": {"see": 8}}, "ce has spaces of one width, model.width; leave widths out"),
         ("mmt", {"width": 0}, "width: .*greater than or equal to 1"),
         ("mmt", {"most_steps": True}, "most_steps: .*no switch"),
     ],

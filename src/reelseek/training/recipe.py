@@ -93,6 +93,14 @@ class DataRecipe:
     _numbers = field_validator("*", mode="before")(refuse_switch)
 
     def __post_init__(self) -> None:
+        for name in ("experts", "without", "validation_needs"):
+            values = getattr(self, name) or ()
+            if repeated := [value for value in dict.fromkeys(values) if values.count(value) > 1]:
+                raise ValueError(f"{name} names {repeated[0]!r} {values.count(repeated[0])} times")
+        conditions = [frozenset(group.when) for group in self.groups if group.when]
+        if len(set(conditions)) < len(conditions):
+            again = next(when for when in conditions if conditions.count(when) > 1)
+            raise ValueError(f"groups: two are for videos with {', '.join(sorted(again))}, and the second gets none")
         if self.mixture is not None and (not self.mixture or min(self.mixture.values()) <= 0):
             raise ValueError("mixture wants a weight above zero for each split")
         unknown = sorted(set(self.without) - set(self.mixture or {}))
@@ -210,6 +218,10 @@ class TrainRecipe:
             raise ValueError('keep = "last" takes all epochs, and patience stops before; leave one of them out')
         if self.compile and self.chunk is not None:
             raise ValueError("compile takes a batch as a whole, and chunk in pieces; leave one of them out")
+        if self.decay == 1 and self.decay_every != 1:
+            raise ValueError(
+                f"decay = 1 leaves the rate as it is, and decay_every = {self.decay_every} changes nothing"
+            )
         if self.optimizer == "sgd":
             for name in ("second_beta", "epsilon"):
                 if getattr(self, name) is not None:

@@ -4,6 +4,7 @@ Everything random is drawn here, on the thread of the loop and in one order, so 
 the epoch alone: not on reader threads, on the number of processes, or on where a run was resumed.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ from reelseek.training.recipe import DataRecipe, TrainRecipe
 from reelseek.training.split import Split
 
 __all__ = ["BatchPlan", "MixturePart", "Sampler", "mixture_parts"]
+
+_log = logging.getLogger("reelseek")
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ class Sampler:
         self.windows = None
         if data.window_seconds is not None:
             self.windows = Windows(split, data.window_seconds, silent=data.uncaptioned)
+        self._left_out_said = False
         self.captions = split.captions_by_clip()
         self.captioned = [clip for clip, rows in enumerate(self.captions) if rows or data.uncaptioned]
         self.narrations = None if config.narrations is None else Narrations(split, config.narrations - 1)
@@ -120,14 +124,27 @@ class Sampler:
         """Return the clip numbers of every batch of an epoch, over all processes.
 
         A batch of a single clip has no negatives, and one with fewer clips than processes (or videos, where these stay
-        whole) cannot be shared; both are left out.
+        whole) cannot be shared; both are left out, which is said of the first epoch.
         """
-        batches = self._by_video(rng) if self._of_videos else self._by_clip(rng)
+        drawn = self._by_video(rng) if self._of_videos else self._by_clip(rng)
         processes = parallel.world_size()
-        batches = [clips for clips in batches if len(clips) >= max(2, processes)]
-        if not self.whole_videos or processes == 1:
-            return batches
-        return [clips for clips in batches if len({self.split.clips[clip].video for clip in clips}) >= processes]
+        batches = [clips for clips in drawn if len(clips) >= max(2, processes)]
+        if self.whole_videos and processes > 1:
+            batches = [clips for clips in batches if len({self.split.clips[clip].video for clip in clips}) >= processes]
+        self._count_left_out(sum(map(len, drawn)), sum(map(len, batches)))
+        return batches
+
+    def _count_left_out(self, drawn: int, taken: int) -> None:
+        """Say once how many of the clips of an epoch are in no batch."""
+        if not 0 < taken < drawn or self._left_out_said or not parallel.is_main_process():
+            return
+        self._left_out_said = True
+        processes = parallel.world_size()
+        reason = f"{processes} processes cannot share them" if processes > 1 else "a batch of one clip has no negatives"
+        _log.warning(
+            "%d of the %d clips of an epoch are left out: %s; another train.batch may take them in",
+            drawn - taken, drawn, reason,
+        )  # fmt: skip
 
     def plan(self, clips: npt.NDArray[np.int64], rng: np.random.Generator) -> BatchPlan:
         """Draw captions, shifts and drops for a batch, and return this process's part.

@@ -375,8 +375,9 @@ def _convert(state: Mapping[str, Tensor], kind: str, settings: Mapping[str, Any]
     try:
         inferred, table = FORMATS[kind].plan(tensors, overrides)
     except (KeyError, ValueError, IndexError) as error:
+        reason = f"{error} is absent" if isinstance(error, KeyError) else f"its tensors have other shapes ({error})"
         raise ModelError(
-            f"not a released {kind} checkpoint: {error} is absent; it has {', '.join(sorted(state)[:4])}, ..."
+            f"not a released {kind} checkpoint: {reason}; it has {', '.join(sorted(state)[:4])}, ..."
         ) from error
     ours = table.read(tensors)
     check_finite(ours, f"the {kind} checkpoint")

@@ -42,6 +42,10 @@ class CEConfig(MEEConfig):
     ghosts: int = Field(default=1, ge=0)
     loss: LossConfig = Field(default_factory=lambda: LossConfig("max_margin", {"margin": 0.09381161988446174}))
 
+    def __post_init__(self) -> None:
+        if self.widths:
+            raise ValueError("ce has spaces of one width, model.width; leave widths out")
+
 
 class PairGate(nn.Module):
     """`x * sigmoid(BN(h(mean_j g(x, x_j))) + BN(Wx))`: gates an expert by its pairs with the others (section 3.1)."""
