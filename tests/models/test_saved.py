@@ -17,6 +17,7 @@ from reelseek.models import load_model
 from reelseek.models.backbones import TSMResNet50, load_network, save_network
 from reelseek.models.captioner import Captioner, CaptionerConfig
 from reelseek.models.model import RetrievalModel
+from reelseek.models.weights import read_tensors, write_tensors
 from reelseek.training.captions import Writer, load_writer
 
 
@@ -101,6 +102,26 @@ def test_files_of_two_models_are_refused_and_those_of_older_versions_are_not(tmp
         load_model(tmp_path / "1")
     save_file(tensors, weights)  # both as an earlier version wrote them
     assert load_model(tmp_path / "1").fingerprint == _model(1).fingerprint
+
+
+def test_every_flipped_bit_of_the_weights_is_noticed(tmp_path: Path) -> None:
+    tensors = {
+        "half": torch.ones(3, dtype=torch.bfloat16), "flags": torch.tensor([True, False]), "one": torch.tensor(2.0),
+        "none": torch.empty(0, 4),
+    }  # fmt: skip
+    path = tmp_path / "w.safetensors"
+    write_tensors(path, tensors, {"epoch": "3"})
+    metadata, read = read_tensors(path)
+    assert metadata["epoch"] == "3"
+    assert all(torch.equal(read[name], tensor) for name, tensor in tensors.items())
+    content = path.read_bytes()
+    for place in range(len(content) - sum(tensor.nbytes for tensor in tensors.values()), len(content)):
+        for bit in range(8):
+            flipped = bytearray(content)
+            flipped[place] ^= 1 << bit
+            path.write_bytes(flipped)
+            with pytest.raises(ModelError, match="is damaged: its tensors are not those that were written"):
+                read_tensors(path)
 
 
 def test_an_encoder_that_another_one_replaced_is_refused(tmp_path: Path) -> None:

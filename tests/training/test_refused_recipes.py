@@ -138,13 +138,22 @@ def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:300])
 
 
+def _flip(path: Path) -> None:
+    """One bit of the last tensor, which leaves it a number."""
+    content = bytearray(path.read_bytes())
+    content[-4] ^= 1
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize(
     ("name", "damage", "message"),
     [
         ("best.safetensors", Path.unlink, "it is missing, and no other file has the weights of epoch 0"),
         ("best.safetensors", _cut, "it cannot be read .*, and no other file has the weights of epoch 0"),
+        ("best.safetensors", _flip, "is damaged: .*, and no other file has the weights of epoch 0"),
+        ("state.safetensors", _flip, "is damaged: its tensors are not those that were written; put the file back"),
         ("state.safetensors", Path.unlink, "is missing, from which the run of 2 epochs in log.csv would go on"),
-        ("state.safetensors", _cut, "cannot be read: .*; remove the folder to begin again"),
+        ("state.safetensors", _cut, "cannot be read: .*; put the file back, or remove the folder"),
     ],
 )
 def test_a_damaged_run_is_refused_and_stays_as_it_is(

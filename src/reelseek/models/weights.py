@@ -1,8 +1,9 @@
-"""Saved weights: written atomically, read only with their own configuration, refused if they hold NaN."""
+"""Saved weights: written atomically, read only whole and with their own configuration, refused if they hold NaN."""
 
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +17,11 @@ from torch import Tensor
 from reelseek.errors import ModelError
 from reelseek.library.files import write_whole, write_whole_by
 
-__all__ = ["check_finite", "load_weights", "read_saved", "write_errors", "write_saved", "write_tensors"]
+__all__ = ["check_finite", "read_saved", "read_tensors", "write_errors", "write_saved", "write_tensors"]
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 _ID = "id"
+_CHECKSUM = "crc32"
 
 
 @contextmanager
@@ -40,15 +42,42 @@ def write_errors(place: Path) -> Iterator[None]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Replace a safetensors file in one step.
+    """Replace a safetensors file in one step; `read_tensors` notices where it was damaged since.
 
     Raises:
         ModelError: it cannot be written; the old file stays.
     """
     # Clones, since safetensors refuses tensors that share memory.
     copies = {name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}
+    described = {**(metadata or {}), _CHECKSUM: _checksum(copies)}
     with write_errors(path):
-        write_whole_by(path, lambda partial: save_file(copies, partial, metadata))
+        write_whole_by(path, lambda partial: save_file(copies, partial, described))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Read the metadata and the tensors that `write_tensors` wrote; files without a checksum are not checked.
+
+    Raises:
+        ModelError: it is cut short, its tensors are not those that were written, or it is no safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise ModelError(f"{path} cannot be read: {error}") from error
+    if metadata.get(_CHECKSUM) not in (None, _checksum(tensors)):
+        raise ModelError(f"{path} is damaged: its tensors are not those that were written")
+    return metadata, tensors
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    """Tells files that were damaged by chance, at the speed of a disk; not those that somebody forged."""
+    checksum = 0
+    for name, tensor in sorted(tensors.items()):
+        checksum = zlib.crc32(f"{name} {tensor.dtype} {list(tensor.shape)}".encode(), checksum)
+        checksum = zlib.crc32(tensor.flatten().view(torch.uint8).numpy(), checksum)
+    return f"{checksum:08x}"
 
 
 def write_saved(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
@@ -69,18 +98,19 @@ def read_saved(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read the configuration and the tensors that `write_saved` wrote; files without a digest are not checked.
 
     Raises:
-        ModelError: they were not saved together, or a tensor holds NaN or infinity. What a damaged file raises is
-            json's or safetensors' own.
+        ModelError: they were not saved together, a tensor holds NaN or infinity, or the weights are damaged. What a
+            damaged configuration raises is json's own.
     """
     config: dict[str, Any] = json.loads((folder / _CONFIG).read_text("utf-8"))
-    with safe_open(folder / _WEIGHTS, framework="pt") as file:
-        digest = (file.metadata() or {}).get(_ID)
+    metadata, weights = read_tensors(folder / _WEIGHTS)
+    digest = metadata.get(_ID)
     if digest is not None and digest != config.get(_ID):
         raise ModelError(
             f"{_CONFIG} and {_WEIGHTS} were not saved together: a save over an earlier model was interrupted, or one "
             "of them was replaced; run the command that wrote them again, or put both files of one model there"
         )
-    return config, load_weights(folder / _WEIGHTS)
+    check_finite(weights, folder / _WEIGHTS)
+    return config, weights
 
 
 def _digest(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
@@ -89,17 +119,6 @@ def _digest(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def load_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Read every tensor of a safetensors file by name.
-
-    Raises:
-        ModelError: a tensor holds NaN or infinity. What a damaged file raises is safetensors' own.
-    """
-    weights = load_file(path)
-    check_finite(weights, path)
-    return weights
 
 
 def check_finite(weights: Mapping[str, Tensor], source: str | os.PathLike[str]) -> None:

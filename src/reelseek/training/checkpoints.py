@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
-from reelseek.errors import RecipeError
+from reelseek.errors import ModelError, RecipeError
 from reelseek.models import parallel
 from reelseek.models.model import RetrievalModel
-from reelseek.models.weights import write_tensors
+from reelseek.models.weights import read_tensors, write_tensors
 from reelseek.training.log import Epoch, write_log
 from reelseek.training.recipe import Recipe
 from reelseek.training.split import Split
@@ -150,11 +148,10 @@ class Checkpoints:
         problem = "it is missing"
         if path.is_file():
             try:
-                with safe_open(path, framework="pt") as file:
-                    if set(file.keys()) == set(state.model.state_dict()):
-                        return
+                if set(read_tensors(path)[1]) == set(state.model.state_dict()):
+                    return
                 problem = "it holds another model"
-            except SafetensorError as error:
+            except ModelError as error:
                 problem = f"it cannot be read ({error})"
         if state.log[-1].best or self.keep == "last":
             if parallel.is_local_main_process():
@@ -169,16 +166,14 @@ class Checkpoints:
 
     def load_best(self, model: RetrievalModel) -> None:
         """Load the weights of the best epoch, or of the last one, into a model."""
-        model.load_state_dict(load_file(self.folder / "best.safetensors"))
+        model.load_state_dict(read_tensors(self.folder / "best.safetensors")[1])
 
 
 def _read_state(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-        return metadata, load_file(path)
-    except SafetensorError as error:
-        raise RecipeError(f"{path} cannot be read: {error}; remove the folder to begin again") from error
+        return read_tensors(path)
+    except ModelError as error:
+        raise RecipeError(f"{error}; put the file back, or remove the folder to begin again") from error
 
 
 def _logged_epochs(log: Path) -> int:

@@ -10,18 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
-from reelseek.errors import UsageError
+from reelseek.errors import ModelError, UsageError
 from reelseek.library.tokens import TokenReader
 from reelseek.models.embed import embed_clips
 from reelseek.models.learned import LearnedModel
 from reelseek.models.model import RetrievalModel
 from reelseek.models.systems.umi import choose_pseudo_labels
-from reelseek.models.weights import write_tensors
+from reelseek.models.weights import read_tensors, write_tensors
 from reelseek.training.recipe import PseudoRecipe, Recipe
 from reelseek.training.split import Split
 
@@ -75,7 +73,7 @@ class _Mean:
 
     def __init__(self, split: Split, path: Path, start: int) -> None:
         self.split, self.path, self.start = split, path, start
-        stored = int(self._metadata().get("start", start))  # earlier versions did not write it
+        stored = int(self._read()[0].get("start", start))  # earlier versions did not write it
         if stored != start:
             raise UsageError(
                 f"{path} holds the mean of what came after epoch {stored}, and pseudo.epochs and pseudo.last want what "
@@ -83,7 +81,8 @@ class _Mean:
             )
 
     def __call__(self, model: RetrievalModel, reader: TokenReader, epoch: int) -> None:
-        done = int(self._metadata().get("epoch", 0))
+        metadata, earlier = self._read()
+        done = int(metadata.get("epoch", 0))
         if epoch <= max(self.start, done):
             return
         embedding = embed_clips(model, reader, self.split.clips)
@@ -93,25 +92,24 @@ class _Mean:
             "count": torch.ones(()),
         }
         if done > self.start:
-            earlier = load_file(self.path)
             total["total"], total["count"] = total["total"] + earlier["total"], total["count"] + earlier["count"]
         write_tensors(self.path, total, {"epoch": str(epoch), "start": str(self.start)})
 
-    def _metadata(self) -> dict[str, str]:
+    def _read(self) -> tuple[dict[str, str], dict[str, Tensor]]:
+        """What is written so far, and up to which epoch; empty where nothing is."""
         if not self.path.is_file():
-            return {}
+            return {}, {}
         try:
-            with safe_open(self.path, framework="pt") as file:
-                return file.metadata() or {}
-        except SafetensorError as error:
-            raise UsageError(f"{self.path} cannot be read: {error}; {self._remedy}") from error
+            return read_tensors(self.path)
+        except ModelError as error:
+            raise UsageError(f"{error}; {self._remedy}") from error
 
     @property
     def _remedy(self) -> str:
         return f"put it back, or remove {self.path.parent} to train the first stage again"
 
     def result(self) -> tuple[Tensor, Tensor]:
-        if not self.path.is_file():
+        _, state = self._read()
+        if not state:
             raise UsageError(f"{self.path} is gone, without which the first stage has no labels; {self._remedy}")
-        state = load_file(self.path)
         return state["total"] / state["count"], state["present"]
