@@ -17,7 +17,7 @@ from reelseek.models import load_model
 from reelseek.models.backbones import TSMResNet50, load_network, save_network
 from reelseek.models.captioner import Captioner, CaptionerConfig
 from reelseek.models.model import RetrievalModel
-from reelseek.models.weights import read_tensors, write_tensors
+from reelseek.models.weights import read_checked_tensors, write_tensors
 from reelseek.training.captions import Writer, load_writer
 
 
@@ -111,7 +111,7 @@ def test_every_flipped_bit_of_the_weights_is_noticed(tmp_path: Path) -> None:
     }  # fmt: skip
     path = tmp_path / "w.safetensors"
     write_tensors(path, tensors, {"epoch": "3"})
-    metadata, read = read_tensors(path)
+    metadata, read = read_checked_tensors(path)
     assert metadata["epoch"] == "3"
     assert all(torch.equal(read[name], tensor) for name, tensor in tensors.items())
     content = path.read_bytes()
@@ -121,7 +121,7 @@ def test_every_flipped_bit_of_the_weights_is_noticed(tmp_path: Path) -> None:
             flipped[place] ^= 1 << bit
             path.write_bytes(flipped)
             with pytest.raises(ModelError, match="is damaged: its tensors are not those that were written"):
-                read_tensors(path)
+                read_checked_tensors(path)
 
 
 def test_an_encoder_that_another_one_replaced_is_refused(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from reelseek.errors import ModelError
 from reelseek.library.files import write_whole, write_whole_by
 
-__all__ = ["check_finite", "read_saved", "read_tensors", "write_errors", "write_saved", "write_tensors"]
+__all__ = ["check_finite", "read_checked_tensors", "read_saved", "write_errors", "write_saved", "write_tensors"]
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 _ID = "id"
@@ -42,7 +42,7 @@ def write_errors(place: Path) -> Iterator[None]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Replace a safetensors file in one step; `read_tensors` notices where it was damaged since.
+    """Replace a safetensors file in one step; `read_checked_tensors` notices where it was damaged since.
 
     Raises:
         ModelError: it cannot be written; the old file stays.
@@ -54,7 +54,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
         write_whole_by(path, lambda partial: save_file(copies, partial, described))
 
 
-def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+def read_checked_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Read the metadata and the tensors that `write_tensors` wrote; files without a checksum are not checked.
 
     Raises:
@@ -102,7 +102,7 @@ def read_saved(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             damaged configuration raises is json's own.
     """
     config: dict[str, Any] = json.loads((folder / _CONFIG).read_text("utf-8"))
-    metadata, weights = read_tensors(folder / _WEIGHTS)
+    metadata, weights = read_checked_tensors(folder / _WEIGHTS)
     digest = metadata.get(_ID)
     if digest is not None and digest != config.get(_ID):
         raise ModelError(

@@ -14,7 +14,7 @@ from torch import Tensor
 from reelseek.errors import ModelError, RecipeError
 from reelseek.models import parallel
 from reelseek.models.model import RetrievalModel
-from reelseek.models.weights import read_tensors, write_tensors
+from reelseek.models.weights import read_checked_tensors, write_tensors
 from reelseek.training.log import Epoch, write_log
 from reelseek.training.recipe import Recipe
 from reelseek.training.split import Split
@@ -148,7 +148,7 @@ class Checkpoints:
         problem = "it is missing"
         if path.is_file():
             try:
-                if set(read_tensors(path)[1]) == set(state.model.state_dict()):
+                if set(read_checked_tensors(path)[1]) == set(state.model.state_dict()):
                     return
                 problem = "it holds another model"
             except ModelError as error:
@@ -166,12 +166,12 @@ class Checkpoints:
 
     def load_best(self, model: RetrievalModel) -> None:
         """Load the weights of the best epoch, or of the last one, into a model."""
-        model.load_state_dict(read_tensors(self.folder / "best.safetensors")[1])
+        model.load_state_dict(read_checked_tensors(self.folder / "best.safetensors")[1])
 
 
 def _read_state(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
-        return read_tensors(path)
+        return read_checked_tensors(path)
     except ModelError as error:
         raise RecipeError(f"{error}; put the file back, or remove the folder to begin again") from error
 

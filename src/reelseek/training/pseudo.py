@@ -19,7 +19,7 @@ from reelseek.models.embed import embed_clips
 from reelseek.models.learned import LearnedModel
 from reelseek.models.model import RetrievalModel
 from reelseek.models.systems.umi import choose_pseudo_labels
-from reelseek.models.weights import read_tensors, write_tensors
+from reelseek.models.weights import read_checked_tensors, write_tensors
 from reelseek.training.recipe import PseudoRecipe, Recipe
 from reelseek.training.split import Split
 
@@ -100,7 +100,7 @@ class _Mean:
         if not self.path.is_file():
             return {}, {}
         try:
-            return read_tensors(self.path)
+            return read_checked_tensors(self.path)
         except ModelError as error:
             raise UsageError(f"{error}; {self._remedy}") from error
 
