@@ -164,7 +164,7 @@ def test_operations_and_bytes_are_bounded_by_the_memory_at_hand(
     _refused(tmp_path, pickle.dumps([one] * 20), "once every reference is followed")
 
 
-@pytest.mark.parametrize("reader", ["features", "checkpoint"])
+@pytest.mark.parametrize("reader", ["features", pytest.param("checkpoint", marks=pytest.mark.long)])
 def test_pickles_of_a_hostile_grammar_end_in_words_within_bounds(reader: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.library.pickle_grammar", reader, "7", "400", str(tmp_path)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)

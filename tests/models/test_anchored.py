@@ -15,6 +15,7 @@ from reelseek.models.systems.anchored import Anchored, mean_log_rank
 from reelseek.testing.inputs import TEXTS, random_tokens
 
 WORDS = ["cat", "dog", "car", "tree", "fish", "boat", "moon", "king"]
+ANCHORED = ["anchored", *(pytest.param(name, marks=pytest.mark.long) for name in ("anchored+sum", "anchored+pairs"))]
 
 
 def _fitted(name: str) -> tuple[RetrievalModel, list[str]]:
@@ -30,7 +31,7 @@ def _fitted(name: str) -> tuple[RetrievalModel, list[str]]:
     return model, texts
 
 
-@pytest.mark.parametrize("name", ["anchored", "anchored+sum", "anchored+pairs"])
+@pytest.mark.parametrize("name", ANCHORED)
 def test_the_anchor_alone_is_its_closed_form_less_hubness(name: str) -> None:
     model, texts = _fitted(name)
     model.share.fill_(1)
@@ -54,7 +55,7 @@ def test_the_anchor_alone_is_its_closed_form_less_hubness(name: str) -> None:
             assert float(scores[row, column]) == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["anchored", "anchored+sum", "anchored+pairs"])
+@pytest.mark.parametrize("name", ANCHORED)
 def test_without_a_share_for_the_anchor_clips_rank_as_in_the_system_alone(name: str) -> None:
     model, _ = _fitted(name)
     model.share.fill_(0)
@@ -66,7 +67,7 @@ def test_without_a_share_for_the_anchor_clips_rank_as_in_the_system_alone(name: 
     torch.testing.assert_close(scores, alone, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["anchored", "anchored+sum", "anchored+pairs"])
+@pytest.mark.parametrize("name", ANCHORED)
 def test_what_validation_chooses_is_the_similarity_with_the_best_ranks(name: str) -> None:
     model, texts = _fitted(name)
     torch.nn.init.normal_(model.anchor.video_map)  # learnt badly, so that none of it is wanted
@@ -174,7 +175,7 @@ def test_what_the_system_inside_leaves_to_validation_is_chosen_too() -> None:
     assert float(model.inner.linear.share) == 1.0
 
 
-@pytest.mark.parametrize("name", ["anchored", "anchored+sum", "anchored+pairs"])
+@pytest.mark.parametrize("name", ANCHORED)
 def test_fitted_again_the_closed_form_sees_more_clips_and_what_was_learnt_stays(name: str) -> None:
     model, _ = _fitted(name)
     torch.nn.init.normal_(model.anchor.video_map)

@@ -84,6 +84,7 @@ def test_a_library_with_splits_and_a_video_without_frames(tmp_path: Path) -> Non
     assert [(row["test"], row["train"]) for row in _rows(out)] == [("a", "c"), ("a", "b")]
 
 
+@pytest.mark.long
 def test_real_near_duplicates_are_above_all_others(shared_data: Path, tmp_path: Path) -> None:
     """One family of clips of a chair and one of a pattern, in several sizes, with logos, in grey and sepia."""
     folder = shared_data / "near-duplicates"

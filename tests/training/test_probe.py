@@ -64,6 +64,7 @@ def test_classes_are_told_apart_and_shuffled_labels_are_not(lib: Path, classifie
         assert np.mean(shuffled) < 0.25 + 0.12  # 200 answers at a chance of one in four
 
 
+@pytest.mark.long
 def test_several_classes_at_once_and_folds(lib: Path) -> None:
     rows = read_labels(lib / "labels.csv")
     both = [Labelled(r.video, (r.labels[0], "wet" if r.labels[0] == "swim" else "dry"), r.fold) for r in rows]

@@ -129,8 +129,12 @@ def _limit(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
             5,
             r"train.batch is 16, which does not fit into the memory of cpu; 4 does: set train.batch to 4 at most, ",
         ),
-        ({"chunk": 8}, 3, r"train.chunk is 8, .* 2 does: set train.chunk to 2 at most$"),
-        ({}, 1, r"train.batch is 16, .* and no smaller one does; take a smaller model"),
+        pytest.param(
+            {"chunk": 8}, 3, r"train.chunk is 8, .* 2 does: set train.chunk to 2 at most$", marks=pytest.mark.long
+        ),
+        pytest.param(
+            {}, 1, r"train.batch is 16, .* and no smaller one does; take a smaller model", marks=pytest.mark.long
+        ),
     ],
 )
 def test_a_batch_that_does_not_fit_names_one_that_does(

@@ -152,7 +152,7 @@ class _StrippingProxy:
         await self._app(scope, receive, send)
 
 
-@pytest.mark.parametrize("strips", [True, False])
+@pytest.mark.parametrize("strips", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_tls_and_a_prefix_behind_a_proxy(start_team: Callable[..., object], visit, *, strips: bool) -> None:
     team = start_team(accounts=False, names=("library",), prefix="/films")
     app = _StrippingProxy(team.client.app) if strips else team.client.app
