@@ -16,7 +16,7 @@ from reelseek.experiments import claims as claims_module
 from reelseek.experiments import run as run_module
 from reelseek.experiments import trial as trial_module
 from reelseek.experiments.claims import TEXTS, TrialOptions, ordered_tables, try_claims
-from reelseek.experiments.claims_page import WAITING, claim_rows, claims_page
+from reelseek.experiments.claims_page import WAITING, _at_border, claim_rows, claims_page
 from reelseek.experiments.experiment import Arm, Claim, Column, Experiment, Pair, Table, judge
 from reelseek.experiments.power import smallest_effect
 from reelseek.experiments.premises import CheckedPremise, Premise
@@ -231,3 +231,14 @@ def test_the_command_refuses_before_anything_is_trained(tmp_path: Path) -> None:
     refused = runner.invoke(app, ["experiment", "claims", "--seeds", "1", "--out", str(tmp_path)])
     assert refused.exit_code != 0
     assert not list(tmp_path.iterdir())
+
+
+def test_arms_that_selected_the_largest_or_the_smallest_rate_are_named() -> None:
+    arms = (*(Arm(name, rates=(1e-4, 1e-3, 1e-2)) for name in "abcd"), Arm("e", rates=(1e-2,)))
+    rates = {"a": 1e-2, "b": 1e-3, "c": 1e-4, "d": 1e-2, "e": 1e-2}
+    record = {"arms": [{"name": name, "rate": rate} for name, rate in rates.items()]}
+    (line, _) = _at_border(Table("t", "title", arms, (), ()), record)
+    assert line.startswith("The largest rate that was tried was selected for a, d: ")
+    assert "The smallest rate that was tried was selected for c: " in line
+    record["arms"] = record["arms"][1:2]
+    assert _at_border(Table("t", "title", arms, (), ()), record) == []

@@ -256,8 +256,21 @@ def _table(experiment: Experiment, table: Table, record: Record) -> list[str]:
             "",
             f"Mean ± standard deviation over seeds; recalls are fractions. {table.note}".strip(),
             "",
+            *_at_border(table, record),
         ]
     return lines
+
+
+def _at_border(table: Table, record: Record) -> list[str]:
+    """Which arms selected the largest or the smallest of the rates that were tried."""
+    tried = {arm.name: arm.rates for arm in table.arms if len(arm.rates) > 1}
+    selected = {arm["name"]: arm["rate"] for arm in record["arms"] if arm["name"] in tried}
+    sentences = [
+        f"The {word} rate that was tried was selected for {', '.join(names)}: one beyond it might do better."
+        for word, border in (("largest", max), ("smallest", min))
+        if (names := [name for name, rate in selected.items() if rate == border(tried[name])])
+    ]
+    return [" ".join(sentences), ""] if sentences else []
 
 
 def _arm(arm: Mapping[str, Any], titles: Sequence[str]) -> str:

@@ -76,7 +76,7 @@ def _checksum(tensors: Mapping[str, Tensor]) -> str:
     checksum = 0
     for name, tensor in sorted(tensors.items()):
         checksum = zlib.crc32(f"{name} {tensor.dtype} {list(tensor.shape)}".encode(), checksum)
-        checksum = zlib.crc32(tensor.flatten().view(torch.uint8).numpy(), checksum)
+        checksum = zlib.crc32(tensor.flatten().view(torch.uint8).numpy().data, checksum)
     return f"{checksum:08x}"
 
 
