@@ -44,9 +44,7 @@ def test_an_interrupted_pull_goes_on_and_is_no_model_until_it_is_whole(
         with pytest.raises(ExpertUnavailable, match="fetch it with"):
             pretrained_folder("some/clip")
         wanted = {path.name for path in (tmp_path / "origin").iterdir()} - others
-        complete = wanted & {
-            path.name for path in models.rglob("*")
-        }  # files that had not begun when one failed are not
+        complete = wanted & {path.name for path in models.rglob("*")}  # those that had begun when one failed
         assert complete
         hub.broken, hub.fetched = set(), []
         done = _pull(hub, models, "some/clip")

@@ -104,7 +104,7 @@ def test_files_of_two_models_are_refused_and_those_of_older_versions_are_not(tmp
     assert load_model(tmp_path / "1").fingerprint == _model(1).fingerprint
 
 
-def test_every_flipped_bit_of_the_weights_is_noticed(tmp_path: Path) -> None:
+def test_no_flipped_bit_changes_what_is_read(tmp_path: Path) -> None:
     tensors = {
         "half": torch.ones(3, dtype=torch.bfloat16), "flags": torch.tensor([True, False]), "one": torch.tensor(2.0),
         "none": torch.empty(0, 4),
@@ -112,16 +112,24 @@ def test_every_flipped_bit_of_the_weights_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     write_tensors(path, tensors, {"epoch": "3"})
     metadata, read = read_checked_tensors(path)
-    assert metadata["epoch"] == "3"
+    assert metadata == {"epoch": "3"}
     assert all(torch.equal(read[name], tensor) for name, tensor in tensors.items())
     content = path.read_bytes()
-    for place in range(len(content) - sum(tensor.nbytes for tensor in tensors.values()), len(content)):
+    values = len(content) - sum(tensor.nbytes for tensor in tensors.values())
+    for place in range(len(content)):
         for bit in range(8):
             flipped = bytearray(content)
             flipped[place] ^= 1 << bit
             path.write_bytes(flipped)
-            with pytest.raises(ModelError, match="is damaged: its tensors are not those that were written"):
-                read_checked_tensors(path)
+            try:
+                metadata, read = read_checked_tensors(path)
+            except ModelError:
+                continue
+            # the name of the checksum itself, or a blank of the header: nothing that is read
+            assert place < values
+            assert metadata["epoch"] == "3"
+            assert read.keys() == tensors.keys()
+            assert all(torch.equal(read[name], tensor) for name, tensor in tensors.items())
 
 
 def test_an_encoder_that_another_one_replaced_is_refused(tmp_path: Path) -> None:

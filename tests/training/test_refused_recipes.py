@@ -151,7 +151,7 @@ def _flip(path: Path) -> None:
         ("best.safetensors", Path.unlink, "it is missing, and no other file has the weights of epoch 0"),
         ("best.safetensors", _cut, "it cannot be read .*, and no other file has the weights of epoch 0"),
         ("best.safetensors", _flip, "is damaged: .*, and no other file has the weights of epoch 0"),
-        ("state.safetensors", _flip, "is damaged: its tensors are not those that were written; put the file back"),
+        ("state.safetensors", _flip, "is damaged: it does not hold what was written; put the file back"),
         ("state.safetensors", Path.unlink, "is missing, from which the run of 2 epochs in log.csv would go on"),
         ("state.safetensors", _cut, "cannot be read: .*; put the file back, or remove the folder"),
     ],

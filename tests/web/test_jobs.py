@@ -168,23 +168,31 @@ def test_a_cancelled_command_ends_as_at_ctrl_c() -> None:
     assert any("stopped; what was finished is kept" in text for text in messages)
 
 
-_DEAF = """
+_WAITS = """
+import time
+from pathlib import Path
 import reelseek.cli.progress as pipes
-pipes._GENTLE_SECONDS = pipes._FIRM_SECONDS = 0.2
-def deaf(arguments):
+from reelseek.cli import main as cli
+pipes.GENTLE_SECONDS = pipes.FIRM_SECONDS = SECONDS
+def wait(arguments):
     while True:
         try:
             pipes.pipe().write("examining", 1, 2)
             time.sleep(0.1)
         except KeyboardInterrupt:
-            pass
-cli._run = deaf
+            Path("INTERRUPTED").touch()
+            if not DEAF:
+                raise
+cli._run = wait
 cli.main()
 """
 
 
-@pytest.mark.parametrize("command", [_SLEEPS, _SLEEPS.replace("cli.main()\n", _DEAF)], ids=["at once", "by force"])
-def test_a_command_ends_with_whoever_reads_its_progress(command: str) -> None:
+@pytest.mark.parametrize(("deaf", "seconds"), [(False, SECONDS), (True, 0.2)], ids=["at once", "by force"])
+def test_a_command_ends_with_whoever_reads_its_progress(deaf: bool, seconds: float, tmp_path: Path) -> None:
+    interrupted = tmp_path / "interrupted"
+    command = _WAITS.replace("DEAF", str(deaf)).replace("SECONDS = SECONDS", f"SECONDS = {seconds}")
+    command = command.replace("INTERRUPTED", str(interrupted))
     script = (
         "import os, time\n"
         "import reelseek.web.jobs.process as p\n"
@@ -199,8 +207,10 @@ def test_a_command_ends_with_whoever_reads_its_progress(command: str) -> None:
         process = server.stdout.readline().strip()
         pid = int(process.partition(":")[0])
         assert identity(pid) == process
+        assert not interrupted.exists()
         server.kill()
     _wait(lambda: identity(pid) != process)
+    assert interrupted.exists()
 
 
 @pytest.mark.usefixtures("slow_command")

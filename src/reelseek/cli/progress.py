@@ -14,14 +14,12 @@ import threading
 import time
 
 from reelseek.errors import UsageError
+from reelseek.web.jobs.process import FIRM_SECONDS, GENTLE_SECONDS, PROGRESS_VARIABLE
 
-__all__ = ["VARIABLE", "ProgressPipe", "open_pipe", "pipe"]
+__all__ = ["ProgressPipe", "open_pipe", "pipe"]
 
-VARIABLE = "REELSEEK_PROGRESS_FD"
 _SECONDS_BETWEEN = 0.2
 _LONGEST_DETAIL = 300
-_GENTLE_SECONDS = 20.0
-_FIRM_SECONDS = 5.0
 
 
 class ProgressPipe:
@@ -52,7 +50,7 @@ class ProgressPipe:
         poller.poll()
         # An interrupt can get lost: Python drops what is raised while it collects garbage, and one that comes between
         # the taking of a lock and the `try` after it leaves the lock taken for ever.
-        for seconds in (_GENTLE_SECONDS, _FIRM_SECONDS):
+        for seconds in (GENTLE_SECONDS, FIRM_SECONDS):
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(seconds)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -73,14 +71,14 @@ def open_pipe() -> None:
         UsageError: the variable names no pipe.
     """
     global _pipe
-    text = os.environ.pop(VARIABLE, None)
+    text = os.environ.pop(PROGRESS_VARIABLE, None)
     if text is None:
         return
     try:
         number = int(text)
         os.set_inheritable(number, False)
     except (ValueError, OSError) as error:
-        raise UsageError(f"{VARIABLE} is {text!r}; it takes the number of an open pipe") from error
+        raise UsageError(f"{PROGRESS_VARIABLE} is {text!r}; it takes the number of an open pipe") from error
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a server in the background hands it on ignored
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     _pipe = ProgressPipe(number)

@@ -49,7 +49,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     """
     # Clones, since safetensors refuses tensors that share memory.
     copies = {name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}
-    described = {**(metadata or {}), _CHECKSUM: _checksum(copies)}
+    described = {**(metadata or {}), _CHECKSUM: _checksum(copies, metadata or {})}
     with write_errors(path):
         write_whole_by(path, lambda partial: save_file(copies, partial, described))
 
@@ -58,7 +58,7 @@ def read_checked_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]
     """Read the metadata and the tensors that `write_tensors` wrote; files without a checksum are not checked.
 
     Raises:
-        ModelError: it is cut short, its tensors are not those that were written, or it is no safetensors file.
+        ModelError: it is cut short, does not hold what was written, or is no safetensors file.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -66,14 +66,15 @@ def read_checked_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]
         tensors = load_file(path)
     except SafetensorError as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
-    if metadata.get(_CHECKSUM) not in (None, _checksum(tensors)):
-        raise ModelError(f"{path} is damaged: its tensors are not those that were written")
+    checksum = metadata.pop(_CHECKSUM, None)
+    if checksum is not None and checksum != _checksum(tensors, metadata):
+        raise ModelError(f"{path} is damaged: it does not hold what was written")
     return metadata, tensors
 
 
-def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    """Tells files that were damaged by chance, at the speed of a disk; not those that somebody forged."""
-    checksum = 0
+def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """Tells files that were damaged by chance, not those that somebody forged."""
+    checksum = zlib.crc32(json.dumps(dict(metadata), sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         checksum = zlib.crc32(f"{name} {tensor.dtype} {list(tensor.shape)}".encode(), checksum)
         checksum = zlib.crc32(tensor.flatten().view(torch.uint8).numpy().data, checksum)

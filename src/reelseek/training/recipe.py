@@ -95,12 +95,11 @@ class DataRecipe:
     def __post_init__(self) -> None:
         for name in ("experts", "without", "validation_needs"):
             values = getattr(self, name) or ()
-            if repeated := [value for value in dict.fromkeys(values) if values.count(value) > 1]:
+            if repeated := [value for value in values if values.count(value) > 1]:
                 raise ValueError(f"{name} names {repeated[0]!r} {values.count(repeated[0])} times")
-        conditions = [frozenset(group.when) for group in self.groups if group.when]
-        if len(set(conditions)) < len(conditions):
-            again = next(when for when in conditions if conditions.count(when) > 1)
-            raise ValueError(f"groups: two are for videos with {', '.join(sorted(again))}, and the second gets none")
+        conditions = [sorted(group.when) for group in self.groups if group.when]
+        if repeated := [when for when in conditions if conditions.count(when) > 1]:
+            raise ValueError(f"groups: two are for videos with {', '.join(repeated[0])}, and the second gets none")
         if self.mixture is not None and (not self.mixture or min(self.mixture.values()) <= 0):
             raise ValueError("mixture wants a weight above zero for each split")
         unknown = sorted(set(self.without) - set(self.mixture or {}))

@@ -124,26 +124,26 @@ class Sampler:
         """Return the clip numbers of every batch of an epoch, over all processes.
 
         A batch of a single clip has no negatives, and one with fewer clips than processes (or videos, where these stay
-        whole) cannot be shared; both are left out, which is said of the first epoch.
+        whole) cannot be shared; both are left out, which is said once.
         """
-        drawn = self._by_video(rng) if self._of_videos else self._by_clip(rng)
+        candidates = self._by_video(rng) if self._of_videos else self._by_clip(rng)
         processes = parallel.world_size()
-        batches = [clips for clips in drawn if len(clips) >= max(2, processes)]
+        batches = [clips for clips in candidates if len(clips) >= max(2, processes)]
         if self.whole_videos and processes > 1:
             batches = [clips for clips in batches if len({self.split.clips[clip].video for clip in clips}) >= processes]
-        self._count_left_out(sum(map(len, drawn)), sum(map(len, batches)))
+        self._count_left_out(sum(map(len, candidates)), sum(map(len, batches)))
         return batches
 
-    def _count_left_out(self, drawn: int, taken: int) -> None:
+    def _count_left_out(self, total: int, in_batches: int) -> None:
         """Say once how many of the clips of an epoch are in no batch."""
-        if not 0 < taken < drawn or self._left_out_said or not parallel.is_main_process():
+        if not 0 < in_batches < total or self._left_out_said or not parallel.is_main_process():
             return
         self._left_out_said = True
         processes = parallel.world_size()
         reason = f"{processes} processes cannot share them" if processes > 1 else "a batch of one clip has no negatives"
         _log.warning(
             "%d of the %d clips of an epoch are left out: %s; another train.batch may take them in",
-            drawn - taken, drawn, reason,
+            total - in_batches, total, reason,
         )  # fmt: skip
 
     def plan(self, clips: npt.NDArray[np.int64], rng: np.random.Generator) -> BatchPlan:

@@ -15,14 +15,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-__all__ = ["COMMAND", "CommandProcess", "Line", "end_process", "identity"]
+__all__ = [
+    "COMMAND",
+    "FIRM_SECONDS",
+    "GENTLE_SECONDS",
+    "PROGRESS_VARIABLE",
+    "CommandProcess",
+    "Line",
+    "end_process",
+    "identity",
+]
 
 COMMAND = (sys.executable, "-m", "reelseek.cli.main")
-_VARIABLE = "REELSEEK_PROGRESS_FD"
+PROGRESS_VARIABLE = "REELSEEK_PROGRESS_FD"
 _LONGEST_LINE = 2000
 _MOST_OUTPUT_LINES = 2000  # of standard output that a result is made of
-_GENTLE_SECONDS = 20.0
-_FIRM_SECONDS = 5.0
+GENTLE_SECONDS = 20.0  # from an interrupt to the next signal
+FIRM_SECONDS = 5.0  # from that to SIGKILL
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,7 @@ class CommandProcess:
             self._process = subprocess.Popen(
                 [*COMMAND, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                 pass_fds=[writing], start_new_session=True,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {}), _VARIABLE: str(writing)},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {}), PROGRESS_VARIABLE: str(writing)},
             )  # fmt: skip
         except BaseException:
             os.close(reading)
@@ -119,7 +128,7 @@ class CommandProcess:
     def _cancel(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._process.pid, signal.SIGINT)
-        for seconds, number in ((_GENTLE_SECONDS, signal.SIGTERM), (_FIRM_SECONDS, signal.SIGKILL)):
+        for seconds, number in ((GENTLE_SECONDS, signal.SIGTERM), (FIRM_SECONDS, signal.SIGKILL)):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(seconds)
                 return
@@ -146,7 +155,7 @@ def identity(pid: int) -> str:
     return f"{pid}:{_start_ticks(pid)}"
 
 
-def end_process(process: str, seconds: float = _GENTLE_SECONDS) -> None:
+def end_process(process: str, seconds: float = GENTLE_SECONDS) -> None:
     """End a process that an earlier server started, if it still runs."""
     pid_text, _, ticks = process.partition(":")
     pid, deadline = int(pid_text), time.monotonic() + seconds
